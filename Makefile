@@ -1,0 +1,49 @@
+# Needs make and a Python >= 3.11 with venv; everything else comes from requirements/*.txt, hash by hash.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
+
+.PHONY: run test check lint types contracts lock clean
+
+run: .venv/run-installed
+	@exec .venv/bin/python -m kataven.dev
+
+test: .venv/test-installed
+	.venv/bin/python -m pytest -n 2
+
+check: lint types contracts test
+
+lint: .venv/test-installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/test-installed
+	.venv/bin/mypy
+
+contracts: .venv/test-installed
+	.venv/bin/lint-imports
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/run-installed: requirements/run.txt | .venv/bin/python
+	@echo "installing what the product needs (once, about 20 s)"
+	@$(PIP_INSTALL) requirements/run.txt
+	@touch $@
+
+.venv/test-installed: requirements/test.txt .venv/run-installed
+	@echo "installing what the tests need (once)"
+	@$(PIP_INSTALL) requirements/test.txt
+	@touch $@
+
+# Re-resolve within pyproject.toml's ranges. Universal: one lock for every platform and Python >= 3.11.
+lock: .venv/run-installed
+	@.venv/bin/python -m pip install --quiet uv
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements/run.txt
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

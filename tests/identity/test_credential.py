@@ -1,0 +1,91 @@
+"""Headers in, a credential or the first refusal out; no collaborator is there that could do any I/O."""
+
+import itertools
+
+import pytest
+
+from kataven.identity import errors
+from kataven.identity import token as tokens
+from kataven.identity.credential import ApiKeyCredential, JwtCredential, parse_credential
+from kataven.identity.token import TokenKind
+
+ACME_KEY = tokens.mint(TokenKind.API_KEY, "acme").text
+ADMIN_KEY = tokens.mint(TokenKind.API_KEY, "kataven-admin").text
+WIDGET_KEY = tokens.mint(TokenKind.WIDGET_KEY, "acme").text
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+
+
+def test_an_api_key_names_its_account() -> None:
+    assert parse_credential(f"Bearer {ACME_KEY}", None) == ApiKeyCredential(ACME_KEY, "acme")
+
+
+def test_an_api_key_may_repeat_its_account() -> None:
+    assert parse_credential(f"Bearer {ACME_KEY}", "acme") == ApiKeyCredential(ACME_KEY, "acme")
+
+
+def test_a_jwt_asks_for_an_account() -> None:
+    assert parse_credential(f"Bearer {JWT}", "acme") == JwtCredential(JWT, "acme")
+
+
+def test_the_scheme_is_read_in_any_case() -> None:
+    # RFC 9110, section 11.1
+    assert parse_credential(f"bEARER {ACME_KEY}", None).account == "acme"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "account", "refusal"),
+    [
+        (None, None, errors.MissingCredential),
+        ("", None, errors.MissingCredential),
+        (ACME_KEY, None, errors.MissingCredential),
+        (f"Basic {ACME_KEY}", None, errors.MissingCredential),
+        (f"Bearer\t{ACME_KEY}", None, errors.MissingCredential),
+        ("Bearer", None, errors.MalformedToken),
+        ("Bearer ", None, errors.MalformedToken),
+        ("Bearer junk", None, errors.MalformedToken),
+        (f"Bearer {ACME_KEY},Bearer {ACME_KEY}", None, errors.MalformedToken),
+        (f"Bearer {ACME_KEY[:-1]}", None, errors.MalformedToken),
+        (f"Bearer sk_live_Acme_{'0' * 49}", None, errors.MalformedToken),
+        (f"Bearer sk_test_acme_{'0' * 49}", None, errors.MalformedToken),
+        (f"Bearer {'x' * 8193}", None, errors.MalformedToken),
+        (f"Bearer eyJ{'A' * 8200}.eyJ9.AA", "acme", errors.MalformedToken),
+        ("Bearer \xff\xfe", None, errors.MalformedToken),
+        ("Bearer eyJ\x00", None, errors.MalformedToken),
+        ("Bearer eyJhbGciOiJub25lIn0", "acme", errors.MalformedToken),
+        ("Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0", "acme", errors.MalformedToken),
+        (f"Bearer {JWT}=", "acme", errors.MalformedToken),
+        ("Bearer eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJlz", "acme", errors.MalformedToken),
+        ("Bearer eyJhbGciOiJFUzI1NiJ9..c2lnbmF0dXJl", "acme", errors.MalformedToken),
+        (f"Bearer {WIDGET_KEY}", None, errors.NotACredential),
+        (f"Bearer {JWT}", None, errors.MissingAccount),
+        (f"Bearer {JWT}", "", errors.InvalidAccount),
+        (f"Bearer {JWT}", "Acme", errors.InvalidAccount),
+        (f"Bearer {JWT}", "acme,acme", errors.InvalidAccount),
+        (f"Bearer {JWT}", "acme\n", errors.InvalidAccount),
+        (f"Bearer {JWT}", "a" * 64, errors.InvalidAccount),
+        (f"Bearer {JWT}", "../acme", errors.InvalidAccount),
+        (f"Bearer {ACME_KEY}", "Acme", errors.InvalidAccount),
+        (f"Bearer {JWT}", "kataven-admin", errors.ReservedAccount),
+        (f"Bearer {ACME_KEY}", "kataven-admin", errors.ReservedAccount),
+        (f"Bearer {ADMIN_KEY}", None, errors.ReservedAccount),
+        (f"Bearer {ADMIN_KEY}", "acme", errors.ReservedAccount),
+        (f"Bearer {ACME_KEY}", "globex", errors.AccountMismatch),
+    ],
+)
+def test_the_refusal(authorization: str | None, account: str | None, refusal: type[errors.Refused]) -> None:
+    with pytest.raises(refusal):
+        parse_credential(authorization, account)
+
+
+def test_no_refusal_repeats_what_was_sent() -> None:
+    sent = [f"Bearer {ACME_KEY[:-1]}", f"Bearer {WIDGET_KEY}", f"Bearer {ADMIN_KEY}"]
+    for authorization, account in itertools.product(sent, [None, "kataven-admin", "Not-A-Name"]):
+        with pytest.raises(errors.Refused) as refused:
+            parse_credential(authorization, account)
+        assert authorization.removeprefix("Bearer ") not in str(refused.value)
+        assert "Not-A-Name" not in str(refused.value)
+
+
+def test_the_token_stays_out_of_the_repr() -> None:
+    for credential in (parse_credential(f"Bearer {ACME_KEY}", None), parse_credential(f"Bearer {JWT}", "acme")):
+        assert credential.token not in repr(credential)

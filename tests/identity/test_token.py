@@ -1,0 +1,94 @@
+"""The text of a key: what is minted can be read, and nothing that is one character off."""
+
+import re
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kataven.identity import token as tokens
+from kataven.identity.errors import MalformedToken
+from kataven.identity.token import ALPHABET, TOKEN_PATTERN, TokenKind
+
+accounts = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
+kinds = st.sampled_from(TokenKind)
+
+
+@given(kinds, accounts)
+def test_what_is_minted_can_be_read(kind: TokenKind, account: str) -> None:
+    minted = tokens.mint(kind, account)
+    assert tokens.parse(minted.text) == minted
+
+
+@given(kinds, accounts, st.data())
+def test_any_one_character_changed_is_refused(kind: TokenKind, account: str, data: st.DataObject) -> None:
+    text = tokens.mint(kind, account).text
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.one_of(st.sampled_from(ALPHABET + "_-"), st.characters()).filter(lambda c: c != text[at]))
+    with pytest.raises(MalformedToken):
+        tokens.parse(text[:at] + other + text[at + 1 :])
+
+
+@given(kinds, accounts, st.data())
+def test_any_one_character_lost_or_doubled_is_refused(kind: TokenKind, account: str, data: st.DataObject) -> None:
+    text = tokens.mint(kind, account).text
+    at = data.draw(st.integers(0, len(text) - 1))
+    for mangled in (text[:at] + text[at + 1 :], text[:at] + text[at] + text[at:]):
+        with pytest.raises(MalformedToken):
+            tokens.parse(mangled)
+
+
+@given(kinds, accounts, st.data())
+def test_two_neighbours_swapped_are_refused(kind: TokenKind, account: str, data: st.DataObject) -> None:
+    text = tokens.mint(kind, account).text
+    at = data.draw(st.integers(0, len(text) - 2).filter(lambda i: text[i] != text[i + 1]))
+    with pytest.raises(MalformedToken):
+        tokens.parse(text[:at] + text[at + 1] + text[at] + text[at + 2 :])
+
+
+@given(st.text())
+def test_junk_is_refused(text: str) -> None:
+    with pytest.raises(MalformedToken):
+        tokens.parse(text)
+
+
+@pytest.mark.parametrize("blank", ["\n", " ", "\r\n", "\x00"])
+def test_a_blank_at_either_end_is_refused(blank: str) -> None:
+    text = tokens.mint(TokenKind.API_KEY, "acme").text
+    for padded in (text + blank, blank + text):
+        with pytest.raises(MalformedToken):
+            tokens.parse(padded)
+
+
+def test_the_checksum_is_the_crc32_of_all_before_it_in_base62() -> None:
+    text = tokens.mint(TokenKind.API_KEY, "a_b-c").text
+    value = 0
+    for character in text[-6:]:
+        value = value * 62 + ALPHABET.index(character)
+    assert value == zlib.crc32(text[:-6].encode())
+
+
+def test_the_account_may_hold_underscores_because_the_secret_never_does() -> None:
+    minted = tokens.mint(TokenKind.WIDGET_KEY, "a_b_live_c")
+    assert tokens.parse(minted.text).account == "a_b_live_c"
+
+
+def test_the_published_expression_finds_keys_in_any_text() -> None:
+    minted = [tokens.mint(kind, account).text for kind in TokenKind for account in ("acme", "a_b-c", "x" * 63)]
+    assert re.findall(TOKEN_PATTERN, " ".join(f'key="{text}";' for text in minted)) == minted
+
+
+def test_a_secret_has_256_bits() -> None:
+    assert 62**tokens.SECRET_LENGTH > 2**256
+
+
+def test_minting_for_a_name_that_no_account_has_is_an_error() -> None:
+    for name in ("", "Acme", "-acme", "a" * 64, "a b", "ä"):
+        with pytest.raises(ValueError, match="not an account name"):
+            tokens.mint(TokenKind.API_KEY, name)
+
+
+def test_the_secret_stays_out_of_the_repr() -> None:
+    minted = tokens.mint(TokenKind.API_KEY, "acme")
+    assert minted.text[-20:] not in repr(minted)
