@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from kataven.identity import jws
 from kataven.identity import token as tokens
 from kataven.identity.errors import (
     AccountMismatch,
@@ -16,14 +17,14 @@ from kataven.identity.errors import (
     MissingAccount,
     MissingCredential,
     NotACredential,
+    Refused,
     ReservedAccount,
 )
 
 OPERATORS_ACCOUNT = "kataven-admin"
-MAX_TOKEN_BYTES = 8 * 1024
 
 # Base64url without padding and without stray bits in the last character (RFC 4648, sections 3.5 and 5). A JWT's header
-# is a JSON object, so it begins with `{"`, which is `eyJ`. The signature may be empty here: that is refused as a bad one.
+# is a JSON object, so it begins with `{"`, which is `eyJ`. An empty signature passes here, and is refused as a bad one.
 _SEGMENT = r"(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?"
 _JWT = re.compile(rf"eyJ(?=[\w-])[\w-](?:{_SEGMENT})\.(?=[\w-]){_SEGMENT}\.{_SEGMENT}", re.ASCII)
 
@@ -63,17 +64,23 @@ def _bearer(authorization: str | None) -> str:
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
         raise MissingCredential
-    if len(text) > MAX_TOKEN_BYTES:
-        raise MalformedToken(f"The bearer token is over {MAX_TOKEN_BYTES} bytes.")
+    if len(text) > jws.MAX_TOKEN_BYTES:
+        raise MalformedToken(f"The bearer token is over {jws.MAX_TOKEN_BYTES} bytes.")
     return text.strip(" ")
 
 
 def _jwt(text: str, account: str | None) -> JwtCredential:
     if _JWT.fullmatch(text) is None:
         raise MalformedToken
-    if account is None:
-        raise MissingAccount
-    return JwtCredential(text, _asked_for(account))
+    try:
+        if account is None:
+            raise MissingAccount
+        return JwtCredential(text, _asked_for(account))
+    except Refused:
+        # Whether its parts are JSON is the verifier's to find out, once and not on every request; but a malformed token
+        # goes before anything that is wrong with the account.
+        jws.parse(text)
+        raise
 
 
 def _api_key(text: str, account: str | None) -> ApiKeyCredential:

@@ -1,4 +1,4 @@
-"""Making keys. The plaintext leaves this room once, in the answer to whoever asked for it; the hash is what is stored."""
+"""Making keys. The plaintext leaves this room once, in the answer to whoever asked; the hash is what is stored."""
 
 from __future__ import annotations
 

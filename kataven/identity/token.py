@@ -1,8 +1,8 @@
 """The text of a key: `sk_live_<account>_<secret>` and `pk_live_<account>_<secret>`.
 
 The secret is 43 random base62 characters (256 bits) and a checksum: the CRC32 of all that stands before it, as six
-base62 characters, which is GitHub's scheme. So a mistyped or invented key is refused without asking anybody, and a
-secret scanner can tell a key from a look-alike offline. The checksum is no protection against forgery; the 256 bits are.
+base62 characters, which is GitHub's scheme. So a mistyped key is refused without asking anybody, and a secret scanner
+can tell a key from a look-alike offline. The checksum is no protection against forgery; the 256 bits are.
 """
 
 from __future__ import annotations

@@ -1,0 +1,138 @@
+"""Is this credential good, and whose is it? The answer is a Principal, one of the refusals, or "can't tell now".
+
+The one interface has several homes: here in the process, behind a cache (`revocation/cache.py`), or in the auth-service
+(`authservice/client.py`). One contract suite holds them all to the same answers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kataven.identity import grants
+from kataven.identity.credential import ApiKeyCredential, Credential
+from kataven.identity.errors import (
+    AccountMismatch,
+    AccountSuspended,
+    ExpiredCredential,
+    InvalidCredential,
+    RevokedCredential,
+)
+from kataven.identity.jwt import JwtVerifier
+from kataven.identity.peppers import KeyHash, PepperRing
+from kataven.identity.principal import CredentialKind, Principal
+
+
+class Verifier(Protocol):
+    """Anything that can tell who shows a credential."""
+
+    def verify(self, credential: Credential) -> Principal:
+        """Raises Refused (a definite no) or VerifierUnavailable (can't tell; try again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What verification needs to know of an account."""
+
+    name: str
+    open: bool
+    """False while suspended or archived: its credentials are known and not let in."""
+    zitadel_org_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key as the account's database keeps it. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    hash: KeyHash
+    expires_at: float | None
+    revoked: bool
+    limits: Mapping[str, int] | None = None
+
+
+class AccountLookup(Protocol):
+    """Which accounts there are."""
+
+    def account(self, name: str) -> Account | None:
+        """None for an account that does not exist or is not ready. Raises VerifierUnavailable."""
+
+
+class KeyStore(Protocol):
+    """The API keys of every account, each in its own database."""
+
+    def find(self, account: str, candidates: Sequence[KeyHash]) -> StoredKey | None:
+        """The key stored under one of these hashes. Raises VerifierUnavailable."""
+
+    def rehash(self, account: str, key_id: str, old: KeyHash, new: KeyHash) -> None:
+        """Store `new` in place of `old`; does nothing if `old` is no longer there. Raises VerifierUnavailable."""
+
+
+class LocalVerifier:
+    """Verifies in this process, against the accounts' databases and the issuer's keys."""
+
+    def __init__(
+        self,
+        accounts: AccountLookup,
+        keys: KeyStore,
+        peppers: PepperRing,
+        jwts: JwtVerifier,
+        role_claims: Sequence[str] = grants.DEFAULT_ROLE_CLAIMS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._accounts = accounts
+        self._keys = keys
+        self._peppers = peppers
+        self._jwts = jwts
+        self._role_claims = role_claims
+        self._clock = clock
+
+    def verify(self, credential: Credential) -> Principal:
+        if isinstance(credential, ApiKeyCredential):
+            return self._verify_key(credential.token, credential.account)
+        return self._verify_jwt(credential.token, credential.account)
+
+    def _verify_key(self, token: str, account_name: str) -> Principal:
+        account = self._accounts.account(account_name)
+        if account is None:
+            raise InvalidCredential
+        key = self._find_key(token, account_name)
+        if key.expires_at is not None and key.expires_at <= self._clock():
+            raise ExpiredCredential
+        if key.revoked:
+            raise RevokedCredential
+        if not account.open:
+            raise AccountSuspended
+        return Principal(
+            CredentialKind.API_KEY, account_name, key.id, key.name, expires_at=key.expires_at, limits=key.limits
+        )
+
+    def _find_key(self, token: str, account: str) -> StoredKey:
+        candidates = self._peppers.candidates(token)
+        key = self._keys.find(account, candidates)
+        if key is None:
+            raise InvalidCredential
+        # The store looked the hash up; it is compared once more here, in constant time, so that a store which matches
+        # loosely can't let anybody in.
+        if not any(hmac.compare_digest(key.hash.digest, candidate.digest) for candidate in candidates):
+            raise InvalidCredential
+        current = candidates[0]
+        if key.hash.pepper_id != current.pepper_id and not key.revoked:
+            self._keys.rehash(account, key.id, key.hash, current)
+        return key
+
+    def _verify_jwt(self, token: str, account_name: str) -> Principal:
+        claims = self._jwts.claims(token)
+        account = self._accounts.account(account_name)
+        role = None
+        if account is not None and account.zitadel_org_id is not None:
+            role = grants.strongest_role(claims.all, account.zitadel_org_id, self._role_claims)
+        if account is None or role is None:
+            raise AccountMismatch
+        if not account.open:
+            raise AccountSuspended
+        return Principal(CredentialKind.JWT, account_name, claims.subject, claims.name, role, claims.expires_at)
