@@ -1,0 +1,95 @@
+"""API keys: issue, list, rename, revoke, remove.
+
+These verbs change rows. Making every worker forget a key is the revocation room's work: whoever calls `revoke` or
+`cap_expiry` commits, and then waits for the receipt.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from kataven.account import audit
+from kataven.account.audit import Actor
+from kataven.account.errors import NotFound
+from kataven.account.models import ApiKey
+from kataven.account.paging import Page, Position, newest_first
+from kataven.identity.issuer import IssuedKey
+
+
+def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime | None, actor: Actor) -> ApiKey:
+    """Store a new key's hash. The key itself never comes here."""
+    key = ApiKey(
+        name=name,
+        key_hash=issued.hash.digest,
+        pepper_id=issued.hash.pepper_id,
+        hint=issued.hint,
+        created_by=actor.label,
+        expires_at=expires_at,
+    )
+    session.add(key)
+    session.flush()
+    expiry = None if expires_at is None else expires_at.isoformat()
+    audit.record(session, actor, "api_key.created", key.id, {"name": name, "hint": key.hint, "expires_at": expiry})
+    return key
+
+
+def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
+    """Newest first, revoked and expired ones too."""
+    return newest_first(session, ApiKey, limit, after)
+
+
+def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> ApiKey:
+    """Give a key another name; None keeps the one it has. Raises NotFound."""
+    key = _locked(session, key_id)
+    if name is not None and key.name != name:
+        audit.record(session, actor, "api_key.renamed", key_id, {"from": key.name, "to": name})
+        key.name = name
+        session.flush()
+    return key
+
+
+def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID | None]:
+    """End a key for good; with it, the id of the event that says so, None if it had ended before. Raises NotFound."""
+    key = _locked(session, key_id)
+    if key.disabled_at is not None:
+        return key, None
+    key.disabled_at = session.scalar(select(func.clock_timestamp()))
+    event = audit.record(session, actor, "api_key.revoked", key_id, {"hint": key.hint})
+    session.flush()
+    return key, event.id
+
+
+def remove_if_unused(session: Session, key_id: UUID) -> bool:
+    """Drop the row of a revoked key that nobody ever used. Whether it was dropped."""
+    dropped = session.execute(
+        delete(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.last_used_at.is_(None), ApiKey.disabled_at.is_not(None))
+        .returning(ApiKey.id)
+    )
+    return dropped.first() is not None
+
+
+def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
+    """Shorten every key that outlives a policy of `max_days`, counted from its creation. How many there were."""
+    latest = ApiKey.created_at + timedelta(days=max_days)
+    shortened = session.execute(
+        update(ApiKey)
+        .where(ApiKey.disabled_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > latest))
+        .values(expires_at=latest)
+        .returning(ApiKey.id)
+    )
+    count = len(shortened.all())
+    if count:
+        audit.record(session, actor, "api_keys.expiry_shortened", None, {"max_days": max_days, "keys": count})
+    return count
+
+
+def _locked(session: Session, key_id: UUID) -> ApiKey:
+    key = session.get(ApiKey, key_id, with_for_update=True)
+    if key is None:
+        raise NotFound("API key")
+    return key

@@ -1,0 +1,65 @@
+"""The API keys of every account, as identity asks for them: each in its account's own database."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from kataven.account.models import ApiKey
+from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.peppers import KeyHash
+from kataven.identity.verifier import StoredKey
+from kataven.tenancy.errors import TenancyError, TenantUnavailable
+
+OpenSession = Callable[[str], AbstractContextManager[Session]]
+"""Opens a session on an account's database. Raises TenancyError."""
+
+_COLUMNS = select(
+    ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
+)
+
+
+class SqlKeyStore:
+    """Identity's KeyStore over the accounts' databases. One indexed SELECT a look-up."""
+
+    def __init__(self, reading: OpenSession, writing: OpenSession) -> None:
+        self._reading = reading
+        self._writing = writing
+
+    def find(self, account: str, candidates: Sequence[KeyHash]) -> StoredKey | None:
+        digests = [candidate.digest for candidate in candidates]
+        with _reachable(), self._reading(account) as session:
+            row = session.execute(_COLUMNS.where(ApiKey.key_hash.in_(digests))).first()
+        if row is None:
+            return None
+        return StoredKey(
+            id=str(row.id),
+            name=row.name,
+            hash=KeyHash(row.pepper_id, bytes(row.key_hash)),
+            expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+            revoked=row.disabled_at is not None,
+            limits=row.limits,
+        )
+
+    def rehash(self, account: str, key_id: str, old: KeyHash, new: KeyHash) -> None:
+        with _reachable(), self._writing(account) as session:
+            session.execute(
+                update(ApiKey)
+                .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)
+                .values(key_hash=new.digest, pepper_id=new.pepper_id)
+            )
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except TenantUnavailable as error:
+        raise VerifierUnavailable(retry_after_seconds=math.ceil(error.retry_after_seconds)) from error
+    except TenancyError as error:
+        raise VerifierUnavailable from error

@@ -1,0 +1,167 @@
+"""The tables of an account's database. There is no account column: the database is the account."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Every table of an account's database."""
+
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
+        str: Text,
+        datetime: DateTime(timezone=True),
+        list[str]: ARRAY(Text),
+        dict[str, Any]: JSONB,
+    }
+
+
+class Category(StrEnum):
+    CUSTOMER_SUPPORT = "customer_support"
+    SALES = "sales"
+    OPERATIONS = "operations"
+    CUSTOM = "custom"
+
+
+class AgentStatus(StrEnum):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ARCHIVED = "archived"
+
+
+class GreetingMode(StrEnum):
+    INTERRUPTIBLE = "interruptible"
+    LOCKED = "locked"
+
+
+class VoiceProvider(StrEnum):
+    CARTESIA = "cartesia"
+    ELEVENLABS = "elevenlabs"
+    DEEPGRAM = "deepgram"
+
+
+class AuthMode(StrEnum):
+    PUBLIC = "public"
+    AUTHENTICATED = "authenticated"
+
+
+class WidgetAuthMode(StrEnum):
+    """Which visitors an agent's widget takes."""
+
+    GUEST = "guest"
+    USER = "user"
+    BOTH = "both"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(repr(str(value)) for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"agents_{column}_known")
+
+
+class Agent(Base):
+    """A voice or chat agent."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        _one_of("category", Category),
+        _one_of("status", AgentStatus),
+        _one_of("greeting_mode", GreetingMode),
+        _one_of("voice_provider", VoiceProvider),
+        _one_of("auth_mode", AuthMode),
+        _one_of("widget_auth_mode", WidgetAuthMode),
+        CheckConstraint("background_audio_volume BETWEEN 0 AND 1", name="agents_background_audio_volume_range"),
+        Index("agents_newest_first", text("created_at DESC"), text("id DESC")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    description: Mapped[str | None]
+    category: Mapped[str]
+    status: Mapped[str]
+    system_prompt: Mapped[str | None]
+    greeting_message: Mapped[str | None]
+    greeting_mode: Mapped[str]
+    llm_model: Mapped[str]
+    voice_provider: Mapped[str]
+    voice_id: Mapped[str | None]
+    auth_mode: Mapped[str]
+    ringing_enabled: Mapped[bool]
+    background_audio_enabled: Mapped[bool]
+    background_audio_volume: Mapped[float]
+    noise_suppression_enabled: Mapped[bool]
+    widget_enabled: Mapped[bool] = mapped_column(server_default=text("false"))
+    widget_auth_mode: Mapped[str] = mapped_column(server_default=text("'guest'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+    created_by: Mapped[str]
+
+
+class ApiKey(Base):
+    """A long-lived API key: all of it but the key. `key_hash` is HMAC-SHA256 under the pepper `pepper_id`."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="api_keys_key_hash_length"),
+        Index("api_keys_newest_first", text("created_at DESC"), text("id DESC")),
+        Index("api_keys_pepper_id", "pepper_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    pepper_id: Mapped[str]
+    hint: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    limits: Mapped[dict[str, Any] | None]
+
+
+class WidgetKey(Base):
+    """A public key for web pages, hashed like the others so that a leaked database names no page's key."""
+
+    __tablename__ = "widget_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="widget_keys_key_hash_length"),
+        Index("widget_keys_newest_first", text("created_at DESC"), text("id DESC")),
+        Index("widget_keys_pepper_id", "pepper_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    pepper_id: Mapped[str]
+    hint: Mapped[str]
+    domain_allowlist: Mapped[list[str]]
+    # No foreign key: a key that is pinned to a deleted agent must serve nothing, not fall back to every agent.
+    agent_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[str]
+    disabled_at: Mapped[datetime | None]
+
+
+class AuditEvent(Base):
+    """Who did what, when, from where. Written in the transaction of what it tells about."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index("audit_events_newest_first", text("created_at DESC"), text("id DESC")),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]
+    actor_name: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str | None]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    request_id: Mapped[str | None]
+    address: Mapped[str | None]

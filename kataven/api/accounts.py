@@ -1,0 +1,87 @@
+"""`/api/accounts`: which accounts there are to sign in to. Public, and only what an account chose to show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from flask import Response, request
+from pydantic import Field, StringConstraints
+
+from kataven.identity.token import ACCOUNT_PATTERN
+from kataven.system import accounts
+from kataven.tenancy.errors import InvalidAccountName
+from kataven.tenancy.names import check_account_name
+from kataven.web.access import PUBLIC_BY_ADDRESS
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.paging import DEFAULT_LIMIT, MAX_LIMIT, link_to_next
+from kataven.web.schema import Query, View, write_json
+
+room = Room("accounts", __name__, "account", "Finding the account to sign in to. No credential needed.")
+
+
+class AccountsQuery(Query):
+    """Which accounts."""
+
+    q: Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9_-]*$")] = Field(
+        default="", description="What the account's name begins with."
+    )
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    cursor: Annotated[str, StringConstraints(pattern=f"^{ACCOUNT_PATTERN}$")] | None = Field(
+        default=None, description="From the `Link` of the page before: the last account on it."
+    )
+
+
+class AccountView(View):
+    """An account that chose to be found."""
+
+    account: str
+    name: str
+
+
+class ValidityView(View):
+    """Whether somebody can sign in to this account; `reason` says why not."""
+
+    account: str
+    valid: bool
+    reason: str | None = None
+
+
+@room.operation(
+    "GET",
+    "/api/accounts",
+    access=PUBLIC_BY_ADDRESS,
+    summary="Find accounts",
+    answer=Answer(200, "Discoverable active accounts, by name.", list[AccountView]),
+    query=AccountsQuery,
+)
+def list_accounts(call: Call, query: AccountsQuery) -> Response:
+    with call.services.directory.database.reading() as session:
+        found = accounts.discoverable(session, query.q, query.limit + 1, query.cursor)
+    shown = found[: query.limit]
+    response = write_json([{"account": account.account_id, "name": account.account_name} for account in shown])
+    if len(found) > query.limit:
+        link_to_next(response, {**request.args.to_dict(), "cursor": shown[-1].account_id})
+    return response
+
+
+@room.operation(
+    "GET",
+    "/api/accounts/validate/<string:account>",
+    access=PUBLIC_BY_ADDRESS,
+    summary="Check an account's name",
+    answer=Answer(200, "Whether it names an active account.", ValidityView),
+)
+def validate_account(call: Call, account: str) -> Response:
+    return write_json({"account": account, **_validity(call, account)})
+
+
+def _validity(call: Call, account: str) -> dict[str, Any]:
+    try:
+        check_account_name(account)
+    except InvalidAccountName as error:
+        return {"valid": False, "reason": error.reason}
+    record = call.services.directory.find(account)
+    if record is None or not record.open:
+        return {"valid": False, "reason": "there is no active account of this name"}
+    return {"valid": True}

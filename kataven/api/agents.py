@@ -1,0 +1,191 @@
+"""`/v1/agents`: the account's agents, and who may talk to them on a web page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from flask import Response
+from pydantic import Field
+
+from kataven.account import agents
+from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
+from kataven.web.access import READ, WRITE
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.paging import PageQuery, write_page
+from kataven.web.schema import Input, Line, Prose, View, no_default, partial, write_json
+
+room = Room("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
+
+Name = Annotated[str, Line(200)]
+ShortText = Annotated[str, Line(200)]
+Description = Annotated[str, Prose(2_000)]
+Prompt = Annotated[str, Prose(100_000)]
+Greeting = Annotated[str, Prose(5_000)]
+Volume = Annotated[float, Field(ge=0, le=1, description="From 0 (silent) to 1.")]
+
+
+class AgentInput(Input):
+    """An agent to create."""
+
+    server_set = frozenset({"id", "created_at", "updated_at", "created_by"})
+
+    name: Name
+    description: Description | None = None
+    category: Category = Category.CUSTOM
+    status: AgentStatus = AgentStatus.DRAFT
+    system_prompt: Prompt | None = None
+    greeting_message: Greeting | None = None
+    greeting_mode: GreetingMode = GreetingMode.INTERRUPTIBLE
+    llm_model: ShortText = "gpt-4o"
+    voice_provider: VoiceProvider = VoiceProvider.CARTESIA
+    voice_id: ShortText | None = None
+    auth_mode: AuthMode = AuthMode.AUTHENTICATED
+    ringing_enabled: bool = False
+    background_audio_enabled: bool = False
+    background_audio_volume: Volume = 0.5
+    noise_suppression_enabled: bool = False
+
+
+AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to change; the others stay.")
+
+
+class AgentView(View):
+    """An agent."""
+
+    id: UUID
+    name: str
+    description: str | None
+    category: Category
+    status: AgentStatus
+    system_prompt: str | None
+    greeting_message: str | None
+    greeting_mode: GreetingMode
+    llm_model: str
+    voice_provider: VoiceProvider
+    voice_id: str | None
+    auth_mode: AuthMode
+    ringing_enabled: bool
+    background_audio_enabled: bool
+    background_audio_volume: float
+    noise_suppression_enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    created_by: str
+
+
+class WidgetSettingsPatch(Input):
+    """What to change of how an agent's widget works."""
+
+    widget_enabled: bool = Field(default=False, json_schema_extra=no_default)
+    auth_mode: WidgetAuthMode = Field(default=WidgetAuthMode.GUEST, json_schema_extra=no_default)
+
+
+class WidgetSettingsView(View):
+    """Whether an agent may be embedded in web pages, and which visitors it takes."""
+
+    widget_enabled: bool
+    auth_mode: WidgetAuthMode
+
+
+_SHOWN = tuple(AgentView.model_fields)
+
+
+@room.operation(
+    "GET",
+    "/v1/agents",
+    access=READ,
+    summary="List agents",
+    answer=Answer(200, "Agents, newest first.", list[AgentView]),
+    query=PageQuery,
+)
+def list_agents(call: Call, query: PageQuery) -> Response:
+    """Newest first, a page at a time."""
+    with call.reading() as session:
+        return write_page(agents.listing(session, query.limit, query.after), shape, query)
+
+
+@room.operation(
+    "POST",
+    "/v1/agents",
+    access=WRITE,
+    summary="Create an agent",
+    answer=Answer(201, "The new agent.", AgentView),
+    body=AgentInput,
+)
+def create_agent(call: Call, body: AgentInput) -> Response:
+    with call.writing() as session:
+        agent = shape(agents.create(session, body.model_dump(), call.actor))
+    return write_json(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
+
+
+@room.operation(
+    "GET", "/v1/agents/<agent_id>", access=READ, summary="Read an agent", answer=Answer(200, "The agent.", AgentView)
+)
+def read_agent(call: Call, agent_id: UUID) -> Response:
+    with call.reading() as session:
+        return write_json(shape(agents.read(session, agent_id)))
+
+
+@room.operation(
+    "PATCH",
+    "/v1/agents/<agent_id>",
+    access=WRITE,
+    summary="Change an agent",
+    answer=Answer(200, "The agent as it is now.", AgentView),
+    body=AgentPatch,
+)
+def change_agent(call: Call, agent_id: UUID, body: Input) -> Response:
+    with call.writing() as session:
+        agent = shape(agents.change(session, agent_id, body.given(), call.actor))
+    return write_json(agent)
+
+
+@room.operation(
+    "DELETE", "/v1/agents/<agent_id>", access=WRITE, summary="Delete an agent", answer=Answer(204, "It is gone.")
+)
+def delete_agent(call: Call, agent_id: UUID) -> Response:
+    """A widget key that is pinned to the agent serves nothing from then on."""
+    with call.writing() as session:
+        agents.delete(session, agent_id, call.actor)
+    return Response(status=204)
+
+
+@room.operation(
+    "GET",
+    "/v1/agents/<agent_id>/widget-settings",
+    access=READ,
+    summary="Read an agent's widget settings",
+    answer=Answer(200, "The settings.", WidgetSettingsView),
+)
+def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
+    with call.reading() as session:
+        return write_json(widget_shape(agents.read(session, agent_id)))
+
+
+@room.operation(
+    "PATCH",
+    "/v1/agents/<agent_id>/widget-settings",
+    access=WRITE,
+    summary="Change an agent's widget settings",
+    answer=Answer(200, "The settings as they are now.", WidgetSettingsView),
+    body=WidgetSettingsPatch,
+)
+def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
+    columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
+    fields = {columns[name]: value for name, value in body.given().items()}
+    with call.writing() as session:
+        settings = widget_shape(agents.change(session, agent_id, fields, call.actor))
+    return write_json(settings)
+
+
+def shape(agent: Agent) -> dict[str, Any]:
+    """An agent as clients see it."""
+    return {name: getattr(agent, name) for name in _SHOWN}
+
+
+def widget_shape(agent: Agent) -> dict[str, Any]:
+    """An agent's widget settings as clients see them."""
+    return {"widget_enabled": agent.widget_enabled, "auth_mode": agent.widget_auth_mode}

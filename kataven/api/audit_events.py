@@ -1,0 +1,64 @@
+"""`/v1/audit-events`: who did what in this account, when, from where."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from flask import Response
+from pydantic import StringConstraints
+
+from kataven.account import audit
+from kataven.account.models import AuditEvent
+from kataven.web.access import MANAGE
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.paging import PageQuery, write_page
+from kataven.web.schema import View
+
+room = Room("audit-events", __name__, "audit event", "The account's audit trail.")
+
+
+class AuditQuery(PageQuery):
+    """Which events."""
+
+    action: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{1,100}$")] | None = None
+    actor: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,300}$")] | None = None
+
+
+class AuditEventView(View):
+    """One thing that was done."""
+
+    id: UUID
+    created_at: datetime
+    actor: str
+    actor_name: str
+    action: str
+    target: str | None
+    detail: dict[str, Any]
+    request_id: str | None
+    address: str | None
+
+
+_SHOWN = tuple(AuditEventView.model_fields)
+
+
+@room.operation(
+    "GET",
+    "/v1/audit-events",
+    access=MANAGE,
+    summary="List audit events",
+    answer=Answer(200, "Events, newest first.", list[AuditEventView]),
+    query=AuditQuery,
+)
+def list_audit_events(call: Call, query: AuditQuery) -> Response:
+    """Newest first, optionally of one action (`api_key.revoked`) or one actor (`jwt:alice`)."""
+    with call.reading() as session:
+        page = audit.listing(session, query.limit, query.after, query.action, query.actor)
+        return write_page(page, shape, query)
+
+
+def shape(event: AuditEvent) -> dict[str, Any]:
+    """An event as clients see it."""
+    return {name: getattr(event, name) for name in _SHOWN}

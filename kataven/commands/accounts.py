@@ -1,0 +1,123 @@
+"""`flask accounts …`: make accounts, look at them, set their limits and policy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+
+from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.revocation.scope import Scope
+from kataven.system import accounts, lifecycle, limits, operators
+from kataven.system.directory import AccountRecord
+from kataven.system.errors import NoSuchAccount
+from kataven.system.models import AccountStatus
+from kataven.web.services import Services, services
+
+group = AppGroup("accounts", help="Accounts: one customer, one database.")
+
+ACTOR = "cli"
+
+
+@group.command("create")
+@click.argument("account")
+@click.option("--name", help="What people read; the account's name if left out.")
+@click.option("--org-id", help="The Zitadel organisation whose members may sign in.")
+@click.option("--server", help="The database server to place it on; the least loaded one if left out.")
+@click.option("--discoverable", is_flag=True, help="List it among the accounts that can be signed in to.")
+@as_json
+@plainly
+def create(
+    account: str, name: str | None, org_id: str | None, server: str | None, discoverable: bool, as_json: bool
+) -> None:
+    """Create ACCOUNT and its database. Nothing is left half-made if it fails."""
+    new = lifecycle.NewAccount(account, name or account, org_id, server, discoverable)
+    lifecycle.create(_services().directory.database, new, actor=ACTOR)
+    _show_account(account, as_json)
+
+
+@group.command("list")
+@click.option("--status", type=click.Choice([str(status) for status in AccountStatus]), help="Only these.")
+@as_json
+@plainly
+def list_accounts(status: str | None, as_json: bool) -> None:
+    """List every account."""
+    with _services().directory.database.reading() as session:
+        found = accounts.listing(session, AccountStatus(status) if status else None)
+    rows = [
+        {
+            "account": account.account_id,
+            "name": account.account_name,
+            "status": account.status,
+            "server": account.server,
+            "revision": account.schema_revision,
+            "created_at": account.created_at.isoformat(timespec="seconds"),
+        }
+        for account in found
+    ]
+    show(rows, as_json=as_json, empty="No accounts yet. Make one: flask accounts create NAME")
+
+
+@group.command("show")
+@click.argument("account")
+@as_json
+@plainly
+def show_account(account: str, as_json: bool) -> None:
+    """Show one account."""
+    _show_account(account, as_json)
+
+
+@group.command("limits")
+@click.argument("account")
+@click.option("--per-minute", type=click.IntRange(min=1))
+@click.option("--per-hour", type=click.IntRange(min=1))
+@click.option("--per-day", type=click.IntRange(min=1))
+@click.option("--concurrent", type=click.IntRange(min=1))
+@as_json
+@plainly
+def change_limits(account: str, as_json: bool, **given: int | None) -> None:
+    """Show an account's limits, or change those that are given; every worker learns of it within a second."""
+    found = _services()
+    changes = {name: value for name, value in given.items() if value is not None}
+    if changes:
+        with found.directory.database.writing() as session:
+            changed = limits.change(session, account, changes)
+            operators.record(session, ACTOR, "account.limits_changed", account, changes)
+        found.revocation.announce(Scope(account))
+        show_one(asdict(changed), as_json=as_json)
+    else:
+        show_one(asdict(_record(found, account).limits), as_json=as_json)
+
+
+def _show_account(account: str, as_json: bool) -> None:
+    found = _services()
+    with found.directory.database.reading() as session:
+        row = accounts.read(session, account)
+    record = _record(found, account)
+    fields: dict[str, Any] = {
+        "account": row.account_id,
+        "name": row.account_name,
+        "status": row.status,
+        "database": row.database_name,
+        "server": row.server,
+        "revision": row.schema_revision,
+        "zitadel_org_id": row.zitadel_org_id,
+        "discoverable": row.discoverable,
+        "max_key_expiry_days": row.max_key_expiry_days,
+        **asdict(record.limits),
+        "created_at": row.created_at.isoformat(timespec="seconds"),
+    }
+    show_one(fields, as_json=as_json)
+
+
+def _record(found: Services, account: str) -> AccountRecord:
+    record = found.directory.read(account)
+    if record is None:
+        raise NoSuchAccount(account)
+    return record
+
+
+def _services() -> Services:
+    return services()

@@ -1,0 +1,33 @@
+"""`flask dev …`: conveniences of a development run. Production has no such command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from flask.cli import AppGroup
+
+from kataven.commands.output import plainly
+from kataven.dev import issuer
+from kataven.dev.cast import CAST
+from kataven.identity.principal import Role
+
+
+def group(data_dir: Path, issuer_url: str) -> AppGroup:
+    """The commands, for the development issuer that keeps its keys in `data_dir`."""
+    dev = AppGroup("dev", help="Conveniences of a development run.")
+
+    @dev.command("token")
+    @click.option("--account", required=True, help="The account whose organisation grants the role.")
+    @click.option("--role", type=click.Choice([str(role) for role in Role]), default=str(Role.OWNER), show_default=True)
+    @click.option("--subject", help="Who: " + ", ".join(person.subject for person in CAST) + ", or anybody.")
+    @click.option("--ttl-seconds", type=click.IntRange(min=1), default=3600, show_default=True)
+    @plainly
+    def token(account: str, role: str, subject: str | None, ttl_seconds: int) -> None:
+        """Print a JWT of the development issuer, as a person would get by signing in."""
+        folder = data_dir / "issuer"
+        if not folder.is_dir():
+            raise click.ClickException(f"No development issuer has run in {data_dir}. Start one: make run")
+        click.echo(issuer.sign(folder, issuer_url, account, Role(role), subject=subject, ttl_seconds=ttl_seconds))
+
+    return dev

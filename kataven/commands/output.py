@@ -1,0 +1,80 @@
+"""How commands speak: tables for people, JSON for scripts, one line for what went wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kataven.identity.errors import VerifierUnavailable
+from kataven.system.errors import SystemRefusal
+from kataven.tenancy.errors import TenancyError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing here yet.") -> None:
+    """Rows with the same fields, as a table or as a JSON array."""
+    if as_json:
+        click.echo(json.dumps(list(rows), default=str, indent=2))
+        return
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    console().print(table)
+
+
+def show_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """One thing's fields, a line each, or as a JSON object."""
+    if as_json:
+        click.echo(json.dumps(dict(fields), default=str, indent=2))
+        return
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
+
+
+def console() -> Console:
+    """A console as wide as the terminal, or wide enough for any table when there is none."""
+    found = Console()
+    return found if found.is_terminal else Console(width=200)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What is foreseen to go wrong is one line on standard error and exit status 1."""
+    try:
+        yield
+    except (SystemRefusal, TenancyError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    except VerifierUnavailable as error:
+        raise click.ClickException("The system database can't be reached; see KATAVEN_DATABASE_URL.") from error
+
+
+def plainly(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a command with `plain_errors`."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with plain_errors():
+            return command(*args, **kwargs)
+
+    return run

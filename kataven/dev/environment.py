@@ -1,0 +1,57 @@
+"""The environment of a development run's processes. Secrets travel in it, never on a command line."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from kataven.dev.errors import DevError
+from kataven.dev.files import read_text, write_private
+from kataven.dev.issuer import AUDIENCE
+from kataven.dev.options import Options
+from kataven.settings import SettingsError, load
+
+_NOT_STARTED_YET = {
+    "KATAVEN_DATABASE_URL": "postgresql+psycopg2:///kataven_system",
+    "KATAVEN_REDIS_URL": "unix:///redis.sock",
+}
+
+
+def development_environment(environ: Mapping[str, str], options: Options, issuer: str) -> dict[str, str]:
+    """`environ` with what a development run adds, but for the URLs of servers that it has yet to start.
+
+    Peppers and the secret key are made once, unless `environ` has some. Raises DevError with a line for each setting
+    that the product would refuse.
+    """
+    ours = {
+        "KATAVEN_ENV": "development",
+        "KATAVEN_PEPPERS": environ.get("KATAVEN_PEPPERS") or _made_once(options.data_dir / "peppers", "dev1:"),
+        "KATAVEN_SECRET_KEY": environ.get("KATAVEN_SECRET_KEY") or _made_once(options.data_dir / "secret_key"),
+        "KATAVEN_OIDC_ISSUER": issuer,
+        "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
+        "KATAVEN_DATA_DIR": str(options.data_dir),
+        "PORT": str(options.port),
+        "WORKERS": str(options.workers),
+    }
+    everything = {name: value for name, value in environ.items() if value or name not in _NOT_STARTED_YET} | ours
+    try:
+        load(_NOT_STARTED_YET | everything)
+    except SettingsError as error:
+        raise DevError(str(error)) from None
+    return everything
+
+
+def write_for_other_shells(environ: Mapping[str, str], path: Path) -> None:
+    """Write the product's variables as `KEY=value` lines, mode 0600, for `flask …` in a second shell."""
+    lines = (f"{name}={value}\n" for name, value in sorted(environ.items()) if name.startswith("KATAVEN_"))
+    write_private(path, "".join(lines))
+
+
+def _made_once(path: Path, prefix: str = "") -> str:
+    """A secret of 32 random bytes in base64url, kept in `path`."""
+    kept = (read_text(path) or "").strip()
+    if not kept:
+        kept = prefix + secrets.token_urlsafe(32)
+        write_private(path, f"{kept}\n")
+    return kept

@@ -1,0 +1,182 @@
+"""`make run`: every server of the product on this machine, one after the other, until Ctrl-C ends them in reverse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from kataven.dev import dev_json
+from kataven.dev.dev_json import AccountKeys, DevRun
+from kataven.dev.environment import development_environment, write_for_other_shells
+from kataven.dev.errors import DevError
+from kataven.dev.external import require_postgres, require_redis
+from kataven.dev.files import passable_folder, private_folder
+from kataven.dev.launch import die_with_parent
+from kataven.dev.leftovers import Mark
+from kataven.dev.lock import FolderLock
+from kataven.dev.options import read_options
+from kataven.dev.ports import HOST, answers, free_port, require_free_port
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.processes import Child
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.servers import Servers
+from kataven.dev.terminal import StopRequested, complain, ignore_stop_signals, say
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SYSTEM_DATABASE = "kataven_system"
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+
+def main(environ: Mapping[str, str]) -> int:
+    """Run until StopRequested (0) or until something fails (1, with a clear line); no process is left then."""
+    if "MAKELEVEL" in environ:  # a make that is killed can't pass it on
+        die_with_parent(os.getppid(), signal.SIGTERM)
+    try:
+        with Servers() as servers:
+            try:
+                Run(environ, servers).serve()
+            finally:
+                ignore_stop_signals()
+                if servers.started:
+                    say("stopping")
+    except StopRequested:
+        return 0
+    except DevError as error:
+        complain(f"make run: {error}")
+        return 1
+
+
+class Run:
+    """One development run; `serve` is the order of its steps."""
+
+    def __init__(self, environ: Mapping[str, str], servers: Servers) -> None:
+        self._given = environ
+        self._servers = servers
+        self._options = read_options(environ)
+        self._data_dir = self._options.data_dir
+        self._logs = self._data_dir / "logs"
+        self._issuer_folder = self._data_dir / "issuer"
+        self._issuer_mark = Mark("kataven.dev.issuer", str(self._issuer_folder))
+        self._gunicorn_mark = Mark("gunicorn", str(self._data_dir / "gunicorn"))
+
+    def serve(self) -> NoReturn:
+        """Bring everything up, then watch it. Raises DevError, or StopRequested when a signal says so."""
+        began = time.monotonic()
+        self._take_data_dir()
+        issuer_port = free_port(self._options.port + 1)
+        issuer_url = f"http://{HOST}:{issuer_port}"
+        environ = development_environment(self._given, self._options, issuer_url)
+        environ["KATAVEN_DATABASE_URL"] = self._postgres()
+        environ["KATAVEN_REDIS_URL"] = self._redis()
+        self._tell_other_shells(environ)
+        run = DevRun(
+            api_url=f"http://{HOST}:{self._options.port}",
+            hub_url=f"http://localhost:{self._options.port}",
+            database_url=environ["KATAVEN_DATABASE_URL"],
+            redis_url=environ["KATAVEN_REDIS_URL"],
+            oidc_issuer=issuer_url,
+            accounts=self._accounts(environ),
+        )
+        dev_json.write_pending(self._data_dir, run)
+        self._start_issuer(environ, issuer_port)
+        self._start_gunicorn(environ)
+        dev_json.publish(self._data_dir)
+        say(f"ready after {time.monotonic() - began:.1f} s\n{_what_to_do(run)}")
+        self._servers.watch()
+
+    def _take_data_dir(self) -> None:
+        """Hold the data folder, end what a killed run left, and see that the port is free, before anything starts."""
+        say(f"data is in {passable_folder(self._data_dir)}")
+        lock = FolderLock(self._data_dir)
+        lock.acquire()
+        self._servers.at_the_end(lock.release)
+        private_folder(self._logs)
+        for mark in (self._gunicorn_mark, self._issuer_mark):
+            mark.end(signal.SIGTERM, STOP_SECONDS)
+        require_free_port(self._options.port, "PORT")
+        dev_json.set_aside(self._data_dir)
+
+    def _postgres(self) -> str:
+        if self._options.database_url:
+            say("using the PostgreSQL of KATAVEN_DATABASE_URL")
+            require_postgres(self._options.database_url)
+            return self._options.database_url
+        say("starting PostgreSQL")
+        server = EmbeddedPostgres(self._data_dir / "postgres", log=self._logs / "postgres.log")
+        self._servers.start(server)
+        return server.url(SYSTEM_DATABASE)
+
+    def _redis(self) -> str:
+        if self._options.redis_url:
+            say("using the Redis of KATAVEN_REDIS_URL")
+            require_redis(self._options.redis_url)
+            return self._options.redis_url
+        say("starting Redis")
+        server = EmbeddedRedis(self._data_dir / "redis", log=self._logs / "redis.log")
+        self._servers.start(server)
+        return server.url
+
+    def _tell_other_shells(self, environ: Mapping[str, str]) -> None:
+        path = self._data_dir / "env"
+        self._servers.at_the_end(lambda: path.unlink(missing_ok=True))
+        write_for_other_shells(environ, path)
+
+    def _accounts(self, environ: Mapping[str, str]) -> tuple[AccountKeys, ...]:
+        # Imported here: half a second that a bad PORT need not wait for.
+        from kataven.dev.seed import prepare, seed
+
+        say("preparing the system database")
+        prepare(environ)
+        say("preparing the accounts")
+        seeded = seed(environ, dev_json.remembered_accounts(self._data_dir))
+        return tuple(AccountKeys(account.account, account.api_key, account.widget_key) for account in seeded)
+
+    def _start_issuer(self, environ: Mapping[str, str], port: int) -> None:
+        say(f"starting the development OIDC issuer on port {port}")
+        private_folder(self._issuer_folder)
+        place = ["--host", HOST, "--port", str(port), "--data-dir", str(self._issuer_folder)]
+        issuer = Child(
+            "the OIDC issuer",
+            [sys.executable, "-m", "kataven.dev.issuer", *place],
+            mark=self._issuer_mark,
+            environ=environ,
+            folder=CHECKOUT,
+            log=self._logs / "issuer.log",
+        )
+        self._servers.start(issuer)
+        issuer.wait_until(lambda: answers(port, "/.well-known/openid-configuration"), READY_SECONDS)
+
+    def _start_gunicorn(self, environ: Mapping[str, str]) -> None:
+        port = self._options.port
+        say(f"starting gunicorn on port {port}, WORKERS={self._options.workers}")
+        gunicorn = Child(
+            "gunicorn",
+            # The name is how a later run recognises it.
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "--name",
+                self._gunicorn_mark.word,
+                "-c",
+                "gunicorn.conf.py",
+                "wsgi:app",
+            ],
+            mark=self._gunicorn_mark,
+            environ=environ,
+            folder=CHECKOUT,
+        )
+        self._servers.start(gunicorn)
+        gunicorn.wait_until(lambda: answers(port, "/healthz"), READY_SECONDS)
+
+
+def _what_to_do(run: DevRun) -> str:
+    acme = next((account for account in run.accounts if account.account == "acme"), run.accounts[0])
+    curl = f"curl -s {run.api_url}/v1/agents -H 'Authorization: Bearer {acme.api_key}'"
+    return f"\nHub: {run.hub_url}\nAPI: {run.api_url}/docs\n\n{curl}\n\nCtrl-C stops everything."

@@ -1,0 +1,97 @@
+"""May this request come in? One decision over every limit of the account and the key."""
+
+from __future__ import annotations
+
+import random
+from typing import Self
+
+from kataven.ratelimit.budget import AddressBudget
+from kataven.ratelimit.decision import Decision, Standing
+from kataven.ratelimit.fallback import FallbackWindows, Tally
+from kataven.ratelimit.limiter.exceeded import LimitExceeded
+from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.policy import KeyLimits, Limits, Scope, account_plan, key_plan
+from kataven.ratelimit.windows import RedisWindows, Windows
+from kataven.ratelimit.wire import Wire
+
+
+class Admission:
+    """A request that was let in: it holds its slot until `release`."""
+
+    __slots__ = ("_scopes", "_slot", "_windows", "decision")
+
+    def __init__(self, windows: Windows, scopes: tuple[Scope, ...], slot: str, decision: Decision) -> None:
+        self._windows = windows
+        self._scopes = scopes
+        self._slot = slot
+        self.decision = decision
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """Every quota and what is left of it, this request counted: the account's, then the key's own."""
+        return self.decision.standings
+
+    def headers(self) -> list[tuple[str, str]]:
+        """`RateLimit-Policy` and `RateLimit`."""
+        return self.decision.headers()
+
+    def release(self) -> None:
+        """Give the slot back. Waits for nothing, never raises, and may be repeated.
+
+        Call it before the last byte of the answer is sent, so that the client's next request finds the slot free.
+        """
+        self._windows.give_back(self._scopes, self._slot)
+
+
+class Limiter:
+    """The limits of one surface, in one worker. Building it opens nothing."""
+
+    def __init__(self, windows: FallbackWindows) -> None:
+        self.windows = windows
+        self.addresses = AddressBudget(windows)
+
+    @classmethod
+    def at(cls, redis_url: str, *, surface: str, workers: int = 1, tally: Tally | None = None) -> Self:
+        """Limits in the Redis of this URL, apart from those of other surfaces.
+
+        `workers` is how many share the budgets if Redis is not there from the beginning.
+        """
+        redis = RedisWindows(Wire(redis_url), prefix=f"limits:{surface}:")
+        return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, tally=tally))
+
+    @property
+    def degraded(self) -> bool:
+        """Whether this worker limits by itself, for want of Redis."""
+        return self.windows.degraded
+
+    def start(self) -> None:
+        """Begin to renew the slots of requests under way and to watch Redis. Call it after the fork."""
+        self.windows.start()
+
+    def stop(self) -> None:
+        """Give every slot back and close the connections; call it when the last request is answered."""
+        self.windows.stop()
+
+    def admit(
+        self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
+    ) -> Admission:
+        """Count one request and take a slot for it. Raises LimitExceeded, and then nothing is counted anywhere."""
+        scopes = _scopes(account, limits, key_id, key_limits)
+        slot = f"{random.getrandbits(64):x}"  # not a secret, only never the same twice; Python reseeds it after a fork
+        decision = self.windows.take(scopes, slot)
+        if not decision.admitted:
+            raise LimitExceeded(decision)
+        return Admission(self.windows, scopes, slot, decision)
+
+    def peek(
+        self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
+    ) -> Decision:
+        """What is left, consuming nothing. A request that was admitted knows it already: `Admission.standings`."""
+        return self.windows.look(_scopes(account, limits, key_id, key_limits))
+
+
+def _scopes(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
+    scope = Scope(f"account:{account}", account_plan(limits))
+    if key_id is None or key_limits is None:
+        return (scope,)
+    return scope, Scope(f"key:{account}:{key_id}", key_plan(key_limits))

@@ -1,0 +1,172 @@
+"""The worker's thread: it hears events, makes the worker forget, says so, and keeps the lease.
+
+    connect and subscribe → renew → hear, forget, acknowledge … until the next renewal is due → renew → …
+
+It ends when it is told to and at nothing else: whatever goes wrong, it connects anew. Meanwhile the lease lapses by
+itself and the worker verifies everything in the database, so there is nothing to clean up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from threading import Event as Flag
+from threading import Thread
+
+from redis.exceptions import RedisError
+
+from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.board import Board, lease_seconds_of, record
+from kataven.revocation.epoch import Event
+from kataven.revocation.guard import Guard
+from kataven.revocation.lease import outlast
+from kataven.revocation.link import Link
+
+RENEWALS_PER_LEASE = 4
+"""So that a renewal may be lost, its timeout noticed and another be answered before the lease lapses."""
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """This process as a worker: one thread between `start` and `stop`. To be started after a fork, never before."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        open_link: Callable[[], Link],
+        namespace: str,
+        acquaintance: Acquaintance,
+        barrier: Barrier,
+    ) -> None:
+        self._guard = guard
+        self._open_link = open_link
+        self._namespace = namespace
+        self._acquaintance = acquaintance
+        self._barrier = barrier
+        self._lease = guard.lease
+        self._stopping = Flag()
+        self._thread: Thread | None = None
+        self._beat = 0
+        self._sweeper = Sweeper(outlast(guard.lease.seconds) * 4)
+        self.id = ""
+        self.connected = False
+
+    def start(self) -> None:
+        """Begin. Returns at once; the lease is confirmed a moment later. Does nothing if it is running."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self.id = secrets.token_hex(8)
+        self._stopping = Flag()
+        self._thread = Thread(target=self.run, args=(self._stopping,), name="revocation", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, then the lease. Takes up to a quarter of a lease."""
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._thread.join()
+        self._thread = None
+        self._lease.drop()
+
+    def run(self, stopping: Flag) -> None:
+        """What the thread does, until `stopping` is set."""
+        attempt = 0
+        while not stopping.is_set():
+            try:
+                with self._open_link() as link:
+                    board = Board(link.call, self._namespace)
+                    self._renew(link, board)
+                    attempt, self.connected = 0, True
+                    self._serve(link, board, stopping)
+            except RedisError as error:
+                # Once per outage; the metrics count the attempts.
+                _log.log(logging.DEBUG if attempt else logging.WARNING, "revocation: no connection to Redis: %s", error)
+            except BaseException:  # a memory that can't forget, say: without a lease it is harmless
+                _log.exception("revocation: this worker can't keep its lease")
+            else:
+                return
+            self.connected = False
+            self._guard.ledger.disconnects += 1
+            stopping.wait(_backoff(attempt, self._lease.seconds))
+            attempt += 1
+
+    def _serve(self, link: Link, board: Board, stopping: Flag) -> None:
+        while not stopping.is_set():
+            due = self._lease.until - self._lease.seconds * (1 - 1 / RENEWALS_PER_LEASE)
+            while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
+                self._acknowledge(board, self._hear(link.wait(left)))
+            self._renew(link, board)
+            self._sweep(board)
+            self._barrier.pay()
+        self.connected = False
+
+    def _renew(self, link: Link, board: Board) -> None:
+        self._beat += 1
+        mine = record(self._beat, self._lease.seconds, socket.gethostname(), os.getpid())
+        asked_at = self._lease.clock()
+        epoch = board.renew(self.id, mine)
+        # What Redis said before it renewed is heard before the renewal.
+        events = self._hear(link.drain())
+        self._acquaintance.met(epoch.redis, self._lease.clock())
+        self._guard.confirmed(asked_at, epoch)
+        self._acknowledge(board, events)
+
+    def _hear(self, messages: list[str]) -> list[Event]:
+        events = [Event.parse(message) for message in messages]
+        for event in events:
+            self._guard.heard(event)
+        return events
+
+    def _acknowledge(self, board: Board, events: list[Event]) -> None:
+        for event in events:
+            if event.answer_id is not None:
+                board.acknowledge(event.answer_id, self.id)
+
+    def _sweep(self, board: Board) -> None:
+        if self._sweeper.due(self._lease.clock()):
+            records = board.records()
+            board.sweep(self._sweeper.look(records, self._lease.clock()))
+
+
+class Sweeper:
+    """Finds the workers that died without a word: their record is the same as it was some leases ago.
+
+    It goes by this process's own clock, so that nobody's wall clock can take a living worker off the list.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due = -math.inf
+        self._seen: Mapping[str, str] = {}
+
+    def due(self, now: float) -> bool:
+        """Whether to look. `now` is a time before the records are read."""
+        return now >= self._due
+
+    def look(self, records: Mapping[str, str], now: float) -> dict[str, str]:
+        """The records that nobody has renewed since the last look, which is longer ago than their lease.
+
+        `now` is a time after they were read: between this look and the next lie at least `seconds`, even if this
+        process is stopped in between.
+        """
+        unchanged = {
+            worker: text
+            for worker, text in records.items()
+            if self._seen.get(worker) == text and outlast(lease_seconds_of(text)) <= self._seconds
+        }
+        self._seen = records
+        self._due = now + self._seconds
+        return unchanged
+
+
+def _backoff(attempt: int, lease_seconds: float) -> float:
+    """Seconds until the next attempt: from a sixteenth of a lease, doubling, to one lease; half of it by chance."""
+    ceiling = lease_seconds * min(1.0, 2.0**attempt / 16)
+    return ceiling * (0.5 + random.random() / 2)  # noqa: S311  (only spreads reconnections)

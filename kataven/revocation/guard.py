@@ -1,0 +1,97 @@
+"""What a worker may believe. The three rules from the worker's side, without any I/O: read this file first.
+
+    holds          may what is remembered be used now?
+    begin_fill     a question is about to be put to the database
+    finish_fill    may its answer be remembered?
+    heard          an event came: forget what it covers
+    confirmed      Redis renewed the lease, and said which epoch it is
+
+The promise: once a revoker has given its receipt, a request that starts later finds nothing here that the revocation
+covers. `docs/revocation-protocol.md` argues why; tests/revocation/test_interleavings.py looks for a way around it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from threading import Lock
+
+from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.lease import Lease
+from kataven.revocation.ledger import Ledger
+from kataven.revocation.scope import EVERYTHING, Scope
+
+Forget = Callable[[Scope], None]
+RECENT_EVENTS = 1024
+
+
+class Guard:
+    """Stands before every memory of one worker. Safe to use from several threads.
+
+    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke.
+    """
+
+    def __init__(self, lease: Lease, ledger: Ledger | None = None) -> None:
+        self.lease = lease
+        self.ledger = ledger if ledger is not None else Ledger()
+        self.epoch: Epoch | None = None
+        self._memories: list[Forget] = []
+        self._lock = Lock()
+        self._recent: deque[Scope] = deque(maxlen=RECENT_EVENTS)
+        self._forgotten = 0
+
+    def subscribe(self, forget: Forget) -> None:
+        """Have `forget(scope)` called for each event, before the event is acknowledged, on the worker's thread.
+
+        If it raises, the event is not acknowledged and the lease is not renewed until it stops raising.
+        """
+        self._memories.append(forget)
+
+    def holds(self) -> bool:
+        """Whether what is remembered may be used. Ask *before* looking it up: what is still there then is good.
+
+        The other way round, a thread could look an entry up, be stopped for a minute, and wake up to a fresh lease.
+        """
+        return self.lease.holds()
+
+    def begin_fill(self) -> int:
+        """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
+        return self._forgotten
+
+    def finish_fill(self, ticket: int, scope: Scope, keep: Callable[[], None]) -> bool:
+        """Call `keep`, unless an event that covers `scope` came since the ticket was taken. Says whether it did."""
+        with self._lock:  # so that no event comes between the look and the keeping
+            missed = self._forgotten - ticket
+            if missed > len(self._recent) or any(s.covers(scope) for s in islice(reversed(self._recent), missed)):
+                return False
+            keep()
+            return True
+
+    def heard(self, event: Event) -> None:
+        """An event came. When this returns, nothing that it covers is remembered: it may be acknowledged."""
+        self.ledger.events += 1
+        self._forget(event.scope if event.before == self.epoch else EVERYTHING)
+        self.epoch = event.after
+
+    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
+        """Redis answered a renewal that was sent after `asked_at`, at `epoch`.
+
+        If that is not where this worker stands, it has missed an event, or Redis has. If the lease had lapsed, revokers
+        no longer waited for this worker. Either way it forgets everything, and only then does the lease hold again.
+        """
+        self.ledger.renewals += 1
+        if epoch != self.epoch or not self.lease.holds():
+            self._forget(EVERYTHING)
+            self.epoch = epoch
+        self.lease.confirm(asked_at)
+
+    def _forget(self, scope: Scope) -> None:
+        if scope == EVERYTHING:
+            self.ledger.gaps += 1
+        # First spoil the tickets of answers that are on their way, then drop the answers that are here.
+        with self._lock:
+            self._recent.append(scope)
+            self._forgotten += 1
+        for forget in self._memories:
+            forget(scope)

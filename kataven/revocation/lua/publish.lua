@@ -1,0 +1,25 @@
+-- One event: raise the epoch, tell every worker, and say who has to acknowledge, in one step.
+--
+-- KEYS state, pending    ARGV nonce, channel, body, milliseconds to keep what belongs to the answer (0: none wanted)
+
+local redis_id = whoami(KEYS[1], ARGV[1])
+local count = redis.call('HINCRBY', KEYS[1], 'count', 1)
+
+local workers = {}
+local fields = redis.call('HGETALL', KEYS[1])
+for i = 1, #fields, 2 do
+  local worker = string.match(fields[i], '^worker:(.+)$')
+  if worker then
+    workers[#workers + 1] = worker
+    workers[#workers + 1] = fields[i + 1]
+    if ARGV[4] ~= '0' then
+      redis.call('SADD', KEYS[2], worker)
+    end
+  end
+end
+if ARGV[4] ~= '0' then
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
+
+redis.call('PUBLISH', ARGV[2], redis_id .. ' ' .. count .. ' ' .. ARGV[3])
+return { redis_id, tostring(count), microseconds(), workers }

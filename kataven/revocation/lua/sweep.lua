@@ -1,0 +1,12 @@
+-- Take workers off the list, each only if its record is still the one that was seen: one that renewed since stays.
+--
+-- KEYS state    ARGV worker, record, worker, record, ...
+
+local swept = 0
+for i = 1, #ARGV, 2 do
+  local field = 'worker:' .. ARGV[i]
+  if redis.call('HGET', KEYS[1], field) == ARGV[i + 1] then
+    swept = swept + redis.call('HDEL', KEYS[1], field)
+  end
+end
+return swept

@@ -1,0 +1,201 @@
+"""One frozen Settings, read once from the environment; the only reader of it.
+
+Every problem is reported at once, each with the variable's name and what it takes. No secret's value is ever repeated.
+`docs/configuration.md` lists the variables; a test holds that page to this file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
+from kataven.identity.jwks import is_trustworthy_url
+from kataven.identity.peppers import PepperRing
+
+PREFIX = "KATAVEN_"
+DEVELOPMENT_PREFIX = "dev"
+"""Peppers and signing keys whose id begins like this are refused in production."""
+
+
+class SettingsError(Exception):
+    """The environment can't be used; `problems` has a line for each reason."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Environment(StrEnum):
+    PRODUCTION = "production"
+    DEVELOPMENT = "development"
+
+
+def _postgresql(url: SecretStr) -> SecretStr:
+    try:
+        parsed = make_url(url.get_secret_value())
+    except ArgumentError:
+        raise ValueError(
+            "is not a database URL; write postgresql+psycopg2://user:password@host:5432/database"
+        ) from None
+    if parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}:
+        raise ValueError("must be PostgreSQL: postgresql+psycopg2://user:password@host:5432/database")
+    if not parsed.database:
+        raise ValueError("must name the system database, as in postgresql+psycopg2://host/kataven_system")
+    # SQLAlchemy 2.1 reads a bare `postgresql://` as psycopg 3, which is not installed.
+    return SecretStr(parsed.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
+
+
+def _redis(url: SecretStr) -> SecretStr:
+    if urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _peppers(text: SecretStr) -> SecretStr:
+    PepperRing.parse(text.get_secret_value())
+    return text
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+Peppers = Annotated[SecretStr, AfterValidator(_peppers)]
+
+
+class Settings(BaseModel):
+    """What a process of the product is told. The field `x` is the variable `KATAVEN_X`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    env: Environment = Field(Environment.PRODUCTION, description="`production` or `development`.")
+    database_url: DatabaseUrl = Field(description="The system database: `postgresql+psycopg2://…/kataven_system`.")
+    redis_url: RedisUrl = Field(description="Redis: `redis://…`, `rediss://…` or `unix://…`.")
+    peppers: Peppers | None = Field(
+        None,
+        description="The pepper ring, `id:base64url,id:base64url`, the current one first; 32 bytes or more each. "
+        "Required unless `KATAVEN_AUTH_SERVICE` is set, and refused beside it.",
+    )
+    auth_service: str | None = Field(
+        None,
+        min_length=1,
+        description="The auth-service: `host:port` or `unix:/path`. Unset: verify in the process.",
+    )
+    oidc_issuer: str = Field(description="The issuer of the JWTs, exactly as its `iss` claim says it.")
+    oidc_audience: str = Field(min_length=1, description="The audience that a JWT must be meant for.")
+    oidc_role_claims: tuple[str, ...] = Field(
+        tuple(DEFAULT_ROLE_CLAIMS),
+        min_length=1,
+        description="The claims that hold roles by organisation, comma-separated.",
+    )
+    api_host: str = Field("api.kataven.ai", description="The host name of the API.")
+    hub_host: str = Field("hub.kataven.ai", description="The host name of the Hub.")
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="How many proxies in front append to `X-Forwarded-For`; 0 believes only the connection.",
+    )
+    registry_engines: int = Field(
+        100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."
+    )
+    registry_connections: int = Field(
+        40, ge=1, le=10_000, description="The most database connections of a worker, over all accounts."
+    )
+    account_connections: int = Field(3, ge=1, le=50, description="The most connections of a worker to one account.")
+    lease_seconds: float = Field(
+        1.0,
+        ge=0.2,
+        le=10,
+        description="How long a worker may trust its cache without word from Redis.",
+    )
+    data_dir: Path = Field(Path(".kataven"), description="Where `make run` keeps its data; production never reads it.")
+
+    @property
+    def development(self) -> bool:
+        return self.env is Environment.DEVELOPMENT
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine itself."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Settings from `KATAVEN_…` variables. Raises SettingsError with every problem; an empty value counts as unset."""
+    values: dict[str, Any] = {
+        name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
+    }
+    if "oidc_role_claims" in values:
+        values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
+    problems = [*_pepper_problems(values), *_issuer_problems(values), *_production_problems(values)]
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_field_problems(error) + problems) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _pepper_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if "auth_service" in values and "peppers" in values:
+        yield "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE: only the auth-service holds peppers"
+    if "auth_service" not in values and "peppers" not in values:
+        yield "KATAVEN_PEPPERS: is missing; set it, or name the auth-service that holds it in KATAVEN_AUTH_SERVICE"
+
+
+def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if "oidc_issuer" not in values:
+        return
+    development = values.get("env") == Environment.DEVELOPMENT
+    if not is_trustworthy_url(values["oidc_issuer"], allow_loopback_http=development):
+        yield "KATAVEN_OIDC_ISSUER: must be an https URL; plain http is for a development issuer on this machine"
+    elif not development and is_loopback(urlsplit(values["oidc_issuer"]).hostname or ""):
+        yield "KATAVEN_OIDC_ISSUER: is on this machine, and production takes no development issuer"
+
+
+def _production_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if values.get("env", Environment.PRODUCTION) != Environment.PRODUCTION:
+        return
+    pepper_ids = (pepper.strip().partition(":")[0] for pepper in values.get("peppers", "").split(","))
+    if any(pepper_id.startswith(DEVELOPMENT_PREFIX) for pepper_id in pepper_ids):
+        yield "KATAVEN_PEPPERS: holds a development pepper (an id that begins with 'dev'), which production refuses"
+
+
+def _field_problems(error: ValidationError) -> list[str]:
+    problems = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        message = "is missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+        if item["loc"]:
+            message = f"{PREFIX}{str(item['loc'][0]).upper()}: {message}"
+        problems.extend(message.splitlines())
+    return problems
+
+
+def development_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """`environ`, or what a `make run` on this data directory wrote down, so that `flask …` works in a second shell.
+
+    Only where the environment says nothing of its own: neither a database nor what kind of environment this is.
+    """
+    if "KATAVEN_DATABASE_URL" in environ or "KATAVEN_ENV" in environ:
+        return environ
+    path = Path(environ.get("KATAVEN_DATA_DIR") or ".kataven") / "env"
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return environ
+    recorded = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {**recorded, **environ}

@@ -1,0 +1,61 @@
+"""Accounts as rows: create, find, change their status. What becomes of their databases is `lifecycle`'s work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from kataven.system.errors import AccountExists, NoSuchAccount, WrongStatus
+from kataven.system.models import Account, AccountStatus
+
+
+def reserve(session: Session, account: Account) -> None:
+    """Add a row in `provisioning`. Raises AccountExists."""
+    account.status = AccountStatus.PROVISIONING
+    session.add(account)
+    try:
+        session.flush()
+    except IntegrityError:
+        raise AccountExists(account.account_id) from None
+
+
+def read(session: Session, account: str, *, lock: bool = False) -> Account:
+    """Raises NoSuchAccount."""
+    found = session.get(Account, account, with_for_update=lock or None)
+    if found is None:
+        raise NoSuchAccount(account)
+    return found
+
+
+def move(session: Session, account: str, to: AccountStatus, *allowed: AccountStatus) -> Account:
+    """Change an account's status, if it is one of `allowed` now. Raises NoSuchAccount or WrongStatus."""
+    found = read(session, account, lock=True)
+    if found.status not in allowed:
+        raise WrongStatus(account, found.status, " or ".join(allowed))
+    found.status = to
+    return found
+
+
+def listing(session: Session, status: AccountStatus | None = None) -> Sequence[Account]:
+    """Every account, by name."""
+    statement = select(Account).order_by(Account.account_id)
+    if status is not None:
+        statement = statement.where(Account.status == status)
+    return session.scalars(statement).all()
+
+
+def discoverable(session: Session, prefix: str, limit: int, after: str | None) -> Sequence[Account]:
+    """Active accounts that chose to be found, by name, from behind `after`."""
+    statement = (
+        select(Account)
+        .where(Account.discoverable, Account.status == AccountStatus.ACTIVE)
+        .where(Account.account_id.startswith(prefix, autoescape=True))
+        .order_by(Account.account_id)
+        .limit(limit)
+    )
+    if after is not None:
+        statement = statement.where(Account.account_id > after)
+    return session.scalars(statement).all()

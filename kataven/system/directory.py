@@ -1,0 +1,103 @@
+"""Which accounts there are and where: read from the system database, remembered for a moment by each worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Row, Select, make_url, select
+from sqlalchemy.engine import URL
+
+from kataven.identity.verifier import Account as KnownAccount
+from kataven.ratelimit.policy import Limits
+from kataven.revocation.cache import GuardedCache
+from kataven.revocation.guard import Guard
+from kataven.revocation.scope import Scope
+from kataven.system.database import SystemDatabase
+from kataven.system.limits import limits_of
+from kataven.system.models import Account, AccountRateLimits, AccountStatus, DatabaseServer
+from kataven.tenancy.directory import DRIVER, Tenant
+
+KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
+"""Statuses of accounts that exist for their callers; one that is being made, or whose making failed, does not."""
+
+TTL_SECONDS = 30.0
+CAPACITY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """What a request needs to know of its account."""
+
+    account: str
+    name: str
+    status: AccountStatus
+    zitadel_org_id: str | None
+    max_key_expiry_days: int | None
+    limits: Limits
+    tenant: Tenant
+
+    @property
+    def open(self) -> bool:
+        return self.status is AccountStatus.ACTIVE
+
+
+def record_query() -> Select[Account, AccountRateLimits | None, str | None]:
+    """An account with its limits and the URL of its server."""
+    return (
+        select(Account, AccountRateLimits, DatabaseServer.url)
+        .join(DatabaseServer, Account.server == DatabaseServer.name)
+        .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
+    )
+
+
+def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> URL:
+    """Where an account's database is. A server without a URL of its own is the one that holds the system database."""
+    server = system_url if server_url is None else make_url(server_url)
+    return server.set(drivername=DRIVER, database=database_name)
+
+
+def record_of(system_url: URL, row: Row[Account, AccountRateLimits | None, str | None]) -> AccountRecord:
+    """A row of `record_query` as the requests see it."""
+    account, limits, server_url = row
+    return AccountRecord(
+        account=account.account_id,
+        name=account.account_name,
+        status=AccountStatus(account.status),
+        zitadel_org_id=account.zitadel_org_id,
+        max_key_expiry_days=account.max_key_expiry_days,
+        limits=limits_of(limits),
+        tenant=Tenant(
+            account.account_id,
+            tenant_url(system_url, server_url, account.database_name),
+            revision=account.schema_revision,
+        ),
+    )
+
+
+class Directory:
+    """Finds accounts by name. What it remembers stands behind the revocation guard, like all that a verifier reads."""
+
+    def __init__(self, database: SystemDatabase, guard: Guard) -> None:
+        self.database = database
+        self._remembered: GuardedCache[str, AccountRecord | None] = GuardedCache(
+            guard, ttl_seconds=TTL_SECONDS, capacity=CAPACITY
+        )
+
+    def find(self, account: str) -> AccountRecord | None:
+        """The account as it was a moment ago; None if callers know of none. Raises SystemDatabaseUnavailable."""
+        return self._remembered.get(account, Scope(account), lambda: self.read(account))
+
+    def read(self, account: str) -> AccountRecord | None:
+        """The account as it is now. Raises SystemDatabaseUnavailable."""
+        with self.database.reading() as session:
+            row = session.execute(record_query().where(Account.account_id == account)).first()
+        if row is None or row[0].status not in KNOWN_TO_CALLERS:
+            return None
+        return record_of(self.database.url, row)
+
+    def account(self, name: str) -> KnownAccount | None:
+        """The same, as identity asks for it."""
+        record = self.find(name)
+        if record is None:
+            return None
+        return KnownAccount(record.account, record.open, record.zitadel_org_id)

@@ -1,0 +1,42 @@
+"""What the system room can refuse.
+
+SystemRefusal
+├── AccountExists          raised when an account of this name, or for this organisation, is there already
+├── NoSuchAccount          raised when there is none of this name
+├── WrongStatus            raised when an account's status does not allow what was asked
+└── NoSuchServer           raised when no database server has this name, or it takes no new accounts
+
+SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system database can't be reached
+"""
+
+from __future__ import annotations
+
+from kataven.identity.errors import VerifierUnavailable
+
+
+class SystemRefusal(Exception):
+    """Something an operator asked for can't be done; the text says why and what would help."""
+
+
+class AccountExists(SystemRefusal):
+    def __init__(self, account: str) -> None:
+        super().__init__(f"An account {account!r}, or one for the same organisation, exists already.")
+
+
+class NoSuchAccount(SystemRefusal):
+    def __init__(self, account: str) -> None:
+        super().__init__(f"There is no account {account!r}.")
+
+
+class WrongStatus(SystemRefusal):
+    def __init__(self, account: str, status: str, needed: str) -> None:
+        super().__init__(f"Account {account!r} is {status}; this needs it to be {needed}.")
+
+
+class NoSuchServer(SystemRefusal):
+    def __init__(self, server: str) -> None:
+        super().__init__(f"There is no database server {server!r} that takes accounts. See `flask servers list`.")
+
+
+class SystemDatabaseUnavailable(VerifierUnavailable):
+    """Nobody can be looked up right now; a verification that needs it answers 503."""

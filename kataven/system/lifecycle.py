@@ -1,0 +1,79 @@
+"""An account from its first row to its last: making its database with it, all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kataven.system import accounts, operators, schema, servers
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import tenant_url
+from kataven.system.models import Account, AccountStatus
+from kataven.tenancy.names import check_new_account_name
+from kataven.tenancy.provision import Provisioner
+from kataven.tenancy.server import DatabaseServer
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """What an operator says of an account to make."""
+
+    account: str
+    name: str
+    org_id: str | None = None
+    server: str | None = None
+    discoverable: bool = False
+
+
+def prepare_system(url: str) -> None:
+    """Create or upgrade the system database."""
+    schema.upgrade_system(url)
+    database = SystemDatabase(url)
+    try:
+        with database.writing() as session:
+            servers.ensure_default(session)
+    finally:
+        database.close()
+
+
+def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
+    """Make an account and its database. If anything fails there is neither.
+
+    Raises InvalidAccountName, AccountExists, NoSuchServer, DatabaseExists or ProvisioningError. A crash half-way leaves
+    an account in `provisioning`, which nobody can use and `flask accounts repair` finishes or takes back.
+    """
+    check_new_account_name(new.account, also_reserved=(str(database.url.database),))
+    server_name, server = _server(database, new.server)
+    with Provisioner(server, schema.ACCOUNT_SCHEMA).reserve(new.account) as reservation:
+        with database.writing() as session:
+            accounts.reserve(session, _row(new, server_name))
+        try:
+            made = reservation.make()
+        except BaseException:
+            _take_back(database, new.account)
+            raise
+        with database.writing() as session:
+            account = accounts.move(session, new.account, AccountStatus.ACTIVE, AccountStatus.PROVISIONING)
+            account.schema_revision = made.revision
+            operators.record(session, actor, "account.created", new.account, {"server": server_name})
+
+
+def _server(database: SystemDatabase, name: str | None) -> tuple[str, DatabaseServer]:
+    with database.reading() as session:
+        chosen = servers.choose(session, name)
+        return chosen.name, DatabaseServer(tenant_url(database.url, chosen.url, "postgres"))
+
+
+def _row(new: NewAccount, server: str) -> Account:
+    return Account(
+        account_id=new.account,
+        account_name=new.name,
+        database_name=new.account,
+        server=server,
+        zitadel_org_id=new.org_id,
+        discoverable=new.discoverable,
+    )
+
+
+def _take_back(database: SystemDatabase, account: str) -> None:
+    with database.writing() as session:
+        session.delete(accounts.read(session, account, lock=True))

@@ -1,0 +1,34 @@
+"""An account's own rate limits; the product's defaults where it has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+from sqlalchemy.orm import Session
+
+from kataven.ratelimit.policy import Limits
+from kataven.system import accounts
+from kataven.system.models import AccountRateLimits
+
+COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
+
+
+def limits_of(row: AccountRateLimits | None) -> Limits:
+    """The limits that a row means; no row means the defaults."""
+    if row is None:
+        return Limits()
+    return Limits(**{column: getattr(row, column) for column in COLUMNS})
+
+
+def change(session: Session, account: str, given: Mapping[str, int]) -> Limits:
+    """Set some limits and keep the others. Raises NoSuchAccount, or ValueError for what can't be a limit."""
+    accounts.read(session, account, lock=True)
+    row = session.get(AccountRateLimits, account)
+    limits = replace(limits_of(row), **given)
+    if row is None:
+        row = AccountRateLimits(account_id=account)
+        session.add(row)
+    for column, value in asdict(limits).items():
+        setattr(row, column, value)
+    return limits

@@ -1,0 +1,97 @@
+"""The tables of the system database. Nothing in here belongs to a customer but the fact that they are one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Every table of the system database."""
+
+    type_annotation_map = {str: Text, datetime: DateTime(timezone=True)}  # noqa: RUF012  SQLAlchemy's own protocol
+
+
+class AccountStatus(StrEnum):
+    """Where an account stands. Only an active one is served."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ARCHIVED = "archived"
+    FAILED = "failed"
+
+
+class DatabaseServer(Base):
+    """A PostgreSQL server that accounts can be placed on. `url` is None for the one that holds this database."""
+
+    __tablename__ = "database_servers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str | None]
+    draining: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Account(Base):
+    """A customer. `account_id` is the name in keys and headers; `account_name` is what people read."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (
+        CheckConstraint("account_id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'", name="accounts_account_id_form"),
+        CheckConstraint(
+            f"status IN ({', '.join(repr(str(status)) for status in AccountStatus)})", name="accounts_status_known"
+        ),
+        CheckConstraint("max_key_expiry_days > 0", name="accounts_max_key_expiry_days_positive"),
+        Index("accounts_server_database_name", "server", "database_name", unique=True),
+    )
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    account_name: Mapped[str]
+    database_name: Mapped[str]
+    server: Mapped[str] = mapped_column(ForeignKey("database_servers.name"))
+    status: Mapped[str]
+    zitadel_org_id: Mapped[str | None] = mapped_column(unique=True)
+    max_key_expiry_days: Mapped[int | None]
+    discoverable: Mapped[bool] = mapped_column(server_default=text("false"))
+    schema_revision: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class AccountRateLimits(Base):
+    """An account's own limits; an account without a row has the product's defaults."""
+
+    __tablename__ = "account_rate_limits"
+    __table_args__ = (
+        CheckConstraint(
+            "per_minute > 0 AND per_hour > 0 AND per_day > 0 AND concurrent > 0", name="account_rate_limits_positive"
+        ),
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id", ondelete="CASCADE"), primary_key=True)
+    per_minute: Mapped[int]
+    per_hour: Mapped[int]
+    per_day: Mapped[int]
+    concurrent: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class OperatorEvent(Base):
+    """One line of the operators' trail. `account_id` is no foreign key: the trail outlives the account."""
+
+    __tablename__ = "operator_events"
+    __table_args__ = (Index("operator_events_at", "at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    actor: Mapped[str]
+    action: Mapped[str]
+    account_id: Mapped[str | None]
+    detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))

@@ -1,0 +1,19 @@
+"""The operators' trail: everything that is done to accounts from outside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from kataven.system.models import OperatorEvent
+
+
+def record(
+    session: Session, actor: str, action: str, account: str | None = None, detail: Mapping[str, Any] | None = None
+) -> OperatorEvent:
+    """Add an event such as `account.created`, in the transaction of what it tells about."""
+    event = OperatorEvent(actor=actor, action=action, account_id=account, detail=dict(detail or {}))
+    session.add(event)
+    return event

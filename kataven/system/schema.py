@@ -1,0 +1,38 @@
+"""The two schemas: of the system database, and of every account's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.orm import Session
+
+from kataven.tenancy.schema import Schema
+from kataven.tenancy.server import DatabaseServer
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
+
+SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:Base.metadata")
+ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata")
+
+
+def upgrade_system(url: str) -> str:
+    """Create the system database if it is missing, and bring it to this code's revision, which is returned."""
+    target = make_url(url)
+    assert target.database is not None  # noqa: S101  settings refuse a URL without one
+    with DatabaseServer(target).maintenance() as maintenance:
+        maintenance.lock(f"system {target.database}")
+        if not maintenance.exists(target.database):
+            maintenance.create(target.database, "template0")
+        engine = create_engine(target, hide_parameters=True)
+        try:
+            with engine.connect() as connection:
+                SYSTEM_SCHEMA.upgrade(connection)
+        finally:
+            engine.dispose()
+    return SYSTEM_SCHEMA.head
+
+
+def system_revision(session: Session) -> str | None:
+    """The revision that the system database is at; None before its first migration."""
+    return SYSTEM_SCHEMA.revision_of(session.connection())

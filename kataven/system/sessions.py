@@ -1,0 +1,41 @@
+"""Sessions by an account's name, for callers outside a request: the verifier, and a worker's own threads.
+
+A request has its tenant already and never comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kataven.system.directory import Directory
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import NoTenant
+from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.session import TenantSession
+
+
+class AccountSessions:
+    """Opens sessions on accounts' databases through the registry."""
+
+    def __init__(self, directory: Directory, registry: EngineRegistry) -> None:
+        self._directory = directory
+        self._registry = registry
+
+    @contextmanager
+    def reading(self, account: str) -> Iterator[TenantSession]:
+        """Raises TenancyError or SystemDatabaseUnavailable."""
+        with self._registry.reading(self._tenant(account)) as session:
+            yield session
+
+    @contextmanager
+    def writing(self, account: str) -> Iterator[TenantSession]:
+        """Raises TenancyError or SystemDatabaseUnavailable."""
+        with self._registry.writing(self._tenant(account)) as session:
+            yield session
+
+    def _tenant(self, account: str) -> Tenant:
+        record = self._directory.find(account)
+        if record is None:
+            raise NoTenant(f"there is no account {account!r}")
+        return record.tenant

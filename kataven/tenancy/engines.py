@@ -1,0 +1,205 @@
+"""The engines of one process: one per account, built by whoever needs it first, the least recently used given up.
+
+An engine in use is pinned, and never evicted. Everything here is guarded by the ledger's lock; engines are built, and
+connections closed, outside of it.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from kataven.tenancy.breaker import Breaker
+from kataven.tenancy.dialect import Servers
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
+from kataven.tenancy.limits import Limits
+from kataven.tenancy.metrics import Metrics
+from kataven.tenancy.pool import BulkheadPool, Ledger
+from kataven.tenancy.wire import ConnectionSettings
+
+
+@dataclass(slots=True, eq=False)
+class PinnedEngine:
+    """One account's engine. `pins` counts the sessions that are on it, or on their way to it."""
+
+    tenant: Tenant
+    engine: Engine
+    breaker: Breaker
+    used_at: float
+    pins: int = 0
+
+    @property
+    def pool(self) -> BulkheadPool:
+        """Where its connections are."""
+        pool = self.engine.pool
+        if not isinstance(pool, BulkheadPool):
+            raise TypeError("this engine's pool has been replaced")
+        return pool
+
+
+class Engines:
+    """Up to `limits.engines` engines over `ledger`."""
+
+    def __init__(self, limits: Limits, settings: ConnectionSettings, ledger: Ledger) -> None:
+        self._limits = limits
+        self._ledger = ledger
+        self._resident: OrderedDict[str, PinnedEngine] = OrderedDict()  # least recently used first
+        self._building: set[str] = set()
+        self._retired: list[PinnedEngine] = []
+        self._servers = Servers(settings)
+        self._closed = False
+        self._builds = self._evictions = 0
+        self._build_seconds = self._slowest_build_seconds = 0.0
+
+    def pin(self, tenant: Tenant) -> PinnedEngine:
+        """The tenant's engine, kept until `unpin`.
+
+        Raises TenantUnavailable if it failed a moment ago, or if every engine is in use; RegistryClosed after `close`.
+        """
+        with self._ledger.changed:
+            found = self._find_or_reserve(tenant)
+            if found is not None:
+                return self._pinned(found)
+        built = None
+        try:
+            built = self._build(tenant)
+        finally:
+            with self._ledger.changed:
+                self._building.discard(tenant.account)
+                if built is not None:
+                    self._resident[tenant.account] = built
+                    self._pinned(built)
+                self._ledger.changed.notify_all()
+            self._close_retired()
+        return built
+
+    def reached(self, pinned: PinnedEngine) -> None:
+        """Its database let us in: who was turned away by the breaker need not wait until this session ends."""
+        if pinned.breaker.is_open:
+            with self._ledger.changed:
+                pinned.breaker.succeeded()
+
+    def unpin(self, pinned: PinnedEngine, answered: bool | None) -> None:
+        """Let go of it, and say whether its database answered; None if it was not asked."""
+        with self._ledger.changed:
+            pinned.pins -= 1
+            if answered is None:
+                pinned.breaker.unsettled()
+            elif answered:
+                pinned.breaker.succeeded()
+            else:
+                pinned.breaker.failed(self._ledger.clock())
+            if not pinned.pins:
+                self._ledger.changed.notify_all()
+
+    def forget(self, account: str) -> None:
+        """Give up the account's engine; sessions in flight finish first."""
+        with self._ledger.changed:
+            if account in self._resident:
+                self._retired.append(self._resident.pop(account))
+        self._close_retired()
+
+    def forget_unused_since(self, moment: float) -> None:
+        """Give up every engine that nobody has used since `moment`."""
+        with self._ledger.changed:
+            for account, pinned in list(self._resident.items()):
+                if not pinned.pins and pinned.used_at < moment:
+                    self._retired.append(self._resident.pop(account))
+        self._close_retired()
+
+    def close(self) -> None:
+        """Give up all, and refuse new ones."""
+        with self._ledger.changed:
+            self._closed = True
+            self._retired.extend(self._resident.values())
+            self._resident.clear()
+            self._ledger.changed.notify_all()
+        self._close_retired()
+
+    def metrics(self) -> Metrics:
+        """What there is now, and what happened so far."""
+        ledger = self._ledger
+        with ledger.changed:
+            return Metrics(
+                engines=len(self._resident),
+                engines_limit=self._limits.engines,
+                connections=ledger.open,
+                connections_in_use=ledger.open - len(ledger.idle),
+                connections_limit=ledger.limit,
+                waits=ledger.waits,
+                waited_seconds=ledger.waited_seconds,
+                builds=self._builds,
+                build_seconds=self._build_seconds,
+                slowest_build_seconds=self._slowest_build_seconds,
+                evictions=self._evictions,
+                displaced_connections=ledger.displaced,
+                cut_connections=ledger.cut,
+                open_breakers=tuple(name for name, pinned in self._resident.items() if pinned.breaker.is_open),
+            )
+
+    def _find_or_reserve(self, tenant: Tenant) -> PinnedEngine | None:
+        """The tenant's engine, or None when the caller is the one to build it. The lock is held."""
+        clock, account = self._ledger.clock, tenant.account
+        deadline = clock() + self._limits.wait
+        while True:
+            if self._closed:
+                raise RegistryClosed("the registry is closed")
+            resident = self._resident.get(account)
+            if resident is not None and resident.tenant.url == tenant.url:
+                return resident
+            if account not in self._building:
+                if resident is not None:  # the database has moved
+                    self._retired.append(self._resident.pop(account))
+                if self._make_room():
+                    self._building.add(account)
+                    return None
+            if not self._ledger.changed.wait(max(0.0, deadline - clock())):
+                raise TenantUnavailable(account, "every engine is in use", self._limits.breaker_pause)
+
+    def _make_room(self) -> bool:
+        if len(self._resident) + len(self._building) < self._limits.engines:
+            return True
+        for account, pinned in self._resident.items():
+            if not pinned.pins:
+                self._retired.append(self._resident.pop(account))
+                self._evictions += 1
+                return True
+        return False
+
+    def _pinned(self, engine: PinnedEngine) -> PinnedEngine:
+        now = self._ledger.clock()
+        if pause := engine.breaker.admit(now):
+            raise TenantUnavailable(engine.tenant.account, "it failed a moment ago", pause)
+        engine.pins += 1
+        engine.used_at = now
+        self._resident.move_to_end(engine.tenant.account)
+        return engine
+
+    def _build(self, tenant: Tenant) -> PinnedEngine:
+        limits, ledger = self._limits, self._ledger
+        began = ledger.clock()
+        engine = self._servers.create_engine(
+            tenant.url,
+            ledger.connect,
+            poolclass=BulkheadPool,
+            ledger=ledger,
+            size=limits.connections_per_account,
+            wait_seconds=limits.wait,
+            pool_pre_ping=True,  # costs no round trip with this dialect
+        )
+        breaker = Breaker(limits.breaker_failures, limits.breaker_pause, limits.breaker_longest_pause)
+        self._count_build(ledger.clock() - began)
+        return PinnedEngine(tenant, engine, breaker, used_at=began)
+
+    def _count_build(self, seconds: float) -> None:
+        with self._ledger.changed:
+            self._builds += 1
+            self._build_seconds += seconds
+            self._slowest_build_seconds = max(self._slowest_build_seconds, seconds)
+
+    def _close_retired(self) -> None:
+        with self._ledger.changed:
+            retired, self._retired = self._retired, []
+        for pinned in retired:
+            pinned.pool.retire()

@@ -1,0 +1,61 @@
+"""Which of PostgreSQL's errors mean that the database can't answer now, rather than that the code is wrong."""
+
+from typing import NamedTuple
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from kataven.tenancy.errors import TenancyError
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_CODE = {
+    "25006": "it only reads at the moment",  # a standby that has not been promoted yet
+    "55P03": "a lock was not free in time",
+    "57014": "a statement took too long",
+}
+_BY_CLASS = {
+    "08": "the connection failed",
+    "40": "transactions collided",
+    "53": "its server is out of resources",
+    "57": "it is stopping or starting",
+}
+_UNDEFINED = frozenset({"3F000", "42P01", "42703", "42704", "42883"})  # schema, table, column, type or index, function
+
+
+class Fault(NamedTuple):
+    """Why a database can't answer. `is_down` if it could not be reached at all, which the breaker counts."""
+
+    reason: str
+    is_down: bool
+
+
+def fault_of(error: DBAPIError) -> Fault | None:
+    """What `error` says about the database, or None if it is about the statement.
+
+    A database that does not exist, or that has just been dropped, reaches us as an OperationalError without a code.
+    """
+    if error.connection_invalidated:
+        return Fault("the connection was lost", is_down=True)
+    code = _code_of(error)
+    if code is None:
+        return Fault("no connection", is_down=True) if isinstance(error, OperationalError) else None
+    reason = _BY_CODE.get(code) or _BY_CLASS.get(code[:2])
+    return Fault(reason, is_down=False) if reason else None
+
+
+def is_about_schema(error: DBAPIError) -> bool:
+    """Whether something that the statement names is not there, as when schema and code are of different releases."""
+    return _code_of(error) in _UNDEFINED
+
+
+def in_words(error: BaseException) -> str:
+    """What an operator needs to read of `error`: not the statement, nor the values that PostgreSQL adds as details."""
+    if isinstance(error, DBAPIError):
+        primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+        code = _code_of(error)
+        return f"{primary} ({code})" if primary and code else str(error.orig).strip().partition("\n")[0]
+    return str(error) if isinstance(error, TenancyError) else f"{type(error).__name__}: {error}"
+
+
+def _code_of(error: DBAPIError) -> str | None:
+    code: str | None = getattr(error.orig, "pgcode", None)
+    return code

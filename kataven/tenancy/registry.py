@@ -1,0 +1,214 @@
+"""Sessions on the databases of many accounts, none of which can hurt another.
+
+    with registry.reading(tenant) as session: ...   # AUTOCOMMIT: one round trip per statement, nothing may be written
+    with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
+
+Both raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
+code serves, NoTenant without a tenant, RegistryClosed after `close()`.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.engines import Engines
+from kataven.tenancy.errors import NoTenant, SchemaMismatch, TenantUnavailable
+from kataven.tenancy.faults import fault_of, is_about_schema
+from kataven.tenancy.limits import Limits
+from kataven.tenancy.metrics import Metrics
+from kataven.tenancy.pool import Ledger, NoConnection
+from kataven.tenancy.session import TenantSession
+from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.wire import ConnectionSettings
+
+logger = logging.getLogger(__name__)
+
+
+class ServedSchema(Protocol):
+    """What the registry wants to know of schemas: which revisions this code serves, and which one a database has."""
+
+    @property
+    def served(self) -> str:
+        """The revisions that this code serves, in words."""
+
+    def serves(self, revision: str | None) -> bool:
+        """Whether this code can work on a database at `revision`."""
+
+    def revision_of(self, connection: Connection) -> str | None:
+        """The revision that the database itself names; None if it has no schema yet."""
+
+
+class EngineRegistry:
+    """The databases of one process. Safe across threads, and across a fork: the child starts empty.
+
+    `schema` turns on the check of revisions; `host_slots` caps connections over all processes of the host;
+    `session_options` are SQLAlchemy's, for every session.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        connection_settings: ConnectionSettings | None = None,
+        *,
+        schema: ServedSchema | None = None,
+        host_slots: HostSlots | None = None,
+        session_factory: type[TenantSession] = TenantSession,
+        session_options: Mapping[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._settings = connection_settings or ConnectionSettings()
+        self._schema = schema
+        self._session_factory = session_factory
+        self._session_options = dict(session_options or {})
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._sweeper: threading.Thread | None = None
+        self._begin(host_slots)
+        _registries.add(self)
+
+    def reading(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
+        """A session that only reads, without a transaction: no BEGIN and no ROLLBACK, two round trips saved."""
+        return self._session(tenant, read_only=True)
+
+    def writing(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
+        """A session in one READ COMMITTED transaction, committed if the block ends well, else rolled back."""
+        return self._session(tenant, read_only=False)
+
+    def forget(self, account: str) -> None:
+        """Give up the account's engine, as when its database moves or goes; sessions in flight finish first."""
+        self._engines.forget(account)
+
+    def metrics(self) -> Metrics:
+        """What there is now, and what happened so far."""
+        return self._engines.metrics()
+
+    def sweep(self) -> None:
+        """Cut what has been out for too long; close what is idle for too long, or at all while the host is short."""
+        ledger, now = self._ledger, self._clock()
+        is_short = ledger.host_slots is not None and ledger.host_slots.is_short()
+        unused_since = now if is_short else now - self._limits.idle
+        with ledger.changed:
+            ledger.cut_overdue(now - self._limits.hold)
+            idle = ledger.idle_before(unused_since)
+        ledger.discard(idle)
+        self._engines.forget_unused_since(unused_since)
+
+    def start(self) -> None:
+        """Sweep from a thread of its own until `stop()`. Call it after a fork, not before."""
+        self._stopping.clear()
+        self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
+        self._sweeper.start()
+
+    def stop(self) -> None:
+        """End the thread that `start()` began, if it did."""
+        self._stopping.set()
+        if self._sweeper is not None:
+            self._sweeper.join()
+            self._sweeper = None
+
+    def close(self) -> None:
+        """Refuse new sessions and give up every engine; sessions in flight finish, then their connections close."""
+        self.stop()
+        self._engines.close()
+
+    def after_fork(self) -> None:
+        """Start empty, leaving the parent's connections alone. Runs by itself in the child of an `os.fork()`."""
+        host_slots = self._ledger.host_slots
+        self._stopping = threading.Event()
+        self._sweeper = None
+        self._begin(host_slots.renewed() if host_slots is not None else None)
+
+    def _begin(self, host_slots: HostSlots | None) -> None:
+        self._ledger = Ledger(self._limits.connections, host_slots, self._clock)
+        self._engines = Engines(self._limits, self._settings, self._ledger)
+
+    @contextlib.contextmanager
+    def _session(self, tenant: Tenant, *, read_only: bool) -> Iterator[TenantSession]:
+        if not isinstance(tenant, Tenant):
+            raise NoTenant("a session belongs to a tenant")
+        engines = self._engines  # ours until the end, even if a fork puts others in their place
+        pinned = engines.pin(tenant)
+        answered: bool | None = None
+        try:
+            with pinned.engine.connect() as connection:
+                answered = True
+                engines.reached(pinned)
+                self._check_directory(tenant, connection)
+                try:
+                    with self._opened(tenant, connection, read_only=read_only) as session:
+                        yield session
+                except DBAPIError as error:
+                    self._check_after(error, tenant, connection)
+                    raise
+        except NoConnection as error:
+            raise self._unavailable(tenant, str(error)) from error
+        except DBAPIError as error:
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            answered = not fault.is_down
+            raise self._unavailable(tenant, fault.reason) from error
+        finally:
+            engines.unpin(pinned, answered)
+
+    @contextlib.contextmanager
+    def _opened(self, tenant: Tenant, connection: Connection, *, read_only: bool) -> Iterator[TenantSession]:
+        if not read_only:
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+        session = self._session_factory(tenant.account, connection, read_only=read_only, **self._session_options)
+        try:
+            yield session
+            if not read_only:
+                session.commit()
+        finally:
+            session.close()
+
+    def _check_directory(self, tenant: Tenant, connection: Connection) -> None:
+        """If the directory names a revision that this code does not serve, ask the database, which knows better."""
+        if self._schema is not None and tenant.revision is not None and not self._schema.serves(tenant.revision):
+            self._check_schema(tenant, connection, self._schema)
+
+    def _check_after(self, error: DBAPIError, tenant: Tenant, connection: Connection) -> None:
+        """If a table or column was missing, see whether that is because schema and code are of different releases."""
+        if self._schema is not None and is_about_schema(error):
+            self._check_schema(tenant, connection, self._schema)
+
+    @staticmethod
+    def _check_schema(tenant: Tenant, connection: Connection, schema: ServedSchema) -> None:
+        with connection.begin():
+            have = schema.revision_of(connection)
+        if not schema.serves(have):
+            raise SchemaMismatch(tenant.account, have, schema.served)
+
+    def _unavailable(self, tenant: Tenant, reason: str) -> TenantUnavailable:
+        logger.warning("database of account %s unavailable: %s", tenant.account, reason)
+        return TenantUnavailable(tenant.account, reason, self._limits.breaker_pause)
+
+    def _sweep_until_stopped(self) -> None:
+        while not self._stopping.wait(self._limits.sweep):
+            try:
+                self.sweep()
+            except Exception:
+                logger.exception("sweeping failed; it goes on")
+
+
+_registries: WeakSet[EngineRegistry] = WeakSet()
+
+
+def _renew_registries() -> None:
+    for registry in list(_registries):
+        registry.after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_registries)

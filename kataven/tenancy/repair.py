@@ -1,0 +1,106 @@
+"""Finds what a crash left behind, and cleans it up.
+
+The system that keeps the accounts writes `provisioning` before a database is made and the final status after. Where a
+crash came between, what is there and what is written differ; `find_wrecks` compares the two and touches nothing.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kataven.tenancy.names import RESERVED_NAMES, SCRATCH_PREFIX, TEMPLATE_PREFIX
+from kataven.tenancy.server import DatabaseServer, Maintenance
+from kataven.tenancy.templates import scratch_name
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAccount:
+    """What the accounts' keeper has written about one account of a server. `unfinished` while it is being made."""
+
+    account: str
+    database: str
+    unfinished: bool
+
+
+class WreckKind(StrEnum):
+    """What kind of difference was found, and what becomes of it."""
+
+    HALF_MADE = "half-made database"  # dropped: nobody has ever used it
+    UNFINISHED = "whole database of an unfinished account"  # the account is finished
+    NOTHING_MADE = "unfinished account without a database"  # the account is undone
+    LOST = "account without its database"  # told, not touched: somebody has to look
+    STRAY = "database without an account"  # told, not touched: it may be somebody's data
+
+
+@dataclass(frozen=True, slots=True)
+class Wreck:
+    """One difference between what is there and what is written."""
+
+    kind: WreckKind
+    database: str
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of a wreck: `done` is False where it was left alone, for the `reason` given."""
+
+    wreck: Wreck
+    done: bool
+    reason: str = ""
+
+
+def find_wrecks(
+    databases: Collection[str], accounts: Iterable[KnownAccount], *, ignored: Collection[str] = ()
+) -> list[Wreck]:
+    """Compare a server's databases with the accounts placed on it. `ignored` are known to be something else."""
+    wrecks = [Wreck(WreckKind.HALF_MADE, database) for database in databases if database.startswith(SCRATCH_PREFIX)]
+    named = set()
+    for known in accounts:
+        named.add(known.database)
+        there = known.database in databases
+        if known.unfinished:
+            kind = WreckKind.UNFINISHED if there else WreckKind.NOTHING_MADE
+            wrecks.append(Wreck(kind, known.database, known.account))
+        elif not there:
+            wrecks.append(Wreck(WreckKind.LOST, known.database, known.account))
+    ours = (SCRATCH_PREFIX, TEMPLATE_PREFIX)
+    strays = set(databases) - named - RESERVED_NAMES - set(ignored)
+    wrecks += [Wreck(WreckKind.STRAY, stray) for stray in strays if not stray.startswith(ours)]
+    return sorted(wrecks, key=lambda wreck: (wreck.kind, wreck.database))
+
+
+def repair(
+    server: DatabaseServer,
+    wrecks: Iterable[Wreck],
+    *,
+    finish: Callable[[str], None],
+    undo: Callable[[str], None],
+) -> list[Repair]:
+    """Clean up `wrecks`. What is being made at this moment is left alone.
+
+    `finish(account)` and `undo(account)` are called with the account's lock held; they have to look again whether it is
+    still unfinished, because it may have been settled since the wrecks were found.
+    """
+    with server.maintenance() as maintenance:
+        return [_repair(maintenance, wreck, finish, undo) for wreck in wrecks]
+
+
+def _repair(
+    maintenance: Maintenance, wreck: Wreck, finish: Callable[[str], None], undo: Callable[[str], None]
+) -> Repair:
+    if wreck.kind in (WreckKind.LOST, WreckKind.STRAY):
+        return Repair(wreck, done=False, reason="somebody has to look")
+    lock = wreck.database if wreck.kind is WreckKind.HALF_MADE else scratch_name(wreck.database)
+    if not maintenance.try_lock(lock):
+        return Repair(wreck, done=False, reason="it is being made at this moment")
+    try:
+        if wreck.account is None:
+            maintenance.discard(wreck.database)
+        elif maintenance.exists(wreck.database):
+            finish(wreck.account)
+        else:
+            undo(wreck.account)
+    finally:
+        maintenance.unlock(lock)
+    return Repair(wreck, done=True)

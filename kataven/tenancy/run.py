@@ -1,0 +1,176 @@
+"""One run of a migration over many accounts: who is behind, the steps, the proof, then one account after another."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from kataven.tenancy.apply import Applier
+from kataven.tenancy.dialect import server_key
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import MigrationError, RevisionMoved, VerificationFailed
+from kataven.tenancy.faults import in_words
+from kataven.tenancy.proof import prove
+from kataven.tenancy.report import AccountResult, Outcome, Proof, Record, Report
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.steps import Step, lock, render
+from kataven.tenancy.templates import Templates
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run. `canaries`: so many of the accounts, in the order given, go first, and all must succeed.
+
+    After `max_failures` failed accounts nothing new is begun. A dry run does everything but touch an account.
+    """
+
+    target: str | None = None
+    jobs: int = 8
+    canaries: int = 1
+    max_failures: int = 5
+    dry_run: bool = False
+    report_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """An account with something to do."""
+
+    tenant: Tenant
+    start: str
+
+    @property
+    def place(self) -> tuple[object, str]:
+        """What is proved once for all that share it."""
+        return server_key(self.tenant.url), self.start
+
+
+class Run:
+    """One run, with what it has learned so far."""
+
+    def __init__(self, applier: Applier, target: str, options: RunOptions, listeners: Sequence[Record]) -> None:
+        self._applier = applier
+        self._schema = applier.schema
+        self._target = target
+        self._options = options
+        self._listeners = listeners
+        self._results: list[AccountResult] = []
+        self._proofs: dict[tuple[object, str], Proof] = {}
+        self._steps: dict[str, Step] = {}
+        self._failures = 0
+        self._stopped = False
+
+    def over(self, tenants: Sequence[Tenant]) -> Report:
+        """Do it."""
+        began = time.monotonic()
+        behind = self._find_behind(tenants)
+        if behind and not self._stopped:
+            self._prepare(behind)
+        if self._options.dry_run and not self._stopped:
+            for account in behind:
+                self._tell(AccountResult(account.tenant.account, Outcome.PENDING, account.start, self._target))
+        else:
+            self._migrate_all(behind[: self._options.canaries])
+            self._stopped = self._stopped or self._failures > 0
+            self._migrate_all(behind[self._options.canaries :])
+        seconds = time.monotonic() - began
+        proofs = tuple(self._proofs.values())
+        return Report(self._target, self._options.dry_run, seconds, proofs, tuple(self._results))
+
+    def _find_behind(self, tenants: Sequence[Tenant]) -> list[_Behind]:
+        """Ask every database for its revision, and tell of those that need nothing or can't be helped."""
+        behind = {}
+        for tenant, found in self._each(self._locate, tenants):
+            if isinstance(found, _Behind):
+                behind[tenant.account] = found
+            else:
+                self._tell(found or AccountResult(tenant.account, Outcome.SKIPPED))
+        return [behind[tenant.account] for tenant in tenants if tenant.account in behind]
+
+    def _locate(self, tenant: Tenant) -> _Behind | AccountResult:
+        try:
+            with self._applier.connect(tenant) as connection:
+                start = self._schema.revision_of(connection)
+            if start == self._target:
+                return AccountResult(tenant.account, Outcome.CURRENT, start, start)
+            if start is None:
+                raise MigrationError("it has no schema yet: it was not made from a template")
+            self._schema.path(start, self._target)
+        except (MigrationError, DBAPIError) as error:
+            return AccountResult(tenant.account, Outcome.FAILED, error=in_words(error))
+        return _Behind(tenant, start)
+
+    def _prepare(self, behind: Sequence[_Behind]) -> None:
+        """Render the steps once; prove them once per server and start."""
+        oldest = min((account.start for account in behind), key=self._schema.revisions.index)
+        self._steps = render(self._schema, oldest, self._target)
+        for place in dict.fromkeys(account.place for account in behind):
+            tenants = [account.tenant for account in behind if account.place == place]
+            server = DatabaseServer(tenants[0].url)
+            templates = Templates(server, self._schema)
+            self._proofs[place] = prove(server, templates, self._applier, tenants, self._steps_from(place[1]))
+
+    def _steps_from(self, start: str) -> list[Step]:
+        return [self._steps[revision] for revision in self._schema.path(start, self._target)]
+
+    def _migrate_all(self, behind: Sequence[_Behind]) -> None:
+        for account, result in self._each(self._migrate, behind):
+            self._tell(result or AccountResult(account.tenant.account, Outcome.SKIPPED, account.start))
+
+    def _migrate(self, account: _Behind) -> AccountResult:
+        began = time.monotonic()
+        try:
+            drifted = self._apply(account)
+        except Exception as error:  # whatever a revision raises is this account's row, not the end of the run
+            outcome, drifted, words = Outcome.FAILED, False, in_words(error)
+        else:
+            outcome, words = Outcome.MIGRATED, ""
+        seconds = time.monotonic() - began
+        return AccountResult(
+            account.tenant.account, outcome, account.start, self._target, seconds, drifted=drifted, error=words
+        )
+
+    def _apply(self, account: _Behind) -> bool:
+        """Take the steps, then ask the database where it is. Returns whether it had drifted before."""
+        proof = self._proofs[account.place]
+        with self._applier.connect(account.tenant) as connection:
+            lock(connection)
+            before = self._schema.state(connection)
+            connection.rollback()
+            if before.revision != account.start:
+                raise RevisionMoved(f"it has moved to {before.revision} since the run began")
+            self._applier.apply(account.tenant, connection, self._steps_from(account.start))
+            after = self._schema.state(connection)
+        drifted = before.fingerprint != proof.start_fingerprint
+        if after.revision != self._target:
+            raise VerificationFailed(f"it says that it is at {after.revision}")
+        if after.fingerprint != proof.end_fingerprint and not drifted:
+            raise VerificationFailed(f"its schema is not that of {self._target}")
+        return drifted
+
+    def _each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | None]]:
+        """Each item with what `work` made of it, as it is done; None for those not begun when the run was stopped."""
+        with ThreadPoolExecutor(self._options.jobs) as pool:
+            futures = {pool.submit(self._unless_stopped, work, item): item for item in items}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # for when the run is interrupted
+
+    def _unless_stopped(self, work: Callable[[T], R], item: T) -> R | None:
+        return None if self._stopped else work(item)
+
+    def _tell(self, result: AccountResult) -> None:
+        self._results.append(result)
+        self._failures += result.outcome is Outcome.FAILED
+        self._stopped = self._stopped or self._failures >= self._options.max_failures
+        for listener in self._listeners:
+            listener(result)

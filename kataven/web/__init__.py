@@ -1,0 +1,1 @@
+"""The path of a request, shared by both surfaces: edge, credential, access, limits, handler, answer."""

@@ -1,0 +1,78 @@
+"""One request under way: the only thing on `flask.g`. A handler can't name a tenant; it has only `call.reading()`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from flask import g
+
+from kataven.account.audit import Actor
+from kataven.identity.principal import Principal
+from kataven.ratelimit.decision import Standing
+from kataven.ratelimit.limiter import Admission
+from kataven.system.directory import AccountRecord
+from kataven.tenancy.session import TenantSession
+from kataven.web.services import Services
+
+
+@dataclass(slots=True)
+class Admitted:
+    """Who was let in, and to which account."""
+
+    principal: Principal
+    account: AccountRecord
+    admission: Admission | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """What one request carries from room to room."""
+
+    services: Services
+    request_id: str
+    address: str
+    """The believable client address."""
+    started: float = field(default_factory=time.perf_counter)
+    admitted: Admitted | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Who is calling. Only on routes that require a credential."""
+        return self._in().principal
+
+    @property
+    def account(self) -> AccountRecord:
+        """The account that the caller was let in to."""
+        return self._in().account
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, as audit trails name them."""
+        return Actor(self.principal.label, self.principal.name, self.request_id, self.address)
+
+    def reading(self) -> AbstractContextManager[TenantSession]:
+        """A session on the account's database in AUTOCOMMIT, which saves two round trips. Raises TenancyError."""
+        return self.services.registry.reading(self.account.tenant)
+
+    def writing(self) -> AbstractContextManager[TenantSession]:
+        """A session in one transaction: committed at the end of the block, or rolled back. Raises TenancyError."""
+        return self.services.registry.writing(self.account.tenant)
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        """Every limit of the caller and what is left of it, this request counted."""
+        admission = self._in().admission
+        return () if admission is None else admission.standings
+
+    def _in(self) -> Admitted:
+        if self.admitted is None:
+            raise RuntimeError("nobody was admitted: a public route has no account")
+        return self.admitted
+
+
+def current_call() -> Call:
+    """The call of this request."""
+    call: Call = g.call
+    return call

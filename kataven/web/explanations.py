@@ -1,0 +1,32 @@
+"""What each error code means, and what to do about it: for the page that a problem's `type` leads to."""
+
+EXPLANATIONS = {
+    "malformed_token": "The bearer token is neither an API key nor a JWT, or a character of it was lost or changed. "
+    "Copy it again, whole. Nothing was looked up.",
+    "missing_account": "A JWT can reach several accounts, so say which one: `X-Account-ID: acme`.",
+    "invalid_account": "`X-Account-ID` holds no account's name. Names are 1 to 63 of `a-z 0-9 _ -` and begin with a "
+    "letter or a digit.",
+    "invalid_request": "The body, the query or a header does not fit. `errors` names each field and says what is "
+    "wrong with it.",
+    "expiry_exceeds_policy": "The account lets keys live only so long. Choose one of the expiries that the text names.",
+    "missing_credential": "Send `Authorization: Bearer …` with an API key or a JWT.",
+    "not_a_credential": "A widget key (`pk_live_…`) is public and opens nothing. Use an API key or a JWT.",
+    "invalid_credential": "Nobody we know issued this credential: an unknown or removed key, a bad signature, another "
+    "issuer or audience.",
+    "expired_credential": "The credential was good and has reached its end. Mint a new key, or sign in again.",
+    "reserved_account": "`kataven-admin` belongs to the operators and has no API resources.",
+    "account_mismatch": "The credential is good, but not for the account that was asked for.",
+    "revoked_credential": "Somebody ended this key. It stays ended: mint a new one.",
+    "account_suspended": "The account is closed for now. Ask us, or whoever runs this installation.",
+    "forbidden": "The caller may not do this: the role is too low, or API keys are not let in here.",
+    "not_found": "There is no such thing in this account, or nothing at this path.",
+    "method_not_allowed": "This path exists, and answers other methods: see `Allow`.",
+    "payload_too_large": "Bodies are at most 1 MiB.",
+    "unsupported_media_type": "Send JSON, with `Content-Type: application/json`.",
+    "rate_limited": "One of the limits is used up; the text says which. Wait for `Retry-After` seconds. The refused "
+    "request counted nowhere.",
+    "internal_error": "Our fault. Tell us the `request_id`.",
+    "schema_mismatch": "The account's database is being brought to another version. Try again soon.",
+    "unavailable": "Something that this request needs can't be reached. Try again after `Retry-After` seconds; other "
+    "accounts may be well.",
+}

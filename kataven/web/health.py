@@ -1,0 +1,83 @@
+"""`/healthz` (this process answers) and `/readyz` (and so does all it needs): for load balancers and people on call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from flask import Response
+
+from kataven.identity.errors import VerifierUnavailable
+from kataven.system import schema
+from kataven.web.access import PUBLIC
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.schema import View, write_json
+from kataven.web.services import Services
+
+room = Room("health", __name__, "check", "Whether this process, and what it depends on, is well.")
+
+State = Literal["ok", "failing"]
+
+
+class HealthView(View):
+    """This process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadinessView(View):
+    """Each dependency; `degraded` ones are survived without, `failing` ones are not."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, str]
+
+
+@room.operation("GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView))
+def read_health(call: Call) -> Response:
+    return write_json({"status": "ok"})
+
+
+@room.operation(
+    "GET",
+    "/readyz",
+    access=PUBLIC,
+    summary="Is everything up",
+    answer=Answer(200, "Ready for traffic.", ReadinessView),
+)
+def read_readiness(call: Call) -> Response:
+    """503 without the system database, or with its schema out of date. Without Redis the API still serves."""
+    checks = {name: check(call.services) for name, check in CHECKS.items()}
+    ready = not any(state.startswith("failing") for state in checks.values())
+    return write_json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+
+
+def _system_database(services: Services) -> str:
+    try:
+        with services.directory.database.reading() as session:
+            have = schema.system_revision(session)
+    except VerifierUnavailable:
+        return "failing: not reachable"
+    needed = schema.SYSTEM_SCHEMA
+    if not needed.serves(have):
+        return (
+            f"failing: schema is at {have}, this code serves {needed.served}; run `flask migrations upgrade --system`"
+        )
+    return "ok"
+
+
+def _redis(services: Services) -> str:
+    status = services.revocation.status()
+    return "ok" if status.redis_reachable else "degraded: not reachable; limits are kept by each worker alone"
+
+
+def _lease(services: Services) -> str:
+    status = services.revocation.status()
+    return "ok" if status.lease_confirmed else "degraded: not confirmed; every credential is verified in the database"
+
+
+CHECKS: dict[str, Callable[[Services], str]] = {
+    "system_database": _system_database,
+    "redis": _redis,
+    "lease": _lease,
+}

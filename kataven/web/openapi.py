@@ -1,0 +1,231 @@
+"""OpenAPI 3.1, made from the declarations that validate: what is published is what is done."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args, get_origin
+
+from flask import Flask
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from kataven.web.operation import Operation, Room, operation_of
+from kataven.web.problems import KINDS
+from kataven.web.schema import Input
+
+Json = dict[str, Any]
+
+OPENAPI_VERSION = "3.1.0"
+SCHEMA_REF = "#/components/schemas/{model}"
+_PART = re.compile(r"<(?:string:)?(\w+)>")
+
+_CREDENTIAL_REFUSALS = (
+    *("malformed_token", "missing_account", "invalid_account"),
+    *("missing_credential", "not_a_credential", "invalid_credential", "expired_credential"),
+    *("reserved_account", "account_mismatch", "revoked_credential", "account_suspended", "forbidden"),
+    *("rate_limited", "schema_mismatch", "unavailable"),
+)
+_PUBLIC_REFUSALS = ("rate_limited", "unavailable")
+_BODY_REFUSALS = ("invalid_request", "payload_too_large", "unsupported_media_type")
+
+
+def operations_of(app: Flask) -> list[Operation]:
+    """Every route that an application declares and publishes, in the order of declaration."""
+    found = (operation_of(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules())
+    return [operation for operation in found if operation is not None and operation.published]
+
+
+def document(operations: Iterable[Operation], rooms: Iterable[Room], version: str) -> Json:
+    """The whole document."""
+    operations = list(operations)
+    paths: Json = {}
+    for operation in operations:
+        paths.setdefault(template(operation.path), {})[operation.method.lower()] = _operation(operation)
+    return {
+        "openapi": OPENAPI_VERSION,
+        "info": {
+            "title": "Kataven Hub API",
+            "version": version,
+            "summary": "Manage an account of Kataven: its agents, keys and settings.",
+            "description": "Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and "
+            "`/hub-api/api/v1`. Errors are RFC 9457 problems; program against `code`.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "This server"}],
+        "tags": [{"name": room.name, "description": room.doc} for room in rooms],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(operations),
+            "securitySchemes": {
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "`sk_live_<account>_<secret>`: full access to one account, but to its keys.",
+                },
+                "jwt": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An OIDC JWT. Name the account in `X-Account-ID`.",
+                },
+            },
+        },
+    }
+
+
+def template(path: str) -> str:
+    """A Flask rule as an OpenAPI path."""
+    return _PART.sub(r"{\1}", path)
+
+
+def _operation(operation: Operation) -> Json:
+    described: Json = {
+        "operationId": _operation_id(operation),
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": list(_parameters(operation)),
+        "responses": _responses(operation),
+        "security": [],
+    }
+    if operation.description:
+        described["description"] = operation.description
+    if operation.body is not None:
+        schema = {"$ref": SCHEMA_REF.format(model=operation.body.__name__)}
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if not operation.access.public:
+        described["security"] = [{"apiKey": []}, {"jwt": []}] if operation.access.keys else [{"jwt": []}]
+    return described
+
+
+def _operation_id(operation: Operation) -> str:
+    return re.sub(r"\W+", "_", f"{operation.method.lower()}_{template(operation.path)}").strip("_")
+
+
+def _parameters(operation: Operation) -> Iterator[Json]:
+    for name in _PART.findall(operation.path):
+        schema = {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string", "minLength": 1}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    if operation.query is not None:
+        for name, schema in operation.query.model_json_schema()["properties"].items():
+            yield {"name": name, "in": "query", "required": False, "schema": _not_null(schema)}
+    if not operation.access.public:
+        yield {
+            "name": "X-Account-ID",
+            "in": "header",
+            "required": not operation.access.keys,
+            "description": "Which account. Needed with a JWT; with an API key it may only repeat the key's own.",
+            "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+        }
+
+
+def _not_null(schema: Json) -> Json:
+    """A query string can't say null: an optional parameter is one that is absent."""
+    choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return {**choices[0], **rest}
+
+
+def _responses(operation: Operation) -> Json:
+    answers = {str(operation.answer.status): _answer(operation)}
+    by_status: dict[int, list[str]] = {}
+    for code in _codes(operation):
+        by_status.setdefault(KINDS[code].status, []).append(code)
+    for status, codes in sorted(by_status.items()):
+        answers[str(status)] = _problem(status, codes)
+    return answers
+
+
+def _codes(operation: Operation) -> list[str]:
+    codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
+    if operation.query is not None or operation.body is not None:
+        codes.append("invalid_request")
+    if operation.body is not None:
+        codes.extend(_BODY_REFUSALS)
+    if "<" in operation.path:
+        codes.append("not_found")
+    return list(dict.fromkeys([*codes, *operation.refusals]))
+
+
+def _answer(operation: Operation) -> Json:
+    headers = {"X-Request-ID": "Names this request in our logs.", **operation.answer.headers}
+    answer: Json = {
+        "description": operation.answer.description,
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
+    }
+    if operation.answer.model is not None:
+        answer["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
+    return answer
+
+
+def _reference(model: Any) -> Json:
+    if get_origin(model) is list:
+        return {"type": "array", "items": _reference(get_args(model)[0])}
+    return {"$ref": SCHEMA_REF.format(model=model.__name__)}
+
+
+def _problem(status: int, codes: list[str]) -> Json:
+    described = "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes)
+    answer: Json = {
+        "description": described,
+        "content": {
+            "application/problem+json": {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}},
+            "text/plain": {"schema": {"type": "string"}},
+        },
+    }
+    if status in {429, 503}:
+        seconds = {"type": "integer", "minimum": 1}
+        answer["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": seconds}}
+    return answer
+
+
+def _schemas(operations: Iterable[Operation]) -> Json:
+    wanted: dict[tuple[type[BaseModel], JsonSchemaMode], None] = {}
+    for operation in operations:
+        if operation.body is not None:
+            wanted[(operation.body, "validation")] = None
+        model = operation.answer.model
+        if model is not None:
+            wanted[(get_args(model)[0] if get_origin(model) is list else model, "serialization")] = None
+    _, generated = models_json_schema(list(wanted), ref_template=SCHEMA_REF)
+    schemas: Json = generated.get("$defs", {})
+    for model, _mode in wanted:
+        schemas[model.__name__] = _tidy(model, schemas[model.__name__])
+    schemas["Problem"] = _PROBLEM
+    return dict(sorted(schemas.items()))
+
+
+def _tidy(model: type[BaseModel], schema: Json) -> Json:
+    schema["description"] = inspect.cleandoc(model.__doc__ or "")
+    if issubclass(model, Input):
+        # What only the server sets may be sent back to it, as a client does that edits what it read; it is ignored.
+        properties = schema.setdefault("properties", {})
+        for name in sorted(model.server_set):
+            properties.setdefault(name, {"readOnly": True, "description": "Set by the server; ignored here."})
+    return schema
+
+
+_PROBLEM: Json = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": list(KINDS)},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}

@@ -1,0 +1,53 @@
+"""One canonical path for a resource, and two aliases that mean the same: `/v1/X`, `/api/v1/X`, `/hub-api/api/v1/X`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import request
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+HUB_PREFIX = "/hub-api"
+_ASKED = "kataven.asked_path"
+
+
+def canonical(path: str) -> str:
+    """The path that routes are declared under; any other path is given back as it is."""
+    if path.startswith("/hub-api/api/"):
+        path = path[len(HUB_PREFIX) :]
+    if path.startswith("/api/v1/"):
+        return path[len("/api") :]
+    return path
+
+
+class Aliases:
+    """WSGI middleware: rewrites an alias to its canonical path before routing."""
+
+    def __init__(self, app: WsgiApp) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        asked = environ.get("PATH_INFO", "")
+        environ[_ASKED] = asked
+        environ["PATH_INFO"] = canonical(asked)
+        return self._app(environ, start_response)
+
+
+class OnlyHubPaths:
+    """WSGI middleware of the Hub: of the API, only what stands under `/hub-api` is served there."""
+
+    def __init__(self, app: WsgiApp) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path.startswith(("/v1/", "/api/")):
+            environ["PATH_INFO"] = "/not-served-here"
+        return self._app(environ, start_response)
+
+
+def asked_path() -> str:
+    """The path as the client wrote it, for links that lead back to where it came from."""
+    return str(request.environ.get(_ASKED, request.path))

@@ -1,0 +1,110 @@
+"""The path of a request: who is calling, which account, may they, how much. Read it from top to bottom.
+
+    edge → credential → who (cache, verifier) → which database → may they → how much → handler → answer
+
+Nothing in here opens a database connection on a cache hit, and a token that is not well-formed costs no I/O at all.
+"""
+
+from __future__ import annotations
+
+from flask import Flask, Response, current_app, g, request
+
+from kataven.identity.credential import parse_credential
+from kataven.identity.errors import AccountMismatch, InvalidCredential
+from kataven.identity.principal import CredentialKind, Principal
+from kataven.ratelimit.budget import Kind
+from kataven.ratelimit.limiter import LimitExceeded
+from kataven.ratelimit.policy import KeyLimits
+from kataven.web import observe
+from kataven.web.access import Access, Forbidden
+from kataven.web.call import Admitted, Call
+from kataven.web.operation import operation_of
+
+
+def install(app: Flask) -> None:
+    """Put every request of `app` on this path."""
+    app.before_request(open_call)
+    app.before_request(admit)
+    app.before_request(limit)
+    app.after_request(finish)
+    app.teardown_request(release)
+
+
+def open_call() -> None:
+    """The edge: a request id and a believable client address."""
+    g.call = observe.open_call(request)
+
+
+def admit() -> None:
+    """Who is calling, and may they? Raises one of the refusals in the order that docs/authentication.md lists."""
+    access = _declared()
+    if access is None:
+        return
+    call: Call = g.call
+    if access.public:
+        if access.by_address:
+            _spend(call, Kind.PUBLIC)
+        return
+    principal = _who(call)
+    account = call.services.directory.find(principal.account)
+    if account is None:
+        raise AccountMismatch
+    access.check(principal)
+    call.admitted = Admitted(principal, account)
+    if principal.kind is CredentialKind.API_KEY:
+        call.services.last_used.note(principal.account, principal.id)
+
+
+def limit() -> None:
+    """How much: one decision over every window of the account and the key. Raises LimitExceeded."""
+    call: Call = g.call
+    if call.admitted is None:
+        return
+    principal = call.principal
+    key_limits = KeyLimits(**principal.limits) if principal.limits else None
+    key_id = principal.id if key_limits is not None else None
+    call.admitted.admission = call.services.limiter.admit(principal.account, call.account.limits, key_id, key_limits)
+
+
+def _who(call: Call) -> Principal:
+    credential = parse_credential(request.headers.get("Authorization"), request.headers.get("X-Account-ID"))
+    try:
+        return call.services.verifier.verify(credential)
+    except InvalidCredential as refusal:
+        # Only what made us look something up is counted: guessing costs us something, junk and old keys do not. A good
+        # credential from the same address never comes here.
+        if not refusal.remembered:
+            _spend(call, Kind.FAILED)
+        raise
+
+
+def _spend(call: Call, kind: Kind) -> None:
+    decision = call.services.limiter.addresses.spend(call.address, kind)
+    if not decision.admitted:
+        raise LimitExceeded(decision)
+
+
+def finish(response: Response) -> Response:
+    """The headers that every answer carries, and its line in the log."""
+    call: Call = g.call
+    if call.admitted is not None and call.admitted.admission is not None:
+        for name, value in call.admitted.admission.headers():
+            response.headers[name] = value
+    return observe.finish(call, request, response)
+
+
+def release(_error: BaseException | None) -> None:
+    """Give the in-flight slot back. Nothing waits for it."""
+    call: Call | None = g.get("call")
+    if call is not None and call.admitted is not None and call.admitted.admission is not None:
+        call.admitted.admission.release()
+
+
+def _declared() -> Access | None:
+    """What the matched route asks for; None where no route matched, so that 404 and 405 are answered to anybody."""
+    if request.routing_exception is not None or request.method == "OPTIONS":
+        return None
+    operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
+    if operation is None:
+        raise Forbidden("This route declares no access, so nobody has it.")
+    return operation.access

@@ -1,0 +1,206 @@
+"""Every error that a client can see, as RFC 9457 `application/problem+json`; the only table of statuses.
+
+A caught exception's text is shown only where its family promises that it is written for callers. Anything unforeseen is
+a 500 whose text says nothing, with the request id under which the log says everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Flask, Response, g, request
+from flask_limiter import RateLimitExceeded
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as RouteNotFound
+
+from kataven.account.errors import ExpiryExceedsPolicy, NotFound
+from kataven.identity import errors as identity
+from kataven.ratelimit.limiter import LimitExceeded
+from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
+from kataven.web.access import Forbidden
+
+log = logging.getLogger(__name__)
+
+DEFAULT_RETRY_AFTER_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field of the request that is wrong: where, and what would be right."""
+
+    field: str
+    message: str
+
+
+class InvalidRequest(Exception):
+    """The input does not fit; each field that is wrong is named."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("The request does not fit: " + "; ".join(f"{e.field}: {e.message}" for e in errors))
+        self.errors = tuple(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row of the table: what a client can program against."""
+
+    status: int
+    code: str
+    title: str
+
+
+KINDS: dict[str, Kind] = {
+    kind.code: kind
+    for kind in (
+        Kind(400, "malformed_token", "Malformed token"),
+        Kind(400, "missing_account", "Account not named"),
+        Kind(400, "invalid_account", "Invalid account name"),
+        Kind(400, "invalid_request", "Invalid request"),
+        Kind(400, "expiry_exceeds_policy", "Expiry exceeds the account's policy"),
+        Kind(401, "missing_credential", "Credential missing"),
+        Kind(401, "not_a_credential", "Not a credential"),
+        Kind(401, "invalid_credential", "Invalid credential"),
+        Kind(401, "expired_credential", "Credential expired"),
+        Kind(403, "reserved_account", "Reserved account"),
+        Kind(403, "account_mismatch", "Account mismatch"),
+        Kind(403, "revoked_credential", "Credential revoked"),
+        Kind(403, "account_suspended", "Account suspended"),
+        Kind(403, "forbidden", "Forbidden"),
+        Kind(404, "not_found", "Not found"),
+        Kind(405, "method_not_allowed", "Method not allowed"),
+        Kind(413, "payload_too_large", "Payload too large"),
+        Kind(415, "unsupported_media_type", "Unsupported media type"),
+        Kind(429, "rate_limited", "Rate limited"),
+        Kind(500, "internal_error", "Internal error"),
+        Kind(503, "schema_mismatch", "Schema mismatch"),
+        Kind(503, "unavailable", "Unavailable"),
+    )
+}
+"""Every code there is. `docs/errors.md` explains each; a test holds that page to this table."""
+
+_BY_HTTP_STATUS = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+_CHALLENGE = 'Bearer realm="kataven"'
+
+
+def install(app: Flask) -> None:
+    """Answer every error of `app` as a problem."""
+    app.register_error_handler(identity.Refused, _refused)
+    app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
+    app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
+    app.register_error_handler(InvalidRequest, _invalid_request)
+    app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
+    app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
+    app.register_error_handler(RateLimitExceeded, _rate_limited)
+    app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def problem(
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer for `code`; as one plain line, `code: detail`, for a client that prefers `text/plain`."""
+    kind = KINDS[code]
+    response = _plain(code, detail) if _prefers_text() else _json(kind, detail, errors)
+    response.status_code = kind.status
+    response.headers["Cache-Control"] = "no-store"
+    response.headers.update(headers or {})
+    return response
+
+
+def _json(kind: Kind, detail: str, errors: Sequence[FieldError]) -> Response:
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": kind.code,
+        "request_id": g.call.request_id,
+    }
+    if errors:
+        body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+    return Response(orjson.dumps(body), content_type="application/problem+json")
+
+
+def _plain(code: str, detail: str) -> Response:
+    return Response(f"{code}: {' '.join(detail.split())}\n", content_type="text/plain; charset=utf-8")
+
+
+def _prefers_text() -> bool:
+    if "text/plain" not in request.headers.get("Accept", ""):
+        return False
+    offered = ["application/problem+json", "application/json", "text/plain"]
+    return request.accept_mimetypes.best_match(offered) == "text/plain"
+
+
+def _refused(error: identity.Refused) -> Response:
+    headers = {}
+    if KINDS[error.code].status == HTTPStatus.UNAUTHORIZED:
+        # RFC 6750, section 3.1: no error code for a request without any credential.
+        missing = isinstance(error, identity.MissingCredential)
+        headers["WWW-Authenticate"] = _CHALLENGE if missing else f'{_CHALLENGE}, error="invalid_token"'
+    errors = [FieldError(error.field, str(error))] if error.field and KINDS[error.code].status == 400 else []
+    return problem(error.code, str(error), errors, headers)
+
+
+def _verifier_unavailable(error: identity.VerifierUnavailable) -> Response:
+    return unavailable(str(error), error.retry_after_seconds)
+
+
+def unavailable(detail: str, retry_after_seconds: float = DEFAULT_RETRY_AFTER_SECONDS) -> Response:
+    """503, with a `Retry-After` of at least one second."""
+    return problem("unavailable", detail, headers={"Retry-After": str(max(1, round(retry_after_seconds)))})
+
+
+def _invalid_request(error: InvalidRequest) -> Response:
+    return problem("invalid_request", str(error), error.errors)
+
+
+def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:
+    return problem("expiry_exceeds_policy", str(error), [FieldError("expiry", str(error))])
+
+
+def _rate_limited(error: RateLimitExceeded) -> Response:
+    if isinstance(error, LimitExceeded):
+        return problem("rate_limited", error.detail, headers=dict(error.headers()))
+    return problem("rate_limited", f"{error.description} exceeded")
+
+
+def _tenancy(error: TenancyError) -> Response:
+    if isinstance(error, SchemaMismatch):
+        return problem("schema_mismatch", str(error), headers={"Retry-After": "60"})
+    if isinstance(error, TenantUnavailable):
+        return unavailable("The account's database can't be reached right now.", error.retry_after_seconds)
+    return _unforeseen(error)
+
+
+def _http(error: HTTPException) -> Response:
+    code = _BY_HTTP_STATUS.get(error.code or 500, "internal_error" if (error.code or 500) >= 500 else "invalid_request")
+    headers = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        detail = f"This path answers {headers['Allow']}."
+    elif isinstance(error, RouteNotFound):
+        detail = "There is nothing at this path."
+    else:
+        detail = error.description or KINDS[code].title
+    return problem(code, detail, headers=headers)
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.error("unforeseen", exc_info=error)
+    return problem("internal_error", "Something went wrong on our side. Tell us the request id, and we can look.")

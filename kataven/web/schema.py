@@ -1,0 +1,170 @@
+"""Input from outside, parsed once: JSON bodies, query strings and ids in paths; and JSON out.
+
+The models that validate are the models that OpenAPI is made from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+import orjson
+from annotated_types import GroupedMetadata
+from flask import Request, Response
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from werkzeug.exceptions import UnsupportedMediaType
+
+from kataven.web.problems import FieldError, InvalidRequest
+
+MAX_BODY_BYTES = 1024 * 1024
+JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
+
+_NO_NUL = "^[^\\u0000]*$"
+_ONE_LINE = "^[^\\u0000-\\u001f\\u007f]*[!-~][^\\u0000-\\u001f\\u007f]*$"
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+class Input(BaseModel):
+    """What a client may send: strict types, no unknown fields. What only the server sets is ignored."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    server_set: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_the_server_sets(cls, given: object) -> object:
+        if isinstance(given, Mapping) and cls.server_set:
+            return {name: value for name, value in given.items() if name not in cls.server_set}
+        return given
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the client sent, and no defaults."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Query(BaseModel):
+    """What a client may put behind the `?`: everything once, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class View(BaseModel):
+    """What an answer holds. It documents; the handlers write the same fields by hand, and tests compare."""
+
+
+InputModel = TypeVar("InputModel", bound=Input)
+QueryModel = TypeVar("QueryModel", bound=Query)
+
+
+def partial(model: type[InputModel], name: str, doc: str) -> type[InputModel]:
+    """The same fields, none of them required and none with a default: the body of a PATCH."""
+    fields: dict[str, Any] = {}
+    for field_name, field in model.model_fields.items():
+        optional = FieldInfo.merge_field_infos(field, default=None, json_schema_extra=no_default)
+        fields[field_name] = (field.rebuild_annotation(), optional)
+    return create_model(name, __base__=model, __doc__=doc, **fields)
+
+
+def no_default(schema: dict[str, Any]) -> None:
+    """A `json_schema_extra` for fields that mean nothing when they are absent, whatever their default is in Python."""
+    schema.pop("default", None)
+
+
+def _no_nul(text: str) -> str:
+    # PostgreSQL's text can't hold U+0000.
+    if "\x00" in text:
+        raise ValueError("must not contain the character U+0000")
+    return text
+
+
+def _one_visible_line(text: str) -> str:
+    if not text.strip() or any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("must be one line with at least one visible character")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Prose(GroupedMetadata):
+    """A text that may have many lines, or be empty: `Annotated[str, Prose(2_000)]`."""
+
+    max_length: int
+
+    def __iter__(self) -> Iterator[object]:
+        yield StringConstraints(max_length=self.max_length)
+        yield AfterValidator(_no_nul)
+        yield WithJsonSchema({"type": "string", "maxLength": self.max_length, "pattern": _NO_NUL})
+
+
+@dataclass(frozen=True, slots=True)
+class Line(GroupedMetadata):
+    """A short text that a person reads, such as a name: `Annotated[str, Line(200)]`."""
+
+    max_length: int
+
+    def __iter__(self) -> Iterator[object]:
+        yield StringConstraints(min_length=1, max_length=self.max_length)
+        yield AfterValidator(_one_visible_line)
+        yield WithJsonSchema({"type": "string", "minLength": 1, "maxLength": self.max_length, "pattern": _ONE_LINE})
+
+
+def read_body(request: Request, model: type[InputModel]) -> InputModel:
+    """The request's JSON as `model`. Raises InvalidRequest (400), or werkzeug's 413 and 415."""
+    if request.mimetype not in JSON_TYPES:
+        raise UnsupportedMediaType("Send the body as application/json.")
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        raise InvalidRequest(_field_errors(error, whole="body")) from None
+
+
+def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
+    """The request's query string as `model`. Raises InvalidRequest."""
+    repeated = [name for name, values in request.args.lists() if len(values) > 1]
+    if repeated:
+        raise InvalidRequest([FieldError(name, "is given more than once") for name in repeated])
+    try:
+        return model.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        raise InvalidRequest(_field_errors(error, whole="query")) from None
+
+
+def read_id(text: str) -> UUID | None:
+    """An id from a path; None for what no row can have."""
+    return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer; times in UTC with `Z`, ids as text."""
+    payload = orjson.dumps(body, option=orjson.OPT_UTC_Z)
+    response = Response(payload, status, content_type="application/json")
+    if headers:
+        response.headers.update(headers)
+    return response
+
+
+def _field_errors(error: ValidationError, whole: str) -> list[FieldError]:
+    return [
+        FieldError(".".join(str(part)[:100] for part in item["loc"]) or whole, _message(item["type"], item["msg"]))
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:50]
+    ]
+
+
+def _message(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "is not a known field"
+    if kind == "missing":
+        return "is required"
+    return message.removeprefix("Value error, ")

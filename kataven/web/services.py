@@ -1,0 +1,55 @@
+"""The collaborators that a surface is built from; `app.py` makes them, the rooms use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from kataven.account.last_used import LastUsed
+from kataven.identity.issuer import Issuer
+from kataven.identity.verifier import Verifier
+from kataven.ratelimit.limiter import Limiter
+from kataven.revocation.revocation import Revocation
+from kataven.system.directory import Directory
+from kataven.tenancy.registry import EngineRegistry
+
+EXTENSION = "kataven"
+
+
+@dataclass(frozen=True)
+class Services:
+    """One process's collaborators. Nothing is connected before it is used, and nothing at all before the fork."""
+
+    trusted_proxies: int
+    directory: Directory
+    registry: EngineRegistry
+    verifier: Verifier
+    issuer: Issuer
+    limiter: Limiter
+    revocation: Revocation
+    last_used: LastUsed
+
+    def attach(self, app: Flask) -> None:
+        app.extensions[EXTENSION] = self
+
+    def start(self) -> None:
+        """Begin the background work of this process. Call it after the fork."""
+        self.revocation.start()
+        self.limiter.start()
+        self.registry.start()
+        self.last_used.start()
+
+    def stop(self) -> None:
+        """End it: what is noted is written, the lease is given back, connections are closed."""
+        self.last_used.stop()
+        self.limiter.stop()
+        self.revocation.stop()
+        self.registry.close()
+        self.directory.database.close()
+
+
+def services() -> Services:
+    """Those of the surface that serves this request."""
+    found: Services = current_app.extensions[EXTENSION]
+    return found

@@ -1,0 +1,76 @@
+"""`/api/accounts`: public, and only what an account chose to show."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+
+from kataven.system import accounts
+from kataven.system.models import AccountStatus
+from tests.support.house import Caller, House, new_account
+
+SHOWN = ("shown-a", "shown-b", "shown-c")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _accounts(house: House) -> None:
+    for account in (*SHOWN, "shown-not", "shown-asleep"):
+        new_account(house.services, account)
+    with house.services.directory.database.writing() as session:
+        for account in (*SHOWN, "shown-asleep"):
+            accounts.read(session, account).discoverable = True
+        accounts.move(session, "shown-asleep", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
+
+
+@pytest.fixture
+def stranger(house: House) -> Caller:
+    return house.anybody()
+
+
+@pytest.mark.parametrize("prefix", ["", "/hub-api"])
+def test_only_discoverable_active_accounts_are_listed(stranger: Caller, prefix: str) -> None:
+    found = stranger.get(f"{prefix}/api/accounts?q=shown").get_json()
+    assert found == [{"account": account, "name": account.title()} for account in SHOWN]
+
+
+def test_the_prefix_is_taken_literally(stranger: Caller) -> None:
+    assert stranger.get("/api/accounts?q=shown_").get_json() == []
+    assert stranger.get("/api/accounts?q=%25").status_code == 400
+
+
+def test_pages(stranger: Caller) -> None:
+    seen: list[str] = []
+    url: str | None = "/api/accounts?q=shown&limit=2"
+    while url:
+        page = stranger.get(url)
+        seen += [row["account"] for row in page.get_json()]
+        parts = urlsplit(page.headers.get("Link", "")[1:].partition(">")[0])
+        url = f"{parts.path}?{parts.query}" if parts.path else None
+    assert tuple(seen) == SHOWN
+
+
+@pytest.mark.parametrize("prefix", ["", "/hub-api"])
+@pytest.mark.parametrize(
+    ("name", "valid", "reason"),
+    [
+        ("acme", True, None),
+        ("shown-asleep", False, "no active account"),
+        ("nobody", False, "no active account"),
+        ("kataven-admin", False, "no active account"),
+        ("Acme", False, "lower-case"),
+        ("-acme", False, "starts with"),
+        ("a" * 64, False, "at most 63"),
+        ("a%20b", False, "lower-case"),
+        ("%C3%A4", False, "lower-case"),
+        ("%00", False, ""),
+    ],
+)
+def test_a_name_is_checked(stranger: Caller, prefix: str, name: str, valid: bool, reason: str | None) -> None:
+    answer = stranger.get(f"{prefix}/api/accounts/validate/{name}")
+    assert answer.status_code == 200
+    assert answer.get_json()["valid"] is valid
+    if reason is None:
+        assert answer.get_json() == {"account": name, "valid": True}
+    else:
+        assert reason in answer.get_json()["reason"]

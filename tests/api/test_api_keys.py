@@ -1,0 +1,188 @@
+"""`/v1/api-keys`: shown once, stored as a hash, ended for good, and only by people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kataven.identity import token as tokens
+from kataven.system import accounts
+from tests.support.house import Caller, House, new_account
+
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def _mint(caller: Caller, **body: Any) -> dict[str, Any]:
+    answer = caller.post("/v1/api-keys", {"name": "CI", "expiry": "never", **body})
+    assert answer.status_code == 201, answer.get_json()
+    minted: dict[str, Any] = answer.get_json()
+    return minted
+
+
+def test_a_key_is_shown_once_and_works(house: House, alice: Caller) -> None:
+    answer = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d"})
+    assert answer.status_code == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    minted = answer.get_json()
+    key = minted.pop("key")
+    assert tokens.parse(key).account == "acme"
+    assert minted["hint"] == key[-8:]
+    assert minted["status"] == "active"
+    assert minted["created_by"] == "jwt:alice"
+    assert minted["last_used_at"] is None
+
+    listed = alice.get("/v1/api-keys?limit=200")
+    assert next(row for row in listed.get_json() if row["id"] == minted["id"]) == minted
+    assert key not in listed.text
+
+    me = house.bearer(key).get("/v1/me").get_json()
+    assert (me["account"], me["role"], me["credential"]["kind"]) == ("acme", None, "api_key")
+    assert me["credential"]["id"] == minted["id"]
+
+
+@pytest.mark.parametrize(("expiry", "days"), [("never", None), ("1y", 365), ("90d", 90), ("30d", 30)])
+def test_expiries(alice: Caller, expiry: str, days: int | None) -> None:
+    minted = _mint(alice, expiry=expiry)
+    if days is None:
+        assert minted["expires_at"] is None
+        return
+    ends = datetime.fromisoformat(minted["expires_at"])
+    assert abs(ends - datetime.now(UTC) - timedelta(days=days)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"expiry": "30d"}, "name"),
+        ({"name": "x"}, "expiry"),
+        ({"name": "x", "expiry": "2y"}, "expiry"),
+        ({"name": "x", "expiry": None}, "expiry"),
+        ({"name": "", "expiry": "30d"}, "name"),
+        ({"name": "x", "expiry": "30d", "scopes": []}, "scopes"),
+    ],
+)
+def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
+    answer = alice.post("/v1/api-keys", body)
+    assert answer.status_code == 400
+    assert field in [error["field"] for error in answer.get_json()["errors"]]
+
+
+def test_the_account_policy_limits_expiries_and_says_what_is_allowed(house: House) -> None:
+    new_account(house.services, "strict")
+    with house.services.directory.database.writing() as session:
+        accounts.read(session, "strict").max_key_expiry_days = 100
+    owner = house.bearer(house.issuer.token(claims=_owner_of("strict")), "strict")
+    for expiry in ("never", "1y"):
+        answer = owner.post("/v1/api-keys", {"name": "x", "expiry": expiry})
+        problem = answer.get_json()
+        assert (answer.status_code, problem["code"]) == (400, "expiry_exceeds_policy")
+        assert "90d, 30d" in problem["detail"]
+        assert problem["errors"][0]["field"] == "expiry"
+    assert owner.post("/v1/api-keys", {"name": "x", "expiry": "90d"}).status_code == 201
+    assert len(owner.get("/v1/api-keys").get_json()) == 1
+
+
+def _owner_of(account: str) -> dict[str, Any]:
+    return {"urn:zitadel:iam:org:project:roles": {"owner": {f"org-{account}": f"{account}.example"}}}
+
+
+def test_a_revoked_key_is_refused_once_the_receipt_is_out_and_stays_revoked(house: House, alice: Caller) -> None:
+    minted = _mint(alice)
+    caller = house.bearer(minted["key"])
+    assert caller.get("/v1/me").status_code == 200
+    path = f"/v1/api-keys/{minted['id']}"
+
+    ended = alice.patch(path, {"disabled": True})
+    assert ended.status_code == 200
+    assert ended.get_json()["status"] == "revoked"
+    receipt = ended.get_json()["receipt"]
+    assert receipt["workers"] == receipt["acknowledged"] == 1
+    assert receipt["ms"] >= 0
+    refused = caller.get("/v1/me")
+    assert (refused.status_code, refused.get_json()["code"]) == (403, "revoked_credential")
+
+    again = alice.patch(path, {"disabled": True}).get_json()
+    assert again["disabled_at"] == ended.get_json()["disabled_at"]
+    assert alice.patch(path, {"disabled": False}).status_code == 400
+    assert alice.patch(path, {"name": "Renamed"}).get_json()["status"] == "revoked"
+    assert caller.get("/v1/me").status_code == 403
+
+
+def test_the_receipt_is_in_the_audit_trail(alice: Caller) -> None:
+    minted = _mint(alice, name="Audited")
+    ended = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
+    events = alice.get("/v1/audit-events?action=api_key.revoked&limit=200").get_json()
+    event = next(event for event in events if event["target"] == minted["id"])
+    assert event["detail"]["receipt"] == ended["receipt"]
+    assert (event["actor"], event["actor_name"]) == ("jwt:alice", "Alice")
+    assert event["address"] == "127.0.0.1"
+
+
+def test_deleting_a_key_that_nobody_used_removes_it(house: House, alice: Caller) -> None:
+    minted = _mint(alice)
+    answer = alice.delete(f"/v1/api-keys/{minted['id']}")
+    assert (answer.status_code, answer.get_json()["outcome"]) == (200, "removed")
+    assert minted["id"] not in [row["id"] for row in alice.get("/v1/api-keys?limit=200").get_json()]
+    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "invalid_credential"
+    assert alice.delete(f"/v1/api-keys/{minted['id']}").status_code == 404
+
+
+def test_deleting_a_key_that_was_used_keeps_its_row(house: House, alice: Caller) -> None:
+    minted = _mint(alice)
+    assert house.bearer(minted["key"]).get("/v1/me").status_code == 200
+    answer = alice.delete(f"/v1/api-keys/{minted['id']}")
+    assert (answer.status_code, answer.get_json()["outcome"]) == (200, "revoked")
+    row = next(row for row in alice.get("/v1/api-keys?limit=200").get_json() if row["id"] == minted["id"])
+    assert row["status"] == "revoked"
+    assert row["last_used_at"] is not None
+    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
+
+
+@pytest.mark.parametrize("alias", ["", "/api", "/hub-api/api"])
+@pytest.mark.parametrize(
+    "body", [None, {}, {"name": "x", "expiry": "30d"}, {"disabled": True}, {"bogus": 1}, b"{not json"]
+)
+def test_an_api_key_never_makes_changes_or_ends_keys(acme_key: Caller, alice: Caller, alias: str, body: Any) -> None:
+    own = acme_key.get("/v1/me").get_json()["credential"]["id"]
+    options = {"data": body, "content_type": "application/json"} if isinstance(body, bytes) else {"json": body}
+    before = _all_but_last_use(alice)
+    targets = [("POST", "/v1/api-keys")]
+    targets += [
+        (verb, f"/v1/api-keys/{key}") for verb in ("PATCH", "DELETE") for key in (own, UNKNOWN_ID, "not-a-uuid")
+    ]
+    for method, path in targets:
+        answer = acme_key.call(method, alias + path, **options)
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden"), (method, path)
+    assert _all_but_last_use(alice) == before
+
+
+def _all_but_last_use(caller: Caller) -> list[dict[str, Any]]:
+    """Last uses are written a moment after the request that they tell of."""
+    return [{**row, "last_used_at": ...} for row in caller.get("/v1/api-keys?limit=200").get_json()]
+
+
+def test_a_member_sees_keys_and_does_not_touch_them(alice: Caller, bob: Caller) -> None:
+    minted = _mint(alice)
+    assert minted["id"] in [row["id"] for row in bob.get("/v1/api-keys?limit=200").get_json()]
+    path = f"/v1/api-keys/{minted['id']}"
+    for answer in (
+        bob.post("/v1/api-keys", {"name": "x", "expiry": "30d"}),
+        bob.patch(path, {"name": "x"}),
+        bob.delete(path),
+    ):
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+
+
+def test_an_empty_patch_changes_nothing(alice: Caller) -> None:
+    minted = _mint(alice)
+    answer = alice.patch(f"/v1/api-keys/{minted['id']}", {})
+    assert answer.status_code == 200
+    assert {**answer.get_json(), "key": minted["key"]} == minted
+
+
+def test_unknown_keys_are_404(alice: Caller) -> None:
+    for key_id in (UNKNOWN_ID, "nope"):
+        assert alice.patch(f"/v1/api-keys/{key_id}", {"name": "x"}).status_code == 404
+        assert alice.delete(f"/v1/api-keys/{key_id}").status_code == 404

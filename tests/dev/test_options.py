@@ -1,0 +1,167 @@
+"""What a development run takes from the environment, and how it says what is wrong with it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from kataven.dev.environment import development_environment, write_for_other_shells
+from kataven.dev.errors import DevError
+from kataven.dev.external import require_postgres, require_redis
+from kataven.dev.files import private_folder
+from kataven.dev.options import read_options
+from kataven.dev.ports import answers, free_port, require_free_port
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.settings import load
+from tests.support.servers import mode
+
+ISSUER = "http://127.0.0.1:8001"
+
+
+def test_an_empty_environment_gives_the_documented_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = read_options({"PORT": "", "WORKERS": "", "KATAVEN_DATA_DIR": "", "KATAVEN_DATABASE_URL": ""})
+    assert (options.data_dir, options.port, options.workers) == (tmp_path / ".kataven", 8000, 2)
+    assert (options.database_url, options.redis_url) == (None, None)
+
+
+def test_the_environment_decides(tmp_path: Path) -> None:
+    given = {
+        "PORT": "9000",
+        "WORKERS": "4",
+        "KATAVEN_DATA_DIR": str(tmp_path),
+        "KATAVEN_DATABASE_URL": "postgresql://somebody:secret@db/system",
+        "KATAVEN_REDIS_URL": "redis://:secret@cache",
+    }
+    options = read_options(given)
+    assert (options.data_dir, options.port, options.workers) == (tmp_path, 9000, 4)
+    assert options.database_url == given["KATAVEN_DATABASE_URL"]
+    assert options.redis_url == given["KATAVEN_REDIS_URL"]
+    assert "secret" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "+1", "65536", "8000.0", "eight", "\uff18\uff10", "1" * 5000, " 80", "0x50"]
+)
+def test_a_bad_port_is_one_line(value: str) -> None:
+    with pytest.raises(DevError) as refused:
+        read_options({"PORT": value})
+    assert str(refused.value) == f"PORT: must be a whole number from 1 to 65535, not {value[:20]!r}"
+
+
+def test_all_bad_values_are_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DevError) as refused:
+        read_options({"PORT": "x", "WORKERS": "65", "KATAVEN_DATA_DIR": str(tmp_path / "file")})
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        "KATAVEN_DATA_DIR",
+        "PORT",
+        "WORKERS",
+    ]
+
+
+def test_a_data_folder_with_a_line_break_is_refused() -> None:
+    with pytest.raises(DevError, match="KATAVEN_DATA_DIR: must not hold control characters"):
+        read_options({"KATAVEN_DATA_DIR": "/one\nKATAVEN_ENV=production"})
+
+
+def test_a_port_in_use_is_named_with_its_variable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(DevError, match=f"^PORT: port {port} is in use; .* choose another PORT$"):
+            require_free_port(port, "PORT")
+        assert free_port(port) != port
+    require_free_port(port, "PORT")
+    assert free_port(port) == port
+    assert free_port(65_536) <= 65_535
+
+
+class _Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 503)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - http.server's name
+        pass
+
+
+def test_only_a_200_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
+    with HTTPServer(("127.0.0.1", 0), _Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        assert answers(port, "/healthz")
+        assert not answers(port, "/other")
+        server.shutdown()
+    assert not answers(port, "/healthz")
+
+
+def _environment(data_dir: Path, **given: str) -> dict[str, str]:
+    environ = {"KATAVEN_DATA_DIR": str(data_dir), **given}
+    return development_environment(environ, read_options(environ), ISSUER)
+
+
+URLS = {"KATAVEN_DATABASE_URL": "postgresql+psycopg2:///kataven_system", "KATAVEN_REDIS_URL": "unix:///redis.sock"}
+
+
+def test_the_product_accepts_the_environment(tmp_path: Path) -> None:
+    environ = _environment(tmp_path, PATH="/bin", PORT="9000")
+    settings = load(environ | URLS)
+    assert settings.development
+    assert settings.oidc_issuer == ISSUER
+    assert settings.data_dir == tmp_path
+    assert (environ["PATH"], environ["PORT"], environ["WORKERS"]) == ("/bin", "9000", "2")
+    assert environ["KATAVEN_PEPPERS"].startswith("dev1:")
+
+
+def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
+    first, second = _environment(tmp_path), _environment(tmp_path)
+    assert first == second
+    assert first["KATAVEN_SECRET_KEY"] != first["KATAVEN_PEPPERS"].removeprefix("dev1:")
+    for path in tmp_path.iterdir():
+        assert mode(path) == 0o600
+    other = _environment(private_folder(tmp_path / "other"))
+    assert other["KATAVEN_SECRET_KEY"] != first["KATAVEN_SECRET_KEY"]
+
+
+def test_the_developers_own_peppers_win(tmp_path: Path) -> None:
+    ring = f"dev2:{'A' * 43},dev1:{'B' * 43}"
+    assert _environment(tmp_path, KATAVEN_PEPPERS=ring)["KATAVEN_PEPPERS"] == ring
+    assert not (tmp_path / "peppers").exists()
+
+
+def test_settings_that_the_product_would_refuse_are_told_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(DevError) as refused:
+        _environment(tmp_path, KATAVEN_DATABASE_URL="mysql://me:secret@db/x", KATAVEN_REDIS_URL="http://r", PORT="8000")
+    assert "KATAVEN_DATABASE_URL: must be PostgreSQL" in str(refused.value)
+    assert "KATAVEN_REDIS_URL: must begin with" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_other_shells_get_the_products_variables_and_no_others(tmp_path: Path) -> None:
+    environ = _environment(tmp_path, PATH="/bin", AWS_SECRET_ACCESS_KEY="not ours") | URLS
+    write_for_other_shells(environ, tmp_path / "env")
+    assert mode(tmp_path / "env") == 0o600
+    lines = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert lines == {name: value for name, value in environ.items() if name.startswith("KATAVEN_")}
+
+
+def test_a_server_of_ones_own_that_answers_is_accepted(postgres: EmbeddedPostgres, redis_url: str) -> None:
+    require_postgres(postgres.url("postgres"))
+    require_postgres(postgres.url("not-made-yet"))
+    require_redis(redis_url)
+
+
+def test_a_server_of_ones_own_that_does_not_answer_is_one_line_without_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(DevError, match=r"^KATAVEN_DATABASE_URL: .*Connection refused") as refused:
+        require_postgres(f"postgresql://me:pass-word@127.0.0.1:{port}/system")
+    assert "pass-word" not in str(refused.value)
+    with pytest.raises(DevError, match=r"^KATAVEN_REDIS_URL: .*Connection refused") as refused:
+        require_redis(f"redis://:pass-word@127.0.0.1:{port}/0")
+    assert "pass-word" not in str(refused.value)

@@ -1,0 +1,272 @@
+"""EmbeddedPostgres: data is kept, folders are left alone, a killed run is recovered, and nobody else gets in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from kataven.dev.binaries import postgres_programs
+from kataven.dev.errors import DevError
+from kataven.dev.leftovers import Mark
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.unprivileged import SERVER_UID
+from tests.support.servers import AS_ROOT, ask, mode, modes_above, pids_that_mention, wait_for_exit
+
+KEEP_A_ROW = "create table kept (n int); insert into kept values (7)"
+
+
+def _postgres(data_dir: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(data_dir, fsync=False)
+
+
+def _postmaster(data_dir: Path) -> int:
+    return int((data_dir / "cluster/postmaster.pid").read_text().split()[0])
+
+
+def _socket_folder(server: EmbeddedPostgres) -> Path:
+    return Path(str(make_url(server.url("x")).query["host"]))
+
+
+def test_a_second_start_finds_the_data_at_the_same_url(scratch: Path) -> None:
+    with _postgres(scratch / "pg") as server:
+        ask(server, KEEP_A_ROW)
+        first_url = server.url("acme")
+    with _postgres(scratch / "pg") as server:
+        assert ask(server, "select n from kept") == [(7,)]
+        assert server.url("acme") == first_url
+
+
+def test_the_url_serves_sqlalchemy_and_pg_dump_without_a_password(postgres: EmbeddedPostgres) -> None:
+    url = postgres.url("postgres")
+    assert make_url(url).password is None
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("select current_database()")).scalar_one() == "postgres"
+    engine.dispose()
+    dump = subprocess.run(
+        [postgres_programs() / "pg_dump", "--schema-only", f"--dbname={url.replace('+psycopg2', '')}"],
+        capture_output=True,
+        text=True,
+    )
+    assert "PostgreSQL database dump complete" in dump.stdout, dump.stderr
+
+
+def test_durability_is_only_given_up_for_scratch_servers(postgres: EmbeddedPostgres, scratch: Path) -> None:
+    assert ask(postgres, "show fsync") == [("off",)]
+    with EmbeddedPostgres(scratch / "pg", max_connections=33) as server:
+        assert ask(server, "show fsync") == [("on",)]
+        assert ask(server, "show max_connections") == [("33",)]
+
+
+@pytest.mark.parametrize("above", [0o755, 0o711, 0o777])
+def test_only_new_folders_get_a_mode(scratch: Path, above: int) -> None:
+    parent = scratch / "parent"
+    parent.mkdir()
+    parent.chmod(above)
+    before = modes_above(parent / "pg")
+    with _postgres(parent / "pg"):
+        assert modes_above(parent / "pg") == before
+        assert mode(parent / "pg") == (0o711 if AS_ROOT else 0o700)
+        assert mode(parent / "pg/cluster") == 0o700
+    assert modes_above(parent / "pg") == before
+
+
+def test_the_mode_of_a_data_folder_that_was_there_is_left_alone(scratch: Path) -> None:
+    data_dir = scratch / "pg"
+    data_dir.mkdir()
+    data_dir.chmod(0o755)
+    with _postgres(data_dir):
+        assert mode(data_dir) == 0o755
+
+
+def test_the_socket_is_private_and_its_path_short_however_deep_the_data_is(scratch: Path) -> None:
+    deep = scratch.joinpath(*["a-folder-with-a-rather-long-name"] * 6)
+    with _postgres(deep) as server:
+        folder = _socket_folder(server)
+        assert ask(server, "select 1") == [(1,)]
+        assert mode(folder) == 0o700
+        assert len(os.fsencode(folder / ".s.PGSQL.5432.lock")) < 100
+    assert not folder.exists()
+
+
+def test_there_is_no_tcp_port(postgres: EmbeddedPostgres) -> None:
+    assert ask(postgres, "show listen_addresses") == [("",)]
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can become somebody else")
+@pytest.mark.parametrize(
+    ("uid", "refusal"), [(65_534, "Permission denied"), (SERVER_UID, "Peer authentication failed")]
+)
+def test_no_other_user_gets_in(postgres: EmbeddedPostgres, uid: int, refusal: str) -> None:
+    psql = subprocess.run(
+        [postgres_programs() / "psql", postgres.url("postgres").replace("+psycopg2", ""), "--command", "select 1"],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    assert psql.returncode != 0
+    assert refusal in psql.stderr
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="anybody else runs it as themselves")
+def test_root_does_not_run_it(postgres: EmbeddedPostgres) -> None:
+    for pid in pids_that_mention(_socket_folder(postgres).name):
+        assert Path(f"/proc/{pid}").stat().st_uid == SERVER_UID
+
+
+def test_the_environment_of_the_developer_does_not_reach_it(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGDATA", "PGHOST", "PGUSER", "PGOPTIONS", "LC_ALL", "TZ"):
+        monkeypatch.setenv(name, "/nonsense")
+    with _postgres(scratch / "pg") as server:
+        assert (scratch / "pg/cluster/PG_VERSION").exists()
+        monkeypatch.undo()
+        assert ask(server, "select 1") == [(1,)]
+
+
+def test_a_folder_in_use_is_refused_in_one_line(scratch: Path) -> None:
+    with _postgres(scratch / "pg") as server:
+        with pytest.raises(DevError) as refused:
+            _postgres(scratch / "pg").start()
+        assert str(refused.value) == f"another run holds {scratch / 'pg'} (process {os.getpid()}); stop it first"
+        assert ask(server, "select 1") == [(1,)]
+
+
+def test_a_killed_server_is_noticed_and_the_next_start_recovers(scratch: Path) -> None:
+    with _postgres(scratch / "pg") as server:
+        ask(server, KEEP_A_ROW)
+        server.check()
+        pid = _postmaster(scratch / "pg")
+        os.kill(pid, signal.SIGKILL)
+        wait_for_exit(pid)
+        with pytest.raises(DevError, match=r"PostgreSQL ended by itself \(SIGKILL\); the end of .*server\.log"):
+            server.check()
+    with _postgres(scratch / "pg") as server:
+        assert ask(server, "select n from kept") == [(7,)]
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from kataven.dev.postgres import EmbeddedPostgres
+with EmbeddedPostgres(Path(sys.argv[1])):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _supervisor(data_dir: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, data_dir], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
+def test_it_ends_with_a_killed_supervisor(scratch: Path) -> None:
+    with _supervisor(scratch / "pg") as supervisor:
+        pid = _postmaster(scratch / "pg")
+        supervisor.kill()
+    wait_for_exit(pid)
+    assert not (scratch / "pg/cluster/postmaster.pid").exists(), "it was not shut down in good order"
+
+
+def test_a_start_right_after_the_supervisor_was_killed_finds_the_data(scratch: Path) -> None:
+    with _postgres(scratch / "pg") as server:
+        ask(server, KEEP_A_ROW)
+    with _supervisor(scratch / "pg") as supervisor:
+        supervisor.kill()
+    with _postgres(scratch / "pg") as server:
+        assert ask(server, "select n from kept") == [(7,)]
+
+
+def test_a_server_that_outlived_its_supervisor_is_ended_first(scratch: Path) -> None:
+    orphan = _postgres(scratch / "pg")
+    orphan.start()
+    try:
+        ask(orphan, KEEP_A_ROW)
+        orphan._lock.release()  # what the kernel does when a supervisor dies
+        with _postgres(scratch / "pg") as server:
+            with pytest.raises(DevError, match="ended by itself"):
+                orphan.check()
+            assert ask(server, "select n from kept") == [(7,)]
+            assert len(Mark("postgres", _socket_folder(server).name).processes()) >= 1
+    finally:
+        orphan.stop()
+
+
+def test_a_pid_file_that_names_another_program_is_stale(scratch: Path) -> None:
+    with _postgres(scratch / "pg") as server:
+        ask(server, KEEP_A_ROW)
+    (scratch / "pg/cluster/postmaster.pid").write_text(f"{os.getpid()}\n")
+    with _postgres(scratch / "pg") as server:
+        assert ask(server, "select n from kept") == [(7,)]
+
+
+def test_a_pid_file_that_names_a_postgres_started_by_hand_is_respected(scratch: Path) -> None:
+    with _postgres(scratch / "pg"):
+        pass
+    pid_file = scratch / "pg/cluster/postmaster.pid"
+    with subprocess.Popen(["/elsewhere/bin/postgres", "60"], executable="/bin/sleep") as by_hand:
+        pid_file.write_text(f"{by_hand.pid}\n")
+        with pytest.raises(DevError, match=f"started by hand uses .*process {by_hand.pid}"):
+            _postgres(scratch / "pg").start()
+        assert pid_file.exists()
+        by_hand.kill()
+
+
+def test_half_a_cluster_is_made_anew(scratch: Path) -> None:
+    half = scratch / "pg/cluster.partial"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    scratch.joinpath("pg").chmod(0o711)
+    with _postgres(scratch / "pg") as server:
+        assert ask(server, "select 1") == [(1,)]
+    assert not half.exists()
+
+
+def test_the_cluster_of_another_major_version_is_refused(scratch: Path) -> None:
+    with _postgres(scratch / "pg"):
+        pass
+    (scratch / "pg/cluster/PG_VERSION").write_text("17\n")
+    with pytest.raises(DevError, match="was made by PostgreSQL 17, and this is 18"):
+        _postgres(scratch / "pg").start()
+
+
+def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(scratch: Path) -> None:
+    server = EmbeddedPostgres(scratch / "pg", fsync=False, max_connections=0)
+    with pytest.raises(DevError, match=r"(?s)PostgreSQL ended by itself \(exit status 1\).*max_connections"):
+        server.start()
+    assert not pids_that_mention(str(scratch / "pg"))
+    with _postgres(scratch / "pg"):  # the lock was given back
+        pass
+
+
+def test_a_stopped_server_has_no_url(scratch: Path) -> None:
+    server = _postgres(scratch / "pg")
+    with pytest.raises(DevError, match="not running"):
+        server.url("acme")
+    server.stop()
+
+
+def test_statements_that_fail_do_not_reach_the_log(scratch: Path) -> None:
+    log = scratch / "postgres.log"
+    with EmbeddedPostgres(scratch / "pg", fsync=False, log=log) as server:
+        ask(server, "create table once (v text primary key)")
+        ask(server, "insert into once values ('x')")
+        with pytest.raises(Exception, match="duplicate key"):
+            ask(server, "insert into once values ('x') /* a customer's value */")
+    assert "duplicate key" in log.read_text()
+    assert "a customer's value" not in log.read_text()
+    assert mode(log) == 0o600

@@ -1,0 +1,270 @@
+"""`python -m kataven.dev`, whole: what it prints works, what it starts ends, what it keeps is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kataven.dev.dev_json import remembered_accounts
+from kataven.dev.leftovers import living_processes
+from kataven.dev.ports import free_port
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.settings import development_environ, load
+from tests.support.servers import ask, mode, pids_that_mention, wait_for_exit
+
+COMMAND = [sys.executable, "-m", "kataven.dev"]
+LAST_LINE = "Ctrl-C stops everything."
+
+
+class DevRun:
+    """A run in a data folder of its own, on a port of its own; `said` is everything up to its being ready."""
+
+    def __init__(self, data_dir: Path, command: list[str] | None = None, **environ: str) -> None:
+        self.data_dir = data_dir
+        self.environ = _environment(data_dir, **environ)
+        self.process = subprocess.Popen(
+            command or COMMAND,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if self.said[-1] == LAST_LINE:
+                break
+        else:
+            pytest.fail("\n".join(["the run did not come up:", *self.said]))
+        self.pids = self._pids()
+
+    def dev_json(self) -> dict[str, str]:
+        told: dict[str, str] = json.loads((self.data_dir / "dev.json").read_text())
+        return told
+
+    def ctrl_c(self) -> int:
+        """What a terminal does: the signal goes to the whole group. Returns the exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.finish()
+
+    def finish(self) -> int:
+        """Read the rest and return the exit status."""
+        rest, _ = self.process.communicate(timeout=60)
+        self.said += rest.splitlines()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.finish()
+
+    def _pids(self) -> list[int]:
+        """The supervisor's children and their workers."""
+        family = {self.process.pid}
+        processes = list(living_processes())
+        while more := {process.pid for process in processes if process.parent in family} - family:
+            family |= more
+        return sorted(family)
+
+
+def _environment(data_dir: Path, **environ: str) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("KATAVEN_", "MAKE", "PYTEST_"))}
+    return {**ours, "KATAVEN_DATA_DIR": str(data_dir), "PORT": str(free_port(0)), "WORKERS": "2", **environ}
+
+
+def _refused(data_dir: Path, **environ: str) -> str:
+    """What a run that can't be says on its standard error."""
+    done = subprocess.run(COMMAND, env=_environment(data_dir, **environ), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stderr
+
+
+def _agents(curl: str) -> httpx.Response:
+    """Do what the printed command line says."""
+    curl_word, _, url, _, header = shlex.split(curl)
+    assert curl_word == "curl"
+    name, _, value = header.partition(": ")
+    return httpx.get(url, headers={name: value})
+
+
+@pytest.fixture(scope="module")
+def running(server_folder: Path) -> Iterator[DevRun]:
+    run = DevRun(server_folder / "running")
+    yield run
+    assert run.ctrl_c() == 0
+
+
+def test_the_printed_command_gets_the_agents_of_acme(running: DevRun) -> None:
+    [curl] = [line for line in running.said if line.startswith("curl ")]
+    answer = _agents(curl)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()[0]["name"]
+
+
+def test_dev_json_says_where_everything_is_and_is_private(running: DevRun) -> None:
+    told = running.dev_json()
+    assert set(told) == {"api_url", "hub_url", "database_url", "redis_url", "oidc_issuer", "accounts"}
+    assert {"acme", "globex"} <= set(remembered_accounts(running.data_dir))
+    assert mode(running.data_dir / "dev.json") == 0o600
+    assert told["api_url"] == f"http://127.0.0.1:{running.environ['PORT']}"
+    assert httpx.get(f"{told['oidc_issuer']}/.well-known/openid-configuration").json()["issuer"] == told["oidc_issuer"]
+
+
+def test_another_shell_finds_the_settings(running: DevRun) -> None:
+    assert mode(running.data_dir / "env") == 0o600
+    settings = load(development_environ({"KATAVEN_DATA_DIR": str(running.data_dir)}))
+    assert settings.database_url.get_secret_value() == running.dev_json()["database_url"]
+    assert settings.redis_url.get_secret_value() == running.dev_json()["redis_url"]
+
+
+def test_no_secret_is_on_a_command_line_in_a_log_or_readable_by_others(running: DevRun) -> None:
+    secrets = [(running.data_dir / name).read_text().strip().rpartition(":")[2] for name in ("peppers", "secret_key")]
+    for account in remembered_accounts(running.data_dir).values():
+        secrets += [account.api_key, account.widget_key]
+    commands = "\n".join(process.command for process in living_processes())
+    logs = "\n".join(path.read_text(errors="replace") for path in (running.data_dir / "logs").iterdir())
+    for secret in secrets:
+        assert secret
+        assert secret not in commands
+        assert secret not in logs
+    for path in running.data_dir.iterdir():
+        assert mode(path) & (0o077 if path.is_file() else 0o066) == 0, path
+
+
+def test_a_second_run_at_the_same_time_is_refused_in_one_line(running: DevRun) -> None:
+    line = f"make run: another run holds {running.data_dir} (process {running.process.pid}); stop it first\n"
+    assert _refused(running.data_dir) == line
+
+
+def test_a_port_in_use_is_refused_in_one_line(running: DevRun, scratch: Path) -> None:
+    port = running.environ["PORT"]
+    line = f"make run: PORT: port {port} is in use; stop what listens there, or choose another PORT\n"
+    assert _refused(scratch / "data", PORT=port) == line
+
+
+@pytest.mark.parametrize("name", ["PORT", "WORKERS"])
+def test_a_bad_value_is_refused_in_one_line(scratch: Path, name: str) -> None:
+    said = _refused(scratch / "data", **{name: "many"})
+    assert said.startswith(f"make run: {name}: must be a whole number from 1 to ")
+    assert said.count("\n") == 1
+    assert not (scratch / "data").exists()
+
+
+def test_servers_of_ones_own_that_are_not_there_are_refused_in_one_line(scratch: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://me:pass-word@127.0.0.1:{server.getsockname()[1]}/kataven_system"
+    said = _refused(scratch / "data", KATAVEN_DATABASE_URL=url)
+    assert said.startswith("make run: KATAVEN_DATABASE_URL: ")
+    assert said.count("\n") == 1
+    assert "pass-word" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything(scratch: Path, number: signal.Signals) -> None:
+    run = DevRun(scratch / "data")
+    run.process.send_signal(number)
+    assert run.finish() == 0
+    for pid in run.pids:
+        wait_for_exit(pid)
+    assert not pids_that_mention(str(scratch / "data"))
+
+
+def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(scratch: Path) -> None:
+    data_dir = scratch / "data"
+    first = DevRun(data_dir)
+    keys = remembered_accounts(data_dir)
+    assert first.ctrl_c() == 0
+    assert not pids_that_mention(str(data_dir))
+    assert not (data_dir / "env").exists()
+    second = DevRun(data_dir)
+    assert remembered_accounts(data_dir) == keys
+    [curl] = [line for line in second.said if line.startswith("curl ")]
+    assert _agents(curl).status_code == 200
+    assert second.ctrl_c() == 0
+
+
+@pytest.mark.parametrize("step", ["starting PostgreSQL", "preparing the accounts", "starting gunicorn"])
+def test_a_run_that_is_interrupted_on_its_way_up_leaves_nothing(scratch: Path, step: str) -> None:
+    run = subprocess.Popen(
+        COMMAND, env=_environment(scratch / "data"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert run.stdout is not None
+    assert any(line.startswith(step) for line in iter(run.stdout.readline, ""))
+    run.send_signal(signal.SIGINT)
+    rest, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, rest
+    assert "Traceback" not in rest
+    assert not pids_that_mention(str(scratch / "data"))
+    assert not (scratch / "data/dev.json").exists()
+
+
+def test_a_run_whose_reader_has_gone_away_goes_on(scratch: Path) -> None:
+    run = DevRun(scratch / "data")
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    run.process.stdout = None
+    run.process.terminate()
+    assert run.process.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
+def test_a_killed_run_takes_everything_along(scratch: Path) -> None:
+    run = DevRun(scratch / "data")
+    run.kill()
+    for pid in run.pids:
+        wait_for_exit(pid)
+
+
+def test_a_run_right_after_a_killed_one_works_on_the_same_port(scratch: Path) -> None:
+    killed = DevRun(scratch / "data")
+    killed.kill()
+    run = DevRun(scratch / "data", PORT=killed.environ["PORT"])
+    assert remembered_accounts(run.data_dir)["acme"].api_key in "\n".join(run.said)
+    assert run.ctrl_c() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
+def test_a_make_that_is_killed_takes_the_run_along(scratch: Path) -> None:
+    make = ["/bin/sh", "-c", f"{shlex.join(COMMAND)}; true"]
+    run = DevRun(scratch / "data", make, MAKELEVEL="1")
+    run.kill()
+    for pid in run.pids:
+        wait_for_exit(pid)
+    assert not (scratch / "data/env").exists(), "it was not stopped in good order"
+
+
+@pytest.mark.parametrize(("program", "name"), [("gunicorn", "gunicorn"), ("postgres", "PostgreSQL")])
+def test_a_server_that_dies_ends_the_run_with_its_name(scratch: Path, program: str, name: str) -> None:
+    run = DevRun(scratch / "data")
+    children = [process for process in living_processes() if process.parent == run.process.pid]
+    [victim] = [process.pid for process in children if program in process.command]
+    os.kill(victim, signal.SIGKILL)
+    assert run.finish() == 1
+    assert any(line.startswith(f"make run: {name} ended by itself (SIGKILL)") for line in run.said)
+    for pid in run.pids:
+        wait_for_exit(pid)
+
+
+def test_it_runs_on_servers_of_ones_own(scratch: Path) -> None:
+    with EmbeddedPostgres(scratch / "pg", fsync=False) as postgres, EmbeddedRedis(scratch / "redis") as redis:
+        url = postgres.url("kataven_system")
+        run = DevRun(scratch / "data", KATAVEN_DATABASE_URL=url, KATAVEN_REDIS_URL=redis.url)
+        assert (run.dev_json()["database_url"], run.dev_json()["redis_url"]) == (url, redis.url)
+        assert run.ctrl_c() == 0
+        assert ("kataven_system",) in ask(postgres, "select datname from pg_database")
+    assert not (scratch / "data/postgres").exists()
+    assert not (scratch / "data/redis").exists()

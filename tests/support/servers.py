@@ -1,0 +1,55 @@
+"""Real servers, folders and processes, looked at from outside."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from pathlib import Path
+
+import psycopg2
+
+from kataven.dev.leftovers import living_processes
+from kataven.dev.postgres import EmbeddedPostgres
+
+AS_ROOT = os.geteuid() == 0
+EXIT_SECONDS = 30
+
+
+def ask(server: EmbeddedPostgres, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+    """The rows that `statement` gives, committed."""
+    connection = psycopg2.connect(server.url(database).replace("+psycopg2", ""))
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def modes_above(path: Path) -> dict[Path, int]:
+    """The mode of every folder that `path` is in."""
+    return {folder: mode(folder) for folder in path.absolute().parents}
+
+
+def pids_that_mention(word: str) -> list[int]:
+    """The processes, ours excepted, with `word` on their command line."""
+    return [process.pid for process in living_processes() if word in process.command and process.pid != os.getpid()]
+
+
+def wait_for_exit(pid: int) -> None:
+    """Return when the process is gone (a zombie is); fail after 30 s."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended, _, _ = select.select([descriptor], [], [], EXIT_SECONDS)
+        assert ended, f"process {pid} is still there"
+    finally:
+        os.close(descriptor)

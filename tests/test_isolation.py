@@ -1,0 +1,81 @@
+"""One account, one database: Charlie of globex against everything of acme's, and many threads over many accounts."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.house import Caller, House, new_account
+
+THREADS = 16
+REQUESTS_PER_THREAD = 25
+ACCOUNTS = tuple(f"tenant-{n}" for n in range(6))
+
+
+@pytest.fixture
+def globex_key(house: House) -> Caller:
+    return house.bearer(house.new_key("globex"))
+
+
+def test_charlie_finds_nothing_of_acmes_by_id(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
+    agent = alice.post("/v1/agents", {"name": "Acme's own"}).get_json()
+    key = alice.post("/v1/api-keys", {"name": "Acme's own", "expiry": "30d"}).get_json()
+    for caller in (charlie, globex_key):
+        for path in (f"/v1/agents/{agent['id']}", f"/v1/agents/{agent['id']}/widget-settings"):
+            assert caller.get(path).status_code == 404
+            assert caller.patch(path, {}).status_code == 404
+        assert caller.delete(f"/v1/agents/{agent['id']}").status_code == 404
+    assert charlie.patch(f"/v1/api-keys/{key['id']}", {"disabled": True}).status_code == 404
+    assert charlie.delete(f"/v1/api-keys/{key['id']}").status_code == 404
+    assert alice.get(f"/v1/agents/{agent['id']}").get_json() == agent
+
+
+def test_charlie_sees_nothing_of_acmes_in_any_list(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
+    alice.post("/v1/agents", {"name": "For acme's eyes"})
+    alice.post("/v1/api-keys", {"name": "For acme's eyes", "expiry": "30d"})
+    for caller in (charlie, globex_key):
+        for path in ("/v1/agents", "/v1/api-keys"):
+            assert "For acme's eyes" not in caller.get(f"{path}?limit=200").text
+    assert "For acme's eyes" not in charlie.get("/v1/audit-events?limit=200").text
+
+
+def test_a_cursor_of_acmes_opens_nothing_at_globex(alice: Caller, charlie: Caller) -> None:
+    for n in range(2):
+        alice.post("/v1/agents", {"name": f"Acme {n}"})
+    link = alice.get("/v1/agents?limit=1").headers["Link"]
+    cursor = link.partition("cursor=")[2].partition(">")[0]
+    listed = charlie.get(f"/v1/agents?limit=200&cursor={cursor}")
+    assert listed.status_code == 200
+    assert "Acme" not in listed.text
+
+
+def test_an_account_header_never_chooses_a_database(house: House, charlie: Caller, globex_key: Caller) -> None:
+    for caller in (charlie, globex_key):
+        answer = caller.get("/v1/agents", headers={"X-Account-ID": "acme"})
+        assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch")
+
+
+def test_many_threads_over_many_accounts_each_see_their_own(house: House) -> None:
+    for account in ACCOUNTS:
+        new_account(house.services, account)
+    keys = {account: house.bearer(house.new_key(account)) for account in ACCOUNTS}
+    for account, caller in keys.items():
+        assert caller.post("/v1/agents", {"name": f"canary of {account}"}).status_code == 201
+
+    def visit(seed: int) -> list[str]:
+        choose = random.Random(seed)  # noqa: S311  which account is next is no secret
+        wrong = []
+        for _ in range(REQUESTS_PER_THREAD):
+            account = choose.choice(ACCOUNTS)
+            answer = keys[account].get("/v1/agents")
+            names = {agent["name"] for agent in answer.get_json()}
+            if answer.status_code != 200 or names != {f"canary of {account}"}:
+                wrong.append(f"{account}: {answer.status_code} {names}")
+            if keys[account].get("/v1/me").get_json()["account"] != account:
+                wrong.append(f"{account}: another's identity")
+        return wrong
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert [wrong for result in pool.map(visit, range(THREADS)) for wrong in result] == []

@@ -1,0 +1,75 @@
+"""No plaintext key anywhere it could be kept: every table of every database, Redis, and the log."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from sqlalchemy import create_engine, inspect, text
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.redis_server import EmbeddedRedis
+from tests.support.house import Caller, House
+
+
+def everything_stored(postgres: EmbeddedPostgres) -> str:
+    """Every row of every table of every database, as text."""
+    parts = []
+    for database in _query(postgres, "postgres", "SELECT datname FROM pg_database WHERE datallowconn"):
+        engine = create_engine(postgres.url(database))
+        tables = inspect(engine).get_table_names()
+        engine.dispose()
+        for table in tables:
+            parts += _query(postgres, database, f'SELECT t::text FROM "{table}" AS t')  # noqa: S608  names from the catalogue
+    return "\n".join(parts)
+
+
+def _query(postgres: EmbeddedPostgres, database: str, statement: str) -> list[str]:
+    engine = create_engine(postgres.url(database))
+    try:
+        with engine.connect() as connection:
+            return [str(row[0]) for row in connection.execute(text(statement))]
+    finally:
+        engine.dispose()
+
+
+def test_no_plaintext_key_is_kept_anywhere(
+    house: House,
+    alice: Caller,
+    postgres: EmbeddedPostgres,
+    redis_server: EmbeddedRedis,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    minted = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
+    key = minted["key"]
+    caller = house.bearer(key)
+    answers = [
+        caller.get("/v1/agents"),
+        caller.get("/v1/me"),
+        caller.post("/v1/agents", {"name": 1}),
+        caller.post("/v1/api-keys", {}),
+        caller.get("/v1/agents", headers={"X-Account-ID": "globex"}),
+        house.bearer(key[:-1]).get("/v1/agents"),
+        alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}),
+        caller.get("/v1/agents"),
+        alice.delete(f"/v1/api-keys/{minted['id']}"),
+        alice.get("/v1/audit-events?limit=200"),
+    ]
+    house.services.last_used.flush()
+    secret = key.rpartition("_")[2][:40]
+
+    for answer in answers:
+        assert secret not in answer.text
+        assert secret not in str(answer.headers)
+    stored = everything_stored(postgres)
+    assert "Nowhere" in stored, "the search sees what is stored"
+    assert secret not in stored
+    with redis.Redis.from_url(redis_server.url) as client:
+        for name in client.scan_iter():
+            assert secret.encode() not in name
+            assert secret.encode() not in (client.dump(name) or b"")
+    logged = capfd.readouterr().err
+    assert '"status":200' in logged, "the search sees what is logged"
+    assert secret not in logged
+    authorization = alice.headers["Authorization"].removeprefix("Bearer ")
+    assert authorization not in logged
+    assert authorization not in stored

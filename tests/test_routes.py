@@ -1,0 +1,75 @@
+"""The real URL map: every route declares who may use it, and refuses everybody else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask import Flask
+
+from kataven.dev.cast import BOB
+from kataven.web.operation import Operation, operation_of
+from tests.support.house import Caller, House
+
+AN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def declared(app: Flask) -> list[Operation]:
+    found = []
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        assert operation is not None, f"{rule} declares no access"
+        assert operation.path == rule.rule
+        assert rule.methods is not None
+        assert operation.method in rule.methods
+        found.append(operation)
+    return found
+
+
+def path_of(operation: Operation) -> str:
+    return re.sub(r"<(?:string:)?\w+>", AN_ID, operation.path)
+
+
+def test_every_route_declares_its_access(house: House) -> None:
+    assert len(declared(house.app)) > 20
+
+
+def test_only_these_are_public(house: House) -> None:
+    assert sorted(operation.path for operation in declared(house.app) if operation.access.public) == [
+        "/api/accounts",
+        "/api/accounts/validate/<string:account>",
+        "/docs",
+        "/docs/errors",
+        "/docs/style.css",
+        "/healthz",
+        "/readyz",
+        "/v1/openapi.json",
+    ]
+
+
+def test_without_a_credential_every_other_route_says_401(house: House) -> None:
+    for operation in declared(house.app):
+        if not operation.access.public:
+            answer = house.anybody().call(operation.method, path_of(operation))
+            assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_credential"), operation.path
+
+
+def test_a_member_changes_nothing(house: House) -> None:
+    for operation in declared(house.app):
+        if operation.method != "GET":
+            answer = house.person(BOB).call(operation.method, path_of(operation))
+            assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden"), operation.path
+
+
+def test_charlie_reaches_nothing_of_acme(house: House, charlie: Caller) -> None:
+    for operation in declared(house.app):
+        if not operation.access.public:
+            answer = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
+            assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch"), operation.path
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
+)
+def test_public_pages_answer(house: House, path: str) -> None:
+    assert house.anybody().get(path).status_code == 200

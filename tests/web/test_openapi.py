@@ -1,0 +1,81 @@
+"""The published document: true to the routes, and to what they answer."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.schemas import OpenApiSchema
+
+from kataven.web.explanations import EXPLANATIONS
+from kataven.web.operation import operation_of
+from kataven.web.problems import KINDS
+from tests.support.house import House
+
+EXAMPLES = 10
+
+# It sends a bearer token of no known shape and wants 401 for it. We say 400 `malformed_token`, without looking anything
+# up; tests/test_order_of_decisions.py has every refusal of a credential.
+ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
+
+
+@pytest.fixture(scope="session")
+def api_schema(house: House) -> OpenApiSchema:
+    return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
+
+
+# The house's own threads draw a jitter while Hypothesis draws a case.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+@pytest.mark.parametrize("credential", ["key", "jwt"])
+def test_no_5xx_no_undocumented_status_and_no_schema_violation(
+    house: House, api_schema: OpenApiSchema, credential: str
+) -> None:
+    token = house.new_key("acme") if credential == "key" else house.issuer.token()
+    headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme"}
+    tried = 0
+    for result in api_schema.get_all_operations():
+        operation = result.ok()
+        tried += 1
+
+        @given(case=operation.as_strategy())
+        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        def conforms(case: schemathesis.Case) -> None:
+            case.call_and_validate(headers=headers, excluded_checks=[ignored_auth])
+
+        conforms()
+    assert tried == len(published(house.app)) - 1, "all but the document itself"
+
+
+def published(app: Flask) -> set[tuple[str, str]]:
+    found = set()
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app.view_functions[rule.endpoint])
+        assert operation is not None
+        if operation.published:
+            found.add((operation.method.lower(), re.sub(r"<(?:string:)?(\w+)>", r"{\1}", rule.rule)))
+    return found
+
+
+def test_every_published_route_is_in_the_document_and_nothing_else(house: House) -> None:
+    document = house.anybody().get("/v1/openapi.json").get_json()
+    listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert listed == published(house.app)
+    assert document["openapi"] == "3.1.0"
+
+
+def test_every_code_is_explained(house: House) -> None:
+    assert set(EXPLANATIONS) == set(KINDS)
+    page = house.anybody().get("/docs/errors").text
+    for code in KINDS:
+        assert f'id="{code}"' in page
+
+
+def test_the_reference_needs_nothing_from_elsewhere(house: House) -> None:
+    for path in ("/docs", "/docs/errors"):
+        page = house.anybody().get(path)
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
+        assert "<script" not in page.text
