@@ -107,7 +107,8 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     logs.install()
     # No static folder: every path is declared, with who may use it.
     app = Flask(name, static_folder=None, root_path=str(Path(__file__).parent))
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_MEMORY_SIZE=MAX_BODY_BYTES)
+    # One byte more than is accepted: a chunked body is cut at this length without a word, and `read_body` counts.
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     services.attach(app)

@@ -95,7 +95,6 @@ class Settings(BaseModel):
         min_length=1,
         description="The claims that hold roles by organisation, comma-separated.",
     )
-    api_host: str = Field("api.kataven.ai", description="The host name of the API.")
     hub_host: str = Field("hub.kataven.ai", description="The host name of the Hub.")
     trusted_proxies: int = Field(
         0,

@@ -1,9 +1,8 @@
 """An account's database: agents, keys and the audit trail."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "account_0001"
 down_revision = None

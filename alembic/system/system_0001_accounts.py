@@ -1,9 +1,8 @@
 """The system database: accounts, their limits and servers, and the operators' trail."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "system_0001"
 down_revision = None

@@ -7,7 +7,6 @@ believe that its run came up. So from the start of a run until it serves, the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

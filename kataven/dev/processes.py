@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from kataven.dev import launch
 from kataven.dev.errors import DevError
 from kataven.dev.leftovers import Mark
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
+QUIT_SECONDS = 5.0
 TAIL_LINES = 5
 
 
@@ -85,15 +87,15 @@ class Child:
             raise DevError(f"{self._name} ended by itself ({how}){self._tail()}")
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """End it within about `seconds`, by force if need be, and whatever is left of its workers. May be repeated."""
+        """End it, and whatever is left of its workers; less and less gently after `seconds`. May be repeated."""
         if self._process is None:
             return
-        self._process.send_signal(self._stop_signal)
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # SIGQUIT means "at once" to PostgreSQL and to gunicorn, which can lose a SIGTERM on its way to a new worker.
+        for number, patience in ((self._stop_signal, seconds), (signal.SIGQUIT, QUIT_SECONDS), (signal.SIGKILL, None)):
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                break
         self._process = None
         self._mark.end(signal.SIGKILL, 0)
 

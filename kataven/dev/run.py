@@ -97,8 +97,9 @@ class Run:
         lock.acquire()
         self._servers.at_the_end(lock.release)
         private_folder(self._logs)
-        for mark in (self._gunicorn_mark, self._issuer_mark):
-            mark.end(signal.SIGTERM, STOP_SECONDS)
+        # SIGQUIT, since the death of its supervisor has told gunicorn to wait for its workers, for half a minute maybe.
+        self._gunicorn_mark.end(signal.SIGQUIT, STOP_SECONDS)
+        self._issuer_mark.end(signal.SIGTERM, STOP_SECONDS)
         require_free_port(self._options.port, "PORT")
         dev_json.set_aside(self._data_dir)
 

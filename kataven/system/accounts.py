@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -59,3 +59,11 @@ def discoverable(session: Session, prefix: str, limit: int, after: str | None) -
     if after is not None:
         statement = statement.where(Account.account_id > after)
     return session.scalars(statement).all()
+
+
+def outside(session: Session, revisions: Collection[str]) -> int:
+    """How many active accounts are at none of these schema revisions."""
+    statement = select(func.count()).where(
+        Account.status == AccountStatus.ACTIVE, Account.schema_revision.not_in(revisions)
+    )
+    return session.scalar(statement) or 0

@@ -96,6 +96,7 @@ class SharedDialect(PGDialect_psycopg2):
         READ COMMITTED needs no naming: every connection of ours is opened with it as its default.
         """
         if level in ("AUTOCOMMIT", "READ COMMITTED") and dbapi_connection.isolation_level is None:
+            dbapi_connection.rollback()  # no round trip, unless a transaction was left open
             dbapi_connection.autocommit = level == "AUTOCOMMIT"
         else:
             super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]

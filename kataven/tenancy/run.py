@@ -1,5 +1,6 @@
 """One run of a migration over many accounts: who is behind, the steps, the proof, then one account after another."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -64,6 +65,7 @@ class Run:
         self._results: list[AccountResult] = []
         self._proofs: dict[tuple[object, str], Proof] = {}
         self._steps: dict[str, Step] = {}
+        self._counting = threading.Lock()
         self._failures = 0
         self._stopped = False
 
@@ -77,9 +79,11 @@ class Run:
             for account in behind:
                 self._tell(AccountResult(account.tenant.account, Outcome.PENDING, account.start, self._target))
         else:
-            self._migrate_all(behind[: self._options.canaries])
-            self._stopped = self._stopped or self._failures > 0
-            self._migrate_all(behind[self._options.canaries :])
+            canaries, others = behind[: self._options.canaries], behind[self._options.canaries :]
+            failures = self._failures
+            self._migrate_all(canaries)
+            self._stopped = self._stopped or self._failures > failures
+            self._migrate_all(others)
         seconds = time.monotonic() - began
         proofs = tuple(self._proofs.values())
         return Report(self._target, self._options.dry_run, seconds, proofs, tuple(self._results))
@@ -115,7 +119,12 @@ class Run:
             tenants = [account.tenant for account in behind if account.place == place]
             server = DatabaseServer(tenants[0].url)
             templates = Templates(server, self._schema)
-            self._proofs[place] = prove(server, templates, self._applier, tenants, self._steps_from(place[1]))
+            try:
+                self._proofs[place] = prove(server, templates, self._applier, tenants, self._steps_from(place[1]))
+            except MigrationError:
+                raise
+            except Exception as error:  # whatever a revision raises
+                raise MigrationError(f"the steps from {place[1]} failed on a copy: {in_words(error)}") from error
 
     def _steps_from(self, start: str) -> list[Step]:
         return [self._steps[revision] for revision in self._schema.path(start, self._target)]
@@ -166,11 +175,16 @@ class Run:
                 pool.shutdown(wait=False, cancel_futures=True)  # for when the run is interrupted
 
     def _unless_stopped(self, work: Callable[[T], R], item: T) -> R | None:
-        return None if self._stopped else work(item)
+        if self._stopped:
+            return None
+        result = work(item)
+        if isinstance(result, AccountResult) and result.outcome is Outcome.FAILED:
+            with self._counting:
+                self._failures += 1
+                self._stopped = self._stopped or self._failures >= self._options.max_failures
+        return result
 
     def _tell(self, result: AccountResult) -> None:
         self._results.append(result)
-        self._failures += result.outcome is Outcome.FAILED
-        self._stopped = self._stopped or self._failures >= self._options.max_failures
         for listener in self._listeners:
             listener(result)

@@ -8,7 +8,7 @@ from typing import Literal
 from flask import Response
 
 from kataven.identity.errors import VerifierUnavailable
-from kataven.system import schema
+from kataven.system import accounts, schema
 from kataven.web.access import PUBLIC
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
@@ -76,8 +76,20 @@ def _lease(services: Services) -> str:
     return "ok" if status.lease_confirmed else "degraded: not confirmed; every credential is verified in the database"
 
 
+def _migrations(services: Services) -> str:
+    try:
+        with services.directory.database.reading() as session:
+            behind = accounts.outside(session, schema.ACCOUNT_SCHEMA.window)
+    except VerifierUnavailable:
+        return "unknown: the system database is not reachable"
+    if behind:
+        return f"degraded: {behind} accounts are at a schema that this code can't serve; see `flask migrations status`"
+    return "ok"
+
+
 CHECKS: dict[str, Callable[[Services], str]] = {
     "system_database": _system_database,
+    "migrations": _migrations,
     "redis": _redis,
     "lease": _lease,
 }

@@ -81,7 +81,7 @@ KINDS: dict[str, Kind] = {
         Kind(503, "unavailable", "Unavailable"),
     )
 }
-"""Every code there is. `docs/errors.md` explains each; a test holds that page to this table."""
+"""Every code there is; `explanations.py` says more of each, on the page that a problem's `type` leads to."""
 
 _BY_HTTP_STATUS = {
     400: "invalid_request",

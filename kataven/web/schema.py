@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from kataven.web.problems import FieldError, InvalidRequest
 
@@ -124,8 +124,11 @@ def read_body(request: Request, model: type[InputModel]) -> InputModel:
     """The request's JSON as `model`. Raises InvalidRequest (400), or werkzeug's 413 and 415."""
     if request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("Send the body as application/json.")
+    body = request.get_data(cache=False)
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
     try:
-        return model.model_validate_json(request.get_data(cache=False))
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(_field_errors(error, whole="body")) from None
 

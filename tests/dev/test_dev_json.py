@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from kataven.dev import dev_json
-from kataven.dev.dev_json import AccountKeys, DevRun, remembered_accounts, with_remembered_keys
+from kataven.dev.dev_json import AccountKeys, DevRun, remembered_accounts
 from kataven.dev.errors import DevError
 from tests.support.servers import mode
 
 ACME = AccountKeys("acme", "sk_live_acme_1", "pk_live_acme_1")
 RUN = DevRun("http://a", "http://h", "postgresql://d", "unix://r", "http://i", (ACME,))
-
-
-@dataclass
-class Seeded:
-    account: str
-    api_key: str | None = None
-    widget_key: str | None = None
 
 
 def test_it_holds_what_is_documented_and_is_private(tmp_path: Path) -> None:
@@ -50,17 +42,6 @@ def test_it_is_not_there_until_the_run_serves_but_keys_are_never_forgotten(tmp_p
     assert not (tmp_path / "dev.json").exists()
     dev_json.set_aside(tmp_path)
     assert remembered_accounts(tmp_path) == {"acme": ACME}
-
-
-def test_new_keys_win_over_remembered_ones(tmp_path: Path) -> None:
-    seeded = [Seeded("acme"), Seeded("globex", "sk_new", "pk_new")]
-    remembered = {"acme": ACME, "globex": AccountKeys("globex", "sk_old", "pk_old")}
-    assert with_remembered_keys(seeded, remembered) == (ACME, AccountKeys("globex", "sk_new", "pk_new"))
-
-
-def test_a_key_that_nobody_has_any_more_is_one_line() -> None:
-    with pytest.raises(DevError, match="the keys of acme are lost"):
-        with_remembered_keys([Seeded("acme", "sk_new")], {})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"accounts": [{"account": "acme"}]}', '{"accounts": 1}'])

@@ -13,7 +13,7 @@ from kataven.dev.leftovers import living_processes
 from kataven.dev.postgres import EmbeddedPostgres
 
 AS_ROOT = os.geteuid() == 0
-EXIT_SECONDS = 30
+EXIT_SECONDS = 60
 
 
 def ask(server: EmbeddedPostgres, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
@@ -43,7 +43,7 @@ def pids_that_mention(word: str) -> list[int]:
 
 
 def wait_for_exit(pid: int) -> None:
-    """Return when the process is gone (a zombie is); fail after 30 s."""
+    """Return when the process is gone (a zombie is); fail after a minute."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

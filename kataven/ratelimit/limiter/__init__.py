@@ -18,6 +18,5 @@ from kataven.ratelimit.limiter.exceeded import LimitExceeded
 
 limit = decorators.limit
 shared_limit = decorators.shared_limit
-exempt = decorators.exempt
 
-__all__ = ["Admission", "LimitExceeded", "Limiter", "exempt", "install", "limit", "shared_limit"]
+__all__ = ["Admission", "LimitExceeded", "Limiter", "install", "limit", "shared_limit"]

@@ -65,7 +65,8 @@ class Decorators(FlaskLimiter):
             if verdict.asked:
                 for hook in hooks.after:
                     response = hook(response)
-                response.headers.extend(verdict.decision.headers() if verdict.decision else [])
+                for name, value in verdict.decision.headers() if verdict.decision else []:
+                    response.headers.setdefault(name, value)
             return response
 
         app.before_request(before)

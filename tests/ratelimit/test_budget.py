@@ -1,0 +1,98 @@
+"""Budgets of addresses, which never touch the limits of an account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kataven.ratelimit.budget import AddressBudget, Kind
+from kataven.ratelimit.limiter import Limiter
+from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.windows import RedisWindows
+from kataven.ratelimit.wire import Wire
+from tests.ratelimit.monitor import commands_during
+from tests.ratelimit.workers import patient_limiter
+from tests.support.clock import Clock
+
+MALLORY = "198.51.100.23"
+NEIGHBOUR = "198.51.100.24"
+
+
+@pytest.fixture
+def budget(redis_windows: RedisWindows, clock: Clock) -> AddressBudget:
+    return AddressBudget(redis_windows, per_minute=dict.fromkeys(Kind, 3), max_addresses=100, clock=clock)
+
+
+@pytest.fixture
+def limiter(redis_url: str) -> Iterator[Limiter]:
+    limiter = patient_limiter(redis_url)
+    yield limiter
+    limiter.stop()
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kind: Kind) -> None:
+    assert budget.exhausted(MALLORY, kind) is None
+    assert [budget.spend(MALLORY, kind).admitted for _ in range(4)] == [True, True, True, False]
+    refusal = budget.exhausted(MALLORY, kind)
+    assert refusal is not None
+    assert refusal.detail == f"{kind} (3) exceeded"
+    assert refusal.retry_after_seconds == 60
+    clock.advance(60)
+    assert budget.exhausted(MALLORY, kind) is None
+
+
+def test_addresses_and_kinds_are_apart(budget: AddressBudget) -> None:
+    while budget.spend(MALLORY, Kind.FAILED).admitted:
+        pass
+    assert budget.exhausted(NEIGHBOUR, Kind.FAILED) is None
+    assert budget.exhausted(MALLORY, Kind.PUBLIC) is None
+
+
+def test_addresses_of_one_ipv6_network_share_a_budget(budget: AddressBudget) -> None:
+    for number in range(3):
+        budget.spend(f"2001:db8::{number}", Kind.FAILED)
+    assert budget.exhausted("2001:db8::ffff", Kind.FAILED) is not None
+    assert budget.exhausted("2001:db8:0:1::1", Kind.FAILED) is None
+
+
+def test_failed_authentications_ask_redis_nothing(redis_url: str, limiter: Limiter) -> None:
+    limiter.peek("acme", Limits())
+    with commands_during(redis_url) as commands:
+        for _ in range(200):
+            limiter.addresses.spend(MALLORY, Kind.FAILED)
+            limiter.addresses.exhausted(MALLORY, Kind.FAILED)
+    assert commands == []
+
+
+def test_public_requests_are_counted_once_for_all_workers(redis_url: str, limiter: Limiter) -> None:
+    other = patient_limiter(redis_url)
+    limiter.addresses.spend(MALLORY, Kind.PUBLIC)
+    assert other.addresses.spend(MALLORY, Kind.PUBLIC).standings[0].used == 2
+    other.stop()
+
+
+def test_good_key_is_served_from_an_address_without_any_budget_left(limiter: Limiter) -> None:
+    for kind in Kind:
+        while limiter.addresses.spend(MALLORY, kind).admitted:
+            pass
+    admission = limiter.admit("acme", Limits())
+    assert [standing.used for standing in admission.standings] == [1, 1, 1, 1]
+    admission.release()
+
+
+def test_account_at_its_limit_leaves_the_budgets_of_addresses_alone(limiter: Limiter) -> None:
+    limiter.admit("acme", Limits(per_minute=1)).release()
+    assert not limiter.peek("acme", Limits(per_minute=1)).admitted
+    assert limiter.addresses.spend(MALLORY, Kind.PUBLIC).standings[0].used == 1
+
+
+def test_memory_for_failures_is_bounded(wire: Wire, clock: Clock) -> None:
+    budget = AddressBudget(
+        RedisWindows(wire, clock=clock), per_minute=dict.fromkeys(Kind, 1), max_addresses=10, clock=clock
+    )
+    for number in range(11):
+        budget.spend(f"198.51.100.{number}", Kind.FAILED)
+    assert budget.exhausted("198.51.100.0", Kind.FAILED) is None
+    assert budget.exhausted("198.51.100.1", Kind.FAILED) is not None

@@ -1,0 +1,246 @@
+"""Redis gone, silent, slow and back again: always limited, never for long by waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.ratelimit.fallback import FallbackWindows
+from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.policy import MINUTE, Limits
+from kataven.ratelimit.windows import RedisWindows
+from kataven.ratelimit.wire import Patience, Wire
+from tests.ratelimit.conftest import PATIENT
+from tests.ratelimit.proxy import Proxy
+from tests.ratelimit.scopes import acme, one_window
+from tests.ratelimit.waiting import eventually
+
+PRODUCTION = Patience()
+UNHURRIED = Patience(slow=PRODUCTION.slow, answer=1.0, connect=1.0)
+"""For tests that begin with a Redis that is well, also on a machine that is busy."""
+
+
+class Counting:
+    """A tally that remembers."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.times_restored = 0
+        self.alone = 0
+
+    def degraded(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+    def restored(self, seconds: float) -> None:
+        self.times_restored += 1
+
+    def decided_alone(self) -> None:
+        self.alone += 1
+
+
+@pytest.fixture
+def tally() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[Proxy]:
+    with Proxy(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def server(server_folder: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis to stop and start."""
+    with EmbeddedRedis(server_folder / "redis-to-stop", persistent=False) as server:
+        yield server
+
+
+def fallback(url: str, tally: Counting, workers: int = 1, patience: Patience = PRODUCTION) -> FallbackWindows:
+    return FallbackWindows(RedisWindows(Wire(url, patience)), MemoryWindows(), workers=workers, tally=tally)
+
+
+@pytest.fixture
+def windows(proxy: Proxy, tally: Counting) -> Iterator[FallbackWindows]:
+    """Started, and healthy to begin with."""
+    windows = fallback(proxy.url, tally, patience=UNHURRIED)
+    windows.start()
+    yield windows
+    windows.stop()
+
+
+def used(windows: FallbackWindows) -> int:
+    return windows.look([one_window(1000, MINUTE)]).standings[0].used
+
+
+def test_broken_redis_is_left_at_the_first_request(
+    proxy: Proxy, tally: Counting, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    windows = fallback(proxy.url, tally, workers=4, patience=UNHURRIED)
+    windows.take([one_window(60, MINUTE)], "")
+    proxy.end()
+    admitted = [windows.take([one_window(60, MINUTE)], "").admitted for _ in range(20)]
+    assert admitted == [True] * 15 + [False] * 5
+    assert windows.degraded
+    assert tally.alone == 20
+    assert len(tally.reasons) == 1
+    assert [record.getMessage() for record in caplog.records if "Redis is left" in record.getMessage()] == [
+        f"limits: Redis is left ({tally.reasons[0]}); this worker limits by itself, at 1/4"
+    ]
+    windows.stop()
+
+
+def test_share_of_a_small_budget_is_at_least_one(tally: Counting) -> None:
+    windows = fallback("unix:///nowhere", tally, workers=100)
+    assert windows.take([acme(Limits(concurrent=1))], "a").admitted
+    refusal = windows.take([acme(Limits(concurrent=1))], "b")
+    assert not refusal.admitted
+    assert refusal.standings[-1].remaining == 0
+    windows.stop()
+
+
+def test_refusal_without_redis_names_the_limit_of_the_account(tally: Counting) -> None:
+    windows = fallback("unix:///nowhere", tally, workers=4)
+    scopes = [acme(Limits(per_minute=60))]
+    while (decision := windows.take(scopes, "a")).admitted:
+        pass
+    assert decision.detail == "per-minute (60) exceeded"
+    assert decision.standings[0].remaining == 0
+    windows.stop()
+
+
+def test_share_is_an_equal_part_for_each_worker_that_was_last_seen(
+    proxy: Proxy, windows: FallbackWindows, redis_url: str, tally: Counting
+) -> None:
+    others = [fallback(redis_url, tally, patience=PATIENT) for _ in range(2)]
+    for other in others:
+        other.start()
+    eventually(lambda: windows._memory.sharers == 3)
+    proxy.be_silent()
+    admitted = [windows.take([one_window(60, MINUTE)], "").admitted for _ in range(30)]
+    assert admitted == [True] * 20 + [False] * 10
+    proxy.talk()
+    for other in others:
+        other.stop()
+
+
+def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWindows, tally: Counting) -> None:
+    windows.take([one_window(1000, MINUTE)], "")
+    proxy.be_silent()
+    assert windows.take([one_window(1000, MINUTE)], "").admitted
+    assert windows.degraded
+    proxy.talk()
+    eventually(lambda: not windows.degraded)
+    assert tally.times_restored == len(tally.reasons)
+    assert used(windows) >= 1  # what Redis had counted before
+
+
+def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, windows: FallbackWindows) -> None:
+    windows.take([one_window(1000, MINUTE)], "")
+    proxy.be_silent()
+    eventually(lambda: windows.degraded)
+    proxy.talk()
+
+
+def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
+    proxy: Proxy, windows: FallbackWindows, tally: Counting
+) -> None:
+    windows.take([one_window(1000, MINUTE)], "")
+    proxy.delay_seconds = 0.05
+    asked = 0
+    while not windows.degraded:
+        windows.take([one_window(1000, MINUTE)], "")
+        asked += 1
+    # At 50 ms each, few enough to be through within half a second.
+    assert asked <= 6
+    assert tally.reasons == ["its answers are slow"]
+    alone, heard = tally.alone, proxy.heard
+    for _ in range(100):
+        windows.take([one_window(1000, MINUTE)], "")
+    assert tally.alone == alone + 100
+    assert proxy.heard <= heard + 2  # a beat may have come in between
+    proxy.delay_seconds = 0
+    eventually(lambda: not windows.degraded)
+
+
+def test_one_slow_answer_is_waited_for(proxy: Proxy, tally: Counting) -> None:
+    windows = fallback(proxy.url, tally, patience=Patience(slow=0.005, answer=30, connect=5))
+    windows.take([one_window(1000, MINUTE)], "")
+    proxy.delay_seconds = 0.05
+    windows.take([one_window(1000, MINUTE)], "")
+    proxy.delay_seconds = 0
+    windows.take([one_window(1000, MINUTE)], "")
+    assert used(windows) == 3
+    assert tally.alone == 0
+    windows.stop()
+
+
+def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally: Counting) -> None:
+    windows = fallback(server.url, tally, patience=UNHURRIED)
+    windows.start()
+    windows.take([one_window(1000, MINUTE)], "")
+    server.stop()
+    assert windows.take([one_window(1000, MINUTE)], "").admitted
+    assert windows.degraded
+    server.start()
+    eventually(lambda: not windows.degraded)
+    assert used(windows) == 0  # what this Redis kept nowhere is forgotten
+    windows.stop()
+
+
+def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWindows) -> None:
+    scopes = [acme(Limits(concurrent=2))]
+    windows.take(scopes, "in Redis")
+    proxy.be_silent()
+    assert windows.take(scopes, "in memory").admitted
+    assert windows.look(scopes).standings[-1].used == 1
+    windows.give_back(scopes, "in memory")
+    assert windows.look(scopes).standings[-1].used == 0
+    proxy.talk()
+    eventually(lambda: not windows.degraded)
+    windows.give_back(scopes, "in Redis")
+    eventually(lambda: windows.look(scopes).standings[-1].used == 0)
+
+
+def test_stopping_gives_every_slot_back(redis_url: str, tally: Counting) -> None:
+    scopes = [acme(Limits(concurrent=20))]
+    windows = fallback(redis_url, tally, patience=PATIENT)
+    windows.start()
+    for number in range(10):
+        windows.take(scopes, f"slot-{number}")
+    windows.give_back(scopes, "slot-0")
+    windows.stop()
+    other = fallback(redis_url, tally, patience=PATIENT)
+    assert other.look(scopes).standings[-1].used == 0
+    other.stop()
+
+
+def test_stopping_without_redis_ends(tally: Counting) -> None:
+    windows = fallback("unix:///nowhere", tally)
+    windows.start()
+    windows.take([acme()], "a")
+    windows.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name == "limits-pulse"]
+
+
+def test_slots_of_requests_under_way_outlive_their_first_lease(redis_url: str, tally: Counting) -> None:
+    scopes = [acme(Limits(concurrent=1))]
+    shared = RedisWindows(Wire(redis_url, PATIENT), slot_lease_seconds=1.5)
+    windows = FallbackWindows(shared, MemoryWindows(), tally=tally)
+    windows.start()
+    windows.take(scopes, "long")
+    leases: set[bytes] = set()
+    with redis.Redis.from_url(redis_url) as client:
+
+        def renewed() -> bool:
+            leases.update(expiry for _, expiry in client.zrange("limits:slots:account:acme", 0, -1, withscores=True))
+            return len(leases) >= 4  # at least one of these ran out before the last was given
+
+        eventually(renewed)
+    assert not windows.take(scopes, "other").admitted
+    windows.stop()

@@ -1,0 +1,108 @@
+"""What holds for any arrivals: never over a limit, never refused with room, and the twin agrees at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Plan, Quota, Scope
+from kataven.ratelimit.windows import RedisWindows, Windows
+from kataven.ratelimit.wire import Wire
+from tests.ratelimit.scopes import acme, ci_key
+
+SECONDS = {1, 7, MINUTE, HOUR, DAY}
+MICROSECONDS = 1_000_000
+
+quarters = st.one_of(st.integers(0, 5), st.integers(200, 244), st.sampled_from([236, 238, 239, 240, 241]))
+waits = st.tuples(st.sampled_from(sorted(SECONDS)), quarters, st.integers(-1, 1)).map(
+    lambda drawn: max(0, drawn[0] * MICROSECONDS // 240 * drawn[1] + drawn[2])
+)
+"""Microseconds between two arrivals, in quarters of some window's bucket: bursts, edges of buckets and of windows."""
+
+
+class MicrosecondClock:
+    """Moves by whole microseconds."""
+
+    def __init__(self) -> None:
+        self.microseconds = 1_800_000_000 * MICROSECONDS
+
+    def __call__(self) -> float:
+        return self.microseconds / MICROSECONDS  # exact to the microsecond up to the year 2255, at 53 bits
+
+
+@dataclass
+class Log:
+    """The specification: when each request was admitted, all of it, for ever."""
+
+    admitted: list[int] = field(default_factory=list)
+
+    def within(self, now: int, length: int) -> int:
+        return sum(now - length < at <= now for at in self.admitted)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@given(
+    limits=st.dictionaries(st.sampled_from(sorted(SECONDS)), st.integers(1, 6), min_size=1, max_size=3),
+    arrivals=st.lists(waits, min_size=1, max_size=40),
+)
+@pytest.mark.parametrize("kind", ["redis", "memory"])
+def test_no_window_is_ever_over_its_limit_and_none_refuses_with_room(
+    kind: str, wire: Wire, limits: dict[int, int], arrivals: list[int]
+) -> None:
+    clock = MicrosecondClock()
+    wire.call("FLUSHALL")
+    windows: Windows = RedisWindows(wire, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
+    scope = Scope("account:acme", Plan(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items())))
+    log = Log()
+    for wait in arrivals:
+        clock.microseconds += wait
+        now = clock.microseconds
+        if windows.take([scope], "").admitted:
+            log.admitted.append(now)
+            # Any window is over its limit first at the moment of an arrival, so those that end with one are enough.
+            assert all(log.within(now, seconds * MICROSECONDS) <= limit for seconds, limit in limits.items())
+        else:
+            # The stated error: a request is remembered for its window and at most a sixtieth more.
+            assert any(log.within(now, seconds * MICROSECONDS * 61 // 60) >= limit for seconds, limit in limits.items())
+
+
+small = st.integers(1, 4)
+limits_of_account = st.builds(Limits, per_minute=small, per_hour=small, per_day=small, concurrent=small)
+maybe = st.none() | small
+limits_of_key = st.builds(KeyLimits, per_minute=maybe, per_hour=maybe, per_day=maybe, concurrent=maybe)
+steps = st.tuples(
+    st.sampled_from(["take", "take", "take", "look", "give back"]),
+    waits,
+    st.booleans(),
+    st.integers(0, 5),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(
+    account_limits=st.lists(limits_of_account, min_size=1, max_size=3),
+    key_limits=limits_of_key,
+    steps=st.lists(steps, min_size=1, max_size=50),
+)
+def test_twin_agrees_with_redis_at_every_step(
+    wire: Wire, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
+) -> None:
+    clock = MicrosecondClock()
+    wire.call("FLUSHALL")
+    in_redis = RedisWindows(wire, clock=clock, slot_lease_seconds=10_000_000)
+    twin = MemoryWindows(clock=clock)
+    for number, (verb, wait, with_key, slot) in enumerate(steps):
+        clock.microseconds += wait
+        # Operators change limits while requests come in.
+        scopes = [acme(account_limits[number % len(account_limits)]), *([ci_key(key_limits)] if with_key else [])]
+        if verb == "take":
+            assert in_redis.take(scopes, f"slot-{slot}-{number}") == twin.take(scopes, f"slot-{slot}-{number}")
+        elif verb == "look":
+            assert in_redis.look(scopes) == twin.look(scopes)
+        else:
+            for windows in (in_redis, twin):
+                windows.give_back(scopes, f"slot-{slot}-{number - 1}")

@@ -1,0 +1,209 @@
+"""The connections to Redis: what URLs mean, and what happens when Redis does not answer as it should."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from kataven.ratelimit.wire import Patience, Refusal, Unreachable, Wire
+from tests.ratelimit.conftest import PATIENT
+from tests.ratelimit.proxy import Proxy
+
+HASTY = Patience(slow=0.01, answer=0.05, connect=0.5)
+
+
+@contextmanager
+def wired(url: str, patience: Patience = PATIENT) -> Iterator[Wire]:
+    wire = Wire(url, patience)
+    yield wire
+    wire.close()
+
+
+def test_unix_socket_and_tcp(redis_url: str) -> None:
+    with wired(redis_url) as wire, Proxy(redis_url) as proxy, wired(proxy.url) as over_tcp:
+        wire.call("SET", "a", 1)
+        assert over_tcp.call("GET", "a") == b"1"
+
+
+def test_database_of_the_url_is_selected(redis_url: str, client: redis.Redis) -> None:
+    with wired(redis_url.replace("db=0", "db=3")) as wire:
+        wire.call("SET", "a", 1)
+    assert client.get("a") is None
+
+
+def test_user_and_password_of_the_url_are_shown(redis_url: str, client: redis.Redis) -> None:
+    client.acl_setuser("limits", enabled=True, passwords=["+p@ss"], keys=["*"], commands=["+get"])
+    with Proxy(redis_url) as proxy:
+        with wired(proxy.url.replace("//", "//limits:p%40ss@")) as wire:
+            assert wire.call("GET", "a") is None
+            with pytest.raises(Refusal, match="NOPERM"):
+                wire.call("SET", "a", 1)
+        with wired(proxy.url.replace("//", "//limits:wrong@")) as wire, pytest.raises(Refusal, match="WRONGPASS"):
+            wire.call("GET", "a")
+    client.acl_deluser("limits")
+
+
+def test_error_of_redis_is_a_refusal_and_the_connection_goes_on(redis_url: str) -> None:
+    with wired(redis_url) as wire:
+        with pytest.raises(Refusal, match="unknown command"):
+            wire.call("NONSENSE")
+        assert wire.call("PING") == b"PONG"
+
+
+def test_what_is_sent_without_waiting_is_done_before_the_next_call(redis_url: str) -> None:
+    with wired(redis_url) as wire:
+        for number in range(5):
+            wire.send("SET", "a", number)
+        wire.send("NONSENSE")
+        assert wire.call("GET", "a") == b"4"
+        assert wire.call("PING") == b"PONG"
+
+
+def test_closing_waits_until_what_was_sent_is_done(redis_url: str, client: redis.Redis) -> None:
+    wire = Wire(redis_url, PATIENT)
+    for _ in range(1000):
+        wire.send("INCR", "a")
+    wire.close()
+    assert client.get("a") == b"1000"
+
+
+def test_after_closing_nothing_is_opened_again(redis_url: str) -> None:
+    wire = Wire(redis_url)
+    wire.close()
+    with pytest.raises(Unreachable):
+        wire.call("PING")
+    with pytest.raises(Unreachable):
+        wire.send("PING")
+
+
+def test_connections_that_broke_while_idle_are_replaced(redis_url: str) -> None:
+    with Proxy(redis_url) as proxy, wired(proxy.url) as wire:
+        assert wire.call("PING") == b"PONG"
+        proxy.cut()
+        assert wire.call("PING") == b"PONG"
+
+
+def test_nobody_listening_is_unreachable(redis_url: str) -> None:
+    with Proxy(redis_url) as proxy:
+        pass
+    with wired(proxy.url) as wire, pytest.raises(Unreachable, match="can't connect"):
+        wire.call("PING")
+
+
+def test_silent_redis_is_unreachable(redis_url: str) -> None:
+    with Proxy(redis_url) as proxy, wired(proxy.url, HASTY) as wire:
+        proxy.be_silent()
+        with pytest.raises(Unreachable, match="no answer"):
+            wire.call("PING")
+
+
+def test_slow_answer_is_waited_for_and_noticed(redis_url: str) -> None:
+    with Proxy(redis_url) as proxy, wired(proxy.url, Patience(slow=0.01, answer=30, connect=5)) as wire:
+        proxy.delay_seconds = 0.1
+        assert wire.call("PING") == b"PONG"
+        assert wire.slow_since is not None
+        since = wire.slow_since
+        assert wire.call("PING") == b"PONG"
+        assert wire.slow_since == since
+
+
+def test_quick_answer_ends_a_slow_time(redis_url: str) -> None:
+    with wired(redis_url) as wire:
+        wire.slow_since = 1.0
+        wire.call("PING")
+        assert wire.slow_since is None
+
+
+def test_what_does_not_speak_redis_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(100)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        wire = Wire(f"redis://127.0.0.1:{listener.getsockname()[1]}", PATIENT)
+        with pytest.raises(Unreachable, match="not Redis"):
+            wire.call("PING")
+        thread.join()
+
+
+def test_threads_do_not_get_each_others_answers(redis_url: str) -> None:
+    wrong: list[object] = []
+
+    def ask(mine: int) -> None:
+        for number in range(200):
+            text = f"{mine}-{number}"
+            if wire.call("ECHO", text) != text.encode():
+                wrong.append(text)
+            wire.send("ECHO", "not mine")
+
+    with wired(redis_url) as wire:
+        threads = [threading.Thread(target=ask, args=(mine,)) for mine in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 with its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "redis.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(secret + certificate.public_bytes(Encoding.PEM))
+    return path
+
+
+@pytest.fixture
+def tls_proxy(redis_url: str, certificate: Path) -> Iterator[Proxy]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with Proxy(redis_url, context) as proxy:
+        yield proxy
+
+
+def test_tls_with_a_certificate_that_is_trusted(tls_proxy: Proxy, certificate: Path) -> None:
+    with wired(f"{tls_proxy.url}?ssl_ca_certs={certificate}") as wire:
+        wire.send("SET", "a", 1)
+        assert wire.call("GET", "a") == b"1"
+
+
+def test_slow_answer_over_tls_is_waited_for(tls_proxy: Proxy, certificate: Path) -> None:
+    with wired(f"{tls_proxy.url}?ssl_ca_certs={certificate}", Patience(slow=0.01, answer=30, connect=5)) as wire:
+        tls_proxy.delay_seconds = 0.1
+        assert wire.call("PING") == b"PONG"
+        assert wire.slow_since is not None
+
+
+def test_certificate_that_is_not_trusted_is_refused(tls_proxy: Proxy) -> None:
+    for options in ("", "?ssl_cert_reqs=none"):
+        with wired(tls_proxy.url + options) as wire, pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            wire.call("PING")

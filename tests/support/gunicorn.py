@@ -1,0 +1,108 @@
+"""The product as it runs: gunicorn with its own configuration, several workers, on a loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.support.waiting import wait_until
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+STOP_SECONDS = 20
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Gunicorn:
+    """A running server; `log` has what it printed."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    log: Path
+    workers: int = 2
+    application: str = "wsgi:api"
+
+    def __enter__(self) -> Self:
+        self.port = free_port()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application],
+                cwd=CHECKOUT,
+                env={**os.environ, **self.environ, "PORT": str(self.port), "WORKERS": str(self.workers)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            wait_until(self._answers, START_SECONDS, lambda: self.log.read_text()[-2000:])
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its workers, whatever they are doing."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, token: str | None = None, account: str | None = None) -> httpx.Client:
+        """A client that carries a credential; close it."""
+        headers = {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        if account is not None:
+            headers["X-Account-ID"] = account
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def worker_pids(self) -> list[int]:
+        """The workers, as the kernel sees them."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def raw(self, request: bytes) -> bytes:
+        """What is answered to these bytes, until the server closes the connection."""
+        return b"".join(self._raw(request))
+
+    def _raw(self, request: bytes) -> Iterator[bytes]:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(request)
+            while chunk := connection.recv(65_536):
+                yield chunk
+
+    def _answers(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"gunicorn ended: {self.log.read_text()[-2000:]}")
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200
+        return False

@@ -1,0 +1,128 @@
+"""Making an account: both the row and the database, or neither."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.system import accounts, lifecycle
+from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
+from kataven.system.lifecycle import NewAccount
+from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ReservedAccountName
+from kataven.tenancy.provision import Reservation
+from kataven.tenancy.server import Maintenance
+from tests.support.house import House
+
+
+def databases(postgres: EmbeddedPostgres) -> set[str]:
+    engine = create_engine(postgres.url("postgres"))
+    try:
+        with engine.connect() as connection:
+            return set(connection.scalars(text("SELECT datname FROM pg_database")))
+    finally:
+        engine.dispose()
+
+
+def create(house: House, account: str, **fields: str) -> None:
+    lifecycle.create(house.services.directory.database, NewAccount(account, account, **fields), actor="test")
+
+
+def is_known(house: House, account: str) -> bool:
+    with house.services.directory.database.reading() as session:
+        try:
+            accounts.read(session, account)
+        except NoSuchAccount:
+            return False
+    return True
+
+
+def test_an_account_has_a_row_and_a_database_of_its_own(house: House, postgres: EmbeddedPostgres) -> None:
+    create(house, "whole")
+    record = house.services.directory.read("whole")
+    assert record is not None
+    assert record.open
+    assert record.tenant.revision == "account_0001"
+    assert "whole" in databases(postgres)
+    assert house.bearer(house.new_key("whole")).get("/v1/agents").get_json() == []
+
+
+@pytest.mark.parametrize("step", ["create", "rename"])
+def test_nothing_is_left_when_it_fails_midway(
+    house: House, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    create(house, f"warm-{step}")  # so that the template is there already
+    before = databases(postgres)
+
+    def fail(*_: object) -> NoReturn:
+        raise ProvisioningError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Maintenance, step, fail)
+        with pytest.raises(ProvisioningError, match="the disk is full"):
+            create(house, f"half-{step}")
+    assert databases(postgres) == before
+    assert not is_known(house, f"half-{step}")
+    create(house, f"half-{step}")
+
+
+def test_nothing_is_left_when_it_is_interrupted(
+    house: House, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = databases(postgres)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reservation, "make", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            create(house, "interrupted")
+    assert databases(postgres) == before
+    assert not is_known(house, "interrupted")
+
+
+@pytest.mark.parametrize(
+    "name", ["kataven-admin", "kataven_system", "postgres", "template0", "template1", "pg_x", "kataven_template_x"]
+)
+def test_reserved_names_are_refused(house: House, name: str) -> None:
+    with pytest.raises(ReservedAccountName):
+        create(house, name)
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "a" * 64, 'x"; DROP DATABASE acme; --', "ä", "a/b", "-a"])
+def test_names_out_of_form_are_refused(house: House, name: str) -> None:
+    with pytest.raises(InvalidAccountName):
+        create(house, name)
+
+
+def test_a_name_is_taken_once(house: House) -> None:
+    create(house, "taken")
+    with pytest.raises(AccountExists):
+        create(house, "taken")
+    assert house.services.directory.read("taken") is not None
+
+
+def test_an_organisation_belongs_to_one_account(house: House, postgres: EmbeddedPostgres) -> None:
+    create(house, "org-first", org_id="org-shared")
+    with pytest.raises(AccountExists):
+        create(house, "org-second", org_id="org-shared")
+    assert "org-second" not in databases(postgres)
+
+
+def test_a_database_that_is_somebody_elses_is_not_taken_over(house: House, postgres: EmbeddedPostgres) -> None:
+    engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text('CREATE DATABASE "legacy"'))
+    engine.dispose()
+    with pytest.raises(DatabaseExists):
+        create(house, "legacy")
+    assert "legacy" in databases(postgres)
+    assert not is_known(house, "legacy")
+
+
+def test_an_unknown_server_is_refused(house: House) -> None:
+    with pytest.raises(NoSuchServer):
+        create(house, "nowhere", server="mars")

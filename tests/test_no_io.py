@@ -1,0 +1,67 @@
+"""Junk costs nothing: a token that is not well-formed is refused without one database or Redis call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kataven.identity import token as tokens
+from kataven.identity.token import TokenKind
+from tests.support.house import House
+
+JUNK = [
+    "junk",
+    "eyJhbGciOiJub25lIn0",
+    tokens.mint(TokenKind.API_KEY, "acme").text[:-1] + "!",
+    tokens.mint(TokenKind.API_KEY, "acme").text[:-2],
+    tokens.mint(TokenKind.WIDGET_KEY, "acme").text,
+    tokens.mint(TokenKind.API_KEY, "kataven-admin").text,
+    "x" * 9000,
+]
+
+
+class Calls:
+    """Counts what is asked of a database or of Redis, at the doors that every request goes through."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.made.append(name)
+            return function(*args, **kwargs)
+
+        return counted
+
+
+@pytest.fixture
+def calls(house: House, monkeypatch: pytest.MonkeyPatch) -> Calls:
+    counted = Calls()
+    system, registry = house.services.directory.database, house.services.registry
+    for owner, name in (
+        (system, "reading"),
+        (system, "writing"),
+        (registry, "reading"),
+        (registry, "writing"),
+        (house.services.limiter, "admit"),
+        (house.services.limiter.addresses, "spend"),
+        (house.services.revocation, "revoke"),
+    ):
+        monkeypatch.setattr(owner, name, counted.counting(name, getattr(owner, name)))
+    return counted
+
+
+@pytest.mark.parametrize("token", JUNK, ids=range(len(JUNK)))
+def test_junk_is_refused_without_any_io(house: House, calls: Calls, token: str) -> None:
+    assert house.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
+    assert house.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}
+    assert calls.made == []
+
+
+def test_a_good_key_is_seen_by_the_same_counters(house: House, calls: Calls) -> None:
+    key = house.new_key("acme")
+    calls.made.clear()
+    assert house.bearer(key).get("/v1/agents").status_code == 200
+    assert {"reading", "admit"} <= set(calls.made)

@@ -1,0 +1,100 @@
+"""Settings: every problem at once, by name, and never a secret's value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from kataven import settings
+from kataven.settings import SettingsError
+
+PEPPER = "bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4"
+GOOD = {
+    "KATAVEN_DATABASE_URL": "postgresql+psycopg2://hub:hunter2@db.example/kataven_system",
+    "KATAVEN_REDIS_URL": "rediss://:hunter2@redis.example",
+    "KATAVEN_PEPPERS": f"2026a:{PEPPER}",
+    "KATAVEN_OIDC_ISSUER": "https://login.example.com",
+    "KATAVEN_OIDC_AUDIENCE": "kataven",
+}
+
+
+def problems(**changes: str | None) -> list[str]:
+    environ = {**GOOD, **{f"KATAVEN_{name}": value for name, value in changes.items()}}
+    try:
+        settings.load({name: value for name, value in environ.items() if value is not None})
+    except SettingsError as error:
+        return error.problems
+    return []
+
+
+def test_production_is_the_default_and_needs_nothing_more() -> None:
+    assert settings.load(GOOD).env == "production"
+
+
+def test_every_problem_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        settings.load({"KATAVEN_TRUSTED_PROXIES": "-1"})
+    named = {problem.partition(":")[0] for problem in error.value.problems}
+    assert named == {*GOOD, "KATAVEN_TRUSTED_PROXIES"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"DATABASE_URL": "mysql://x/y"}, "KATAVEN_DATABASE_URL: must be PostgreSQL"),
+        ({"DATABASE_URL": "not a url"}, "KATAVEN_DATABASE_URL: is not a database URL"),
+        ({"DATABASE_URL": "postgresql://db.example"}, "KATAVEN_DATABASE_URL: must name the system database"),
+        ({"REDIS_URL": "http://x"}, "KATAVEN_REDIS_URL: must begin with"),
+        ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a is shorter"),
+        ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
+        ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
+        ({"PEPPERS": None}, "KATAVEN_PEPPERS: is missing"),
+        ({"AUTH_SERVICE": "auth:50051"}, "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE"),
+        ({"OIDC_ISSUER": "http://login.example.com"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),
+        ({"OIDC_ISSUER": "https://localhost:8001"}, "KATAVEN_OIDC_ISSUER: is on this machine"),
+        ({"OIDC_ISSUER": "http://127.0.0.1:8001"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),
+        ({"OIDC_AUDIENCE": ""}, "KATAVEN_OIDC_AUDIENCE: is missing"),
+        ({"ENV": "staging"}, "KATAVEN_ENV:"),
+        ({"LEASE_SECONDS": "100"}, "KATAVEN_LEASE_SECONDS:"),
+    ],
+)
+def test_a_problem_names_its_variable_and_says_what_it_takes(changes: Mapping[str, str | None], problem: str) -> None:
+    found = problems(**changes)
+    assert [told for told in found if told.startswith(problem)], found
+    assert len(found) == 1
+
+
+def test_no_secret_is_repeated() -> None:
+    told = "\n".join(
+        problems(DATABASE_URL="mysql://hub:hunter2@db/x", REDIS_URL="http://:hunter2@r", PEPPERS="2026a:hunter2")
+    )
+    assert told
+    assert "hunter2" not in told
+    assert "hunter2" not in repr(settings.load(GOOD))
+    assert PEPPER not in repr(settings.load(GOOD))
+
+
+def test_a_bare_postgresql_url_means_psycopg2() -> None:
+    for scheme in ("postgresql", "postgresql+psycopg2"):
+        loaded = settings.load({**GOOD, "KATAVEN_DATABASE_URL": f"{scheme}://u:p@db/kataven_system"})
+        assert loaded.database_url.get_secret_value() == "postgresql+psycopg2://u:p@db/kataven_system"
+
+
+def test_development_may_use_what_production_may_not() -> None:
+    assert problems(ENV="development", PEPPERS=f"dev1:{PEPPER}", OIDC_ISSUER="http://127.0.0.1:8001") == []
+
+
+def test_a_second_shell_finds_the_development_run(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("KATAVEN_ENV=development\nKATAVEN_DATABASE_URL=postgresql:///x\n")
+    found = settings.development_environ({"KATAVEN_DATA_DIR": str(tmp_path), "HOME": "/"})
+    assert found["KATAVEN_DATABASE_URL"] == "postgresql:///x"
+    assert found["HOME"] == "/"
+
+
+@pytest.mark.parametrize("said", [{"KATAVEN_ENV": "production"}, {"KATAVEN_DATABASE_URL": "postgresql:///mine"}])
+def test_an_environment_that_says_something_is_left_alone(tmp_path: Path, said: Mapping[str, str]) -> None:
+    (tmp_path / "env").write_text("KATAVEN_ENV=development\nKATAVEN_DATABASE_URL=postgresql:///x\n")
+    environ = {**said, "KATAVEN_DATA_DIR": str(tmp_path)}
+    assert settings.development_environ(environ) == environ
