@@ -6,7 +6,6 @@ Building connects to nothing and starts nothing, so that it may happen before a 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -14,24 +13,17 @@ from pathlib import Path
 
 from flask import Flask
 
-from kataven import api, commands
+from kataven import api, assembly, commands
 from kataven.account import last_used
-from kataven.account.key_store import SqlKeyStore
-from kataven.identity.fetch import HttpFetcher
-from kataven.identity.issuer import LocalIssuer
-from kataven.identity.jwks import JwksClient
-from kataven.identity.jwt import JwtVerifier
-from kataven.identity.peppers import PepperRing
-from kataven.identity.verifier import LocalVerifier
+from kataven.assembly import Foundation
+from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice.tls import TlsFiles
+from kataven.identity.issuer import Issuer
+from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
-from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings
-from kataven.system.database import SystemDatabase
-from kataven.system.directory import Directory
 from kataven.system.sessions import AccountSessions
-from kataven.tenancy.limits import Limits as RegistryLimits
-from kataven.tenancy.registry import EngineRegistry
 from kataven.web import health, hosts, logs, paths, pipeline, problems, reference
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
@@ -63,44 +55,32 @@ def create_app(settings: Settings) -> Flask:
 
 def build_services(settings: Settings, surface: str) -> Services:
     """Every collaborator of a process. Each `surface` has rate limits of its own."""
-    revocation = Revocation(settings.redis_url.get_secret_value(), lease_seconds=settings.lease_seconds)
-    directory = Directory(SystemDatabase(settings.database_url.get_secret_value()), revocation.guard)
-    registry = EngineRegistry(
-        RegistryLimits(
-            engines=settings.registry_engines,
-            connections=settings.registry_connections,
-            connections_per_account=settings.account_connections,
-        )
-    )
-    sessions = AccountSessions(directory, registry)
-    peppers = PepperRing.parse(settings.peppers.get_secret_value())
-    verifier = LocalVerifier(
-        directory,
-        SqlKeyStore(sessions.reading, sessions.writing),
-        peppers,
-        _jwt_verifier(settings),
-        settings.oidc_role_claims,
-    )
+    parts = assembly.foundation(settings)
+    verifier, issuer = _identity(settings, parts)
     return Services(
         trusted_proxies=settings.trusted_proxies,
-        directory=directory,
-        registry=registry,
-        verifier=CachingVerifier(verifier, revocation.guard),
-        issuer=LocalIssuer(peppers),
+        directory=parts.directory,
+        registry=parts.registry,
+        verifier=CachingVerifier(verifier, parts.revocation.guard),
+        issuer=issuer,
         limiter=Limiter.at(settings.redis_url.get_secret_value(), surface=surface),
-        revocation=revocation,
-        last_used=last_used.LastUsed(partial(_store_last_used, sessions)),
+        revocation=parts.revocation,
+        last_used=last_used.LastUsed(partial(_store_last_used, parts.sessions)),
     )
+
+
+def _identity(settings: Settings, parts: Foundation) -> tuple[Verifier, Issuer]:
+    """Here in the process, or behind the auth-service; with that, this process never sees a pepper."""
+    if settings.auth_service is None:
+        return assembly.local_verifier(settings, parts), assembly.local_issuer(settings)
+    tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
+    connection = Connection(settings.auth_service, tls)
+    return RemoteVerifier(connection), RemoteIssuer(connection)
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
     with sessions.writing(account) as session:
         last_used.store(session, uses)
-
-
-def _jwt_verifier(settings: Settings) -> JwtVerifier:
-    keys = JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
-    return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time)
 
 
 def _surface(name: str, settings: Settings, services: Services) -> Flask:

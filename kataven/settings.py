@@ -88,6 +88,14 @@ class Settings(BaseModel):
         min_length=1,
         description="The auth-service: `host:port` or `unix:/path`. Unset: verify in the process.",
     )
+    auth_bind: str = Field(
+        "127.0.0.1:50051", min_length=1, description="Where `python -m kataven.authservice` listens."
+    )
+    auth_tls_authority: Path | None = Field(
+        None, description="PEM file of the authority that both sides of the auth-service trust. Unset: no TLS."
+    )
+    auth_tls_certificate: Path | None = Field(None, description="PEM file of this side's certificate chain.")
+    auth_tls_key: Path | None = Field(None, description="PEM file of this side's private key.")
     oidc_issuer: str = Field(description="The issuer of the JWTs, exactly as its `iss` claim says it.")
     oidc_audience: str = Field(min_length=1, description="The audience that a JWT must be meant for.")
     oidc_role_claims: tuple[str, ...] = Field(
@@ -118,6 +126,13 @@ class Settings(BaseModel):
     data_dir: Path = Field(Path(".kataven"), description="Where `make run` keeps its data; production never reads it.")
 
     @property
+    def auth_tls(self) -> tuple[Path, Path, Path] | None:
+        """Authority, certificate and key, or None without TLS."""
+        if self.auth_tls_authority is None or self.auth_tls_certificate is None or self.auth_tls_key is None:
+            return None
+        return self.auth_tls_authority, self.auth_tls_certificate, self.auth_tls_key
+
+    @property
     def development(self) -> bool:
         return self.env is Environment.DEVELOPMENT
 
@@ -139,7 +154,11 @@ def load(environ: Mapping[str, str]) -> Settings:
     }
     if "oidc_role_claims" in values:
         values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
-    problems = [*_pepper_problems(values), *_issuer_problems(values), *_production_problems(values)]
+    problems = [
+        check
+        for find in (_pepper_problems, _tls_problems, _issuer_problems, _production_problems)
+        for check in find(values)
+    ]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -154,6 +173,16 @@ def _pepper_problems(values: Mapping[str, str]) -> Iterator[str]:
         yield "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE: only the auth-service holds peppers"
     if "auth_service" not in values and "peppers" not in values:
         yield "KATAVEN_PEPPERS: is missing; set it, or name the auth-service that holds it in KATAVEN_AUTH_SERVICE"
+
+
+def _tls_problems(values: Mapping[str, str]) -> Iterator[str]:
+    names = ("auth_tls_authority", "auth_tls_certificate", "auth_tls_key")
+    if any(name in values for name in names):
+        for name in names:
+            if name not in values:
+                yield f"{PREFIX}{name.upper()}: is missing; mutual TLS needs all three files"
+            elif not Path(values[name]).is_file():
+                yield f"{PREFIX}{name.upper()}: there is no such file"
 
 
 def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:

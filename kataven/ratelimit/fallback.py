@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from kataven.ratelimit.connection import Refusal, Unreachable
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.in_flight import Pulse
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Scope
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Refusal, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class FallbackWindows:
 
     The share is an equal part for each worker that was last seen alive, and at least 1. What Redis had counted is not
     known then, nor does Redis learn what was let in meanwhile: around each change, up to twice a limit may pass.
-    No request waits for Redis longer than `wire.Patience` says.
+    No request waits for Redis longer than `connection.Patience` says.
     """
 
     def __init__(

@@ -7,9 +7,10 @@ import importlib.resources
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from kataven.ratelimit.connection import Refusal
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.policy import Scope
-from kataven.ratelimit.wire import Refusal, Wire
+from kataven.ratelimit.wire import Wire
 
 SLOT_LEASE_SECONDS = 3.0
 """How long a slot outlives a worker that can't renew it any more. A renewal is due every third of it."""

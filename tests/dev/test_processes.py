@@ -91,7 +91,8 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_stubborn_child_and_its_workers_are_killed(tmp_path: Path, children: list[Child]) -> None:
-    worker = f'exec {tmp_path}/a-server -c "{STUBBORN.replace("echo stubborn", "echo worker")}" {MARK.word}'
+    more_stubborn = STUBBORN.replace("TERM", "TERM QUIT").replace("stubborn", "worker")
+    worker = f'exec {tmp_path}/a-server -c "{more_stubborn}" {MARK.word}'
     child = _child(tmp_path, f"({worker}) & {STUBBORN}")
     children.append(child)
     child.start()

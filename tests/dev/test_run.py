@@ -49,7 +49,7 @@ class DevRun:
             if self.said[-1] == LAST_LINE:
                 break
         else:
-            pytest.fail("\n".join(["the run did not come up:", *self.said]))
+            pytest.fail("\n".join([f"the run ended with {self.process.wait()} instead of coming up:", *self.said]))
         self.pids = self._pids()
 
     def dev_json(self) -> dict[str, str]:

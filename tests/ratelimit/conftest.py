@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.windows import RedisWindows, Windows
-from kataven.ratelimit.wire import Patience, Wire
+from kataven.ratelimit.wire import Wire
 from tests.support.clock import Clock
 
 PATIENT = Patience(slow=5, answer=30, connect=5)

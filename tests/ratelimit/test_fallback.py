@@ -10,11 +10,12 @@ import pytest
 import redis
 
 from kataven.dev.redis_server import EmbeddedRedis
+from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import MINUTE, Limits
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Patience, Wire
+from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.proxy import Proxy
 from tests.ratelimit.scopes import acme, one_window
@@ -111,6 +112,18 @@ def test_refusal_without_redis_names_the_limit_of_the_account(tally: Counting) -
         pass
     assert decision.detail == "per-minute (60) exceeded"
     assert decision.standings[0].remaining == 0
+    windows.stop()
+
+
+def test_redis_that_refuses_is_left(redis_url: str, tally: Counting) -> None:
+    windows = fallback(redis_url, tally, patience=UNHURRIED)
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", "1")
+        assert windows.take([one_window(1, MINUTE)], "").admitted
+        assert not windows.take([one_window(1, MINUTE)], "").admitted
+        client.config_set("maxmemory", "0")
+    assert windows.degraded
+    assert "OOM" in tally.reasons[0]
     windows.stop()
 
 

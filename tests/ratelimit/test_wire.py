@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from kataven.ratelimit.wire import Patience, Refusal, Unreachable, Wire
+from kataven.ratelimit.connection import Patience, Refusal, Unreachable
+from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.proxy import Proxy
 

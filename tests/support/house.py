@@ -85,6 +85,10 @@ class House:
                 setattr(key, name, value)
         return issued.text
 
+    def scope(self, account: str) -> Scope:
+        """All that belongs to an account."""
+        return Scope(account)
+
     def set_limits(self, account: str, **given: int) -> None:
         with self.services.directory.database.writing() as session:
             limits.change(session, account, given)

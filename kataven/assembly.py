@@ -1,0 +1,71 @@
+"""What every process of the product is put together from, whichever one it is. Building it connects to nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from kataven.account.key_store import SqlKeyStore
+from kataven.identity.fetch import HttpFetcher
+from kataven.identity.issuer import LocalIssuer
+from kataven.identity.jwks import JwksClient
+from kataven.identity.jwt import JwtVerifier
+from kataven.identity.peppers import PepperRing
+from kataven.identity.verifier import LocalVerifier
+from kataven.revocation.revocation import Revocation
+from kataven.settings import Settings
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import Directory
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.system.sessions import AccountSessions
+from kataven.tenancy.limits import Limits
+from kataven.tenancy.registry import EngineRegistry
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """Where the accounts are, how to reach them, and who hears of what ended."""
+
+    revocation: Revocation
+    directory: Directory
+    registry: EngineRegistry
+    sessions: AccountSessions
+
+
+def foundation(settings: Settings) -> Foundation:
+    """For any process."""
+    revocation = Revocation(settings.redis_url.get_secret_value(), lease_seconds=settings.lease_seconds)
+    directory = Directory(SystemDatabase(settings.database_url.get_secret_value()), revocation.guard)
+    registry = EngineRegistry(
+        Limits(
+            engines=settings.registry_engines,
+            connections=settings.registry_connections,
+            connections_per_account=settings.account_connections,
+        ),
+        schema=ACCOUNT_SCHEMA,
+    )
+    return Foundation(revocation, directory, registry, AccountSessions(directory, registry))
+
+
+def peppers(settings: Settings) -> PepperRing:
+    """The pepper ring, for a process that holds it."""
+    if settings.peppers is None:
+        raise RuntimeError("this process holds no peppers: the auth-service does")
+    return PepperRing.parse(settings.peppers.get_secret_value())
+
+
+def local_verifier(settings: Settings, parts: Foundation) -> LocalVerifier:
+    """A verifier for a process that holds the peppers."""
+    issuer_keys = JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
+    return LocalVerifier(
+        parts.directory,
+        SqlKeyStore(parts.sessions.reading, parts.sessions.writing),
+        peppers(settings),
+        JwtVerifier(issuer_keys, settings.oidc_issuer, settings.oidc_audience, time.time),
+        settings.oidc_role_claims,
+    )
+
+
+def local_issuer(settings: Settings) -> LocalIssuer:
+    """An issuer for a process that holds the peppers."""
+    return LocalIssuer(peppers(settings))

@@ -1,0 +1,60 @@
+"""`python -m kataven.authservice`: the one process that holds the peppers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from kataven import assembly, settings
+from kataven.authservice.server import AuthServer, AuthService
+from kataven.authservice.tls import TlsFiles
+from kataven.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT. 2 if the configuration can't be used, 1 if the address can't be listened on."""
+    try:
+        configured = settings.load(os.environ)
+    except SettingsError as error:
+        sys.stderr.write("\n".join(["The configuration can't be used:", *(f"  {line}" for line in error.problems), ""]))
+        return 2
+    if configured.peppers is None:
+        sys.stderr.write(
+            "KATAVEN_PEPPERS: is missing; the auth-service is who holds them. Unset KATAVEN_AUTH_SERVICE.\n"
+        )
+        return 2
+    try:
+        serve(configured)
+    except RuntimeError as error:
+        sys.stderr.write(f"KATAVEN_AUTH_BIND: {error}\n")
+        return 1
+    return 0
+
+
+def serve(configured: Settings) -> None:
+    """Serve until told to stop. Raises RuntimeError if the address can't be listened on."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    parts = assembly.foundation(configured)
+    service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
+    tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
+    server = AuthServer(service, configured.auth_bind, tls)
+    # What the directory remembers here stands behind a lease too: this process is one of the workers that a revocation
+    # waits for, so it never verifies from before one.
+    parts.revocation.start()
+    parts.registry.start()
+    server.start()
+    try:
+        stop.wait()
+    finally:
+        server.stop()
+        parts.revocation.stop()
+        parts.registry.close()
+        parts.directory.database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CredentialKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CREDENTIAL_KIND_UNSPECIFIED: _ClassVar[CredentialKind]
+    CREDENTIAL_KIND_API_KEY: _ClassVar[CredentialKind]
+    CREDENTIAL_KIND_JWT: _ClassVar[CredentialKind]
+
+class TokenKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TOKEN_KIND_UNSPECIFIED: _ClassVar[TokenKind]
+    TOKEN_KIND_API_KEY: _ClassVar[TokenKind]
+    TOKEN_KIND_WIDGET_KEY: _ClassVar[TokenKind]
+CREDENTIAL_KIND_UNSPECIFIED: CredentialKind
+CREDENTIAL_KIND_API_KEY: CredentialKind
+CREDENTIAL_KIND_JWT: CredentialKind
+TOKEN_KIND_UNSPECIFIED: TokenKind
+TOKEN_KIND_API_KEY: TokenKind
+TOKEN_KIND_WIDGET_KEY: TokenKind
+
+class VerifyRequest(_message.Message):
+    __slots__ = ("kind", "token", "account")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    kind: CredentialKind
+    token: str
+    account: str
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., token: _Optional[str] = ..., account: _Optional[str] = ...) -> None: ...
+
+class VerifyResponse(_message.Message):
+    __slots__ = ("principal", "refusal", "unavailable")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    principal: Principal
+    refusal: Refusal
+    unavailable: Unavailable
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ...) -> None: ...
+
+class Principal(_message.Message):
+    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits")
+    class LimitsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    kind: CredentialKind
+    account: str
+    id: str
+    name: str
+    role: str
+    expires_at: float
+    limits: _containers.ScalarMap[str, int]
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "detail")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    detail: str
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Unavailable(_message.Message):
+    __slots__ = ("detail", "retry_after_seconds")
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    detail: str
+    retry_after_seconds: int
+    def __init__(self, detail: _Optional[str] = ..., retry_after_seconds: _Optional[int] = ...) -> None: ...
+
+class KeyHash(_message.Message):
+    __slots__ = ("pepper_id", "digest")
+    PEPPER_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    pepper_id: str
+    digest: bytes
+    def __init__(self, pepper_id: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class IssueRequest(_message.Message):
+    __slots__ = ("kind", "account")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    kind: TokenKind
+    account: str
+    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ...) -> None: ...
+
+class IssueResponse(_message.Message):
+    __slots__ = ("text", "hash", "hint")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    hash: KeyHash
+    hint: str
+    def __init__(self, text: _Optional[str] = ..., hash: _Optional[_Union[KeyHash, _Mapping]] = ..., hint: _Optional[str] = ...) -> None: ...
+
+class CandidatesRequest(_message.Message):
+    __slots__ = ("token",)
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    def __init__(self, token: _Optional[str] = ...) -> None: ...
+
+class CandidatesResponse(_message.Message):
+    __slots__ = ("candidates",)
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    candidates: _containers.RepeatedCompositeFieldContainer[KeyHash]
+    def __init__(self, candidates: _Optional[_Iterable[_Union[KeyHash, _Mapping]]] = ...) -> None: ...

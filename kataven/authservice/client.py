@@ -1,0 +1,112 @@
+"""The auth-service as a Verifier and an Issuer. If it can't be asked, nobody can tell: never a pass, nor a refusal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from kataven.authservice import auth_pb2 as pb
+from kataven.authservice import wire
+from kataven.authservice.tls import TlsFiles
+from kataven.identity.credential import Credential
+from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.issuer import IssuedKey
+from kataven.identity.peppers import KeyHash
+from kataven.identity.principal import Principal
+from kataven.identity.token import TokenKind
+
+DEADLINE_SECONDS = 2.0
+CHANNEL_OPTIONS = [
+    # A peer that is gone without a word is noticed in seconds, also between calls, and asked for again soon.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Tokens have 8 KiB at most; nothing here is large.
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.enable_http_proxy", 0),
+]
+
+Response = TypeVar("Response", bound=Message)
+
+
+class Connection:
+    """One channel to the auth-service, made by the first call: after the fork, in whichever process calls."""
+
+    def __init__(
+        self, address: str, tls: TlsFiles | None = None, *, deadline_seconds: float = DEADLINE_SECONDS
+    ) -> None:
+        self._address = address
+        self._tls = tls
+        self._deadline_seconds = deadline_seconds
+        self._channel: grpc.Channel | None = None
+        self._lock = threading.Lock()
+
+    def call(self, method: str, request: Message, answer: type[Response]) -> Response:
+        """Ask, within the deadline. Raises VerifierUnavailable."""
+        ask: Callable[..., Any] = self._opened().unary_unary(
+            f"/{wire.SERVICE}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )
+        try:
+            response: Response = ask(request, timeout=self._deadline_seconds)
+        except grpc.RpcError as error:
+            raise VerifierUnavailable("The auth-service can't be reached right now.") from error
+        return response
+
+    def close(self) -> None:
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _opened(self) -> grpc.Channel:
+        with self._lock:
+            if self._channel is None:
+                self._channel = self._open()
+            return self._channel
+
+    def _open(self) -> grpc.Channel:
+        if self._tls is None:
+            return grpc.insecure_channel(self._address, CHANNEL_OPTIONS)
+        return grpc.secure_channel(self._address, self._tls.for_client(), CHANNEL_OPTIONS)
+
+
+class RemoteVerifier:
+    """Verifies by asking the auth-service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def verify(self, credential: Credential) -> Principal:
+        response = self._connection.call(wire.VERIFY, wire.credential_out(credential), pb.VerifyResponse)
+        try:
+            principal = wire.principal_in(response)
+        except wire.UnknownMessage as error:
+            raise VerifierUnavailable("The auth-service gave an answer that can't be read.") from error
+        if principal.account != credential.account:
+            raise VerifierUnavailable("The auth-service answered about another account.")
+        return principal
+
+
+class RemoteIssuer:
+    """Issues by asking the auth-service, so that this process never holds a pepper."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def issue(self, kind: TokenKind, account: str) -> IssuedKey:
+        request = pb.IssueRequest(kind=wire.token_kind_out(kind), account=account)
+        return wire.issued_in(self._connection.call(wire.ISSUE, request, pb.IssueResponse))
+
+    def candidates(self, token: str) -> tuple[KeyHash, ...]:
+        response = self._connection.call(wire.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
+        return tuple(wire.hash_in(candidate) for candidate in response.candidates)

@@ -1,0 +1,125 @@
+"""The auth-service: verifies and issues for whoever may connect, and says by `grpc.health.v1` whether it can."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from kataven.authservice import auth_pb2 as pb
+from kataven.authservice import wire
+from kataven.authservice.tls import TlsFiles
+from kataven.identity.errors import Refused, VerifierUnavailable
+from kataven.identity.issuer import Issuer
+from kataven.identity.verifier import Verifier
+
+log = logging.getLogger(__name__)
+
+THREADS = 16
+GRACE_SECONDS = 5.0
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 * 1024),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Without it a second server could share the port, and half of the calls would meet other peppers.
+    ("grpc.so_reuseport", 0),
+]
+
+Rpc = Callable[[Any, grpc.ServicerContext], Message]
+
+
+class AuthService:
+    """What the service does with a message."""
+
+    def __init__(self, verifier: Verifier, issuer: Issuer) -> None:
+        self._verifier = verifier
+        self._issuer = issuer
+
+    def verify(self, request: pb.VerifyRequest, context: grpc.ServicerContext) -> pb.VerifyResponse:
+        try:
+            return wire.principal_out(self._verifier.verify(wire.credential_in(request)))
+        except Refused as refusal:
+            return wire.refusal_out(refusal)
+        except VerifierUnavailable as error:
+            return wire.unavailable_out(error)
+
+    def issue(self, request: pb.IssueRequest, context: grpc.ServicerContext) -> pb.IssueResponse:
+        return wire.issued_out(self._issuer.issue(wire.token_kind_in(request.kind), request.account))
+
+    def candidates(self, request: pb.CandidatesRequest, context: grpc.ServicerContext) -> pb.CandidatesResponse:
+        hashes = self._issuer.candidates(request.token)
+        return pb.CandidatesResponse(candidates=[wire.hash_out(candidate) for candidate in hashes])
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The methods, as a gRPC server takes them."""
+        return grpc.method_handlers_generic_handler(
+            wire.SERVICE,
+            {
+                wire.VERIFY: _method(self.verify, pb.VerifyRequest),
+                wire.ISSUE: _method(self.issue, pb.IssueRequest),
+                wire.CANDIDATES: _method(self.candidates, pb.CandidatesRequest),
+            },
+        )
+
+
+class AuthServer:
+    """A listening service. `address` is `host:port` or `unix:/path`; port 0 takes a free one, see `port`."""
+
+    def __init__(self, service: AuthService, address: str, tls: TlsFiles | None = None) -> None:
+        self._health = health.HealthServicer()
+        self._server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="auth"), options=SERVER_OPTIONS)
+        self._server.add_generic_rpc_handlers((service.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = (
+            self._server.add_insecure_port(address)
+            if tls is None
+            else self._server.add_secure_port(address, tls.for_server())
+        )
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+        self._say(health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Say that no new calls are wanted, finish those under way, and close."""
+        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._server.stop(GRACE_SECONDS).wait()
+
+    def _say(self, status: int) -> None:
+        for name in ("", wire.SERVICE):
+            self._health.set(name, status)
+
+
+def _method(rpc: Rpc, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+    return grpc.unary_unary_rpc_method_handler(
+        _guarded(rpc), request_deserializer=request.FromString, response_serializer=_serialize
+    )
+
+
+def _guarded(rpc: Rpc) -> Rpc:
+    def guarded(request: Message, context: grpc.ServicerContext) -> Message:
+        try:
+            return rpc(request, context)
+        except (wire.UnknownMessage, ValueError):
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "not a request of this service")
+        except Exception:
+            # gRPC would send the exception's text to the caller.
+            log.exception("unforeseen")
+            _abort(context, grpc.StatusCode.INTERNAL, "see the service's log")
+
+    return guarded
+
+
+def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, detail: str) -> NoReturn:
+    context.abort(code, detail)
+    raise AssertionError("abort returned")
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()

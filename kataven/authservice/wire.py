@@ -1,0 +1,140 @@
+"""Between identity's words and protobuf's, in both directions. A refusal comes out as the very class that went in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kataven.authservice import auth_pb2 as pb
+from kataven.identity import errors
+from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
+from kataven.identity.issuer import IssuedKey
+from kataven.identity.peppers import KeyHash
+from kataven.identity.principal import CredentialKind, Principal, Role
+from kataven.identity.token import TokenKind
+
+SERVICE = "kataven.auth.v1.Auth"
+VERIFY, ISSUE, CANDIDATES = "Verify", "Issue", "Candidates"
+
+_KINDS = {
+    CredentialKind.API_KEY: pb.CREDENTIAL_KIND_API_KEY,
+    CredentialKind.JWT: pb.CREDENTIAL_KIND_JWT,
+}
+_TOKEN_KINDS = {
+    TokenKind.API_KEY: pb.TOKEN_KIND_API_KEY,
+    TokenKind.WIDGET_KEY: pb.TOKEN_KIND_WIDGET_KEY,
+}
+
+
+class UnknownMessage(ValueError):
+    """Raised for a message of another version, or of somebody else: what it says can't be told."""
+
+
+def _family(root: type[errors.Refused]) -> Iterator[type[errors.Refused]]:
+    for refusal in root.__subclasses__():
+        yield refusal
+        yield from _family(refusal)
+
+
+REFUSALS = {refusal.code: refusal for refusal in _family(errors.Refused)}
+"""Every refusal by its code."""
+
+
+def credential_out(credential: Credential) -> pb.VerifyRequest:
+    kind = CredentialKind.API_KEY if isinstance(credential, ApiKeyCredential) else CredentialKind.JWT
+    return pb.VerifyRequest(kind=_KINDS[kind], token=credential.token, account=credential.account)
+
+
+def credential_in(request: pb.VerifyRequest) -> Credential:
+    """Raises UnknownMessage."""
+    if request.kind == pb.CREDENTIAL_KIND_API_KEY:
+        return ApiKeyCredential(request.token, request.account)
+    if request.kind == pb.CREDENTIAL_KIND_JWT:
+        return JwtCredential(request.token, request.account)
+    raise UnknownMessage("a credential of an unknown kind")
+
+
+def principal_out(principal: Principal) -> pb.VerifyResponse:
+    return pb.VerifyResponse(
+        principal=pb.Principal(
+            kind=_KINDS[principal.kind],
+            account=principal.account,
+            id=principal.id,
+            name=principal.name,
+            role=principal.role,
+            expires_at=principal.expires_at,
+            limits=principal.limits,
+        )
+    )
+
+
+def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
+    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal)))
+
+
+def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
+    return pb.VerifyResponse(
+        unavailable=pb.Unavailable(detail=str(error), retry_after_seconds=error.retry_after_seconds)
+    )
+
+
+def principal_in(response: pb.VerifyResponse) -> Principal:
+    """Raises the refusal, VerifierUnavailable, or UnknownMessage."""
+    outcome = response.WhichOneof("outcome")
+    if outcome == "refusal":
+        refusal = REFUSALS.get(response.refusal.code)
+        if refusal is None:
+            raise UnknownMessage("a refusal of an unknown code")
+        raise refusal(response.refusal.detail)
+    if outcome == "unavailable":
+        said = response.unavailable
+        raise errors.VerifierUnavailable(said.detail, retry_after_seconds=said.retry_after_seconds)
+    if outcome != "principal":
+        raise UnknownMessage("no outcome")
+    return _principal(response.principal)
+
+
+def _principal(message: pb.Principal) -> Principal:
+    kinds = {number: kind for kind, number in _KINDS.items()}
+    if message.kind not in kinds or not message.account or not message.id:
+        raise UnknownMessage("an incomplete principal")
+    try:
+        role = Role(message.role) if message.HasField("role") else None
+    except ValueError:
+        raise UnknownMessage("an unknown role") from None
+    return Principal(
+        kind=kinds[message.kind],
+        account=message.account,
+        id=message.id,
+        name=message.name,
+        role=role,
+        expires_at=message.expires_at if message.HasField("expires_at") else None,
+        limits=dict(message.limits) or None,
+    )
+
+
+def token_kind_out(kind: TokenKind) -> pb.TokenKind:
+    return _TOKEN_KINDS[kind]
+
+
+def token_kind_in(number: int) -> TokenKind:
+    """Raises UnknownMessage."""
+    for kind, known in _TOKEN_KINDS.items():
+        if known == number:
+            return kind
+    raise UnknownMessage("a key of an unknown kind")
+
+
+def hash_out(stored: KeyHash) -> pb.KeyHash:
+    return pb.KeyHash(pepper_id=stored.pepper_id, digest=stored.digest)
+
+
+def hash_in(message: pb.KeyHash) -> KeyHash:
+    return KeyHash(message.pepper_id, message.digest)
+
+
+def issued_out(issued: IssuedKey) -> pb.IssueResponse:
+    return pb.IssueResponse(text=issued.text, hash=hash_out(issued.hash), hint=issued.hint)
+
+
+def issued_in(message: pb.IssueResponse) -> IssuedKey:
+    return IssuedKey(message.text, hash_in(message.hash), message.hint)

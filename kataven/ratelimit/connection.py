@@ -1,0 +1,177 @@
+"""One connection to Redis that never makes anybody wait for long.
+
+It speaks RESP2 over a plain socket with hiredis, and waits in the kernel (`SO_RCVTIMEO`): a thread that waits for Redis
+holds nothing, and waiting for the interpreter's own lock is never mistaken for a slow Redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import hiredis
+from redis.connection import parse_url
+
+READ_BYTES = 4096
+_NOTHING = object()
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Unreachable(Exception):
+    """Redis can't be reached, closed the connection, or let us wait for too long."""
+
+
+class Stale(Unreachable):
+    """The connection is no more; a new one may well work."""
+
+
+class Refusal(Exception):
+    """Redis answered with an error, in its own words: `NOSCRIPT …`, `LOADING …`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for Redis, in seconds."""
+
+    slow: float = 0.025
+    """An answer that takes longer is a slow one."""
+    answer: float = 0.2
+    """Nobody waits longer than this for an answer,"""
+    connect: float = 0.2
+    """nor than this for a connection."""
+
+
+class Connection:
+    """One socket, for one thread at a time. After Unreachable there is nothing to do but close it."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        """Connect, authenticate and select as `url` says. Raises Unreachable or Refusal."""
+        options = parse_url(url)  # type: ignore[no-untyped-call]
+        self._patience = patience
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._unread = 0
+        self.slow = False
+        """Whether the last answer was a slow one."""
+        try:
+            self._socket = _connect(options, patience)
+        except OSError as error:
+            raise Unreachable(f"can't connect: {error}") from error
+        try:
+            for greeting in _greetings(options):
+                self.call(greeting)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def call(self, command: Command) -> Any:
+        """Send a command and return its answer. Raises Refusal, Stale or Unreachable."""
+        self.send(command)
+        self.slow = False
+        while self._unread > 1:
+            self._read()
+        answer = self._read()
+        if isinstance(answer, hiredis.ReplyError):
+            raise Refusal(str(answer))
+        return answer
+
+    def send(self, command: Command) -> None:
+        """Send a command and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
+        try:
+            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says: one argument
+        except (TimeoutError, BlockingIOError) as error:
+            raise Unreachable("Redis does not take what is sent") from error
+        except OSError as error:
+            raise Stale(f"connection lost: {error}") from error
+        self._unread += 1
+
+    def close(self) -> None:
+        """Close it once everything that was sent is known to be done, or Redis is out of reach.
+
+        Closing a socket with unread answers makes the kernel reset the connection, and a reset overtakes what was sent.
+        """
+        with contextlib.suppress(Unreachable):
+            while self._unread:
+                self._read()
+        self._socket.close()
+
+    def abandon(self) -> None:
+        """Close it as it is."""
+        self._socket.close()
+
+    def _read(self) -> Any:
+        waited = 0.0
+        while (answer := self._parse()) is _NOTHING:
+            try:
+                received = self._socket.recv(READ_BYTES)
+            except (TimeoutError, BlockingIOError):
+                self.slow = True
+                waited += self._patience.slow
+                if waited >= self._patience.answer:
+                    raise Unreachable(f"no answer within {self._patience.answer:g} s") from None
+                continue
+            except OSError as error:
+                raise Stale(f"connection lost: {error}") from error
+            if not received:
+                raise Stale("connection closed by Redis")
+            self._reader.feed(received)
+        self._unread -= 1
+        return answer
+
+    def _parse(self) -> Any:
+        try:
+            return self._reader.gets()
+        except hiredis.ProtocolError as error:
+            raise Unreachable(f"this is not Redis: {error}") from error
+
+
+def _connect(options: Mapping[str, Any], patience: Patience) -> socket.socket:
+    if "path" in options:
+        plain = socket.socket(socket.AF_UNIX)
+        plain.settimeout(patience.connect)
+        try:
+            plain.connect(options["path"])
+        except BaseException:
+            plain.close()
+            raise
+        return _bound(plain, patience)
+    host = options.get("host", "localhost")
+    plain = socket.create_connection((host, options.get("port", 6379)), timeout=patience.connect)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "connection_class" not in options:
+        return _bound(plain, patience)
+    try:
+        secured = _tls(options.get("ssl_ca_certs")).wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+    # Over TLS the kernel's timeout would be taken for a record that is not complete, and waited for again.
+    secured.settimeout(patience.slow)
+    return secured
+
+
+@lru_cache(maxsize=4)
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
+def _bound(plain: socket.socket, patience: Patience) -> socket.socket:
+    plain.settimeout(None)
+    seconds, microseconds = divmod(round(patience.slow * 1_000_000), 1_000_000)
+    limit = struct.pack("ll", seconds, microseconds)  # struct timeval
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    return plain
+
+
+def _greetings(options: Mapping[str, Any]) -> Iterator[Command]:
+    if "password" in options:
+        yield ("AUTH", *([options["username"]] if options.get("username") else []), options["password"])
+    if options.get("db"):
+        yield ("SELECT", options["db"])

@@ -1,0 +1,54 @@
+"""Revisions that need Python: Alembic runs each of them in a process of its own, because threads would meet in it."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import NullPool, make_url
+
+from kataven.tenancy.dialect import Servers
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import MigrationError, RevisionMoved
+from kataven.tenancy.faults import in_words
+from kataven.tenancy.schema import Schema
+from kataven.tenancy.steps import Step
+from kataven.tenancy.wire import ConnectionSettings
+
+
+class AlembicProcesses:
+    """Up to `jobs` processes, begun when the first step needs one and ended with the block."""
+
+    def __init__(self, schema: Schema, settings: ConnectionSettings, jobs: int) -> None:
+        self._schema = schema
+        self._settings = settings
+        self._executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._executor.shutdown(cancel_futures=error is not None)
+
+    def run(self, tenant: Tenant, step: Step) -> None:
+        """Apply `step` and wait for it. Raises what it raised there."""
+        url = tenant.url.render_as_string(hide_password=False)  # travels through a pipe, never on a command line
+        self._executor.submit(_upgrade, self._schema, self._settings, url, step).result()
+
+
+def _upgrade(schema: Schema, settings: ConnectionSettings, url: str, step: Step) -> None:
+    try:
+        _upgrade_one(schema, settings, url, step)
+    except Exception as error:
+        # Errors of drivers and of revisions do not all survive the way back; their words do.
+        raise MigrationError(in_words(error)) from None
+
+
+def _upgrade_one(schema: Schema, settings: ConnectionSettings, url: str, step: Step) -> None:
+    engine = Servers(settings).create_engine(make_url(url), poolclass=NullPool)
+    with engine.connect() as connection:
+        have = schema.revision_of(connection)
+        connection.rollback()
+        if have != step.start:
+            raise RevisionMoved(f"the database is at {have or 'no revision'}, not at {step.start}")
+        schema.upgrade(connection, step.revision)

@@ -1,0 +1,75 @@
+"""Migrations as SQL text: rendered once by Alembic, replayed on any number of databases from any number of threads.
+
+One step is one revision. Its text goes to a database in one round trip, in one transaction with the check that the
+database is where the step starts and with the new version, so a step is applied exactly once, whoever else tries.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from kataven.tenancy.errors import AccountBusy, MigrationError, RevisionMoved
+from kataven.tenancy.schema import Schema
+
+_LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('tenancy migration', 0))")
+_VERSION = text("SELECT version_num FROM alembic_version FOR UPDATE")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From `start` to `revision`. Without `sql` it needs Python: Alembic itself has to run it, in another process."""
+
+    start: str | None
+    revision: str
+    sql: str | None
+
+
+def render(schema: Schema, start: str | None, end: str) -> dict[str, Step]:
+    """The steps from `start` to `end` by their revisions. Raises MigrationError for one that can't be rendered."""
+    steps = {}
+    for revision in schema.path(start, end):
+        steps[revision] = _render(schema, start, revision)
+        start = revision
+    return steps
+
+
+def script(steps: dict[str, Step]) -> str:
+    """The steps as text for people: what `--sql` shows."""
+    return "\n".join(f"BEGIN;\n\n{step.sql}COMMIT;\n" if step.sql else _placeholder(step) for step in steps.values())
+
+
+def lock(connection: Connection) -> None:
+    """Keep other runs off this database until the connection closes. Raises AccountBusy if one is there already."""
+    locked = connection.execute(_LOCK).scalar_one()
+    connection.rollback()
+    if not locked:
+        raise AccountBusy("another run is migrating this account")
+
+
+def replay(connection: Connection, step: Step) -> None:
+    """Apply a rendered step in one transaction. Raises RevisionMoved if the database is not where the step starts."""
+    connection = connection.execution_options(isolation_level="READ COMMITTED")
+    with connection.begin():
+        have = connection.execute(_VERSION).scalar_one_or_none()
+        if have != step.start:
+            raise RevisionMoved(f"the database is at {have or 'no revision'}, not at {step.start}")
+        # Without parameters, so that percent signs in the text are nothing but percent signs.
+        connection.exec_driver_sql(step.sql or "", execution_options={"no_parameters": True})
+
+
+def _render(schema: Schema, start: str | None, revision: str) -> Step:
+    if schema.needs_python(revision):
+        return Step(start, revision, None)
+    try:
+        sql = schema.render(start, revision)
+    except Exception as error:
+        raise MigrationError(
+            f"revision {revision} can't be rendered as SQL; if it reads data, it has to say needs_python = True"
+        ) from error
+    if "COMMIT;" in sql.splitlines():  # an autocommit_block, as for CREATE INDEX CONCURRENTLY
+        return Step(start, revision, None)
+    return Step(start, revision, sql)
+
+
+def _placeholder(step: Step) -> str:
+    return f"-- Running upgrade {step.start} -> {step.revision}: run by Alembic, in Python\n"

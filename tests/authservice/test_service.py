@@ -1,0 +1,270 @@
+"""The auth-service as a process: health, deadlines, death and return, mutual TLS, and who holds the peppers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kataven.authservice import auth_pb2 as pb
+from kataven.authservice import wire
+from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice.tls import TlsFiles
+from kataven.identity.credential import ApiKeyCredential
+from kataven.identity.errors import Refused, VerifierUnavailable
+from kataven.identity.token import TokenKind
+from tests.support.certificates import authority
+from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+
+@dataclass
+class Service:
+    """`python -m kataven.authservice`, as it runs."""
+
+    environ: Mapping[str, str]
+    log: Path
+    address: str
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(20)
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kataven.authservice"],
+                cwd=CHECKOUT,
+                env={**os.environ, **self.environ, "KATAVEN_AUTH_BIND": self.address},
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def socket_path(server_folder: Path) -> Iterator[Path]:
+    path = server_folder / "auth.sock"
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def service(house: House, tmp_path: Path, socket_path: Path) -> Iterator[Service]:
+    with Service(house.environ, tmp_path / "auth.log", f"unix:{socket_path}") as running:
+        wait_until(lambda: serves(running.address), 20, running.log.read_text)
+        yield running
+
+
+@pytest.fixture
+def connection(service: Service) -> Iterator[Connection]:
+    connected = Connection(service.address, deadline_seconds=1)
+    yield connected
+    connected.close()
+
+
+def serves(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=1
+            )
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def remote_environ(house: House, address: str) -> dict[str, str]:
+    environ = {**house.environ, "KATAVEN_AUTH_SERVICE": address}
+    del environ["KATAVEN_PEPPERS"]
+    return environ
+
+
+def answers(verifier: RemoteVerifier, credential: ApiKeyCredential) -> bool:
+    try:
+        verifier.verify(credential)
+    except VerifierUnavailable:
+        return False
+    return True
+
+
+def test_a_dead_service_is_unavailable_and_a_new_one_is_found(
+    house: House, service: Service, connection: Connection
+) -> None:
+    verifier = RemoteVerifier(connection)
+    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    assert verifier.verify(credential).account == "acme"
+    service.kill()
+    for _ in range(3):
+        with pytest.raises(VerifierUnavailable):
+            verifier.verify(credential)
+    with pytest.raises(VerifierUnavailable):
+        RemoteIssuer(connection).issue(TokenKind.API_KEY, "acme")
+    service.start()
+    wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
+
+
+def test_a_frozen_service_is_given_up_at_the_deadline(house: House, service: Service, connection: Connection) -> None:
+    verifier = RemoteVerifier(connection)
+    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    assert answers(verifier, credential)
+    service.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(VerifierUnavailable):
+        verifier.verify(credential)
+    service.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
+
+
+def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) -> None:
+    with grpc.insecure_channel(service.address) as channel:
+        verify = channel.unary_unary(
+            f"/{wire.SERVICE}/{wire.VERIFY}",
+            request_serializer=pb.VerifyRequest.SerializeToString,
+            response_deserializer=pb.VerifyResponse.FromString,
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            verify(pb.VerifyRequest(kind=99, token="sk_live_secret", account="acme"), timeout=5)  # type: ignore[arg-type]
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "secret" not in refused.value.details()
+    assert "sk_live_secret" not in service.log.read_text()
+
+
+def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
+    house: House, service: Service, tmp_path: Path
+) -> None:
+    key = house.new_key("acme")
+    with Gunicorn(remote_environ(house, service.address), tmp_path / "api.log") as api:
+        with api.client(key) as client:
+            for _ in range(5):
+                assert client.get("/v1/me").json()["account"] == "acme"
+        with api.client(house.issuer.token(), "acme") as alice:
+            minted = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
+        with api.client(minted["key"]) as client:
+            assert client.get("/v1/me").status_code == 200
+        pepper = house.environ["KATAVEN_PEPPERS"].partition(":")[2].encode()
+        assert holds(service.process.pid, pepper), "the search finds what is there"
+        for pid in (api.process.pid, *api.worker_pids()):
+            assert not holds(pid, pepper)
+
+
+def holds(pid: int, secret: bytes) -> bool:
+    """Whether a process has these bytes anywhere in its writable memory, or in its environment."""
+    if secret in Path(f"/proc/{pid}/environ").read_bytes():
+        return True
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for start, end in re.findall(r"(?m)^([0-9a-f]+)-([0-9a-f]+) rw", Path(f"/proc/{pid}/maps").read_text()):
+            with contextlib.suppress(OSError, ValueError):
+                memory.seek(int(start, 16))
+                if secret in memory.read(int(end, 16) - int(start, 16)):
+                    return True
+    return False
+
+
+def test_with_the_service_dead_misses_are_503_and_it_recovers(house: House, service: Service, tmp_path: Path) -> None:
+    known, unknown = house.new_key("acme"), house.new_key("acme")
+    with (
+        Gunicorn(remote_environ(house, service.address), tmp_path / "api.log", workers=1) as api,
+        api.client(known) as warm,
+        api.client(unknown) as cold,
+    ):
+        assert warm.get("/v1/me").status_code == 200
+        service.kill()
+        missed = cold.get("/v1/me")
+        assert (missed.status_code, missed.json()["code"]) == (503, "unavailable")
+        assert int(missed.headers["Retry-After"]) >= 1
+        assert warm.get("/v1/me").status_code == 200, "a hit is served within its lease and its 30 s"
+        service.start()
+        wait_until(lambda: cold.get("/v1/me").status_code == 200, 20, service.log.read_text)
+
+
+def test_mutual_tls_lets_in_only_who_has_a_certificate(house: House, tmp_path: Path) -> None:
+    ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
+    server_files, client_files = ours.issue("localhost"), ours.issue("hub")
+    environ = {
+        **house.environ,
+        "KATAVEN_AUTH_TLS_AUTHORITY": str(server_files.authority),
+        "KATAVEN_AUTH_TLS_CERTIFICATE": str(server_files.certificate),
+        "KATAVEN_AUTH_TLS_KEY": str(server_files.key),
+    }
+    address = f"localhost:{free_port()}"
+    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    with Service(environ, tmp_path / "log", address) as running:
+        assert asks(address, client_files, credential, running)
+        stranger = theirs.issue("hub")
+        mixed = TlsFiles(client_files.authority, stranger.certificate, stranger.key)
+        for files in (None, mixed, stranger):
+            connected = Connection(address, files, deadline_seconds=2)
+            with pytest.raises(VerifierUnavailable):
+                RemoteVerifier(connected).verify(credential)
+            connected.close()
+
+
+def asks(address: str, files: TlsFiles, credential: ApiKeyCredential, running: Service) -> bool:
+    connected = Connection(address, files)
+    try:
+        wait_until(lambda: answers(RemoteVerifier(connected), credential), 20, running.log.read_text)
+    finally:
+        connected.close()
+    return True
+
+
+def test_a_bad_environment_is_told_and_ends_it(house: House, tmp_path: Path) -> None:
+    for changes, said in (
+        ({"KATAVEN_OIDC_ISSUER": ""}, "KATAVEN_OIDC_ISSUER: is missing"),
+        ({"KATAVEN_PEPPERS": "", "KATAVEN_AUTH_SERVICE": "localhost:1"}, "KATAVEN_PEPPERS: is missing"),
+        ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: there is no such file"),
+        ({"KATAVEN_AUTH_BIND": "nowhere.localhost.invalid:x"}, "KATAVEN_AUTH_BIND:"),
+    ):
+        environ = {**os.environ, **house.environ, "KATAVEN_AUTH_BIND": "127.0.0.1:0", **changes}
+        ended = subprocess.run(
+            [sys.executable, "-m", "kataven.authservice"],
+            cwd=CHECKOUT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert ended.returncode in {1, 2}
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_the_generated_messages_are_those_of_the_proto_file(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "-I.",
+            f"--python_out={tmp_path}",
+            "kataven/authservice/auth.proto",
+        ],
+        cwd=CHECKOUT,
+        check=True,
+    )
+    generated = (tmp_path / "kataven" / "authservice" / "auth_pb2.py").read_text()
+    assert generated == (CHECKOUT / "kataven" / "authservice" / "auth_pb2.py").read_text()
+
+
+def test_every_refusal_has_a_code_of_its_own() -> None:
+    assert len(set(wire.REFUSALS)) == len(list(wire._family(Refused)))

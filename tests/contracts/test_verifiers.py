@@ -1,0 +1,174 @@
+"""One suite over every home of the Verifier: in the process, behind the cache, and behind the auth-service's wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kataven import assembly, settings
+from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice.server import AuthServer, AuthService
+from kataven.dev.cast import ALICE, CHARLIE, Person
+from kataven.identity import errors
+from kataven.identity import token as tokens
+from kataven.identity.credential import ApiKeyCredential, JwtCredential
+from kataven.identity.issuer import Issuer
+from kataven.identity.principal import CredentialKind, Role
+from kataven.identity.token import TokenKind
+from kataven.identity.verifier import Verifier
+from kataven.revocation.cache import CachingVerifier
+from kataven.system import accounts
+from kataven.system.models import AccountStatus
+from tests.support.house import House, new_account
+
+PAST = datetime.now(UTC) - timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def local(house: House) -> Verifier:
+    configured = settings.load(house.environ)
+    services = house.services
+    parts = assembly.Foundation(
+        services.revocation,
+        services.directory,
+        services.registry,
+        assembly.AccountSessions(services.directory, services.registry),
+    )
+    return assembly.local_verifier(configured, parts)
+
+
+@pytest.fixture(scope="module")
+def connection(house: House, local: Verifier) -> Iterator[Connection]:
+    server = AuthServer(AuthService(local, house.services.issuer), "127.0.0.1:0")
+    server.start()
+    connected = Connection(f"127.0.0.1:{server.port}")
+    yield connected
+    connected.close()
+    server.stop()
+
+
+@pytest.fixture(params=["local", "cached", "remote", "remote and cached"])
+def verifier(request: pytest.FixtureRequest, house: House, local: Verifier, connection: Connection) -> Verifier:
+    inner = RemoteVerifier(connection) if "remote" in request.param else local
+    return CachingVerifier(inner, house.services.revocation.guard) if "cached" in request.param else inner
+
+
+@pytest.fixture(params=["local", "remote"])
+def key_issuer(request: pytest.FixtureRequest, house: House, connection: Connection) -> Issuer:
+    return house.services.issuer if request.param == "local" else RemoteIssuer(connection)
+
+
+def refusal(verify: Callable[[], object]) -> str:
+    """The refusal's code, the same the second time."""
+    with pytest.raises(errors.Refused) as first:
+        verify()
+    with pytest.raises(errors.Refused) as second:
+        verify()
+    assert type(first.value) is type(second.value)
+    assert str(first.value) == str(second.value)
+    return first.value.code
+
+
+def test_a_key(house: House, verifier: Verifier) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    text = house.new_key("acme", expires_at=ends, limits={"per_minute": 7})
+    first = verifier.verify(ApiKeyCredential(text, "acme"))
+    assert (first.kind, first.account, first.name, first.role) == (CredentialKind.API_KEY, "acme", "test", None)
+    assert first.expires_at == pytest.approx(ends.timestamp())
+    assert first.limits == {"per_minute": 7}
+    assert verifier.verify(ApiKeyCredential(text, "acme")) == first
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"expires_at": PAST}, "expired_credential"),
+        ({"disabled_at": PAST}, "revoked_credential"),
+        ({"expires_at": PAST, "disabled_at": PAST}, "expired_credential"),
+    ],
+)
+def test_a_key_that_has_ended(house: House, verifier: Verifier, columns: dict[str, Any], code: str) -> None:
+    text = house.new_key("acme", **columns)
+    assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == code
+
+
+def test_a_key_that_nobody_issued(verifier: Verifier) -> None:
+    for account in ("acme", "nobody"):
+        text = tokens.mint(TokenKind.API_KEY, account).text
+        assert refusal(lambda text=text, account=account: verifier.verify(ApiKeyCredential(text, account))) == (  # type: ignore[misc]
+            "invalid_credential"
+        )
+
+
+def test_another_accounts_key_is_unknown_here(house: House, verifier: Verifier) -> None:
+    text = house.new_key("globex")
+    assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == "invalid_credential"
+
+
+def test_a_suspended_account(house: House, verifier: Verifier) -> None:
+    account = f"dozing-{abs(hash(verifier)) % 10**9}"
+    new_account(house.services, account)
+    text = house.new_key(account)
+    with house.services.directory.database.writing() as session:
+        accounts.move(session, account, AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
+    house.services.revocation.revoke(house.scope(account))
+    assert refusal(lambda: verifier.verify(ApiKeyCredential(text, account))) == "account_suspended"
+    token = house.issuer.token(Person("dora", "Dora", account, Role.ADMIN))
+    assert refusal(lambda: verifier.verify(JwtCredential(token, account))) == "account_suspended"
+
+
+def test_a_jwt(house: House, verifier: Verifier) -> None:
+    token = house.issuer.token(ALICE)
+    principal = verifier.verify(JwtCredential(token, "acme"))
+    assert (principal.kind, principal.id, principal.name, principal.role) == (
+        CredentialKind.JWT,
+        "alice",
+        "Alice",
+        "owner",
+    )
+    assert principal.expires_at is not None
+    assert principal.limits is None
+    assert refusal(lambda: verifier.verify(JwtCredential(token, "globex"))) == "account_mismatch"
+    assert verifier.verify(JwtCredential(token, "acme")) == principal
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        ({"exp": PAST.timestamp()}, "expired_credential"),
+        ({"aud": "others"}, "invalid_credential"),
+        ({"iss": "https://others.example"}, "invalid_credential"),
+    ],
+)
+def test_a_jwt_that_is_not_good(house: House, verifier: Verifier, claims: dict[str, Any], code: str) -> None:
+    token = house.issuer.token(CHARLIE, claims=claims)
+    assert refusal(lambda: verifier.verify(JwtCredential(token, "globex"))) == code
+
+
+def test_a_jwt_that_is_not_even_json(verifier: Verifier) -> None:
+    assert refusal(lambda: verifier.verify(JwtCredential("eyJ0.AAAA.AAAA", "acme"))) == "malformed_token"
+
+
+def test_an_account_that_cannot_be_asked_is_unavailable(house: House, verifier: Verifier) -> None:
+    account = f"gone-{abs(hash(verifier)) % 10**9}"
+    new_account(house.services, account)
+    text = house.new_key(account)
+    with house.services.directory.database.writing() as session:
+        accounts.read(session, account).database_name = f"no-{account}"
+    house.services.registry.forget(account)
+    house.services.revocation.revoke(house.scope(account))
+    with pytest.raises(errors.VerifierUnavailable) as unavailable:
+        verifier.verify(ApiKeyCredential(text, account))
+    assert unavailable.value.retry_after_seconds >= 1
+
+
+def test_what_is_issued_is_a_key_and_its_hash(key_issuer: Issuer) -> None:
+    for kind in TokenKind:
+        issued = key_issuer.issue(kind, "acme")
+        parsed = tokens.parse(issued.text)
+        assert (parsed.kind, parsed.account, parsed.hint) == (kind, "acme", issued.hint)
+        assert key_issuer.candidates(issued.text)[0] == issued.hash
+        assert len(issued.hash.digest) == 32
