@@ -103,6 +103,7 @@ class Settings(BaseModel):
         min_length=1,
         description="The claims that hold roles by organisation, comma-separated.",
     )
+    api_url: str = Field("http://127.0.0.1:8000", description="Where the API answers, for commands that measure it.")
     hub_host: str = Field("hub.kataven.ai", description="The host name of the Hub.")
     trusted_proxies: int = Field(
         0,

@@ -1,8 +1,8 @@
-"""`flask accounts|migrations|dev …`: arguments in, tables out."""
+"""`flask accounts|migrations|peppers|revocation|dev …`: arguments in, tables out."""
 
 from flask import Flask
 
-from kataven.commands import accounts, migrations
+from kataven.commands import accounts, migrations, peppers, revocation
 from kataven.settings import Settings
 
 
@@ -10,6 +10,8 @@ def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application; the development ones only where they belong."""
     app.cli.add_command(accounts.group)
     app.cli.add_command(migrations.group)
+    app.cli.add_command(peppers.group)
+    app.cli.add_command(revocation.group(settings.api_url))
     if settings.development:
         from kataven.commands import dev  # production must not even import it
 

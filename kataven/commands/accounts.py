@@ -10,10 +10,12 @@ from flask.cli import AppGroup
 
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.revocation.scope import Scope
-from kataven.system import accounts, lifecycle, limits, operators
+from kataven.system import accounts, closing, lifecycle, limits, operators
+from kataven.system.closing import Office
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountStatus
+from kataven.system.sessions import AccountSessions
 from kataven.web.services import Services, services
 
 group = AppGroup("accounts", help="Accounts: one customer, one database.")
@@ -89,6 +91,56 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
         show_one(asdict(changed), as_json=as_json)
     else:
         show_one(asdict(_record(found, account).limits), as_json=as_json)
+
+
+@group.command("suspend")
+@click.argument("account")
+@as_json
+@plainly
+def suspend(account: str, as_json: bool) -> None:
+    """Close ACCOUNT for now: from this command's answer on, no worker lets it in."""
+    show_one(closing.suspend(_office(), account).as_json(), as_json=as_json)
+
+
+@group.command("resume")
+@click.argument("account")
+@as_json
+@plainly
+def resume(account: str, as_json: bool) -> None:
+    """Open a suspended or archived ACCOUNT again."""
+    show_one(closing.resume(_office(), account).as_json(), as_json=as_json)
+
+
+@group.command("archive")
+@click.argument("account")
+@as_json
+@plainly
+def archive(account: str, as_json: bool) -> None:
+    """Close ACCOUNT for good and keep its database."""
+    show_one(closing.archive(_office(), account).as_json(), as_json=as_json)
+
+
+@group.command("policy")
+@click.argument("account")
+@click.option("--max-key-expiry-days", type=click.IntRange(min=1), help="How long an API key may live at most.")
+@click.option("--no-max-key-expiry", is_flag=True, help="Let keys live for ever.")
+@click.option("--existing", is_flag=True, help="Shorten the keys that are there, too.")
+@as_json
+@plainly
+def policy(
+    account: str, max_key_expiry_days: int | None, no_max_key_expiry: bool, existing: bool, as_json: bool
+) -> None:
+    """Set how long ACCOUNT's API keys may live."""
+    if (max_key_expiry_days is None) != no_max_key_expiry:
+        raise click.UsageError("Give --max-key-expiry-days N or --no-max-key-expiry.")
+    shortened, receipt = closing.limit_expiry(_office(), account, max_key_expiry_days, existing=existing)
+    show_one({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
+
+
+def _office() -> Office:
+    found = _services()
+    sessions = AccountSessions(found.directory, found.registry)
+    return Office(ACTOR, found.directory.database, sessions.writing, found.revocation.revoke)
 
 
 def _show_account(account: str, as_json: bool) -> None:

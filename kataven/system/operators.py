@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -17,3 +18,9 @@ def record(
     event = OperatorEvent(actor=actor, action=action, account_id=account, detail=dict(detail or {}))
     session.add(event)
     return event
+
+
+def add_detail(session: Session, event_id: UUID, detail: Mapping[str, Any]) -> None:
+    """Complete an event with what was known only after its transaction, such as a receipt."""
+    event = session.get_one(OperatorEvent, event_id)
+    event.detail = {**event.detail, **detail}

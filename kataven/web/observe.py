@@ -15,6 +15,10 @@ from kataven.web.services import services
 
 log = logging.getLogger("kataven.access")
 
+MEASURE_HEADER = "X-Kataven-Measure"
+"""A request that carries it is told which worker answered; `flask revocation measure` warms every one of them."""
+WORKER_HEADER = "X-Kataven-Worker"
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
@@ -30,6 +34,8 @@ def open_call(request: Request) -> Call:
 def finish(call: Call, request: Request, response: Response) -> Response:
     """Stamp the answer and write its line. The query string stays out: it may hold what does not belong in a log."""
     response.headers["X-Request-ID"] = call.request_id
+    if MEASURE_HEADER in request.headers:
+        response.headers[WORKER_HEADER] = call.services.revocation.status().worker
     if call.admitted is not None:
         response.headers.setdefault("Cache-Control", "no-store")
     log.info(

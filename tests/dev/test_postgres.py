@@ -14,12 +14,28 @@ from sqlalchemy.engine import make_url
 
 from kataven.dev.binaries import postgres_programs
 from kataven.dev.errors import DevError
+from kataven.dev.files import passable_folder
 from kataven.dev.leftovers import Mark
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above, pids_that_mention, wait_for_exit
 
 KEEP_A_ROW = "create table kept (n int); insert into kept values (7)"
+
+
+@pytest.fixture(scope="module")
+def made(server_folder: Path) -> Path:
+    """A data folder whose cluster is made, which is the slow part of a start."""
+    with _postgres(server_folder / "made"):
+        return server_folder / "made"
+
+
+@pytest.fixture
+def data_dir(made: Path, scratch: Path) -> Path:
+    """A data folder of the test's own, with a cluster."""
+    folder = passable_folder(scratch / "pg")
+    subprocess.run(["cp", "-a", made / "cluster", folder], check=True)
+    return folder
 
 
 def _postgres(data_dir: Path) -> EmbeddedPostgres:
@@ -34,11 +50,11 @@ def _socket_folder(server: EmbeddedPostgres) -> Path:
     return Path(str(make_url(server.url("x")).query["host"]))
 
 
-def test_a_second_start_finds_the_data_at_the_same_url(scratch: Path) -> None:
-    with _postgres(scratch / "pg") as server:
+def test_a_second_start_finds_the_data_at_the_same_url(data_dir: Path) -> None:
+    with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
         first_url = server.url("acme")
-    with _postgres(scratch / "pg") as server:
+    with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
         assert server.url("acme") == first_url
 
@@ -133,24 +149,24 @@ def test_the_environment_of_the_developer_does_not_reach_it(scratch: Path, monke
         assert ask(server, "select 1") == [(1,)]
 
 
-def test_a_folder_in_use_is_refused_in_one_line(scratch: Path) -> None:
-    with _postgres(scratch / "pg") as server:
+def test_a_folder_in_use_is_refused_in_one_line(data_dir: Path) -> None:
+    with _postgres(data_dir) as server:
         with pytest.raises(DevError) as refused:
-            _postgres(scratch / "pg").start()
-        assert str(refused.value) == f"another run holds {scratch / 'pg'} (process {os.getpid()}); stop it first"
+            _postgres(data_dir).start()
+        assert str(refused.value) == f"another run holds {data_dir} (process {os.getpid()}); stop it first"
         assert ask(server, "select 1") == [(1,)]
 
 
-def test_a_killed_server_is_noticed_and_the_next_start_recovers(scratch: Path) -> None:
-    with _postgres(scratch / "pg") as server:
+def test_a_killed_server_is_noticed_and_the_next_start_recovers(data_dir: Path) -> None:
+    with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
         server.check()
-        pid = _postmaster(scratch / "pg")
+        pid = _postmaster(data_dir)
         os.kill(pid, signal.SIGKILL)
         wait_for_exit(pid)
         with pytest.raises(DevError, match=r"PostgreSQL ended by itself \(SIGKILL\); the end of .*server\.log"):
             server.check()
-    with _postgres(scratch / "pg") as server:
+    with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
 
 
@@ -174,30 +190,30 @@ def _supervisor(data_dir: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
-def test_it_ends_with_a_killed_supervisor(scratch: Path) -> None:
-    with _supervisor(scratch / "pg") as supervisor:
-        pid = _postmaster(scratch / "pg")
+def test_it_ends_with_a_killed_supervisor(data_dir: Path) -> None:
+    with _supervisor(data_dir) as supervisor:
+        pid = _postmaster(data_dir)
         supervisor.kill()
     wait_for_exit(pid)
-    assert not (scratch / "pg/cluster/postmaster.pid").exists(), "it was not shut down in good order"
+    assert not (data_dir / "cluster/postmaster.pid").exists(), "it was not shut down in good order"
 
 
-def test_a_start_right_after_the_supervisor_was_killed_finds_the_data(scratch: Path) -> None:
-    with _postgres(scratch / "pg") as server:
+def test_a_start_right_after_the_supervisor_was_killed_finds_the_data(data_dir: Path) -> None:
+    with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
-    with _supervisor(scratch / "pg") as supervisor:
+    with _supervisor(data_dir) as supervisor:
         supervisor.kill()
-    with _postgres(scratch / "pg") as server:
+    with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
 
 
-def test_a_server_that_outlived_its_supervisor_is_ended_first(scratch: Path) -> None:
-    orphan = _postgres(scratch / "pg")
+def test_a_server_that_outlived_its_supervisor_is_ended_first(data_dir: Path) -> None:
+    orphan = _postgres(data_dir)
     orphan.start()
     try:
         ask(orphan, KEEP_A_ROW)
         orphan._lock.release()  # what the kernel does when a supervisor dies
-        with _postgres(scratch / "pg") as server:
+        with _postgres(data_dir) as server:
             with pytest.raises(DevError, match="ended by itself"):
                 orphan.check()
             assert ask(server, "select n from kept") == [(7,)]
@@ -206,22 +222,22 @@ def test_a_server_that_outlived_its_supervisor_is_ended_first(scratch: Path) -> 
         orphan.stop()
 
 
-def test_a_pid_file_that_names_another_program_is_stale(scratch: Path) -> None:
-    with _postgres(scratch / "pg") as server:
+def test_a_pid_file_that_names_another_program_is_stale(data_dir: Path) -> None:
+    with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
-    (scratch / "pg/cluster/postmaster.pid").write_text(f"{os.getpid()}\n")
-    with _postgres(scratch / "pg") as server:
+    (data_dir / "cluster/postmaster.pid").write_text(f"{os.getpid()}\n")
+    with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
 
 
-def test_a_pid_file_that_names_a_postgres_started_by_hand_is_respected(scratch: Path) -> None:
-    with _postgres(scratch / "pg"):
+def test_a_pid_file_that_names_a_postgres_started_by_hand_is_respected(data_dir: Path) -> None:
+    with _postgres(data_dir):
         pass
-    pid_file = scratch / "pg/cluster/postmaster.pid"
+    pid_file = data_dir / "cluster/postmaster.pid"
     with subprocess.Popen(["/elsewhere/bin/postgres", "60"], executable="/bin/sleep") as by_hand:
         pid_file.write_text(f"{by_hand.pid}\n")
         with pytest.raises(DevError, match=f"started by hand uses .*process {by_hand.pid}"):
-            _postgres(scratch / "pg").start()
+            _postgres(data_dir).start()
         assert pid_file.exists()
         by_hand.kill()
 
@@ -236,33 +252,33 @@ def test_half_a_cluster_is_made_anew(scratch: Path) -> None:
     assert not half.exists()
 
 
-def test_the_cluster_of_another_major_version_is_refused(scratch: Path) -> None:
-    with _postgres(scratch / "pg"):
+def test_the_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
+    with _postgres(data_dir):
         pass
-    (scratch / "pg/cluster/PG_VERSION").write_text("17\n")
+    (data_dir / "cluster/PG_VERSION").write_text("17\n")
     with pytest.raises(DevError, match="was made by PostgreSQL 17, and this is 18"):
-        _postgres(scratch / "pg").start()
+        _postgres(data_dir).start()
 
 
-def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(scratch: Path) -> None:
-    server = EmbeddedPostgres(scratch / "pg", fsync=False, max_connections=0)
+def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir, fsync=False, max_connections=0)
     with pytest.raises(DevError, match=r"(?s)PostgreSQL ended by itself \(exit status 1\).*max_connections"):
         server.start()
-    assert not pids_that_mention(str(scratch / "pg"))
-    with _postgres(scratch / "pg"):  # the lock was given back
+    assert not pids_that_mention(str(data_dir))
+    with _postgres(data_dir):  # the lock was given back
         pass
 
 
-def test_a_stopped_server_has_no_url(scratch: Path) -> None:
-    server = _postgres(scratch / "pg")
+def test_a_stopped_server_has_no_url(data_dir: Path) -> None:
+    server = _postgres(data_dir)
     with pytest.raises(DevError, match="not running"):
         server.url("acme")
     server.stop()
 
 
-def test_statements_that_fail_do_not_reach_the_log(scratch: Path) -> None:
-    log = scratch / "postgres.log"
-    with EmbeddedPostgres(scratch / "pg", fsync=False, log=log) as server:
+def test_statements_that_fail_do_not_reach_the_log(data_dir: Path) -> None:
+    log = data_dir / "postgres.log"
+    with EmbeddedPostgres(data_dir, fsync=False, log=log) as server:
         ask(server, "create table once (v text primary key)")
         ask(server, "insert into once values ('x')")
         with pytest.raises(Exception, match="duplicate key"):

@@ -82,7 +82,7 @@ class DevRun:
 
 def _environment(data_dir: Path, **environ: str) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("KATAVEN_", "MAKE", "PYTEST_"))}
-    return {**ours, "KATAVEN_DATA_DIR": str(data_dir), "PORT": str(free_port(0)), "WORKERS": "2", **environ}
+    return {**ours, "KATAVEN_DATA_DIR": str(data_dir), "PORT": str(free_port(0)), "WORKERS": "1", **environ}
 
 
 def _refused(data_dir: Path, **environ: str) -> str:
@@ -102,8 +102,14 @@ def _agents(curl: str) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
+def data_dir(server_folder: Path) -> Path:
+    """A data folder for one run after the other: each finds what the one before left, and is quick for it."""
+    return server_folder / "runs"
+
+
+@pytest.fixture(scope="module")
 def running(server_folder: Path) -> Iterator[DevRun]:
-    run = DevRun(server_folder / "running")
+    run = DevRun(server_folder / "running", WORKERS="2")
     yield run
     assert run.ctrl_c() == 0
 
@@ -173,21 +179,12 @@ def test_servers_of_ones_own_that_are_not_there_are_refused_in_one_line(scratch:
     assert "pass-word" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_everything(scratch: Path, number: signal.Signals) -> None:
-    run = DevRun(scratch / "data")
-    run.process.send_signal(number)
-    assert run.finish() == 0
-    for pid in run.pids:
-        wait_for_exit(pid)
-    assert not pids_that_mention(str(scratch / "data"))
-
-
-def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(scratch: Path) -> None:
-    data_dir = scratch / "data"
+def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(data_dir: Path) -> None:
     first = DevRun(data_dir)
     keys = remembered_accounts(data_dir)
     assert first.ctrl_c() == 0
+    for pid in first.pids:
+        wait_for_exit(pid)
     assert not pids_that_mention(str(data_dir))
     assert not (data_dir / "env").exists()
     second = DevRun(data_dir)
@@ -197,10 +194,19 @@ def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(scrat
     assert second.ctrl_c() == 0
 
 
-@pytest.mark.parametrize("step", ["starting PostgreSQL", "preparing the accounts", "starting gunicorn"])
-def test_a_run_that_is_interrupted_on_its_way_up_leaves_nothing(scratch: Path, step: str) -> None:
+def test_a_closed_terminal_ends_everything(data_dir: Path) -> None:
+    run = DevRun(data_dir)
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.wait(60) == 0
+    assert not pids_that_mention(str(data_dir))
+
+
+@pytest.mark.parametrize("step", ["starting PostgreSQL", "starting gunicorn"])
+def test_a_run_that_is_interrupted_on_its_way_up_leaves_nothing(data_dir: Path, step: str) -> None:
     run = subprocess.Popen(
-        COMMAND, env=_environment(scratch / "data"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        COMMAND, env=_environment(data_dir), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert run.stdout is not None
     assert any(line.startswith(step) for line in iter(run.stdout.readline, ""))
@@ -208,48 +214,33 @@ def test_a_run_that_is_interrupted_on_its_way_up_leaves_nothing(scratch: Path, s
     rest, _ = run.communicate(timeout=60)
     assert run.returncode == 0, rest
     assert "Traceback" not in rest
-    assert not pids_that_mention(str(scratch / "data"))
-    assert not (scratch / "data/dev.json").exists()
+    assert not pids_that_mention(str(data_dir))
+    assert not (data_dir / "dev.json").exists()
 
 
-def test_a_run_whose_reader_has_gone_away_goes_on(scratch: Path) -> None:
-    run = DevRun(scratch / "data")
-    assert run.process.stdout is not None
-    run.process.stdout.close()
-    run.process.stdout = None
-    run.process.terminate()
-    assert run.process.wait(60) == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
-def test_a_killed_run_takes_everything_along(scratch: Path) -> None:
-    run = DevRun(scratch / "data")
-    run.kill()
-    for pid in run.pids:
-        wait_for_exit(pid)
-
-
-def test_a_run_right_after_a_killed_one_works_on_the_same_port(scratch: Path) -> None:
-    killed = DevRun(scratch / "data")
+def test_a_killed_run_takes_everything_along_and_the_next_one_recovers(data_dir: Path) -> None:
+    killed = DevRun(data_dir)
     killed.kill()
-    run = DevRun(scratch / "data", PORT=killed.environ["PORT"])
-    assert remembered_accounts(run.data_dir)["acme"].api_key in "\n".join(run.said)
+    run = DevRun(data_dir, PORT=killed.environ["PORT"])
+    assert remembered_accounts(data_dir)["acme"].api_key in "\n".join(run.said)
     assert run.ctrl_c() == 0
+    for pid in killed.pids:
+        wait_for_exit(pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
-def test_a_make_that_is_killed_takes_the_run_along(scratch: Path) -> None:
+def test_a_make_that_is_killed_takes_the_run_along(data_dir: Path) -> None:
     make = ["/bin/sh", "-c", f"{shlex.join(COMMAND)}; true"]
-    run = DevRun(scratch / "data", make, MAKELEVEL="1")
+    run = DevRun(data_dir, make, MAKELEVEL="1")
     run.kill()
     for pid in run.pids:
         wait_for_exit(pid)
-    assert not (scratch / "data/env").exists(), "it was not stopped in good order"
+    assert not (data_dir / "env").exists(), "it was not stopped in good order"
 
 
 @pytest.mark.parametrize(("program", "name"), [("gunicorn", "gunicorn"), ("postgres", "PostgreSQL")])
-def test_a_server_that_dies_ends_the_run_with_its_name(scratch: Path, program: str, name: str) -> None:
-    run = DevRun(scratch / "data")
+def test_a_server_that_dies_ends_the_run_with_its_name(data_dir: Path, program: str, name: str) -> None:
+    run = DevRun(data_dir)
     children = [process for process in living_processes() if process.parent == run.process.pid]
     [victim] = [process.pid for process in children if program in process.command]
     os.kill(victim, signal.SIGKILL)
