@@ -25,7 +25,7 @@ WITH_DATABASE = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, Accoun
 @as_json
 @plainly
 def status(by_account: bool, as_json: bool) -> None:
-    """Count the usable keys under each pepper. A pepper with none may be retired. Exit status 1 if one can't be told."""
+    """Count the usable keys under each pepper. Exit status 1 if an account can't be asked."""
     counted, unreachable = _in_use()
     if by_account:
         rows = [
