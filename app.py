@@ -93,7 +93,7 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     app.url_map.merge_slashes = False
     services.attach(app)
     problems.install(app)
-    pipeline.install(app)
+    pipeline.install(app, services.limiter)
     for room in API_ROOMS:
         app.register_blueprint(room)
     reference.install(app, API_ROOMS)

@@ -77,7 +77,7 @@ class Run:
         self._tell_other_shells(environ)
         run = DevRun(
             api_url=f"http://{HOST}:{self._options.port}",
-            hub_url=f"http://localhost:{self._options.port}",
+            hub_url=f"http://{HOST}:{self._options.port}",
             database_url=environ["KATAVEN_DATABASE_URL"],
             redis_url=environ["KATAVEN_REDIS_URL"],
             oidc_issuer=issuer_url,

@@ -50,11 +50,11 @@ class AddressBudget:
 
     def spend(self, address: str, kind: Kind) -> Decision:
         """Count one request, unless the budget is used up: then nothing is counted and the decision says so."""
-        return self._windows[kind].take([self._scope(address, kind)], slot="")
+        return self._windows[kind].take((self._scope(address, kind),), slot="")
 
     def exhausted(self, address: str, kind: Kind) -> Decision | None:
         """The refusal that one request more would get, or None while there is room. Counts nothing."""
-        decision = self._windows[kind].look([self._scope(address, kind)])
+        decision = self._windows[kind].look((self._scope(address, kind),))
         return None if decision.admitted else decision
 
     def _scope(self, address: str, kind: Kind) -> Scope:

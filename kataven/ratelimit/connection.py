@@ -21,8 +21,6 @@ from redis.connection import parse_url
 READ_BYTES = 4096
 _NOTHING = object()
 
-Command = tuple[str | bytes | int, ...]
-
 
 class Unreachable(Exception):
     """Redis can't be reached, closed the connection, or let us wait for too long."""
@@ -48,6 +46,11 @@ class Patience:
     """nor than this for a connection."""
 
 
+def pack(*command: str | bytes | int) -> bytes:
+    """A command as it goes over the wire."""
+    return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]  # its stub says: one argument
+
+
 class Connection:
     """One socket, for one thread at a time. After Unreachable there is nothing to do but close it."""
 
@@ -55,7 +58,7 @@ class Connection:
         """Connect, authenticate and select as `url` says. Raises Unreachable or Refusal."""
         options = parse_url(url)  # type: ignore[no-untyped-call]
         self._patience = patience
-        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._reader = hiredis.Reader(protocolError=Unreachable, notEnoughData=_NOTHING)
         self._unread = 0
         self.slow = False
         """Whether the last answer was a slow one."""
@@ -65,13 +68,13 @@ class Connection:
             raise Unreachable(f"can't connect: {error}") from error
         try:
             for greeting in _greetings(options):
-                self.call(greeting)
+                self.call(pack(*greeting))
         except BaseException:
             self.abandon()
             raise
 
-    def call(self, command: Command) -> Any:
-        """Send a command and return its answer. Raises Refusal, Stale or Unreachable."""
+    def call(self, command: bytes) -> Any:
+        """Send a packed command and return its answer. Raises Refusal, Stale or Unreachable."""
         self.send(command)
         self.slow = False
         while self._unread > 1:
@@ -81,10 +84,10 @@ class Connection:
             raise Refusal(str(answer))
         return answer
 
-    def send(self, command: Command) -> None:
-        """Send a command and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
+    def send(self, command: bytes) -> None:
+        """Send it and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
         try:
-            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says: one argument
+            self._socket.sendall(command)
         except (TimeoutError, BlockingIOError) as error:
             raise Unreachable("Redis does not take what is sent") from error
         except OSError as error:
@@ -107,7 +110,7 @@ class Connection:
 
     def _read(self) -> Any:
         waited = 0.0
-        while (answer := self._parse()) is _NOTHING:
+        while (answer := self._reader.gets()) is _NOTHING:
             try:
                 received = self._socket.recv(READ_BYTES)
             except (TimeoutError, BlockingIOError):
@@ -123,12 +126,6 @@ class Connection:
             self._reader.feed(received)
         self._unread -= 1
         return answer
-
-    def _parse(self) -> Any:
-        try:
-            return self._reader.gets()
-        except hiredis.ProtocolError as error:
-            raise Unreachable(f"this is not Redis: {error}") from error
 
 
 def _connect(options: Mapping[str, Any], patience: Patience) -> socket.socket:
@@ -170,7 +167,7 @@ def _bound(plain: socket.socket, patience: Patience) -> socket.socket:
     return plain
 
 
-def _greetings(options: Mapping[str, Any]) -> Iterator[Command]:
+def _greetings(options: Mapping[str, Any]) -> Iterator[tuple[str | int, ...]]:
     if "password" in options:
         yield ("AUTH", *([options["username"]] if options.get("username") else []), options["password"])
     if options.get("db"):

@@ -7,7 +7,6 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
 from typing import Protocol
 
 from kataven.ratelimit.connection import Refusal, Unreachable
@@ -62,7 +61,7 @@ class FallbackWindows:
         self._tally = tally or NoTally()
         self._pulse = Pulse(self.beat)
         self._worker = ""
-        self._held: dict[str, Sequence[Scope]] = {}
+        self._held: dict[str, tuple[Scope, ...]] = {}
         self._lock = threading.Lock()
         self._degraded_since: float | None = None
 
@@ -85,7 +84,7 @@ class FallbackWindows:
             self._redis.leave(self._worker)
         self._redis.close()
 
-    def take(self, scopes: Sequence[Scope], slot: str) -> Decision:
+    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         if not self.degraded:
             try:
                 decision = self._redis.take(scopes, slot)
@@ -100,7 +99,7 @@ class FallbackWindows:
         self._tally.decided_alone()
         return self._memory.take(scopes, slot)
 
-    def look(self, scopes: Sequence[Scope]) -> Decision:
+    def look(self, scopes: tuple[Scope, ...]) -> Decision:
         if not self.degraded:
             try:
                 return self._redis.look(scopes)
@@ -108,7 +107,7 @@ class FallbackWindows:
                 self._leave_redis(str(error))
         return self._memory.look(scopes)
 
-    def give_back(self, scopes: Sequence[Scope], slot: str) -> None:
+    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         if self._held.pop(slot, None) is None:
             self._memory.give_back(scopes, slot)
         elif not self.degraded:

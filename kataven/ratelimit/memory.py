@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, floor
 
@@ -89,7 +89,7 @@ class MemoryWindows:
         self.sharers = 1
         """Among how many workers each quota is divided: what is not this one's share, of at least 1, counts as used."""
 
-    def take(self, scopes: Sequence[Scope], slot: str) -> Decision:
+    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         with self._lock:
             now = self._now()
             decision = self._decide(scopes, now)
@@ -101,23 +101,23 @@ class MemoryWindows:
                     state.consume(quota, slot, now)
             return Decision(decision.plans, True, self._counts(scopes, now))
 
-    def look(self, scopes: Sequence[Scope]) -> Decision:
+    def look(self, scopes: tuple[Scope, ...]) -> Decision:
         with self._lock:
             return self._decide(scopes, self._now())
 
-    def give_back(self, scopes: Sequence[Scope], slot: str) -> None:
+    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         with self._lock:
             for scope in scopes:
                 if scope.name in self._states:
                     self._states[scope.name].slots.discard(slot)
 
-    def _decide(self, scopes: Sequence[Scope], now: int) -> Decision:
+    def _decide(self, scopes: tuple[Scope, ...], now: int) -> Decision:
         counts = self._counts(scopes, now)
         limits = [quota.limit for scope in scopes for quota in scope.plan.quotas]
         admitted = all(used < limit for used, limit in zip(counts[::2], limits, strict=True))
         return Decision([scope.plan for scope in scopes], admitted, counts)
 
-    def _counts(self, scopes: Sequence[Scope], now: int) -> list[int]:
+    def _counts(self, scopes: tuple[Scope, ...], now: int) -> list[int]:
         return [
             count
             for scope in scopes

@@ -3,8 +3,9 @@
 -- KEYS    for each scope: where its windows are, where its slots are
 -- ARGV    1 'take' to consume if admitted, 'look' to consume nothing
 --         2 now in microseconds, or '' for this server's own clock, so that the hosts' clocks don't matter
---         3 the in-flight slot to take, 4 how long it lives unless renewed, in milliseconds
---         5... for each scope how many quotas it has, and for each quota its limit and its length in seconds (0: in flight)
+--         3 how long an in-flight slot lives unless renewed, in milliseconds
+--         4... for each scope how many quotas it has, and for each quota its limit and its length in seconds (0: in flight)
+--         and last the slot to take
 -- returns admitted (1 or 0), then for each quota what is used (this request counted, if it was admitted), and in how
 --         many microseconds one more request fits or, where one fits already, `used` falls by itself (0: in flight)
 --
@@ -67,7 +68,7 @@ local function add(buckets, length)
 end
 
 local refused, taken, writes, slots = {0}, {1}, {}, {}
-local admitted, argument, n = true, 5, 1
+local admitted, argument, n = true, 4, 1
 for number = 1, #KEYS, 2 do
   local stored, written, longest = call('GET', KEYS[number]) or '', '', 0
   for index = argument + 1, argument + ARGV[argument] * 2, 2 do
@@ -98,7 +99,7 @@ if ARGV[1] == 'look' then refused[1] = 1 return refused end
 
 for number, write in pairs(writes) do call('SET', KEYS[number], write[1], 'EX', write[2]) end
 for _, key in ipairs(slots) do
-  call('ZADD', key, now + ARGV[4] * 1000, ARGV[3])
-  call('PEXPIRE', key, ARGV[4])
+  call('ZADD', key, now + ARGV[3] * 1000, ARGV[#ARGV])
+  call('PEXPIRE', key, ARGV[3])
 end
 return taken

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
-from kataven.ratelimit.connection import Refusal
+from kataven.ratelimit.connection import Refusal, pack
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.policy import Scope
+from kataven.ratelimit.policy import Plan, Scope
 from kataven.ratelimit.wire import Wire
 
 SLOT_LEASE_SECONDS = 3.0
@@ -19,13 +20,13 @@ SLOT_LEASE_SECONDS = 3.0
 class Windows(Protocol):
     """What can decide whether one request more fits into every quota of every scope."""
 
-    def take(self, scopes: Sequence[Scope], slot: str) -> Decision:
+    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         """Count a request in every window and take a slot where there are slots, or nothing if any quota is used up."""
 
-    def look(self, scopes: Sequence[Scope]) -> Decision:
+    def look(self, scopes: tuple[Scope, ...]) -> Decision:
         """What `take` would say, without consuming anything; what is used does not count this request."""
 
-    def give_back(self, scopes: Sequence[Scope], slot: str) -> None:
+    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         """Free the slot that `take` took. Nothing waits for it; giving back twice does no harm."""
 
 
@@ -45,49 +46,56 @@ class RedisWindows:
         self._prefix = prefix
         self._slot_lease = round(slot_lease_seconds * 1000)
         self._clock = clock
-        self._decide = Script(wire, "windows.lua")
+        self._windows = Script(wire, "windows.lua")
         self._beat = Script(wire, "beat.lua")
+        self._command = lru_cache(maxsize=4096)(self._pack)
 
     @property
     def slow_since(self) -> float | None:
         """Since when every answer of Redis has been slow; None if the last one was not."""
         return self._wire.slow_since
 
-    def take(self, scopes: Sequence[Scope], slot: str) -> Decision:
+    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         return self._run("take", scopes, slot)
 
-    def look(self, scopes: Sequence[Scope]) -> Decision:
+    def look(self, scopes: tuple[Scope, ...]) -> Decision:
         return self._run("look", scopes, "")
 
-    def give_back(self, scopes: Sequence[Scope], slot: str) -> None:
+    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         for scope in scopes:
             if scope.plan.has_slots:
-                self._wire.send("ZREM", self._slots(scope), slot)
+                self._wire.send(pack("ZREM", self._slots(scope), slot))
 
-    def beat(self, worker: str, held: Mapping[str, Sequence[Scope]]) -> int:
+    def beat(self, worker: str, held: Mapping[str, tuple[Scope, ...]]) -> int:
         """Say that this worker lives and renew the slots it holds; returns how many workers live."""
         slots = [
             (self._slots(scope), slot) for slot, scopes in held.items() for scope in scopes if scope.plan.has_slots
         ]
         keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
-        return int(self._beat(keys, (self._now(), self._slot_lease, worker, *(slot for _, slot in slots))))
+        arguments = (self._now(), self._slot_lease, worker, *(slot for _, slot in slots))
+        return int(self._beat.run(self._beat.pack(keys, arguments)))
 
     def leave(self, worker: str) -> None:
         """Say that this worker is no more."""
-        self._wire.send("ZREM", f"{self._prefix}workers", worker)
+        self._wire.send(pack("ZREM", f"{self._prefix}workers", worker))
 
     def close(self) -> None:
         """Wait until what was sent is done, and close the connections."""
         self._wire.close()
 
-    def _run(self, verb: str, scopes: Sequence[Scope], slot: str) -> Decision:
-        keys: list[str] = []
-        arguments: list[str | int] = [verb, self._now(), slot, self._slot_lease]
-        for scope in scopes:
-            keys += (self._prefix + scope.name, self._slots(scope))
-            arguments += scope.plan.arguments
-        admitted, *counts = self._decide(keys, arguments)
-        return Decision([scope.plan for scope in scopes], bool(admitted), counts)
+    def _run(self, verb: str, scopes: tuple[Scope, ...], slot: str) -> Decision:
+        command, plans = self._command(verb, scopes, self._now(), len(slot))
+        reply = self._windows.run(b"%b%b\r\n" % (command, slot.encode()))
+        return Decision(plans, bool(reply[0]), reply[1:])
+
+    def _pack(
+        self, verb: str, scopes: tuple[Scope, ...], now: str | int, slot_length: int
+    ) -> tuple[bytes, tuple[Plan, ...]]:
+        """The command up to the slot, which alone differs from one request of an account to its next."""
+        keys = [key for scope in scopes for key in (self._prefix + scope.name, self._slots(scope))]
+        numbers = [number for scope in scopes for number in scope.plan.arguments]
+        packed = self._windows.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
+        return packed[: -slot_length - len("\r\n")], tuple(scope.plan for scope in scopes)
 
     def _slots(self, scope: Scope) -> str:
         return f"{self._prefix}slots:{scope.name}"
@@ -97,17 +105,23 @@ class RedisWindows:
 
 
 class Script:
-    """A script beside this file, called by its digest. A Redis that does not know it yet is given it on the way."""
+    """A script beside this file, called by its digest; a Redis that does not know it is told on the way."""
 
     def __init__(self, wire: Wire, file: str) -> None:
         self._wire = wire
         self._source = (importlib.resources.files("kataven.ratelimit") / file).read_bytes()
         self._digest = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
 
-    def __call__(self, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+    def pack(self, keys: Sequence[str], arguments: Sequence[str | int]) -> bytes:
+        """A call of the script, ready to be sent."""
+        return pack("EVALSHA", self._digest, len(keys), *keys, *arguments)
+
+    def run(self, call: bytes) -> Any:
+        """What the script returns. Raises Unreachable or Refusal."""
         try:
-            return self._wire.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
+            return self._wire.call(call)
         except Refusal as refusal:
             if not str(refusal).startswith("NOSCRIPT"):
                 raise
-            return self._wire.call("EVAL", self._source, len(keys), *keys, *arguments)
+        self._wire.call(pack("SCRIPT", "LOAD", self._source))
+        return self._wire.call(call)

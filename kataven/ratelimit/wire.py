@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from kataven.ratelimit.connection import Command, Connection, Patience, Refusal, Stale, Unreachable
+from kataven.ratelimit.connection import Connection, Patience, Refusal, Stale, Unreachable
 
 
 class Wire:
@@ -25,25 +25,23 @@ class Wire:
         self.slow_since: float | None = None
         """Since when (`time.monotonic`) every answer has been a slow one; None if the last one was not."""
 
-    def call(self, *command: str | bytes | int) -> Any:
-        """The answer to a command. Raises Refusal, or Unreachable within about `Patience.connect + answer` seconds."""
+    def call(self, command: bytes) -> Any:
+        """The answer to a packed command. Raises Refusal, or Unreachable within about `Patience.connect + answer`."""
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._connect()
-        else:
-            try:
-                return self._call(connection, command)
-            except Stale:
-                # Closed by a restart of Redis or a timeout on the way, perhaps long ago: that says nothing about now.
-                # If the command was in fact done, it is done twice: one request is counted more, never one less.
-                for other in self._take_idle():
-                    other.abandon()
-                connection = self._connect()
-        return self._call(connection, command)
+            return self._call(self._connect(), command)
+        try:
+            return self._call(connection, command)
+        except Stale:
+            # Closed by a restart of Redis or a timeout on the way, perhaps long ago: that says nothing about now.
+            # If the command was in fact done, it is done twice: one request is counted more, never one less.
+            for other in self._take_idle():
+                other.abandon()
+            return self._call(self._connect(), command)
 
-    def send(self, *command: str | bytes | int) -> None:
-        """Send a command and don't wait for it. Raises Unreachable or Refusal."""
+    def send(self, command: bytes) -> None:
+        """Send a packed command and don't wait for it. Raises Unreachable or Refusal."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -61,7 +59,7 @@ class Wire:
         for connection in self._take_idle():
             connection.close()
 
-    def _call(self, connection: Connection, command: Command) -> Any:
+    def _call(self, connection: Connection, command: bytes) -> Any:
         try:
             answer = connection.call(command)
         except Refusal:

@@ -12,20 +12,23 @@ from flask import Flask, Response, current_app, g, request
 from kataven.identity.credential import parse_credential
 from kataven.identity.errors import AccountMismatch, InvalidCredential
 from kataven.identity.principal import CredentialKind, Principal
+from kataven.ratelimit import limiter as decorated
 from kataven.ratelimit.budget import Kind
-from kataven.ratelimit.limiter import LimitExceeded
+from kataven.ratelimit.limiter import Limiter, LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
 from kataven.web.access import Access, Forbidden
-from kataven.web.call import Admitted, Call
+from kataven.web.call import Admitted, Call, current_call
 from kataven.web.operation import operation_of
 
 
-def install(app: Flask) -> None:
+def install(app: Flask, limiter: Limiter) -> None:
     """Put every request of `app` on this path."""
     app.before_request(open_call)
     app.before_request(admit)
     app.before_request(limit)
+    # Flask-Limiter's decorators, for routes with a limit of their own; they need the address that the edge believes.
+    decorated.install(app, limiter, lambda: current_call().address)
     app.after_request(finish)
     app.teardown_request(release)
 

@@ -76,16 +76,16 @@ def windows(proxy: Proxy, tally: Counting) -> Iterator[FallbackWindows]:
 
 
 def used(windows: FallbackWindows) -> int:
-    return windows.look([one_window(1000, MINUTE)]).standings[0].used
+    return windows.look((one_window(1000, MINUTE),)).standings[0].used
 
 
 def test_broken_redis_is_left_at_the_first_request(
     proxy: Proxy, tally: Counting, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     windows = fallback(proxy.url, tally, workers=4, patience=UNHURRIED)
-    windows.take([one_window(60, MINUTE)], "")
+    windows.take((one_window(60, MINUTE),), "")
     proxy.end()
-    admitted = [windows.take([one_window(60, MINUTE)], "").admitted for _ in range(20)]
+    admitted = [windows.take((one_window(60, MINUTE),), "").admitted for _ in range(20)]
     assert admitted == [True] * 15 + [False] * 5
     assert windows.degraded
     assert tally.alone == 20
@@ -98,8 +98,8 @@ def test_broken_redis_is_left_at_the_first_request(
 
 def test_share_of_a_small_budget_is_at_least_one(tally: Counting) -> None:
     windows = fallback("unix:///nowhere", tally, workers=100)
-    assert windows.take([acme(Limits(concurrent=1))], "a").admitted
-    refusal = windows.take([acme(Limits(concurrent=1))], "b")
+    assert windows.take((acme(Limits(concurrent=1)),), "a").admitted
+    refusal = windows.take((acme(Limits(concurrent=1)),), "b")
     assert not refusal.admitted
     assert refusal.standings[-1].remaining == 0
     windows.stop()
@@ -107,7 +107,7 @@ def test_share_of_a_small_budget_is_at_least_one(tally: Counting) -> None:
 
 def test_refusal_without_redis_names_the_limit_of_the_account(tally: Counting) -> None:
     windows = fallback("unix:///nowhere", tally, workers=4)
-    scopes = [acme(Limits(per_minute=60))]
+    scopes = (acme(Limits(per_minute=60)),)
     while (decision := windows.take(scopes, "a")).admitted:
         pass
     assert decision.detail == "per-minute (60) exceeded"
@@ -119,8 +119,8 @@ def test_redis_that_refuses_is_left(redis_url: str, tally: Counting) -> None:
     windows = fallback(redis_url, tally, patience=UNHURRIED)
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1")
-        assert windows.take([one_window(1, MINUTE)], "").admitted
-        assert not windows.take([one_window(1, MINUTE)], "").admitted
+        assert windows.take((one_window(1, MINUTE),), "").admitted
+        assert not windows.take((one_window(1, MINUTE),), "").admitted
         client.config_set("maxmemory", "0")
     assert windows.degraded
     assert "OOM" in tally.reasons[0]
@@ -135,7 +135,7 @@ def test_share_is_an_equal_part_for_each_worker_that_was_last_seen(
         other.start()
     eventually(lambda: windows._memory.sharers == 3)
     proxy.be_silent()
-    admitted = [windows.take([one_window(60, MINUTE)], "").admitted for _ in range(30)]
+    admitted = [windows.take((one_window(60, MINUTE),), "").admitted for _ in range(30)]
     assert admitted == [True] * 20 + [False] * 10
     proxy.talk()
     for other in others:
@@ -143,9 +143,9 @@ def test_share_is_an_equal_part_for_each_worker_that_was_last_seen(
 
 
 def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWindows, tally: Counting) -> None:
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     proxy.be_silent()
-    assert windows.take([one_window(1000, MINUTE)], "").admitted
+    assert windows.take((one_window(1000, MINUTE),), "").admitted
     assert windows.degraded
     proxy.talk()
     eventually(lambda: not windows.degraded)
@@ -154,7 +154,7 @@ def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWin
 
 
 def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, windows: FallbackWindows) -> None:
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     proxy.be_silent()
     eventually(lambda: windows.degraded)
     proxy.talk()
@@ -163,18 +163,18 @@ def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, window
 def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
     proxy: Proxy, windows: FallbackWindows, tally: Counting
 ) -> None:
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = 0.05
     asked = 0
     while not windows.degraded:
-        windows.take([one_window(1000, MINUTE)], "")
+        windows.take((one_window(1000, MINUTE),), "")
         asked += 1
     # At 50 ms each, few enough to be through within half a second.
     assert asked <= 6
     assert tally.reasons == ["its answers are slow"]
     alone, heard = tally.alone, proxy.heard
     for _ in range(100):
-        windows.take([one_window(1000, MINUTE)], "")
+        windows.take((one_window(1000, MINUTE),), "")
     assert tally.alone == alone + 100
     assert proxy.heard <= heard + 2  # a beat may have come in between
     proxy.delay_seconds = 0
@@ -183,11 +183,11 @@ def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
 
 def test_one_slow_answer_is_waited_for(proxy: Proxy, tally: Counting) -> None:
     windows = fallback(proxy.url, tally, patience=Patience(slow=0.005, answer=30, connect=5))
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = 0.05
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = 0
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     assert used(windows) == 3
     assert tally.alone == 0
     windows.stop()
@@ -196,9 +196,9 @@ def test_one_slow_answer_is_waited_for(proxy: Proxy, tally: Counting) -> None:
 def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally: Counting) -> None:
     windows = fallback(server.url, tally, patience=UNHURRIED)
     windows.start()
-    windows.take([one_window(1000, MINUTE)], "")
+    windows.take((one_window(1000, MINUTE),), "")
     server.stop()
-    assert windows.take([one_window(1000, MINUTE)], "").admitted
+    assert windows.take((one_window(1000, MINUTE),), "").admitted
     assert windows.degraded
     server.start()
     eventually(lambda: not windows.degraded)
@@ -207,7 +207,7 @@ def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally:
 
 
 def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWindows) -> None:
-    scopes = [acme(Limits(concurrent=2))]
+    scopes = (acme(Limits(concurrent=2)),)
     windows.take(scopes, "in Redis")
     proxy.be_silent()
     assert windows.take(scopes, "in memory").admitted
@@ -221,7 +221,7 @@ def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWi
 
 
 def test_stopping_gives_every_slot_back(redis_url: str, tally: Counting) -> None:
-    scopes = [acme(Limits(concurrent=20))]
+    scopes = (acme(Limits(concurrent=20)),)
     windows = fallback(redis_url, tally, patience=PATIENT)
     windows.start()
     for number in range(10):
@@ -236,13 +236,13 @@ def test_stopping_gives_every_slot_back(redis_url: str, tally: Counting) -> None
 def test_stopping_without_redis_ends(tally: Counting) -> None:
     windows = fallback("unix:///nowhere", tally)
     windows.start()
-    windows.take([acme()], "a")
+    windows.take((acme(),), "a")
     windows.stop()
     assert not [thread for thread in threading.enumerate() if thread.name == "limits-pulse"]
 
 
 def test_slots_of_requests_under_way_outlive_their_first_lease(redis_url: str, tally: Counting) -> None:
-    scopes = [acme(Limits(concurrent=1))]
+    scopes = (acme(Limits(concurrent=1)),)
     shared = RedisWindows(Wire(redis_url, PATIENT), slot_lease_seconds=1.5)
     windows = FallbackWindows(shared, MemoryWindows(), tally=tally)
     windows.start()

@@ -95,6 +95,17 @@ def test_noisy_key_does_not_stop_its_accounts_other_keys(limiter: Limiter) -> No
     limiter.admit("acme", Limits(per_minute=3)).release()
 
 
+def test_key_without_limits_of_its_own_has_its_accounts(limiter: Limiter) -> None:
+    admission = limiter.admit("acme", Limits(), "ci", KeyLimits())
+    assert [standing.quota.name for standing in admission.standings] == [
+        "per-minute",
+        "per-hour",
+        "per-day",
+        "concurrent",
+    ]
+    admission.release()
+
+
 def test_charlie_at_his_limit_changes_nothing_for_acme(limiter: Limiter) -> None:
     limiter.admit("globex", Limits(per_minute=1, concurrent=1))
     with pytest.raises(LimitExceeded):

@@ -38,27 +38,33 @@ def test_same_limits_are_planned_once() -> None:
 
 
 def test_headers_of_an_admitted_request(memory_windows: MemoryWindows) -> None:
-    assert memory_windows.take([acme(Limits())], "a").headers() == [
+    assert memory_windows.take((acme(Limits()),), "a").headers() == [
         ("RateLimit-Policy", f'{WINDOWS}, "concurrent";q=20;qu="concurrent-requests"'),
         ("RateLimit", '"per-minute";r=59;t=60, "per-hour";r=999;t=3600, "per-day";r=9999;t=86400, "concurrent";r=19'),
     ]
 
 
 def test_limits_of_a_key_have_names_of_their_own(memory_windows: MemoryWindows) -> None:
-    decision = memory_windows.take([acme(Limits()), ci_key(KeyLimits(per_minute=5, concurrent=2))], "a")
+    decision = memory_windows.take(
+        (
+            acme(Limits()),
+            ci_key(KeyLimits(per_minute=5, concurrent=2)),
+        ),
+        "a",
+    )
     policy, limit = (value for _, value in decision.headers())
     assert policy.endswith(', "key-per-minute";q=5;w=60, "key-concurrent";q=2;qu="concurrent-requests"')
     assert limit.endswith(', "key-per-minute";r=4;t=60, "key-concurrent";r=1')
 
 
 def refused(windows: MemoryWindows, limits: Limits) -> Decision:
-    while (decision := windows.take([acme(limits)], "a")).admitted:
+    while (decision := windows.take((acme(limits),), "a")).admitted:
         pass
     return decision
 
 
 def test_headers_of_a_refusal_agree_with_each_other(memory_windows: MemoryWindows, clock: Clock) -> None:
-    memory_windows.take([acme(Limits(per_minute=2))], "a")
+    memory_windows.take((acme(Limits(per_minute=2)),), "a")
     clock.advance(18.5)
     headers = dict(refused(memory_windows, Limits(per_minute=2)).headers())
     assert headers["Retry-After"] == "42"
@@ -66,22 +72,22 @@ def test_headers_of_a_refusal_agree_with_each_other(memory_windows: MemoryWindow
 
 
 def test_refusal_in_flight_asks_for_a_short_retry(memory_windows: MemoryWindows) -> None:
-    memory_windows.take([acme(Limits(concurrent=1))], "a")
-    refusal = memory_windows.take([acme(Limits(concurrent=1))], "b")
+    memory_windows.take((acme(Limits(concurrent=1)),), "a")
+    refusal = memory_windows.take((acme(Limits(concurrent=1)),), "b")
     assert refusal.detail == "concurrent (1) exceeded"
     assert dict(refusal.headers())["Retry-After"] == "1"
 
 
 def test_admitted_request_has_nothing_to_retry(memory_windows: MemoryWindows) -> None:
-    decision = memory_windows.take([acme(Limits())], "a")
+    decision = memory_windows.take((acme(Limits()),), "a")
     assert (decision.refused_by, decision.retry_after_seconds, decision.detail) == (None, None, "")
 
 
 def test_twin_remembers_only_the_scopes_that_were_busy_last(clock: Clock) -> None:
     windows = MemoryWindows(max_scopes=2, clock=clock)
-    windows.take([acme()], "a")
-    windows.take([globex()], "b")
-    windows.take([acme()], "c")
-    windows.take([ci_key(KeyLimits(per_minute=1))], "d")
-    assert windows.look([acme()]).standings[0].used == 2
-    assert windows.look([globex()]).standings[0].used == 0
+    windows.take((acme(),), "a")
+    windows.take((globex(),), "b")
+    windows.take((acme(),), "c")
+    windows.take((ci_key(KeyLimits(per_minute=1)),), "d")
+    assert windows.look((acme(),)).standings[0].used == 2
+    assert windows.look((globex(),)).standings[0].used == 0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kataven.ratelimit.connection import pack
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Plan, Quota, Scope
 from kataven.ratelimit.windows import RedisWindows, Windows
@@ -54,14 +55,14 @@ def test_no_window_is_ever_over_its_limit_and_none_refuses_with_room(
     kind: str, wire: Wire, limits: dict[int, int], arrivals: list[int]
 ) -> None:
     clock = MicrosecondClock()
-    wire.call("FLUSHALL")
+    wire.call(pack("FLUSHALL"))
     windows: Windows = RedisWindows(wire, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
     scope = Scope("account:acme", Plan(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items())))
     log = Log()
     for wait in arrivals:
         clock.microseconds += wait
         now = clock.microseconds
-        if windows.take([scope], "").admitted:
+        if windows.take((scope,), "").admitted:
             log.admitted.append(now)
             # Any window is over its limit first at the moment of an arrival, so those that end with one are enough.
             assert all(log.within(now, seconds * MICROSECONDS) <= limit for seconds, limit in limits.items())
@@ -92,13 +93,14 @@ def test_twin_agrees_with_redis_at_every_step(
     wire: Wire, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
 ) -> None:
     clock = MicrosecondClock()
-    wire.call("FLUSHALL")
+    wire.call(pack("FLUSHALL"))
     in_redis = RedisWindows(wire, clock=clock, slot_lease_seconds=10_000_000)
     twin = MemoryWindows(clock=clock)
     for number, (verb, wait, with_key, slot) in enumerate(steps):
         clock.microseconds += wait
         # Operators change limits while requests come in.
-        scopes = [acme(account_limits[number % len(account_limits)]), *([ci_key(key_limits)] if with_key else [])]
+        account = acme(account_limits[number % len(account_limits)])
+        scopes = (account, ci_key(key_limits)) if with_key else (account,)
         if verb == "take":
             assert in_redis.take(scopes, f"slot-{slot}-{number}") == twin.take(scopes, f"slot-{slot}-{number}")
         elif verb == "look":

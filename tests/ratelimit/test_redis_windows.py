@@ -28,7 +28,10 @@ def dump(client: redis.Redis) -> dict[bytes, bytes | None]:
 def test_refused_request_leaves_every_counter_as_it_was(
     redis_windows: RedisWindows, client: redis.Redis, clock: Clock, limits: Limits
 ) -> None:
-    scopes = [acme(limits), ci_key(KeyLimits(per_minute=50, concurrent=50))]
+    scopes = (
+        acme(limits),
+        ci_key(KeyLimits(per_minute=50, concurrent=50)),
+    )
     for slot in "abc":
         assert redis_windows.take(scopes, slot).admitted
     before = dump(client)
@@ -40,7 +43,10 @@ def test_refused_request_leaves_every_counter_as_it_was(
 
 def test_one_command_decides(wire: Wire, redis_url: str) -> None:
     windows = RedisWindows(wire)
-    scopes = [acme(), ci_key(KeyLimits(per_minute=100, per_hour=100, per_day=100, concurrent=100))]
+    scopes = (
+        acme(),
+        ci_key(KeyLimits(per_minute=100, per_hour=100, per_day=100, concurrent=100)),
+    )
     windows.take(scopes, "warm")
     with commands_during(redis_url) as commands:
         for number in range(5):
@@ -50,43 +56,49 @@ def test_one_command_decides(wire: Wire, redis_url: str) -> None:
 
 def test_giving_back_is_one_command_for_an_account(wire: Wire, redis_url: str) -> None:
     windows = RedisWindows(wire)
-    windows.take([acme()], "a")
+    windows.take((acme(),), "a")
     with commands_during(redis_url) as commands:
-        windows.give_back([acme()], "a")
+        windows.give_back((acme(),), "a")
     assert commands == ["ZREM"]
 
 
 def test_redis_that_forgot_the_script_is_given_it_again(redis_windows: RedisWindows, client: redis.Redis) -> None:
-    redis_windows.take([acme()], "a")
+    redis_windows.take((acme(),), "a")
     client.script_flush()
-    assert redis_windows.take([acme()], "b").standings[0].used == 2
+    assert redis_windows.take((acme(),), "b").standings[0].used == 2
 
 
 def test_without_a_clock_of_ours_redis_uses_its_own(wire: Wire, client: redis.Redis) -> None:
     windows = RedisWindows(wire)
-    assert windows.take([one_window(1, MINUTE)], "").admitted
-    assert not windows.take([one_window(1, MINUTE)], "").admitted
+    assert windows.take((one_window(1, MINUTE),), "").admitted
+    assert not windows.take((one_window(1, MINUTE),), "").admitted
     assert 0 < client.ttl("limits:account:acme") <= MINUTE
 
 
 def test_memory_is_bounded_whatever_comes(redis_windows: RedisWindows, client: redis.Redis, clock: Clock) -> None:
     for number in range(2_000):
-        redis_windows.take([acme(WIDE)], f"slot-{number}")
-        redis_windows.give_back([acme(WIDE)], f"slot-{number}")
+        redis_windows.take((acme(WIDE),), f"slot-{number}")
+        redis_windows.give_back((acme(WIDE),), f"slot-{number}")
         clock.advance(0.37 if number % 3 else 53.0)
     assert client.strlen("limits:account:acme") <= 3 * (12 + 61 * 12)
     assert dump(client).keys() == {b"limits:account:acme"}
 
 
 def test_what_is_counted_expires_with_its_longest_window(redis_windows: RedisWindows, client: redis.Redis) -> None:
-    redis_windows.take([acme(), ci_key(KeyLimits(per_minute=5))], "a")
+    redis_windows.take(
+        (
+            acme(),
+            ci_key(KeyLimits(per_minute=5)),
+        ),
+        "a",
+    )
     assert DAY - 5 <= client.ttl("limits:account:acme") <= DAY
     assert MINUTE - 5 <= client.ttl("limits:key:acme:ci") <= MINUTE
     assert 0 < client.pttl("limits:slots:account:acme") <= SLOT_LEASE_SECONDS * 1000
 
 
 def test_slot_that_nobody_renews_is_free_after_its_lease(redis_windows: RedisWindows, clock: Clock) -> None:
-    scopes = [acme(Limits(concurrent=1))]
+    scopes = (acme(Limits(concurrent=1)),)
     redis_windows.take(scopes, "a")
     clock.advance(SLOT_LEASE_SECONDS - 0.001)
     assert not redis_windows.take(scopes, "b").admitted
@@ -95,7 +107,10 @@ def test_slot_that_nobody_renews_is_free_after_its_lease(redis_windows: RedisWin
 
 
 def test_beat_renews_the_slots_that_are_held(redis_windows: RedisWindows, clock: Clock) -> None:
-    scopes = [acme(Limits(concurrent=2)), ci_key(KeyLimits(concurrent=2))]
+    scopes = (
+        acme(Limits(concurrent=2)),
+        ci_key(KeyLimits(concurrent=2)),
+    )
     redis_windows.take(scopes, "held")
     redis_windows.take(scopes, "lost")
     for _ in range(4):
@@ -106,7 +121,7 @@ def test_beat_renews_the_slots_that_are_held(redis_windows: RedisWindows, clock:
 
 
 def test_beat_does_not_bring_back_a_slot_that_was_given_back(redis_windows: RedisWindows) -> None:
-    scopes = [acme(Limits(concurrent=2))]
+    scopes = (acme(Limits(concurrent=2)),)
     redis_windows.take(scopes, "a")
     redis_windows.give_back(scopes, "a")
     redis_windows.beat("worker", {"a": scopes})
@@ -127,7 +142,7 @@ def test_beat_counts_the_workers_that_live(redis_windows: RedisWindows, clock: C
 def test_surfaces_do_not_share_anything(wire: Wire, clock: Clock) -> None:
     api = RedisWindows(wire, prefix="limits:api:", clock=clock)
     hub = RedisWindows(wire, prefix="limits:hub:", clock=clock)
-    scopes = [acme(Limits(per_minute=1, concurrent=1))]
+    scopes = (acme(Limits(per_minute=1, concurrent=1)),)
     assert api.take(scopes, "a").admitted
     assert not api.take(scopes, "b").admitted
     assert hub.take(scopes, "c").admitted

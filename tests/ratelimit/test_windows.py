@@ -13,7 +13,7 @@ from tests.support.clock import Clock
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_limit_is_admitted_and_the_next_one_refused(windows: Windows, seconds: int) -> None:
     scope = one_window(3, seconds)
-    assert [windows.take([scope], "").admitted for _ in range(4)] == [True, True, True, False]
+    assert [windows.take((scope,), "").admitted for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
@@ -21,21 +21,21 @@ def test_request_leaves_the_window_when_it_is_exactly_its_length_old(
     windows: Windows, clock: Clock, seconds: int
 ) -> None:
     scope = one_window(1, seconds)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(seconds - 0.001)
-    assert not windows.take([scope], "").admitted
+    assert not windows.take((scope,), "").admitted
     clock.advance(0.001)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 def test_window_slides_and_does_not_reset(windows: Windows, clock: Clock) -> None:
     scope = one_window(2, MINUTE)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(30)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(30)
-    assert windows.take([scope], "").admitted
-    assert not windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
+    assert not windows.take((scope,), "").admitted
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
@@ -44,27 +44,27 @@ def test_request_is_remembered_at_most_a_sixtieth_of_the_window_too_long(
 ) -> None:
     scope, bucket = one_window(2, seconds), seconds / 60
     assert clock.now % bucket == 0
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(bucket * 0.9)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(seconds - bucket * 0.9)
-    assert not windows.take([scope], "").admitted  # the first has left, and is remembered with the second
+    assert not windows.take((scope,), "").admitted  # the first has left, and is remembered with the second
     clock.advance(bucket * 0.9)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_requests_of_different_sixtieths_are_told_apart(windows: Windows, clock: Clock, seconds: int) -> None:
     scope, bucket = one_window(2, seconds), seconds / 60
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(bucket)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(seconds - bucket)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 def test_remaining_counts_down_to_zero(windows: Windows) -> None:
-    remaining = [windows.take([one_window(3, MINUTE)], "").standings[0].remaining for _ in range(4)]
+    remaining = [windows.take((one_window(3, MINUTE),), "").standings[0].remaining for _ in range(4)]
     assert remaining == [2, 1, 0, 0]
 
 
@@ -72,89 +72,113 @@ def test_remaining_counts_down_to_zero(windows: Windows) -> None:
 @pytest.mark.parametrize("apart", [0.0, 0.3, 7.0, 50.0, 900.0])
 def test_retry_after_is_exact_to_the_second(windows: Windows, clock: Clock, seconds: int, apart: float) -> None:
     scope = one_window(4, seconds)
-    while (refusal := windows.take([scope], "")).admitted:
+    while (refusal := windows.take((scope,), "")).admitted:
         clock.advance(apart if 4 * apart < seconds else 0)
     retry_after = refusal.retry_after_seconds
     assert retry_after is not None
     assert 1 <= retry_after <= seconds
     clock.advance(retry_after - 1)
-    assert not windows.take([scope], "").admitted
+    assert not windows.take((scope,), "").admitted
     clock.advance(1)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 def test_lowered_limit_applies_at_once_and_says_when_enough_has_left(windows: Windows, clock: Clock) -> None:
     for _ in range(5):
-        windows.take([one_window(10, MINUTE)], "")
+        windows.take((one_window(10, MINUTE),), "")
         clock.advance(2)
-    refusal = windows.take([one_window(2, MINUTE)], "")
+    refusal = windows.take((one_window(2, MINUTE),), "")
     # Of the requests at 0, 2, 4, 6 and 8 s, four must leave; it is 10 s now.
     assert refusal.retry_after_seconds == 66 - 10
     assert refusal.standings[0].remaining == 0
 
 
 def test_raised_limit_applies_at_once(windows: Windows) -> None:
-    windows.take([one_window(1, MINUTE)], "")
-    assert not windows.take([one_window(1, MINUTE)], "").admitted
-    assert windows.take([one_window(2, MINUTE)], "").admitted
+    windows.take((one_window(1, MINUTE),), "")
+    assert not windows.take((one_window(1, MINUTE),), "").admitted
+    assert windows.take((one_window(2, MINUTE),), "").admitted
 
 
 def test_refusal_names_the_limit_with_the_longest_wait(windows: Windows) -> None:
     limits = Limits(per_minute=2, per_hour=2, per_day=5)
     for slot in "ab":
-        windows.take([acme(limits)], slot)
-    refusal = windows.take([acme(limits)], "c")
+        windows.take((acme(limits),), slot)
+    refusal = windows.take((acme(limits),), "c")
     assert refusal.detail == "per-hour (2) exceeded"
     assert refusal.retry_after_seconds == HOUR
 
 
 def test_refusal_by_one_window_consumes_nothing_from_the_others(windows: Windows, clock: Clock) -> None:
     limits = Limits(per_minute=1, per_hour=3)
-    windows.take([acme(limits)], "a")
-    before = windows.look([acme(limits)])
+    windows.take((acme(limits),), "a")
+    before = windows.look((acme(limits),))
     for slot in "bcd":
-        assert not windows.take([acme(limits)], slot).admitted
-    assert windows.look([acme(limits)]) == before
+        assert not windows.take((acme(limits),), slot).admitted
+    assert windows.look((acme(limits),)) == before
     clock.advance(MINUTE)
-    assert [standing.remaining for standing in windows.look([acme(limits)]).standings[:2]] == [1, 2]
+    assert [standing.remaining for standing in windows.look((acme(limits),)).standings[:2]] == [1, 2]
 
 
 def test_key_at_its_own_limit_does_not_use_up_its_account(windows: Windows) -> None:
     account, key = acme(), ci_key(KeyLimits(per_minute=2))
     for slot in "ab":
-        windows.take([account, key], slot)
-    before = windows.look([account])
-    refusal = windows.take([account, key], "c")
+        windows.take(
+            (
+                account,
+                key,
+            ),
+            slot,
+        )
+    before = windows.look((account,))
+    refusal = windows.take(
+        (
+            account,
+            key,
+        ),
+        "c",
+    )
     assert refusal.detail == "key-per-minute (2) exceeded"
-    assert windows.look([account]) == before
-    assert windows.take([account], "d").admitted
+    assert windows.look((account,)) == before
+    assert windows.take((account,), "d").admitted
 
 
 def test_account_at_its_limit_does_not_use_up_its_keys(windows: Windows) -> None:
     account, key = acme(Limits(per_minute=1)), ci_key(KeyLimits(per_minute=5))
-    windows.take([account, key], "a")
-    before = windows.look([key])
-    assert not windows.take([account, key], "b").admitted
-    assert windows.look([key]) == before
+    windows.take(
+        (
+            account,
+            key,
+        ),
+        "a",
+    )
+    before = windows.look((key,))
+    assert not windows.take(
+        (
+            account,
+            key,
+        ),
+        "b",
+    ).admitted
+    assert windows.look((key,)) == before
 
 
 def test_accounts_do_not_share_anything(windows: Windows) -> None:
-    windows.take([acme(Limits(per_minute=1, concurrent=1))], "a")
-    assert not windows.take([acme(Limits(per_minute=1, concurrent=1))], "b").admitted
-    assert windows.take([globex(Limits(per_minute=1, concurrent=1))], "c").admitted
+    windows.take((acme(Limits(per_minute=1, concurrent=1)),), "a")
+    assert not windows.take((acme(Limits(per_minute=1, concurrent=1)),), "b").admitted
+    assert windows.take((globex(Limits(per_minute=1, concurrent=1)),), "c").admitted
 
 
 def test_look_consumes_nothing(windows: Windows) -> None:
     scope = one_window(1, MINUTE)
     for _ in range(3):
-        assert windows.look([scope]).standings[0].remaining == 1
-    assert windows.take([scope], "").admitted
-    assert not windows.look([scope]).admitted
+        assert windows.look((scope,)).standings[0].remaining == 1
+    assert windows.take((scope,), "").admitted
+    assert not windows.look((scope,)).admitted
 
 
 def test_slots_are_refused_when_all_are_taken_and_free_when_given_back(windows: Windows) -> None:
     limits = Limits(concurrent=2)
-    scopes = [acme(limits)]
+    scopes = (acme(limits),)
     assert windows.take(scopes, "a").admitted
     assert windows.take(scopes, "b").admitted
     refusal = windows.take(scopes, "c")
@@ -166,7 +190,7 @@ def test_slots_are_refused_when_all_are_taken_and_free_when_given_back(windows: 
 
 
 def test_slot_given_back_twice_frees_one(windows: Windows) -> None:
-    scopes = [acme(Limits(concurrent=2))]
+    scopes = (acme(Limits(concurrent=2)),)
     windows.take(scopes, "a")
     windows.take(scopes, "b")
     windows.give_back(scopes, "a")
@@ -175,7 +199,10 @@ def test_slot_given_back_twice_frees_one(windows: Windows) -> None:
 
 
 def test_slot_of_a_key_is_held_in_its_account_too(windows: Windows) -> None:
-    scopes = [acme(Limits(concurrent=5)), ci_key(KeyLimits(concurrent=1))]
+    scopes = (
+        acme(Limits(concurrent=5)),
+        ci_key(KeyLimits(concurrent=1)),
+    )
     windows.take(scopes, "a")
     assert windows.take(scopes, "b").detail == "key-concurrent (1) exceeded"
     assert windows.look(scopes[:1]).standings[-1].used == 1
@@ -185,39 +212,45 @@ def test_slot_of_a_key_is_held_in_its_account_too(windows: Windows) -> None:
 
 def test_refused_request_takes_no_slot(windows: Windows, clock: Clock) -> None:
     limits = Limits(per_minute=1, concurrent=20)
-    windows.take([acme(limits)], "a")
-    windows.give_back([acme(limits)], "a")
-    windows.take([acme(limits)], "b")
-    assert windows.look([acme(limits)]).standings[-1].used == 0
+    windows.take((acme(limits),), "a")
+    windows.give_back((acme(limits),), "a")
+    windows.take((acme(limits),), "b")
+    assert windows.look((acme(limits),)).standings[-1].used == 0
 
 
 def test_limit_that_a_key_no_longer_has_is_no_longer_counted(windows: Windows) -> None:
-    windows.take([ci_key(KeyLimits(per_minute=1, per_hour=10))], "a")
-    assert not windows.take([ci_key(KeyLimits(per_minute=1, per_hour=10))], "b").admitted
-    assert windows.take([ci_key(KeyLimits(per_hour=10))], "c").standings[0].used == 2
+    windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "a")
+    assert not windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "b").admitted
+    assert windows.take((ci_key(KeyLimits(per_hour=10)),), "c").standings[0].used == 2
 
 
 def test_clock_set_back_forgets_nothing(windows: Windows, clock: Clock) -> None:
     scope = one_window(2, MINUTE)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(-20)
-    windows.take([scope], "")
-    assert not windows.take([scope], "").admitted
+    windows.take((scope,), "")
+    assert not windows.take((scope,), "").admitted
     clock.advance(79)
-    assert not windows.take([scope], "").admitted
+    assert not windows.take((scope,), "").admitted
     clock.advance(1)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 def test_clock_set_back_by_more_than_a_window_does_not_lock_anybody_out(windows: Windows, clock: Clock) -> None:
     scope = one_window(1, MINUTE)
-    windows.take([scope], "")
+    windows.take((scope,), "")
     clock.advance(-DAY)
-    assert windows.take([scope], "").admitted
+    assert windows.take((scope,), "").admitted
 
 
 def test_every_quota_of_account_and_key_is_told(windows: Windows) -> None:
-    decision = windows.take([acme(WIDE), ci_key(KeyLimits(per_minute=5, concurrent=2))], "a")
+    decision = windows.take(
+        (
+            acme(WIDE),
+            ci_key(KeyLimits(per_minute=5, concurrent=2)),
+        ),
+        "a",
+    )
     assert [(standing.quota.name, standing.used) for standing in decision.standings] == [
         ("per-minute", 1),
         ("per-hour", 1),

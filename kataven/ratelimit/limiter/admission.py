@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 from typing import Self
 
 from kataven.ratelimit.budget import AddressBudget
@@ -77,7 +78,8 @@ class Limiter:
     ) -> Admission:
         """Count one request and take a slot for it. Raises LimitExceeded, and then nothing is counted anywhere."""
         scopes = _scopes(account, limits, key_id, key_limits)
-        slot = f"{random.getrandbits(64):x}"  # not a secret, only never the same twice; Python reseeds it after a fork
+        # No secret, only never the same twice; Python seeds it anew after a fork.
+        slot = f"{random.getrandbits(64):016x}"
         decision = self.windows.take(scopes, slot)
         if not decision.admitted:
             raise LimitExceeded(decision)
@@ -90,8 +92,9 @@ class Limiter:
         return self.windows.look(_scopes(account, limits, key_id, key_limits))
 
 
+@lru_cache(maxsize=4096)
 def _scopes(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
     scope = Scope(f"account:{account}", account_plan(limits))
-    if key_id is None or key_limits is None:
+    if key_id is None or key_limits is None or key_limits == KeyLimits():
         return (scope,)
     return scope, Scope(f"key:{account}:{key_id}", key_plan(key_limits))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NoReturn
 
 from limits.storage import MovingWindowSupport, Storage
@@ -49,11 +50,11 @@ class WindowStorage(Storage, MovingWindowSupport):
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         if amount != 1:
             raise NotImplementedError("a request counts as one: a limit with another `cost` is not supported")
-        verdict.decision = self._windows().take([_scope(key, limit, expiry)], slot="")
+        verdict.decision = self._windows().take((_scope(key, limit, expiry),), slot="")
         return verdict.decision.admitted
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        verdict.decision = self._windows().look([_scope(key, limit, expiry)])
+        verdict.decision = self._windows().look((_scope(key, limit, expiry),))
         standing = verdict.decision.standings[0]
         return time.time() + standing.reset_seconds - expiry, standing.used
 
@@ -76,5 +77,10 @@ class WindowStorage(Storage, MovingWindowSupport):
         raise NotImplementedError
 
 
-def _scope(key: str, limit: int, expiry: int) -> Scope:
-    return Scope(f"route:{key}", Plan(Quota(_NAMES.get(expiry, f"per-{expiry}-seconds"), limit, expiry)))
+def _scope(key: str, limit: int, seconds: int) -> Scope:
+    return Scope(f"route:{key}", _plan(limit, seconds))
+
+
+@lru_cache(maxsize=1024)
+def _plan(limit: int, seconds: int) -> Plan:
+    return Plan(Quota(_NAMES.get(seconds, f"per-{seconds}-seconds"), limit, seconds))

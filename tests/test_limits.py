@@ -1,0 +1,182 @@
+"""Limits on the running product: exact over all workers, fair, and given back by workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from flask import Response
+from sqlalchemy import text
+
+import app as factory
+from kataven import settings
+from kataven.ratelimit import limiter
+from kataven.web.access import PUBLIC
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.schema import write_json
+from kataven.web.services import EXTENSION
+from tests.support.gunicorn import Gunicorn
+from tests.support.house import Caller, House, new_account
+from tests.support.waiting import wait_until
+
+CLIENTS = 16
+SLOT_SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(house.environ, tmp_path_factory.mktemp("server") / "log", workers=4) as running:
+        yield running
+
+
+def account(house: House, name: str, **limits: int) -> str:
+    """A new account's key."""
+    new_account(house.services, name)
+    house.set_limits(name, **limits)
+    return house.new_key(name)
+
+
+def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(house: House) -> None:
+    caller = house.bearer(account(house, "counted", per_minute=2))
+    first = caller.get("/v1/me")
+    assert '"per-minute";q=2;w=60' in first.headers["RateLimit-Policy"]
+    assert '"per-minute";r=1' in first.headers["RateLimit"]
+    assert first.get_json()["limits"]["per_minute"] == {"limit": 2, "remaining": 1}
+    caller.get("/v1/me")
+    refused = caller.get("/v1/me", headers={"Accept": "text/plain"})
+    assert (refused.status_code, refused.text) == (429, "rate_limited: per-minute (2) exceeded\n")
+    assert 0 < int(refused.headers["Retry-After"]) <= 61
+    assert '"per-minute";r=0' in refused.headers["RateLimit"]
+    assert caller.get("/v1/me").get_json()["detail"] == "per-minute (2) exceeded"
+
+
+def test_what_is_refused_for_another_reason_counts_nowhere(house: House) -> None:
+    key = account(house, "uncounted", per_minute=5)
+    caller = house.bearer(key)
+    for _ in range(20):
+        assert caller.post("/v1/api-keys", {}).status_code == 403
+        assert caller.get("/v1/agents", headers={"X-Account-ID": "acme"}).status_code == 403
+        assert house.bearer(key[:-1]).get("/v1/agents").status_code == 400
+    assert caller.get("/v1/me").get_json()["limits"]["per_minute"]["remaining"] == 4
+
+
+def test_a_noisy_key_stops_at_its_own_limit_and_its_account_goes_on(house: House) -> None:
+    quiet = account(house, "shared-roof")
+    noisy = house.bearer(house.new_key("shared-roof", limits={"per_minute": 3}))
+    assert [noisy.get("/v1/me").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert noisy.get("/v1/me").get_json()["detail"] == "key-per-minute (3) exceeded"
+    assert house.bearer(quiet).get("/v1/me").status_code == 200
+
+
+def test_over_four_workers_exactly_the_limit_is_admitted(house: House, server: Gunicorn) -> None:
+    key = account(house, "exact", per_minute=600)
+
+    def hammer(_: int) -> Counter[int]:
+        with server.client(key) as client:
+            return Counter(client.get("/v1/me").status_code for _ in range(60))
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        counted = sum(pool.map(hammer, range(CLIENTS)), Counter[int]())
+    assert counted == {200: 600, 429: CLIENTS * 60 - 600}
+
+
+def test_an_operators_change_reaches_every_worker_within_a_second(house: House, server: Gunicorn) -> None:
+    key = account(house, "raised", per_minute=1_000)
+    with server.client(key) as client:
+        assert client.get("/v1/me").json()["limits"]["per_minute"]["limit"] == 1_000
+    house.set_limits("raised", per_minute=2_000)
+
+    def seen() -> set[int]:
+        limits = set()
+        for _ in range(12):  # a connection each, so that several workers are asked
+            with server.client(key) as client:
+                limits.add(client.get("/v1/me").json()["limits"]["per_minute"]["limit"])
+        return limits
+
+    wait_until(lambda: seen() == {2_000}, 5)
+
+
+@contextmanager
+def row_locked(house: House, name: str) -> Iterator[str]:
+    """An agent that can't be changed for now: requests that try are in flight until the block ends."""
+    record = house.services.directory.read(name)
+    assert record is not None
+    caller = house.bearer(house.new_key(name))
+    agent_id: str = caller.post("/v1/agents", {"name": "Held"}).get_json()["id"]
+    with house.services.registry.writing(record.tenant) as session:
+        session.execute(text("SELECT 1 FROM agents WHERE id = :id FOR UPDATE"), {"id": agent_id})
+        yield agent_id
+
+
+def test_slots_of_a_killed_worker_come_back(house: House, tmp_path: Path) -> None:
+    key = account(house, "crashed", concurrent=2)
+    with (
+        Gunicorn(house.environ, tmp_path / "log", workers=1) as server,
+        row_locked(house, "crashed") as agent_id,
+        ThreadPoolExecutor(2) as pool,
+        server.client(key) as client,
+    ):
+        held = [pool.submit(_patch, server, key, agent_id) for _ in range(2)]
+        wait_until(lambda: client.get("/v1/me").status_code == 429, 10)
+        refused = client.get("/v1/me")
+        assert refused.json()["detail"] == "concurrent (2) exceeded"
+        assert int(refused.headers["Retry-After"]) == 1
+        for pid in server.worker_pids():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _status(server, key) == 200, SLOT_SECONDS + 10, server.log.read_text)
+        assert all(future.result() is None for future in held)
+
+
+def _patch(server: Gunicorn, key: str, agent_id: str) -> int | None:
+    try:
+        with server.client(key) as client:
+            return client.patch(f"/v1/agents/{agent_id}", json={"name": "Changed"}).status_code
+    except httpx.TransportError:
+        return None
+
+
+def _status(server: Gunicorn, key: str) -> int:
+    try:
+        with server.client(key) as client:
+            return client.get("/v1/me").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_a_graceful_reload_loses_no_slot_and_no_request(house: House, tmp_path: Path) -> None:
+    key = account(house, "reloaded", concurrent=20)
+    with Gunicorn(house.environ, tmp_path / "log", workers=2) as server:
+        before = set(server.worker_pids())
+        with ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(_status, server, key) for _ in range(60)]
+            server.process.send_signal(signal.SIGHUP)
+            asked += [pool.submit(_status, server, key) for _ in range(60)]
+            assert Counter(future.result() for future in asked) == {200: 120}
+        wait_until(lambda: not before & set(server.worker_pids()), 20, server.log.read_text)
+        with server.client(key) as client:
+            assert client.get("/v1/me").json()["limits"]["concurrent"] == {"limit": 20, "remaining": 19}
+
+
+def test_a_route_may_use_flask_limiters_decorators(house: House) -> None:
+    room = Room("greetings", __name__, "greeting", "A room for a test.")
+
+    @room.operation("GET", "/greeting", access=PUBLIC, summary="Greet", answer=Answer(200, "A greeting."))
+    @limiter.limit("2/minute")
+    def greet(call: Call) -> Response:
+        return write_json({"hello": "there"})
+
+    application = factory.create_api(settings.load(house.environ))
+    application.register_blueprint(room)
+    answers = [Caller(application, {}).get("/greeting") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].get_json()["code"] == "rate_limited"
+    assert int(answers[2].headers["Retry-After"]) > 0
+    application.extensions[EXTENSION].stop()
