@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.revocation.scope import Scope
-from kataven.system import accounts, closing, lifecycle, limits, operators
+from kataven.system import accounts, closing, lifecycle, limits, operators, repairs
 from kataven.system.closing import Office
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
@@ -118,6 +118,26 @@ def resume(account: str, as_json: bool) -> None:
 def archive(account: str, as_json: bool) -> None:
     """Close ACCOUNT for good and keep its database."""
     show_one(closing.archive(_office(), account).as_json(), as_json=as_json)
+
+
+@group.command("repair")
+@as_json
+@plainly
+def repair(as_json: bool) -> None:
+    """Finish, or take back, what was being made when its maker died. What may be somebody's data is only told."""
+    found = repairs.repair_all(_services().directory.database, actor=ACTOR)
+    rows = [
+        {
+            "server": wreck.server,
+            "database": wreck.repair.wreck.database,
+            "account": wreck.repair.wreck.account,
+            "found": str(wreck.repair.wreck.kind),
+            "repaired": wreck.repair.done,
+            "reason": wreck.repair.reason or None,
+        }
+        for wreck in found
+    ]
+    show(rows, as_json=as_json, empty="Nothing is broken.")
 
 
 @group.command("policy")

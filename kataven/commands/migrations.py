@@ -4,56 +4,120 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 from flask.cli import AppGroup
+from rich.progress import Progress
 
-from kataven.commands.output import as_json, plainly, show
+from kataven.commands.output import as_json, console, plainly, show
+from kataven.revocation.scope import Scope
 from kataven.system import lifecycle, migrations
-from kataven.system.migrations import AccountState
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
+from kataven.tenancy.fleet import RunOptions
+from kataven.tenancy.report import AccountResult, Report
 from kataven.web.services import services
 
 group = AppGroup("migrations", help="Schemas of the system database and of every account's.")
 
 ACTOR = "cli"
 
+accounts_option = click.option("--account", "accounts", multiple=True, help="One account; may be repeated.")
+jobs_option = click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads.")
+
 
 @group.command("upgrade")
 @click.option("--system", is_flag=True, help="The system database; it is created if it is missing.")
-@click.option("--account", help="One account.")
+@accounts_option
 @click.option("--all", "everyone", is_flag=True, help="Every account.")
+@jobs_option
+@click.option("--canaries", type=click.IntRange(min=0), default=1, show_default=True, help="So many go first.")
+@click.option("--max-failures", type=click.IntRange(min=1), default=5, show_default=True, help="Then begin no more.")
+@click.option("--dry-run", is_flag=True, help="Render and prove the steps, and touch no account.")
+@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL from the first revision on, and do nothing.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a line of JSON per account.")
 @as_json
 @plainly
-def upgrade(system: bool, account: str | None, everyone: bool, as_json: bool) -> None:
-    """Upgrade the system database, one account, or all. Exit status 1 if any failed."""
-    if not (system or account or everyone):
-        raise click.UsageError("Say what to upgrade: --system, --account NAME or --all.")
+def upgrade(
+    system: bool,
+    accounts: tuple[str, ...],
+    everyone: bool,
+    jobs: int,
+    canaries: int,
+    max_failures: int,
+    dry_run: bool,
+    only_sql: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Upgrade the system database, some accounts, or all.
+
+    The SQL of each step is rendered once, proved on a copy of one account, and replayed on the others; afterwards each
+    database is asked where it is. A run that was stopped is resumed by running it again. Exit status 1 if an account is
+    not where it should be.
+    """
     database = services().directory.database
+    if only_sql:
+        click.echo(migrations.fleet(database).sql(None))
+        return
+    if not (system or accounts or everyone):
+        raise click.UsageError("Say what to upgrade: --system, --account NAME or --all.")
     if system:
         lifecycle.prepare_system(database.url.render_as_string(hide_password=False))
-        click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=as_json)
-    if account or everyone:
-        chosen = migrations.tenants(database, account)
-        states = list(migrations.upgrade(database, chosen, actor=ACTOR))
-        show([_row(state) for state in states], as_json=as_json, empty="No accounts yet.")
-        if any(state.error or state.revision != ACCOUNT_SCHEMA.head for state in states):
+        click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
+    if accounts or everyone:
+        options = RunOptions(
+            jobs=jobs, canaries=canaries, max_failures=max_failures, dry_run=dry_run, report_file=report
+        )
+        done = _upgrade(accounts, options)
+        show([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
+        click.echo(_summary(done), err=True)
+        if not done.succeeded:
             sys.exit(1)
 
 
 @group.command("status")
-@click.option("--account", help="One account.")
+@accounts_option
+@jobs_option
 @as_json
 @plainly
-def status(account: str | None, as_json: bool) -> None:
-    """Show the revision of each account's database. Exit status 1 if this code can't serve one of them."""
-    chosen = migrations.tenants(services().directory.database, account)
-    states = [migrations.status(tenant) for tenant in chosen]
-    show([_row(state) for state in states], as_json=as_json, empty="No accounts yet.")
-    if not all(state.served for state in states):
+def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
+    """Show each account's revision and drift. Exit status 1 if one has drifted, or this code can't serve it."""
+    database = services().directory.database
+    states = migrations.status(database, migrations.tenants(database, accounts), jobs)
+    show([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
+    if not all(state.served and not state.drifted for state in states):
         sys.exit(1)
 
 
-def _row(state: AccountState) -> dict[str, Any]:
-    return asdict(state)
+def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> Report:
+    found = services()
+    database = found.directory.database
+    chosen = migrations.tenants(database, accounts)
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=len(chosen))
+
+        def told(result: AccountResult) -> None:
+            # So that workers ask for the account's revision anew.
+            found.revocation.announce(Scope(result.account))
+            bar.advance(task)
+
+        return migrations.upgrade(database, chosen, options, actor=ACTOR, progress=told)
+
+
+def _result(result: AccountResult) -> dict[str, Any]:
+    return {
+        "account": result.account,
+        "outcome": str(result.outcome),
+        "from": result.start,
+        "to": result.end,
+        "seconds": round(result.seconds, 3),
+        "drifted": result.drifted,
+        "error": result.error or None,
+    }
+
+
+def _summary(report: Report) -> str:
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())) or "no accounts"
+    return f"{counted} in {report.seconds:.1f} s"

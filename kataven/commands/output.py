@@ -48,10 +48,10 @@ def show_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):<{width}}  {_text(value)}")
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or wide enough for any table when there is none."""
-    found = Console()
-    return found if found.is_terminal else Console(width=200)
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=200)
 
 
 def _text(value: Any) -> str:

@@ -1,12 +1,8 @@
-"""Bringing accounts' databases to this code's schema, and seeing where each one is."""
+"""Bringing every account's database to this code's schema, and seeing where each one is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
+from collections.abc import Callable, Sequence
 
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
@@ -14,62 +10,60 @@ from kataven.system.directory import record_of, record_query
 from kataven.system.models import Account
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.errors import TenancyError
+from kataven.tenancy.fleet import Fleet, RunOptions
+from kataven.tenancy.report import AccountResult, Outcome, Report
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.survey import AccountState
+
+Progress = Callable[[AccountResult], None]
 
 
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """Where one account's schema is; `error` says why that can't be told."""
-
-    account: str
-    revision: str | None
-    served: bool
-    error: str | None = None
-
-
-def tenants(database: SystemDatabase, account: str | None = None) -> list[Tenant]:
-    """Every account that has a database, or the one that is named. Raises NoSuchAccount."""
+def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]:
+    """Every account that has a database, or those that are named. Raises NoSuchAccount."""
     with database.reading() as session:
-        if account is not None:
-            accounts.read(session, account)
+        for name in names:
+            accounts.read(session, name)
         query = record_query().where(Account.schema_revision.is_not(None)).order_by(Account.account_id)
-        rows = session.execute(query if account is None else query.where(Account.account_id == account)).all()
+        rows = session.execute(query.where(Account.account_id.in_(names)) if names else query).all()
     return [record_of(database.url, row).tenant for row in rows]
 
 
-def status(tenant: Tenant) -> AccountState:
-    """What the account's own database says."""
-    engine = create_engine(tenant.url, hide_parameters=True)
-    try:
-        with engine.connect() as connection:
-            revision = ACCOUNT_SCHEMA.revision_of(connection)
-    except DBAPIError:
-        return AccountState(tenant.account, None, False, "its database can't be reached")
-    finally:
-        engine.dispose()
-    return AccountState(tenant.account, revision, ACCOUNT_SCHEMA.serves(revision))
+def fleet(database: SystemDatabase) -> Fleet:
+    """All accounts' databases; the lock against two runs at once is held beside the system database."""
+    return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url))
 
 
-def upgrade(database: SystemDatabase, chosen: list[Tenant], *, actor: str) -> Iterator[AccountState]:
-    """Upgrade one account after the other; one that fails is reported and does not stop the others."""
-    for tenant in chosen:
-        yield _upgrade(database, tenant, actor)
+def status(database: SystemDatabase, chosen: Sequence[Tenant], jobs: int) -> list[AccountState]:
+    """What each account's own database says of its schema. Only reads."""
+    return fleet(database).status(chosen, jobs)
 
 
-def _upgrade(database: SystemDatabase, tenant: Tenant, actor: str) -> AccountState:
-    before = status(tenant)
-    if before.error is not None or before.revision == ACCOUNT_SCHEMA.head:
-        return before
-    engine = create_engine(tenant.url, hide_parameters=True)
-    try:
-        with engine.connect() as connection:
-            ACCOUNT_SCHEMA.upgrade(connection)
-    except (DBAPIError, TenancyError) as error:
-        return AccountState(tenant.account, before.revision, before.served, f"{type(error).__name__}")
-    finally:
-        engine.dispose()
-    after = status(tenant)
+def upgrade(
+    database: SystemDatabase,
+    chosen: Sequence[Tenant],
+    options: RunOptions,
+    *,
+    actor: str,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Migrate the chosen accounts, and write down in the system database where each of them is now.
+
+    What is written down only saves the registry a question: what counts is what each account's database says. Raises
+    RunInProgress or MigrationError, and then no account has been touched.
+    """
+
+    def told(result: AccountResult) -> None:
+        if result.outcome in (Outcome.MIGRATED, Outcome.CURRENT):
+            _write_down(database, result, actor)
+        progress(result)
+
+    return fleet(database).upgrade(chosen, options, told)
+
+
+def _write_down(database: SystemDatabase, result: AccountResult, actor: str) -> None:
+    with database.reading() as session:
+        if accounts.read(session, result.account).schema_revision == result.end:
+            return
     with database.writing() as session:
-        accounts.read(session, tenant.account, lock=True).schema_revision = after.revision
-        operators.record(session, actor, "account.migrated", tenant.account, {"to": after.revision})
-    return after
+        accounts.read(session, result.account, lock=True).schema_revision = result.end
+        operators.record(session, actor, "account.migrated", result.account, {"from": result.start, "to": result.end})

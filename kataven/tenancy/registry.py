@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.engines import Engines
 from kataven.tenancy.errors import NoTenant, SchemaMismatch, TenantUnavailable
-from kataven.tenancy.faults import fault_of, is_about_schema
+from kataven.tenancy.faults import Fault, fault_of, is_about_schema
 from kataven.tenancy.limits import Limits
 from kataven.tenancy.metrics import Metrics
 from kataven.tenancy.pool import Ledger, NoConnection
@@ -152,13 +152,13 @@ class EngineRegistry:
                     self._check_after(error, tenant, connection)
                     raise
         except NoConnection as error:
-            raise self._unavailable(tenant, str(error)) from error
+            raise self._unavailable(tenant, Fault(str(error), is_down=False)) from error
         except DBAPIError as error:
             fault = fault_of(error)
             if fault is None:
                 raise
             answered = not fault.is_down
-            raise self._unavailable(tenant, fault.reason) from error
+            raise self._unavailable(tenant, fault) from error
         finally:
             engines.unpin(pinned, answered)
 
@@ -191,9 +191,11 @@ class EngineRegistry:
         if not schema.serves(have):
             raise SchemaMismatch(tenant.account, have, schema.served)
 
-    def _unavailable(self, tenant: Tenant, reason: str) -> TenantUnavailable:
-        logger.warning("database of account %s unavailable: %s", tenant.account, reason)
-        return TenantUnavailable(tenant.account, reason, self._limits.breaker_pause)
+    def _unavailable(self, tenant: Tenant, fault: Fault) -> TenantUnavailable:
+        # A database that is down says so a few times, then its breaker opens; one that is busy would not stop.
+        level = logging.WARNING if fault.is_down else logging.INFO
+        logger.log(level, "database of account %s unavailable: %s", tenant.account, fault.reason)
+        return TenantUnavailable(tenant.account, fault.reason, self._limits.breaker_pause)
 
     def _sweep_until_stopped(self) -> None:
         while not self._stopping.wait(self._limits.sweep):

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.system import accounts, lifecycle
+from kataven.system import accounts, lifecycle, repairs
 from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
 from kataven.system.lifecycle import NewAccount
+from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ReservedAccountName
 from kataven.tenancy.provision import Reservation
 from kataven.tenancy.server import Maintenance
@@ -126,3 +127,22 @@ def test_a_database_that_is_somebody_elses_is_not_taken_over(house: House, postg
 def test_an_unknown_server_is_refused(house: House) -> None:
     with pytest.raises(NoSuchServer):
         create(house, "nowhere", server="mars")
+
+
+def test_a_crash_between_the_row_and_the_database_is_repaired(house: House, postgres: EmbeddedPostgres) -> None:
+    """What a kill -9 leaves: a row in `provisioning`, with or without its database."""
+    database = house.services.directory.database
+    create(house, "was-whole")
+    with database.writing() as session:
+        accounts.read(session, "was-whole").status = AccountStatus.PROVISIONING
+        accounts.reserve(
+            session,
+            Account(account_id="was-nothing", account_name="x", database_name="was-nothing", server="default"),
+        )
+    assert house.services.directory.read("was-whole") is None
+    found = {wreck.repair.wreck.account: wreck.repair for wreck in repairs.repair_all(database, actor="test")}
+    assert found["was-whole"].done
+    assert found["was-nothing"].done
+    assert house.services.directory.read("was-whole") is not None
+    assert not is_known(house, "was-nothing")
+    create(house, "was-nothing")

@@ -1,0 +1,71 @@
+"""What a crash left half-made, found on every server and put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select
+
+from kataven.system import accounts, operators, servers
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import tenant_url
+from kataven.system.models import Account, AccountStatus
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.repair import KnownAccount, Repair, find_wrecks, repair
+from kataven.tenancy.server import DatabaseServer
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there was on one server, and what became of it."""
+
+    server: str
+    repair: Repair
+
+
+def repair_all(database: SystemDatabase, *, actor: str) -> list[Found]:
+    """Finish or take back every account that was being made when its maker died. Raises SystemDatabaseUnavailable."""
+    return list(_repair_all(database, actor))
+
+
+def _repair_all(database: SystemDatabase, actor: str) -> Iterator[Found]:
+    with database.reading() as session:
+        places = [
+            (server.name, tenant_url(database.url, server.url, "postgres")) for server, _ in servers.listing(session)
+        ]
+    for name, url in places:
+        server = DatabaseServer(url)
+        with database.reading() as session:
+            rows = session.scalars(select(Account).where(Account.server == name)).all()
+        known = [
+            KnownAccount(row.account_id, row.database_name, row.status == AccountStatus.PROVISIONING) for row in rows
+        ]
+        with server.maintenance() as maintenance:
+            databases = maintenance.databases()
+        wrecks = find_wrecks(databases, known, ignored={str(database.url.database)})
+        finish, undo = partial(_finish, database, server, actor), partial(_undo, database, actor)
+        for done in repair(server, wrecks, finish=finish, undo=undo):
+            yield Found(name, done)
+
+
+def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:
+    """The database is whole, since it bears its name: the account is active."""
+    with database.writing() as session:
+        row = accounts.read(session, account, lock=True)
+        if row.status != AccountStatus.PROVISIONING:
+            return
+        with server.connect(row.database_name) as connection:
+            row.schema_revision = ACCOUNT_SCHEMA.revision_of(connection)
+        row.status = AccountStatus.ACTIVE
+        operators.record(session, actor, "account.finished", account)
+
+
+def _undo(database: SystemDatabase, actor: str, account: str) -> None:
+    """There is no database: the account has never been."""
+    with database.writing() as session:
+        row = accounts.read(session, account, lock=True)
+        if row.status == AccountStatus.PROVISIONING:
+            session.delete(row)
+            operators.record(session, actor, "account.taken_back", account)
