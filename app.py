@@ -57,6 +57,10 @@ def build_services(settings: Settings, surface: str) -> Services:
     """Every collaborator of a process. Each `surface` has rate limits of its own."""
     parts = assembly.foundation(settings)
     verifier, issuer = _identity(settings, parts)
+    notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
+    # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
+    # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
+    parts.revocation.subscribe(lambda scope: notes.settle(scope.key_id) if scope.key_id else None)
     return Services(
         trusted_proxies=settings.trusted_proxies,
         directory=parts.directory,
@@ -65,7 +69,7 @@ def build_services(settings: Settings, surface: str) -> Services:
         issuer=issuer,
         limiter=Limiter.at(settings.redis_url.get_secret_value(), surface=surface),
         revocation=parts.revocation,
-        last_used=last_used.LastUsed(partial(_store_last_used, parts.sessions)),
+        last_used=notes,
     )
 
 

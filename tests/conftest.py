@@ -16,10 +16,18 @@ import redis
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
-from tests.support.house import acme_key, alice, bob, charlie, house
+from tests.support.house import acme_key, alice, bob, charlie, house, house_redis
 from tests.support.oidc import issuer
 
-__all__ = ["acme_key", "alice", "bob", "charlie", "house", "issuer"]  # fixtures that live beside what they give
+__all__ = [
+    "acme_key",
+    "alice",
+    "bob",
+    "charlie",
+    "house",
+    "house_redis",
+    "issuer",
+]  # fixtures that live beside what they give
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,7 +36,7 @@ def test_no_plaintext_key_is_kept_anywhere(
     house: House,
     alice: Caller,
     postgres: EmbeddedPostgres,
-    redis_server: EmbeddedRedis,
+    house_redis: EmbeddedRedis,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     minted = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
@@ -63,7 +63,7 @@ def test_no_plaintext_key_is_kept_anywhere(
     stored = everything_stored(postgres)
     assert "Nowhere" in stored, "the search sees what is stored"
     assert secret not in stored
-    with redis.Redis.from_url(redis_server.url) as client:
+    with redis.Redis.from_url(house_redis.url) as client:
         for name in client.scan_iter():
             assert secret.encode() not in name
             assert secret.encode() not in (client.dump(name) or b"")

@@ -21,6 +21,7 @@ from kataven.account.models import ApiKey
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 60.0
+SETTLE_SECONDS = 0.05
 MAX_REMEMBERED = 100_000
 
 Write = Callable[[str, Mapping[str, datetime]], None]
@@ -35,7 +36,9 @@ class LastUsed:
         self._clock = clock
         self._noted: dict[str, float] = {}
         self._pending: dict[str, dict[str, datetime]] = {}
+        self._unwritten: set[str] = set()
         self._lock = threading.Lock()
+        self._written = threading.Condition(self._lock)
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -50,6 +53,7 @@ class LastUsed:
                 self._noted.clear()
             self._noted[key_id] = now
             self._pending.setdefault(account, {})[key_id] = datetime.fromtimestamp(now, UTC)
+            self._unwritten.add(key_id)
         self._wake.set()
 
     def flush(self) -> None:
@@ -60,8 +64,20 @@ class LastUsed:
             try:
                 self._write(account, uses)
             except Exception as error:
+                # Whatever one account's database does, the next one's notes are written.
                 log.warning("last use not stored", extra={"account": account, "error": type(error).__name__})
                 self._forget(uses)
+            with self._written:
+                self._unwritten.difference_update(uses)
+                self._written.notify_all()
+
+    def settle(self, key_id: str) -> None:
+        """Return when every note of this key is written, or after `SETTLE_SECONDS`.
+
+        For whoever ends a key and then asks whether it was ever used. Costs nothing but in the moment of a first use.
+        """
+        with self._written:
+            self._written.wait_for(lambda: key_id not in self._unwritten, SETTLE_SECONDS)
 
     def start(self) -> None:
         """Begin writing, in a thread of this process."""

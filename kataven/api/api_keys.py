@@ -170,7 +170,6 @@ def delete_api_key(call: Call, key_id: UUID) -> Response:
     with call.writing() as session:
         _, event = api_keys.revoke(session, key_id, call.actor)
     receipt = end_credentials(call, str(key_id), event)
-    call.services.last_used.flush()
     with call.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:

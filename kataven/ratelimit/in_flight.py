@@ -17,6 +17,9 @@ BEAT_SECONDS = 1.0
 """The longest time between two beats: a third of a slot's lease, so that one or two may fail."""
 
 
+_chance = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
+
+
 class Pulse:
     """Calls `beat` every half to whole `BEAT_SECONDS`, at random, so that workers that start together drift apart."""
 
@@ -45,4 +48,4 @@ class Pulse:
                 self._beat()
             except Exception:
                 log.exception("a beat failed; slots that are not renewed soon are given to others")
-            stopped = self._stopping.wait(random.uniform(BEAT_SECONDS / 2, BEAT_SECONDS))  # noqa: S311 not a secret
+            stopped = self._stopping.wait(_chance.uniform(BEAT_SECONDS / 2, BEAT_SECONDS))

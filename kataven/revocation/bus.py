@@ -33,6 +33,9 @@ RENEWALS_PER_LEASE = 4
 _log = logging.getLogger(__name__)
 
 
+_chance = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
+
+
 class Worker:
     """This process as a worker: one thread between `start` and `stop`. To be started after a fork, never before."""
 
@@ -169,4 +172,4 @@ class Sweeper:
 def _backoff(attempt: int, lease_seconds: float) -> float:
     """Seconds until the next attempt: from a sixteenth of a lease, doubling, to one lease; half of it by chance."""
     ceiling = lease_seconds * min(1.0, 2.0**attempt / 16)
-    return ceiling * (0.5 + random.random() / 2)  # noqa: S311  (only spreads reconnections)
+    return ceiling * (0.5 + _chance.random() / 2)

@@ -6,6 +6,7 @@ import base64
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,9 +119,16 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 
 
 @pytest.fixture(scope="session")
-def house(postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, issuer: IssuerWithPen) -> Iterator[House]:
+def house_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
+    """The house's own Redis, which no other test empties."""
+    with EmbeddedRedis(server_folder / "house-redis", persistent=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def house(postgres: EmbeddedPostgres, house_redis: EmbeddedRedis, issuer: IssuerWithPen) -> Iterator[House]:
     """One for each pytest worker. Tests share acme and globex, so they make what they look at."""
-    environ = environ_for(postgres, redis_server.url, issuer.url, "kataven_system")
+    environ = environ_for(postgres, house_redis.url, issuer.url, "kataven_system")
     configured = settings.load(environ)
     lifecycle.prepare_system(configured.database_url.get_secret_value())
     application = factory.create_api(configured)
