@@ -67,7 +67,7 @@ def build_services(settings: Settings, surface: str) -> Services:
         registry=parts.registry,
         verifier=CachingVerifier(verifier, parts.revocation.guard),
         issuer=issuer,
-        limiter=Limiter.at(settings.redis_url.get_secret_value(), surface=surface),
+        limiter=Limiter.at(settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers),
         revocation=parts.revocation,
         last_used=notes,
     )

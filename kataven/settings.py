@@ -118,6 +118,9 @@ class Settings(BaseModel):
         40, ge=1, le=10_000, description="The most database connections of a worker, over all accounts."
     )
     account_connections: int = Field(3, ge=1, le=50, description="The most connections of a worker to one account.")
+    workers: int = Field(
+        2, ge=1, le=1_000, description="How many workers share the limits while Redis has never been seen."
+    )
     lease_seconds: float = Field(
         1.0,
         ge=0.2,

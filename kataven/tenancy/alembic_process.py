@@ -1,6 +1,7 @@
 """Revisions that need Python: Alembic runs each of them in a process of its own, because threads would meet in it."""
 
 import multiprocessing
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -22,18 +23,27 @@ class AlembicProcesses:
     def __init__(self, schema: Schema, settings: ConnectionSettings, jobs: int) -> None:
         self._schema = schema
         self._settings = settings
-        self._executor = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"))
+        self._jobs = jobs
+        self._lock = threading.Lock()
+        self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._executor.shutdown(cancel_futures=error is not None)
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=error is not None)
 
     def run(self, tenant: Tenant, step: Step) -> None:
         """Apply `step` and wait for it. Raises what it raised there."""
         url = tenant.url.render_as_string(hide_password=False)  # travels through a pipe, never on a command line
-        self._executor.submit(_upgrade, self._schema, self._settings, url, step).result()
+        self._begun().submit(_upgrade, self._schema, self._settings, url, step).result()
+
+    def _begun(self) -> ProcessPoolExecutor:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn"))
+            return self._executor
 
 
 def _upgrade(schema: Schema, settings: ConnectionSettings, url: str, step: Step) -> None:

@@ -43,7 +43,7 @@ def prove(
                 state = applier.schema.state(connection)
     if state != SchemaState(end, after):
         raise VerificationFailed(f"on a copy of {subject}, the steps to {end} do not lead where Alembic itself arrives")
-    return Proof(start, end, subject, time.monotonic() - began, before, after)
+    return Proof(start, end, subject, time.monotonic() - began, after)
 
 
 def _candidates(

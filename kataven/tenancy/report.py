@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountResult:
-    """One row of the table. `drifted` if its schema was not what its revision says, before it was touched."""
+    """One row of the table. `start` is where its database was; `drifted` if its schema is not that of its revision."""
 
     account: str
     outcome: Outcome
@@ -36,15 +36,14 @@ class AccountResult:
 class Proof:
     """That the steps from `start` to `end` do what they should: shown on a copy of `subject`, an account or a template.
 
-    The fingerprints are what a database without drift has before and after.
+    `fingerprint` is what every database without drift has afterwards.
     """
 
     start: str
     end: str
     subject: str
     seconds: float
-    start_fingerprint: str
-    end_fingerprint: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,13 @@ class Report:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every account is where it should be; decides the exit code."""
+        """Whether every account is at the target, or in a dry run could be."""
         return not {Outcome.FAILED, Outcome.SKIPPED} & set(self.counts)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Accounts that were migrated but do not have the schema of the target, most likely since before the run."""
+        return tuple(result.account for result in self.results if result.drifted)
 
 
 Record = Callable[[AccountResult], None]

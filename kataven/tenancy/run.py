@@ -13,10 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from kataven.tenancy.apply import Applier
 from kataven.tenancy.dialect import server_key
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.errors import MigrationError, RevisionMoved, VerificationFailed
+from kataven.tenancy.errors import MigrationError, VerificationFailed
 from kataven.tenancy.faults import in_words
 from kataven.tenancy.proof import prove
 from kataven.tenancy.report import AccountResult, Outcome, Proof, Record, Report
+from kataven.tenancy.schema import SchemaState
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.steps import Step, lock, render
 from kataven.tenancy.templates import Templates
@@ -70,7 +71,7 @@ class Run:
         self._stopped = False
 
     def over(self, tenants: Sequence[Tenant]) -> Report:
-        """Do it."""
+        """Do it. Raises MigrationError if the steps do not stand the proof; then nothing has been touched."""
         began = time.monotonic()
         behind = self._find_behind(tenants)
         if behind and not self._stopped:
@@ -79,17 +80,27 @@ class Run:
             for account in behind:
                 self._tell(AccountResult(account.tenant.account, Outcome.PENDING, account.start, self._target))
         else:
-            canaries, others = behind[: self._options.canaries], behind[self._options.canaries :]
-            failures = self._failures
-            self._migrate_all(canaries)
-            self._stopped = self._stopped or self._failures > failures
-            self._migrate_all(others)
+            self._migrate_canaries_first(behind)
         seconds = time.monotonic() - began
         proofs = tuple(self._proofs.values())
         return Report(self._target, self._options.dry_run, seconds, proofs, tuple(self._results))
 
+    def _migrate_canaries_first(self, behind: Sequence[_Behind]) -> None:
+        canaries, others = behind[: self._options.canaries], behind[self._options.canaries :]
+        failures = self._failures
+        elsewhere = self._migrate_all(canaries)
+        self._stopped = self._stopped or self._failures > failures
+        elsewhere += self._migrate_all(others)
+        while elsewhere:
+            try:
+                self._prepare(elsewhere)
+            except MigrationError as error:
+                self._fail(elsewhere, error)
+                break
+            elsewhere = self._migrate_all(elsewhere)
+
     def _find_behind(self, tenants: Sequence[Tenant]) -> list[_Behind]:
-        """Ask every database for its revision, and tell of those that need nothing or can't be helped."""
+        """Sort out who is behind, and tell of those that need nothing or can't be helped."""
         behind = {}
         for tenant, found in self._each(self._locate, tenants):
             if isinstance(found, _Behind):
@@ -99,23 +110,29 @@ class Run:
         return [behind[tenant.account] for tenant in tenants if tenant.account in behind]
 
     def _locate(self, tenant: Tenant) -> _Behind | AccountResult:
+        """Where the tenant's database is. The directory's word is enough to begin with; `_apply` asks the database."""
         try:
-            with self._applier.connect(tenant) as connection:
-                start = self._schema.revision_of(connection)
+            start = tenant.revision
+            if start not in self._schema.revisions or start == self._target:
+                with self._applier.connect(tenant) as connection:
+                    start = self._schema.revision_of(connection)
             if start == self._target:
                 return AccountResult(tenant.account, Outcome.CURRENT, start, start)
-            if start is None:
-                raise MigrationError("it has no schema yet: it was not made from a template")
-            self._schema.path(start, self._target)
+            return self._behind(tenant, start)
         except (MigrationError, DBAPIError) as error:
             return AccountResult(tenant.account, Outcome.FAILED, error=in_words(error))
+
+    def _behind(self, tenant: Tenant, start: str | None) -> _Behind:
+        if start is None:
+            raise MigrationError("it has no schema yet: it was not made from a template")
+        self._schema.path(start, self._target)
         return _Behind(tenant, start)
 
     def _prepare(self, behind: Sequence[_Behind]) -> None:
         """Render the steps once; prove them once per server and start."""
         oldest = min((account.start for account in behind), key=self._schema.revisions.index)
-        self._steps = render(self._schema, oldest, self._target)
-        for place in dict.fromkeys(account.place for account in behind):
+        self._steps.update(render(self._schema, oldest, self._target))
+        for place in dict.fromkeys(account.place for account in behind if account.place not in self._proofs):
             tenants = [account.tenant for account in behind if account.place == place]
             server = DatabaseServer(tenants[0].url)
             templates = Templates(server, self._schema)
@@ -129,40 +146,50 @@ class Run:
     def _steps_from(self, start: str) -> list[Step]:
         return [self._steps[revision] for revision in self._schema.path(start, self._target)]
 
-    def _migrate_all(self, behind: Sequence[_Behind]) -> None:
+    def _migrate_all(self, behind: Sequence[_Behind]) -> list[_Behind]:
+        """Migrate these; returns those whose databases turned out to be elsewhere, for another round."""
+        elsewhere = []
         for account, result in self._each(self._migrate, behind):
-            self._tell(result or AccountResult(account.tenant.account, Outcome.SKIPPED, account.start))
+            if isinstance(result, _Behind):
+                elsewhere.append(result)
+            else:
+                self._tell(result or AccountResult(account.tenant.account, Outcome.SKIPPED, account.start))
+        return elsewhere
 
-    def _migrate(self, account: _Behind) -> AccountResult:
-        began = time.monotonic()
+    def _migrate(self, account: _Behind) -> AccountResult | _Behind:
+        began, name = time.monotonic(), account.tenant.account
         try:
-            drifted = self._apply(account)
+            after = self._apply(account)
         except Exception as error:  # whatever a revision raises is this account's row, not the end of the run
-            outcome, drifted, words = Outcome.FAILED, False, in_words(error)
-        else:
-            outcome, words = Outcome.MIGRATED, ""
+            seconds = time.monotonic() - began
+            return AccountResult(name, Outcome.FAILED, account.start, None, seconds, error=in_words(error))
+        if isinstance(after, _Behind):
+            return after
+        if after is None:
+            return AccountResult(name, Outcome.CURRENT, self._target, self._target)
+        drifted = after.fingerprint != self._proofs[account.place].fingerprint
         seconds = time.monotonic() - began
-        return AccountResult(
-            account.tenant.account, outcome, account.start, self._target, seconds, drifted=drifted, error=words
-        )
+        return AccountResult(name, Outcome.MIGRATED, account.start, after.revision, seconds, drifted)
 
-    def _apply(self, account: _Behind) -> bool:
-        """Take the steps, then ask the database where it is. Returns whether it had drifted before."""
-        proof = self._proofs[account.place]
+    def _apply(self, account: _Behind) -> SchemaState | _Behind | None:
+        """Take the steps and return what the database then says; None if there was nothing to do after all."""
         with self._applier.connect(account.tenant) as connection:
             lock(connection)
-            before = self._schema.state(connection)
+            start = self._schema.revision_of(connection)
             connection.rollback()
-            if before.revision != account.start:
-                raise RevisionMoved(f"it has moved to {before.revision} since the run began")
-            self._applier.apply(account.tenant, connection, self._steps_from(account.start))
+            if start == self._target:
+                return None
+            if start != account.start:
+                return self._behind(account.tenant, start)
+            self._applier.apply(account.tenant, connection, self._steps_from(start))
             after = self._schema.state(connection)
-        drifted = before.fingerprint != proof.start_fingerprint
         if after.revision != self._target:
             raise VerificationFailed(f"it says that it is at {after.revision}")
-        if after.fingerprint != proof.end_fingerprint and not drifted:
-            raise VerificationFailed(f"its schema is not that of {self._target}")
-        return drifted
+        return after
+
+    def _fail(self, accounts: Sequence[_Behind], error: MigrationError) -> None:
+        for account in accounts:
+            self._tell(AccountResult(account.tenant.account, Outcome.FAILED, account.start, error=in_words(error)))
 
     def _each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | None]]:
         """Each item with what `work` made of it, as it is done; None for those not begun when the run was stopped."""

@@ -58,7 +58,7 @@ def test_migrations_status_and_upgrade(house: House) -> None:
     status = flask(house, "migrations", "status", "--account", "acme", "--json")
     assert status.exit_code == 0, status.output
     assert json.loads(status.stdout)[0]["account"] == "acme"
-    assert flask(house, "migrations", "upgrade", "--all").exit_code == 0
+    assert flask(house, "migrations", "upgrade", "--account", "acme").exit_code == 0
     assert flask(house, "migrations", "upgrade", "--system").exit_code == 0
     assert flask(house, "migrations", "upgrade").exit_code == 2
 

@@ -67,6 +67,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as Redis itself does
                 with contextlib.suppress(ssl.SSLError):
                     self._serve(self._tls.wrap_socket(client, server_side=True) if self._tls else client)
 
