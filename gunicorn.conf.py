@@ -12,6 +12,7 @@ from kataven import settings
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("WORKERS", "2"))
+os.environ.setdefault("KATAVEN_WORKERS", str(workers))
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "8"))
 timeout = 30

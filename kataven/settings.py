@@ -119,7 +119,10 @@ class Settings(BaseModel):
     )
     account_connections: int = Field(3, ge=1, le=50, description="The most connections of a worker to one account.")
     workers: int = Field(
-        2, ge=1, le=1_000, description="How many workers share the limits while Redis has never been seen."
+        2,
+        ge=1,
+        le=1_000,
+        description="Workers on all hosts: each one's share of the limits while Redis was never seen.",
     )
     lease_seconds: float = Field(
         1.0,

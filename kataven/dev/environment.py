@@ -32,7 +32,6 @@ def development_environment(environ: Mapping[str, str], options: Options, issuer
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
         "KATAVEN_DATA_DIR": str(options.data_dir),
         "KATAVEN_API_URL": f"http://127.0.0.1:{options.port}",
-        "KATAVEN_WORKERS": str(options.workers),
         "PORT": str(options.port),
         "WORKERS": str(options.workers),
     }

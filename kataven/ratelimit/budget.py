@@ -25,7 +25,7 @@ class Kind(StrEnum):
     HUB = "hub"
 
 
-PER_MINUTE: Mapping[Kind, int] = {Kind.FAILED: 60, Kind.PUBLIC: 120, Kind.HUB: 300}
+PER_MINUTE: Mapping[Kind, int] = {Kind.FAILED: 300, Kind.PUBLIC: 600, Kind.HUB: 300}
 
 
 class AddressBudget:
