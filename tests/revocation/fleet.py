@@ -1,0 +1,169 @@
+"""Real worker processes that hammer keys while they are revoked, and count what should not have been accepted."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.sharedctypes import RawArray, RawValue
+from typing import Any, Self
+
+from kataven.identity.credential import ApiKeyCredential, Credential
+from kataven.identity.errors import Refused, RevokedCredential
+from kataven.identity.principal import CredentialKind, Principal
+from kataven.revocation import CachingVerifier, Receipt, Revocation, Scope
+from kataven.revocation.lease import boottime
+from tests.revocation.eventually import PATIENCE_SECONDS, eventually
+
+MAX_KEYS = 2_000
+_processes = multiprocessing.get_context("spawn")
+
+
+class Shared:
+    """Memory that all processes see. `revoked` is the database; `answered_at` says when each receipt was out."""
+
+    def __init__(self, workers: int) -> None:
+        self.current = RawValue(ctypes.c_int, 0)
+        self.revoked = RawArray(ctypes.c_bool, MAX_KEYS)
+        self.answered_at = RawArray(ctypes.c_double, [math.inf] * MAX_KEYS)
+        self.accepted = RawArray(ctypes.c_int, workers)
+        self.accepted_from_memory = RawArray(ctypes.c_int, workers)
+        self.accepted_too_late = RawArray(ctypes.c_int, workers)
+        self.stopping = _processes.Event()
+
+
+class Database:
+    """Reads the truth, now and then so slowly that it is no longer true when it arrives."""
+
+    def __init__(self, shared: Shared, slow_every: int) -> None:
+        self._shared = shared
+        self._slow_every = slow_every
+        self._reads = 0
+
+    def verify(self, credential: Credential) -> Principal:
+        revoked = self._shared.revoked[int(credential.token)]
+        self._reads += 1
+        if self._slow_every and self._reads % self._slow_every == 0:
+            self._shared.stopping.wait(0.02)
+        if revoked:
+            raise RevokedCredential
+        return Principal(CredentialKind.API_KEY, credential.account, credential.token, "a key")
+
+
+class Fleet:
+    """`urls` has the Redis URL of each worker process. The revoker is here, with `redis_url`."""
+
+    def __init__(
+        self, redis_url: str, urls: list[str], *, lease_seconds: float, lose_every: int = 0, slow_every: int = 0
+    ) -> None:
+        self.shared = Shared(len(urls))
+        self.revocation = Revocation(redis_url, lease_seconds=lease_seconds)
+        self._processes = [
+            _processes.Process(
+                target=work,
+                args=(number, url, lease_seconds, self.shared, lose_every, slow_every),
+                daemon=True,
+            )
+            for number, url in enumerate(urls)
+        ]
+
+    def revoke_next(self) -> Receipt:
+        """Revoke the key that is hammered, once somebody was let in with it, and go on with a new one."""
+        shared, key = self.shared, self.shared.current.value
+        self._until_somebody_is_accepted()
+        shared.revoked[key] = True
+        receipt = self.revocation.revoke(Scope("acme", str(key)))
+        shared.answered_at[key] = boottime()
+        # The old key goes on being tried beside the new one: see `hammer`.
+        shared.current.value = key + 1
+        return receipt
+
+    def signal(self, worker: int, number: signal.Signals) -> None:
+        pid = self._processes[worker].pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    @property
+    def accepted_too_late(self) -> int:
+        return sum(self.shared.accepted_too_late)
+
+    @property
+    def accepted_from_memory(self) -> int:
+        return sum(self.shared.accepted_from_memory)
+
+    def __enter__(self) -> Self:
+        for process in self._processes:
+            process.start()
+        self.revocation.start()
+        assert eventually(lambda: len(self.revocation.workers()) == len(self._processes) + 1), "a worker does not start"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shared.stopping.set()
+        for number, process in enumerate(self._processes):
+            self.signal(number, signal.SIGCONT)
+            process.join(PATIENCE_SECONDS)
+            assert process.exitcode == 0
+        self.revocation.stop()
+
+    def _until_somebody_is_accepted(self) -> None:
+        before = sum(self.shared.accepted)
+        assert eventually(lambda: sum(self.shared.accepted) > before), "nobody is accepted with a good key"
+
+
+def work(
+    number: int,
+    redis_url: str,
+    lease_seconds: float,
+    shared: Shared,
+    lose_every: int,
+    slow_every: int,
+) -> None:
+    """A worker process: two threads that hammer."""
+    revocation = Revocation(redis_url, lease_seconds=lease_seconds)
+    verifier = CachingVerifier(Database(shared, slow_every), revocation.guard)
+    if lose_every:
+        _lose_events(revocation, lose_every)
+    revocation.start()
+    threads = [threading.Thread(target=hammer, args=(number, shared, revocation, verifier)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    revocation.stop()
+
+
+def hammer(number: int, shared: Shared, revocation: Revocation, verifier: CachingVerifier) -> None:
+    while not shared.stopping.wait(0.0005):
+        current = shared.current.value
+        for key in range(max(0, current - 1), current + 1):
+            started = boottime()
+            hits = revocation.ledger.hits
+            try:
+                verifier.verify(ApiKeyCredential(str(key), "acme"))
+            except Refused:
+                continue
+            shared.accepted[number] += key == current
+            shared.accepted_from_memory[number] += revocation.ledger.hits > hits
+            if shared.answered_at[key] < started:
+                shared.accepted_too_late[number] += 1
+
+
+def _lose_events(revocation: Revocation, every: int) -> None:
+    """Have this worker never hear of each so-many-th event."""
+    worker: Any = revocation._worker
+    hear, heard = worker._hear, 0
+
+    def hear_most(messages: list[str]) -> Any:
+        nonlocal heard
+        kept = []
+        for message in messages:
+            heard += 1
+            if heard % every:
+                kept.append(message)
+        return hear(kept)
+
+    worker._hear = hear_most

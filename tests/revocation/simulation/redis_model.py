@@ -1,0 +1,146 @@
+"""What Redis does for the room, as a small Python object. test_board.py holds the real one to the same answers."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP
+
+_SCRIPTS = {script.sha: script for script in (RENEW, PUBLISH, ACKNOWLEDGE, SWEEP)}
+_runs = itertools.count(1)
+
+
+@dataclass
+class Memory:
+    """What a Redis holds, and what it may lose."""
+
+    state: dict[str, str] = field(default_factory=dict)
+    sets: dict[str, set[str]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+
+
+class RedisModel:
+    """Answers the commands that the room sends. `deliver` is called with what is published."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._run = f"run{next(_runs)}"
+        self._subscribers: list[Callable[[str], None]] = []
+        self.memory = Memory()
+        self.earlier = Memory()
+        """The memory as it was before the last event: what a snapshot or a replica that lags would still hold."""
+
+    def execute(self, *command: Any) -> Any:
+        name, *rest = (str(part) for part in command)
+        return getattr(self, f"_{name.lower()}")(*rest)
+
+    def subscribe(self, deliver: Callable[[str], None]) -> None:
+        self._subscribers.append(deliver)
+
+    def restart(self) -> None:
+        """Another process takes over, with nothing. Nobody is connected to it."""
+        self._run = f"run{next(_runs)}"
+        self._subscribers.clear()
+        self.flush()
+
+    def fail_over(self) -> None:
+        """Another process takes over, with earlier data."""
+        earlier = self.earlier
+        self.restart()
+        self.memory = copy.deepcopy(earlier)
+
+    def roll_back(self) -> None:
+        """The same process with an earlier memory: the machine was restored as it had been."""
+        self._subscribers.clear()
+        self.memory = copy.deepcopy(self.earlier)
+
+    def flush(self) -> None:
+        self.memory = Memory()
+
+    def _evalsha(self, sha: str, count: str, *rest: str) -> Any:
+        keys, arguments = rest[: int(count)], rest[int(count) :]
+        script = _SCRIPTS[sha]
+        if script is RENEW:
+            return self._renew(keys[0], *arguments)
+        if script is PUBLISH:
+            return self._publish(keys[0], keys[1], *arguments)
+        if script is ACKNOWLEDGE:
+            return self._acknowledge(keys[0], keys[1], arguments[0])
+        return self._sweep(arguments)
+
+    def _renew(self, _state: str, nonce: str, worker: str, record: str) -> list[str]:
+        redis_id = self._whoami(nonce)
+        self.memory.state[f"worker:{worker}"] = f"{self._microseconds()} {record}"
+        return [redis_id, self.memory.state.get("count", "0")]
+
+    def _publish(self, _state: str, pending: str, nonce: str, channel: str, body: str, keep: str) -> list[Any]:
+        redis_id = self._whoami(nonce)
+        self.earlier = copy.deepcopy(self.memory)
+        state = self.memory.state
+        state["count"] = str(int(state.get("count", "0")) + 1)
+        workers = self._workers()
+        if keep != "0" and workers:
+            self.memory.sets[pending] = set(workers)
+        for deliver in self._subscribers:
+            deliver(f"{redis_id} {state['count']} {body}")
+        return [redis_id, state["count"], self._microseconds(), [text for pair in workers.items() for text in pair]]
+
+    def _acknowledge(self, pending: str, done: str, worker: str) -> str:
+        waiting = self.memory.sets.get(pending, set())
+        if worker in waiting:
+            waiting.remove(worker)
+            if not waiting:
+                del self.memory.sets[pending]
+                self.memory.lists.setdefault(done, []).append(self._microseconds())
+        return "OK"
+
+    def _sweep(self, pairs: tuple[str, ...]) -> int:
+        unchanged = [
+            f"worker:{worker}"
+            for worker, record in zip(pairs[::2], pairs[1::2], strict=True)
+            if self.memory.state.get(f"worker:{worker}") == record
+        ]
+        return self._hdel("", *unchanged)
+
+    def _hgetall(self, _key: str) -> dict[str, str]:
+        return dict(self.memory.state)
+
+    def _hdel(self, _key: str, *fields: str) -> int:
+        return sum(self.memory.state.pop(name, None) is not None for name in fields)
+
+    def _smembers(self, key: str) -> set[str]:
+        return set(self.memory.sets.get(key, ()))
+
+    def _exists(self, key: str) -> int:
+        return int(key in self.memory.lists)
+
+    def _blpop(self, key: str, _seconds: str) -> tuple[str, str] | None:
+        """Whether there is something now; the waiting is the world's."""
+        values = self.memory.lists.get(key)
+        if not values:
+            return None
+        value = values.pop(0)
+        if not values:
+            del self.memory.lists[key]
+        return key, value
+
+    def _time(self) -> list[str]:
+        seconds, microseconds = divmod(int(self._microseconds()), 1_000_000)
+        return [str(seconds), str(microseconds)]
+
+    def _whoami(self, nonce: str) -> str:
+        return f"{self._run}.{self.memory.state.setdefault('born', nonce)}"
+
+    def _workers(self) -> dict[str, str]:
+        return {
+            name.removeprefix("worker:"): record
+            for name, record in self.memory.state.items()
+            if name.startswith("worker:")
+        }
+
+    def _microseconds(self) -> str:
+        return str(round(self._clock() * 1_000_000))

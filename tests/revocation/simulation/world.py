@@ -1,0 +1,334 @@
+"""A small world: some processes, one Redis, one database; whoever plays fate moves it on."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisDown
+from redis.exceptions import TimeoutError as RedisSilent
+
+from kataven.identity.credential import ApiKeyCredential, Credential
+from kataven.identity.errors import Refused, RevokedCredential
+from kataven.identity.principal import CredentialKind, Principal
+from kataven.revocation import CachingVerifier, Guard, GuardedCache, Receipt, Scope
+from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.board import Board
+from kataven.revocation.bus import Worker
+from kataven.revocation.lease import Lease
+from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
+from tests.revocation.simulation.redis_model import RedisModel
+
+LEASE_SECONDS = 1.0
+NAMESPACE = "world"
+INSTANT = 1e-9
+
+
+class Parts:
+    """What a world is built from. To show that the search can fail, a part is replaced by a broken one."""
+
+    lease: type[Lease] = Lease
+    guard: type[Guard] = Guard
+    verifier: type[CachingVerifier] = CachingVerifier
+    worker: type[Worker] = Worker
+    barrier: type[Barrier] = Barrier
+    acquaintance: type[Acquaintance] = Acquaintance
+
+
+class World:
+    """Time, Redis, the database, and all that is going on."""
+
+    def __init__(self, parts: type[Parts] = Parts) -> None:
+        self.parts = parts
+        self.now = 0.0
+        self.ended = False
+        self.redis = RedisModel(lambda: self.now)
+        self.redis_up = True
+        self.connections = 0
+        """Counts up whenever all connections to Redis end."""
+        self.processes: list[Process] = []
+        self.actors: list[Actor] = []
+        self.keys_minted = 0
+        self.keys = [Scope(account, self._new_key()) for account in ("acme", "acme", "globex", "globex")]
+        """The keys that are good."""
+        self.revoked: set[Scope] = set()
+        """In the accounts' databases: the keys that were revoked one by one."""
+        self.ended_up_to = {"acme": 0, "globex": 0}
+        """In the system database: an account's keys up to this number were ended all at once."""
+        self.keys_ended: list[Scope] = []
+        """All that were ended, one way or the other, the latest last."""
+        self.answered: set[Scope] = set()
+        """The keys whose receipt is out."""
+        self.accepted_too_late: list[Scope] = []
+        """The keys that a request was accepted with which started when their receipt was out."""
+
+    def commit_revocation(self, scope: Scope) -> list[Scope]:
+        """The keys that this ends. Each account is given new ones in their place."""
+        ended = [key for key in self.keys if scope.covers(key)]
+        self.keys_ended += ended
+        if scope.key_id is None:
+            self.ended_up_to[scope.account or ""] = self.keys_minted
+        else:
+            self.revoked.update(ended)
+        self.keys = [Scope(key.account, self._new_key()) if key in ended else key for key in self.keys]
+        return ended
+
+    def mint(self, place: int) -> Scope:
+        """A new key in the place of one that is good; nobody has seen it yet."""
+        self.keys[place] = Scope(self.keys[place].account, self._new_key())
+        return self.keys[place]
+
+    def ready(self) -> list[Actor]:
+        self.actors = [actor for actor in self.actors if not actor.done]
+        return [actor for actor in self.actors if actor.ready]
+
+    def settle(self) -> None:
+        """Let everybody but requests go on until they wait for something that only time brings."""
+        while actors := [actor for actor in self.ready() if not actor.is_request]:
+            for actor in actors:
+                actor.step()
+            self.probe()
+
+    def go_on(self, seconds: float, until: Ready = lambda: False) -> None:
+        """Let time pass from one moment at which somebody wakes up to the next, for `seconds` or `until` is true."""
+        end = self.now + seconds
+        self.settle()
+        while self.now < end and not until():
+            self.now = min([end, *self._moments()])
+            self.settle()
+
+    def end_connections(self) -> None:
+        self.connections += 1
+        for process in self.processes:
+            process.cut()
+
+    def probe(self) -> None:
+        """Show what was revoked, receipt out, to every process that runs: each time a request that starts now."""
+        for key, process in itertools.product(self.answered, self.processes):
+            if not process.frozen and process.accepts(key):
+                self.accepted_too_late.append(key)
+
+    def end(self) -> None:
+        self.ended = True
+        for actor in self.actors:
+            actor.end()
+
+    def _moments(self) -> list[float]:
+        moments = [actor.wakes_at + INSTANT for actor in self.actors if actor.able and not actor.is_request]
+        return [moment for moment in moments if moment > self.now]
+
+    def _new_key(self) -> str:
+        self.keys_minted += 1
+        return str(self.keys_minted)
+
+
+class Process:
+    """One process with the real code in it. Its clock has its own zero and may run fast or slow."""
+
+    def __init__(self, world: World, clock_rate: float = 1.0) -> None:
+        self.world = world
+        self._clock_rate = clock_rate
+        self._zero = 1_000.0 * len(world.processes)
+        self.frozen = False
+        """Stopped as a whole, as by SIGSTOP."""
+        self.starved = False
+        """Its worker's thread is not scheduled; its requests are."""
+        self.link: LinkModel | None = None
+        self.cut_off = False
+        """It can't reach Redis, whoever else can."""
+        self.next_reply_is_lost = False
+        self.next_event_is_lost = False
+        self.on_receipt: Callable[[Receipt], None] = lambda _: None
+        parts = world.parts
+        acquaintance = parts.acquaintance()
+        board = Board(self._execute, NAMESPACE)
+        self.barrier = parts.barrier(board, LEASE_SECONDS, acquaintance, clock=self.clock, sleep=self.sleep)
+        self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock))
+        self.guard.subscribe(lambda _: pause())  # the thread may be held up before it forgets
+        database = DatabaseModel(world, self.guard)
+        self.guard.subscribe(lambda _: pause())  # and between two memories
+        self.verifier = parts.verifier(database, self.guard, wall_clock=lambda: world.now)
+        open_link: Any = self._open_link
+        self.worker = parts.worker(self.guard, open_link, NAMESPACE, acquaintance, self.barrier)
+        self.worker.id = f"worker{len(world.processes)}"
+        world.processes.append(self)
+
+    def clock(self) -> float:
+        now = self._zero + self.world.now * self._clock_rate
+        pause_at_clock()  # after it was read and before anything is done with it
+        return now
+
+    def sleep(self, seconds: float, woken: Ready = lambda: False) -> None:
+        moment = self.clock() + seconds
+        wakes_at = (moment - self._zero) / self._clock_rate
+        pause(lambda: woken() or self.world.now > wakes_at, wakes_at=wakes_at)
+
+    def start(self) -> Actor:
+        """Become a worker."""
+        stopping: Any = _Stopping(self)
+        work = partial(self.worker.run, stopping)
+        return self._begin(Actor(work, may_go_on=lambda: not (self.frozen or self.starved)))
+
+    def accepts(self, key: Scope) -> bool:
+        assert key.account is not None
+        assert key.key_id is not None
+        try:
+            self.verifier.verify(ApiKeyCredential(key.key_id, key.account))
+        except Refused:
+            return False
+        return True
+
+    def request(self, key: Scope) -> Actor:
+        """A request that begins now and goes on by steps."""
+        too_late = key in self.world.answered
+
+        def work() -> None:
+            if self.accepts(key) and too_late:
+                self.world.accepted_too_late.append(key)
+
+        return self._begin(Actor(work, may_go_on=lambda: not self.frozen, is_request=True))
+
+    def revoke(self, scope: Scope) -> Actor:
+        """Commit now; the receipt comes by steps."""
+        keys = self.world.commit_revocation(scope)
+
+        def work() -> None:
+            receipt = self.barrier.revoke(scope)
+            self.world.answered.update(keys)
+            self.on_receipt(receipt)
+
+        return self._begin(Actor(work, may_go_on=lambda: not self.frozen))
+
+    @property
+    def reaches_redis(self) -> bool:
+        return self.world.redis_up and not self.cut_off
+
+    def cut(self) -> None:
+        """The worker's connection ends."""
+        if self.link is not None:
+            self.link.dead = True
+
+    def _begin(self, actor: Actor) -> Actor:
+        self.world.actors.append(actor)
+        return actor
+
+    def _open_link(self) -> LinkModel:
+        self.link = LinkModel(self)
+        return self.link
+
+    def _execute(self, *command: Any) -> Any:
+        """The revoker's connections."""
+        world = self.world
+        pause()
+        connection = world.connections
+        if not self.reaches_redis:
+            raise RedisDown
+        if command[0] == "BLPOP":
+            self.sleep(command[2], woken=lambda: bool(world.redis.execute("EXISTS", command[1])))
+        if connection != world.connections:
+            raise RedisDown
+        reply = world.redis.execute(*command)
+        pause()
+        if self.next_reply_is_lost or connection != world.connections:
+            self.next_reply_is_lost = False
+            raise RedisSilent
+        return reply
+
+
+class DatabaseModel:
+    """A Verifier that reads the truth, and takes its time before and after; accounts it remembers, behind the guard."""
+
+    def __init__(self, world: World, guard: Guard) -> None:
+        self._world = world
+        self._ended_up_to: GuardedCache[str, int] = GuardedCache(guard, ttl_seconds=30, capacity=10)
+
+    def verify(self, credential: Credential) -> Principal:
+        account, key = credential.account, Scope(credential.account, credential.token)
+        ended_up_to = self._ended_up_to.get(account, Scope(account), lambda: self._read(account))
+        pause()
+        revoked = key in self._world.revoked
+        pause()
+        if revoked or int(credential.token) <= ended_up_to:
+            raise RevokedCredential
+        return Principal(CredentialKind.API_KEY, account, credential.token, "a key")
+
+    def _read(self, account: str) -> int:
+        pause()
+        ended_up_to = self._world.ended_up_to[account]
+        pause()
+        return ended_up_to
+
+
+class LinkModel:
+    """The worker's connection: events and replies in the order in which Redis spoke."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+        self.dead = False
+        self.half_open = False
+        self._stream: deque[str | None] = deque()
+        self._heard: list[str] = []
+        pause()
+        if not process.reaches_redis:
+            raise RedisDown
+        self._world.redis.subscribe(self._deliver)
+
+    def call(self, *command: Any) -> Any:
+        pause()
+        self._check()
+        reply = self._world.redis.execute(*command)
+        self._stream.append(None)  # the reply's place among the events
+        pause()
+        self._check()
+        while (message := self._stream.popleft()) is not None:
+            self._heard.append(message)
+        return reply
+
+    def drain(self) -> list[str]:
+        heard, self._heard = self._heard, []
+        return heard
+
+    def wait(self, seconds: float) -> list[str]:
+        if not self._heard:
+            self._process.sleep(seconds, woken=lambda: bool(self._stream) or self.dead)
+            if self.dead:
+                raise RedisDown
+            self._heard.extend(message for message in self._stream if message is not None)
+            self._stream.clear()
+        return self.drain()
+
+    def __enter__(self) -> LinkModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dead = True
+
+    def _deliver(self, message: str) -> None:
+        if self._process.next_event_is_lost:
+            self._process.next_event_is_lost = False
+        elif not (self.dead or self.half_open):
+            self._stream.append(message)
+
+    def _check(self) -> None:
+        if self.dead or not self._process.reaches_redis:
+            raise RedisDown
+        if self.half_open:
+            raise RedisSilent
+
+
+class _Stopping:
+    """The flag that ends a worker; between two attempts to connect, what it waits with."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def is_set(self) -> bool:
+        return self._process.world.ended
+
+    def wait(self, seconds: float) -> bool:
+        self._process.sleep(seconds)
+        return self.is_set()

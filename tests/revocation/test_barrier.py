@@ -1,0 +1,177 @@
+"""Revoking: whom a revoker waits for, and how long. Real code; time, Redis and the network are played."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kataven.revocation import Receipt, Scope
+from kataven.revocation.lease import CLOCK_TOLERANCE
+from tests.revocation.simulation.world import LEASE_SECONDS, Process, World
+
+ONE_LEASE_MS = LEASE_SECONDS * CLOCK_TOLERANCE * 1000
+
+
+class Cast:
+    """Two workers and a command, all of whom know the Redis by now."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.alice, self.bob, self.command = (Process(self.world) for _ in range(3))
+        self.alice.start()
+        self.bob.start()
+        self.world.go_on(2 * LEASE_SECONDS)
+        self.revoke(self.command)
+
+    def revoke(self, process: Process) -> Receipt:
+        """Revoke the first key, and let the world go on until the receipt is out."""
+        receipts: list[Receipt] = []
+        process.on_receipt = receipts.append
+        process.revoke(self.world.keys[0])
+        self.world.go_on(10 * LEASE_SECONDS, until=lambda: bool(receipts))
+        assert not self.world.accepted_too_late
+        return receipts[0]
+
+
+@pytest.fixture
+def cast() -> Iterator[Cast]:
+    cast = Cast()
+    yield cast
+    cast.world.end()
+
+
+def test_receipt_is_out_as_soon_as_every_worker_has_acknowledged(cast: Cast) -> None:
+    receipt = cast.revoke(cast.alice)
+    assert (receipt.workers, receipt.acknowledged, receipt.lapsed) == (2, 2, 0)
+    assert receipt.ms < 1
+    assert receipt.publish_to_last_ack_ms is not None
+
+
+def test_worker_that_does_not_answer_is_waited_out_for_one_lease(cast: Cast) -> None:
+    cast.bob.frozen = True
+    receipt = cast.revoke(cast.alice)
+    assert (receipt.workers, receipt.acknowledged, receipt.lapsed) == (2, 1, 1)
+    assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
+    assert receipt.publish_to_last_ack_ms is None
+
+
+def test_worker_that_was_waited_out_is_not_waited_for_again_until_it_is_back(cast: Cast) -> None:
+    cast.bob.frozen = True
+    cast.revoke(cast.alice)
+    again = cast.revoke(cast.alice)
+    assert (again.workers, again.acknowledged) == (1, 1)
+    assert again.ms < 1
+    cast.bob.frozen = False
+    cast.world.go_on(LEASE_SECONDS)
+    assert cast.revoke(cast.alice).acknowledged == 2
+
+
+def test_revoker_that_meets_a_redis_for_the_first_time_waits_one_lease(cast: Cast) -> None:
+    newcomer = Process(cast.world)
+    receipt = cast.revoke(newcomer)
+    assert receipt.acknowledged == 2
+    assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
+    assert cast.revoke(newcomer).ms < 1
+
+
+@pytest.mark.parametrize("forgets", ["flush", "restart", "fail_over"])
+def test_revoker_waits_one_lease_after_redis_may_have_forgotten(cast: Cast, forgets: str) -> None:
+    getattr(cast.world.redis, forgets)()
+    if forgets != "flush":
+        cast.world.end_connections()
+    assert cast.revoke(cast.command).ms == pytest.approx(ONE_LEASE_MS, abs=1)
+    assert cast.revoke(cast.command).ms < 1
+
+
+def test_worker_that_renews_shortens_the_wait_of_its_own_process(cast: Cast) -> None:
+    """It meets the new Redis before its revoker does."""
+    cast.world.redis.restart()
+    cast.world.end_connections()
+    cast.world.go_on(3 * LEASE_SECONDS)
+    assert cast.revoke(cast.alice).ms < 1
+    assert cast.revoke(cast.command).ms == pytest.approx(ONE_LEASE_MS, abs=1)
+
+
+def test_without_redis_the_receipt_is_out_after_one_lease_and_says_so(cast: Cast) -> None:
+    cast.world.redis_up = False
+    cast.world.end_connections()
+    receipt = cast.revoke(cast.command)
+    assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
+    assert (receipt.workers, receipt.redis_reachable) == (0, False)
+
+
+def test_revocation_by_a_process_that_is_cut_off_is_published_as_soon_as_it_is_back(cast: Cast) -> None:
+    """Bob can reach Redis and Alice can't: the one case where a lease may outlive the receipt, which says so."""
+    key = cast.world.keys[0]
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
+    cast.alice.cut_off = True
+    assert not cast.revoke(cast.alice).redis_reachable
+    assert forgotten == []
+    cast.alice.cut_off = False
+    cast.world.go_on(2 * LEASE_SECONDS)
+    assert forgotten == [key]
+
+
+def test_answer_to_a_publication_that_got_lost_costs_a_moment(cast: Cast) -> None:
+    cast.command.next_reply_is_lost = True
+    receipt = cast.revoke(cast.command)
+    assert receipt.acknowledged == 2
+    assert receipt.ms < ONE_LEASE_MS / 2
+
+
+def test_redis_that_restarts_while_acknowledgements_are_awaited_costs_one_lease(cast: Cast) -> None:
+    cast.bob.starved = True
+    receipts: list[Receipt] = []
+    cast.alice.on_receipt = receipts.append
+    cast.alice.revoke(cast.world.keys[0])
+    cast.world.go_on(0.3)
+    cast.world.redis.restart()
+    cast.world.end_connections()
+    cast.world.go_on(10 * LEASE_SECONDS, until=lambda: bool(receipts))
+    assert (receipts[0].workers, receipts[0].acknowledged) == (2, 0)
+    assert receipts[0].ms == pytest.approx(ONE_LEASE_MS, abs=1)
+
+
+def test_longest_lease_that_a_worker_counts_on_is_the_one_that_is_waited_out(cast: Cast) -> None:
+    patient = Process(cast.world)
+    patient.guard.lease.seconds = 3 * LEASE_SECONDS
+    patient.start()
+    cast.world.go_on(LEASE_SECONDS)
+    patient.frozen = True
+    assert cast.revoke(cast.alice).ms == pytest.approx(3 * ONE_LEASE_MS, abs=1)
+
+
+def test_announcement_reaches_every_worker_and_nobody_waits(cast: Cast) -> None:
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
+    before = cast.world.now
+    cast.alice.barrier.announce(Scope("acme"))
+    cast.world.settle()
+    assert forgotten == [Scope("acme")]
+    assert cast.world.now == before
+
+
+def test_announcement_that_could_not_be_made_is_made_when_redis_is_back(cast: Cast) -> None:
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
+    cast.world.redis_up = False
+    cast.alice.barrier.announce(Scope("acme"))
+    cast.world.settle()
+    assert forgotten == []
+    cast.world.redis_up = True
+    cast.world.go_on(LEASE_SECONDS)
+    assert forgotten == [Scope("acme")]
+
+
+def test_too_much_that_is_owed_becomes_everything(cast: Cast) -> None:
+    cast.world.redis_up = False
+    for number in range(200):
+        cast.alice.barrier.announce(Scope("acme", f"key-{number}"))
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
+    cast.world.redis_up = True
+    cast.world.go_on(LEASE_SECONDS)
+    assert Scope(None) in forgotten
+    assert len(forgotten) < 150

@@ -1,0 +1,323 @@
+"""A verifier's memory: who is answered from it, for how long, and what is never in it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from types import FunctionType, ModuleType
+
+import pytest
+
+from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
+from kataven.identity.errors import (
+    AccountMismatch,
+    AccountSuspended,
+    ExpiredCredential,
+    InvalidCredential,
+    Refused,
+    RevokedCredential,
+    VerifierUnavailable,
+)
+from kataven.identity.principal import CredentialKind, Principal
+from kataven.revocation import EVERYTHING, CachingVerifier, Guard, GuardedCache, Scope
+from tests.revocation.conftest import HERE, LEASE_SECONDS
+from tests.revocation.test_guard import event
+from tests.support.clock import Clock
+
+ALICES_KEY = ApiKeyCredential("alices-secret", "acme")
+BOBS_KEY = ApiKeyCredential("bobs-secret", "acme")
+ALICES_JWT = JwtCredential("alices-token", "acme")
+CHARLIES_KEY = ApiKeyCredential("charlies-secret", "globex")
+CODE = (type, ModuleType, FunctionType)
+CAST = (ALICES_KEY, BOBS_KEY, ALICES_JWT, CHARLIES_KEY)
+
+
+class Inner:
+    """Knows everybody, unless told otherwise, and notes who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Credential] = []
+        self.expires_at: float | None = None
+        self.error: Exception | None = None
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def verify(self, credential: Credential) -> Principal:
+        self.asked.append(credential)
+        self.meanwhile()
+        if self.error is not None:
+            raise self.error
+        kind = CredentialKind.JWT if isinstance(credential, JwtCredential) else CredentialKind.API_KEY
+        return Principal(kind, credential.account, id_of(credential), "somebody", expires_at=self.expires_at)
+
+
+def id_of(credential: Credential) -> str:
+    return "id-of-" + credential.token.partition("-")[0]
+
+
+@pytest.fixture
+def inner() -> Inner:
+    return Inner()
+
+
+@pytest.fixture
+def verifier(inner: Inner, guard: Guard, clock: Clock) -> CachingVerifier:
+    return CachingVerifier(inner, guard, wall_clock=clock)
+
+
+@pytest.fixture
+def pass_time(guard: Guard, clock: Clock) -> Callable[[float], None]:
+    """Let time pass while the worker keeps its lease."""
+
+    def advance(seconds: float) -> None:
+        for _ in range(round(seconds * 2)):
+            clock.advance(0.5)
+            assert guard.epoch is not None
+            guard.confirmed(clock(), guard.epoch)
+
+    return advance
+
+
+def refusal(verifier: CachingVerifier, credential: Credential) -> Refused:
+    with pytest.raises(Refused) as caught:
+        verifier.verify(credential)
+    return caught.value
+
+
+def test_second_request_is_answered_from_memory(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+    for credential in CAST:
+        assert verifier.verify(credential) == verifier.verify(credential)
+    assert inner.asked == list(CAST)
+    assert (guard.ledger.hits, guard.ledger.misses, guard.ledger.bypasses) == (4, 4, 0)
+
+
+def test_without_a_lease_each_request_is_verified(
+    verifier: CachingVerifier, inner: Inner, guard: Guard, clock: Clock
+) -> None:
+    verifier.verify(ALICES_KEY)
+    clock.advance(LEASE_SECONDS)
+    verifier.verify(ALICES_KEY)
+    verifier.verify(ALICES_KEY)
+    assert len(inner.asked) == 3
+    assert guard.ledger.bypasses == 2
+
+
+def test_what_is_verified_without_a_lease_is_not_remembered(
+    verifier: CachingVerifier, inner: Inner, guard: Guard, clock: Clock
+) -> None:
+    clock.advance(LEASE_SECONDS)
+    verifier.verify(ALICES_KEY)
+    guard.confirmed(clock(), HERE)
+    verifier.verify(ALICES_KEY)
+    assert len(inner.asked) == 2
+
+
+def test_credential_is_verified_again_after_thirty_seconds(
+    verifier: CachingVerifier, inner: Inner, pass_time: Callable[[float], None]
+) -> None:
+    verifier.verify(ALICES_KEY)
+    pass_time(29.5)
+    verifier.verify(ALICES_KEY)
+    assert len(inner.asked) == 1
+    pass_time(0.5)
+    verifier.verify(ALICES_KEY)
+    assert len(inner.asked) == 2
+
+
+def test_credential_is_never_accepted_from_memory_past_its_own_end(
+    verifier: CachingVerifier, inner: Inner, clock: Clock, pass_time: Callable[[float], None]
+) -> None:
+    inner.expires_at = clock() + 10
+    verifier.verify(ALICES_KEY)
+    pass_time(9.5)
+    verifier.verify(ALICES_KEY)
+    assert len(inner.asked) == 1
+    inner.error = ExpiredCredential()
+    pass_time(0.5)
+    assert isinstance(refusal(verifier, ALICES_KEY), ExpiredCredential)
+
+
+def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
+    verifier: CachingVerifier, inner: Inner
+) -> None:
+    verifier.verify(ALICES_JWT)
+    inner.error = AccountMismatch()
+    assert isinstance(refusal(verifier, JwtCredential(ALICES_JWT.token, "globex")), AccountMismatch)
+
+
+@pytest.mark.parametrize(
+    ("scope", "forgotten"),
+    [
+        (Scope("acme", "id-of-bobs"), [BOBS_KEY]),
+        (Scope("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
+        (Scope("globex", "id-of-bobs"), []),
+        (EVERYTHING, list(CAST)),
+    ],
+)
+def test_event_evicts_what_it_covers_and_nothing_else(
+    verifier: CachingVerifier, inner: Inner, guard: Guard, scope: Scope, forgotten: list[Credential]
+) -> None:
+    for credential in CAST:
+        verifier.verify(credential)
+    inner.asked.clear()
+    guard.heard(event(scope, HERE.count + 1))
+    for credential in CAST:
+        verifier.verify(credential)
+    assert inner.asked == forgotten
+
+
+def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_remembered(
+    verifier: CachingVerifier, inner: Inner, guard: Guard
+) -> None:
+    inner.meanwhile = lambda: guard.heard(event(Scope("acme", "id-of-alices"), HERE.count + 1))
+    verifier.verify(ALICES_KEY)
+    assert guard.ledger.stale_drops == 1
+    inner.meanwhile = lambda: None
+    inner.error = RevokedCredential()
+    assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
+
+
+def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
+    inner: Inner, guard: Guard, clock: Clock
+) -> None:
+    """It begins without a lease; before it goes on, the worker renews. What it finds must be from after that."""
+    verifier = CachingVerifier(inner, guard)
+    verifier.verify(ALICES_KEY)
+    clock.advance(LEASE_SECONDS)
+    inner.error = RevokedCredential()
+    reading = guard.lease.clock
+
+    def held_up_after_reading() -> float:
+        now = reading()
+        guard.lease.clock = reading
+        guard.confirmed(now, HERE)
+        return now
+
+    guard.lease.clock = held_up_after_reading
+    verifier._clock = lambda: guard.lease.clock()
+    assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
+
+
+@pytest.mark.parametrize("error", [InvalidCredential, RevokedCredential, ExpiredCredential, AccountSuspended])
+def test_refused_key_is_refused_from_memory_for_five_seconds(
+    verifier: CachingVerifier,
+    inner: Inner,
+    guard: Guard,
+    pass_time: Callable[[float], None],
+    error: type[Refused],
+) -> None:
+    inner.error = error("for a reason")
+    first, second = refusal(verifier, ALICES_KEY), refusal(verifier, ALICES_KEY)
+    assert (type(second), str(second)) == (error, "for a reason")
+    assert second is not first
+    assert len(inner.asked) == 1
+    assert guard.ledger.refusals_remembered == 1
+    pass_time(5)
+    refusal(verifier, ALICES_KEY)
+    assert len(inner.asked) == 2
+
+
+def test_refusal_is_remembered_without_a_lease_too(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
+    clock.advance(LEASE_SECONDS)
+    inner.error = InvalidCredential()
+    refusal(verifier, ALICES_KEY)
+    refusal(verifier, ALICES_KEY)
+    assert len(inner.asked) == 1
+
+
+def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+    inner.error = AccountSuspended()
+    refusal(verifier, ALICES_KEY)
+    inner.error = None
+    guard.heard(event(Scope("acme"), HERE.count + 1))
+    assert verifier.verify(ALICES_KEY).account == "acme"
+
+
+def test_junk_does_not_push_good_keys_out(inner: Inner, guard: Guard) -> None:
+    verifier = CachingVerifier(inner, guard, capacity=10, refused_capacity=10)
+    verifier.verify(ALICES_KEY)
+    inner.error = InvalidCredential()
+    for number in range(100):
+        refusal(verifier, ApiKeyCredential(f"junk-{number}", "acme"))
+    inner.error = None
+    inner.asked.clear()
+    verifier.verify(ALICES_KEY)
+    assert inner.asked == []
+
+
+def test_memory_is_bounded_and_the_oldest_falls_out_first(inner: Inner, guard: Guard) -> None:
+    verifier = CachingVerifier(inner, guard, capacity=2)
+    for credential in (ALICES_KEY, BOBS_KEY, CHARLIES_KEY):
+        verifier.verify(credential)
+    inner.asked.clear()
+    for credential in (BOBS_KEY, CHARLIES_KEY, ALICES_KEY):
+        verifier.verify(credential)
+    assert inner.asked == [ALICES_KEY]
+
+
+@pytest.mark.parametrize(
+    ("credential", "error"),
+    [(ALICES_JWT, InvalidCredential), (ALICES_KEY, VerifierUnavailable), (ALICES_JWT, VerifierUnavailable)],
+)
+def test_what_may_change_any_moment_is_not_remembered(
+    verifier: CachingVerifier, inner: Inner, credential: Credential, error: type[Exception]
+) -> None:
+    inner.error = error()
+    for _ in range(2):
+        with pytest.raises(error):
+            verifier.verify(credential)
+    assert len(inner.asked) == 2
+
+
+def test_no_token_is_found_in_the_memory(guard: Guard, clock: Clock) -> None:
+    inner = Inner()
+    verifier = CachingVerifier(inner, guard, wall_clock=clock)
+    verifier.verify(ALICES_KEY)
+    inner.error = InvalidCredential()
+    refusal(verifier, BOBS_KEY)
+    inner.asked.clear()
+    inner.error = None
+    texts = [thing for thing in everything_in(verifier) if isinstance(thing, str | bytes)]
+    assert "id-of-alices" in texts
+    assert not [text for text in texts if "secret" in str(text)]
+
+
+def everything_in(thing: object) -> list[object]:
+    """All the data that can be reached from an object."""
+    found: dict[int, object] = {}
+    waiting = [thing]
+    while waiting:
+        found.update((id(item), item) for item in waiting)
+        waiting = [item for item in gc.get_referents(*waiting) if id(item) not in found and not isinstance(item, CODE)]
+    return list(found.values())
+
+
+class TestGuardedCache:
+    """The same care for other memories."""
+
+    def test_value_is_read_once_while_the_lease_holds(self, guard: Guard, clock: Clock) -> None:
+        cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
+        answers = iter(["first", "second", "third"])
+        assert [cache.get("acme", Scope("acme"), lambda: next(answers)) for _ in range(2)] == ["first", "first"]
+        clock.advance(LEASE_SECONDS)
+        assert [cache.get("acme", Scope("acme"), lambda: next(answers)) for _ in range(2)] == ["second", "third"]
+
+    def test_value_is_read_again_after_an_event(self, guard: Guard) -> None:
+        cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
+        cache.get("acme", Scope("acme"), lambda: "open")
+        guard.heard(event(Scope("acme"), HERE.count + 1))
+        assert cache.get("acme", Scope("acme"), lambda: "suspended") == "suspended"
+
+    def test_value_read_before_an_event_and_arriving_after_it_is_not_remembered(self, guard: Guard) -> None:
+        cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
+
+        def read_slowly() -> str:
+            guard.heard(event(Scope("acme"), HERE.count + 1))
+            return "open"
+
+        cache.get("acme", Scope("acme"), read_slowly)
+        assert cache.get("acme", Scope("acme"), lambda: "suspended") == "suspended"
+
+    def test_nothing_is_not_remembered(self, guard: Guard) -> None:
+        cache: GuardedCache[str, str | None] = GuardedCache(guard, ttl_seconds=5, capacity=10)
+        cache.get("acme", Scope("acme"), lambda: None)
+        assert cache.get("acme", Scope("acme"), lambda: "created") == "created"

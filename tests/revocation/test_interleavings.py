@@ -1,0 +1,110 @@
+"""The promise, in every world that Hypothesis can think of; and proof that it would notice a rule that is missing.
+
+The real lease, guard, cache, worker and barrier run in the simulation; only time, Redis, the network, the database and
+the scheduler are played (see `simulation/`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.board import Board, Published
+from kataven.revocation.bus import Worker
+from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.lease import Lease
+from tests.revocation.simulation.fate import AcceptedTooLate, Fate
+from tests.revocation.simulation.world import Parts
+
+SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _outages_are_not_news() -> Iterator[None]:
+    logger = logging.getLogger("kataven.revocation")
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(logging.NOTSET)
+
+
+TestNoRequestIsAcceptedAfterTheReceipt = Fate.TestCase
+TestNoRequestIsAcceptedAfterTheReceipt.settings = settings(SEARCH, max_examples=60)
+
+
+class LeaseThatNeverLapses(Lease):
+    """Rule 1, missing."""
+
+    def confirm(self, asked_at: float) -> None:
+        self.until = math.inf
+
+
+class BarrierThatDoesNotWait(Barrier):
+    """Rule 2, missing: whoever does not acknowledge is taken to have done so."""
+
+    def _wait_for_all(self, published: Published, until: float) -> int | None:
+        return super()._wait_for_all(published, -math.inf) or 0
+
+
+class GuardThatMissesGaps(Guard):
+    """Rule 3, its first half missing: a missed epoch is not noticed."""
+
+    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
+        if not self.lease.holds():
+            self._forget(EVERYTHING)
+        self.epoch = epoch
+        self.lease.confirm(asked_at)
+
+
+class GuardWithoutTickets(Guard):
+    """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
+
+    def finish_fill(self, ticket: int, scope: Scope, keep: Callable[[], None]) -> bool:
+        keep()
+        return True
+
+
+class RevokerThatKnowsEveryRedis(Acquaintance):
+    """What Redis forgets, forgotten by the revoker too."""
+
+    def met(self, redis: str, now: float) -> float:
+        return -math.inf
+
+
+class WorkerThatAcknowledgesFirst(Worker):
+    """It says that it has forgotten, and then forgets."""
+
+    def _hear(self, messages: list[str]) -> list[Event]:
+        return [Event.parse(message) for message in messages]
+
+    def _acknowledge(self, board: Board, events: list[Event]) -> None:
+        super()._acknowledge(board, events)
+        for event in events:
+            self._guard.heard(event)
+
+
+@pytest.mark.parametrize(
+    ("part", "broken"),
+    [
+        ("lease", LeaseThatNeverLapses),
+        ("barrier", BarrierThatDoesNotWait),
+        ("guard", GuardThatMissesGaps),
+        ("guard", GuardWithoutTickets),
+        ("acquaintance", RevokerThatKnowsEveryRedis),
+        ("worker", WorkerThatAcknowledgesFirst),
+    ],
+)
+def test_search_finds_what_happens_without_a_rule(part: str, broken: type[Any]) -> None:
+    class Doomed(Fate):
+        parts = type("BrokenParts", (Parts,), {part: broken})
+
+    search = settings(SEARCH, max_examples=2_000, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises(AcceptedTooLate):
+        run_state_machine_as_test(Doomed, settings=search)

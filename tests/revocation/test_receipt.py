@@ -1,0 +1,62 @@
+"""What people read of a revocation: the receipt, and the record of many."""
+
+from __future__ import annotations
+
+import pytest
+
+from kataven.revocation import Canary, Receipt, Scope, Spread
+
+
+@pytest.mark.parametrize(
+    ("receipt", "written"),
+    [
+        (Receipt(4, 4, 3.14159, 1.5), {"workers": 4, "acknowledged": 4, "ms": 3.1}),
+        (Receipt(4, 3, 1020.04), {"workers": 4, "acknowledged": 3, "ms": 1020.0, "lapsed": 1}),
+        (
+            Receipt(0, 0, 1020.0, redis_reachable=False),
+            {"workers": 0, "acknowledged": 0, "ms": 1020.0, "redis": "unreachable"},
+        ),
+    ],
+)
+def test_receipt_is_written_with_what_there_is_to_say(receipt: Receipt, written: dict[str, object]) -> None:
+    assert receipt.as_json() == written
+
+
+def test_canary_tells_every_receipt_to_its_observers() -> None:
+    canary = Canary()
+    seen: list[Receipt] = []
+    canary.subscribe(seen.append)
+    canary.note(Receipt(1, 1, 2.0, 1.0))
+    assert seen == [Receipt(1, 1, 2.0, 1.0)]
+
+
+def test_canary_sums_up_eviction_and_the_whole_call_apart() -> None:
+    canary = Canary()
+    for number in range(1, 101):
+        canary.note(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
+    canary.note(Receipt(1, 0, ms=1020.0))
+    summary = canary.summary()
+    assert summary.count == 101
+    assert summary.publish_to_last_ack == Spread(p50=5.0, p99=9.9, max=10.0)
+    assert summary.whole_call == Spread(p50=51.0, p99=100.0, max=1020.0)
+
+
+def test_canary_without_receipts_has_no_numbers() -> None:
+    summary = Canary().summary()
+    assert (summary.count, summary.publish_to_last_ack, summary.whole_call) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covers"),
+    [
+        (Scope(None), Scope("acme", "key"), True),
+        (Scope("acme"), Scope("acme", "key"), True),
+        (Scope("acme", "key"), Scope("acme", "key"), True),
+        (Scope("acme", "key"), Scope("acme", "other"), False),
+        (Scope("acme", "key"), Scope("globex", "key"), False),
+        (Scope("acme", "key"), Scope("acme"), False),
+        (Scope("acme"), Scope("globex", "key"), False),
+    ],
+)
+def test_scope_covers_what_is_inside_it(wide: Scope, narrow: Scope, covers: bool) -> None:
+    assert wide.covers(narrow) is covers

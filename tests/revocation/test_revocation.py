@@ -1,0 +1,144 @@
+"""The room put together, on a real Redis: becoming a worker, stopping, and coming back by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from kataven.revocation import EVERYTHING, Revocation, Scope
+from kataven.revocation.lease import boottime
+from tests.revocation.eventually import eventually
+from tests.revocation.scratch_redis import ScratchRedis
+
+ACME = Scope("acme")
+LEASE_SECONDS = 0.4
+
+
+class House:
+    """Makes Revocation objects, each of which could be a process of its own, and stops them."""
+
+    def __init__(self, url: str, stack: ExitStack) -> None:
+        self.url = url
+        self._stack = stack
+
+    def process(self, *, namespace: str = "kataven") -> Revocation:
+        revocation = Revocation(self.url, lease_seconds=LEASE_SECONDS, namespace=namespace)
+        self._stack.callback(revocation.stop)
+        return revocation
+
+    def worker(self, *, namespace: str = "kataven") -> Revocation:
+        revocation = self.process(namespace=namespace)
+        revocation.start()
+        assert eventually(lambda: revocation.status().lease_confirmed)
+        return revocation
+
+
+@pytest.fixture
+def house(scratch_redis: ScratchRedis) -> Iterator[House]:
+    with ExitStack() as stack:
+        yield House(scratch_redis.url, stack)
+
+
+def test_every_worker_forgets_before_the_receipt_is_out(house: House) -> None:
+    alice, bob = house.worker(), house.worker()
+    forgotten: list[Scope] = []
+    alice.subscribe(forgotten.append)
+    bob.subscribe(forgotten.append)
+    receipt = alice.revoke(ACME)
+    assert forgotten.count(ACME) == 2
+    assert (receipt.workers, receipt.acknowledged) == (2, 2)
+    assert alice.canary.summary().count == 1
+    assert alice.ledger.revocations == 1
+
+
+def test_process_that_is_no_worker_can_revoke(house: House) -> None:
+    worker, command = house.worker(), house.process()
+    forgotten: list[Scope] = []
+    worker.subscribe(forgotten.append)
+    assert command.revoke(ACME).acknowledged == 1
+    assert forgotten == [ACME]
+
+
+def test_announcement_is_heard_by_every_worker(house: House) -> None:
+    alice, bob = house.worker(), house.worker()
+    heard = threading.Event()
+    bob.subscribe(lambda scope: heard.set() if scope == ACME else None)
+    alice.announce(ACME)
+    assert heard.wait(30)
+
+
+def test_worker_that_stopped_gave_its_lease_back_and_is_not_waited_for(house: House) -> None:
+    alice, bob = house.worker(), house.worker()
+    bob.stop()
+    assert not bob.status().lease_confirmed
+    assert [member.id for member in alice.workers()] == [alice.status().worker]
+    assert alice.revoke(ACME).workers == 1
+
+
+def test_worker_can_start_again_after_it_stopped(house: House) -> None:
+    worker = house.worker()
+    worker.stop()
+    worker.start()
+    assert eventually(lambda: worker.status().lease_confirmed)
+
+
+def test_starting_twice_makes_one_worker(house: House) -> None:
+    worker = house.worker()
+    worker.start()
+    assert eventually(lambda: len(worker.workers()) == 1)
+
+
+def test_stopping_what_never_started_does_nothing(house: House) -> None:
+    house.process().stop()
+
+
+def test_workers_of_another_namespace_are_none_of_ours(house: House) -> None:
+    ours, theirs = house.worker(), house.worker(namespace="another")
+    forgotten: list[Scope] = []
+    theirs.subscribe(forgotten.append)
+    assert ours.revoke(ACME).workers == 1
+    assert forgotten == []
+
+
+def test_worker_comes_back_by_itself_after_redis_restarted(house: House, scratch_redis: ScratchRedis) -> None:
+    worker = house.worker()
+    forgotten: list[Scope] = []
+    worker.subscribe(forgotten.append)
+    scratch_redis.kill()
+    assert eventually(lambda: worker.status().redis_reachable is worker.status().lease_confirmed is False)
+    scratch_redis.start()
+    assert eventually(lambda: worker.status().redis_reachable is worker.status().lease_confirmed is True)
+    assert forgotten == [EVERYTHING]
+
+
+def test_worker_outlives_whatever_a_memory_raises(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Even what ends other threads. Meanwhile its lease lapses, so that nothing is answered from memory."""
+    worker, revoker = house.worker(), house.process()
+    broken = threading.Event()
+    broken.set()
+
+    def forget(_: Scope) -> None:
+        if broken.is_set():
+            raise SystemExit
+
+    worker.subscribe(forget)
+    receipt = revoker.revoke(ACME)
+    assert (receipt.workers, receipt.acknowledged) == (1, 0)
+    assert not worker.status().lease_confirmed
+    broken.clear()
+    assert eventually(lambda: worker.status().lease_confirmed)
+    assert "can't keep its lease" in caplog.text
+
+
+def test_status_before_anything_is_that_nothing_holds(house: House) -> None:
+    status = house.process().status()
+    assert (status.redis_reachable, status.lease_confirmed, status.epoch) == (False, False, None)
+
+
+def test_clock_is_one_that_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: float(clock))
+    assert boottime() == getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

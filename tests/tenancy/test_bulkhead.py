@@ -1,0 +1,196 @@
+"""Caps: per account, per process, per host; and what a borrower sees at each of them."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import TenantUnavailable
+from kataven.tenancy.limits import Limits
+from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.testing import check_canary
+from kataven.tenancy.wire import ConnectionSettings
+from tests.tenancy.conftest import MakeRegistry, connected
+
+HOLD_A_SLOT = """
+import sys
+from pathlib import Path
+from kataven.tenancy.slots import HostSlots
+slots = HostSlots(Path(sys.argv[1]), 2)
+print(slots.take(), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def busy(registry: EngineRegistry, tenant: Tenant, sessions: int) -> Iterator[None]:
+    """While the block runs, this many sessions of the tenant are out."""
+    with ExitStack() as stack:
+        for _ in range(sessions):
+            check_canary(stack.enter_context(registry.reading(tenant)))
+        yield
+
+
+def test_a_full_account_is_refused_and_the_others_are_not(
+    make_registry: MakeRegistry, acme: Tenant, globex: Tenant
+) -> None:
+    registry = make_registry(Limits(connections_per_account=2, wait=0.05))
+    with busy(registry, acme, sessions=2):
+        with pytest.raises(TenantUnavailable, match="acme") as refused, registry.reading(acme):
+            pass
+        with registry.reading(globex) as session:
+            check_canary(session)
+    assert refused.value.retry_after_seconds > 0
+    with registry.reading(acme) as session:
+        check_canary(session)
+
+
+def test_nobody_queues_for_an_account_that_does_not_move(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry(Limits(connections_per_account=1, wait=0.05))
+    with busy(registry, acme, sessions=1):
+        with pytest.raises(TenantUnavailable, match="no connection came free"), registry.reading(acme):
+            pass
+        queued = registry.metrics().waits
+        with pytest.raises(TenantUnavailable, match="none has moved"), registry.reading(acme):
+            pass
+        assert registry.metrics().waits == queued == 1
+
+
+def test_who_queues_gets_the_connection_that_comes_back(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry(Limits(connections_per_account=1, wait=30))
+
+    def backend() -> int:
+        with registry.reading(acme) as session:
+            return int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+    first = backend()
+    with ThreadPoolExecutor(1) as pool:
+        with busy(registry, acme, sessions=1):
+            waiter = pool.submit(backend)
+            while not registry.metrics().waits:
+                pass
+        assert waiter.result() == first
+    assert registry.metrics().waited_seconds > 0
+
+
+def test_the_longest_idle_connection_of_any_account_makes_room(
+    make_registry: MakeRegistry, tenants: list[Tenant]
+) -> None:
+    registry = make_registry(Limits(connections=2))
+    for tenant in (tenants[0], tenants[1], tenants[0], tenants[2]):
+        with registry.reading(tenant) as session:
+            check_canary(session)
+    metrics = registry.metrics()
+    assert (metrics.connections, metrics.displaced_connections, metrics.engines) == (2, 1, 3)
+    with busy(registry, tenants[0], sessions=1), busy(registry, tenants[2], sessions=1):
+        assert registry.metrics().displaced_connections == 1, "globex's was the one to go"
+
+
+def test_who_is_short_of_room_can_have_the_connection_of_its_own_account_that_comes_back(
+    make_registry: MakeRegistry, acme: Tenant, globex: Tenant
+) -> None:
+    registry = make_registry(Limits(connections=2, connections_per_account=2, wait=30))
+    with ThreadPoolExecutor(1) as pool, busy(registry, globex, sessions=1):
+        with busy(registry, acme, sessions=1):
+            waiter = pool.submit(lambda: busy(registry, acme, sessions=1).__enter__())
+            while not registry.metrics().waits:
+                pass
+        waiter.result()
+    assert registry.metrics().displaced_connections == 0
+
+
+def test_a_failed_connection_gives_its_place_back(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry(Limits(connections=1))
+    nowhere = Tenant("nowhere", acme.url.set(database="nowhere"))
+    for _ in range(3):
+        with pytest.raises(TenantUnavailable), registry.reading(nowhere):
+            pass
+    with registry.reading(acme) as session:
+        check_canary(session)
+
+
+def test_all_processes_of_a_host_share_its_slots(
+    make_registry: MakeRegistry, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    limits = Limits(connections=2, wait=0.05)
+    one, other = (make_registry(limits, host_slots=HostSlots(tmp_path, 3)) for _ in range(2))
+    with busy(one, tenants[0], sessions=1), busy(one, tenants[1], sessions=1), busy(other, tenants[2], sessions=1):
+        refused = other.reading(tenants[3])
+        with pytest.raises(TenantUnavailable, match="no connection came free"):
+            refused.__enter__()
+    with other.reading(tenants[3]) as session:
+        check_canary(session)
+    assert one.metrics().connections + other.metrics().connections <= 3
+
+
+def test_a_process_that_has_plenty_gives_to_one_that_is_short(
+    make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
+) -> None:
+    rich = make_registry(host_slots=HostSlots(tmp_path, 1))
+    poor = make_registry(Limits(wait=30), host_slots=HostSlots(tmp_path, 1))
+    with rich.reading(acme) as session:
+        check_canary(session)
+    rich.sweep()
+    assert rich.metrics().connections == 1, "nobody is short yet"
+    with ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(lambda: busy(poor, globex, sessions=1).__enter__())
+        while rich.metrics().connections:
+            rich.sweep()
+        waiter.result()
+
+
+def test_a_killed_process_leaves_no_slot_behind(tmp_path: Path) -> None:
+    slots = HostSlots(tmp_path, 2)
+    command = [sys.executable, "-c", HOLD_A_SLOT, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert (slots.take(), slots.take()) == (True, False)
+        holder.kill()
+        holder.wait()
+    assert (slots.take(), slots.take()) == (True, False)
+    slots.give_back()
+    slots.give_back()
+
+
+@pytest.mark.parametrize("engines", [3, 8])
+def test_the_cap_holds_on_the_server_too_through_hundreds_of_evictions(
+    make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres, engines: int
+) -> None:
+    name = f"cap{engines}"
+    registry = make_registry(
+        Limits(engines=engines, connections=3, connections_per_account=2, wait=30), ConnectionSettings(name)
+    )
+    done = threading.Event()
+
+    def work(thread: int) -> None:
+        for turn in range(60):
+            with registry.reading(tenants[(thread * 5 + turn * 3) % len(tenants)]) as session:
+                check_canary(session)
+
+    def watch() -> int:
+        most = 0
+        with connected(postgres) as connection:
+            count = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+            while not done.is_set():
+                most = max(most, connection.execute(count, {"name": name}).scalar_one())
+        return most
+
+    with ThreadPoolExecutor(7) as pool:
+        watcher = pool.submit(watch)
+        workers = [pool.submit(work, thread) for thread in range(6)]
+        for worker in workers:
+            worker.result()
+        done.set()
+        assert 2 <= watcher.result() <= 3
+    metrics = registry.metrics()
+    assert metrics.evictions + metrics.displaced_connections > 100

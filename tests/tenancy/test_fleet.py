@@ -1,0 +1,389 @@
+"""Migrations over many accounts: proved first, applied exactly once, believed only from what each database says."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url, text
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import MigrationError, RevisionMoved, RunInProgress
+from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
+from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX
+from kataven.tenancy.provision import Provisioner
+from kataven.tenancy.report import AccountResult, Outcome, Report
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.steps import lock, render, replay
+from kataven.tenancy.survey import AccountState
+from tests.tenancy.revisions import Line
+
+ADD_AUTHOR = 'op.add_column("notes", sa.Column("author", sa.Text))'
+COUNT_NOTES = """
+count = op.get_bind().execute(sa.text("SELECT count(*) FROM notes")).scalar_one()
+op.execute(f"INSERT INTO notes (text) VALUES ('there were {count}')")
+"""
+RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from sqlalchemy import make_url
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.schema import Schema
+from tests.tenancy.revisions import SCRIPTS
+
+folder, report, *urls = sys.argv[1:]
+tenants = [Tenant(make_url(url).database, make_url(url)) for url in urls]
+schema = Schema("test", SCRIPTS, "tests.tenancy.models:Base.metadata", versions=Path(folder))
+patient = replace(MIGRATION_SETTINGS, lock_timeout_seconds=60)
+fleet = Fleet(schema, DatabaseServer(tenants[0].url), patient)
+options = RunOptions(jobs=1, report_file=Path(report))
+fleet.upgrade(tenants, options, lambda result: print(result.account, flush=True))
+"""
+
+
+class Accounts:
+    """Accounts at the first revision of a line, and a look into their databases."""
+
+    def __init__(self, server: DatabaseServer, line: Line, count: int) -> None:
+        self.server = server
+        self.line = line
+        provisioner = Provisioner(server, line.schema(), strategy="file_copy")
+        self.names = [f"account{number}" for number in range(count)]
+        for name in self.names:
+            provisioner.provision(name)
+        self.tenants = [Tenant(name, server.url_of(name)) for name in self.names]
+
+    def fleet(self) -> Fleet:
+        return Fleet(self.line.schema(), self.server)
+
+    def upgrade(self, **options: object) -> Report:
+        return self.fleet().upgrade(self.tenants, RunOptions(**options))  # type: ignore[arg-type]
+
+    def execute(self, name: str, statement: str) -> None:
+        with self.server.connect(name) as connection:
+            connection.execute(text(statement))
+
+    def applied(self, name: str) -> list[str]:
+        """The revisions that ran in the account's database, as often as they did."""
+        with self.server.connect(name) as connection:
+            return list(connection.execute(text("SELECT revision FROM applied ORDER BY revision")).scalars())
+
+
+def outcomes(report: Report) -> dict[str, Outcome]:
+    return {result.account: result.outcome for result in report.results}
+
+
+def row(report: Report, account: str) -> AccountResult:
+    (found,) = [result for result in report.results if result.account == account]
+    return found
+
+
+@pytest.fixture
+def accounts(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Accounts]:
+    server = DatabaseServer(make_url(postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        before = maintenance.databases()
+        yield Accounts(server, Line(tmp_path / "line"), 4)
+        left = maintenance.databases() - before
+        assert not [name for name in left if name.startswith(SCRATCH_PREFIX)]
+        for database in left:
+            if not database.startswith(TEMPLATE_PREFIX):  # the next test may need them
+                maintenance.drop(database)
+
+
+def test_every_account_is_migrated_once_and_a_second_run_is_a_read(accounts: Accounts, tmp_path: Path) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.line.then("r3", 'op.create_index("notes_author", "notes", ["author"])')
+    told: list[str] = []
+    first = accounts.fleet().upgrade(
+        accounts.tenants, RunOptions(report_file=tmp_path / "report"), lambda result: told.append(result.account)
+    )
+    assert first.succeeded
+    assert first.counts == {Outcome.MIGRATED: 4}
+    assert told[0] == "account0", "the canary"
+    assert set(told) == set(accounts.names)
+    assert {(result.start, result.end, result.drifted) for result in first.results} == {("r1", "r3", False)}
+    assert all(result.seconds > 0 for result in first.results)
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
+    second = accounts.upgrade()
+    assert (second.counts, second.proofs) == ({Outcome.CURRENT: 4}, ())
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
+    header, *rows = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
+    assert header == {"target": "r3", "accounts": 4}
+    assert [(row["account"], row["outcome"]) for row in rows] == [(account, "migrated") for account in told]
+
+
+def test_the_proof_is_on_a_copy_of_an_account_that_nobody_uses(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.execute("account1", "ALTER TABLE notes ADD odd int")
+    with accounts.server.connect("account0") as connection:
+        connection.execute(text("SELECT 1"))
+        report = accounts.upgrade()
+    assert [proof.subject for proof in report.proofs] == ["account2"]
+    assert report.succeeded
+    assert report.drifted == ("account1",)
+
+
+def test_without_an_account_to_copy_the_proof_is_on_the_template(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.tenants = accounts.tenants[:1]
+    with accounts.server.connect("account0") as connection:
+        connection.execute(text("SELECT 1"))
+        assert [proof.subject for proof in accounts.upgrade().proofs] == ["kataven_template_r1"]
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "words"),
+    [
+        ('op.execute("SELECT 1 / 0")', r"failed on a copy: division by zero \(22012\)"),
+        (f"if op.get_context().as_sql:\n    {ADD_AUTHOR}", "do not lead where Alembic"),
+        (COUNT_NOTES, "r2 can't be rendered as SQL; if it reads data, it has to say needs_python = True"),
+    ],
+)
+def test_what_does_not_stand_the_proof_touches_no_account(accounts: Accounts, upgrade: str, words: str) -> None:
+    accounts.line.write("r2", "r1", "\n".join(f"    {line}" for line in upgrade.strip().splitlines()))
+    with pytest.raises(MigrationError, match=words):
+        accounts.upgrade()
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1",)}
+    assert {state.revision for state in accounts.fleet().status(accounts.tenants)} == {"r1"}
+
+
+def test_a_dry_run_proves_and_touches_nothing(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    report = accounts.upgrade(dry_run=True)
+    assert (report.counts, len(report.proofs), report.dry_run) == ({Outcome.PENDING: 4}, 1, True)
+    assert {state.revision for state in accounts.fleet().status(accounts.tenants)} == {"r1"}
+
+
+def test_accounts_that_fail_are_rows_and_the_others_go_on(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    for name in ("account1", "account2"):
+        accounts.execute(name, "ALTER TABLE notes ADD author int")
+    report = accounts.upgrade(jobs=2)
+    assert not report.succeeded
+    assert report.counts == {Outcome.MIGRATED: 2, Outcome.FAILED: 2}
+    assert row(report, "account2").error == 'column "author" of relation "notes" already exists (42701)'
+    for name in ("account1", "account2"):
+        accounts.execute(name, "ALTER TABLE notes DROP author")
+    again = accounts.upgrade()
+    assert again.counts == {Outcome.CURRENT: 2, Outcome.MIGRATED: 2}
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2")}
+
+
+def test_after_so_many_failures_nothing_new_is_begun(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    for name in ("account1", "account2"):
+        accounts.execute(name, "ALTER TABLE notes ADD author int")
+    report = accounts.upgrade(jobs=1, max_failures=2)
+    assert outcomes(report) == {
+        "account0": Outcome.MIGRATED,
+        "account1": Outcome.FAILED,
+        "account2": Outcome.FAILED,
+        "account3": Outcome.SKIPPED,
+    }
+    assert accounts.applied("account3") == ["r1"]
+
+
+def test_a_canary_that_fails_keeps_the_others_safe(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.execute("account1", "ALTER TABLE notes ADD author int")
+    report = accounts.upgrade(canaries=2)
+    assert report.counts == {Outcome.MIGRATED: 1, Outcome.FAILED: 1, Outcome.SKIPPED: 2}
+    assert row(report, "account1").outcome is Outcome.FAILED
+
+
+def test_two_runs_do_not_meet(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    refused = []
+
+    def run_another(_: AccountResult) -> None:
+        with pytest.raises(RunInProgress) as error:
+            accounts.upgrade()
+        refused.append(error.value)
+
+    accounts.fleet().upgrade(accounts.tenants, RunOptions(jobs=2), run_another)
+    assert len(refused) == 4
+    assert accounts.upgrade().counts == {Outcome.CURRENT: 4}
+
+
+def test_an_account_under_another_run_is_left_to_it(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    with accounts.server.connect("account3") as connection:
+        lock(connection)
+        report = accounts.upgrade()
+    assert row(report, "account3").error == "another run is migrating this account"
+    assert report.counts == {Outcome.MIGRATED: 3, Outcome.FAILED: 1}
+
+
+def test_threads_that_race_for_one_database_apply_a_step_once(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    step = render(accounts.line.schema(), "r1", "r2")["r2"]
+
+    def race(_: int) -> bool:
+        with accounts.server.connect("account0") as connection:
+            try:
+                replay(connection, step)
+            except RevisionMoved:
+                return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(race, range(6))) == [False] * 5 + [True]
+    assert accounts.applied("account0") == ["r1", "r2"]
+
+
+def test_a_killed_run_is_resumed_and_every_account_migrated_once(accounts: Accounts, tmp_path: Path) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    urls = [tenant.url.render_as_string(hide_password=False) for tenant in accounts.tenants]
+    command = [sys.executable, "-c", RUN, str(accounts.line.folder), str(tmp_path / "report"), *urls]
+    with accounts.server.connect("account2") as connection:
+        connection.exec_driver_sql("BEGIN; LOCK TABLE notes")
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout is not None
+            done = [run.stdout.readline().strip() for _ in range(2)]
+            run.kill()
+    assert done == accounts.names[:2]
+    assert len((tmp_path / "report").read_text().splitlines()) == 1 + 2
+    while not (report := accounts.upgrade()).succeeded:
+        pass  # the server has yet to notice that the killed run's connection is gone
+    assert [row(report, name).outcome for name in accounts.names[:2]] == [Outcome.CURRENT] * 2
+    assert row(report, "account3").outcome is Outcome.MIGRATED
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2")}
+
+
+def test_revisions_that_need_python_run_in_processes(accounts: Accounts) -> None:
+    accounts.execute("account1", "INSERT INTO notes (text) VALUES ('one')")
+    accounts.line.then("r2", COUNT_NOTES, needs_python=True)
+    accounts.line.then("r3", ADD_AUTHOR)
+    report = accounts.upgrade(jobs=1)
+    assert report.counts == {Outcome.MIGRATED: 4}
+    for name, words in (("account0", "there were 0"), ("account1", "there were 1")):
+        with accounts.server.connect(name) as connection:
+            assert words in connection.execute(text("SELECT text FROM notes")).scalars().all()
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
+
+
+def test_a_revision_that_fails_in_its_process_is_a_row_in_words(accounts: Accounts) -> None:
+    raise_for_notes = (
+        'assert not op.get_bind().execute(sa.text("SELECT count(*) FROM notes")).scalar_one(), "has notes"'
+    )
+    accounts.line.then("r2", raise_for_notes, needs_python=True)
+    accounts.execute("account1", "INSERT INTO notes (text) VALUES ('one')")
+    accounts.tenants = accounts.tenants[:2]
+    report = accounts.upgrade(jobs=1)
+    assert outcomes(report) == {"account0": Outcome.MIGRATED, "account1": Outcome.FAILED}
+    assert row(report, "account1").error == "AssertionError: has notes"
+
+
+def test_a_step_outside_of_a_transaction_is_left_to_alembic(accounts: Accounts) -> None:
+    concurrently = 'op.create_index("notes_text", "notes", ["text"], postgresql_concurrently=True)'
+    accounts.line.then("r2", f"with op.get_context().autocommit_block():\n    {concurrently}")
+    assert "run by Alembic, in Python" in accounts.fleet().sql("r1")
+    assert accounts.upgrade(jobs=1).counts == {Outcome.MIGRATED: 4}
+
+
+def test_statements_arrive_as_they_were_written(accounts: Accounts) -> None:
+    accounts.line.then(
+        "r2", r"""op.execute("INSERT INTO notes (text) VALUES ('100%, %s, %(x)s, \\:y, $$;$$, \\\\')")"""
+    )
+    assert accounts.upgrade().succeeded
+    with accounts.server.connect("account0") as connection:
+        assert connection.execute(text("SELECT text FROM notes")).scalar_one() == r"100%, %s, %(x)s, :y, $$;$$, \\"
+    shown = accounts.fleet().sql("r1")
+    assert shown.startswith("BEGIN;\n\n-- Running upgrade r1 -> r2")
+    assert shown.endswith("COMMIT;\n")
+
+
+def test_accounts_at_different_revisions_meet_at_the_target(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    assert accounts.fleet().upgrade(accounts.tenants[:2]).succeeded
+    accounts.line.then("r3")
+    accounts.line.then("r4")
+    report = accounts.upgrade(target="r3")
+    assert report.counts == {Outcome.MIGRATED: 4}
+    assert {(proof.start, proof.end) for proof in report.proofs} == {("r1", "r3"), ("r2", "r3")}
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
+    with pytest.raises(MigrationError, match="r9 is not known"):
+        accounts.upgrade(target="r9")
+
+
+def test_databases_that_can_not_be_migrated_are_told_apart(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.execute("account1", "UPDATE alembic_version SET version_num = 'newer'")
+    accounts.execute("account2", "DROP TABLE alembic_version")
+    accounts.tenants.append(Tenant("gone", accounts.server.url_of("gone")))
+    report = accounts.upgrade()
+    assert report.counts == {Outcome.MIGRATED: 2, Outcome.FAILED: 3}
+    assert row(report, "account1").error == "revision newer is not known here"
+    assert row(report, "account2").error == "it has no schema yet: it was not made from a template"
+    assert 'database "gone" does not exist' in row(report, "gone").error
+    states = {state.account: state for state in accounts.fleet().status(accounts.tenants)}
+    assert states["account0"] == AccountState("account0", "r2", served=True, behind=0, drifted=False)
+    assert states["account1"] == AccountState("account1", "newer", served=False, behind=None, drifted=None)
+    assert states["account2"].revision is None
+    assert 'database "gone" does not exist' in states["gone"].error
+
+
+def test_status_shows_who_is_behind_and_who_has_drifted(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    accounts.fleet().upgrade(accounts.tenants[:2])
+    accounts.execute("account0", "DROP TABLE tags")
+    accounts.execute("account2", "ALTER TABLE notes ADD odd int")
+    told: list[AccountState] = []
+    states = accounts.fleet().status(accounts.tenants, progress=told.append)
+    assert [(state.revision, state.served, state.behind, state.drifted) for state in states] == [
+        ("r2", True, 0, True),
+        ("r2", True, 0, False),
+        ("r1", False, 1, True),
+        ("r1", False, 1, False),
+    ]
+    assert told == states
+
+
+def test_locks_are_not_waited_for_long(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    hasty = replace(MIGRATION_SETTINGS, lock_timeout_seconds=0.05)
+    with accounts.server.connect("account1") as connection:
+        connection.exec_driver_sql("BEGIN; LOCK TABLE notes")
+        report = Fleet(accounts.line.schema(), accounts.server, hasty).upgrade(accounts.tenants)
+        assert row(report, "account1").error == "canceling statement due to lock timeout (55P03)"
+    assert accounts.upgrade().succeeded
+
+
+def test_a_run_spans_servers_and_proves_on_each(accounts: Accounts, other_server: EmbeddedPostgres) -> None:
+    server = DatabaseServer(make_url(other_server.url("postgres")))
+    provisioner = Provisioner(server, accounts.line.schema())
+    provisioner.provision("elsewhere")
+    accounts.tenants.append(Tenant("elsewhere", server.url_of("elsewhere")))
+    accounts.line.then("r2", ADD_AUTHOR)
+    report = accounts.upgrade()
+    provisioner.drop("elsewhere")
+    assert report.counts == {Outcome.MIGRATED: 5}
+    assert {proof.subject for proof in report.proofs} == {"account0", "elsewhere"}
+
+
+def test_the_directory_says_where_to_begin_and_the_database_where_it_is(accounts: Accounts) -> None:
+    for revision in ("r2", "r3"):
+        accounts.line.then(revision)
+    accounts.upgrade(target="r2", jobs=1)
+    fleet = accounts.fleet()
+    fleet.upgrade(accounts.tenants[1:2])
+    believed = [Tenant(tenant.account, tenant.url, revision="r1") for tenant in accounts.tenants]
+    believed[2] = Tenant("account2", accounts.tenants[2].url, revision="r2")
+    believed[3] = Tenant("account3", accounts.tenants[3].url, revision="r3")
+    report = fleet.upgrade(believed)
+    assert {result.account: (result.outcome, result.start) for result in report.results} == {
+        "account0": (Outcome.MIGRATED, "r2"),
+        "account1": (Outcome.CURRENT, "r3"),
+        "account2": (Outcome.MIGRATED, "r2"),
+        "account3": (Outcome.MIGRATED, "r2"),
+    }
+    assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}

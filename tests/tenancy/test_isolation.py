@@ -1,0 +1,71 @@
+"""Many threads over many accounts, with evictions, a drop and a forgetting going on: nobody sees anybody else's row."""
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import select, text
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import TenantUnavailable
+from kataven.tenancy.limits import Limits
+from kataven.tenancy.session import account_of
+from kataven.tenancy.testing import assert_no_leaks, check_canary
+from tests.tenancy.conftest import MakeRegistry, MakeTenant, drop_database
+from tests.tenancy.models import Note
+
+THREADS, TURNS = 16, 24
+
+
+def test_no_row_crosses_from_one_account_to_another(
+    make_registry: MakeRegistry,
+    tenants: list[Tenant],
+    acme: Tenant,
+    globex: Tenant,
+    make_tenant: MakeTenant,
+    postgres: EmbeddedPostgres,
+) -> None:
+    registry = make_registry(Limits(engines=5, connections=6, wait=30))
+    doomed = make_tenant("doomed")
+    everybody = [*tenants, doomed]
+    written: dict[str, int] = {tenant.account: 0 for tenant in everybody}
+    counting = threading.Lock()
+
+    def turn(tenant: Tenant) -> None:
+        with registry.writing(tenant) as session:
+            check_canary(session)
+            session.add(Note(text=tenant.account))
+        with counting:
+            written[tenant.account] += 1
+        with registry.reading(tenant) as session:
+            check_canary(session)
+            notes = session.scalars(select(Note)).all()
+            assert {(note.text, account_of(note)) for note in notes} == {(tenant.account, tenant.account)}
+
+    def work(thread: int) -> int:
+        chance, refused = random.Random(thread), 0  # noqa: S311 - the same walk each time
+        for _ in range(TURNS):
+            tenant = chance.choice(everybody)
+            try:
+                turn(tenant)
+            except TenantUnavailable:
+                if tenant is not doomed:
+                    raise
+                refused += 1
+            if chance.random() < 0.05:
+                registry.forget(tenant.account)
+        return refused
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        working = [pool.submit(work, thread) for thread in range(THREADS)]
+        while registry.metrics().evictions < 10:
+            pass
+        drop_database(postgres, "doomed")
+        assert sum(thread.result() for thread in working) > 0
+    assert_no_leaks(registry)
+    assert registry.metrics().evictions > 50
+    for tenant in tenants:
+        with registry.writing(tenant) as session:
+            assert len(session.scalars(select(Note.id)).all()) == written[tenant.account] > 0
+            session.execute(text("TRUNCATE notes, tags RESTART IDENTITY"))

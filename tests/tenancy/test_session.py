@@ -1,0 +1,100 @@
+"""Sessions and rows remember their account, and refuse another's."""
+
+import pytest
+from sqlalchemy import create_engine, insert, select, text, update
+
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import NoTenant, ReadOnlySession, WrongTenant
+from kataven.tenancy.session import TenantSession, account_of
+from tests.tenancy.conftest import MakeRegistry
+from tests.tenancy.models import Note, Tag
+
+
+def test_a_row_remembers_its_account_after_its_session_is_closed(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry(session_options={"expire_on_commit": False})
+    with registry.writing(acme) as session:
+        added = Note(text="added")
+        assert account_of(added) is None
+        session.add(added)
+    with registry.reading(acme) as session:
+        loaded = session.get_one(Note, added.id)
+    assert account_of(added) == account_of(loaded) == "acme"
+
+
+def test_a_row_of_one_account_enters_no_session_of_another(
+    make_registry: MakeRegistry, acme: Tenant, globex: Tenant
+) -> None:
+    registry = make_registry()
+    with registry.writing(acme) as session:
+        note = Note(text="acme's own")
+        session.add(note)
+    with registry.writing(globex) as session:
+        with pytest.raises(WrongTenant, match="'globex' was given something of 'acme'"):
+            session.add(note)
+        with pytest.raises(WrongTenant):
+            session.delete(note)
+        with pytest.raises(WrongTenant):
+            session.merge(note)
+        with pytest.raises(WrongTenant):
+            session.merge_all([note])
+        with session.no_autoflush, pytest.raises(WrongTenant):
+            session.merge(Tag(word="a new row of globex, beside an old one of acme", note=note))
+        with pytest.raises(WrongTenant):
+            session.add(Tag(word="the same, by cascade", note=note))
+        session.rollback()
+        assert session.scalars(select(Note)).all() == []
+
+
+def test_a_row_comes_back_to_its_own_account(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry(session_options={"expire_on_commit": False})
+    with registry.writing(acme) as session:
+        session.add(note := Note(text="first"))
+    with registry.writing(acme) as session:
+        session.merge(note).text = "second"
+    with registry.reading(acme) as session:
+        assert [row.text for row in session.scalars(select(Note))] == ["second"]
+
+
+def test_a_session_uses_its_own_connection_only(make_registry: MakeRegistry, acme: Tenant, globex: Tenant) -> None:
+    registry = make_registry()
+    other = create_engine(globex.url)
+    with registry.reading(acme) as session:
+        with pytest.raises(WrongTenant):
+            session.execute(text("SELECT 1"), bind_arguments={"bind": other})
+        assert session.execute(text("SELECT current_database()")).scalar_one() == "acme"
+    other.dispose()
+
+
+def test_a_session_belongs_to_somebody(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry()
+    with pytest.raises(NoTenant), registry.reading(None):  # type: ignore[arg-type]
+        pass
+    with registry.reading(acme) as session, pytest.raises(NoTenant):
+        TenantSession("", session.connection(), read_only=True)
+
+
+def test_reading_writes_nothing(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry()
+    with registry.writing(acme) as session:
+        session.add(Note(text="before"))
+    with registry.reading(acme) as session:
+        before = [note.text for note in session.scalars(select(Note).order_by(Note.id))]
+        with pytest.raises(ReadOnlySession):
+            session.execute(insert(Note).values(text="after"))
+        with pytest.raises(ReadOnlySession):
+            session.execute(update(Note).values(text="after"))
+        session.scalars(select(Note)).first().text = "after"  # type: ignore[union-attr]
+        with pytest.raises(ReadOnlySession):
+            session.flush()
+    with registry.reading(acme) as session:
+        assert [note.text for note in session.scalars(select(Note).order_by(Note.id))] == before
+
+
+def test_bulk_methods_that_bypass_the_checks_are_refused(make_registry: MakeRegistry, acme: Tenant) -> None:
+    with make_registry().writing(acme) as session:
+        with pytest.raises(NotImplementedError):
+            session.bulk_save_objects([Note(text="x")])
+        with pytest.raises(NotImplementedError):
+            session.bulk_insert_mappings(Note, [{"text": "x"}])
+        with pytest.raises(NotImplementedError):
+            session.bulk_update_mappings(Note, [{"id": 1, "text": "x"}])
