@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
+
+import click
 
 from kataven.identity.token import TOKEN_PATTERN
 from kataven.settings import PREFIX, Settings
 from kataven.web.problems import KINDS
+from tests.support.house import Caller, House
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,3 +46,29 @@ def test_every_room_is_on_the_map() -> None:
     for room in (ROOT / "kataven").iterdir():
         if (room / "__init__.py").exists():
             assert f"{room.name}/" in page
+
+
+def test_the_answer_in_the_readme_has_the_shape_of_the_real_one(acme_key: Caller) -> None:
+    sample = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert sample is not None
+    assert shape(json.loads(sample[1])) == shape(acme_key.get("/v1/me").get_json())
+
+
+def shape(value: Any) -> Any:
+    """An answer without its values."""
+    return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else ...
+
+
+def test_every_page_that_is_linked_to_is_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_command_is_documented(house: House) -> None:
+    pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    for group_name in ("accounts", "migrations", "peppers", "revocation", "dev"):
+        group = house.app.cli.commands[group_name]
+        assert isinstance(group, click.Group)
+        for command in group.commands:
+            assert re.search(rf"flask {group_name} [^\n]*\b{command}\b", pages), f"flask {group_name} {command}"
