@@ -1,0 +1,96 @@
+"""Whatever ends a credential goes through one function, after its commit; a new verb has to say whether it ends one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+
+from kataven.account.models import ApiKey
+from kataven.revocation.receipt import Receipt
+from kataven.revocation.scope import Scope
+from kataven.system import accounts
+from kataven.web.operation import operation_of
+from tests.support.house import Caller, House, new_account
+
+HARMLESS_ROUTES = {
+    ("POST", "/v1/agents"),
+    ("PATCH", "/v1/agents/<agent_id>"),
+    ("DELETE", "/v1/agents/<agent_id>"),
+    ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
+    ("POST", "/v1/api-keys"),
+}
+HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair"}
+
+Revoked = list[tuple[Scope, bool]]
+
+
+@pytest.fixture
+def revoked(house: House, monkeypatch: pytest.MonkeyPatch) -> Revoked:
+    """Each scope that was revoked, and whether by then another connection could see that something had ended."""
+    calls: Revoked = []
+    revoke: Callable[[Scope], Receipt] = house.services.revocation.revoke
+
+    def noted(scope: Scope) -> Receipt:
+        calls.append((scope, _is_committed(house, scope)))
+        return revoke(scope)
+
+    monkeypatch.setattr(house.services.revocation, "revoke", noted)
+    return calls
+
+
+def _is_committed(house: House, scope: Scope) -> bool:
+    assert scope.account is not None
+    with house.services.directory.database.reading() as session:
+        row = accounts.read(session, scope.account)
+    if scope.key_id is None:
+        return row.status != "active" or row.max_key_expiry_days is not None
+    record = house.services.directory.read(scope.account)
+    assert record is not None
+    with house.services.registry.reading(record.tenant) as session:
+        key: Any = session.get(ApiKey, scope.key_id)
+        return key is None or key.disabled_at is not None
+
+
+def _new_key(alice: Caller) -> str:
+    return str(alice.post("/v1/api-keys", {"name": "Doomed", "expiry": "30d"}).get_json()["id"])
+
+
+def test_every_changing_route_is_known_to_end_a_credential_or_not(house: House) -> None:
+    changing = set()
+    for rule in house.app.url_map.iter_rules():
+        operation = operation_of(house.app.view_functions[rule.endpoint])
+        if operation is not None and operation.method != "GET":
+            changing.add((operation.method, operation.path))
+    assert changing - HARMLESS_ROUTES == {("PATCH", "/v1/api-keys/<key_id>"), ("DELETE", "/v1/api-keys/<key_id>")}
+
+
+@pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
+def test_ending_a_key_commits_and_then_revokes(alice: Caller, revoked: Revoked, verb: str) -> None:
+    key_id = _new_key(alice)
+    answer = alice.call(verb, f"/v1/api-keys/{key_id}", json={"disabled": True} if verb == "PATCH" else None)
+    assert answer.get_json()["receipt"]["acknowledged"] == 1
+    assert revoked == [(Scope("acme", key_id), True)]
+
+
+def test_a_new_name_revokes_nothing(alice: Caller, revoked: Revoked) -> None:
+    assert alice.patch(f"/v1/api-keys/{_new_key(alice)}", {"name": "Spared"}).status_code == 200
+    assert revoked == []
+
+
+def test_every_account_command_is_known_to_end_credentials_or_not(house: House) -> None:
+    group = house.app.cli.commands["accounts"]
+    assert isinstance(group, click.Group)
+    assert set(group.commands) - HARMLESS_COMMANDS == {"suspend", "archive", "resume", "policy"}
+
+
+@pytest.mark.parametrize("words", [["suspend"], ["archive"], ["policy", "--max-key-expiry-days", "30", "--existing"]])
+def test_closing_an_account_commits_and_then_revokes(house: House, revoked: Revoked, words: list[str]) -> None:
+    account = f"ends-by-{words[0]}"
+    new_account(house.services, account)
+    result = house.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
+    assert result.exit_code == 0, result.output
+    assert revoked
+    assert set(revoked) == {(Scope(account), True)}
