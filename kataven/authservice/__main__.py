@@ -42,16 +42,15 @@ def serve(configured: Settings) -> None:
     service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
     tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
     server = AuthServer(service, configured.auth_bind, tls)
-    # What the directory remembers here stands behind a lease too: this process is one of the workers that a revocation
-    # waits for, so it never verifies from before one.
-    parts.revocation.start()
+    # This process takes no lease, so that it remembers nothing and asks the databases every time. As one more worker it
+    # could be about to forget when it is asked by a worker that already has, and give that one an answer from before a
+    # revocation to keep.
     parts.registry.start()
     server.start()
     try:
         stop.wait()
     finally:
         server.stop()
-        parts.revocation.stop()
         parts.registry.close()
         parts.directory.database.close()
 

@@ -22,11 +22,13 @@ from kataven.authservice import wire
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.credential import ApiKeyCredential
-from kataven.identity.errors import Refused, VerifierUnavailable
+from kataven.identity.errors import AccountSuspended, Refused, VerifierUnavailable
 from kataven.identity.token import TokenKind
+from kataven.system import accounts
+from kataven.system.models import AccountStatus
 from tests.support.certificates import authority
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
-from tests.support.house import House
+from tests.support.house import House, new_account
 from tests.support.waiting import wait_until
 
 
@@ -133,6 +135,20 @@ def test_a_frozen_service_is_given_up_at_the_deadline(house: House, service: Ser
         verifier.verify(credential)
     service.process.send_signal(signal.SIGCONT)
     wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
+
+
+def test_it_remembers_nothing_so_that_no_worker_can_learn_of_the_past_from_it(
+    house: House, service: Service, connection: Connection
+) -> None:
+    new_account(house.services, "forgotten")
+    credential = ApiKeyCredential(house.new_key("forgotten"), "forgotten")
+    verifier = RemoteVerifier(connection)
+    assert verifier.verify(credential).account == "forgotten"
+    with house.services.directory.database.writing() as session:
+        accounts.move(session, "forgotten", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
+    # No event was published: whoever remembers the account still believes that it is open.
+    with pytest.raises(AccountSuspended):
+        verifier.verify(credential)
 
 
 def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) -> None:
