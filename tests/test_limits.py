@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from flask import Response
 from sqlalchemy import text
 
 import app as factory
 from kataven import settings
+from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit import limiter
 from kataven.web.access import PUBLIC
 from kataven.web.call import Call
@@ -180,3 +183,32 @@ def test_a_route_may_use_flask_limiters_decorators(house: House) -> None:
     assert answers[2].get_json()["code"] == "rate_limited"
     assert int(answers[2].headers["Retry-After"]) > 0
     application.extensions[EXTENSION].stop()
+
+
+def test_a_request_asks_redis_once_and_junk_never(house: House, house_redis: EmbeddedRedis) -> None:
+    key = account(house, "watched")
+    caller = house.bearer(key)
+    assert caller.get("/v1/agents").status_code == 200  # connected, verified and remembered
+    with commands_about("watched", house_redis.url) as commands:
+        assert caller.get("/v1/agents").status_code == 200
+    assert commands == ["EVALSHA", "ZREM"], "one decision, and the slot given back without waiting"
+    with commands_about("watched", house_redis.url) as commands:
+        for _ in range(5):
+            assert house.bearer(key[:-1]).get("/v1/agents", headers={"X-Account-ID": "watched"}).status_code == 400
+    assert commands == []
+
+
+@contextmanager
+def commands_about(account: str, url: str) -> Iterator[list[str]]:
+    """The names of the commands that clients send about an account in the block, filled in at its end."""
+    commands: list[str] = []
+    last = uuid.uuid4().hex
+    with redis.Redis.from_url(url) as client, redis.Redis.from_url(url) as watching, watching.monitor() as monitor:
+        client.ping()
+        yield commands
+        client.echo(last)
+        for seen in monitor.listen():
+            if last in seen["command"]:
+                return
+            if seen["client_type"] != "lua" and f"account:{account}" in seen["command"]:
+                commands.append(seen["command"].split(" ")[0].upper())

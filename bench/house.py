@@ -1,0 +1,36 @@
+"""The whole product's servers for a bench, as the tests have them: PostgreSQL, Redis, an issuer, acme and globex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import app as factory
+from kataven import settings
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.system import lifecycle
+from kataven.web.services import EXTENSION
+from tests.support.house import ACCOUNTS, House, environ_for, new_account
+from tests.support.oidc import IssuerWithPen
+
+
+@contextmanager
+def standing_house(folder: Path) -> Iterator[House]:
+    """Everything but gunicorn; the house itself takes no lease, so that it is no worker."""
+    folder.chmod(0o711)
+    with (
+        EmbeddedPostgres(folder / "postgres", fsync=False) as postgres,
+        EmbeddedRedis(folder / "redis", persistent=False) as redis,
+        IssuerWithPen(folder / "issuer") as issuer,
+    ):
+        environ = environ_for(postgres, redis.url, issuer.url, "kataven_system")
+        configured = settings.load(environ)
+        lifecycle.prepare_system(configured.database_url.get_secret_value())
+        application = factory.create_api(configured)
+        services = application.extensions[EXTENSION]
+        for account in ACCOUNTS:
+            new_account(services, account)
+        yield House(application, services, issuer, environ)
+        services.stop()
