@@ -39,8 +39,8 @@ Value = TypeVar("Value")
 class CachingVerifier:
     """Verifies through `inner`, and remembers what it said, for `ttl_seconds` and never past the credential's own end.
 
-    `inner` may itself remember things behind the same guard, and nothing anywhere else: what another process remembers it
-    may still be about to forget when this one asks.
+    `inner` may itself remember things behind the same guard, and nothing anywhere else: what another process remembers
+    it may still be about to forget when this one asks.
 
     Keys that were refused are remembered apart and for a shorter time, so that junk can't push good ones out. JWTs that
     were refused are not: refusing one again costs no database, and an unknown signing key may be published any moment.

@@ -44,8 +44,8 @@ class Guard:
     def subscribe(self, forget: Forget) -> None:
         """Have `forget(scope)` called for each event, before the event is acknowledged, on the worker's thread.
 
-        A memory that is filled by way of another subscribes after that one, as it does by itself if it is built from it.
-        If `forget` raises, the event is not acknowledged and the lease is not renewed until it stops raising.
+        A memory that is filled by way of another subscribes after that one, as it does if it is built from it. If
+        `forget` raises, the event is not acknowledged and the lease is not renewed until it stops raising.
         """
         self._memories.append(forget)
 
@@ -90,8 +90,8 @@ class Guard:
     def _forget(self, scope: Scope) -> None:
         if scope == EVERYTHING:
             self.ledger.gaps += 1
-        # First spoil the tickets of answers that are on their way, then drop the answers that are here; and so again for
-        # each memory, since an answer to it may have come by way of one before it, which was still to forget.
+        # First spoil the tickets of answers that are on their way, then drop the answers that are here; and so again
+        # for each memory, since an answer to it may have come by way of one before it, which was still to forget.
         for forget in self._memories:
             with self._lock:
                 self._recent.append(scope)

@@ -14,7 +14,7 @@ from kataven.tenancy.apply import Applier
 from kataven.tenancy.dialect import server_key
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import MigrationError, VerificationFailed
-from kataven.tenancy.faults import in_words
+from kataven.tenancy.faults import fault_of, in_words
 from kataven.tenancy.proof import prove
 from kataven.tenancy.report import AccountResult, Outcome, Proof, Record, Report
 from kataven.tenancy.schema import SchemaState
@@ -75,7 +75,7 @@ class Run:
         began = time.monotonic()
         behind = self._find_behind(tenants)
         if behind and not self._stopped:
-            self._prepare(behind)
+            behind = self._prepare(behind)
         if self._options.dry_run and not self._stopped:
             for account in behind:
                 self._tell(AccountResult(account.tenant.account, Outcome.PENDING, account.start, self._target))
@@ -93,11 +93,10 @@ class Run:
         elsewhere += self._migrate_all(others)
         while elsewhere:
             try:
-                self._prepare(elsewhere)
+                elsewhere = self._migrate_all(self._prepare(elsewhere))
             except MigrationError as error:
                 self._fail(elsewhere, error)
                 break
-            elsewhere = self._migrate_all(elsewhere)
 
     def _find_behind(self, tenants: Sequence[Tenant]) -> list[_Behind]:
         """Sort out who is behind, and tell of those that need nothing or can't be helped."""
@@ -128,20 +127,29 @@ class Run:
         self._schema.path(start, self._target)
         return _Behind(tenant, start)
 
-    def _prepare(self, behind: Sequence[_Behind]) -> None:
-        """Render the steps once; prove them once per server and start."""
+    def _prepare(self, behind: Sequence[_Behind]) -> list[_Behind]:
+        """Render the steps once; prove them once per server and start. Returns whom that was possible for.
+
+        A server that is down is a failure of each of its accounts. Steps that do not stand the proof end the run.
+        """
         oldest = min((account.start for account in behind), key=self._schema.revisions.index)
         self._steps.update(render(self._schema, oldest, self._target))
         for place in dict.fromkeys(account.place for account in behind if account.place not in self._proofs):
-            tenants = [account.tenant for account in behind if account.place == place]
-            server = DatabaseServer(tenants[0].url)
-            templates = Templates(server, self._schema)
+            there = [account for account in behind if account.place == place]
             try:
-                self._proofs[place] = prove(server, templates, self._applier, tenants, self._steps_from(place[1]))
+                self._proofs[place] = self._prove(place[1], [account.tenant for account in there])
             except MigrationError:
                 raise
             except Exception as error:  # whatever a revision raises
-                raise MigrationError(f"the steps from {place[1]} failed on a copy: {in_words(error)}") from error
+                fault = fault_of(error) if isinstance(error, DBAPIError) else None
+                if fault is None or not fault.is_down:
+                    raise MigrationError(f"the steps from {place[1]} failed on a copy: {in_words(error)}") from error
+                self._fail(there, error)
+        return [account for account in behind if account.place in self._proofs]
+
+    def _prove(self, start: str, tenants: Sequence[Tenant]) -> Proof:
+        server = DatabaseServer(tenants[0].url)
+        return prove(server, Templates(server, self._schema), self._applier, tenants, self._steps_from(start))
 
     def _steps_from(self, start: str) -> list[Step]:
         return [self._steps[revision] for revision in self._schema.path(start, self._target)]
@@ -187,9 +195,11 @@ class Run:
             raise VerificationFailed(f"it says that it is at {after.revision}")
         return after
 
-    def _fail(self, accounts: Sequence[_Behind], error: MigrationError) -> None:
+    def _fail(self, accounts: Sequence[_Behind], error: Exception) -> None:
         for account in accounts:
-            self._tell(AccountResult(account.tenant.account, Outcome.FAILED, account.start, error=in_words(error)))
+            result = AccountResult(account.tenant.account, Outcome.FAILED, account.start, error=in_words(error))
+            self._count(result)
+            self._tell(result)
 
     def _each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | None]]:
         """Each item with what `work` made of it, as it is done; None for those not begun when the run was stopped."""
@@ -205,11 +215,16 @@ class Run:
         if self._stopped:
             return None
         result = work(item)
-        if isinstance(result, AccountResult) and result.outcome is Outcome.FAILED:
+        if isinstance(result, AccountResult):
+            self._count(result)
+        return result
+
+    def _count(self, result: AccountResult) -> None:
+        """Done by whoever comes to a result, so that nothing is begun after the last failure that is allowed."""
+        if result.outcome is Outcome.FAILED:
             with self._counting:
                 self._failures += 1
                 self._stopped = self._stopped or self._failures >= self._options.max_failures
-        return result
 
     def _tell(self, result: AccountResult) -> None:
         self._results.append(result)

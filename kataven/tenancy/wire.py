@@ -16,7 +16,9 @@ from psycopg2 import InterfaceError
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812
 from sqlalchemy import URL
 
-_LINGER_SECONDS = 0.25  # a backend exits within a millisecond or two; a frozen one must not hold us up
+# A backend exits within a millisecond or two, and within this even on a machine that is ten times overloaded: less was
+# seen to let the cap be passed there. One that is frozen holds up whoever closes it for so long, once.
+_LINGER_SECONDS = 2.0
 
 
 class Wire(Psycopg2Connection):

@@ -387,3 +387,12 @@ def test_the_directory_says_where_to_begin_and_the_database_where_it_is(accounts
         "account3": (Outcome.MIGRATED, "r2"),
     }
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
+
+
+def test_a_server_that_is_down_fails_its_own_accounts_only(accounts: Accounts) -> None:
+    accounts.line.then("r2", ADD_AUTHOR)
+    nowhere = accounts.server.url_of("lost").update_query_dict({"host": "/nowhere"})
+    accounts.tenants += [Tenant(name, nowhere, revision) for name, revision in (("lost", "r1"), ("lost2", None))]
+    report = accounts.upgrade()
+    assert report.counts == {Outcome.MIGRATED: 4, Outcome.FAILED: 2}
+    assert "No such file or directory" in row(report, "lost").error

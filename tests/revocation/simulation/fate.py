@@ -45,7 +45,7 @@ class Fate(RuleBasedStateMachine):
             for key in self.world.keys:
                 self.workers[worker].accepts(key)
 
-    @rule(worker=WORKER, place=KEY, steps=st.integers(2, 6))
+    @rule(worker=WORKER, place=KEY, steps=st.integers(1, 6))
     def request_with_a_new_key_begins(self, worker: int, place: int, steps: int) -> None:
         self._let_begin(self.workers[worker].request(self.world.mint(place)), steps)
 
@@ -69,6 +69,13 @@ class Fate(RuleBasedStateMachine):
     def revocation_is_answered(self, process: int, place: int, account: bool) -> None:
         revoker = self.world.processes[process].revoke(self._scope(place, account))
         self.world.go_on(2.5 * LEASE_SECONDS, until=lambda: revoker.done)
+
+    @rule(worker=WORKER, process=PROCESS, place=KEY, account=st.booleans(), steps=st.integers(1, 6))
+    def revocation_overtakes_a_request(self, worker: int, process: int, place: int, account: bool, steps: int) -> None:
+        request = self.workers[worker].request(self.world.mint(place))
+        self._let_begin(request, steps)
+        self.revocation_is_answered(process, place, account)
+        self._let_begin(request, 6)
 
     @rule(seconds=SECONDS)
     def the_world_goes_on(self, seconds: float) -> None:

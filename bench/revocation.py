@@ -1,0 +1,53 @@
+"""Revoked means revoked: revocations by the thousand while everything goes wrong, and how long they take.
+
+    python -m bench.revocation                                     every world, 1,000 revocations in each
+    python -m bench.revocation --world half-open --n 200           one of them
+    python -m bench.revocation --world normal --lease-seconds 5    with another lease than its own
+
+`bench/worlds` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
+what was promised was answered. Times are of this machine, on which clients, workers and servers share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from bench.worlds import WORLDS, World
+from bench.worlds.ground import Ground, laid
+from bench.worlds.score import Score
+from bench.worlds.site import opened_site
+from bench.worlds.world import play
+
+
+def main() -> int:
+    arguments = _arguments()
+    chosen = [world for world in WORLDS if arguments.world in {"all", world.name}]
+    # As the product's workers do: the revoker's thread shouldn't wait for those that hammer.
+    sys.setswitchinterval(0.0005)
+    with laid() as ground:
+        scores = [_run(ground, world, arguments.n, arguments.lease_seconds or world.lease_seconds) for world in chosen]
+    return 0 if all(score.kept for score in scores) else 1
+
+
+def _run(ground: Ground, world: type[World], rounds: int, lease_seconds: float) -> Score:
+    print(f"\n{world.name}, lease {lease_seconds:g} s: {(world.__doc__ or '').strip().splitlines()[0]}", flush=True)
+    started = time.monotonic()
+    with opened_site(ground, ground.folder / world.name, lease_seconds=lease_seconds, proxied=world.proxied) as site:
+        score = play(world(site, rounds))
+    for line in [*score.lines(), f"{time.monotonic() - started:.0f} s in all"]:
+        print(f"  {line}", flush=True)
+    return score
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.revocation", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--n", type=int, default=1_000, help="how many revocations in each world; 1000")
+    parser.add_argument("--world", choices=["all", *(world.name for world in WORLDS)], default="all")
+    parser.add_argument("--lease-seconds", type=float, help="the workers' lease; else the world's own, 0.2 or 1")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""`wsgi:api`, with its receipts written down in full: what a client is not told is how fast the workers forgot.
+
+gunicorn bench.worlds.observed:api, with OBSERVED_RECEIPTS naming the file; each line is a number of milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kataven.revocation.receipt import Receipt
+from wsgi import api
+
+__all__ = ["api"]
+
+
+def _write(receipt: Receipt) -> None:
+    if receipt.publish_to_last_ack_ms is not None:
+        with _path.open("a") as file:
+            file.write(f"{receipt.publish_to_last_ack_ms}\n")
+
+
+_path = Path(os.environ["OBSERVED_RECEIPTS"])
+api.extensions["kataven"].revocation.canary.subscribe(_write)

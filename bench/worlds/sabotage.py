@@ -1,0 +1,73 @@
+"""`wsgi:api` with one of its rules taken out. A proof that can't fail proves nothing: the worlds must notice.
+
+gunicorn "bench.worlds.sabotage:api('/path/to/rule')": the file names the rule, and may be written anew at any time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+import wsgi
+from kataven.revocation.epoch import Epoch
+from kataven.revocation.guard import Guard
+from kataven.revocation.scope import Scope
+from kataven.web.services import EXTENSION, Services
+
+Keep = Callable[[], None]
+
+
+def api(path: str) -> Flask:
+    """The API without the rule that is named in the file `path`; if it is empty, the API as it is."""
+    application: Flask = wsgi.api
+    take_out(Path(path), application.extensions[EXTENSION])
+    return application
+
+
+def take_out(path: Path, services: Services) -> None:
+    """Prepare each of the rules to be taken out."""
+
+    def without(rule: str, does: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (instead if path.read_text() == rule else does)(*given)
+
+    guard: Any = services.revocation.guard
+    # Events are heard and acknowledged, and nothing is forgotten.
+    guard._memories[:] = [without("forgetting", forget, lambda scope: None) for forget in guard._memories]
+    # A renewal confirms the lease also of a worker that has missed an event.
+    guard.confirmed = without("epoch", guard.confirmed, lambda *renewal: _confirm(guard, *renewal))
+    # Whatever the database said is kept, also if a revocation came meanwhile.
+    guard.finish_fill = without("tickets", guard.finish_fill, _keep)
+    # What is remembered is used whether or not the lease holds.
+    verifier: Any = services.verifier
+    verifier._guard = Trusting(guard, without("lease", lambda: guard.lease.until, lambda: math.inf))
+    # A revoker takes a Redis that it has never met for one that knows every worker.
+    acquaintance: Any = services.revocation._barrier._acquaintance
+    acquaintance.met = without("strangers", acquaintance.met, lambda redis, now: -math.inf)
+
+
+class Trusting:
+    """A guard, and its lease, that hold until `until` says."""
+
+    def __init__(self, guard: Guard, until: Callable[[], float]) -> None:
+        self.begin_fill = guard.begin_fill
+        self.finish_fill = guard.finish_fill
+        self.lease = self
+        self._until = until
+
+    @property
+    def until(self) -> float:
+        return self._until()
+
+
+def _confirm(guard: Guard, asked_at: float, epoch: Epoch) -> None:
+    guard.epoch = epoch
+    guard.lease.confirm(asked_at)
+
+
+def _keep(_ticket: int, _scope: Scope, keep: Keep) -> bool:
+    keep()
+    return True

@@ -1,0 +1,158 @@
+"""The product on two hosts: two gunicorn masters of two workers each, on one PostgreSQL and one Redis.
+
+The second host reaches both through proxies, where a world asks for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from bench.worlds.connection import Answer, Connection, request
+from bench.worlds.ground import Ground, opened
+from bench.worlds.own_redis import OwnRedis
+from kataven.assembly import Foundation
+from tests.support.gunicorn import Gunicorn
+from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
+
+WORKERS_PER_HOST = 2
+THREADS_PER_WORKER = 2
+CONNECTIONS_PER_WORKER = THREADS_PER_WORKER + 2 + THREADS_PER_WORKER
+MOST_CONNECTIONS = 2_000
+WELL_SECONDS = 30.0
+HOURS = 24 * 3600
+"""In seconds: a connection stays with its worker however long nothing is said on it."""
+PG_SOCKET = ".s.PGSQL.5432"
+_HEALTH = request("GET", "/healthz", {})
+_READINESS = request("GET", "/readyz", {})
+
+
+@dataclass
+class Worker:
+    """One worker process, and connections that it accepted."""
+
+    id: str
+    """As it calls itself in answers and on the list of workers."""
+    pid: int
+    host: int
+    clients: Sequence[Connection] = field(repr=False)
+    """For those who hammer it."""
+    revoker: Connection = field(repr=False)
+    watcher: Connection = field(repr=False)
+    late: Sequence[Connection] = field(repr=False)
+    """For requests to it while it is stopped."""
+
+    def readiness(self) -> Answer:
+        return self.watcher.ask(_READINESS)
+
+    def is_well(self) -> bool:
+        """Whether it reaches Redis and its lease is confirmed, so that it trusts its memory."""
+        checks = self.readiness().json()["checks"]
+        return bool(checks["redis"] == checks["lease"] == "ok")
+
+
+@dataclass
+class Site:
+    """See `opened_site`."""
+
+    ground: Ground
+    redis: OwnRedis
+    parts: Foundation
+    hosts: Sequence[Gunicorn]
+    redis_proxy: Proxy
+    database_proxy: Proxy
+    receipts: Path
+    workers: list[Worker]
+    alice: dict[str, str] = field(repr=False)
+
+    def on_host(self, host: int) -> list[Worker]:
+        return [worker for worker in self.workers if worker.host == host]
+
+    def wait_until_well(self) -> None:
+        """Return when every worker trusts its memory. Raises TimeoutError."""
+        wait_until(lambda: all(worker.is_well() for worker in self.workers), WELL_SECONDS)
+
+    def evictions_ms(self) -> list[float]:
+        """From each publication so far to its last eviction, where every worker acknowledged."""
+        return [float(line) for line in self.receipts.read_text().split()] if self.receipts.exists() else []
+
+
+@contextmanager
+def opened_site(
+    ground: Ground,
+    folder: Path,
+    *,
+    lease_seconds: float,
+    proxied: bool,
+    application: str = "bench.worlds.observed:api",
+) -> Iterator[Site]:
+    """A site in an empty `folder`; `proxied` puts the second host behind the proxies. Every process ends with it."""
+    with ExitStack() as stack:
+        folder.mkdir()
+        redis = stack.enter_context(OwnRedis(folder / "redis"))
+        redis_proxy = stack.enter_context(Proxy(redis.socket))
+        database_proxy = stack.enter_context(Proxy(Path(str(make_url(ground.database_url).query["host"])) / PG_SOCKET))
+        far_redis = f"redis://127.0.0.1:{redis_proxy.port}/0" if proxied else redis.url
+        far_database = _through(ground.database_url, database_proxy) if proxied else ground.database_url
+        near = ground.environ(redis.url, ground.database_url, lease_seconds)
+        far = ground.environ(far_redis, far_database, lease_seconds)
+        observed = {"OBSERVED_RECEIPTS": str(folder / "receipts"), "GUNICORN_CMD_ARGS": f"--keep-alive={HOURS}"}
+        hosts = [
+            stack.enter_context(
+                Gunicorn({**environ, **observed}, folder / f"host{number}.log", WORKERS_PER_HOST, application)
+            )
+            for number, environ in enumerate((near, far))
+        ]
+        parts = stack.enter_context(opened(ground.foundation(redis.url, lease_seconds)))
+        site = Site(ground, redis, parts, hosts, redis_proxy, database_proxy, folder / "receipts", [], ground.alice())
+        for number, host in enumerate(hosts):
+            site.workers.extend(_meet_workers(site, number, host, stack))
+        site.wait_until_well()
+        yield site
+
+
+def _through(database_url: str, proxy: Proxy) -> str:
+    far = make_url(database_url).set(host="127.0.0.1", port=proxy.port, query={"sslmode": "disable"})
+    return far.render_as_string(hide_password=False)
+
+
+def _pids(site: Site, workers: Sequence[str]) -> dict[str, int]:
+    """The process id of each, once they are all on the list of workers."""
+
+    def listed() -> dict[str, int]:
+        return {member.id: member.pid for member in site.parts.revocation.workers()}
+
+    wait_until(lambda: listed().keys() >= {*workers}, WELL_SECONDS)
+    return listed()
+
+
+def _meet_workers(site: Site, number: int, host: Gunicorn, stack: ExitStack) -> Iterator[Worker]:
+    met: dict[str, list[Connection]] = {}
+    for _ in range(MOST_CONNECTIONS):
+        if len(met) == WORKERS_PER_HOST and all(len(mine) == CONNECTIONS_PER_WORKER for mine in met.values()):
+            break
+        connection = stack.enter_context(closing(Connection(host.port)))
+        mine = met.setdefault(connection.ask(_HEALTH).worker, [])
+        if len(mine) < CONNECTIONS_PER_WORKER:
+            mine.append(connection)
+        else:
+            connection.close()
+    else:
+        raise RuntimeError(f"host {number} has not shown both its workers: {[*met]}")
+    pids = _pids(site, [*met])
+    for worker, connections in met.items():
+        revoker, watcher, *others = connections
+        yield Worker(
+            worker,
+            pids[worker],
+            number,
+            others[:THREADS_PER_WORKER],
+            revoker,
+            watcher,
+            others[THREADS_PER_WORKER:],
+        )

@@ -1,0 +1,207 @@
+"""Revoked means revoked, on the product as it runs: two hosts of two workers, eight threads, and what can go wrong.
+
+`python -m bench.revocation` plays the same worlds a thousand rounds long, and says how long revocations take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from bench.worlds import (
+    HalfOpen,
+    LostMessage,
+    RedisGone,
+    RedisRestarted,
+    RevokerCutOff,
+    SlowRead,
+    StoppedWorker,
+    World,
+)
+from bench.worlds.connection import request
+from bench.worlds.ground import ACCOUNT, BENCH, Ground, laid
+from bench.worlds.own_redis import MEMORIES, Memory
+from bench.worlds.score import Score
+from bench.worlds.site import Site, Worker, opened_site
+from bench.worlds.world import CALM, play
+from kataven.account import api_keys
+from tests.support.waiting import wait_until
+
+LEASE_SECONDS = 0.4
+PATIENCE_SECONDS = 30.0
+MOST_TRIES = 10
+"""A broken product need not be caught at once: whether it is depends on who is faster."""
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    with laid() as ground:
+        yield ground
+
+
+@pytest.fixture(scope="module")
+def site(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site") / "site"
+    with opened_site(ground, folder, lease_seconds=LEASE_SECONDS, proxied=True) as site:
+        yield site
+
+
+def promise_kept(world: World) -> Score:
+    """What was seen in a world in which nobody was let in after the receipt, nor refused before the revocation."""
+    score = play(world)
+    assert score.accepted == 0
+    assert not score.odd
+    assert score.rounds == world.rounds
+    # Two threads on each of four workers, each with two requests after each receipt.
+    assert score.after_receipt >= 16 * world.rounds
+    return score
+
+
+def test_nothing_goes_wrong(site: Site) -> None:
+    score = promise_kept(World(site, 20))
+    assert {receipt["workers"] for receipt in score.receipts[CALM]} == {4}
+    assert score.evictions_ms
+
+
+def test_a_worker_is_stopped_and_finds_requests_when_it_wakes(site: Site) -> None:
+    score = promise_kept(StoppedWorker(site, 8))
+    assert len(score.receipts["stopped and woken at once"]) == 4
+    assert all(receipt["lapsed"] >= 1 for receipt in score.receipts["stopped until after the receipt"])
+
+
+def test_redis_is_killed_and_comes_back_with_whatever_it_remembers(site: Site) -> None:
+    score = promise_kept(RedisRestarted(site, 26))
+    # Each of them once before the revocation and once during it.
+    assert {memory: len(score.receipts[f"redis restarted, {memory}"]) for memory in MEMORIES} == dict.fromkeys(
+        MEMORIES, 2
+    )
+
+
+def test_redis_is_gone_and_comes_back_in_the_end(site: Site) -> None:
+    pids = [host.worker_pids() for host in site.hosts]
+    score = promise_kept(RedisGone(site, 12))
+    assert all(receipt["redis"] == "unreachable" for receipt in score.receipts["redis gone"])
+    assert any(receipt["acknowledged"] == 4 for receipt in score.receipts["redis back"])
+    assert [host.worker_pids() for host in site.hosts] == pids
+
+
+def test_connections_to_redis_are_half_open(site: Site) -> None:
+    score = promise_kept(HalfOpen(site, 6))
+    assert all(receipt["lapsed"] >= 2 for kind in ("swallowed", "held back") for receipt in score.receipts[kind])
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="a worker that renews its lease does not hear of a revoker that can't publish"
+)
+def test_the_revoker_alone_is_cut_off(site: Site) -> None:
+    promise_kept(RevokerCutOff(site, 3))
+
+
+def test_published_messages_are_lost(site: Site) -> None:
+    losses = site.redis_proxy.losses
+    score = promise_kept(LostMessage(site, 6))
+    assert all(receipt["lapsed"] >= 2 for receipt in score.receipts["message lost"])
+    assert site.redis_proxy.losses >= losses + 2 * score.rounds
+
+
+def test_the_database_says_valid_after_the_receipt(site: Site) -> None:
+    score = promise_kept(SlowRead(site, 10))
+    # Two threads on each of the two workers that are told so late.
+    assert score.stale >= 4 * score.rounds
+
+
+@pytest.fixture(scope="module")
+def saboteur(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
+    """Another site, and the file that names the rule which is taken out there."""
+    folder = tmp_path_factory.mktemp("saboteur")
+    rule = folder / "rule"
+    rule.touch()
+    application = f"bench.worlds.sabotage:api('{rule}')"
+    with opened_site(ground, folder / "site", lease_seconds=1.0, proxied=True, application=application) as site:
+        yield site, rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "world"),
+    [
+        ("forgetting", World),
+        ("lease", HalfOpen),
+        ("epoch", LostMessage),
+        ("tickets", SlowRead),
+        ("strangers", RedisRestarted),
+    ],
+)
+def test_without_a_rule_its_world_notices(saboteur: tuple[Site, Path], rule: str, world: type[World]) -> None:
+    site, taken_out = saboteur
+    site.wait_until_well()
+    taken_out.write_text(rule)
+    try:
+        assert any(play(world(site, 1)).accepted for _ in range(MOST_TRIES))
+    finally:
+        taken_out.write_text("")
+
+
+@pytest.fixture
+def redisless(site: Site) -> Iterator[Site]:
+    """The site once every worker has noticed that Redis is gone and its lease has lapsed."""
+    site.wait_until_well()
+    site.redis.kill()
+    try:
+        wait_until(lambda: all(_is_degraded(worker) for worker in site.workers), PATIENCE_SECONDS)
+        yield site
+    finally:
+        site.redis.come_back(Memory.NOTHING)
+        site.wait_until_well()
+
+
+def test_without_redis_every_request_is_verified_in_the_database(redisless: Site) -> None:
+    assert not any(remembers(redisless, worker) for worker in redisless.workers)
+
+
+def test_without_redis_readiness_says_degraded_and_not_failing(redisless: Site) -> None:
+    for worker in redisless.workers:
+        answer = worker.readiness()
+        assert answer.status == 200
+        assert answer.json()["status"] == "ready"
+        assert answer.json()["checks"]["lease"].startswith("degraded")
+
+
+def test_without_redis_a_revocation_says_so_and_holds(redisless: Site) -> None:
+    for number, worker in enumerate(redisless.workers):
+        key = redisless.ground.next_key()
+        assert show(worker, key.text) == 200
+        patch = request("PATCH", f"/v1/api-keys/{key.id}", redisless.alice, {"disabled": True})
+        receipt = worker.revoker.ask(patch).json()["receipt"]
+        assert (receipt["workers"], receipt["acknowledged"], receipt["redis"]) == (0, 0, "unreachable")
+        assert [show(other, key.text) for other in redisless.workers] == [403] * 4, number
+
+
+def test_when_redis_is_back_workers_remember_again_without_a_restart(site: Site) -> None:
+    pids = [host.worker_pids() for host in site.hosts]
+    site.redis.kill()
+    site.redis.come_back(Memory.NOTHING)
+    for worker in site.workers:
+        wait_until(lambda worker=worker: remembers(site, worker), PATIENCE_SECONDS)  # type: ignore[misc]
+    assert [host.worker_pids() for host in site.hosts] == pids
+
+
+def remembers(site: Site, worker: Worker) -> bool:
+    """Whether a key that ended in the database, behind everybody's back, is still let in by a worker that knew it."""
+    key = site.ground.next_key()
+    assert show(worker, key.text) == 200
+    with site.parts.sessions.writing(ACCOUNT) as session:
+        api_keys.revoke(session, UUID(key.id), BENCH)
+    return show(worker, key.text) == 200
+
+
+def show(worker: Worker, key: str) -> int:
+    """The status that a worker answers a key with."""
+    return worker.watcher.ask(request("GET", "/v1/me", {"Authorization": f"Bearer {key}"})).status
+
+
+def _is_degraded(worker: Worker) -> bool:
+    checks = worker.readiness().json()["checks"]
+    return bool(checks["redis"].startswith("degraded") and checks["lease"].startswith("degraded"))
