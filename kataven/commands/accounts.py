@@ -8,6 +8,8 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
+from kataven.account import api_keys
+from kataven.account.audit import Actor
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.revocation.scope import Scope
 from kataven.system import accounts, closing, lifecycle, limits, operators, repairs
@@ -160,7 +162,12 @@ def policy(
 def _office() -> Office:
     found = _services()
     sessions = AccountSessions(found.directory, found.registry)
-    return Office(ACTOR, found.directory.database, sessions.writing, found.revocation.revoke)
+
+    def cap_expiry(account: str, max_days: int) -> int:
+        with sessions.writing(account) as session:
+            return api_keys.cap_expiry(session, max_days, Actor(f"operator:{ACTOR}", ACTOR))
+
+    return Office(ACTOR, found.directory.database, cap_expiry, found.revocation.revoke)
 
 
 def _show_account(account: str, as_json: bool) -> None:

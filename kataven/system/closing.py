@@ -7,15 +7,10 @@ returns, with the receipt.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
-from kataven.account import api_keys
-from kataven.account.audit import Actor
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.scope import Scope
 from kataven.system import accounts, operators
@@ -31,8 +26,8 @@ class Office:
 
     operator: str
     system: SystemDatabase
-    open_account: Callable[[str], AbstractContextManager[Session]]
-    """A transaction on an account's own database. Raises TenancyError."""
+    cap_expiry: Callable[[str, int], int]
+    """Shortens the keys of an account that outlive so many days, and says how many. Raises TenancyError."""
     revoke: Callable[[Scope], Receipt]
 
 
@@ -66,8 +61,7 @@ def limit_expiry(office: Office, account: str, max_days: int | None, *, existing
     receipt = office.revoke(Scope(account))
     shortened = 0
     if existing and max_days is not None:
-        with office.open_account(account) as session:
-            shortened = api_keys.cap_expiry(session, max_days, Actor(f"operator:{office.operator}", office.operator))
+        shortened = office.cap_expiry(account, max_days)
         receipt = office.revoke(Scope(account))
     _note(office, event_id, receipt, {"keys_shortened": shortened})
     return shortened, receipt
