@@ -21,6 +21,7 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
+from kataven.ratelimit.tally import Counts
 from kataven.revocation.cache import CachingVerifier
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
@@ -61,13 +62,17 @@ def build_services(settings: Settings, surface: str) -> Services:
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
     parts.revocation.subscribe(lambda scope: notes.settle(scope.key_id) if scope.key_id else None)
+    limited_alone = Counts()
     return Services(
         trusted_proxies=settings.trusted_proxies,
         directory=parts.directory,
         registry=parts.registry,
         verifier=CachingVerifier(verifier, parts.revocation.guard),
         issuer=issuer,
-        limiter=Limiter.at(settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers),
+        limiter=Limiter.at(
+            settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers, tally=limited_alone
+        ),
+        limited_alone=limited_alone,
         revocation=parts.revocation,
         last_used=notes,
     )

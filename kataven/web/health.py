@@ -68,7 +68,14 @@ def _system_database(services: Services) -> str:
 
 def _redis(services: Services) -> str:
     status = services.revocation.status()
-    return "ok" if status.redis_reachable else "degraded: not reachable; limits are kept by each worker alone"
+    return "ok" if status.redis_reachable else "degraded: not reachable"
+
+
+def _limits(services: Services) -> str:
+    if not services.limiter.degraded:
+        return "ok"
+    alone = services.limited_alone
+    return f"degraded: kept by this worker alone, {alone.requests_decided_alone} requests so far"
 
 
 def _lease(services: Services) -> str:
@@ -91,5 +98,6 @@ CHECKS: dict[str, Callable[[Services], str]] = {
     "system_database": _system_database,
     "migrations": _migrations,
     "redis": _redis,
+    "limits": _limits,
     "lease": _lease,
 }

@@ -10,6 +10,7 @@ from kataven.account.last_used import LastUsed
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
+from kataven.ratelimit.tally import Counts
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.registry import EngineRegistry
@@ -27,6 +28,7 @@ class Services:
     verifier: Verifier
     issuer: Issuer
     limiter: Limiter
+    limited_alone: Counts
     revocation: Revocation
     last_used: LastUsed
 
