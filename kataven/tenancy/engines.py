@@ -70,6 +70,8 @@ class Engines:
                 if built is not None:
                     self._resident[tenant.account] = built
                     self._pinned(built)
+                    if self._closed:  # while it was being built: it serves this one session
+                        self._retired.append(self._resident.pop(tenant.account))
                 self._ledger.changed.notify_all()
             self._close_retired()
         return built

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ from kataven.tenancy.dialect import server_key
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import MigrationError, VerificationFailed
 from kataven.tenancy.faults import fault_of, in_words
+from kataven.tenancy.parallel import each
 from kataven.tenancy.proof import prove
 from kataven.tenancy.report import AccountResult, Outcome, Proof, Record, Report
 from kataven.tenancy.schema import SchemaState
@@ -203,13 +203,7 @@ class Run:
 
     def _each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | None]]:
         """Each item with what `work` made of it, as it is done; None for those not begun when the run was stopped."""
-        with ThreadPoolExecutor(self._options.jobs) as pool:
-            futures = {pool.submit(self._unless_stopped, work, item): item for item in items}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # for when the run is interrupted
+        return each(self._options.jobs, lambda item: self._unless_stopped(work, item), items)
 
     def _unless_stopped(self, work: Callable[[T], R], item: T) -> R | None:
         if self._stopped:

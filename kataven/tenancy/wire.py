@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class Wire(Psycopg2Connection):
 
     def __init__(self, dsn: str, **options: Any) -> None:
         self._descriptor = -1
+        self._handover = threading.Lock()  # a descriptor's number is somebody else's as soon as it is closed
         self._process = os.getpid()
         self.busy_since: float | None = None  # set and read under the lock of the pool's ledger
         super().__init__(dsn, **options)
@@ -44,9 +46,12 @@ class Wire(Psycopg2Connection):
 
     def cut(self) -> None:
         """Shut the socket down under whoever waits on it: its statement fails as a disconnect."""
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
+        with self._handover:
+            if self._descriptor < 0:
+                return
+            wire = socket.socket(fileno=os.dup(self._descriptor))
+        with contextlib.suppress(OSError), wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """As in psycopg2. Raises InterfaceError in a forked child: two processes must not talk on one socket."""
@@ -64,7 +69,8 @@ class Wire(Psycopg2Connection):
         if self._process != os.getpid():
             return
         super().close()
-        descriptor, self._descriptor = self._descriptor, -1
+        with self._handover:
+            descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as wire:
                 wire.settimeout(_LINGER_SECONDS)

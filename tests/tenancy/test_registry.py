@@ -224,3 +224,19 @@ def test_connections_say_whose_they_are_and_bound_their_statements(make_registry
         "lock_timeout": "1500ms",
         "work_mem": "2MB",
     }
+
+
+def test_a_registry_closed_while_an_engine_is_built_keeps_nothing(
+    make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make_registry(connection_settings=ConnectionSettings(application_name="late"))
+    create_engine = dialect.create_engine
+
+    def create_late(*args: object, **options: object) -> object:
+        registry.close()
+        return create_engine(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dialect, "create_engine", create_late)
+    with registry.reading(acme) as session:
+        check_canary(session)
+    assert (registry.metrics().engines, server_sessions(postgres, "late")) == (0, 0)
