@@ -131,6 +131,10 @@ def work(
     threads = [threading.Thread(target=hammer, args=(number, shared, revocation, verifier)) for _ in range(2)]
     for thread in threads:
         thread.start()
+    parent = multiprocessing.parent_process()
+    while not shared.stopping.wait(1) and parent is not None and parent.is_alive():
+        pass
+    shared.stopping.set()  # if the tests were killed, their workers end too
     for thread in threads:
         thread.join()
     revocation.stop()
