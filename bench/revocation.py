@@ -4,8 +4,11 @@
     python -m bench.revocation --world half-open --n 200           one of them
     python -m bench.revocation --world normal --lease-seconds 5    with another lease than its own
 
-`bench/worlds` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
-what was promised was answered. Times are of this machine, on which clients, workers and servers share the cores.
+`bench/worlds` says what the worlds are. `all` is without `revoker-cut-off`, the one that the promise leaves out.
+Ends with 1 if a key was accepted once after its receipt, or if anything but what was promised was answered.
+
+PATCH is a revocation from its request to its answer, the barrier the part of it that the receipt tells. Clients and
+workers share this machine's cores.
 """
 
 from __future__ import annotations
@@ -14,16 +17,18 @@ import argparse
 import sys
 import time
 
-from bench.worlds import WORLDS, World
+from bench.worlds import OUTSIDE, WORLDS, World
 from bench.worlds.ground import Ground, laid
 from bench.worlds.score import Score
 from bench.worlds.site import opened_site
 from bench.worlds.world import play
 
+BY_NAME = {world.name: world for world in (*WORLDS, *OUTSIDE)}
+
 
 def main() -> int:
     arguments = _arguments()
-    chosen = [world for world in WORLDS if arguments.world in {"all", world.name}]
+    chosen = WORLDS if arguments.world == "all" else (BY_NAME[arguments.world],)
     # As the product's workers do: the revoker's thread shouldn't wait for those that hammer.
     sys.setswitchinterval(0.0005)
     with laid() as ground:
@@ -44,7 +49,7 @@ def _run(ground: Ground, world: type[World], rounds: int, lease_seconds: float) 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.revocation", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--n", type=int, default=1_000, help="how many revocations in each world; 1000")
-    parser.add_argument("--world", choices=["all", *(world.name for world in WORLDS)], default="all")
+    parser.add_argument("--world", choices=["all", *BY_NAME], default="all")
     parser.add_argument("--lease-seconds", type=float, help="the workers' lease; else the world's own, 0.2 or 1")
     return parser.parse_args()
 

@@ -67,19 +67,18 @@ def work(redis_url: str, load: Load, ready: Event, stopping: Event) -> None:
     revocation.start()
     while not revocation.status().lease_confirmed:
         time.sleep(0.01)
-    threads = [threading.Thread(target=be_busy, args=(verifier, load, stopping)) for _ in range(load.threads)]
-    for thread in threads:
-        thread.start()
+    for _ in range(load.threads):
+        threading.Thread(target=be_busy, args=(verifier, load), daemon=True).start()
     ready.set()
-    stopping.wait()
-    for thread in threads:
-        thread.join()
+    parent = multiprocessing.parent_process()
+    while not stopping.wait(1) and parent is not None and parent.is_alive():
+        pass  # a bench that was killed leaves nobody behind
     revocation.stop()
 
 
-def be_busy(verifier: CachingVerifier, load: Load, stopping: Event) -> None:
+def be_busy(verifier: CachingVerifier, load: Load) -> None:
     """Verify and compute in short pieces, as handlers do, and rest as they do while they wait for a database."""
-    while not stopping.is_set():
+    while True:
         until = time.perf_counter() + load.compute_seconds
         while time.perf_counter() < until:
             verifier.verify(KEY)

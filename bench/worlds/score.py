@@ -54,8 +54,8 @@ class Score:
             lines.append(f"{self.stale:,} answers of before the revocation arrived after the receipt, as they may")
         lines += [f"UNEXPECTED {count} x {what}" for what, count in self.odd.items()]
         for kind, calls in self.calls_ms.items():
-            lines.append(_row(f"{kind}: request to answer", calls))
-            lines.append(_row(f"{kind}: of that, the barrier", [receipt["ms"] for receipt in self.receipts[kind]]))
+            lines.append(_row(f"{kind}: PATCH", calls))
+            lines.append(_row(f"{kind}: barrier", [receipt["ms"] for receipt in self.receipts[kind]]))
         if self.evictions_ms:
             lines.append(_row("publish to last eviction", self.evictions_ms))
         return lines
@@ -64,5 +64,5 @@ class Score:
 def _row(what: str, samples: list[float]) -> str:
     spread = Spread.of(samples)
     if spread is None:
-        return f"{what:52} n    0"
-    return f"{what:52} n {len(samples):4}   p50 {spread.p50:8.1f}   p99 {spread.p99:8.1f}   max {spread.max:8.1f} ms"
+        return f"{what:56} n    0"
+    return f"{what:56} n {len(samples):4}   p50 {spread.p50:8.1f}   p99 {spread.p99:8.1f}   max {spread.max:8.1f} ms"

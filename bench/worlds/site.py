@@ -112,8 +112,18 @@ def opened_site(
         site = Site(ground, redis, parts, hosts, redis_proxy, database_proxy, folder / "receipts", [], ground.alice())
         for number, host in enumerate(hosts):
             site.workers.extend(_meet_workers(site, number, host, stack))
+        _introduce_alice(site)
         site.wait_until_well()
         yield site
+
+
+def _introduce_alice(site: Site) -> None:
+    """Have each worker fetch the issuer's keys and connect to write, as only the first request of its life does."""
+    rename = request("PATCH", f"/v1/api-keys/{site.ground.next_key().id}", site.alice, {"name": "introduction"})
+    for worker in site.workers:
+        answer = worker.revoker.ask(rename)
+        if answer.status != 200:
+            raise RuntimeError(f"Alice is answered {answer.status}: {answer.body.decode()}")
 
 
 def _through(database_url: str, proxy: Proxy) -> str:

@@ -45,7 +45,10 @@ class HalfOpen(World):
 
 
 class RevokerCutOff(HalfOpen):
-    """It is the revoker that can't reach Redis, while the first host can and goes on trusting its memory."""
+    """It is the revoker that can't reach Redis, while the first host can, and goes on trusting its memory.
+
+    The one world outside the promise: its receipts say `"redis": "unreachable"`.
+    """
 
     name = "revoker-cut-off"
 
