@@ -23,6 +23,7 @@ from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.tally import Counts
 from kataven.revocation.cache import CachingVerifier
+from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
 from kataven.web import health, hosts, logs, paths, pipeline, problems, reference
@@ -61,7 +62,9 @@ def build_services(settings: Settings, surface: str) -> Services:
     notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
-    parts.revocation.subscribe(lambda scope: notes.settle(scope.key_id) if scope.key_id else None)
+    parts.revocation.subscribe(
+        lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
+    )
     limited_alone = Counts()
     return Services(
         trusted_proxies=settings.trusted_proxies,

@@ -4,8 +4,8 @@
     python -m bench.revocation --world half-open --n 200           one of them
     python -m bench.revocation --world normal --lease-seconds 5    with another lease than its own
 
-`bench/worlds` says what the worlds are. `all` is without `revoker-cut-off`, the one that the promise leaves out.
-Ends with 1 if a key was accepted once after its receipt, or if anything but what was promised was answered.
+`bench/worlds` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
+what was promised was answered.
 
 PATCH is a revocation from its request to its answer, the barrier the part of it that the receipt tells. Clients and
 workers share this machine's cores.
@@ -17,13 +17,13 @@ import argparse
 import sys
 import time
 
-from bench.worlds import OUTSIDE, WORLDS, World
+from bench.worlds import WORLDS, World
 from bench.worlds.ground import Ground, laid
 from bench.worlds.score import Score
 from bench.worlds.site import opened_site
 from bench.worlds.world import play
 
-BY_NAME = {world.name: world for world in (*WORLDS, *OUTSIDE)}
+BY_NAME = {world.name: world for world in WORLDS}
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
+from kataven.system.notices import SystemNotices
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.limits import Limits
@@ -34,8 +35,11 @@ class Foundation:
 
 def foundation(settings: Settings) -> Foundation:
     """For any process."""
-    revocation = Revocation(settings.redis_url.get_secret_value(), lease_seconds=settings.lease_seconds)
-    directory = Directory(SystemDatabase(settings.database_url.get_secret_value()), revocation.guard)
+    database = SystemDatabase(settings.database_url.get_secret_value())
+    revocation = Revocation(
+        settings.redis_url.get_secret_value(), lease_seconds=settings.lease_seconds, notices=SystemNotices(database)
+    )
+    directory = Directory(database, revocation.guard)
     registry = EngineRegistry(
         Limits(
             engines=settings.registry_engines,

@@ -21,15 +21,13 @@ WORLDS: tuple[type[World], ...] = (
     RedisRestarted,
     RedisGone,
     HalfOpen,
+    RevokerCutOff,
     LostMessage,
     SlowRead,
     Loaded,
 )
-OUTSIDE: tuple[type[World], ...] = (RevokerCutOff,)
-"""Worlds in which the promise is not made, and the receipt says so: docs/decisions/0012-a-receipt-without-redis.md."""
 
 __all__ = [
-    "OUTSIDE",
     "WORLDS",
     "HalfOpen",
     "Loaded",

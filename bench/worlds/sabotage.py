@@ -43,24 +43,21 @@ def take_out(path: Path, services: Services) -> None:
     guard.finish_fill = without("tickets", guard.finish_fill, _keep)
     # What is remembered is used whether or not the lease holds.
     verifier: Any = services.verifier
-    verifier._guard = Trusting(guard, without("lease", lambda: guard.lease.until, lambda: math.inf))
+    verifier._guard = Trusting(guard, without("lease", guard.holds_at, lambda now: True))
+    # Notices are read, and nothing is forgotten.
+    guard.noticed = without("notices", guard.noticed, lambda asked_at, notice: guard.reading.confirm(asked_at))
     # A revoker takes a Redis that it has never met for one that knows every worker.
     acquaintance: Any = services.revocation._barrier._acquaintance
     acquaintance.met = without("strangers", acquaintance.met, lambda redis, now: -math.inf)
 
 
 class Trusting:
-    """A guard, and its lease, that hold until `until` says."""
+    """A guard whose leases hold when `holds_at` says so."""
 
-    def __init__(self, guard: Guard, until: Callable[[], float]) -> None:
+    def __init__(self, guard: Guard, holds_at: Callable[[float], bool]) -> None:
         self.begin_fill = guard.begin_fill
         self.finish_fill = guard.finish_fill
-        self.lease = self
-        self._until = until
-
-    @property
-    def until(self) -> float:
-        return self._until()
+        self.holds_at = holds_at
 
 
 def _confirm(guard: Guard, asked_at: float, epoch: Epoch) -> None:

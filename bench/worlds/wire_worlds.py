@@ -45,10 +45,7 @@ class HalfOpen(World):
 
 
 class RevokerCutOff(HalfOpen):
-    """It is the revoker that can't reach Redis, while the first host can, and goes on trusting its memory.
-
-    The one world outside the promise: its receipts say `"redis": "unreachable"`.
-    """
+    """It is the revoker that can't reach Redis, while the first host can, and keeps its lease there."""
 
     name = "revoker-cut-off"
 

@@ -71,13 +71,13 @@ class LastUsed:
                 self._unwritten.difference_update(uses)
                 self._written.notify_all()
 
-    def settle(self, key_id: str) -> None:
-        """Return when every note of this key is written, or after `SETTLE_SECONDS`.
+    def settle(self, key_id: str | None) -> None:
+        """Return when every note of this key, or with None of all keys, is written, or after `SETTLE_SECONDS`.
 
         For whoever ends a key and then asks whether it was ever used. Costs nothing but in the moment of a first use.
         """
         with self._written:
-            self._written.wait_for(lambda: key_id not in self._unwritten, SETTLE_SECONDS)
+            self._written.wait_for(lambda: not self._awaits(key_id), SETTLE_SECONDS)
 
     def start(self) -> None:
         """Begin writing, in a thread of this process."""
@@ -93,6 +93,9 @@ class LastUsed:
             self._thread.join(timeout=5)
             self._thread = None
         self.flush()
+
+    def _awaits(self, key_id: str | None) -> bool:
+        return bool(self._unwritten) if key_id is None else key_id in self._unwritten
 
     def _forget(self, uses: Mapping[str, datetime]) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kataven.identity.errors import VerifierUnavailable
+from kataven.revocation.receipt import NobodyTold
 from kataven.system.errors import SystemRefusal
 from kataven.tenancy.errors import TenancyError
 
@@ -65,6 +66,11 @@ def plain_errors() -> Iterator[None]:
         yield
     except (SystemRefusal, TenancyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    except NobodyTold as error:
+        raise click.ClickException(
+            "The change is made, but neither Redis nor the system database can be reached to tell the workers. "
+            "Run `flask revocation flush` until it shows a receipt."
+        ) from error
     except VerifierUnavailable as error:
         raise click.ClickException("The system database can't be reached; see KATAVEN_DATABASE_URL.") from error
 

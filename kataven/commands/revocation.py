@@ -16,11 +16,11 @@ from sqlalchemy import delete
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, AuditEvent
-from kataven.commands.output import as_json, console, plainly, show
+from kataven.commands.output import as_json, console, plainly, show, show_one
 from kataven.identity.token import TokenKind
 from kataven.revocation.canary import Spread
 from kataven.revocation.receipt import Receipt
-from kataven.revocation.scope import Scope
+from kataven.revocation.scope import EVERYTHING, Scope
 from kataven.system import lifecycle, limits
 from kataven.system.sessions import AccountSessions
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
@@ -59,6 +59,13 @@ def group(api_url: str) -> AppGroup:
         show(measurement.rows(), as_json=as_json)
         if measurement.accepted:
             raise click.ClickException(f"{measurement.accepted} revoked keys were accepted after their receipt.")
+
+    @revocation.command("flush")
+    @as_json
+    @plainly
+    def flush(as_json: bool) -> None:
+        """Have every worker forget everything it remembers, and show the receipt. Costs each key one verification."""
+        show_one(services().revocation.revoke(EVERYTHING).as_json(), as_json=as_json)
 
     @revocation.command("workers")
     @as_json

@@ -13,7 +13,8 @@ from kataven.revocation.cache import CachingVerifier, GuardedCache
 from kataven.revocation.canary import Canary, Spread, Summary
 from kataven.revocation.guard import Guard
 from kataven.revocation.ledger import Ledger
-from kataven.revocation.receipt import Receipt
+from kataven.revocation.notices import Notices
+from kataven.revocation.receipt import NobodyTold, Receipt
 from kataven.revocation.revocation import Revocation, Status
 from kataven.revocation.scope import EVERYTHING, Scope
 
@@ -26,6 +27,8 @@ __all__ = [
     "GuardedCache",
     "Ledger",
     "Member",
+    "NobodyTold",
+    "Notices",
     "Receipt",
     "Revocation",
     "Scope",

@@ -1,6 +1,7 @@
 """The second rule. A revocation is answered when no worker can still act on what it remembers from before.
 
     commit (the caller) → publish → every worker on the list acknowledged, or one lease has passed → receipt
+                          no Redis? post a notice → every worker has read it, or its lease has passed → receipt
 
 Nothing here needs a worker's clock, or Redis's: whoever did not acknowledge is waited out by the revoker's own.
 """
@@ -16,7 +17,9 @@ from redis.exceptions import RedisError
 
 from kataven.revocation.board import Board, Published, lease_seconds_of
 from kataven.revocation.lease import Clock, boottime, outlast
-from kataven.revocation.receipt import Receipt
+from kataven.revocation.notices import NoticesUnreachable
+from kataven.revocation.posting import Posting
+from kataven.revocation.receipt import NobodyTold, Receipt
 from kataven.revocation.scope import EVERYTHING, Scope
 
 MAX_OWED = 100
@@ -64,18 +67,24 @@ class Wait:
 
 
 class Barrier:
-    """Publishes events and waits for what they need. Safe to use from several threads."""
+    """Publishes events and waits for what they need. Safe to use from several threads.
+
+    `begin_posting` opens the way around Redis, to be given up at a time on `clock`. Without it, a revoker that can't
+    reach Redis gives its receipt after one lease, which is right if no worker can reach it either.
+    """
 
     def __init__(
         self,
         board: Board,
         lease_seconds: float,
         acquaintance: Acquaintance,
+        begin_posting: Callable[[float], Posting] | None = None,
         *,
         clock: Clock = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._board = board
+        self._begin_posting = begin_posting
         self._lease_seconds = lease_seconds
         self._acquaintance = acquaintance
         self._clock = clock
@@ -86,14 +95,14 @@ class Barrier:
     def revoke(self, scope: Scope) -> Receipt:
         """To be called when the change is committed. Returns when every worker has forgotten what `scope` covers.
 
-        Takes some milliseconds; one lease if a worker does not answer, or if this process does not know this Redis
-        yet; at most about two if Redis goes away meanwhile. Never raises for Redis's sake.
+        Takes some milliseconds; one lease if a worker does not answer, or if this process does not know this Redis yet,
+        or if there is none; about two if Redis goes away meanwhile. Raises NobodyTold if neither Redis nor the notices
+        can be reached for one lease.
         """
         started = self._clock()
-        published = self._publish_for_one_lease(scope)
-        if published is None:
-            self._owe(scope)
-            return Receipt(0, 0, self._milliseconds_since(started), redis_reachable=False)
+        published = self._publish(scope, started)
+        if isinstance(published, Receipt):
+            return published
         wait = Wait.begin(published, self._acquaintance, self._lease_seconds, self._clock())
         last_ack = self._wait_for_all(published, wait.leases_lapse_at)
         everybody = last_ack is not None or not published.workers
@@ -122,28 +131,38 @@ class Barrier:
             self.announce(scope)
 
     def _owe(self, scope: Scope) -> None:
-        # A worker that can reach Redis while we can't still renews its lease. It must hear of this as soon as it can.
+        # A worker that can reach Redis while we can't still renews its lease. It should hear of this as soon as it can.
         with self._owed_lock:
             self._owed.add(scope)
             if len(self._owed) > MAX_OWED:
                 self._owed = {EVERYTHING}
 
-    def _publish_for_one_lease(self, scope: Scope) -> Published | None:
-        """None if Redis has been away for one lease since this call found it away: every lease it gave has lapsed.
+    def _publish(self, scope: Scope, started: float) -> Published | Receipt:
+        """What was published; or a receipt, if Redis is away and every worker has been told without it.
 
         An attempt that failed may have been heard all the same. Forgetting twice does no harm.
         """
-        give_up_at = None
+        give_up_at: float | None = None
         while True:
             try:
                 return self._board.publish(scope)
             except RedisError:
-                now = self._clock()
                 if give_up_at is None:
-                    give_up_at = now + outlast(self._lease_seconds)
-                if now >= give_up_at:
-                    return None
-                self._sleep(min(self._pause, give_up_at - now))
+                    give_up_at = self._clock() + outlast(self._lease_seconds)
+                    posting = self._begin_posting(give_up_at) if self._begin_posting else None
+                    self._owe(scope)
+            if self._settled(posting, give_up_at):
+                told = (posting.workers, posting.acknowledged) if posting is not None else (0, 0)
+                return Receipt(*told, self._milliseconds_since(started), redis_reachable=False)
+            self._sleep(self._pause)
+
+    def _settled(self, posting: Posting | None, give_up_at: float) -> bool:
+        if posting is None:
+            return self._clock() >= give_up_at
+        try:
+            return posting.settled()
+        except NoticesUnreachable as error:
+            raise NobodyTold from error
 
     def _wait_for_all(self, published: Published, until: float) -> int | None:
         """When the last worker acknowledged; None once `until` has come, or if there is nobody to wait for."""

@@ -9,12 +9,11 @@ itself and the worker verifies everything in the database, so there is nothing t
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import Event as Flag
 from threading import Thread
 
@@ -26,6 +25,7 @@ from kataven.revocation.epoch import Event
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import outlast
 from kataven.revocation.link import Link
+from kataven.revocation.sweeper import Sweeper
 
 RENEWALS_PER_LEASE = 4
 """So that a renewal may be lost, its timeout noticed and another be answered before the lease lapses."""
@@ -56,7 +56,7 @@ class Worker:
         self._stopping = Flag()
         self._thread: Thread | None = None
         self._beat = 0
-        self._sweeper = Sweeper(outlast(guard.lease.seconds) * 4)
+        self._sweeper: Sweeper[str, str] = Sweeper(outlast(guard.lease.seconds) * 4)
         self.id = ""
         self.connected = False
 
@@ -134,39 +134,11 @@ class Worker:
 
     def _sweep(self, board: Board) -> None:
         if self._sweeper.due(self._lease.clock()):
-            records = board.records()
-            board.sweep(self._sweeper.look(records, self._lease.clock()))
-
-
-class Sweeper:
-    """Finds the workers that died without a word: their record is the same as it was some leases ago.
-
-    It goes by this process's own clock, so that nobody's wall clock can take a living worker off the list.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due = -math.inf
-        self._seen: Mapping[str, str] = {}
-
-    def due(self, now: float) -> bool:
-        """Whether to look. `now` is a time before the records are read."""
-        return now >= self._due
-
-    def look(self, records: Mapping[str, str], now: float) -> dict[str, str]:
-        """The records that nobody has renewed since the last look, which is longer ago than their lease.
-
-        `now` is a time after they were read: between this look and the next lie at least `seconds`, even if this
-        process is stopped in between.
-        """
-        unchanged = {
-            worker: text
-            for worker, text in records.items()
-            if self._seen.get(worker) == text and outlast(lease_seconds_of(text)) <= self._seconds
-        }
-        self._seen = records
-        self._due = now + self._seconds
-        return unchanged
+            unchanged = self._sweeper.look(board.records(), self._lease.clock())
+            # A lease may be longer than ours, and then this worker can't tell that it has lapsed.
+            board.sweep(
+                {w: text for w, text in unchanged.items() if outlast(lease_seconds_of(text)) <= self._sweeper.seconds}
+            )
 
 
 def _backoff(attempt: int, lease_seconds: float) -> float:

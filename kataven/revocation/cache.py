@@ -76,7 +76,7 @@ class CachingVerifier:
     def verify(self, credential: Credential) -> Principal:
         key = self._digest(credential)
         now = self._clock()
-        lease_holds = now < self._guard.lease.until  # before anything is looked up: see Guard.holds
+        lease_holds = self._guard.holds_at(now)  # before anything is looked up: see Guard.holds
         principal = self._known.get(key, now) if lease_holds else None
         if principal is not None and (principal.expires_at is None or self._wall_clock() < principal.expires_at):
             self._ledger.hits += 1
@@ -147,7 +147,7 @@ class GuardedCache(Generic[Key, Value]):
         None is returned but not remembered. Raises what `read` raises.
         """
         now = self._clock()
-        lease_holds = now < self._guard.lease.until
+        lease_holds = self._guard.holds_at(now)
         value = self._shelf.get(key, now) if lease_holds else None
         if value is not None:
             return value

@@ -5,6 +5,7 @@
     finish_fill    may its answer be remembered?
     heard          an event came: forget what it covers
     confirmed      Redis renewed the lease, and said which epoch it is
+    noticed        the notices were read, where revokers leave word that can't reach Redis
 
 The promise: once a revoker has given its receipt, a request that starts later finds nothing here that the revocation
 covers. `docs/revocation-protocol.md` argues why; tests/revocation/test_interleavings.py looks for a way around it.
@@ -20,6 +21,7 @@ from threading import Lock
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.lease import Lease
 from kataven.revocation.ledger import Ledger
+from kataven.revocation.notices import Notice
 from kataven.revocation.scope import EVERYTHING, Scope
 
 Forget = Callable[[Scope], None]
@@ -29,13 +31,16 @@ RECENT_EVENTS = 1024
 class Guard:
     """Stands before every memory of one worker. Safe to use from several threads.
 
-    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke.
+    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke; and one alone
+    `noticed`. `reading` is the lease that goes with the notices; without it there are none.
     """
 
-    def __init__(self, lease: Lease, ledger: Ledger | None = None) -> None:
+    def __init__(self, lease: Lease, ledger: Ledger | None = None, reading: Lease | None = None) -> None:
         self.lease = lease
+        self.reading = reading
         self.ledger = ledger if ledger is not None else Ledger()
         self.epoch: Epoch | None = None
+        self.notice: Notice | None = None
         self._memories: list[Forget] = []
         self._lock = Lock()
         self._recent: deque[Scope] = deque(maxlen=RECENT_EVENTS)
@@ -54,7 +59,11 @@ class Guard:
 
         The other way round, a thread could look an entry up, be stopped for a minute, and wake up to a fresh lease.
         """
-        return self.lease.holds()
+        return self.holds_at(self.lease.clock())
+
+    def holds_at(self, now: float) -> bool:
+        """The same, for whoever has just read the lease's clock."""
+        return now < self.lease.until and (self.reading is None or now < self.reading.until)
 
     def begin_fill(self) -> int:
         """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
@@ -86,6 +95,18 @@ class Guard:
             self._forget(EVERYTHING)
             self.epoch = epoch
         self.lease.confirm(asked_at)
+
+    def noticed(self, asked_at: float, notice: Notice) -> None:
+        """This worker wrote, after `asked_at`, that it reads; what it then read is `notice`.
+
+        If that is another one than before, somebody revoked something without Redis: it forgets everything, and only
+        then does this lease hold.
+        """
+        if notice != self.notice:
+            self._forget(EVERYTHING)
+            self.notice = notice
+        if self.reading is not None:
+            self.reading.confirm(asked_at)
 
     def _forget(self, scope: Scope) -> None:
         if scope == EVERYTHING:

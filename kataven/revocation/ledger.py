@@ -30,4 +30,6 @@ class Ledger:
     revocations: int = 0
     """Receipts given."""
     unreachable: int = 0
-    """Receipts given without Redis, after one lease."""
+    """Receipts given without Redis."""
+    untold: int = 0
+    """Revocations without a receipt: neither Redis nor the notices could be reached."""

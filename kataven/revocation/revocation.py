@@ -20,7 +20,10 @@ from kataven.revocation.guard import Forget, Guard
 from kataven.revocation.lease import Clock, Lease, boottime
 from kataven.revocation.ledger import Ledger
 from kataven.revocation.link import Link
-from kataven.revocation.receipt import Receipt
+from kataven.revocation.notices import READING_SECONDS, Notices
+from kataven.revocation.posting import Posting
+from kataven.revocation.reader import NoticeReader, is_dead
+from kataven.revocation.receipt import NobodyTold, Receipt
 from kataven.revocation.scope import Scope
 
 
@@ -40,7 +43,8 @@ class Revocation:
     """Revokes, and makes this process a worker that hears of revocations. Connects to nothing before it is used.
 
     A process that only revokes, such as a command, need not `start`; its first revocation waits out one lease, since it
-    does not know the Redis that it meets. All processes on one Redis and `namespace` are one system.
+    does not know the Redis that it meets. All processes on one Redis and `namespace`, and with the same `notices`, are
+    one system.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Revocation:
         *,
         lease_seconds: float = 1.0,
         namespace: str = "kataven",
+        notices: Notices | None = None,
         clock: Clock = boottime,
     ) -> None:
         # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
@@ -63,11 +68,14 @@ class Revocation:
         )
         self._board = Board(self._client.execute_command, namespace)
         acquaintance = Acquaintance()
-        self._barrier = Barrier(self._board, lease_seconds, acquaintance, clock=clock)
-        self.guard = Guard(Lease(lease_seconds, clock))
+        begin_posting = None if notices is None else partial(Posting, notices, is_dead, clock, READING_SECONDS)
+        self._barrier = Barrier(self._board, lease_seconds, acquaintance, begin_posting, clock=clock)
+        reading = Lease(READING_SECONDS, clock)
+        self.guard = Guard(Lease(lease_seconds, clock), reading=None if notices is None else reading)
         self.canary = Canary()
         open_link = partial(Link, redis_url, self._board.channel, timeout_seconds)
         self._worker = Worker(self.guard, open_link, namespace, acquaintance, self._barrier)
+        self._reader = None if notices is None else NoticeReader(self.guard, notices, reading)
 
     @property
     def ledger(self) -> Ledger:
@@ -76,10 +84,14 @@ class Revocation:
     def start(self) -> None:
         """Become a worker. After the fork; returns at once. Starting twice does nothing."""
         self._worker.start()
+        if self._reader is not None:
+            self._reader.start()
 
     def stop(self) -> None:
         """Stop being one: the lease is given back, so that no revoker waits for it, and connections are closed."""
         self._worker.stop()
+        if self._reader is not None:
+            self._reader.stop()
         with suppress(RedisError):  # then the lease lapses, and another worker takes this one off the list
             self._board.leave(self._worker.id)
         self._client.close()
@@ -91,9 +103,14 @@ class Revocation:
     def revoke(self, scope: Scope) -> Receipt:
         """Call it when the change is committed. When it returns, no worker accepts what `scope` covers.
 
-        Takes some milliseconds, or about a lease where something does not answer. Never raises for Redis's sake.
+        Takes some milliseconds, or about a lease where something does not answer. Raises NobodyTold if neither Redis
+        nor the notices can be reached.
         """
-        receipt = self._barrier.revoke(scope)
+        try:
+            receipt = self._barrier.revoke(scope)
+        except NobodyTold:
+            self.ledger.untold += 1
+            raise
         self.ledger.revocations += 1
         self.ledger.unreachable += not receipt.redis_reachable
         self.canary.note(receipt)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, Text, func, text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -95,3 +95,26 @@ class OperatorEvent(Base):
     action: Mapped[str]
     account_id: Mapped[str | None]
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+
+class RevocationNotice(Base):
+    """What a revoker that can't reach Redis leaves word with; one row, of which only the latest value counts."""
+
+    __tablename__ = "revocation_notice"
+    __table_args__ = (CheckConstraint("id = 1", name="revocation_notice_only_one"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default=text("1"))
+    count: Mapped[int] = mapped_column(BigInteger)
+    mark: Mapped[UUID]
+
+
+class RevocationReader(Base):
+    """A worker that reads the notice: how often it has written so, and the latest one that it has read."""
+
+    __tablename__ = "revocation_readers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    home: Mapped[str]
+    pid: Mapped[int] = mapped_column(BigInteger)
+    beats: Mapped[int] = mapped_column(BigInteger)
+    read_count: Mapped[int | None] = mapped_column(BigInteger)

@@ -21,6 +21,7 @@ from werkzeug.exceptions import NotFound as RouteNotFound
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
+from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 
@@ -103,6 +104,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(NobodyTold, _nobody_told)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -186,6 +188,13 @@ def _tenancy(error: TenancyError) -> Response:
     if isinstance(error, TenantUnavailable):
         return unavailable("The account's database can't be reached right now.", error.retry_after_seconds)
     return _unforeseen(error)
+
+
+def _nobody_told(_: NobodyTold) -> Response:
+    return unavailable(
+        "The change is made, but the workers can't be told of it right now, so some may accept what it ends for up to "
+        "a minute. Send the request again for a receipt."
+    )
 
 
 def _http(error: HTTPException) -> Response:

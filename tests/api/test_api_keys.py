@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kataven.identity import token as tokens
+from kataven.revocation import NobodyTold
 from kataven.system import accounts
 from tests.support.house import Caller, House, new_account
 
@@ -186,3 +187,24 @@ def test_unknown_keys_are_404(alice: Caller) -> None:
     for key_id in (UNKNOWN_ID, "nope"):
         assert alice.patch(f"/v1/api-keys/{key_id}", {"name": "x"}).status_code == 404
         assert alice.delete(f"/v1/api-keys/{key_id}").status_code == 404
+
+
+def test_an_end_that_nobody_can_be_told_of_is_made_and_has_no_receipt_until_there_is_somebody(
+    house: House, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minted = _mint(alice)
+
+    def nobody(_: object) -> None:
+        raise NobodyTold
+
+    with monkeypatch.context() as outage:
+        outage.setattr(house.services.revocation, "revoke", nobody)
+        answer = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
+    assert "Send the request again" in answer.get_json()["detail"]
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
+
+    again = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
+    assert again["status"] == "revoked"
+    assert again["receipt"]["workers"] == again["receipt"]["acknowledged"]

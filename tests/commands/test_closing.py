@@ -12,6 +12,7 @@ from click.testing import Result
 import app as factory
 from kataven import settings
 from kataven.identity.peppers import PepperRing
+from kataven.revocation import NobodyTold
 from kataven.system.models import OperatorEvent
 from kataven.web.services import EXTENSION
 from tests.support.house import Caller, House, new_account
@@ -86,3 +87,20 @@ def test_a_key_moves_to_the_current_pepper_when_it_is_used_and_only_then_the_old
         assert "rotating" not in refused.stderr
     finally:
         rotated.extensions[EXTENSION].stop()
+
+
+def test_an_end_that_nobody_can_be_told_of_says_how_to_tell_them_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_account(house.services, "untold")
+
+    def nobody(_: object) -> None:
+        raise NobodyTold
+
+    with monkeypatch.context() as outage:
+        outage.setattr(house.services.revocation, "revoke", nobody)
+        refused = flask(house, "accounts", "suspend", "untold")
+    assert refused.exit_code == 1
+    assert "`flask revocation flush`" in refused.output
+    flushed = said(house, "revocation", "flush")
+    assert flushed["workers"] == flushed["acknowledged"] == 1

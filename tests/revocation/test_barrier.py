@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.revocation import Receipt, Scope
+from kataven.revocation import EVERYTHING, NobodyTold, Receipt, Scope
 from kataven.revocation.lease import CLOCK_TOLERANCE
-from tests.revocation.simulation.world import LEASE_SECONDS, Process, World
+from tests.revocation.simulation.world import LEASE_SECONDS, READING_SECONDS, Process, World
 
 ONE_LEASE_MS = LEASE_SECONDS * CLOCK_TOLERANCE * 1000
 
@@ -25,12 +25,14 @@ class Cast:
         self.revoke(self.command)
 
     def revoke(self, process: Process) -> Receipt:
-        """Revoke the first key, and let the world go on until the receipt is out."""
+        """Revoke the first key, and let the world go on until the receipt is out. Raises NobodyTold."""
         receipts: list[Receipt] = []
         process.on_receipt = receipts.append
-        process.revoke(self.world.keys[0])
-        self.world.go_on(10 * LEASE_SECONDS, until=lambda: bool(receipts))
+        revoker = process.revoke(self.world.keys[0])
+        self.world.go_on(10 * LEASE_SECONDS, until=lambda: revoker.done)
         assert not self.world.accepted_too_late
+        if not receipts:
+            raise NobodyTold
         return receipts[0]
 
 
@@ -93,25 +95,87 @@ def test_worker_that_renews_shortens_the_wait_of_its_own_process(cast: Cast) -> 
     assert cast.revoke(cast.command).ms == pytest.approx(ONE_LEASE_MS, abs=1)
 
 
-def test_without_redis_the_receipt_is_out_after_one_lease_and_says_so(cast: Cast) -> None:
+def test_without_redis_every_worker_reads_a_notice_within_a_lease_and_the_receipt_says_so(cast: Cast) -> None:
     cast.world.redis_up = False
     cast.world.end_connections()
     receipt = cast.revoke(cast.command)
-    assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
-    assert (receipt.workers, receipt.redis_reachable) == (0, False)
+    assert (receipt.workers, receipt.acknowledged, receipt.redis_reachable) == (2, 2, False)
+    assert receipt.ms < ONE_LEASE_MS
 
 
-def test_revocation_by_a_process_that_is_cut_off_is_published_as_soon_as_it_is_back(cast: Cast) -> None:
-    """Bob can reach Redis and Alice can't: the one case where a lease may outlive the receipt, which says so."""
-    key = cast.world.keys[0]
+def test_revoker_that_alone_is_cut_off_is_heard_before_its_receipt(cast: Cast) -> None:
+    """Bob can reach Redis and renews his lease there; Alice can't."""
     forgotten: list[Scope] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.alice.cut_off = True
-    assert not cast.revoke(cast.alice).redis_reachable
-    assert forgotten == []
+    receipt = cast.revoke(cast.alice)
+    assert (receipt.workers, receipt.acknowledged, receipt.redis_reachable) == (2, 2, False)
+    assert forgotten == [EVERYTHING]
+    assert cast.bob.guard.holds()
+
+
+def test_revoker_that_was_cut_off_publishes_as_soon_as_it_is_back(cast: Cast) -> None:
+    key = cast.world.keys[0]
+    cast.alice.cut_off = True
+    cast.revoke(cast.alice)
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
     cast.alice.cut_off = False
     cast.world.go_on(2 * LEASE_SECONDS)
     assert forgotten == [key]
+
+
+def test_worker_that_does_not_read_notices_is_waited_out_once(cast: Cast) -> None:
+    cast.world.redis_up = False
+    cast.world.end_connections()
+    cast.bob.frozen = True
+    receipt = cast.revoke(cast.alice)
+    assert (receipt.workers, receipt.acknowledged) == (2, 1)
+    assert receipt.ms == pytest.approx(READING_SECONDS * CLOCK_TOLERANCE * 1000, abs=ONE_LEASE_MS / 4)
+    again = cast.revoke(cast.alice)
+    assert (again.workers, again.acknowledged) == (1, 1)
+    assert again.ms < ONE_LEASE_MS
+
+
+def test_worker_that_is_dead_is_not_waited_for(cast: Cast) -> None:
+    cast.world.redis_up = False
+    cast.world.end_connections()
+    cast.bob.dead = cast.bob.frozen = True
+    receipt = cast.revoke(cast.alice)
+    assert (receipt.workers, receipt.acknowledged) == (1, 1)
+    assert receipt.ms < ONE_LEASE_MS
+
+
+def test_where_nobody_can_be_told_there_is_no_receipt(cast: Cast) -> None:
+    cast.alice.cut_off = cast.alice.cut_off_from_notices = True
+    before = cast.world.now
+    with pytest.raises(NobodyTold):
+        cast.revoke(cast.alice)
+    assert cast.world.now - before == pytest.approx(LEASE_SECONDS * CLOCK_TOLERANCE, abs=0.2)
+
+
+def test_nobody_told_is_told_as_soon_as_redis_can_be_reached(cast: Cast) -> None:
+    key = cast.world.keys[0]
+    cast.alice.cut_off = cast.alice.cut_off_from_notices = True
+    with pytest.raises(NobodyTold):
+        cast.revoke(cast.alice)
+    forgotten: list[Scope] = []
+    cast.bob.guard.subscribe(forgotten.append)
+    cast.alice.cut_off = False
+    cast.world.go_on(2 * LEASE_SECONDS)
+    assert forgotten == [key]
+
+
+def test_place_of_notices_that_is_away_for_less_than_its_lease_costs_nothing(cast: Cast) -> None:
+    cast.world.notices_up = False
+    cast.world.go_on(READING_SECONDS / 2)
+    assert cast.alice.guard.holds()
+    assert cast.revoke(cast.command).ms < 1
+    cast.world.go_on(READING_SECONDS)
+    assert not cast.alice.guard.holds()
+    cast.world.notices_up = True
+    cast.world.go_on(LEASE_SECONDS)
+    assert cast.alice.guard.holds()
 
 
 def test_answer_to_a_publication_that_got_lost_costs_a_moment(cast: Cast) -> None:

@@ -21,6 +21,9 @@ from kataven.revocation.board import Board, Published
 from kataven.revocation.bus import Worker
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.lease import Lease
+from kataven.revocation.notices import Notice
+from kataven.revocation.posting import Posting
+from kataven.revocation.reader import NoticeReader
 from tests.revocation.simulation.fate import AcceptedTooLate, Fate
 from tests.revocation.simulation.world import Parts
 
@@ -98,6 +101,47 @@ class WorkerThatAcknowledgesFirst(Worker):
             self._guard.heard(event)
 
 
+class PostingThatDoesNotWait(Posting):
+    """The way around Redis, without its barrier."""
+
+    def settled(self) -> bool:
+        super().settled()
+        return self._posted is not None
+
+
+class PostingForAsLongAsARedisLease(Posting):
+    """The rule there was before there were notices: without Redis, one lease is enough."""
+
+    def settled(self) -> bool:
+        return self._clock() >= self._give_up_at
+
+    workers = acknowledged = 0
+
+
+class ReaderThatSaysSoFirst(NoticeReader):
+    """It writes that it has read a notice, and forgets when it writes again."""
+
+    def _beat(self) -> None:
+        self._read = self._notices.current()
+        super()._beat()
+
+    def look(self) -> None:
+        latest = self._notices.current()
+        if self._read not in (None, latest):
+            self._read = latest
+            self._notices.beat(self.me, latest)
+        else:
+            super().look()
+
+
+class GuardThatReadsNoNotices(Guard):
+    """It keeps the second lease, and remembers what it should have forgotten."""
+
+    def noticed(self, asked_at: float, notice: Notice) -> None:
+        assert self.reading is not None
+        self.reading.confirm(asked_at)
+
+
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
@@ -107,6 +151,10 @@ class WorkerThatAcknowledgesFirst(Worker):
         ("guard", GuardWithoutTickets),
         ("acquaintance", RevokerThatKnowsEveryRedis),
         ("worker", WorkerThatAcknowledgesFirst),
+        ("posting", PostingThatDoesNotWait),
+        ("posting", PostingForAsLongAsARedisLease),
+        ("reader", ReaderThatSaysSoFirst),
+        ("guard", GuardThatReadsNoNotices),
     ],
 )
 def test_search_finds_what_happens_without_a_rule(part: str, broken: type[Any]) -> None:

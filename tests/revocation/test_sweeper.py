@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kataven.revocation.board import record
-from kataven.revocation.bus import Sweeper
+from kataven.revocation.sweeper import Sweeper
 from tests.revocation.simulation.world import LEASE_SECONDS, Process, World
 
 
@@ -13,7 +13,7 @@ def beat(number: int, lease_seconds: float = 1.0) -> str:
 
 
 def test_worker_that_has_not_renewed_since_the_last_look_is_found() -> None:
-    sweeper = Sweeper(seconds=4)
+    sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.look({"dead": beat(1), "alive": beat(1)}, now=100) == {}
     assert not sweeper.due(103.9)
     assert sweeper.due(104)
@@ -21,16 +21,23 @@ def test_worker_that_has_not_renewed_since_the_last_look_is_found() -> None:
 
 
 def test_process_that_was_stopped_between_reading_and_looking_does_not_look_again_too_soon() -> None:
-    sweeper = Sweeper(seconds=4)
+    sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.due(100)
     sweeper.look({"alive": beat(1)}, now=160)  # it was read some time in that minute
     assert not sweeper.due(160.1)
 
 
 def test_worker_with_a_longer_lease_than_the_time_between_two_looks_is_left_alone() -> None:
-    sweeper = Sweeper(seconds=4)
-    sweeper.look({"patient": beat(1, lease_seconds=10)}, now=100)
-    assert sweeper.look({"patient": beat(1, lease_seconds=10)}, now=104) == {}
+    world = World()
+    alice, patient = Process(world), Process(world)
+    patient.guard.lease.seconds = 10 * LEASE_SECONDS
+    alice.start()
+    patient.start()
+    world.go_on(LEASE_SECONDS)
+    patient.frozen = True
+    world.go_on(12 * LEASE_SECONDS)
+    assert "worker:worker1" in world.redis.memory.state
+    world.end()
 
 
 def test_worker_that_was_killed_is_swept_by_the_others_without_any_revocation() -> None:

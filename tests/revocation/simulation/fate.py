@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kataven.revocation import Scope
 from tests.revocation.simulation.actors import Actor
-from tests.revocation.simulation.world import INSTANT, LEASE_SECONDS, Parts, Process, World
+from tests.revocation.simulation.world import INSTANT, LEASE_SECONDS, READING_SECONDS, Parts, Process, World
 
 WORKER = st.sampled_from([0, 1])
 PROCESS = st.sampled_from([0, 1, 2])
@@ -68,7 +68,7 @@ class Fate(RuleBasedStateMachine):
     @rule(process=PROCESS, place=KEY, account=st.booleans())
     def revocation_is_answered(self, process: int, place: int, account: bool) -> None:
         revoker = self.world.processes[process].revoke(self._scope(place, account))
-        self.world.go_on(2.5 * LEASE_SECONDS, until=lambda: revoker.done)
+        self.world.go_on(1.1 * READING_SECONDS, until=lambda: revoker.done)
 
     @rule(worker=WORKER, process=PROCESS, place=KEY, account=st.booleans(), steps=st.integers(1, 6))
     def revocation_overtakes_a_request(self, worker: int, process: int, place: int, account: bool, steps: int) -> None:
@@ -99,6 +99,13 @@ class Fate(RuleBasedStateMachine):
             self.world.now = thread.wakes_at + INSTANT
         self._let_begin(thread, steps)
         self.workers[worker].starved = True
+
+    @rule(process=PROCESS, redis=st.booleans(), notices=st.booleans())
+    def process_is_cut_off_or_not(self, process: int, redis: bool, notices: bool) -> None:
+        unlucky = self.world.processes[process]
+        unlucky.cut_off, unlucky.cut_off_from_notices = redis, notices
+        if redis:
+            unlucky.cut()
 
     @rule(process=PROCESS, what=st.sampled_from(["event lost", "reply lost", "half open", "cut"]))
     def network_fails(self, process: int, what: str) -> None:
@@ -131,8 +138,9 @@ class Fate(RuleBasedStateMachine):
         if not self.world.redis_up:
             self.world.redis.restart()
             self.world.redis_up = True
-        for worker in self.workers:
+        for worker in self.world.processes:
             worker.frozen = worker.starved = worker.next_event_is_lost = False
+            worker.cut_off = worker.cut_off_from_notices = False
         self.world.go_on(1.5 * LEASE_SECONDS)
         self.requests_come(0)
         self.requests_come(1)

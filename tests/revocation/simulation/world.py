@@ -14,15 +14,21 @@ from redis.exceptions import TimeoutError as RedisSilent
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import Refused, RevokedCredential
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import CachingVerifier, Guard, GuardedCache, Receipt, Scope
+from kataven.revocation import CachingVerifier, Guard, GuardedCache, NobodyTold, Receipt, Scope
 from kataven.revocation.barrier import Acquaintance, Barrier
 from kataven.revocation.board import Board
 from kataven.revocation.bus import Worker
 from kataven.revocation.lease import Lease
+from kataven.revocation.notices import Reader
+from kataven.revocation.posting import Posting
+from kataven.revocation.reader import NoticeReader
 from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
+from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
 from tests.revocation.simulation.redis_model import RedisModel
 
 LEASE_SECONDS = 1.0
+READING_SECONDS = 2.5
+"""Shorter than in life, so that it runs out in a search of forty steps."""
 NAMESPACE = "world"
 INSTANT = 1e-9
 
@@ -36,6 +42,8 @@ class Parts:
     worker: type[Worker] = Worker
     barrier: type[Barrier] = Barrier
     acquaintance: type[Acquaintance] = Acquaintance
+    reader: type[NoticeReader] = NoticeReader
+    posting: type[Posting] = Posting
 
 
 class World:
@@ -47,6 +55,8 @@ class World:
         self.ended = False
         self.redis = RedisModel(lambda: self.now)
         self.redis_up = True
+        self.notices = NoticesModel()
+        self.notices_up = True
         self.connections = 0
         """Counts up whenever all connections to Redis end."""
         self.processes: list[Process] = []
@@ -111,6 +121,9 @@ class World:
             if not process.frozen and process.accepts(key):
                 self.accepted_too_late.append(key)
 
+    def is_dead(self, reader: Reader) -> bool:
+        return self.processes[reader.pid].dead
+
     def end(self) -> None:
         self.ended = True
         for actor in self.actors:
@@ -134,19 +147,27 @@ class Process:
         self._zero = 1_000.0 * len(world.processes)
         self.frozen = False
         """Stopped as a whole, as by SIGSTOP."""
+        self.dead = False
+        """Ended without a word, which is seen from where the others are."""
         self.starved = False
         """Its worker's thread is not scheduled; its requests are."""
         self.link: LinkModel | None = None
         self.cut_off = False
         """It can't reach Redis, whoever else can."""
+        self.cut_off_from_notices = False
         self.next_reply_is_lost = False
         self.next_event_is_lost = False
         self.on_receipt: Callable[[Receipt], None] = lambda _: None
         parts = world.parts
         acquaintance = parts.acquaintance()
         board = Board(self._execute, NAMESPACE)
-        self.barrier = parts.barrier(board, LEASE_SECONDS, acquaintance, clock=self.clock, sleep=self.sleep)
-        self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock))
+        notices = NoticesOf(world.notices, lambda: self.reaches_notices, pause)
+        begin_posting = partial(parts.posting, notices, world.is_dead, self.clock, READING_SECONDS)
+        self.barrier = parts.barrier(
+            board, LEASE_SECONDS, acquaintance, begin_posting, clock=self.clock, sleep=self.sleep
+        )
+        reading = parts.lease(READING_SECONDS, self.clock)
+        self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock), reading=reading)
         self.guard.subscribe(lambda _: pause())  # the thread may be held up before it forgets
         database = DatabaseModel(world, self.guard)
         self.guard.subscribe(lambda _: pause())  # and between two memories
@@ -154,6 +175,8 @@ class Process:
         open_link: Any = self._open_link
         self.worker = parts.worker(self.guard, open_link, NAMESPACE, acquaintance, self.barrier)
         self.worker.id = f"worker{len(world.processes)}"
+        self.reader = parts.reader(self.guard, notices, reading)
+        self.reader.me = Reader(self.worker.id, "the world", len(world.processes))
         world.processes.append(self)
 
     def clock(self) -> float:
@@ -167,8 +190,9 @@ class Process:
         pause(lambda: woken() or self.world.now > wakes_at, wakes_at=wakes_at)
 
     def start(self) -> Actor:
-        """Become a worker."""
+        """Become a worker, with two threads. Returns the one that hears of events."""
         stopping: Any = _Stopping(self)
+        self._begin(Actor(partial(self.reader.run, stopping), may_go_on=lambda: not (self.frozen or self.starved)))
         work = partial(self.worker.run, stopping)
         return self._begin(Actor(work, may_go_on=lambda: not (self.frozen or self.starved)))
 
@@ -192,11 +216,14 @@ class Process:
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen, is_request=True))
 
     def revoke(self, scope: Scope) -> Actor:
-        """Commit now; the receipt comes by steps."""
+        """Commit now; the receipt comes by steps, unless nobody can be told."""
         keys = self.world.commit_revocation(scope)
 
         def work() -> None:
-            receipt = self.barrier.revoke(scope)
+            try:
+                receipt = self.barrier.revoke(scope)
+            except NobodyTold:
+                return
             self.world.answered.update(keys)
             self.on_receipt(receipt)
 
@@ -205,6 +232,10 @@ class Process:
     @property
     def reaches_redis(self) -> bool:
         return self.world.redis_up and not self.cut_off
+
+    @property
+    def reaches_notices(self) -> bool:
+        return self.world.notices_up and not self.cut_off_from_notices
 
     def cut(self) -> None:
         """The worker's connection ends."""

@@ -1,0 +1,127 @@
+"""The worker's other thread: it reads the notices, makes the worker forget, and writes that it has.
+
+    look → is there another notice, or is it time to write? → write that this worker reads → forget → write that it has
+
+It waits for nothing but the place where the notices are, so that one that is slow doesn't hold the bus up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+from kataven.revocation.guard import Guard
+from kataven.revocation.lease import Lease, outlast
+from kataven.revocation.notices import Notice, Notices, NoticesUnreachable, Reader
+from kataven.revocation.sweeper import Sweeper
+
+BEATS_PER_LEASE = 4
+LOOKS_PER_LEASE = 2
+"""By the lease from Redis: so a revocation that Redis does not carry takes about as long as one lease."""
+
+_log = logging.getLogger(__name__)
+
+
+class NoticeReader:
+    """One thread between `start` and `stop`. To be started after a fork, never before."""
+
+    def __init__(self, guard: Guard, notices: Notices, reading: Lease) -> None:
+        self._guard = guard
+        self._notices = notices
+        self._lease = reading
+        self._seconds_between_looks = guard.lease.seconds / LOOKS_PER_LEASE
+        self._sweeper: Sweeper[Reader, int] = Sweeper(outlast(reading.seconds))
+        self._stopping = Flag()
+        self._thread: Thread | None = None
+        self._read: Notice | None = None
+        self._due = -math.inf
+        self.me = Reader("", "", 0)
+
+    def start(self) -> None:
+        """Begin. Returns at once. Does nothing if it is running."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self.me = Reader(secrets.token_hex(8), home(), os.getpid())
+        self._read, self._due = None, -math.inf
+        self._stopping = Flag()
+        self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, then the lease."""
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._thread.join()
+        self._thread = None
+        self._lease.drop()
+        with suppress(NoticesUnreachable):  # then the lease lapses, and another worker takes this one off
+            self._notices.leave(self.me)
+
+    def run(self, stopping: Flag) -> None:
+        """What the thread does, until `stopping` is set."""
+        reached = True
+        while not stopping.is_set():
+            try:
+                self.look()
+                reached = True
+            except NoticesUnreachable as error:
+                # Once per outage. The lease lapses by itself, if this lasts.
+                _log.log(logging.WARNING if reached else logging.DEBUG, "revocation: notices can't be read: %s", error)
+                reached = False
+            except BaseException:  # a memory that can't forget, say: without a lease it is harmless
+                _log.exception("revocation: this worker can't read notices")
+            stopping.wait(self._seconds_between_looks)
+
+    def look(self) -> None:
+        """Once: forget if there is another notice, and write what is due. Raises NoticesUnreachable."""
+        if self._lease.clock() < self._due and self._notices.current() == self._read:
+            return
+        self._beat()
+        self._sweep()
+
+    def _beat(self) -> None:
+        while True:
+            asked_at = self._lease.clock()
+            latest = self._notices.beat(self.me, self._read)
+            self._guard.noticed(asked_at, latest)
+            if latest == self._read:
+                self._due = asked_at + self._lease.seconds / BEATS_PER_LEASE
+                return
+            self._read = latest  # forgotten by now, and said so the next time round
+
+    def _sweep(self) -> None:
+        if self._sweeper.due(self._lease.clock()):
+            beats = self._notices.beats()
+            self._notices.remove(self._sweeper.look(beats, self._lease.clock()))
+
+
+@cache
+def home() -> str:
+    """Where this process's id means something: this boot of this machine, and this namespace of process ids."""
+    try:
+        return (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()} {os.readlink('/proc/self/ns/pid')}"
+        )
+    except OSError:  # no Linux
+        return f"unknown {secrets.token_hex(8)}"
+
+
+def is_dead(reader: Reader) -> bool:
+    """Whether that process has surely ended. False if it lives elsewhere, where nobody can tell from here."""
+    if reader.home != home():
+        return False
+    try:
+        os.kill(reader.pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

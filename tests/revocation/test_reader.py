@@ -1,0 +1,102 @@
+"""The worker's other thread, in life: it comes, reads, survives what goes wrong, and goes without leaving anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation.lease import Lease
+from kataven.revocation.notices import Reader
+from kataven.revocation.reader import NoticeReader, home, is_dead
+from tests.revocation.eventually import eventually
+from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
+
+
+class Place:
+    """A worker that reads, and what it can be kept from."""
+
+    def __init__(self) -> None:
+        self.reachable = True
+        self.notices = NoticesOf(NoticesModel(), lambda: self.reachable, lambda: None)
+        reading = Lease(30)
+        self.guard = Guard(Lease(0.02), reading=reading)
+        self.reader = NoticeReader(self.guard, self.notices, reading)
+        self.forgotten: list[Scope] = []
+
+    @property
+    def holds(self) -> bool:
+        assert self.guard.reading is not None
+        return self.guard.reading.holds()
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    place = Place()
+    place.guard.subscribe(place.forgotten.append)
+    yield place
+    place.reader.stop()
+
+
+def test_reader_forgets_and_then_says_that_it_has_read(place: Place) -> None:
+    place.reader.start()
+    place.reader.start()
+    assert eventually(lambda: place.holds)
+    place.forgotten.clear()
+    posted = place.notices.post()
+    assert eventually(lambda: not place.notices.unread(posted.notice))
+    assert place.forgotten == [EVERYTHING]
+    assert [reader.pid for reader in posted.readers] == [os.getpid()]
+
+
+def test_reader_that_stops_takes_itself_off_and_can_start_again(place: Place) -> None:
+    place.reader.start()
+    assert eventually(lambda: place.holds)
+    place.reader.stop()
+    assert not place.holds
+    assert place.notices.beats() == {}
+    place.reader.start()
+    assert eventually(lambda: place.holds)
+
+
+def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.reachable = False
+    place.reader.start()
+    assert eventually(lambda: "can't be read" in caplog.text)
+    assert not place.holds
+    place.reachable = True
+    assert eventually(lambda: place.holds)
+    assert caplog.text.count("can't be read") == 1
+
+
+def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.reader.start()
+    assert eventually(lambda: place.holds)
+    broken = True
+
+    def forget(_: Scope) -> None:
+        if broken:
+            raise SystemExit
+
+    place.guard.subscribe(forget)
+    posted = place.notices.post().notice
+    assert eventually(lambda: "can't read notices" in caplog.text)
+    assert place.notices.unread(posted)
+    broken = False
+    assert eventually(lambda: not place.notices.unread(posted))
+
+
+def test_process_is_dead_only_where_that_can_be_seen() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert is_dead(Reader("x", home(), ended.pid))
+    assert not is_dead(Reader("x", "another host", ended.pid))
+    assert not is_dead(Reader("x", home(), os.getpid()))
+    assert not is_dead(Reader("x", home(), 1))
