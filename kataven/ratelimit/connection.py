@@ -44,6 +44,8 @@ class Patience:
     """Nobody waits longer than this for an answer,"""
     connect: float = 0.2
     """nor than this for a connection."""
+    close: float = 2.0
+    """Nobody waits while a connection is closed: what was sent last is worth more time than that."""
 
 
 def pack(*command: str | bytes | int) -> bytes:
@@ -78,8 +80,8 @@ class Connection:
         self.send(command)
         self.slow = False
         while self._unread > 1:
-            self._read()
-        answer = self._read()
+            self._read(self._patience.answer)
+        answer = self._read(self._patience.answer)
         if isinstance(answer, hiredis.ReplyError):
             raise Refusal(str(answer))
         return answer
@@ -101,14 +103,14 @@ class Connection:
         """
         with contextlib.suppress(Unreachable):
             while self._unread:
-                self._read()
+                self._read(self._patience.close)
         self._socket.close()
 
     def abandon(self) -> None:
         """Close it as it is."""
         self._socket.close()
 
-    def _read(self) -> Any:
+    def _read(self, patience: float) -> Any:
         waited = 0.0
         while (answer := self._reader.gets()) is _NOTHING:
             try:
@@ -116,8 +118,8 @@ class Connection:
             except (TimeoutError, BlockingIOError):
                 self.slow = True
                 waited += self._patience.slow
-                if waited >= self._patience.answer:
-                    raise Unreachable(f"no answer within {self._patience.answer:g} s") from None
+                if waited >= patience:
+                    raise Unreachable(f"no answer within {patience:g} s") from None
                 continue
             except OSError as error:
                 raise Stale(f"connection lost: {error}") from error
