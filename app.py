@@ -91,7 +91,7 @@ def _identity(settings: Settings, parts: Foundation) -> tuple[Verifier, Issuer]:
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
-    with sessions.writing(account) as session:
+    with sessions.noting(account) as session:  # a worker that is stopped here must not hold a key's row
         last_used.store(session, uses)
 
 

@@ -25,11 +25,14 @@ _COLUMNS = select(
 
 
 class SqlKeyStore:
-    """Identity's KeyStore over the accounts' databases. One indexed SELECT a look-up."""
+    """Identity's KeyStore over the accounts' databases. One indexed SELECT a look-up.
 
-    def __init__(self, reading: OpenSession, writing: OpenSession) -> None:
+    `noting` opens sessions in which each statement is a transaction of its own.
+    """
+
+    def __init__(self, reading: OpenSession, noting: OpenSession) -> None:
         self._reading = reading
-        self._writing = writing
+        self._noting = noting
 
     def find(self, account: str, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
@@ -47,7 +50,7 @@ class SqlKeyStore:
         )
 
     def rehash(self, account: str, key_id: str, old: KeyHash, new: KeyHash) -> None:
-        with _reachable(), self._writing(account) as session:
+        with _reachable(), self._noting(account) as session:
             session.execute(
                 update(ApiKey)
                 .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)

@@ -34,6 +34,12 @@ class AccountSessions:
         with self._registry.writing(self._tenant(account)) as session:
             yield session
 
+    @contextmanager
+    def noting(self, account: str) -> Iterator[TenantSession]:
+        """Raises TenancyError or SystemDatabaseUnavailable."""
+        with self._registry.noting(self._tenant(account)) as session:
+            yield session
+
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)
         if record is None:

@@ -2,8 +2,9 @@
 
     with registry.reading(tenant) as session: ...   # AUTOCOMMIT: one round trip per statement, nothing may be written
     with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
+    with registry.noting(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
 
-Both raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
+All raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
 code serves, NoTenant without a tenant, RegistryClosed after `close()`.
 """
 
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakSet
 
 from sqlalchemy import Connection
@@ -32,6 +33,8 @@ from kataven.tenancy.slots import HostSlots
 from kataven.tenancy.wire import ConnectionSettings
 
 logger = logging.getLogger(__name__)
+
+IsolationLevel = Literal["AUTOCOMMIT", "READ COMMITTED"]
 
 
 class ServedSchema(Protocol):
@@ -79,11 +82,15 @@ class EngineRegistry:
 
     def reading(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
         """A session that only reads, without a transaction: no BEGIN and no ROLLBACK, two round trips saved."""
-        return self._session(tenant, read_only=True)
+        return self._session(tenant, "AUTOCOMMIT", read_only=True)
 
     def writing(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
         """A session in one READ COMMITTED transaction, committed if the block ends well, else rolled back."""
-        return self._session(tenant, read_only=False)
+        return self._session(tenant, "READ COMMITTED", read_only=False)
+
+    def noting(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
+        """A session whose every statement is committed with it, so that no lock outlives it, whatever becomes of us."""
+        return self._session(tenant, "AUTOCOMMIT", read_only=False)
 
     def forget(self, account: str) -> None:
         """Give up the account's engine, as when its database moves or goes; sessions in flight finish first."""
@@ -134,7 +141,7 @@ class EngineRegistry:
         self._engines = Engines(self._limits, self._settings, self._ledger)
 
     @contextlib.contextmanager
-    def _session(self, tenant: Tenant, *, read_only: bool) -> Iterator[TenantSession]:
+    def _session(self, tenant: Tenant, isolation_level: IsolationLevel, *, read_only: bool) -> Iterator[TenantSession]:
         if not isinstance(tenant, Tenant):
             raise NoTenant("a session belongs to a tenant")
         engines = self._engines  # ours until the end, even if a fork puts others in their place
@@ -146,7 +153,8 @@ class EngineRegistry:
                 engines.reached(pinned)
                 self._check_directory(tenant, connection)
                 try:
-                    with self._opened(tenant, connection, read_only=read_only) as session:
+                    isolated = connection.execution_options(isolation_level=isolation_level)
+                    with self._opened(tenant, isolated, read_only=read_only) as session:
                         yield session
                 except DBAPIError as error:
                     self._check_after(error, tenant, connection)
@@ -164,8 +172,6 @@ class EngineRegistry:
 
     @contextlib.contextmanager
     def _opened(self, tenant: Tenant, connection: Connection, *, read_only: bool) -> Iterator[TenantSession]:
-        if not read_only:
-            connection = connection.execution_options(isolation_level="READ COMMITTED")
         session = self._session_factory(tenant.account, connection, read_only=read_only, **self._session_options)
         try:
             yield session

@@ -85,13 +85,17 @@ class Wire(Psycopg2Connection):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """What every connection of a registry asks of the server, and how it names itself in `pg_stat_activity`."""
+    """What every connection of a registry asks of the server, and how it names itself in `pg_stat_activity`.
+
+    A transaction that says nothing is ended before somebody who waits for its locks gives up: a process that was
+    stopped in the middle of one must not keep the others from revoking the key that it was writing about.
+    """
 
     application_name: str = "kataven"
     connect_timeout_seconds: int = 2  # libpq takes whole seconds, and reads 1 as 2
     statement_timeout_seconds: float = 5.0
     lock_timeout_seconds: float = 3.0
-    idle_in_transaction_timeout_seconds: float = 15.0
+    idle_in_transaction_timeout_seconds: float = 2.0
 
     def connect_args(self, url: URL) -> dict[str, Any]:
         """libpq's parameters, to go beside those in `url`; `options` that the URL brings are kept, after ours."""

@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import create_engine, insert, select, text, update
 
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.errors import NoTenant, ReadOnlySession, WrongTenant
+from kataven.tenancy.errors import NoTenant, ReadOnlySession, TenantUnavailable, WrongTenant
 from kataven.tenancy.session import TenantSession, account_of
+from kataven.tenancy.wire import ConnectionSettings
 from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note, Tag
 
@@ -98,3 +99,44 @@ def test_bulk_methods_that_bypass_the_checks_are_refused(make_registry: MakeRegi
             session.bulk_insert_mappings(Note, [{"text": "x"}])
         with pytest.raises(NotImplementedError):
             session.bulk_update_mappings(Note, [{"id": 1, "text": "x"}])
+
+
+def test_a_note_is_committed_at_once_and_keeps_nobody_waiting(make_registry: MakeRegistry, acme: Tenant) -> None:
+    registry = make_registry()
+    with registry.writing(acme) as session:
+        session.add(Note(text="first"))
+    with registry.noting(acme) as noting:
+        noting.execute(update(Note).values(text="noted"))
+        with registry.writing(acme) as session:
+            session.execute(select(Note).with_for_update(nowait=True))
+            session.execute(update(Note).values(text="second"))
+    with registry.reading(acme) as session:
+        assert session.scalars(select(Note.text)).all() == ["second"]
+
+
+def test_a_transaction_that_says_nothing_is_ended_before_others_give_up_waiting_for_it(
+    make_registry: MakeRegistry, acme: Tenant
+) -> None:
+    """As of a process that was stopped in the middle of it."""
+    settings = ConnectionSettings(idle_in_transaction_timeout_seconds=0.1)
+    registry = make_registry(connection_settings=settings)
+    with registry.writing(acme) as session:
+        session.add(Note(text="first"))
+
+    def fall_silent() -> None:
+        with registry.writing(acme) as silent:
+            silent.execute(update(Note).values(text="silent"))
+            with registry.writing(acme) as session:
+                session.execute(update(Note).values(text="second"))
+            silent.execute(update(Note).values(text="late"))
+
+    with pytest.raises(TenantUnavailable, match="connection was lost"):
+        fall_silent()
+    with registry.reading(acme) as session:
+        assert session.scalars(select(Note.text)).all() == ["second"]
+
+
+def test_what_waits_for_a_lock_waits_longer_than_anybody_may_be_silent_with_it() -> None:
+    settings = ConnectionSettings()
+    assert settings.idle_in_transaction_timeout_seconds < settings.lock_timeout_seconds
+    assert settings.lock_timeout_seconds < settings.statement_timeout_seconds
