@@ -67,7 +67,7 @@ def test_every_page_that_is_linked_to_is_there() -> None:
 
 def test_every_command_is_documented(house: House) -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
-    for group_name in ("accounts", "migrations", "peppers", "revocation", "dev"):
+    for group_name in ("accounts", "servers", "migrations", "peppers", "revocation", "dev"):
         group = house.app.cli.commands[group_name]
         assert isinstance(group, click.Group)
         for command in group.commands:

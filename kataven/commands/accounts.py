@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -126,20 +127,14 @@ def archive(account: str, as_json: bool) -> None:
 @as_json
 @plainly
 def repair(as_json: bool) -> None:
-    """Finish, or take back, what was being made when its maker died. What may be somebody's data is only told."""
+    """Finish, or take back, what was being made when its maker died. What may be somebody's data is only told.
+
+    Exit status 1 if a server could not be looked at.
+    """
     found = repairs.repair_all(_services().directory.database, actor=ACTOR)
-    rows = [
-        {
-            "server": wreck.server,
-            "database": wreck.repair.wreck.database,
-            "account": wreck.repair.wreck.account,
-            "found": str(wreck.repair.wreck.kind),
-            "repaired": wreck.repair.done,
-            "reason": wreck.repair.reason or None,
-        }
-        for wreck in found
-    ]
-    show(rows, as_json=as_json, empty="Nothing is broken.")
+    show([_repaired(wreck) for wreck in found], as_json=as_json, empty="Nothing is broken.")
+    if any(wreck.error for wreck in found):
+        sys.exit(1)
 
 
 @group.command("policy")
@@ -157,6 +152,21 @@ def policy(
         raise click.UsageError("Give --max-key-expiry-days N or --no-max-key-expiry.")
     shortened, receipt = closing.limit_expiry(_office(), account, max_key_expiry_days, existing=existing)
     show_one({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
+
+
+def _repaired(found: repairs.Found) -> dict[str, Any]:
+    if found.repair is None:
+        nothing = {"database": None, "account": None}
+        return {"server": found.server, **nothing, "found": "unreachable", "repaired": False, "reason": found.error}
+    wreck = found.repair.wreck
+    return {
+        "server": found.server,
+        "database": wreck.database,
+        "account": wreck.account,
+        "found": str(wreck.kind),
+        "repaired": found.repair.done,
+        "reason": found.repair.reason or None,
+    }
 
 
 def _office() -> Office:

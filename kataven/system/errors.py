@@ -4,7 +4,10 @@ SystemRefusal
 ├── AccountExists          raised when an account of this name, or for this organisation, is there already
 ├── NoSuchAccount          raised when there is none of this name
 ├── WrongStatus            raised when an account's status does not allow what was asked
-└── NoSuchServer           raised when no database server has this name, or it takes no new accounts
+├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
+├── ServerExists           raised when a server of this name is listed already
+├── ServerInUse            raised when a server can't be taken off the list, because accounts are on it
+└── ServerUnsuitable       raised when a server can't be reached, or can't hold accounts; the text names the fix
 
 SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system database can't be reached
 """
@@ -34,8 +37,24 @@ class WrongStatus(SystemRefusal):
 
 
 class NoSuchServer(SystemRefusal):
+    def __init__(self, server: str | None) -> None:
+        which = "database server" if server is None else f"database server {server!r}"
+        super().__init__(f"There is no {which} that takes accounts. See `flask servers list`.")
+
+
+class ServerExists(SystemRefusal):
     def __init__(self, server: str) -> None:
-        super().__init__(f"There is no database server {server!r} that takes accounts. See `flask servers list`.")
+        super().__init__(f"A server {server!r} is listed already. See `flask servers list`.")
+
+
+class ServerInUse(SystemRefusal):
+    def __init__(self, server: str, accounts: int) -> None:
+        reason = f"{accounts} accounts are on it" if accounts else "the system database is on it"
+        super().__init__(f"Server {server!r} can't be taken off the list: {reason}.")
+
+
+class ServerUnsuitable(SystemRefusal):
+    """The text says what is missing and how to mend it, and holds no password."""
 
 
 class SystemDatabaseUnavailable(VerifierUnavailable):

@@ -45,6 +45,7 @@ def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
     server_name, server = _server(database, new.server)
     with Provisioner(server, schema.ACCOUNT_SCHEMA).reserve(new.account) as reservation:
         with database.writing() as session:
+            servers.require_open(session, server_name)
             accounts.reserve(session, _row(new, server_name))
         try:
             made = reservation.make()

@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from kataven.system import accounts, operators, servers
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
 from kataven.system.models import Account, AccountStatus
 from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.faults import in_words
 from kataven.tenancy.repair import KnownAccount, Repair, find_wrecks, repair
 from kataven.tenancy.server import DatabaseServer
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there was on one server, and what became of it."""
+    """What there was on one server, and what became of it; or, as `error`, why the server can't be looked at."""
 
     server: str
-    repair: Repair
+    repair: Repair | None = None
+    error: str = ""
 
 
 def repair_all(database: SystemDatabase, *, actor: str) -> list[Found]:
@@ -36,18 +39,22 @@ def _repair_all(database: SystemDatabase, actor: str) -> Iterator[Found]:
             (server.name, tenant_url(database.url, server.url, "postgres")) for server, _ in servers.listing(session)
         ]
     for name, url in places:
-        server = DatabaseServer(url)
-        with database.reading() as session:
-            rows = session.scalars(select(Account).where(Account.server == name)).all()
-        known = [
-            KnownAccount(row.account_id, row.database_name, row.status == AccountStatus.PROVISIONING) for row in rows
-        ]
-        with server.maintenance() as maintenance:
-            databases = maintenance.databases()
-        wrecks = find_wrecks(databases, known, ignored={str(database.url.database)})
-        finish, undo = partial(_finish, database, server, actor), partial(_undo, database, actor)
-        for done in repair(server, wrecks, finish=finish, undo=undo):
-            yield Found(name, done)
+        try:
+            yield from _repair_server(database, actor, name, DatabaseServer(url))
+        except DBAPIError as error:  # one server that is down keeps none of the others from being repaired
+            yield Found(name, error=in_words(error))
+
+
+def _repair_server(database: SystemDatabase, actor: str, name: str, server: DatabaseServer) -> Iterator[Found]:
+    with database.reading() as session:
+        rows = session.scalars(select(Account).where(Account.server == name)).all()
+    known = [KnownAccount(row.account_id, row.database_name, row.status == AccountStatus.PROVISIONING) for row in rows]
+    with server.maintenance() as maintenance:
+        databases = maintenance.databases()
+    wrecks = find_wrecks(databases, known, ignored={str(database.url.database)})
+    finish, undo = partial(_finish, database, server, actor), partial(_undo, database, actor)
+    for done in repair(server, wrecks, finish=finish, undo=undo):
+        yield Found(name, done)
 
 
 def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:

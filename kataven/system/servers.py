@@ -1,15 +1,24 @@
-"""The PostgreSQL servers that accounts are placed on."""
+"""The PostgreSQL servers that accounts are placed on.
+
+A server is listed by its URL without a password: libpq finds that in its own password file, in each process that
+connects (see docs/decisions/0036).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from kataven.system.errors import NoSuchServer
+from kataven.system import operators
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import tenant_url
+from kataven.system.errors import NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
 from kataven.system.models import Account, DatabaseServer
+from kataven.system.suitability import identity_of, require_suitable
+from kataven.tenancy.names import check_account_name
 
 DEFAULT_SERVER = "default"
 """The server that holds the system database."""
@@ -20,9 +29,9 @@ def ensure_default(session: Session) -> None:
     session.execute(insert(DatabaseServer).values(name=DEFAULT_SERVER, url=None).on_conflict_do_nothing())
 
 
-def read(session: Session, name: str) -> DatabaseServer:
+def read(session: Session, name: str, *, lock: bool = False) -> DatabaseServer:
     """Raises NoSuchServer."""
-    server = session.get(DatabaseServer, name)
+    server = session.get(DatabaseServer, name, with_for_update=lock or None)
     if server is None:
         raise NoSuchServer(name)
     return server
@@ -47,5 +56,67 @@ def choose(session: Session, name: str | None) -> DatabaseServer:
     if name is not None:
         open_servers = [(count, server) for count, server in open_servers if server.name == name]
     if not open_servers:
-        raise NoSuchServer(name or "any")
+        raise NoSuchServer(name)
     return min(open_servers, key=lambda entry: entry[0])[1]
+
+
+def require_open(session: Session, name: str) -> None:
+    """Raise NoSuchServer unless the server takes accounts; if it does, it goes on doing so until the transaction ends.
+
+    For the transaction that places an account: one that began before a drain is waited for by the drain.
+    """
+    statement = select(DatabaseServer).where(DatabaseServer.name == name, ~DatabaseServer.draining)
+    if session.scalar(statement.with_for_update(read=True)) is None:
+        raise NoSuchServer(name)
+
+
+def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
+    """List a server, once it has been seen to do what is needed. `url` is as `server_url` gives it.
+
+    Raises ServerExists, ServerUnsuitable, or InvalidAccountName: a server's name has the form of an account's.
+    """
+    check_account_name(name)
+    with database.reading() as session:
+        known = {row.name: row.url for row, _ in listing(session)}
+    if name in known:
+        raise ServerExists(name)
+    identity = require_suitable(url)
+    for other, other_url in known.items():
+        if identity_of(tenant_url(database.url, other_url, "postgres")) == identity:
+            raise ServerUnsuitable(f"This is the server that is listed as {other!r}: accounts would meet on it.")
+    with database.writing() as session:
+        row = {"name": name, "url": url.render_as_string(hide_password=False)}
+        added = insert(DatabaseServer).values(row).on_conflict_do_nothing().returning(DatabaseServer.name)
+        if session.scalar(added) is None:
+            raise ServerExists(name)
+        operators.record(session, actor, "server.added", None, {"server": name, "host": host_of(url)})
+
+
+def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str) -> None:
+    """Place no more accounts on a server, or some again. Those that are there stay and are served. Raises NoSuchServer.
+
+    When it returns, no account that is being made will turn up there but those listed already.
+    """
+    with database.writing() as session:
+        server = read(session, name, lock=True)
+        if server.draining != draining:
+            server.draining = draining
+            action = "server.draining" if draining else "server.resumed"
+            operators.record(session, actor, action, None, {"server": name})
+
+
+def remove(database: SystemDatabase, name: str, *, actor: str) -> None:
+    """Take a server without accounts off the list; nothing is done to the server. Raises NoSuchServer, ServerInUse."""
+    with database.writing() as session:
+        server = read(session, name, lock=True)
+        accounts = session.scalar(select(func.count()).where(Account.server == name)) or 0
+        if accounts or name == DEFAULT_SERVER:
+            raise ServerInUse(name, accounts)
+        session.delete(server)
+        operators.record(session, actor, "server.removed", None, {"server": name})
+
+
+def host_of(url: URL) -> str | None:
+    """Where the server is, as people say it; for a Unix socket, its folder."""
+    host = url.host or url.query.get("host")
+    return host if isinstance(host, str | None) else ",".join(host)

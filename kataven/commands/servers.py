@@ -1,0 +1,125 @@
+"""`flask servers …`: the PostgreSQL servers that accounts are placed on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, TextIO
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy import URL
+
+from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.system import servers
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import tenant_url
+from kataven.system.models import DatabaseServer
+from kataven.system.suitability import server_url
+from kataven.web.services import services
+
+group = AppGroup("servers", help="The PostgreSQL servers that accounts are placed on.")
+
+ACTOR = "cli"
+
+
+@group.command("add")
+@click.argument("name")
+@click.option("--url-file", type=click.File(), help="Read the URL from the first line of this file; - for input.")
+@click.option("--url-env", metavar="VARIABLE", help="Read the URL from this environment variable.")
+@as_json
+@plainly
+def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
+    """List the server NAME, so that accounts can be placed on it.
+
+    Its URL, postgresql://user@host:5432, is asked for, or read from standard input where that is no terminal; never
+    from the command line, which every user of the machine can read. It holds no password: libpq finds that in the file
+    that PGPASSFILE names, on every host. The server is connected to first, and refused if it can't hold accounts.
+    """
+    servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
+    _show(name, as_json)
+
+
+@group.command("list")
+@as_json
+@plainly
+def list_servers(as_json: bool) -> None:
+    """List every server with its number of accounts."""
+    show(_rows(), as_json=as_json, empty="No server yet. Run: flask migrations upgrade --system")
+
+
+@group.command("drain")
+@click.argument("name")
+@click.option("--undo", is_flag=True, help="Place accounts on it again.")
+@as_json
+@plainly
+def drain(name: str, undo: bool, as_json: bool) -> None:
+    """Place no more accounts on the server NAME. The accounts that it holds stay and are served."""
+    servers.drain(_database(), name, draining=not undo, actor=ACTOR)
+    _show(name, as_json)
+
+
+@group.command("resume")
+@click.argument("name")
+@as_json
+@plainly
+def resume(name: str, as_json: bool) -> None:
+    """Place accounts on the server NAME again."""
+    servers.drain(_database(), name, draining=False, actor=ACTOR)
+    _show(name, as_json)
+
+
+@group.command("remove")
+@click.argument("name")
+@plainly
+def remove(name: str) -> None:
+    """Take the server NAME, which holds no account, off the list. Nothing is done to the server."""
+    servers.remove(_database(), name, actor=ACTOR)
+    click.echo(f"{name} is off the list.")
+
+
+def _given_url(url_file: Any, url_env: str | None) -> str:
+    if url_file is not None and url_env is not None:
+        raise click.UsageError("Give --url-file or --url-env, not both.")
+    if url_env is not None:
+        if not os.environ.get(url_env):
+            raise click.UsageError(f"The environment has no {url_env}.")
+        return os.environ[url_env]
+    if url_file is not None:
+        return str(url_file.readline())
+    standard_input = _standard_input()
+    if standard_input.isatty():
+        # Hidden, because people paste what they have, and that may hold a password.
+        return str(click.prompt("URL (postgresql://user@host:5432)", hide_input=True))
+    return standard_input.readline()
+
+
+def _standard_input() -> TextIO:
+    return sys.stdin
+
+
+def _show(name: str, as_json: bool) -> None:
+    show_one(next(row for row in _rows() if row["server"] == name), as_json=as_json)
+
+
+def _rows() -> list[dict[str, Any]]:
+    database = _database()
+    with database.reading() as session:
+        return [_row(database.url, server, accounts) for server, accounts in servers.listing(session)]
+
+
+def _row(system_url: URL, server: DatabaseServer, accounts: int) -> dict[str, Any]:
+    url = tenant_url(system_url, server.url, "postgres")
+    return {
+        "server": server.name,
+        "host": servers.host_of(url),
+        "port": url.port or 5432,
+        "user": url.username,
+        "accounts": accounts,
+        "draining": server.draining,
+        "added_at": server.created_at.isoformat(timespec="seconds"),
+    }
+
+
+def _database() -> SystemDatabase:
+    return services().directory.database

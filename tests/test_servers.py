@@ -1,0 +1,289 @@
+"""Accounts on two PostgreSQL servers: listed without a password, drained, migrated; one down, the other well."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from sqlalchemy import delete, make_url
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.system import lifecycle, servers
+from kataven.system.errors import NoSuchServer
+from kataven.system.lifecycle import NewAccount
+from kataven.system.models import Account, OperatorEvent
+from kataven.system.models import DatabaseServer as ServerRow
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.system.suitability import server_url
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.templates import Templates
+from tests.support.house import House
+from tests.support.servers import ask
+from tests.tenancy.conftest import scratch_server
+
+
+def flask(house: House, *words: str, given: str | None = None) -> Result:
+    return house.app.test_cli_runner().invoke(args=list(words), input=given)
+
+
+def said(house: House, *words: str, given: str | None = None) -> Any:
+    result = flask(house, *words, "--json", given=given)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def listed(house: House) -> dict[str, dict[str, Any]]:
+    return {row["server"]: row for row in said(house, "servers", "list")}
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[EmbeddedPostgres]:
+    with scratch_server() as server:
+        yield server
+
+
+@pytest.fixture
+def europe(house: House, other: EmbeddedPostgres) -> Iterator[str]:
+    """A second server, listed for as long as the test lasts, so that others' accounts are not placed on it."""
+    said(house, "servers", "add", "europe", given=other.url(""))
+    yield "europe"
+    with house.services.directory.database.writing() as session:
+        session.execute(delete(Account).where(Account.server == "europe"))
+        session.execute(delete(ServerRow).where(ServerRow.name == "europe"))
+
+
+def test_a_server_is_listed_and_the_trail_says_by_whom(house: House, europe: str, other: EmbeddedPostgres) -> None:
+    row = listed(house)[europe]
+    assert row["host"] == make_url(other.url("x")).query["host"]
+    assert (row["port"], row["user"], row["accounts"], row["draining"]) == (5432, "kataven", 0, False)
+    assert listed(house)["default"]["accounts"] >= 2
+    with house.services.directory.database.reading() as session:
+        event = session.query(OperatorEvent).filter_by(action="server.added").order_by(OperatorEvent.at.desc()).first()
+        assert event is not None
+        assert (event.actor, event.detail["server"]) == ("cli", europe)
+
+
+def test_an_account_on_another_server_is_served(house: House, europe: str, other: EmbeddedPostgres) -> None:
+    flask(house, "accounts", "create", "abroad", "--server", europe)
+    assert ask(other, "SELECT 1 FROM pg_database WHERE datname = 'abroad'") == [(1,)]
+    caller = house.bearer(house.new_key("abroad"))
+    assert caller.post("/v1/agents", {"name": "Concierge"}).status_code == 201
+    assert [agent["name"] for agent in caller.get("/v1/agents").get_json()] == ["Concierge"]
+    assert ask(other, "SELECT name FROM agents", "abroad") == [("Concierge",)]
+    assert listed(house)[europe]["accounts"] == 1
+
+
+def test_the_least_loaded_server_is_chosen_and_never_one_that_is_drained(house: House, europe: str) -> None:
+    placed = said(house, "accounts", "create", "goes-where-room-is")
+    assert placed["server"] == europe
+    assert said(house, "servers", "drain", europe)["draining"]
+    assert said(house, "accounts", "create", "stays-away")["server"] == "default"
+    refused = flask(house, "accounts", "create", "insists", "--server", europe)
+    assert refused.exit_code == 1
+    assert "'europe' that takes accounts" in refused.stderr
+    served = house.bearer(house.new_key("goes-where-room-is"))
+    assert served.get("/v1/agents").status_code == 200
+    assert not said(house, "servers", "drain", europe, "--undo")["draining"]
+    assert said(house, "servers", "drain", europe)["draining"]
+    assert not said(house, "servers", "resume", europe)["draining"]
+
+
+def test_a_drain_that_comes_between_choosing_and_placing_wins(
+    house: House, europe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = house.services.directory.database
+    choose = servers.choose
+
+    def drained_after(*given: Any) -> ServerRow:
+        chosen = choose(*given)
+        servers.drain(database, europe, draining=True, actor="test")
+        return chosen
+
+    monkeypatch.setattr(servers, "choose", drained_after)
+    with pytest.raises(NoSuchServer):
+        lifecycle.create(database, NewAccount("too-late", "x", server=europe), actor="test")
+    assert house.services.directory.read("too-late") is None
+
+
+def test_without_a_server_that_takes_accounts_the_refusal_says_so(house: House) -> None:
+    said(house, "servers", "drain", "default")
+    try:
+        refused = flask(house, "accounts", "create", "homeless")
+    finally:
+        said(house, "servers", "resume", "default")
+    assert "There is no database server that takes accounts" in refused.stderr
+
+
+def test_templates_and_migrations_are_on_both(house: House, europe: str, other: EmbeddedPostgres) -> None:
+    flask(house, "accounts", "create", "far", "--server", europe)
+    flask(house, "accounts", "create", "near", "--server", "default")
+    for url in (other.url("x"), str(house.environ["KATAVEN_DATABASE_URL"])):
+        server = DatabaseServer(make_url(url))
+        with server.maintenance() as maintenance:
+            assert Templates(server, ACCOUNT_SCHEMA).known_fingerprint(maintenance, ACCOUNT_SCHEMA.head)
+    chosen = ("--account", "far", "--account", "near")
+    assert [row["outcome"] for row in said(house, "migrations", "upgrade", *chosen)] == ["current", "current"]
+    status = {row["account"]: row for row in said(house, "migrations", "status", *chosen)}
+    assert {row["revision"] for row in status.values()} == {ACCOUNT_SCHEMA.head}
+    assert not status["far"]["drifted"]
+    ask(other, "ALTER TABLE agents ADD COLUMN stray text", "far")
+    drifted = json.loads(flask(house, "migrations", "status", *chosen, "--json").stdout)
+    assert {row["account"]: row["drifted"] for row in drifted} == {"far": True, "near": False}
+
+
+def test_a_server_that_is_down_takes_only_its_own_accounts_along(house: House, acme_key: Any) -> None:
+    with scratch_server() as doomed:
+        said(house, "servers", "add", "doomed", given=doomed.url(""))
+        flask(house, "accounts", "create", "sinking", "--server", "doomed")
+        caller = house.bearer(house.new_key("sinking"))
+        assert caller.get("/v1/agents").status_code == 200
+    try:
+        answer = caller.get("/v1/agents")
+        assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
+        assert acme_key.get("/v1/agents").status_code == 200
+        repaired = flask(house, "accounts", "repair", "--json")
+        assert repaired.exit_code == 1
+        found = {row["server"]: row for row in json.loads(repaired.stdout)}
+        assert found["doomed"]["found"] == "unreachable"
+        in_use = flask(house, "servers", "remove", "doomed")
+        assert "1 accounts are on it" in in_use.stderr
+    finally:
+        with house.services.directory.database.writing() as session:
+            session.execute(delete(Account).where(Account.server == "doomed"))
+    assert flask(house, "servers", "remove", "doomed").exit_code == 0
+    assert "doomed" not in listed(house)
+    assert flask(house, "servers", "remove", "default").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("cannot_create LOGIN", 'ALTER ROLE "cannot_create" CREATEDB'),
+        ("cannot_login NOLOGIN CREATEDB", "is not permitted to log in"),
+    ],
+    ids=["no-right-to-create", "no-right-to-log-in"],
+)
+def test_an_unsuitable_server_is_refused_with_the_fix(house: House, role: str, words: str) -> None:
+    name = role.partition(" ")[0]
+    with scratch_server() as server:
+        ask(server, f"CREATE ROLE {role}")
+        let_in(server, "trust", name)
+        refused = flask(house, "servers", "add", "unfit", given=server.url("").replace("kataven@", f"{name}@"))
+    assert refused.exit_code == 1
+    assert words in refused.stderr
+    assert "unfit" not in listed(house)
+
+
+def let_in(server: EmbeddedPostgres, method: str, role: str) -> None:
+    """Have the server take `role` in by `method`, beside those that the kernel vouches for."""
+    (file,) = ask(server, "SHOW hba_file")[0]
+    with Path(str(file)).open("a", encoding="utf-8") as rules:
+        rules.write(f"local all {role} {method}\n")
+    ask(server, "SELECT pg_reload_conf()")
+
+
+def test_the_same_server_under_another_name_is_refused(house: House) -> None:
+    refused = flask(house, "servers", "add", "twin", given=house.environ["KATAVEN_DATABASE_URL"])
+    assert refused.exit_code == 1
+    assert "listed as 'default'" in refused.stderr
+
+
+def test_a_server_that_does_not_answer_is_refused(house: House, tmp_path: Path) -> None:
+    refused = flask(house, "servers", "add", "nowhere", given=f"postgresql://kataven@/?host={tmp_path}")
+    assert refused.exit_code == 1
+    assert "can't be connected to" in refused.stderr
+    assert "Traceback" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("postgresql://kataven:{}@db.example:5432", "Leave the password out"),
+        ("postgresql://kataven@db.example:5432?password={}", "Leave the password out"),
+        ("{}", "not a database URL"),
+        ("mysql://kataven@{}", "not PostgreSQL"),
+        ("postgresql://{}:5432", "names no user"),
+        ("postgresql://{}@", "names no host"),
+    ],
+    ids=["password", "password-in-query", "no-url", "mysql", "no-user", "no-host"],
+)
+def test_a_bad_url_is_refused_and_never_repeated(house: House, template: str, words: str) -> None:
+    secret = secrets.token_hex(8)
+    refused = flask(house, "servers", "add", "bad", given=template.format(secret))
+    assert refused.exit_code == 1
+    assert words in refused.stderr
+    assert secret not in refused.output
+
+
+def test_the_url_comes_from_a_file_or_the_environment_too(
+    house: House, other: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "url"
+    file.write_text(other.url("") + "\n")
+    monkeypatch.setenv("EUROPE_URL", other.url(""))
+    for source in (["--url-file", str(file)], ["--url-env", "EUROPE_URL"]):
+        said(house, "servers", "add", "sourced", *source)
+        assert flask(house, "servers", "add", "sourced", *source).exit_code == 1
+        assert flask(house, "servers", "remove", "sourced").exit_code == 0
+    assert flask(house, "servers", "add", "x", "--url-env", "NOT_SET").exit_code == 2
+    assert flask(house, "servers", "add", "Not A Name", given=other.url("")).exit_code == 1
+
+
+def test_a_password_stays_in_its_file(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq finds it, in this process and in every worker; nothing of ours stores, prints or logs it."""
+    password = secrets.token_hex(16)
+    with scratch_server() as server:
+        ask(server, f"CREATE ROLE guarded LOGIN CREATEDB PASSWORD '{password}'")
+        let_in(server, "scram-sha-256", "guarded")
+        url = server.url("").replace("kataven@", "guarded@")
+        monkeypatch.delenv("PGPASSFILE", raising=False)
+        refused = flask(house, "servers", "add", "guarded", given=url)
+        assert "PGPASSFILE" in refused.stderr
+
+        passfile = tmp_path / "passwords"
+        passfile.write_text(f"*:*:*:guarded:{password}\n")
+        passfile.chmod(0o600)
+        monkeypatch.setenv("PGPASSFILE", str(passfile))
+        added = flask(house, "servers", "add", "guarded", given=url)
+        assert added.exit_code == 0, added.output
+        try:
+            flask(house, "accounts", "create", "behind-a-password", "--server", "guarded")
+            caller = house.bearer(house.new_key("behind-a-password"))
+            assert caller.get("/v1/agents").status_code == 200
+            with house.services.directory.database.reading() as session:
+                kept = [row.url for row, _ in servers.listing(session)]
+            said_of_it = str(kept) + flask(house, "servers", "list").output + added.output + refused.output
+            assert password not in said_of_it
+        finally:
+            with house.services.directory.database.writing() as session:
+                session.execute(delete(Account).where(Account.server == "guarded"))
+            flask(house, "servers", "remove", "guarded")
+
+
+def test_the_url_is_kept_without_a_database() -> None:
+    assert server_url("postgres://kataven@db.example:5433/anything?sslmode=verify-full").render_as_string() == (
+        "postgresql+psycopg2://kataven@db.example:5433/?sslmode=verify-full"
+    )
+
+
+def test_what_is_given_by_hand_is_asked_for_in_the_dark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def prompt(text: str, **options: Any) -> str:
+        asked.append(options)
+        return "nonsense"
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("click.prompt", prompt)
+    monkeypatch.setattr("kataven.commands.servers._standard_input", Terminal)
+    assert flask(house, "servers", "add", "typed").exit_code == 1
+    assert asked == [{"hide_input": True}]
