@@ -130,6 +130,11 @@ class Settings(BaseModel):
         le=10,
         description="How long a worker may trust its cache without word from Redis.",
     )
+    postgres_programs: Path | None = Field(
+        None,
+        description="The folder of `pg_dump`, `pg_restore` and `psql`, as new as the newest server. Unset: the `PATH`.",
+    )
+    dump_dir: Path = Field(Path("dumps"), description="Where `flask accounts dump` and `delete` put their dumps.")
     data_dir: Path = Field(Path(".kataven"), description="Where `make run` keeps its data; production never reads it.")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from kataven.account.models import ApiKey
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.scope import Scope
 from kataven.system import accounts
+from kataven.tenancy.provision import Reservation
 from kataven.web.operation import operation_of
 from tests.support.house import Caller, House, new_account
 
@@ -22,7 +24,7 @@ HARMLESS_ROUTES = {
     ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
     ("POST", "/v1/api-keys"),
 }
-HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair"}
+HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell"}
 
 Revoked = list[tuple[Scope, bool]]
 
@@ -83,10 +85,27 @@ def test_a_new_name_revokes_nothing(alice: Caller, revoked: Revoked) -> None:
 def test_every_account_command_is_known_to_end_credentials_or_not(house: House) -> None:
     group = house.app.cli.commands["accounts"]
     assert isinstance(group, click.Group)
-    assert set(group.commands) - HARMLESS_COMMANDS == {"suspend", "archive", "resume", "policy"}
+    assert set(group.commands) - HARMLESS_COMMANDS == {
+        "suspend",
+        "archive",
+        "resume",
+        "policy",
+        "delete",
+        "load",
+        "restore",
+    }
 
 
-@pytest.mark.parametrize("words", [["suspend"], ["archive"], ["policy", "--max-key-expiry-days", "30", "--existing"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["suspend"],
+        ["archive"],
+        ["policy", "--max-key-expiry-days", "30", "--existing"],
+        ["delete", "--yes-delete", "ends-by-delete"],
+    ],
+    ids=lambda words: words[0],
+)
 def test_closing_an_account_commits_and_then_revokes(house: House, revoked: Revoked, words: list[str]) -> None:
     account = f"ends-by-{words[0]}"
     new_account(house.services, account)
@@ -94,3 +113,31 @@ def test_closing_an_account_commits_and_then_revokes(house: House, revoked: Revo
     assert result.exit_code == 0, result.output
     assert revoked
     assert set(revoked) == {(Scope(account), True)}
+
+
+def test_a_deletion_revokes_before_the_database_is_dropped(
+    house: House, revoked: Revoked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_account(house.services, "outlived")
+    dropped: list[int] = []
+    drop = Reservation.drop
+
+    def noted(reservation: Reservation) -> None:
+        dropped.append(len(revoked))
+        drop(reservation)
+
+    monkeypatch.setattr(Reservation, "drop", noted)
+    result = house.app.test_cli_runner().invoke(args=["accounts", "delete", "outlived", "--yes-delete", "outlived"])
+    assert result.exit_code == 0, result.output
+    assert dropped == [1]
+
+
+def test_loading_a_dump_commits_and_then_revokes(house: House, revoked: Revoked) -> None:
+    new_account(house.services, "ends-by-load")
+    run = house.app.test_cli_runner().invoke
+    dump = json.loads(run(args=["accounts", "dump", "ends-by-load", "--json"]).stdout)["dump"]
+    run(args=["accounts", "suspend", "ends-by-load"])
+    revoked.clear()
+    loaded = run(args=["accounts", "load", "ends-by-load", "--from", dump, "--yes-replace", "ends-by-load"])
+    assert loaded.exit_code == 0, loaded.output
+    assert revoked == [(Scope("ends-by-load"), True)]

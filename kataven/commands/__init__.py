@@ -2,12 +2,17 @@
 
 from flask import Flask
 
-from kataven.commands import accounts, migrations, peppers, revocation, servers
+from kataven.commands import account_dumps, accounts, migrations, peppers, revocation, servers
+from kataven.commands.office import Tools
 from kataven.settings import Settings
+from kataven.tenancy.programs import Programs
+
+__all__ = ["account_dumps", "install"]  # which adds its commands to those of accounts
 
 
 def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application; the development ones only where they belong."""
+    Tools(Programs(settings.postgres_programs), settings.dump_dir).attach(app)
     app.cli.add_command(accounts.group)
     app.cli.add_command(servers.group)
     app.cli.add_command(migrations.group)

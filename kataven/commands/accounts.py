@@ -9,21 +9,16 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from kataven.account import api_keys
-from kataven.account.audit import Actor
+from kataven.commands.office import ACTOR, office
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.revocation.scope import Scope
 from kataven.system import accounts, closing, lifecycle, limits, operators, repairs
-from kataven.system.closing import Office
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
-from kataven.system.models import AccountStatus
-from kataven.system.sessions import AccountSessions
+from kataven.system.models import AccountRateLimits, AccountStatus
 from kataven.web.services import Services, services
 
 group = AppGroup("accounts", help="Accounts: one customer, one database.")
-
-ACTOR = "cli"
 
 
 @group.command("create")
@@ -39,7 +34,8 @@ def create(
 ) -> None:
     """Create ACCOUNT and its database. Nothing is left half-made if it fails."""
     new = lifecycle.NewAccount(account, name or account, org_id, server, discoverable)
-    lifecycle.create(_services().directory.database, new, actor=ACTOR)
+    lifecycle.create(services().directory.database, new, actor=ACTOR)
+    services().revocation.announce(Scope(account))  # a worker may remember that there is none
     _show_account(account, as_json)
 
 
@@ -49,7 +45,7 @@ def create(
 @plainly
 def list_accounts(status: str | None, as_json: bool) -> None:
     """List every account."""
-    with _services().directory.database.reading() as session:
+    with services().directory.database.reading() as session:
         found = accounts.listing(session, AccountStatus(status) if status else None)
     rows = [
         {
@@ -84,7 +80,7 @@ def show_account(account: str, as_json: bool) -> None:
 @plainly
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
     """Show an account's limits, or change those that are given; every worker learns of it within a second."""
-    found = _services()
+    found = services()
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
         with found.directory.database.writing() as session:
@@ -102,7 +98,7 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
 @plainly
 def suspend(account: str, as_json: bool) -> None:
     """Close ACCOUNT for now: from this command's answer on, no worker lets it in."""
-    show_one(closing.suspend(_office(), account).as_json(), as_json=as_json)
+    show_one(closing.suspend(office(), account).as_json(), as_json=as_json)
 
 
 @group.command("resume")
@@ -110,8 +106,8 @@ def suspend(account: str, as_json: bool) -> None:
 @as_json
 @plainly
 def resume(account: str, as_json: bool) -> None:
-    """Open a suspended or archived ACCOUNT again."""
-    show_one(closing.resume(_office(), account).as_json(), as_json=as_json)
+    """Open a suspended ACCOUNT again; an archived one is restored."""
+    show_one(closing.resume(office(), account).as_json(), as_json=as_json)
 
 
 @group.command("archive")
@@ -119,8 +115,8 @@ def resume(account: str, as_json: bool) -> None:
 @as_json
 @plainly
 def archive(account: str, as_json: bool) -> None:
-    """Close ACCOUNT for good and keep its database."""
-    show_one(closing.archive(_office(), account).as_json(), as_json=as_json)
+    """Close ACCOUNT for good and keep its database; `restore` opens it again."""
+    show_one(closing.archive(office(), account).as_json(), as_json=as_json)
 
 
 @group.command("repair")
@@ -131,7 +127,7 @@ def repair(as_json: bool) -> None:
 
     Exit status 1 if a server could not be looked at.
     """
-    found = repairs.repair_all(_services().directory.database, actor=ACTOR)
+    found = repairs.repair_all(services().directory.database, actor=ACTOR)
     show([_repaired(wreck) for wreck in found], as_json=as_json, empty="Nothing is broken.")
     if any(wreck.error for wreck in found):
         sys.exit(1)
@@ -150,7 +146,7 @@ def policy(
     """Set how long ACCOUNT's API keys may live."""
     if (max_key_expiry_days is None) != no_max_key_expiry:
         raise click.UsageError("Give --max-key-expiry-days N or --no-max-key-expiry.")
-    shortened, receipt = closing.limit_expiry(_office(), account, max_key_expiry_days, existing=existing)
+    shortened, receipt = closing.limit_expiry(office(), account, max_key_expiry_days, existing=existing)
     show_one({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
 
 
@@ -169,22 +165,10 @@ def _repaired(found: repairs.Found) -> dict[str, Any]:
     }
 
 
-def _office() -> Office:
-    found = _services()
-    sessions = AccountSessions(found.directory, found.registry)
-
-    def cap_expiry(account: str, max_days: int) -> int:
-        with sessions.writing(account) as session:
-            return api_keys.cap_expiry(session, max_days, Actor(f"operator:{ACTOR}", ACTOR))
-
-    return Office(ACTOR, found.directory.database, cap_expiry, found.revocation.revoke)
-
-
 def _show_account(account: str, as_json: bool) -> None:
-    found = _services()
-    with found.directory.database.reading() as session:
+    with services().directory.database.reading() as session:
         row = accounts.read(session, account)
-    record = _record(found, account)
+        own = limits.limits_of(session.get(AccountRateLimits, account))
     fields: dict[str, Any] = {
         "account": row.account_id,
         "name": row.account_name,
@@ -195,7 +179,7 @@ def _show_account(account: str, as_json: bool) -> None:
         "zitadel_org_id": row.zitadel_org_id,
         "discoverable": row.discoverable,
         "max_key_expiry_days": row.max_key_expiry_days,
-        **asdict(record.limits),
+        **asdict(own),
         "created_at": row.created_at.isoformat(timespec="seconds"),
     }
     show_one(fields, as_json=as_json)
@@ -206,7 +190,3 @@ def _record(found: Services, account: str) -> AccountRecord:
     if record is None:
         raise NoSuchAccount(account)
     return record
-
-
-def _services() -> Services:
-    return services()

@@ -11,11 +11,13 @@ from typing import Any, ParamSpec, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import DBAPIError
 
 from kataven.identity.errors import VerifierUnavailable
 from kataven.revocation.receipt import NobodyTold
 from kataven.system.errors import SystemRefusal
 from kataven.tenancy.errors import TenancyError
+from kataven.tenancy.faults import fault_of, in_words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +73,12 @@ def plain_errors() -> Iterator[None]:
             "The change is made, but neither Redis nor the system database can be reached to tell the workers. "
             "Run `flask revocation flush` until it shows a receipt."
         ) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror or error}") from error
+    except DBAPIError as error:
+        if fault_of(error) is None:
+            raise
+        raise click.ClickException(f"A database server can't answer: {in_words(error)}") from error
     except VerifierUnavailable as error:
         raise click.ClickException("The system database can't be reached; see KATAVEN_DATABASE_URL.") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kataven.dev import dev_json
+from kataven.dev.binaries import postgres_programs
 from kataven.dev.dev_json import AccountKeys, DevRun
 from kataven.dev.environment import development_environment, write_for_other_shells
 from kataven.dev.errors import DevError
@@ -73,6 +74,8 @@ class Run:
         issuer_url = f"http://{HOST}:{issuer_port}"
         environ = development_environment(self._given, self._options, issuer_url)
         environ["KATAVEN_DATABASE_URL"] = self._postgres()
+        if not self._options.database_url:  # then a dump needs programs as new as the embedded server
+            environ.setdefault("KATAVEN_POSTGRES_PROGRAMS", str(postgres_programs()))
         environ["KATAVEN_REDIS_URL"] = self._redis()
         self._tell_other_shells(environ)
         run = DevRun(

@@ -30,6 +30,11 @@ def read(session: Session, account: str, *, lock: bool = False) -> Account:
     return found
 
 
+def exists(session: Session, account: str) -> bool:
+    """Whether there is an account of this name, in whatever status."""
+    return session.get(Account, account) is not None
+
+
 def move(session: Session, account: str, to: AccountStatus, *allowed: AccountStatus) -> Account:
     """Change an account's status, if it is one of `allowed` now. Raises NoSuchAccount or WrongStatus."""
     found = read(session, account, lock=True)

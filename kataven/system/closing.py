@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy import Connection
 
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.scope import Scope
@@ -17,7 +20,11 @@ from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
 from kataven.system.models import AccountStatus
 
+StandingKeys = Mapping[UUID, datetime | None]
+"""Keys that nobody has ended, and when they end by themselves (None: never)."""
+
 ACTIVE, SUSPENDED, ARCHIVED = AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED
+FAILED, DELETING = AccountStatus.FAILED, AccountStatus.DELETING
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +36,35 @@ class Office:
     cap_expiry: Callable[[str, int], int]
     """Shortens the keys of an account that outlive so many days, and says how many. Raises TenancyError."""
     revoke: Callable[[Scope], Receipt]
+    standing_keys: Callable[[Connection], StandingKeys]
+    """The keys that are good in an account's database."""
+    end_other_keys: Callable[[Connection, StandingKeys], int]
+    """Ends all others in another database of the same account, and says how many there were."""
 
 
 def suspend(office: Office, account: str) -> Receipt:
     """Close an account for now. Raises NoSuchAccount or WrongStatus."""
-    return _move(office, "account.suspended", account, SUSPENDED, ACTIVE)
+    return _move(office, "account.suspended", account, SUSPENDED, ACTIVE)[1]
 
 
 def resume(office: Office, account: str) -> Receipt:
-    """Open a suspended or archived account again. Raises NoSuchAccount or WrongStatus."""
-    return _move(office, "account.resumed", account, ACTIVE, SUSPENDED, ARCHIVED)
+    """Open a suspended account again. Raises NoSuchAccount or WrongStatus."""
+    return _move(office, "account.resumed", account, ACTIVE, SUSPENDED)[1]
 
 
 def archive(office: Office, account: str) -> Receipt:
     """Close an account for good, and keep its database. Raises NoSuchAccount or WrongStatus."""
-    return _move(office, "account.archived", account, ARCHIVED, ACTIVE, SUSPENDED)
+    return _move(office, "account.archived", account, ARCHIVED, ACTIVE, SUSPENDED)[1]
+
+
+def restore(office: Office, account: str) -> Receipt:
+    """Open an archived account again, or one that was to be deleted. Raises NoSuchAccount or WrongStatus."""
+    return _move(office, "account.restored", account, ACTIVE, ARCHIVED, DELETING)[1]
+
+
+def begin_deletion(office: Office, account: str) -> tuple[UUID, Receipt]:
+    """Close an account for ever, whatever it was before; with the event that says so. May be repeated."""
+    return _move(office, "account.deletion_begun", account, DELETING, ACTIVE, SUSPENDED, ARCHIVED, FAILED, DELETING)
 
 
 def limit_expiry(office: Office, account: str, max_days: int | None, *, existing: bool) -> tuple[int, Receipt]:
@@ -67,7 +88,9 @@ def limit_expiry(office: Office, account: str, max_days: int | None, *, existing
     return shortened, receipt
 
 
-def _move(office: Office, action: str, account: str, to: AccountStatus, *allowed: AccountStatus) -> Receipt:
+def _move(
+    office: Office, action: str, account: str, to: AccountStatus, *allowed: AccountStatus
+) -> tuple[UUID, Receipt]:
     with office.system.writing() as session:
         accounts.move(session, account, to, *allowed)
         event = operators.record(session, office.operator, action, account)
@@ -75,7 +98,7 @@ def _move(office: Office, action: str, account: str, to: AccountStatus, *allowed
         event_id = event.id
     receipt = office.revoke(Scope(account))
     _note(office, event_id, receipt, {})
-    return receipt
+    return event_id, receipt
 
 
 def _note(office: Office, event_id: UUID, receipt: Receipt, detail: Mapping[str, Any]) -> None:

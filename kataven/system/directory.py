@@ -18,7 +18,7 @@ from kataven.system.models import Account, AccountRateLimits, AccountStatus, Dat
 from kataven.tenancy.directory import DRIVER, Tenant
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
-"""Statuses of accounts that exist for their callers; one that is being made, or whose making failed, does not."""
+"""Statuses of accounts that exist for their callers; one that is being made or deleted, or failed, does not."""
 
 TTL_SECONDS = 30.0
 CAPACITY = 10_000

@@ -4,6 +4,8 @@ SystemRefusal
 ├── AccountExists          raised when an account of this name, or for this organisation, is there already
 ├── NoSuchAccount          raised when there is none of this name
 ├── WrongStatus            raised when an account's status does not allow what was asked
+├── NoDatabase             raised when an account's database is not there
+├── NotRestorable          raised when a dump does not say enough to make its account again
 ├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
 ├── ServerExists           raised when a server of this name is listed already
 ├── ServerInUse            raised when a server can't be taken off the list, because accounts are on it
@@ -34,6 +36,18 @@ class NoSuchAccount(SystemRefusal):
 class WrongStatus(SystemRefusal):
     def __init__(self, account: str, status: str, needed: str) -> None:
         super().__init__(f"Account {account!r} is {status}; this needs it to be {needed}.")
+
+
+class NoDatabase(SystemRefusal):
+    def __init__(self, account: str) -> None:
+        super().__init__(
+            f"Account {account!r} has no database on its server, so there is nothing to dump. If it is lost for good,"
+            " `flask accounts delete --without-dump` removes the account."
+        )
+
+
+class NotRestorable(SystemRefusal):
+    """The text says what is missing."""
 
 
 class NoSuchServer(SystemRefusal):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import record_of, record_query
-from kataven.system.models import Account
+from kataven.system.models import Account, AccountStatus
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.fleet import Fleet, RunOptions
@@ -19,11 +19,12 @@ Progress = Callable[[AccountResult], None]
 
 
 def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]:
-    """Every account that has a database, or those that are named. Raises NoSuchAccount."""
+    """Every account that has a database and is to keep it, or those of them that are named. Raises NoSuchAccount."""
     with database.reading() as session:
         for name in names:
             accounts.read(session, name)
-        query = record_query().where(Account.schema_revision.is_not(None)).order_by(Account.account_id)
+        stays = Account.schema_revision.is_not(None), Account.status != AccountStatus.DELETING
+        query = record_query().where(*stays).order_by(Account.account_id)
         rows = session.execute(query.where(Account.account_id.in_(names)) if names else query).all()
     return [record_of(database.url, row).tenant for row in rows]
 

@@ -26,6 +26,8 @@ class AccountStatus(StrEnum):
     SUSPENDED = "suspended"
     ARCHIVED = "archived"
     FAILED = "failed"
+    DELETING = "deleting"
+    """Closed for ever: its dump is being taken, or its database removed. Left over from a deletion that was killed."""
 
 
 class DatabaseServer(Base):

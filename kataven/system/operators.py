@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from kataven.system.models import OperatorEvent
@@ -24,3 +25,9 @@ def add_detail(session: Session, event_id: UUID, detail: Mapping[str, Any]) -> N
     """Complete an event with what was known only after its transaction, such as a receipt."""
     event = session.get_one(OperatorEvent, event_id)
     event.detail = {**event.detail, **detail}
+
+
+def latest(session: Session, action: str, account: str) -> OperatorEvent | None:
+    """The last event of this kind about an account."""
+    events = select(OperatorEvent).where(OperatorEvent.action == action, OperatorEvent.account_id == account)
+    return session.scalars(events.order_by(OperatorEvent.at.desc()).limit(1)).first()

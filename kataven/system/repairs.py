@@ -48,13 +48,18 @@ def _repair_all(database: SystemDatabase, actor: str) -> Iterator[Found]:
 def _repair_server(database: SystemDatabase, actor: str, name: str, server: DatabaseServer) -> Iterator[Found]:
     with database.reading() as session:
         rows = session.scalars(select(Account).where(Account.server == name)).all()
-    known = [KnownAccount(row.account_id, row.database_name, row.status == AccountStatus.PROVISIONING) for row in rows]
+    known = [_known(row) for row in rows]
     with server.maintenance() as maintenance:
         databases = maintenance.databases()
     wrecks = find_wrecks(databases, known, ignored={str(database.url.database)})
     finish, undo = partial(_finish, database, server, actor), partial(_undo, database, actor)
     for done in repair(server, wrecks, finish=finish, undo=undo):
         yield Found(name, done)
+
+
+def _known(row: Account) -> KnownAccount:
+    making, leaving = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
+    return KnownAccount(row.account_id, row.database_name, unfinished=making, leaving=leaving)
 
 
 def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:
@@ -70,9 +75,10 @@ def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, accoun
 
 
 def _undo(database: SystemDatabase, actor: str, account: str) -> None:
-    """There is no database: the account has never been."""
+    """There is no database: the account has never been, or is no more."""
     with database.writing() as session:
         row = accounts.read(session, account, lock=True)
-        if row.status == AccountStatus.PROVISIONING:
+        if row.status in (AccountStatus.PROVISIONING, AccountStatus.DELETING):
+            action = "account.taken_back" if row.status == AccountStatus.PROVISIONING else "account.deleted"
             session.delete(row)
-            operators.record(session, actor, "account.taken_back", account)
+            operators.record(session, actor, action, account)

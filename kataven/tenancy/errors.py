@@ -11,7 +11,10 @@ TenancyError
 ├── SchemaMismatch        the account's schema is too old or too new for this code
 ├── ProvisioningError     a database could not be made or removed
 │   ├── DatabaseExists
-│   └── ProvisioningInProgress
+│   ├── ProvisioningInProgress
+│   ├── ProgramMissing    pg_dump, pg_restore or psql is not there, or too old
+│   ├── ProgramFailed     one of them said no
+│   └── DumpUnreadable    a file is no dump, or not one that can be loaded here
 └── MigrationError        a migration could not be planned, proved or applied
     ├── RunInProgress     another run holds the lock over all accounts
     ├── AccountBusy       another run holds the lock of this account
@@ -91,6 +94,18 @@ class DatabaseExists(ProvisioningError):
 
 class ProvisioningInProgress(ProvisioningError):
     """Raised when another process is making or removing the same database at this moment."""
+
+
+class ProgramMissing(ProvisioningError):
+    """Raised when a program of PostgreSQL's that is needed is not there, or is older than the server."""
+
+
+class ProgramFailed(ProvisioningError):
+    """Raised when a program of PostgreSQL's ends with an error, with the line in which it says why."""
+
+
+class DumpUnreadable(ProvisioningError):
+    """Raised when a file can't be read as a dump, or the dump is not one that can be loaded here."""
 
 
 class MigrationError(TenancyError):

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from kataven.tenancy.errors import DatabaseExists, ProvisioningError, ProvisioningInProgress
+from kataven.tenancy.errors import DatabaseExists, DumpUnreadable, ProvisioningError, ProvisioningInProgress
 from kataven.tenancy.names import check_account_name
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer, Maintenance, Strategy
@@ -27,6 +27,7 @@ from kataven.tenancy.templates import Templates, scratch_name
 logger = logging.getLogger(__name__)
 
 Prepare = Callable[[Connection], None]
+Fill = Callable[[URL], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +54,76 @@ class Reservation:
         Raises DatabaseExists, ProvisioningError, or whatever `prepare` raises; then there is no database.
         """
         began = time.monotonic()
-        if self.maintenance.exists(self.database):
-            raise DatabaseExists(f"there is a database {self.database!r} already")
-        scratch = scratch_name(self.database)
-        try:
+        self._require_absence()
+        with self._scratch() as scratch:
             template = self.templates.ensure(self.maintenance)
-            self.maintenance.drop(scratch)
             self.maintenance.create(scratch, template, self.strategy)
             if prepare is not None:
                 self._prepare(scratch, prepare)
             self.maintenance.rename(scratch, self.database)
-        except BaseException as error:
-            self._clean_up(scratch)
-            if isinstance(error, DBAPIError):
-                raise ProvisioningError(f"the database {self.database!r} could not be made") from error
-            raise
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+
+    def rebuild(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
+        """Make the database from what `fill` puts into the empty one whose URL it is given, such as a dump.
+
+        It is brought to the head revision; then `prepare` as in `make`. Raises DatabaseExists, DumpUnreadable,
+        ProvisioningError, or whatever the two raise; then there is no database.
+        """
+        began = time.monotonic()
+        self._require_absence()
+        with self._scratch() as scratch:
+            self._fill(scratch, fill, prepare)
+            self.maintenance.rename(scratch, self.database)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+
+    def replace(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
+        """The same in place of the database that is there: it is replaced in one step, or stays as it is."""
+        began = time.monotonic()
+        replaced = scratch_name(f"{self.database}, replaced")
+        with self._scratch() as scratch:
+            self._fill(scratch, fill, prepare)
+            self.maintenance.drop(replaced)
+            self.maintenance.exchange(self.database, by=scratch, aside=replaced)
+        self._clean_up(replaced)
         return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
 
     def drop(self) -> None:
         """Remove the database with everybody's sessions, if it is there. May take half a minute: never in a request."""
         self.maintenance.drop(self.database)
+
+    def _require_absence(self) -> None:
+        if self.maintenance.exists(self.database):
+            raise DatabaseExists(f"there is a database {self.database!r} already")
+
+    @contextmanager
+    def _scratch(self) -> Iterator[str]:
+        """The name under which the database is made; whatever goes wrong, nothing is left under it."""
+        scratch = scratch_name(self.database)
+        try:
+            self.maintenance.drop(scratch)
+            yield scratch
+        except BaseException as error:
+            self._clean_up(scratch)
+            if isinstance(error, DBAPIError):
+                raise ProvisioningError(f"the database {self.database!r} could not be made") from error
+            raise
+
+    def _fill(self, scratch: str, fill: Fill, prepare: Prepare | None) -> None:
+        server, schema = self.templates.server, self.templates.schema
+        self.maintenance.create(scratch, "template0", self.strategy)
+        fill(server.url_of(scratch))
+        with server.connect(scratch) as connection:
+            revision = schema.revision_of(connection)
+        if revision not in schema.revisions:
+            raise DumpUnreadable(
+                f"what was loaded is at schema {revision or 'none'}, and this code knows {schema.revisions[0]}"
+                f" to {schema.head}"
+            )
+        if revision != schema.head:
+            with server.connect(scratch) as connection:
+                schema.upgrade(connection)
+        if prepare is not None:
+            self._prepare(scratch, prepare)
 
     def _prepare(self, scratch: str, prepare: Prepare) -> None:
         with self.templates.server.connect(scratch) as connection:

@@ -15,11 +15,15 @@ from kataven.tenancy.templates import scratch_name
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
-    """What the accounts' keeper has written about one account of a server. `unfinished` while it is being made."""
+    """What the accounts' keeper has written about one account of a server.
+
+    `unfinished` while it is being made, `leaving` while it is being deleted.
+    """
 
     account: str
     database: str
     unfinished: bool
+    leaving: bool = False
 
 
 class WreckKind(StrEnum):
@@ -28,6 +32,8 @@ class WreckKind(StrEnum):
     HALF_MADE = "half-made database"  # dropped: nobody has ever used it
     UNFINISHED = "whole database of an unfinished account"  # the account is finished
     NOTHING_MADE = "unfinished account without a database"  # the account is undone
+    REMOVED = "deleted account whose row is left"  # the account is undone
+    LEAVING = "account whose deletion was interrupted"  # told, not touched: it may yet be wanted
     LOST = "account without its database"  # told, not touched: somebody has to look
     STRAY = "database without an account"  # told, not touched: it may be somebody's data
 
@@ -59,15 +65,21 @@ def find_wrecks(
     for known in accounts:
         named.add(known.database)
         there = known.database in databases
-        if known.unfinished:
-            kind = WreckKind.UNFINISHED if there else WreckKind.NOTHING_MADE
+        kind = _kind(known, there=there)
+        if kind is not None:
             wrecks.append(Wreck(kind, known.database, known.account))
-        elif not there:
-            wrecks.append(Wreck(WreckKind.LOST, known.database, known.account))
     ours = (SCRATCH_PREFIX, TEMPLATE_PREFIX)
     strays = set(databases) - named - RESERVED_NAMES - set(ignored)
     wrecks += [Wreck(WreckKind.STRAY, stray) for stray in strays if not stray.startswith(ours)]
     return sorted(wrecks, key=lambda wreck: (wreck.kind, wreck.database))
+
+
+def _kind(known: KnownAccount, *, there: bool) -> WreckKind | None:
+    if known.unfinished:
+        return WreckKind.UNFINISHED if there else WreckKind.NOTHING_MADE
+    if known.leaving:
+        return WreckKind.LEAVING if there else WreckKind.REMOVED
+    return None if there else WreckKind.LOST
 
 
 def repair(
@@ -93,8 +105,10 @@ def _repair(
         return Repair(wreck, done=False, reason="somebody has to look")
     lock = wreck.database if wreck.kind is WreckKind.HALF_MADE else scratch_name(wreck.database)
     if not maintenance.try_lock(lock):
-        return Repair(wreck, done=False, reason="it is being made at this moment")
+        return Repair(wreck, done=False, reason="it is being made or removed at this moment")
     try:
+        if wreck.kind is WreckKind.LEAVING:
+            return Repair(wreck, done=False, reason="repeat the deletion, or restore the account")
         if wreck.account is None:
             maintenance.discard(wreck.database)
         elif maintenance.exists(wreck.database):

@@ -1,10 +1,12 @@
 """One PostgreSQL server as its operator sees it: its databases, made, renamed and dropped one statement at a time."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 from sqlalchemy import URL, Connection, NullPool, text
+from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.dialect import Servers
 from kataven.tenancy.names import quoted
@@ -53,6 +55,33 @@ class Maintenance:
     def rename(self, database: str, to: str) -> None:
         """Give a database, which nobody may be connected to, another name."""
         self._ddl(f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(to)}")
+
+    def exchange(self, database: str, by: str, aside: str) -> None:
+        """Put `by` in the place of `database`, which becomes `aside`: both or neither. Its sessions are ended."""
+        self.disconnect(database)
+        renames = f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(aside)}; "
+        renames += f"ALTER DATABASE {quoted(by)} RENAME TO {quoted(database)}"
+        try:
+            self._ddl(f"BEGIN; {renames}; COMMIT")
+        except BaseException:
+            with contextlib.suppress(DBAPIError):
+                self._ddl("ROLLBACK")
+            raise
+
+    def set_read_only(self, database: str, *, read_only: bool) -> None:
+        """From now on, let nobody write who does not insist; or the reverse. Its sessions are ended."""
+        change = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
+        self._ddl(f"ALTER DATABASE {quoted(database)} {change}")
+        self.disconnect(database)
+
+    def disconnect(self, database: str) -> None:
+        """End everybody's sessions on a database."""
+        end = text("SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = :name")
+        self._connection.execute(end, {"name": database})
+
+    def version(self) -> int:
+        """The server's version, as in 180001."""
+        return int(self._connection.execute(text("SHOW server_version_num")).scalar_one())
 
     def drop(self, database: str) -> None:
         """Remove a database and everybody's sessions on it, if it is there."""

@@ -34,8 +34,8 @@ def trail(house: House, account: str) -> list[dict[str, Any]]:
         return [{"action": event.action, **event.detail} for event in events]
 
 
-@pytest.mark.parametrize("verb", ["suspend", "archive"])
-def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(house: House, verb: str) -> None:
+@pytest.mark.parametrize(("verb", "opened"), [("suspend", "resume"), ("archive", "restore")])
+def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(house: House, verb: str, opened: str) -> None:
     account = f"to-{verb}"
     new_account(house.services, account)
     caller = house.bearer(house.new_key(account))
@@ -46,7 +46,7 @@ def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(house: House, v
     assert caller.get("/v1/me").get_json()["code"] == "account_suspended"
     assert flask(house, "accounts", verb, account).exit_code == 1
 
-    said(house, "accounts", "resume", account)
+    said(house, "accounts", opened, account)
     assert caller.get("/v1/me").status_code == 200
     assert trail(house, account)[-2]["receipt"] == receipt
 

@@ -17,6 +17,7 @@ import app as factory
 from kataven import settings
 from kataven.account import api_keys
 from kataven.account.audit import Actor
+from kataven.dev.binaries import postgres_programs
 from kataven.dev.cast import ALICE, BOB, CHARLIE, Person, org_id
 from kataven.dev.issuer import AUDIENCE
 from kataven.dev.postgres import EmbeddedPostgres
@@ -115,6 +116,7 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
         "KATAVEN_PEPPERS": f"dev1:{pepper}",
         "KATAVEN_OIDC_ISSUER": issuer_url,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
+        "KATAVEN_POSTGRES_PROGRAMS": str(postgres_programs()),
     }
 
 
@@ -126,9 +128,12 @@ def house_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture(scope="session")
-def house(postgres: EmbeddedPostgres, house_redis: EmbeddedRedis, issuer: IssuerWithPen) -> Iterator[House]:
+def house(
+    postgres: EmbeddedPostgres, house_redis: EmbeddedRedis, issuer: IssuerWithPen, server_folder: Path
+) -> Iterator[House]:
     """One for each pytest worker. Tests share acme and globex, so they make what they look at."""
     environ = environ_for(postgres, house_redis.url, issuer.url, "kataven_system")
+    environ |= {"KATAVEN_DUMP_DIR": str(server_folder / "dumps")}
     configured = settings.load(environ)
     lifecycle.prepare_system(configured.database_url.get_secret_value())
     application = factory.create_api(configured)

@@ -87,7 +87,7 @@ def test_a_killed_creation_is_cleaned_up_and_a_live_one_is_not_touched(
         assert maker.stdout is not None
         assert maker.stdout.readline() == f"{where}\n"
         told = keeper.repair(server)
-        assert {result.reason for result in told} == {"it is being made at this moment"}
+        assert {result.reason for result in told} == {"it is being made or removed at this moment"}
         assert keeper.unfinished == {"acme": True}
         maker.kill()
         maker.wait()
