@@ -24,7 +24,7 @@ HARMLESS_ROUTES = {
     ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
     ("POST", "/v1/api-keys"),
 }
-HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell"}
+HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell", "import-csv"}
 
 Revoked = list[tuple[Scope, bool]]
 

@@ -2,12 +2,12 @@
 
 from flask import Flask
 
-from kataven.commands import account_dumps, accounts, migrations, peppers, revocation, servers
+from kataven.commands import account_dumps, account_import, accounts, migrations, peppers, revocation, servers
 from kataven.commands.office import Tools
 from kataven.settings import Settings
 from kataven.tenancy.programs import Programs
 
-__all__ = ["account_dumps", "install"]  # which adds its commands to those of accounts
+__all__ = ["account_dumps", "account_import", "install"]  # the first two add their commands to those of accounts
 
 
 def install(app: Flask, settings: Settings) -> None:

@@ -4,6 +4,7 @@ SystemRefusal
 ├── AccountExists          raised when an account of this name, or for this organisation, is there already
 ├── NoSuchAccount          raised when there is none of this name
 ├── WrongStatus            raised when an account's status does not allow what was asked
+├── ImportRefused          raised when a file of accounts can't be imported; `problems` has a line for each reason
 ├── NoDatabase             raised when an account's database is not there
 ├── NotRestorable          raised when a dump does not say enough to make its account again
 ├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
@@ -15,6 +16,8 @@ SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system databa
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from kataven.identity.errors import VerifierUnavailable
 
@@ -36,6 +39,12 @@ class NoSuchAccount(SystemRefusal):
 class WrongStatus(SystemRefusal):
     def __init__(self, account: str, status: str, needed: str) -> None:
         super().__init__(f"Account {account!r} is {status}; this needs it to be {needed}.")
+
+
+class ImportRefused(SystemRefusal):
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(["Nothing was made:", *problems]))
+        self.problems = tuple(problems)
 
 
 class NoDatabase(SystemRefusal):

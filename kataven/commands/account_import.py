@@ -1,0 +1,48 @@
+"""`flask accounts import-csv`: many accounts at once."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import asdict
+from typing import TextIO
+
+import click
+from rich.progress import Progress
+
+from kataven.commands.accounts import group
+from kataven.commands.office import ACTOR
+from kataven.commands.output import as_json, console, plainly, show
+from kataven.revocation.scope import Scope
+from kataven.system import importing
+from kataven.system.importing import Line, Outcome, Result
+from kataven.web.services import services
+
+
+@group.command("import-csv", help=importing.__doc__)
+@click.argument("file", type=click.File(encoding="utf-8-sig"))
+@click.option("--dry-run", is_flag=True, help="Check everything and make nothing.")
+@as_json
+@plainly
+def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
+    lines = importing.read(file)
+    results = _run(lines, dry_run=dry_run)
+    rows = [{**asdict(result), "error": result.error or None} for result in results]
+    show(rows, as_json=as_json, empty="The file names no account.")
+    counts = Counter(result.outcome for result in results)
+    click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing", err=True)
+    if counts[Outcome.FAILED]:
+        sys.exit(1)
+
+
+def _run(lines: list[Line], *, dry_run: bool) -> list[Result]:
+    found = services()
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("accounts", total=len(lines))
+
+        def told(result: Result) -> None:
+            if result.outcome is Outcome.CREATED:
+                found.revocation.announce(Scope(result.account))  # a worker may remember that there is none
+            bar.advance(task)
+
+        return importing.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)
