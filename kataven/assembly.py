@@ -21,6 +21,7 @@ from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.limits import Limits
 from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.slots import HostSlots
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def foundation(settings: Settings) -> Foundation:
             connections_per_account=settings.account_connections,
         ),
         schema=ACCOUNT_SCHEMA,
+        host_slots=HostSlots(settings.slots_dir, settings.host_connections),
     )
     return Foundation(revocation, directory, registry, AccountSessions(directory, registry))
 

@@ -7,6 +7,8 @@ Every problem is reported at once, each with the variable's name and what it tak
 from __future__ import annotations
 
 import ipaddress
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -117,6 +119,17 @@ class Settings(BaseModel):
     registry_connections: int = Field(
         40, ge=1, le=10_000, description="The most database connections of a worker, over all accounts."
     )
+    host_connections: int = Field(
+        80,
+        ge=1,
+        le=10_000,
+        description="The most database connections of all processes of a host, over all accounts; kept during reloads.",
+    )
+    host_slots_dir: Path | None = Field(
+        None,
+        description="Where the processes of a host count them, in files that they lock. "
+        "Unset: a folder of this user's in the machine's temporary one.",
+    )
     account_connections: int = Field(3, ge=1, le=50, description="The most connections of a worker to one account.")
     workers: int = Field(
         2,
@@ -145,6 +158,11 @@ class Settings(BaseModel):
         return self.auth_tls_authority, self.auth_tls_certificate, self.auth_tls_key
 
     @property
+    def slots_dir(self) -> Path:
+        """Where the processes of this host, and this user, count their connections."""
+        return self.host_slots_dir or Path(tempfile.gettempdir()) / f"kataven-slots-{os.geteuid()}"
+
+    @property
     def development(self) -> bool:
         return self.env is Environment.DEVELOPMENT
 
@@ -168,7 +186,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
     problems = [
         check
-        for find in (_pepper_problems, _tls_problems, _issuer_problems, _production_problems)
+        for find in (_pepper_problems, _tls_problems, _slots_problems, _issuer_problems, _production_problems)
         for check in find(values)
     ]
     try:
@@ -195,6 +213,16 @@ def _tls_problems(values: Mapping[str, str]) -> Iterator[str]:
                 yield f"{PREFIX}{name.upper()}: is missing; mutual TLS needs all three files"
             elif not Path(values[name]).is_file():
                 yield f"{PREFIX}{name.upper()}: there is no such file"
+
+
+def _slots_problems(values: Mapping[str, str]) -> Iterator[str]:
+    folder = Path(values.get("host_slots_dir", ""))
+    if "host_slots_dir" in values and folder.exists() and not _is_ours(folder):
+        yield "KATAVEN_HOST_SLOTS_DIR: must be a folder of the user who runs this process"
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
 
 
 def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:

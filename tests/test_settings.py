@@ -98,3 +98,12 @@ def test_an_environment_that_says_something_is_left_alone(tmp_path: Path, said: 
     (tmp_path / "env").write_text("KATAVEN_ENV=development\nKATAVEN_DATABASE_URL=postgresql:///x\n")
     environ = {**said, "KATAVEN_DATA_DIR": str(tmp_path)}
     assert settings.development_environ(environ) == environ
+
+
+def test_the_folder_of_slots_must_be_our_own(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("file", "link"):
+        told = problems(HOST_SLOTS_DIR=str(tmp_path / name))
+        assert told == ["KATAVEN_HOST_SLOTS_DIR: must be a folder of the user who runs this process"]
+    assert problems(HOST_SLOTS_DIR=str(tmp_path)) == problems(HOST_SLOTS_DIR=str(tmp_path / "new")) == []

@@ -31,6 +31,7 @@ def development_environment(environ: Mapping[str, str], options: Options, issuer
         "KATAVEN_OIDC_ISSUER": issuer,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
         "KATAVEN_DATA_DIR": str(options.data_dir),
+        "KATAVEN_HOST_SLOTS_DIR": environ.get("KATAVEN_HOST_SLOTS_DIR") or str(options.data_dir / "slots"),
         "KATAVEN_DUMP_DIR": environ.get("KATAVEN_DUMP_DIR") or str(options.data_dir / "dumps"),
         "KATAVEN_API_URL": f"http://127.0.0.1:{options.port}",
         "PORT": str(options.port),

@@ -129,6 +129,7 @@ class Engines:
                 connections=ledger.open,
                 connections_in_use=ledger.open - len(ledger.idle),
                 connections_limit=ledger.limit,
+                host_connections_limit=None if ledger.host_slots is None else ledger.host_slots.limit,
                 waits=ledger.waits,
                 waited_seconds=ledger.waited_seconds,
                 builds=self._builds,

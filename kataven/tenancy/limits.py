@@ -11,7 +11,8 @@ class Limits:
     `wait` bounds the queue for a connection or an engine; `hold` is the longest that a session may keep a connection
     before it is cut, which frees the thread even if the server has gone silent; after `idle`, unused connections and
     engines are given up. A breaker opens after `breaker_failures` in a row and lets one request try after its pause,
-    which doubles up to the longest.
+    which doubles up to the longest. `sweep` is how often all this is looked after: well within `wait`, since it is also
+    how soon a process gives idle connections up to another one of the host.
     """
 
     engines: int = 300
@@ -20,7 +21,7 @@ class Limits:
     wait: float = 1.0
     hold: float = 15.0
     idle: float = 60.0
-    sweep: float = 1.0
+    sweep: float = 0.5
     breaker_failures: int = 3
     breaker_pause: float = 1.0
     breaker_longest_pause: float = 8.0

@@ -12,21 +12,29 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+_CHANCE = random.SystemRandom()  # what tests seed is not ours to use up
+
 
 class HostSlots:
-    """`limit` slots in `directory`, shared by every process that names the same two. Not thread-safe by itself."""
+    """`limit` slots in `directory`, shared by every process that names the same two. Not thread-safe by itself.
+
+    Raises PermissionError for a directory that somebody else has, who could hold every slot for ever.
+    """
 
     def __init__(self, directory: Path, limit: int) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_uid != os.geteuid() or directory.is_symlink():
+            raise PermissionError(f"{directory} belongs to somebody else")
+        directory.chmod(0o700)
         self._directory = directory
-        self._limit = limit
+        self.limit = limit
         self._held: list[int] = []
 
     def take(self) -> bool:
         """Hold one more slot; False when every slot of the host is held."""
-        start = random.randrange(self._limit)  # noqa: S311 - spreads workers over the files, hides nothing
-        for offset in range(self._limit):
-            descriptor = self._try(str((start + offset) % self._limit))
+        start = _CHANCE.randrange(self.limit)  # spreads workers over the files
+        for offset in range(self.limit):
+            descriptor = self._try(str((start + offset) % self.limit))
             if descriptor is not None:
                 self._held.append(descriptor)
                 return True
@@ -61,7 +69,7 @@ class HostSlots:
         """
         while self._held:
             os.close(self._held.pop())
-        return HostSlots(self._directory, self._limit)
+        return HostSlots(self._directory, self.limit)
 
     def _open(self, name: str) -> int:
         return os.open(self._directory / name, os.O_RDWR | os.O_CREAT, 0o600)

@@ -134,6 +134,7 @@ def house(
     """One for each pytest worker. Tests share acme and globex, so they make what they look at."""
     environ = environ_for(postgres, house_redis.url, issuer.url, "kataven_system")
     environ |= {"KATAVEN_DUMP_DIR": str(server_folder / "dumps")}
+    environ |= {"KATAVEN_HOST_SLOTS_DIR": str(server_folder / "slots")}
     configured = settings.load(environ)
     lifecycle.prepare_system(configured.database_url.get_secret_value())
     application = factory.create_api(configured)

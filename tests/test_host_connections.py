@@ -1,0 +1,81 @@
+"""All processes of a host together never hold more connections than they are told to, also while they are replaced."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from kataven.dev.postgres import EmbeddedPostgres
+from tests.support.gunicorn import Gunicorn
+from tests.support.house import House, new_account
+from tests.support.servers import ask
+from tests.support.waiting import wait_until
+
+CAP, WORKERS, THREADS = 3, 3, 6
+ACCOUNTS = tuple(f"host-{number}" for number in range(6))
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname LIKE 'host-%' AND backend_type = 'client backend'
+"""
+
+
+def test_the_sum_over_all_workers_never_passes_the_cap(
+    house: House, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    keys = []
+    for account in ACCOUNTS:
+        new_account(house.services, account)
+        keys.append(house.new_key(account))
+        house.services.registry.forget(account)
+    slots = {"KATAVEN_HOST_CONNECTIONS": str(CAP), "KATAVEN_HOST_SLOTS_DIR": str(tmp_path / "slots")}
+    with (
+        Gunicorn({**house.environ, **slots}, tmp_path / "log", workers=WORKERS) as server,
+        watched(postgres) as seen,
+    ):
+        first = set(server.worker_pids())
+        answers = hammer(server, keys, requests=60)
+        server.process.send_signal(signal.SIGHUP)  # old and new workers overlap
+        answers += hammer(server, keys, requests=60)
+        wait_until(lambda: not first & set(server.worker_pids()), 60)
+        answers += hammer(server, keys, requests=30)
+    assert set(answers) <= {200, 503}, answers
+    assert answers[200] > answers[503]
+    assert 2 <= max(seen) <= CAP
+
+
+def hammer(server: Gunicorn, keys: list[str], requests: int) -> Counter[int]:
+    """The statuses of requests for every account in turn, over a connection each, so that all workers get some."""
+
+    def ask_for(thread: int) -> Counter[int]:
+        answers: Counter[int] = Counter()
+        for turn in range(requests // THREADS):
+            with server.client(keys[(thread + turn) % len(keys)]) as client:
+                answers[client.get("/v1/agents").status_code] += 1
+        return answers
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(ask_for, range(THREADS)), Counter())
+
+
+@contextmanager
+def watched(postgres: EmbeddedPostgres) -> Iterator[set[int]]:
+    """How many sessions the server had on these accounts' databases, as often as it could be asked."""
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.add(int(str(ask(postgres, SESSIONS)[0][0])))
+
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(watch)
+        try:
+            yield seen
+        finally:
+            over.set()
+            watcher.result()
