@@ -11,13 +11,16 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from kataven.account.models import ApiKey
-from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
 from kataven.identity.verifier import StoredKey
-from kataven.tenancy.errors import TenancyError, TenantUnavailable
+from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 
 OpenSession = Callable[[str], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
+
+MIGRATION_SECONDS = 60
+"""When to ask again of an account that is being brought to another version."""
 
 _COLUMNS = select(
     ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
@@ -64,5 +67,7 @@ def _reachable() -> Iterator[None]:
         yield
     except TenantUnavailable as error:
         raise VerifierUnavailable(retry_after_seconds=math.ceil(error.retry_after_seconds)) from error
+    except SchemaMismatch as error:
+        raise AccountOutOfStep(str(error), retry_after_seconds=MIGRATION_SECONDS) from error
     except TenancyError as error:
         raise VerifierUnavailable from error

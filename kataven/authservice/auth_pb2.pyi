@@ -79,12 +79,14 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Unavailable(_message.Message):
-    __slots__ = ("detail", "retry_after_seconds")
+    __slots__ = ("detail", "retry_after_seconds", "code")
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     detail: str
     retry_after_seconds: int
-    def __init__(self, detail: _Optional[str] = ..., retry_after_seconds: _Optional[int] = ...) -> None: ...
+    code: str
+    def __init__(self, detail: _Optional[str] = ..., retry_after_seconds: _Optional[int] = ..., code: _Optional[str] = ...) -> None: ...
 
 class KeyHash(_message.Message):
     __slots__ = ("pepper_id", "digest")

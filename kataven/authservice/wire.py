@@ -38,6 +38,9 @@ def _family(root: type[errors.Refused]) -> Iterator[type[errors.Refused]]:
 REFUSALS = {refusal.code: refusal for refusal in _family(errors.Refused)}
 """Every refusal by its code."""
 
+UNAVAILABLE = {kind.code: kind for kind in (errors.VerifierUnavailable, errors.AccountOutOfStep)}
+"""The ways of not knowing, by their codes."""
+
 
 def credential_out(credential: Credential) -> pb.VerifyRequest:
     kind = CredentialKind.API_KEY if isinstance(credential, ApiKeyCredential) else CredentialKind.JWT
@@ -73,7 +76,7 @@ def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
 
 def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
     return pb.VerifyResponse(
-        unavailable=pb.Unavailable(detail=str(error), retry_after_seconds=error.retry_after_seconds)
+        unavailable=pb.Unavailable(detail=str(error), retry_after_seconds=error.retry_after_seconds, code=error.code)
     )
 
 
@@ -87,7 +90,8 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         raise refusal(response.refusal.detail)
     if outcome == "unavailable":
         said = response.unavailable
-        raise errors.VerifierUnavailable(said.detail, retry_after_seconds=said.retry_after_seconds)
+        kind = UNAVAILABLE.get(said.code, errors.VerifierUnavailable)
+        raise kind(said.detail, retry_after_seconds=said.retry_after_seconds)
     if outcome != "principal":
         raise UnknownMessage("no outcome")
     return _principal(response.principal)

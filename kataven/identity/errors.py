@@ -14,6 +14,7 @@
     └── AccountSuspended      raised when it is good and its account is closed for now
 
     VerifierUnavailable       raised when nobody can tell right now; never an acceptance, never a refusal
+    └── AccountOutOfStep      raised when that is because the account's database is of another version than the code
 
 The texts are for the caller to read and never hold a token. `web/problems.py` alone gives them statuses.
 """
@@ -105,3 +106,9 @@ class VerifierUnavailable(Exception):
     def __init__(self, detail: str = "The credential can't be checked right now.", *, retry_after_seconds: int = 1):
         super().__init__(detail)
         self.retry_after_seconds = retry_after_seconds
+
+
+class AccountOutOfStep(VerifierUnavailable):
+    """The account's database and the code are of versions that do not fit; the detail names both."""
+
+    code: ClassVar[str] = "schema_mismatch"

@@ -13,7 +13,16 @@ from kataven.tenancy.server import DatabaseServer
 SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
 
 SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:Base.metadata")
-ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata")
+
+OLDEST_SERVED = "account_0001"
+"""The oldest revision of an account's database that this code can serve; from here to the newest is the window.
+
+An account outside of it is answered 503 `schema_mismatch`. A release that needs a new revision raises this to it; one
+that only prepares for it leaves it, so that accounts can be migrated while both releases serve.
+tests/test_schema_window.py drives the API on a database at each revision of the window.
+"""
+
+ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata", oldest=OLDEST_SERVED)
 
 
 def upgrade_system(url: str) -> str:

@@ -19,6 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
+from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import NobodyTold
@@ -160,12 +161,14 @@ def _refused(error: identity.Refused) -> Response:
 
 
 def _verifier_unavailable(error: identity.VerifierUnavailable) -> Response:
-    return unavailable(str(error), error.retry_after_seconds)
+    return unavailable(str(error), error.retry_after_seconds, error.code)
 
 
-def unavailable(detail: str, retry_after_seconds: float = DEFAULT_RETRY_AFTER_SECONDS) -> Response:
+def unavailable(
+    detail: str, retry_after_seconds: float = DEFAULT_RETRY_AFTER_SECONDS, code: str = "unavailable"
+) -> Response:
     """503, with a `Retry-After` of at least one second."""
-    return problem("unavailable", detail, headers={"Retry-After": str(max(1, round(retry_after_seconds)))})
+    return problem(code, detail, headers={"Retry-After": str(max(1, round(retry_after_seconds)))})
 
 
 def _invalid_request(error: InvalidRequest) -> Response:
@@ -184,7 +187,7 @@ def _rate_limited(error: RateLimitExceeded) -> Response:
 
 def _tenancy(error: TenancyError) -> Response:
     if isinstance(error, SchemaMismatch):
-        return problem("schema_mismatch", str(error), headers={"Retry-After": "60"})
+        return unavailable(str(error), MIGRATION_SECONDS, "schema_mismatch")
     if isinstance(error, TenantUnavailable):
         return unavailable("The account's database can't be reached right now.", error.retry_after_seconds)
     return _unforeseen(error)

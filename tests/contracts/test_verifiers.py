@@ -12,6 +12,7 @@ from kataven import assembly, settings
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.dev.cast import ALICE, CHARLIE, Person
+from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity import errors
 from kataven.identity import token as tokens
 from kataven.identity.credential import ApiKeyCredential, JwtCredential
@@ -23,6 +24,7 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
 from tests.support.house import House, new_account
+from tests.support.servers import ask
 
 PAST = datetime.now(UTC) - timedelta(days=1)
 
@@ -150,6 +152,22 @@ def test_a_jwt_that_is_not_good(house: House, verifier: Verifier, claims: dict[s
 
 def test_a_jwt_that_is_not_even_json(verifier: Verifier) -> None:
     assert refusal(lambda: verifier.verify(JwtCredential("eyJ0.AAAA.AAAA", "acme"))) == "malformed_token"
+
+
+def test_an_account_out_of_step_is_unavailable_by_a_name_of_its_own(
+    house: House, postgres: EmbeddedPostgres, verifier: Verifier
+) -> None:
+    account = f"step-{abs(hash(verifier)) % 10**9}"
+    new_account(house.services, account)
+    text = house.new_key(account)
+    ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)
+    with house.services.directory.database.writing() as session:
+        accounts.read(session, account).schema_revision = "account_9999"
+    house.services.revocation.revoke(house.scope(account))
+    with pytest.raises(errors.AccountOutOfStep, match="account_9999") as unavailable:
+        verifier.verify(ApiKeyCredential(text, account))
+    assert unavailable.value.code == "schema_mismatch"
+    assert unavailable.value.retry_after_seconds == 60
 
 
 def test_an_account_that_cannot_be_asked_is_unavailable(house: House, verifier: Verifier) -> None:

@@ -1,0 +1,117 @@
+"""Which schemas this code serves, and what an account outside of that window is answered; the others notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import make_url
+
+from kataven.dev.cast import Person
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.identity.principal import Role
+from kataven.system import accounts
+from kataven.system.schema import ACCOUNT_SCHEMA, OLDEST_SERVED
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.templates import Templates
+from tests.support.house import Caller, House, new_account
+from tests.support.servers import ask
+
+TOO_OLD, TOO_NEW = "account_0000", "account_9999"
+
+
+def written(house: House, account: str, revision: str) -> None:
+    """What the system database believes."""
+    with house.services.directory.database.writing() as session:
+        accounts.read(session, account).schema_revision = revision
+    house.services.revocation.revoke(house.scope(account))
+
+
+def say(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+    """What the account's database itself says."""
+    ask(postgres, f"UPDATE alembic_version SET version_num = '{revision}'", account)  # noqa: S608
+
+
+def by_key(house: House, account: str) -> Caller:
+    return house.bearer(house.new_key(account))
+
+
+def by_jwt(house: House, account: str) -> Caller:
+    return house.person(Person("dora", "Dora", account, Role.OWNER))
+
+
+@pytest.mark.parametrize("caller_of", [by_key, by_jwt])
+@pytest.mark.parametrize("revision", [TOO_OLD, TOO_NEW])
+def test_an_account_out_of_step_says_so_and_the_others_are_served(
+    house: House, postgres: EmbeddedPostgres, acme_key: Caller, revision: str, caller_of: Callable[[House, str], Caller]
+) -> None:
+    account = f"{revision.replace('_', '-')}-{caller_of.__name__.replace('_', '-')}"
+    new_account(house.services, account)
+    caller = caller_of(house, account)
+    assert caller.get("/v1/agents").status_code == 200
+    say(postgres, account, revision)
+    written(house, account, revision)
+
+    for method, path in (("GET", "/v1/agents"), ("POST", "/v1/agents"), ("GET", "/v1/api-keys")):
+        answer = caller.call(method, path, json={"name": "x"} if method == "POST" else None)
+        problem = answer.get_json()
+        assert (answer.status_code, problem["code"]) == (503, "schema_mismatch")
+        assert revision in problem["detail"]
+        assert ACCOUNT_SCHEMA.served in problem["detail"]
+        assert answer.headers["Retry-After"] == "60"
+    assert acme_key.get("/v1/agents").status_code == 200
+    ready = house.anybody().get("/readyz").get_json()
+    assert "accounts are at a schema that this code can't serve" in ready["checks"]["migrations"]
+
+    say(postgres, account, ACCOUNT_SCHEMA.head)
+    written(house, account, ACCOUNT_SCHEMA.head)
+    assert caller.get("/v1/agents").status_code == 200
+
+
+def test_a_database_that_is_older_than_anybody_believed_is_found_out(
+    house: House, postgres: EmbeddedPostgres, acme_key: Caller
+) -> None:
+    new_account(house.services, "older-than-believed")
+    caller = by_jwt(house, "older-than-believed")
+    ask(postgres, "ALTER TABLE agents RENAME TO agents_of_old", "older-than-believed")
+    say(postgres, "older-than-believed", TOO_OLD)
+    answer = caller.get("/v1/agents")
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "schema_mismatch")
+    assert TOO_OLD in answer.get_json()["detail"]
+    assert acme_key.get("/v1/agents").status_code == 200
+
+
+def test_the_window_is_declared_and_ends_at_the_newest() -> None:
+    assert ACCOUNT_SCHEMA.window[0] == OLDEST_SERVED
+    assert ACCOUNT_SCHEMA.window[-1] == ACCOUNT_SCHEMA.head
+
+
+@pytest.mark.parametrize("revision", ACCOUNT_SCHEMA.window)
+def test_every_revision_of_the_window_is_served(house: House, postgres: EmbeddedPostgres, revision: str) -> None:
+    account = f"at-{revision.replace('_', '-')}"
+    new_account(house.services, account)
+    _remake(postgres, account, revision)
+    written(house, account, revision)
+    caller, owner = by_key(house, account), by_jwt(house, account)
+    agent = caller.post("/v1/agents", {"name": "Front desk"}).get_json()
+    for status, answer in (
+        (200, caller.get("/v1/me")),
+        (200, caller.get("/v1/agents")),
+        (200, caller.get(f"/v1/agents/{agent['id']}")),
+        (200, caller.patch(f"/v1/agents/{agent['id']}", {"description": "x"})),
+        (200, caller.patch(f"/v1/agents/{agent['id']}/widget-settings", {"widget_enabled": True})),
+        (204, caller.delete(f"/v1/agents/{agent['id']}")),
+        (201, owner.post("/v1/api-keys", {"name": "CI", "expiry": "30d"})),
+        (200, caller.get("/v1/api-keys")),
+        (200, owner.get("/v1/audit-events")),
+    ):
+        assert answer.status_code == status, answer.get_json()
+
+
+def _remake(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+    """Give the account a database as it was at `revision`."""
+    server = DatabaseServer(make_url(postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)
+        maintenance.drop(account)
+        maintenance.create(account, template)
