@@ -160,7 +160,7 @@ class Settings(BaseModel):
     @property
     def slots_dir(self) -> Path:
         """Where the processes of this host, and this user, count their connections."""
-        return self.host_slots_dir or Path(tempfile.gettempdir()) / f"kataven-slots-{os.geteuid()}"
+        return self.host_slots_dir or _usual_slots_dir()
 
     @property
     def development(self) -> bool:
@@ -216,9 +216,13 @@ def _tls_problems(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _slots_problems(values: Mapping[str, str]) -> Iterator[str]:
-    folder = Path(values.get("host_slots_dir", ""))
-    if "host_slots_dir" in values and folder.exists() and not _is_ours(folder):
-        yield "KATAVEN_HOST_SLOTS_DIR: must be a folder of the user who runs this process"
+    folder = Path(values["host_slots_dir"]) if "host_slots_dir" in values else _usual_slots_dir()
+    if (folder.exists() or folder.is_symlink()) and not _is_ours(folder):
+        yield f"KATAVEN_HOST_SLOTS_DIR: {folder} is not a folder of the user who runs this process"
+
+
+def _usual_slots_dir() -> Path:
+    return Path(tempfile.gettempdir()) / f"kataven-slots-{os.geteuid()}"
 
 
 def _is_ours(folder: Path) -> bool:

@@ -105,5 +105,6 @@ def test_the_folder_of_slots_must_be_our_own(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("file", "link"):
         told = problems(HOST_SLOTS_DIR=str(tmp_path / name))
-        assert told == ["KATAVEN_HOST_SLOTS_DIR: must be a folder of the user who runs this process"]
+        assert len(told) == 1
+        assert told[0].startswith("KATAVEN_HOST_SLOTS_DIR: ")
     assert problems(HOST_SLOTS_DIR=str(tmp_path)) == problems(HOST_SLOTS_DIR=str(tmp_path / "new")) == []

@@ -14,18 +14,25 @@ from kataven.commands.accounts import group
 from kataven.commands.office import ACTOR
 from kataven.commands.output import as_json, console, plainly, show
 from kataven.revocation.scope import Scope
-from kataven.system import importing
-from kataven.system.importing import Line, Outcome, Result
+from kataven.system import account_file, importing
+from kataven.system.account_file import Line
+from kataven.system.importing import Outcome, Result
 from kataven.web.services import services
 
 
-@group.command("import-csv", help=importing.__doc__)
+@group.command("import-csv")
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
 @click.option("--dry-run", is_flag=True, help="Check everything and make nothing.")
 @as_json
 @plainly
 def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
-    lines = importing.read(file)
+    """Make the accounts that the CSV file FILE names.
+
+    Its first line names the columns: account, and any of name, org_id, server, discoverable, max_key_expiry_days,
+    per_minute, per_hour, per_day, concurrent. All of it is checked before anything is made. Accounts that exist are
+    left as they are, so the same file can be run again until the exit status is 0.
+    """
+    lines = account_file.read(file)
     results = _run(lines, dry_run=dry_run)
     rows = [{**asdict(result), "error": result.error or None} for result in results]
     show(rows, as_json=as_json, empty="The file names no account.")

@@ -59,18 +59,32 @@ class Keeper:
 
 
 def test_every_difference_has_its_name() -> None:
-    databases = {"postgres", "template0", "kataven_template_r1", "acme", "globex", "misc", "hub", scratch_name("x")}
+    databases = {
+        "postgres",
+        "template0",
+        "kataven_template_r1",
+        "acme",
+        "globex",
+        "misc",
+        "hub",
+        "stark",
+        scratch_name("x"),
+    }
     accounts = [
         KnownAccount("acme", "acme", unfinished=False),
         KnownAccount("globex", "globex", unfinished=True),
         KnownAccount("hooli", "hooli", unfinished=True),
         KnownAccount("initech", "initech_db", unfinished=False),
+        KnownAccount("stark", "stark", unfinished=False, leaving=True),
+        KnownAccount("wayne", "wayne", unfinished=False, leaving=True),
     ]
     assert set(find_wrecks(databases, accounts, ignored={"hub"})) == {
         Wreck(WreckKind.HALF_MADE, scratch_name("x")),
         Wreck(WreckKind.UNFINISHED, "globex", "globex"),
         Wreck(WreckKind.NOTHING_MADE, "hooli", "hooli"),
         Wreck(WreckKind.LOST, "initech_db", "initech"),
+        Wreck(WreckKind.LEAVING, "stark", "stark"),
+        Wreck(WreckKind.REMOVED, "wayne", "wayne"),
         Wreck(WreckKind.STRAY, "misc"),
     }
     assert find_wrecks({"acme"}, accounts[:1]) == []
