@@ -95,7 +95,7 @@ def restore(account: str, dump: Path | None, org_id: str | None, server: str | N
         return
     if org_id is not None or server is not None:
         raise click.UsageError("--org-id and --server are for an account that is made again --from a dump.")
-    show_one(removal.reopen(office(), store(), account).as_json(), as_json=as_json)
+    show_one(removal.reopen(office(), account).as_json(), as_json=as_json)
 
 
 @group.command("shell")

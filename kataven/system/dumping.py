@@ -33,13 +33,10 @@ class DumpStore:
     programs: Programs
     folder: Path
 
-    def require_programs(self, maintenance: Maintenance) -> None:
-        """Raise ProgramMissing now rather than when something is already closed."""
+    def require(self, maintenance: Maintenance) -> None:
+        """Raise ProgramMissing or OSError now rather than when something is already closed."""
         for program in ("pg_dump", "pg_restore"):
             self.programs.require(program, maintenance.version())
-
-    def require_folder(self) -> None:
-        """Raise OSError unless dumps can be put there; it is made if need be."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(f"{self.folder} can't be written to")
@@ -47,8 +44,9 @@ class DumpStore:
 
 def dump(office: Office, store: DumpStore, account: str) -> Dump:
     """Dump an account as it is now; it goes on being served. Raises NoSuchAccount, NoDatabase or ProvisioningError."""
-    with held(office, store, account) as (reservation, _):
+    with held(office, account) as (reservation, _):
         require_database(reservation, account)
+        store.require(reservation.maintenance)
         taken = take(office, store, reservation, account)
     with office.system.writing() as session:
         operators.record(session, office.operator, "account.dumped", account, named(taken))
@@ -56,17 +54,17 @@ def dump(office: Office, store: DumpStore, account: str) -> Dump:
 
 
 @contextmanager
-def held(office: Office, store: DumpStore, account: str) -> Iterator[tuple[Reservation, AccountStatus]]:
-    """The account's lock, with its status once the lock is had; programs and folder have been looked at."""
+def held(office: Office, account: str) -> Iterator[tuple[Reservation, AccountStatus]]:
+    """The lock of the account's database, and the account's status once the lock is had. Raises NoSuchAccount."""
     row, server = lifecycle.find(office.system, account)
-    store.require_folder()
     with Provisioner(server, ACCOUNT_SCHEMA).reserve(row.database_name) as reservation:
-        store.require_programs(reservation.maintenance)
         with office.system.reading() as session:
-            yield reservation, AccountStatus(accounts.read(session, account).status)
+            status = AccountStatus(accounts.read(session, account).status)
+        yield reservation, status
 
 
 def take(office: Office, store: DumpStore, reservation: Reservation, account: str) -> Dump:
+    """A dump with its notes. The account's lock is held."""
     with office.system.reading() as session:
         notes = notes_on(session, account)
     url = reservation.templates.server.url_of(reservation.database)
@@ -74,9 +72,11 @@ def take(office: Office, store: DumpStore, reservation: Reservation, account: st
 
 
 def require_database(reservation: Reservation, account: str) -> None:
+    """Raises NoDatabase."""
     if not reservation.maintenance.exists(reservation.database):
         raise NoDatabase(account)
 
 
 def named(taken: Dump | None) -> dict[str, str | int]:
+    """How the operators' trail names a dump."""
     return {} if taken is None else {"dump": taken.path.name, "sha256": taken.sha256, "bytes": taken.bytes}

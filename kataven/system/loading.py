@@ -38,10 +38,11 @@ def load(office: Office, store: DumpStore, account: str, path: Path) -> Loaded:
     """
     given = dumps.read(path)
     notes_beside(given)
-    with held(office, store, account) as (reservation, status):
+    with held(office, account) as (reservation, status):
         if status not in (AccountStatus.SUSPENDED, AccountStatus.ARCHIVED):
             raise WrongStatus(account, status, "suspended or archived")
         require_database(reservation, account)
+        store.require(reservation.maintenance)
         replaced = take(office, store, reservation, account)
         ended = _Ended(office)
         with reservation.templates.server.connect(reservation.database) as now:
@@ -74,7 +75,7 @@ def restore(
     ended = _Ended(office)
 
     def build(reservation: Reservation) -> Provisioned:
-        store.require_programs(reservation.maintenance)
+        store.require(reservation.maintenance)
         return reservation.rebuild(lambda url: dumps.load(store.programs, given, url), None if is_last_state else ended)
 
     new = notes.as_new_account(account, org_id, server)

@@ -29,12 +29,14 @@ def delete(office: Office, store: DumpStore, account: str, *, without_dump: bool
     half-way it is `deleting`, and done by deleting it again. Raises NoSuchAccount, WrongStatus, NoDatabase,
     ProvisioningError or OSError.
     """
-    with held(office, store, account) as (reservation, status):
+    with held(office, account) as (reservation, status):
         if status == AccountStatus.PROVISIONING:
             raise WrongStatus(account, status, "made or taken back first, by `flask accounts repair`")
         there = reservation.maintenance.exists(reservation.database)
         if not (there or without_dump or status == AccountStatus.DELETING):
             raise NoDatabase(account)
+        if there and not without_dump:
+            store.require(reservation.maintenance)
         event_id, receipt = closing.begin_deletion(office, account)
         taken = None
         if there and not without_dump:
@@ -49,12 +51,12 @@ def delete(office: Office, store: DumpStore, account: str, *, without_dump: bool
     return Deleted(taken, receipt)
 
 
-def reopen(office: Office, store: DumpStore, account: str) -> Receipt:
+def reopen(office: Office, account: str) -> Receipt:
     """Open an archived account again, or one whose deletion was interrupted while its database was still there.
 
     Raises NoSuchAccount, WrongStatus, or NoDatabase.
     """
-    with held(office, store, account) as (reservation, status):
+    with held(office, account) as (reservation, status):
         require_database(reservation, account)
         if status == AccountStatus.DELETING:
             reservation.maintenance.set_read_only(reservation.database, read_only=False)

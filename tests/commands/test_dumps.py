@@ -8,11 +8,12 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import Result
 from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from kataven.dev.cast import Person
 from kataven.dev.postgres import EmbeddedPostgres
@@ -20,6 +21,7 @@ from kataven.identity.principal import Role
 from kataven.system.models import OperatorEvent
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.programs import environment
+from kataven.tenancy.server import Maintenance
 from tests.support.house import Caller, House, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
@@ -229,6 +231,27 @@ def test_without_programs_that_are_new_enough_nothing_is_closed(
         assert refused.exit_code == 1
         assert words in refused.stderr
     assert caller.get("/v1/me").status_code == 200
+    said(house, "archive", "well-equipped")
+    said(house, "restore", "well-equipped")
+    assert delete(house, "well-equipped", "--without-dump")["dump"] is None
+
+
+def test_a_server_that_fails_half_way_is_named_and_the_deletion_goes_on_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furnished(house, "half-way")
+
+    def fail(*_: object) -> NoReturn:
+        raise OperationalError("DROP", None, Exception("the disk is gone"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Maintenance, "drop", fail)
+        failed = flask(house, "delete", "half-way", "--yes-delete", "half-way")
+    assert failed.exit_code == 1
+    assert "A database server can't answer: the disk is gone" in failed.stderr
+    assert status(house, "half-way") == "deleting"
+    delete(house, "half-way")
+    assert status(house, "half-way") is None
 
 
 def test_archived_accounts_are_restored_and_suspended_ones_resumed(house: House) -> None:
