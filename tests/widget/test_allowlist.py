@@ -1,0 +1,293 @@
+"""The boundary itself: what each entry means, what no entry may mean, and what any entry and origin have in common."""
+
+from __future__ import annotations
+
+import string
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from kataven.widget.allowlist import (
+    MAX_ENTRY_LENGTH,
+    Entry,
+    InvalidEntry,
+    Origin,
+    admits,
+    is_loopback,
+    origin_of,
+    parse_entry,
+    parse_origin,
+)
+from tests.widget.hostile import COUNT, LISTED, hostile_origins
+
+ENTRIES = [parse_entry(text) for text in LISTED]
+
+
+def admitted(entry: str, origin: str) -> bool:
+    return admits([parse_entry(entry)], parse_origin(origin))
+
+
+@pytest.mark.parametrize(
+    ("entry", "origin", "expected"),
+    [
+        ("acme.com", "https://acme.com", True),
+        ("acme.com", "https://ACME.com", True),
+        ("ACME.com", "https://acme.com", True),
+        ("acme.com", "https://acme.com:443", True),
+        ("acme.com", "https://acme.com:8443", False),
+        ("acme.com", "http://acme.com", False),
+        ("acme.com", "http://acme.com:443", False),
+        ("acme.com", "https://www.acme.com", False),
+        ("acme.com", "https://acme.com.", False),
+        ("https://acme.com", "https://acme.com", True),
+        ("https://acme.com:8443", "https://acme.com:8443", True),
+        ("https://acme.com:8443", "https://acme.com", False),
+        ("https://acme.com:443", "https://acme.com", True),
+        ("*.acme.com", "https://www.acme.com", True),
+        ("*.acme.com", "https://a.b.c.acme.com", True),
+        ("*.acme.com", "https://acme.com", False),
+        ("*.acme.com", "https://.acme.com", False),
+        ("*.acme.com", "https://evilacme.com", False),
+        ("*.acme.com", "https://www.acme.com:8443", False),
+        ("*.acme.com", "http://www.acme.com", False),
+        ("bücher.example", "https://xn--bcher-kva.example", True),
+        ("BÜCHER.example", "https://xn--bcher-kva.example", True),
+        ("xn--bcher-kva.example", "https://xn--bcher-kva.example", True),
+        ("*.bücher.example", "https://shop.xn--bcher-kva.example", True),
+        ("localhost:*", "http://localhost", True),
+        ("localhost:*", "http://localhost:8080", True),
+        ("localhost:*", "https://localhost:8443", True),
+        ("localhost:*", "http://127.0.0.1:8080", False),
+        ("localhost:*", "http://a.localhost:8080", False),
+        ("localhost:3000", "http://localhost:3000", True),
+        ("localhost:3000", "https://localhost:3000", True),
+        ("localhost:3000", "http://localhost:3001", False),
+        ("http://localhost:3000", "https://localhost:3000", False),
+        ("localhost", "http://localhost", True),
+        ("localhost", "https://localhost", True),
+        ("localhost", "http://localhost:443", False),
+        ("127.0.0.1:*", "http://127.0.0.1:5173", True),
+        ("[::1]:*", "http://[::1]:5173", True),
+        ("[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000", True),
+        ("*.localhost:*", "http://shop.localhost:3000", True),
+        ("*.localhost:*", "http://localhost:3000", False),
+        ("203.0.113.7", "https://203.0.113.7", True),
+        ("203.0.113.7", "http://203.0.113.7", False),
+        ("foo_bar.example", "https://foo_bar.example", True),
+    ],
+)
+def test_what_an_entry_admits(entry: str, origin: str, expected: bool) -> None:
+    assert admitted(entry, origin) is expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("", "is empty"),
+        (" acme.com", "blanks"),
+        ("acme.com\n", "blanks"),
+        ("ac\u200bme.com", "invisible"),
+        ("*", "would be everybody"),
+        ("*.com", "name a domain of your own, like *.acme.com"),
+        ("null", "never matches"),
+        ("http://acme.com", "write https://acme.com"),
+        ("ftp://acme.com", "write https://acme.com"),
+        ("acme.com:8443", "write https://acme.com:8443"),
+        ("acme.com:*", "loopback names only"),
+        ("https://acme.com:*", "loopback names only"),
+        ("https://*.acme.com", "write *.acme.com"),
+        ("*.acme.com:8443", "write *.acme.com"),
+        ("www.*.com", "only at the front"),
+        ("*.*.acme.com", "only at the front"),
+        ("*acme.com", "only at the front"),
+        ("*.127.0.0.1:*", "no subdomains"),
+        ("acme.com/", "without a path"),
+        ("https://acme.com/shop", "without a path"),
+        ("acme.com?x", "without a query"),
+        ("acme.com#x", "without a fragment"),
+        ("me@acme.com", "user name"),
+        ("acme.com\\evil.com", "must not hold `\\`"),
+        ("acme%2ecom", "must not hold `%`"),
+        ("acme.com.", "must not end with a dot"),
+        ("acme..com", "empty part"),
+        (".acme.com", "empty part"),
+        ("https://:443", "no host at all"),
+        ("-acme.com", "not a host name"),
+        ("acme!.com", "not a host name"),
+        ("acme.com,globex.com", "not a host name"),
+        (f"{'a' * 64}.com", "not a host name"),
+        (".".join(["abcdefgh"] * 29), "not a host name"),
+        ("a" * (MAX_ENTRY_LENGTH + 1), "longer than"),
+        ("\uff41cme.com", "punycode"),
+        ("acme\u3002com", "punycode"),
+        ("a\u212ame.com", "punycode"),
+        ("127.1", "IPv4"),
+        ("0x7f000001", "IPv4"),
+        ("2130706433", "IPv4"),
+        ("127.0.0.256", "IPv4"),
+        ("::1", "not a host or an origin"),
+        ("[::g]", "IPv6"),
+        ("[fe80::1", "not a host or an origin"),
+        ("localhost:0", "1 to 65535"),
+        ("localhost:65536", "1 to 65535"),
+        ("localhost:0300", "1 to 65535"),
+        ("localhost:", "1 to 65535"),
+        ("localhost:٣٠٠٠", "1 to 65535"),
+        ("ws://localhost:3000", "http or https"),
+    ],
+)
+def test_an_entry_that_can_not_be_used_says_why_and_what_to_write(entry: str, says: str) -> None:
+    with pytest.raises(InvalidEntry) as refused:
+        parse_entry(entry)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("origin", "referer", "expected"),
+    [
+        ("https://acme.com", None, "https://acme.com"),
+        ("https://acme.com", "https://evil.example/", "https://acme.com"),
+        (None, "https://acme.com", "https://acme.com"),
+        (None, "https://acme.com/", "https://acme.com"),
+        (None, "https://acme.com/a/b?c=https://evil.example#d", "https://acme.com"),
+        (None, "https://acme.com:8443?x", "https://acme.com:8443"),
+        (None, "http://localhost:3000/a", "http://localhost:3000"),
+        (None, "https://evil.example/https://acme.com", "https://evil.example"),
+        (None, "https://evil.example#https://acme.com/", "https://evil.example"),
+        ("null", "https://acme.com/", None),
+        ("NULL", None, None),
+        ("", "https://acme.com/", None),
+        ("nonsense", "https://acme.com/", None),
+        (None, None, None),
+        (None, "", None),
+        (None, "about:blank", None),
+        (None, "https://evil@acme.com/", None),
+        (None, "https://evil.example\\@acme.com/", None),
+        (None, "https://acme.com\\.evil.example/", None),
+        (None, "https://acme.com/\\evil", None),
+        (None, " https://acme.com/", None),
+        (None, "https://acme.com./", None),
+        (None, "//acme.com/", None),
+        (None, "https://acme.com/" + "a" * 9000, None),
+    ],
+    ids=range(24),
+)
+def test_where_a_request_came_from(origin: str | None, referer: str | None, expected: str | None) -> None:
+    found = origin_of(origin, referer)
+    assert (None if found is None else str(found)) == expected
+
+
+def test_an_empty_list_and_a_page_without_an_origin_are_never_admitted() -> None:
+    assert not admits([], parse_origin("https://acme.com"))
+    assert not admits(ENTRIES, None)
+    assert not admits([], None)
+
+
+def test_ten_thousand_hostile_origins_and_none_is_admitted() -> None:
+    tried = list(hostile_origins())
+    assert len(set(tried)) == COUNT
+    assert [origin for origin in tried if admits(ENTRIES, origin_of(origin, None))] == []
+    # And as a Referer, alone and with a path behind it.
+    assert [origin for origin in tried if admits(ENTRIES, origin_of(None, origin))] == _pages_of_listed_hosts(tried)
+
+
+def _pages_of_listed_hosts(tried: list[str]) -> list[str]:
+    """A `Referer` has a path, so some of the tricks are no tricks there: `https://acme.com/x` is a page of acme.com."""
+    return [origin for origin in tried if (page := _host_before_a_path(origin)) and admits(ENTRIES, parse_origin(page))]
+
+
+def _host_before_a_path(origin: str) -> str | None:
+    for end in "/?#":
+        host, found, _ = origin.removeprefix("https://").partition(end)
+        if (
+            found
+            and origin.startswith("https://")
+            and set(host) <= set(string.ascii_letters + string.digits + ".:-[]_")
+        ):
+            return f"https://{host}"
+    return None
+
+
+def test_the_same_keys_admit_the_pages_they_are_for() -> None:
+    """So that the test above does not pass because nothing is ever admitted."""
+    for origin in (
+        *("https://acme.com", "https://acme.com:8443", "https://a.shop.acme.com", "https://xn--bcher-kva.example"),
+        *("https://203.0.113.7", "https://[2001:db8::1]", "http://localhost:3000", "http://127.0.0.1:9"),
+    ):
+        assert admits(ENTRIES, origin_of(origin, None)), origin
+
+
+LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda label: label[2:4] != "--")
+TOP = st.sampled_from(["com", "example", "net", "shop"])
+HOST = st.builds(lambda labels, top: ".".join([*labels, top]), st.lists(LABEL, min_size=1, max_size=4), TOP)
+PORT = st.integers(1, 65_535)
+
+
+@given(host=HOST, port=PORT)
+def test_an_exact_origin_admits_itself_and_no_other_port(host: str, port: int) -> None:
+    assume(port != 443)
+    assert admitted(host, f"https://{host}")
+    assert admitted(f"https://{host}:{port}", f"https://{host}:{port}")
+    assert not admitted(host, f"https://{host}:{port}")
+    assert not admitted(f"https://{host}:{port}", f"https://{host}")
+    assert not admitted(host, f"http://{host}")
+
+
+@given(host=HOST, other=HOST)
+def test_an_exact_host_admits_nothing_else(host: str, other: str) -> None:
+    assert admitted(host, f"https://{other}") is (host == other)
+
+
+@given(apex=HOST, labels=st.lists(LABEL, min_size=1, max_size=5))
+def test_a_wildcard_admits_any_depth_and_never_the_apex(apex: str, labels: list[str]) -> None:
+    host = ".".join([*labels, apex])
+    assume(len(host) <= 253)
+    assert admitted(f"*.{apex}", f"https://{host}")
+    assert not admitted(f"*.{apex}", f"https://{apex}")
+    assert not admitted(f"*.{apex}", f"https://{labels[0]}{apex}")
+    assert not admitted(f"*.{apex}", f"https://{host}.evil.example")
+
+
+@given(text=st.one_of(st.text(max_size=60), HOST, st.from_regex(r"(https?://)?(\*\.)?[a-z\u00fc.]{1,9}(:\d{1,5})?")))
+def test_an_entry_has_one_spelling_and_http_is_for_loopback(text: str) -> None:
+    try:
+        entry = parse_entry(text)
+    except InvalidEntry:
+        return
+    assert parse_entry(entry.text) == entry, "what is stored means what was read"
+    assert entry.text.isascii()
+    assert entry.text == entry.text.lower()
+    if "http" in entry.schemes:
+        assert is_loopback(entry.host)
+
+
+@given(text=st.one_of(st.text(max_size=80), st.from_regex(r"https?://[a-zA-Z0-9.:@\\\[\]-]{1,40}", fullmatch=True)))
+def test_an_origin_that_is_read_is_what_another_parser_reads(text: str) -> None:
+    origin = parse_origin(text)
+    if origin is None:
+        return
+    split = urlsplit(text)
+    assert (split.scheme, split.username, split.path, split.query) == (origin.scheme, None, "", "")
+    assert (split.port or {"https": 443, "http": 80}[origin.scheme]) == origin.port
+    if not origin.host.startswith("["):
+        assert split.hostname == origin.host
+
+
+@given(
+    scheme=st.sampled_from(["http", "https"]),
+    host=st.one_of(HOST, st.sampled_from(["localhost", "[::1]", "127.0.0.1", "a.localhost"])),
+    port=PORT,
+)
+def test_an_origin_has_one_spelling(scheme: str, host: str, port: int) -> None:
+    origin = parse_origin(f"{scheme}://{host}:{port}")
+    assert origin == Origin(scheme, host, port)
+    assert parse_origin(str(origin)) == origin
+
+
+@given(entries=st.lists(st.sampled_from(LISTED), max_size=5), origin=st.text(max_size=40))
+def test_order_and_repetition_of_entries_do_not_matter(entries: list[str], origin: str) -> None:
+    parsed: list[Entry] = [parse_entry(entry) for entry in entries]
+    found = parse_origin(origin)
+    assert admits(parsed, found) == admits([*reversed(parsed), *parsed], found)
