@@ -19,6 +19,7 @@ from kataven.assembly import Foundation
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
+from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.tally import Counts
@@ -26,9 +27,12 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import health, hosts, logs, paths, pipeline, problems, reference
+from kataven.web import cors, health, hosts, logs, paths, pipeline, problems, reference
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
+from kataven.widget.flows import Widget
+from kataven.widget.page import Gate
+from kataven.widget.store import Store
 
 API_ROOMS = (*api.ROOMS, health.room, reference.room)
 
@@ -78,6 +82,18 @@ def build_services(settings: Settings, surface: str) -> Services:
         limited_alone=limited_alone,
         revocation=parts.revocation,
         last_used=notes,
+        widget=_widget(settings, parts, issuer),
+    )
+
+
+def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
+    keys = settings.widget_signing_keys
+    return Widget(
+        gate=Gate(parts.directory, parts.registry, issuer),
+        store=Store(settings.redis_url.get_secret_value()),
+        ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
+        public_url=settings.public_url,
+        voice_url=settings.voice_url,
     )
 
 
@@ -106,6 +122,7 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     services.attach(app)
     problems.install(app)
     pipeline.install(app, services.limiter)
+    cors.install(app)
     for room in API_ROOMS:
         app.register_blueprint(room)
     reference.install(app, API_ROOMS)

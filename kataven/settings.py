@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
+from kataven.identity.signing import SigningRing
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -67,9 +68,15 @@ def _peppers(text: SecretStr) -> SecretStr:
     return text
 
 
+def _signing_keys(text: SecretStr) -> SecretStr:
+    SigningRing.parse(text.get_secret_value())
+    return text
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
 Peppers = Annotated[SecretStr, AfterValidator(_peppers)]
+SigningKeys = Annotated[SecretStr, AfterValidator(_signing_keys)]
 
 
 class Settings(BaseModel):
@@ -104,6 +111,20 @@ class Settings(BaseModel):
         tuple(DEFAULT_ROLE_CLAIMS),
         min_length=1,
         description="The claims that hold roles by organisation, comma-separated.",
+    )
+    public_url: str = Field(
+        "https://api.kataven.ai",
+        description="Where browsers reach the API: `widget.js` comes from there, and visitor tokens name it as `iss`.",
+    )
+    widget_signing_keys: SigningKeys | None = Field(
+        None,
+        description="The ring of ES256 keys for visitor tokens, `id:base64url,id:base64url`, the one that signs first; "
+        "the others are published beside it. Unset: no visitor is let in. `flask widget new-key` makes one.",
+    )
+    voice_url: str | None = Field(
+        None,
+        description="Where conversations with visitors are held, which the widget hands to its page. Unset: the widget "
+        "says that there is no such place yet.",
     )
     api_url: str = Field("http://127.0.0.1:8000", description="Where the API answers, for commands that measure it.")
     hub_host: str = Field("hub.kataven.ai", description="The host name of the Hub.")
@@ -186,7 +207,10 @@ def load(environ: Mapping[str, str]) -> Settings:
         values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
     problems = [
         check
-        for find in (_pepper_problems, _tls_problems, _slots_problems, _issuer_problems, _production_problems)
+        for find in (
+            *(_pepper_problems, _tls_problems, _slots_problems),
+            *(_issuer_problems, _url_problems, _production_problems),
+        )
         for check in find(values)
     ]
     try:
@@ -239,10 +263,27 @@ def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
         yield "KATAVEN_OIDC_ISSUER: is on this machine, and production takes no development issuer"
 
 
+def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
+    development = values.get("env") == Environment.DEVELOPMENT
+    for name, schemes in (("public_url", ("https", "http")), ("voice_url", ("https", "http", "wss", "ws"))):
+        if name not in values:
+            continue
+        url = urlsplit(values[name])
+        local = development and is_loopback(url.hostname or "")
+        if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
+            rule = "without TLS only on this machine, in development"
+            yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
+        elif name == "public_url" and (url.path or url.query or url.fragment):
+            yield f"{PREFIX}PUBLIC_URL: must be a scheme and a host alone, as in https://api.example.com"
+
+
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:
     if values.get("env", Environment.PRODUCTION) != Environment.PRODUCTION:
         return
     pepper_ids = (pepper.strip().partition(":")[0] for pepper in values.get("peppers", "").split(","))
+    key_ids = (key.strip().partition(":")[0] for key in values.get("widget_signing_keys", "").split(","))
+    if any(key_id.startswith(DEVELOPMENT_PREFIX) for key_id in key_ids):
+        yield "KATAVEN_WIDGET_SIGNING_KEYS: holds a development key (its id begins with 'dev'); production refuses it"
     if any(pepper_id.startswith(DEVELOPMENT_PREFIX) for pepper_id in pepper_ids):
         yield "KATAVEN_PEPPERS: holds a development pepper (an id that begins with 'dev'), which production refuses"
 

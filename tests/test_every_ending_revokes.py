@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from kataven.account.models import ApiKey
+from kataven.account.models import ApiKey, WidgetKey
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.scope import Scope
 from kataven.system import accounts
@@ -23,6 +23,12 @@ HARMLESS_ROUTES = {
     ("DELETE", "/v1/agents/<agent_id>"),
     ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
     ("POST", "/v1/api-keys"),
+    ("POST", "/v1/widget-keys"),
+    ("PATCH", "/v1/widget-settings"),
+    ("POST", "/v1/widget/auth/guest"),
+    ("POST", "/v1/widget/auth/user-token"),
+    ("POST", "/v1/widget/auth/exchange"),
+    ("POST", "/v1/widget/auth/refresh"),
 }
 HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell", "import-csv"}
 
@@ -53,7 +59,12 @@ def _is_committed(house: House, scope: Scope) -> bool:
     assert record is not None
     with house.services.registry.reading(record.tenant) as session:
         key: Any = session.get(ApiKey, scope.key_id)
-        return key is None or key.disabled_at is not None
+        widget_key: Any = session.get(WidgetKey, scope.key_id)
+        return (key is None or key.disabled_at is not None) and (widget_key is None or not _serves_pages(widget_key))
+
+
+def _serves_pages(key: WidgetKey) -> bool:
+    return key.disabled_at is None and bool(key.domain_allowlist) and key.agent_id is None
 
 
 def _new_key(alice: Caller) -> str:
@@ -66,7 +77,9 @@ def test_every_changing_route_is_known_to_end_a_credential_or_not(house: House) 
         operation = operation_of(house.app.view_functions[rule.endpoint])
         if operation is not None and operation.method != "GET":
             changing.add((operation.method, operation.path))
-    assert changing - HARMLESS_ROUTES == {("PATCH", "/v1/api-keys/<key_id>"), ("DELETE", "/v1/api-keys/<key_id>")}
+    assert changing - HARMLESS_ROUTES == {
+        (verb, f"/v1/{kind}/<key_id>") for verb in ("PATCH", "DELETE") for kind in ("api-keys", "widget-keys")
+    }
 
 
 @pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
@@ -75,6 +88,30 @@ def test_ending_a_key_commits_and_then_revokes(alice: Caller, revoked: Revoked, 
     answer = alice.call(verb, f"/v1/api-keys/{key_id}", json={"disabled": True} if verb == "PATCH" else None)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
     assert revoked == [(Scope("acme", key_id), True)]
+
+
+def _new_widget_key(alice: Caller) -> str:
+    return str(alice.post("/v1/widget-keys", {"name": "Doomed", "domain_allowlist": ["acme.com"]}).get_json()["id"])
+
+
+@pytest.mark.parametrize("body", [{"disabled": True}, {"domain_allowlist": []}, {"agent_id": ...}, None], ids=str)
+def test_taking_something_from_a_widget_key_commits_and_then_revokes(
+    alice: Caller, revoked: Revoked, body: dict[str, Any] | None
+) -> None:
+    key_id = _new_widget_key(alice)
+    if body is not None and "agent_id" in body:
+        body = {"agent_id": alice.post("/v1/agents", {"name": "Pinned"}).get_json()["id"]}
+    answer = alice.call("DELETE" if body is None else "PATCH", f"/v1/widget-keys/{key_id}", json=body)
+    assert answer.get_json()["receipt"]["acknowledged"] == 1
+    assert revoked == [(Scope("acme", key_id), True)]
+
+
+@pytest.mark.parametrize("body", [{"name": "Spared"}, {"domain_allowlist": ["acme.com", "*.acme.com"]}, {}], ids=str)
+def test_giving_something_to_a_widget_key_revokes_nothing(
+    alice: Caller, revoked: Revoked, body: dict[str, Any]
+) -> None:
+    assert "receipt" not in alice.patch(f"/v1/widget-keys/{_new_widget_key(alice)}", body).get_json()
+    assert revoked == []
 
 
 def test_a_new_name_revokes_nothing(alice: Caller, revoked: Revoked) -> None:

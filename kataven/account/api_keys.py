@@ -42,6 +42,12 @@ def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey
     return newest_first(session, ApiKey, limit, after)
 
 
+def is_usable(session: Session, key_id: UUID) -> bool:
+    """Whether a key is there, neither revoked nor expired: by the database's own clock, and as it is now."""
+    alive = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, alive)) is not None
+
+
 def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> ApiKey:
     """Give a key another name; None keeps the one it has. Raises NotFound."""
     key = _locked(session, key_id)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, Text, func, text
+from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -61,9 +61,22 @@ class WidgetAuthMode(StrEnum):
     BOTH = "both"
 
 
-def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+class WidgetPosition(StrEnum):
+    BOTTOM_RIGHT = "bottom-right"
+    BOTTOM_LEFT = "bottom-left"
+
+
+class WidgetTheme(StrEnum):
+    """`auto` follows the visitor's own choice."""
+
+    AUTO = "auto"
+    LIGHT = "light"
+    DARK = "dark"
+
+
+def _one_of(column: str, values: type[StrEnum], table: str = "agents") -> CheckConstraint:
     listed = ", ".join(repr(str(value)) for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"agents_{column}_known")
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{table}_{column}_known")
 
 
 class Agent(Base):
@@ -148,6 +161,29 @@ class WidgetKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_by: Mapped[str]
     disabled_at: Mapped[datetime | None]
+    # Raised whenever the key is disabled: visitors who were let in before stay out, also when it is enabled again.
+    generation: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class WidgetSettings(Base):
+    """How the widget looks on the account's pages. One row, or none as long as nobody has changed anything."""
+
+    __tablename__ = "widget_settings"
+    __table_args__ = (
+        CheckConstraint("id = 1", name="widget_settings_only_one"),
+        CheckConstraint("accent_color ~ '^#[0-9a-f]{6}$'", name="widget_settings_accent_color_shape"),
+        _one_of("position", WidgetPosition, "widget_settings"),
+        _one_of("theme", WidgetTheme, "widget_settings"),
+    )
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, server_default=text("1"))
+    title: Mapped[str | None]
+    launcher_label: Mapped[str | None]
+    accent_color: Mapped[str] = mapped_column(server_default=text("'#1746a2'"))
+    logo_url: Mapped[str | None]
+    position: Mapped[str] = mapped_column(server_default=text("'bottom-right'"))
+    theme: Mapped[str] = mapped_column(server_default=text("'auto'"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
 
 class AuditEvent(Base):

@@ -10,8 +10,9 @@ from flask import g
 
 from kataven.account.audit import Actor
 from kataven.identity.principal import Principal
+from kataven.ratelimit.budget import Kind
 from kataven.ratelimit.decision import Standing
-from kataven.ratelimit.limiter import Admission
+from kataven.ratelimit.limiter import Admission, LimitExceeded
 from kataven.system.directory import AccountRecord
 from kataven.tenancy.session import TenantSession
 from kataven.web.services import Services
@@ -59,6 +60,12 @@ class Call:
     def writing(self) -> AbstractContextManager[TenantSession]:
         """A session in one transaction: committed at the end of the block, or rolled back. Raises TenancyError."""
         return self.services.registry.writing(self.account.tenant)
+
+    def spend(self, kind: Kind) -> None:
+        """Count this request against a budget of its client's address. Raises LimitExceeded."""
+        decision = self.services.limiter.addresses.spend(self.address, kind)
+        if not decision.admitted:
+            raise LimitExceeded(decision)
 
     @property
     def standings(self) -> tuple[Standing, ...]:

@@ -6,8 +6,8 @@ EXPLANATIONS = {
     "missing_account": "A JWT can reach several accounts, so say which one: `X-Account-ID: acme`.",
     "invalid_account": "`X-Account-ID` holds no account's name. Names are 1 to 63 of `a-z 0-9 _ -` and begin with a "
     "letter or a digit.",
-    "invalid_request": "The body, the query or a header does not fit. `errors` names each field and says what is "
-    "wrong with it.",
+    "invalid_request": "The body, the query or a header does not fit. `errors` names each field and says what is wrong "
+    "with it.",
     "expiry_exceeds_policy": "The account lets keys live only so long. Choose one of the expiries that the text names.",
     "missing_credential": "Send `Authorization: Bearer …` with an API key or a JWT.",
     "not_a_credential": "A widget key (`pk_live_…`) is public and opens nothing. Use an API key or a JWT.",
@@ -19,6 +19,34 @@ EXPLANATIONS = {
     "revoked_credential": "Somebody ended this key. It stays ended: mint a new one.",
     "account_suspended": "The account is closed for now. Ask us, or whoever runs this installation.",
     "forbidden": "The caller may not do this: the role is too low, or API keys are not let in here.",
+    "agent_missing": "The widget key is not pinned to an agent, so the page has to name one: `data-agent` in the "
+    "script tag, `agent_id` in the request.",
+    "unknown_widget_key": "Nobody made this widget key, or it was removed. Make one, and paste its snippet.",
+    "widget_key_disabled": "Somebody disabled the widget key, now or since the visit began. Enabled again, it serves "
+    "new visits.",
+    "origin_refused": "The page is not on the widget key's `domain_allowlist`, or the request does not say which page "
+    "it comes from (`Origin`, else `Referer`; `null` never counts). Add the page's domain to the list.",
+    "wrong_agent": "The widget key is pinned to one agent, and another was asked for.",
+    "unknown_agent": "The account of this widget key has no such agent, or it was deleted.",
+    "agent_not_active": "Only agents whose `status` is `active` take visitors.",
+    "widget_off": "`widget_enabled` is false in the agent's widget settings.",
+    "visitor_kind_forbidden": "`auth_mode` in the agent's widget settings does not take this kind of visitor: `guest` "
+    "or `user`.",
+    "user_token_unknown": "We know of no such user token: it was never issued, or we have forgotten it. Nobody is let "
+    "in then. Let your server ask for a new one.",
+    "user_token_expired": "A user token is good for five minutes. Let your server ask for a new one.",
+    "user_token_used": "A user token is good once. If it was not you who used it, somebody else has come in as this "
+    "user.",
+    "user_token_of_another_account": "The user token was made for one account and shown with another's widget key. It "
+    "stays good for its own.",
+    "refresh_token_unknown": "We know of no such visit, or it is over: two hours without a refresh, or a day in all. "
+    "Begin a new one.",
+    "refresh_token_reused": "A refresh token is good once. This one was used before, so two parties hold tokens of the "
+    "same visit, and the visit is over for both.",
+    "minting_key_ended": "The API key whose server vouched for this user was revoked, has expired or was removed; so "
+    "all visits that it vouched for end.",
+    "widget_not_configured": "This installation has no key to sign visitor tokens with. Its operator has to set "
+    "`KATAVEN_WIDGET_SIGNING_KEYS`.",
     "not_found": "There is no such thing in this account, or nothing at this path.",
     "method_not_allowed": "This path exists, and answers other methods: see `Allow`.",
     "payload_too_large": "Bodies are at most 1 MiB.",

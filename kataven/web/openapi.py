@@ -95,7 +95,8 @@ def _operation(operation: Operation) -> Json:
         schema = {"$ref": SCHEMA_REF.format(model=operation.body.__name__)}
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if not operation.access.public:
-        described["security"] = [{"apiKey": []}, {"jwt": []}] if operation.access.keys else [{"jwt": []}]
+        accepted = (("apiKey", operation.access.keys), ("jwt", operation.access.roles))
+        described["security"] = [{name: []} for name, is_accepted in accepted if is_accepted]
     return described
 
 
@@ -109,7 +110,8 @@ def _parameters(operation: Operation) -> Iterator[Json]:
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     if operation.query is not None:
         for name, schema in operation.query.model_json_schema()["properties"].items():
-            yield {"name": name, "in": "query", "required": False, "schema": _not_null(schema)}
+            required = operation.query.model_fields[name].is_required()
+            yield {"name": name, "in": "query", "required": required, "schema": _not_null(schema)}
     if not operation.access.public:
         yield {
             "name": "X-Account-ID",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, request
 
 from kataven.account.errors import NotFound
+from kataven.ratelimit.budget import Kind
 from kataven.web.access import Access
 from kataven.web.call import current_call
 from kataven.web.schema import Input, Query, read_body, read_id, read_query
@@ -116,7 +117,10 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
             arguments["query"] = read_query(request, operation.query)
         if operation.body is not None:
             arguments["body"] = read_body(request, operation.body)
-        return handler(current_call(), **arguments)
+        call = current_call()
+        if operation.access.by_address:
+            call.spend(Kind.PUBLIC)
+        return handler(call, **arguments)
 
     view.operation = operation  # type: ignore[attr-defined]  # read back by `operation_of`
     return view

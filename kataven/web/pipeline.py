@@ -14,7 +14,7 @@ from kataven.identity.errors import AccountMismatch, InvalidCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit import limiter as decorated
 from kataven.ratelimit.budget import Kind
-from kataven.ratelimit.limiter import Limiter, LimitExceeded
+from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
 from kataven.web.access import Access, Forbidden
@@ -45,9 +45,7 @@ def admit() -> None:
         return
     call: Call = g.call
     if access.public:
-        if access.by_address:
-            _spend(call, Kind.PUBLIC)
-        return
+        return  # the budget of the address is spent once the input is read, so that junk costs no look-up: `operation`
     principal = _who(call)
     account = call.services.directory.find(principal.account)
     if account is None:
@@ -77,14 +75,8 @@ def _who(call: Call) -> Principal:
         # Only what made us look something up is counted: guessing costs us something, junk and old keys do not. A good
         # credential from the same address never comes here.
         if not refusal.remembered:
-            _spend(call, Kind.FAILED)
+            call.spend(Kind.FAILED)
         raise
-
-
-def _spend(call: Call, kind: Kind) -> None:
-    decision = call.services.limiter.addresses.spend(call.address, kind)
-    if not decision.admitted:
-        raise LimitExceeded(decision)
 
 
 def finish(response: Response) -> Response:

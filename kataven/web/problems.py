@@ -25,6 +25,7 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
+from kataven.widget.errors import StoreUnavailable, WidgetRefused
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,22 @@ KINDS: dict[str, Kind] = {
         Kind(403, "revoked_credential", "Credential revoked"),
         Kind(403, "account_suspended", "Account suspended"),
         Kind(403, "forbidden", "Forbidden"),
+        Kind(400, "agent_missing", "Agent not named"),
+        Kind(403, "unknown_widget_key", "Unknown widget key"),
+        Kind(403, "widget_key_disabled", "Widget key disabled"),
+        Kind(403, "origin_refused", "Origin refused"),
+        Kind(403, "wrong_agent", "Wrong agent"),
+        Kind(403, "unknown_agent", "Unknown agent"),
+        Kind(403, "agent_not_active", "Agent not active"),
+        Kind(403, "widget_off", "Widget switched off"),
+        Kind(403, "visitor_kind_forbidden", "Kind of visitor not taken"),
+        Kind(403, "user_token_unknown", "Unknown user token"),
+        Kind(403, "user_token_expired", "User token expired"),
+        Kind(403, "user_token_used", "User token used before"),
+        Kind(403, "user_token_of_another_account", "User token of another account"),
+        Kind(403, "refresh_token_unknown", "Unknown refresh token"),
+        Kind(403, "refresh_token_reused", "Refresh token used before"),
+        Kind(403, "minting_key_ended", "The API key behind this user has ended"),
         Kind(404, "not_found", "Not found"),
         Kind(405, "method_not_allowed", "Method not allowed"),
         Kind(413, "payload_too_large", "Payload too large"),
@@ -80,6 +97,7 @@ KINDS: dict[str, Kind] = {
         Kind(429, "rate_limited", "Rate limited"),
         Kind(500, "internal_error", "Internal error"),
         Kind(503, "schema_mismatch", "Schema mismatch"),
+        Kind(503, "widget_not_configured", "Widget not configured"),
         Kind(503, "unavailable", "Unavailable"),
     )
 }
@@ -106,6 +124,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(TenancyError, _tenancy)
     app.register_error_handler(NobodyTold, _nobody_told)
+    app.register_error_handler(WidgetRefused, _widget_refused)
+    app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -198,6 +218,16 @@ def _nobody_told(_: NobodyTold) -> Response:
         "The change is made, but the workers can't be told of it right now, so some may accept what it ends for up to "
         "a minute. Send the request again for a receipt."
     )
+
+
+def _widget_refused(error: WidgetRefused) -> Response:
+    headers = {"Retry-After": "60"} if KINDS[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return problem(error.code, str(error), headers=headers)
+
+
+def _store_unavailable(error: StoreUnavailable) -> Response:
+    # Without Redis nobody can tell whether a token was used before, so nobody is let in.
+    return unavailable("Visitors can't be let in right now.", error.retry_after_seconds)
 
 
 def _http(error: HTTPException) -> Response:

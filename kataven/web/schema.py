@@ -160,9 +160,15 @@ def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None =
 
 def _field_errors(error: ValidationError, whole: str) -> list[FieldError]:
     return [
-        FieldError(".".join(str(part)[:100] for part in item["loc"]) or whole, _message(item["type"], item["msg"]))
+        FieldError(_path(item["loc"]) or whole, _message(item["type"], item["msg"]))
         for item in error.errors(include_url=False, include_input=False, include_context=False)[:50]
     ]
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    """Where in the input: `name`, `limits.per_minute`, `domain_allowlist[2]`."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:100]}" for part in parts)
+    return path.removeprefix(".")
 
 
 def _message(kind: str, message: str) -> str:

@@ -14,6 +14,7 @@ from kataven.ratelimit.tally import Counts
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.registry import EngineRegistry
+from kataven.widget.flows import Widget
 
 EXTENSION = "kataven"
 
@@ -31,6 +32,7 @@ class Services:
     limited_alone: Counts
     revocation: Revocation
     last_used: LastUsed
+    widget: Widget
 
     def attach(self, app: Flask) -> None:
         app.extensions[EXTENSION] = self
@@ -47,6 +49,7 @@ class Services:
         self.last_used.stop()
         self.limiter.stop()
         self.revocation.stop()
+        self.widget.store.close()
         self.registry.close()
         self.directory.database.close()
 

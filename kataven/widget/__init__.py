@@ -1,7 +1,6 @@
 """VISITORS: from a public key in a web page to a short-lived token that the voice edge verifies offline.
 
     allowlist        which pages a key serves; pure
-    signing          the ring of ES256 keys and what is published of it
     visitor_tokens   what a visitor's token says
     user_tokens      from a customer's server to a visitor's browser, once
     families         refresh tokens, each good once, and what became of their ancestors

@@ -22,6 +22,7 @@ from kataven.dev.cast import ALICE, BOB, CHARLIE, Person, org_id
 from kataven.dev.issuer import AUDIENCE
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
+from kataven.identity import signing
 from kataven.identity.token import TokenKind
 from kataven.revocation.scope import Scope
 from kataven.system import lifecycle, limits
@@ -114,6 +115,8 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
         "KATAVEN_DATABASE_URL": postgres.url(database),
         "KATAVEN_REDIS_URL": redis_url,
         "KATAVEN_PEPPERS": f"dev1:{pepper}",
+        "KATAVEN_WIDGET_SIGNING_KEYS": signing.new_key("dev1"),
+        "KATAVEN_PUBLIC_URL": "http://127.0.0.1:8000",
         "KATAVEN_OIDC_ISSUER": issuer_url,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
         "KATAVEN_POSTGRES_PROGRAMS": str(postgres_programs()),

@@ -45,7 +45,7 @@ def test_an_account_has_a_row_and_a_database_of_its_own(house: House, postgres: 
     record = house.services.directory.read("whole")
     assert record is not None
     assert record.open
-    assert record.tenant.revision == "account_0001"
+    assert record.tenant.revision == "account_0002"
     assert "whole" in databases(postgres)
     assert house.bearer(house.new_key("whole")).get("/v1/agents").get_json() == []
 

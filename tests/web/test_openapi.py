@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import schemathesis
@@ -22,6 +23,16 @@ EXAMPLES = 10
 ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
+# JSON Schema can't say what is wanted here: a checksum, the entries of an allowlist, a host in a URL, an agent that is
+# there. So what fits the schema may still be a 400; tests/widget has what is refused, and with which words.
+positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
+MORE_THAN_A_SCHEMA_SAYS = ("/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
+
+
+def excluded_checks(path: str) -> list[Any]:
+    return [ignored_auth, *([positive_data_acceptance] if path.startswith(MORE_THAN_A_SCHEMA_SAYS) else [])]
+
+
 @pytest.fixture(scope="session")
 def api_schema(house: House) -> OpenApiSchema:
     return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
@@ -39,14 +50,19 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
     for result in api_schema.get_all_operations():
         operation = result.ok()
         tried += 1
-
-        @given(case=operation.as_strategy())
-        @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        def conforms(case: schemathesis.Case) -> None:
-            case.call_and_validate(headers=headers, excluded_checks=[ignored_auth])
-
-        conforms()
+        every_case_conforms(operation, headers)
     assert tried == len(published(house.app)) - 1, "all but the document itself"
+
+
+def every_case_conforms(operation: Any, headers: dict[str, str]) -> None:
+    excluded = excluded_checks(operation.path)
+
+    @given(case=operation.as_strategy())
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    def conforms(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers=headers, excluded_checks=excluded)
+
+    conforms()
 
 
 def published(app: Flask) -> set[tuple[str, str]]:

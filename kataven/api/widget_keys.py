@@ -1,0 +1,214 @@
+"""`/v1/widget-keys`: the public keys that web pages carry, and which pages may."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from flask import Response
+from pydantic import AfterValidator, Field, StringConstraints
+
+from kataven.account import agents, widget_keys
+from kataven.account.errors import NotFound
+from kataven.account.models import WidgetKey
+from kataven.identity.token import TokenKind
+from kataven.tenancy.session import TenantSession
+from kataven.web.access import READ, WRITE
+from kataven.web.call import Call
+from kataven.web.operation import Answer, Room
+from kataven.web.paging import PageQuery, write_page
+from kataven.web.problems import FieldError, InvalidRequest
+from kataven.web.receipts import ReceiptView, end_credentials
+from kataven.web.schema import Input, Line, View, no_default, write_json
+from kataven.widget import allowlist
+from kataven.widget.embed import snippet
+
+room = Room("widget-keys", __name__, "widget key", "Widget keys: public, bound to your domains, no credential.")
+
+SERVER_SET = frozenset({"id", "hint", "created_at", "created_by", "disabled_at", "key", "snippet", "receipt"})
+
+
+def _without_repetition(entries: list[str]) -> list[str]:
+    return list(dict.fromkeys(entries))
+
+
+KeyName = Annotated[str, Line(200)]
+AllowlistEntry = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=allowlist.MAX_ENTRY_LENGTH),
+    AfterValidator(lambda text: allowlist.parse_entry(text).text),
+]
+DomainAllowlist = Annotated[
+    list[AllowlistEntry],
+    Field(
+        max_length=allowlist.MAX_ENTRIES,
+        description="Pages that may carry the key: `acme.com` (that host, https), `https://acme.com:8443` (that "
+        "origin), `*.acme.com` (any subdomain, not acme.com itself), `localhost:*` or `localhost:3000` (this machine, "
+        "http too). An empty list blocks the key.",
+    ),
+    AfterValidator(_without_repetition),
+]
+
+
+class WidgetKeyInput(Input):
+    """A widget key to make."""
+
+    server_set = SERVER_SET
+
+    name: KeyName
+    domain_allowlist: DomainAllowlist = Field(default_factory=list)
+    agent_id: UUID | None = Field(default=None, description="Pin the key to one agent; null: any of the account's.")
+
+
+class WidgetKeyPatch(Input):
+    """What to change of a widget key."""
+
+    server_set = SERVER_SET
+
+    name: KeyName = Field(default="", json_schema_extra=no_default)
+    domain_allowlist: DomainAllowlist = Field(default_factory=list)
+    agent_id: UUID | None = Field(default=None, json_schema_extra=no_default)
+    disabled: bool = Field(default=False, json_schema_extra=no_default)
+
+
+class WidgetKeyView(View):
+    """What is shown of a widget key. Its text is shown once, when it is made: afterwards it is in your pages."""
+
+    id: UUID
+    name: str
+    hint: str = Field(description="The last 8 characters.")
+    domain_allowlist: list[str]
+    agent_id: UUID | None
+    disabled: bool
+    created_at: datetime
+    created_by: str
+    disabled_at: datetime | None
+
+
+class NewWidgetKeyView(WidgetKeyView):
+    """A new key with its text, and what to paste into a page."""
+
+    key: str
+    snippet: str
+
+
+class ChangedWidgetKeyView(WidgetKeyView):
+    """A key, and if this request took something away from pages, the receipt for that."""
+
+    receipt: ReceiptView | None = None
+
+
+class RemovedWidgetKeyView(View):
+    """The end of a key."""
+
+    id: UUID
+    outcome: Literal["removed"]
+    receipt: ReceiptView
+
+
+@room.operation(
+    "GET",
+    "/v1/widget-keys",
+    access=READ,
+    summary="List widget keys",
+    answer=Answer(200, "Keys, newest first, without their text.", list[WidgetKeyView]),
+    query=PageQuery,
+)
+def list_widget_keys(call: Call, query: PageQuery) -> Response:
+    """Disabled ones too."""
+    with call.reading() as session:
+        return write_page(widget_keys.listing(session, query.limit, query.after), shape, query)
+
+
+@room.operation(
+    "POST",
+    "/v1/widget-keys",
+    access=WRITE,
+    summary="Make a widget key",
+    answer=Answer(201, "The key, and the snippet to embed it with.", NewWidgetKeyView),
+    body=WidgetKeyInput,
+)
+def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
+    """The key is public and will stand in your pages; the list of domains decides which pages it serves."""
+    issued = call.services.issuer.issue(TokenKind.WIDGET_KEY, call.account.account)
+    with call.writing() as session:
+        _require_agent(session, body.agent_id)
+        created = shape(widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, call.actor))
+    script = snippet(call.services.widget.public_url, issued.text)
+    return write_json({**created, "key": issued.text, "snippet": script}, 201, {"Cache-Control": "no-store"})
+
+
+@room.operation(
+    "GET",
+    "/v1/widget-keys/<key_id>",
+    access=READ,
+    summary="Read a widget key",
+    answer=Answer(200, "The key, without its text.", WidgetKeyView),
+)
+def read_widget_key(call: Call, key_id: UUID) -> Response:
+    with call.reading() as session:
+        return write_json(shape(widget_keys.read(session, key_id)))
+
+
+@room.operation(
+    "PATCH",
+    "/v1/widget-keys/<key_id>",
+    access=WRITE,
+    summary="Change, disable or enable a widget key",
+    answer=Answer(200, "The key as it is now; with a receipt if pages lost something.", ChangedWidgetKeyView),
+    body=WidgetKeyPatch,
+)
+def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Response:
+    """`disabled: true`, an entry less in the list, or another pin: when this has answered, no worker gives a visitor
+    of the pages that lost something a token any more. Visitors of a disabled key stay out when it is enabled again:
+    they are let in anew.
+    """
+    given = body.given()
+    with call.writing() as session:
+        _require_agent(session, given.get("agent_id"))
+        change = widget_keys.change(session, key_id, given, call.actor)
+        changed = shape(change.key)
+    # Also for a key that was disabled before: who disabled it first may have been cut off before the receipt.
+    if change.takes_away or given.get("disabled"):
+        changed["receipt"] = end_credentials(call, str(key_id), change.event_id)
+    return write_json(changed)
+
+
+@room.operation(
+    "DELETE",
+    "/v1/widget-keys/<key_id>",
+    access=WRITE,
+    summary="Remove a widget key",
+    answer=Answer(200, "It is gone, with the receipt.", RemovedWidgetKeyView),
+)
+def delete_widget_key(call: Call, key_id: UUID) -> Response:
+    """Pages that still carry it are refused from then on, and so are the visitors that it let in."""
+    with call.writing() as session:
+        event = widget_keys.remove(session, key_id, call.actor)
+    receipt = end_credentials(call, str(key_id), event)
+    return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
+
+
+def shape(key: WidgetKey) -> dict[str, Any]:
+    """A key as clients see it."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "hint": key.hint,
+        "domain_allowlist": list(key.domain_allowlist),
+        "agent_id": key.agent_id,
+        "disabled": key.disabled_at is not None,
+        "created_at": key.created_at,
+        "created_by": key.created_by,
+        "disabled_at": key.disabled_at,
+    }
+
+
+def _require_agent(session: TenantSession, agent_id: UUID | None) -> None:
+    if agent_id is None:
+        return
+    try:
+        agents.read(session, agent_id)
+    except NotFound:
+        raise InvalidRequest([FieldError("agent_id", "names no agent of this account")]) from None

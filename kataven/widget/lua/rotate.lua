@@ -1,0 +1,11 @@
+-- The visit goes on under another refresh token, if the one that was shown is still the current one.
+--
+-- KEYS visit    ARGV digest, now in milliseconds, next digest, milliseconds that the next one is good for
+
+local state = standing(KEYS[1], ARGV[1], ARGV[2])
+if state == 'good' then
+  local over_at = tonumber(redis.call('HGET', KEYS[1], 'over_at'))
+  local good_until = math.min(over_at, now(ARGV[2]) + tonumber(ARGV[4]))
+  redis.call('HSET', KEYS[1], 'current', ARGV[3], 'good_until', string.format('%.0f', good_until))
+end
+return { state }

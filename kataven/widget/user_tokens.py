@@ -1,0 +1,69 @@
+"""User tokens: a customer's server vouches for a user, and the user's browser shows that once, within five minutes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from kataven.widget import tickets
+from kataven.widget.errors import (
+    UserTokenExpired,
+    UserTokenOfAnotherAccount,
+    UserTokenUnknown,
+    UserTokenUsed,
+    WidgetRefused,
+)
+from kataven.widget.store import Script, Store
+
+TTL_SECONDS = 300
+REMEMBERED_SECONDS = 3_600
+"""So long a token's end has a name: afterwards it is one that we know nothing of."""
+
+_ISSUE = Script("issue")
+_REDEEM = Script("redeem")
+_REFUSALS: dict[str, type[WidgetRefused]] = {
+    "unknown": UserTokenUnknown,
+    "account": UserTokenOfAnotherAccount,
+    "used": UserTokenUsed,
+    "expired": UserTokenExpired,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VouchedUser:
+    """Who a user is, by the word of the customer's server that showed the API key `minted_by`."""
+
+    minted_by: str
+    external_user_id: str
+    display_name: str | None = None
+    email: str | None = None
+
+
+class UserTokens:
+    """In Redis, under the token's digest, and gone with it: a token that Redis forgot is refused."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def issue(self, account: str, user: VouchedUser) -> str:
+        """A new user token. Raises StoreUnavailable."""
+        token = tickets.new_user_token()
+        lives = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
+        self._store.run(_ISSUE, self._key(token), [account, json.dumps(asdict(user)), *lives, self._store.now()])
+        return token
+
+    def redeem(self, account: str, token: str) -> VouchedUser:
+        """Who it stands for, to the first who asks.
+
+        Raises UserTokenUnknown, UserTokenUsed, UserTokenExpired, UserTokenOfAnotherAccount or StoreUnavailable. If the
+        answer is lost on its way here the token is used up all the same.
+        """
+        if not tickets.is_user_token(token):
+            raise UserTokenUnknown
+        state, *rest = self._store.run(_REDEEM, self._key(token), [account, self._store.now()])
+        if state != "good" or not rest or rest[0] is None:
+            raise _REFUSALS[str(state)]
+        return VouchedUser(**json.loads(rest[0]))
+
+    def _key(self, token: str) -> str:
+        return self._store.key("user-token", tickets.digest(token))

@@ -1,0 +1,199 @@
+"""`/v1/widget-keys` and `/v1/widget-settings`: made, shown once, changed, removed, and how the widget looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kataven.account.models import WidgetKey
+from kataven.identity import token as tokens
+from kataven.identity.token import TokenKind
+from tests.support.house import Caller, House
+from tests.widget.conftest import Site, new_agent
+
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+def make(caller: Caller, **body: Any) -> dict[str, Any]:
+    answer = caller.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["acme.com"], **body})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.get_json()
+    return made
+
+
+def test_a_key_is_shown_once_with_the_line_to_paste(house: House, alice: Caller) -> None:
+    answer = alice.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["ACME.com", "*.acme.com", "acme.com"]})
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
+    made = answer.get_json()
+    key, snippet = made.pop("key"), made.pop("snippet")
+    assert (tokens.parse(key).kind, tokens.parse(key).account) == (TokenKind.WIDGET_KEY, "acme")
+    public_url = house.services.widget.public_url
+    assert snippet == f'<script src="{public_url}/widget.js" data-client-key="{key}" async></script>'
+    assert made["domain_allowlist"] == ["acme.com", "*.acme.com"], "in one spelling, once"
+    assert (made["hint"], made["agent_id"], made["disabled"], made["disabled_at"]) == (key[-8:], None, False, None)
+    listed = alice.get("/v1/widget-keys?limit=200")
+    assert next(row for row in listed.get_json() if row["id"] == made["id"]) == made
+    assert alice.get(f"/v1/widget-keys/{made['id']}").get_json() == made
+    assert key not in listed.text
+
+
+def test_an_api_key_does_all_of_it(acme_key: Caller) -> None:
+    made = make(acme_key)
+    path = f"/v1/widget-keys/{made['id']}"
+    assert made["created_by"].startswith("api_key:")
+    assert acme_key.patch(path, {"name": "Other"}).get_json()["name"] == "Other"
+    assert acme_key.delete(path).get_json()["outcome"] == "removed"
+    assert acme_key.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["jwt", "key"])
+def test_charlie_finds_no_widget_key_of_acmes(house: House, alice: Caller, charlie: Caller, kind: str) -> None:
+    made = make(alice, name="For acme's eyes")
+    caller = charlie if kind == "jwt" else house.bearer(house.new_key("globex"))
+    path = f"/v1/widget-keys/{made['id']}"
+    for answer in (caller.get(path), caller.patch(path, {"disabled": True}), caller.delete(path)):
+        assert answer.status_code == 404
+    assert made["id"] not in caller.get("/v1/widget-keys?limit=200").text
+    assert alice.get(path).get_json()["disabled"] is False
+
+
+def test_an_entry_that_can_not_be_used_is_named_with_its_fix(alice: Caller) -> None:
+    entries = ["acme.com", "http://acme.com", "acme.com:8443", "*.com"]
+    for answer in (
+        alice.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": entries}),
+        alice.patch(f"/v1/widget-keys/{make(alice)['id']}", {"domain_allowlist": entries}),
+    ):
+        assert answer.status_code == 400
+        assert {error["field"]: error["message"] for error in answer.get_json()["errors"]} == {
+            "domain_allowlist[1]": "http is allowed on loopback names only; write https://acme.com",
+            "domain_allowlist[2]": "a port needs its scheme; write https://acme.com:8443",
+            "domain_allowlist[3]": "`*.com` would be everybody under com; name a domain of your own, like *.acme.com",
+        }
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "x", "domain_allowlist": "acme.com"}, "domain_allowlist"),
+        ({"name": "x", "domain_allowlist": [1]}, "domain_allowlist[0]"),
+        ({"name": "x", "domain_allowlist": ["a.com"] * 101}, "domain_allowlist"),
+        ({"name": "x", "domain_allowlist": None}, "domain_allowlist"),
+        ({"name": "x", "agent_id": "front-desk"}, "agent_id"),
+        ({"name": "x", "agent_id": UNKNOWN_ID}, "agent_id"),
+        ({"name": "x", "disabled": True}, "disabled"),
+        ({"name": "x", "domains": []}, "domains"),
+    ],
+    ids=range(10),
+)
+def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
+    answer = alice.post("/v1/widget-keys", body)
+    assert answer.status_code == 400
+    assert field in [error["field"] for error in answer.get_json()["errors"]]
+
+
+def test_a_key_can_not_be_pinned_to_another_accounts_agent(alice: Caller, charlie: Caller) -> None:
+    agent_id = new_agent(charlie)
+    answer = alice.patch(f"/v1/widget-keys/{make(alice)['id']}", {"agent_id": agent_id})
+    assert [error["field"] for error in answer.get_json()["errors"]] == ["agent_id"]
+
+
+def test_changes_are_in_the_audit_trail_and_receipts_too(alice: Caller) -> None:
+    made = make(alice)
+    path = f"/v1/widget-keys/{made['id']}"
+    changed = alice.patch(path, {"name": "Blog", "domain_allowlist": ["blog.acme.com"]}).get_json()
+    disabled = alice.patch(path, {"disabled": True}).get_json()
+    assert (disabled["disabled"], disabled["disabled_at"] is not None) == (True, True)
+    again = alice.patch(path, {"disabled": True}).get_json()
+    assert again["disabled_at"] == disabled["disabled_at"]
+    assert again["receipt"]["acknowledged"] == 1, "whoever disabled it first may have been cut off before the receipt"
+    enabled = alice.patch(path, {"disabled": False}).get_json()
+    assert (enabled["disabled"], enabled["disabled_at"], "receipt" in enabled) == (False, None, False)
+    removed = alice.delete(path).get_json()
+    events = [event for event in alice.get("/v1/audit-events?limit=200").get_json() if event["target"] == made["id"]]
+    assert [event["action"] for event in reversed(events)] == [
+        *("widget_key.created", "widget_key.changed", "widget_key.disabled", "widget_key.enabled", "widget_key.removed")
+    ]
+    by_action = {event["action"]: event["detail"] for event in events}
+    assert by_action["widget_key.changed"]["name"] == {"from": "Shop", "to": "Blog"}
+    assert by_action["widget_key.changed"]["domain_allowlist"] == {"from": ["acme.com"], "to": ["blog.acme.com"]}
+    assert by_action["widget_key.changed"]["receipt"] == changed["receipt"]
+    assert by_action["widget_key.disabled"]["receipt"] == disabled["receipt"]
+    assert by_action["widget_key.removed"]["receipt"] == removed["receipt"]
+
+
+def test_an_empty_patch_changes_nothing(alice: Caller) -> None:
+    made = make(alice)
+    answer = alice.patch(f"/v1/widget-keys/{made['id']}", {})
+    assert answer.status_code == 200
+    assert {**answer.get_json(), "key": made["key"], "snippet": made["snippet"]} == made
+
+
+def test_what_the_server_sets_may_be_sent_back(alice: Caller) -> None:
+    made = make(alice)
+    answer = alice.patch(f"/v1/widget-keys/{made['id']}", {**made, "name": "Renamed"})
+    assert answer.status_code == 200, answer.text
+    assert answer.get_json()["name"] == "Renamed"
+
+
+def test_a_key_under_an_old_pepper_moves_when_it_is_used(house: House, site: Site) -> None:
+    record = house.services.directory.read("acme")
+    assert record is not None
+    with house.services.registry.writing(record.tenant) as session:
+        session.get_one(WidgetKey, site.key_id).pepper_id = "retired"
+    assert site.config().status_code == 200
+    with house.services.registry.reading(record.tenant) as session:
+        assert session.get_one(WidgetKey, site.key_id).pepper_id == "dev1"
+
+
+def test_branding_has_defaults_and_is_changed_field_by_field(alice: Caller, charlie: Caller) -> None:
+    assert charlie.get("/v1/widget-settings").get_json() == {
+        "title": None,
+        "launcher_label": None,
+        "accent_color": "#1746a2",
+        "logo_url": None,
+        "position": "bottom-right",
+        "theme": "auto",
+    }
+    given = {"title": "Globex", "accent_color": "#AA0011", "logo_url": "https://globex.example/l.svg", "theme": "dark"}
+    changed = charlie.patch("/v1/widget-settings", given)
+    assert changed.status_code == 200
+    assert changed.get_json() == {
+        **given,
+        "accent_color": "#aa0011",
+        "launcher_label": None,
+        "position": "bottom-right",
+    }
+    assert charlie.patch("/v1/widget-settings", {"title": None}).get_json()["title"] is None
+    assert charlie.get("/v1/widget-settings").get_json()["theme"] == "dark"
+    assert alice.get("/v1/widget-settings").get_json()["theme"] == "auto", "acme's own"
+    event = charlie.get("/v1/audit-events?action=widget_settings.changed").get_json()[-1]
+    assert event["detail"]["fields"] == ["accent_color", "logo_url", "theme", "title"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"accent_color": "red"}, "accent_color"),
+        ({"accent_color": "#12345"}, "accent_color"),
+        ({"accent_color": "#123456;}"}, "accent_color"),
+        ({"accent_color": None}, "accent_color"),
+        ({"logo_url": "http://acme.com/l.svg"}, "logo_url"),
+        ({"logo_url": "javascript:alert(1)"}, "logo_url"),
+        ({"logo_url": "https://"}, "logo_url"),
+        ({"logo_url": "https:///logo.svg"}, "logo_url"),
+        ({"logo_url": "https://[::1"}, "logo_url"),
+        ({"title": ""}, "title"),
+        ({"title": "x" * 61}, "title"),
+        ({"position": "top"}, "position"),
+        ({"theme": "pink"}, "theme"),
+        ({"colour": "#123456"}, "colour"),
+    ],
+    ids=range(14),
+)
+def test_branding_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
+    answer = alice.patch("/v1/widget-settings", body)
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
