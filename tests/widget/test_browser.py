@@ -1,0 +1,326 @@
+"""From the script tag to a verified visitor token, and to its end, in a real browser on three origins.
+
+The pages are served over TLS under a policy that allows scripts by their nonce and connections to the API, no style, no
+image and no markup made of text; whatever the policy blocks fails the test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.support.browser import browser
+from tests.support.certificates import authority
+from tests.support.gunicorn import Gunicorn
+from tests.support.house import Caller, House
+from tests.support.pages import Pages
+from tests.support.waiting import wait_until
+from tests.widget.conftest import Site, VoiceEdge
+
+EXACT = "https://www.acme.example"
+WILDCARD = "https://a.b.shop.acme.example"
+REFUSED = "https://www.acme.example.evil.example"
+DOMAINS = ("www.acme.example", "*.shop.acme.example")
+SECONDS = 20.0
+
+# Every event of the widget is kept, so that a test that comes later than the event still sees it.
+LISTEN = """
+window.told = [];
+for (const what of ["load", "ready", "refused", "token", "end", "open", "close"])
+  window.addEventListener(`kataven:${what}`, (event) => {
+    const {element, ...detail} = event.detail || {};
+    window.told.push({what, ...detail, hasElement: Boolean(element)});
+  });
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.told.push({what: "blocked", directive: event.violatedDirective, sample: event.sample}));
+"""
+
+
+@pytest.fixture(scope="module")
+def api(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(house.environ, tmp_path_factory.mktemp("api") / "log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pages(api: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    certificate = authority(tmp_path_factory.mktemp("tls") / "ca").issue("www.acme.example")
+    with Pages(certificate, lambda: api.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chrome(pages: Pages, server_folder: Path) -> Iterator[Chrome]:
+    folder = server_folder / "browser"
+    folder.mkdir()
+    with browser(folder, {f"*.{top}:443": pages.place for top in ("acme.example", "evil.example")}) as running:
+        yield running
+
+
+@pytest.fixture
+def embedded(
+    api: Gunicorn, pages: Pages, new_site: Callable[..., Site], alice: Caller, vouch: Callable[..., str]
+) -> Site:
+    """Acme's site: on `/` the script tag with key and agent, on `/plain` alone, on `/user` with a user token too."""
+    site = new_site(alice, domains=DOMAINS)
+    listen = "<script nonce={nonce}>" + LISTEN + "</script>"
+    tag = f'<script nonce={{nonce}} src="{api.url}/widget.js"{{data}} async></script>'
+    data = f' data-client-key="{site.key}" data-agent="{site.agent_id}"'
+
+    def page(attributes: str) -> Callable[[str], str]:
+        return lambda nonce: (listen + tag).replace("{nonce}", nonce).replace("{data}", attributes)
+
+    user = f'{data} data-user-token="{vouch(display_name="Uma")}"'
+    pages.pages |= {"/": page(data), "/plain": page(""), "/user": page(user)}
+    return site
+
+
+class Tab:
+    """What a person, and the page's own script, see of the widget."""
+
+    def __init__(self, chrome: Chrome) -> None:
+        self.chrome = chrome
+
+    def go(self, url: str) -> Tab:
+        self.chrome.get(url)
+        return self
+
+    def told(self, what: str) -> list[dict[str, Any]]:
+        """The events of this kind so far."""
+        found: list[dict[str, Any]] = self.run("return (window.told || []).filter(e => e.what === arguments[0])", what)
+        return found
+
+    def wait_for(self, what: str, count: int = 1) -> dict[str, Any]:
+        """The `count`-th event of this kind."""
+        wait_until(lambda: len(self.told(what)) >= count, SECONDS, lambda: (self.run("return window.told"), self.log()))
+        return self.told(what)[count - 1]
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.chrome.execute_script(script, *arguments)
+
+    def promised(self, script: str, *arguments: Any) -> Any:
+        """What the promise of an expression becomes: its value, or `{code}` of its refusal."""
+        return self.chrome.execute_async_script(
+            f"const done = arguments[arguments.length - 1];"
+            f"({script}).then(done, (error) => done({{code: error.code, detail: error.message}}))",
+            *arguments,
+        )
+
+    def find(self, selector: str) -> WebElement:
+        found: WebElement = self.run(
+            "return document.querySelector('kataven-widget').shadowRoot.querySelector(arguments[0])", selector
+        )
+        return found
+
+    def focused(self) -> str:
+        """The class or id of what has the focus inside the widget."""
+        found: str = self.run(
+            "const at = document.querySelector('kataven-widget').shadowRoot.activeElement;"
+            "return at ? at.className || at.id : ''"
+        )
+        return found
+
+    def press(self, *keys: str) -> None:
+        ActionChains(self.chrome).send_keys(*keys).perform()
+
+    def log(self) -> list[str]:
+        return [entry["message"] for entry in self.chrome.get_log("browser")]
+
+
+@pytest.fixture
+def tab(chrome: Chrome) -> Iterator[Tab]:
+    tab = Tab(chrome)
+    yield tab
+    assert tab.told("blocked") == [], "the page's policy blocked something"
+
+
+@pytest.mark.parametrize("origin", [EXACT, WILDCARD], ids=["exact", "wildcard"])
+def test_from_the_script_tag_to_a_verified_token(embedded: Site, tab: Tab, edge: VoiceEdge, origin: str) -> None:
+    tab.go(f"{origin}/").wait_for("ready")
+    assert tab.told("token") == [], "nothing is minted before somebody opens it"
+    tab.find(".launcher").click()
+    given = tab.wait_for("token")
+    claims = edge.claims(given["token"])
+    assert (claims["account"], claims["agent_id"], claims["origin"]) == ("acme", embedded.agent_id, origin)
+    assert (given["agent"], given["kind"], given["voiceUrl"], given["hasElement"]) == (
+        embedded.agent_id,
+        "guest",
+        None,
+        True,
+    )
+    assert tab.find(".greeting").text == "Good day!"
+    assert "not set up on this page yet" in tab.find(".status").text
+
+
+def test_a_page_that_is_not_listed_gets_nothing_and_can_read_why(embedded: Site, tab: Tab) -> None:
+    told = tab.go(f"{REFUSED}/").wait_for("refused")
+    assert told["code"] == "origin_refused"
+    assert REFUSED in told["detail"]
+    assert tab.run("return document.querySelector('kataven-widget')") is None
+    assert tab.promised("Kataven.token()")["code"] != ""
+    # The same, asked by a script of the page itself: the preflight is answered, and so is why not.
+    body = {"client_key": embedded.key, "agent_id": embedded.agent_id}
+    answer = tab.promised(FETCH, "/v1/widget/auth/guest", json.dumps(body))
+    assert (answer["status"], answer["body"]["code"]) == (403, "origin_refused")
+
+
+FETCH = """
+fetch(new URL(document.querySelector('script[src]').src).origin + arguments[0], {
+  method: 'POST', headers: {'Content-Type': 'application/json'}, body: arguments[1]
+}).then(async (response) => ({
+  status: response.status, id: response.headers.get('X-Request-ID'), body: await response.json()
+}))
+"""
+
+
+def test_every_refusal_can_be_read_by_the_page(embedded: Site, tab: Tab) -> None:
+    tab.go(f"{EXACT}/plain").wait_for("load")
+    for path, body, status, code in (
+        ("/v1/widget/auth/guest", "{", 400, "invalid_request"),
+        ("/v1/widget/auth/guest", "{}", 400, "invalid_request"),
+        ("/v1/widget/config", "{}", 405, "method_not_allowed"),
+        ("/v1/widget/auth/refresh", json.dumps({"refresh_token": "x"}), 400, "invalid_request"),
+        ("/v1/widget/auth/guest", json.dumps({"client_key": embedded.key}), 400, "agent_missing"),
+    ):
+        answer = tab.promised(FETCH, path, body)
+        assert (answer["status"], answer["body"]["code"]) == (status, code), path
+        assert answer["id"] == answer["body"]["request_id"]
+
+
+def test_a_browser_can_not_use_a_secret_key(embedded: Site, tab: Tab) -> None:
+    tab.go(f"{EXACT}/plain").wait_for("load")
+    assert "code" in tab.promised(FETCH, "/v1/widget/auth/user-token", "{}"), "no CORS where a secret key is asked for"
+
+
+def test_a_token_is_renewed_before_it_ends_and_whenever_it_is_asked_for(
+    embedded: Site, tab: Tab, edge: VoiceEdge
+) -> None:
+    tab.go(f"{EXACT}/").wait_for("ready")
+    first = tab.promised("Kataven.token()")
+    assert tab.promised("Kataven.token()") == first, "a token that is good is given again"
+    tab.run("const now = Date.now; Date.now = () => now() + 490_000")  # the page's clock: 8 minutes and some later
+    second = tab.promised("Kataven.token()")
+    assert second != first
+    before, after = edge.claims(first), edge.claims(second)
+    assert (after["sub"], after["widget_key_id"]) == (before["sub"], before["widget_key_id"])
+    assert [event["token"] for event in tab.told("token")] == [first, second]
+
+
+def test_a_key_that_is_disabled_ends_the_visit_at_its_next_refresh(embedded: Site, tab: Tab) -> None:
+    tab.go(f"{EXACT}/").wait_for("ready")
+    tab.find(".launcher").click()
+    tab.wait_for("token")
+    assert embedded.change(disabled=True)["receipt"]["acknowledged"] >= 2, "the house and the two workers"
+    tab.run("const now = Date.now; Date.now = () => now() + 490_000")
+    assert tab.promised("Kataven.token()")["code"] == "widget_key_disabled"
+    assert tab.wait_for("end")["code"] == "widget_key_disabled"
+    wait_until(lambda: "widget_key_disabled" in tab.find(".status").text, SECONDS)
+    assert tab.go(f"{EXACT}/").wait_for("refused")["code"] == "widget_key_disabled"
+
+
+def test_a_stolen_refresh_token_ends_the_visit_and_the_widget_begins_another(
+    embedded: Site, tab: Tab, edge: VoiceEdge
+) -> None:
+    tab.go(f"{EXACT}/plain").wait_for("load")
+    # The thief reads what the page's script is told, as any script of the page could.
+    spy = "const real = fetch; window.pairs = []; window.fetch = async (...a) => { const r = await real(...a);"
+    tab.run(spy + " if (/auth/.test(a[0])) window.pairs.push(await r.clone().json()); return r }")
+    tab.promised("Kataven.init({clientKey: arguments[0], agent: arguments[1]})", embedded.key, embedded.agent_id)
+    first = edge.claims(tab.promised("Kataven.token()"))
+    stolen = tab.run("return window.pairs[0].refresh_token")
+    assert embedded.at(EXACT).refresh(stolen).status_code == 200
+    tab.run("const now = Date.now; Date.now = () => now() + 490_000")
+    second = edge.claims(tab.promised("Kataven.token()"))
+    assert second["sub"] != first["sub"], "another visit"
+    assert tab.run("return window.pairs.map((pair) => pair.code || 'pair')") == ["pair", "refresh_token_reused", "pair"]
+
+
+def test_a_user_comes_in_once_and_does_not_become_a_stranger(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
+    tab.go(f"{EXACT}/user").wait_for("ready")
+    user_token = tab.run("return document.querySelector('script[src]').dataset.userToken")
+    claims = edge.claims(tab.promised("Kataven.token()"))
+    assert (claims["kind"], claims["sub"], claims["name"]) == ("user", "u-17", "Uma")
+    # The same token in another window of a thief's, on a page that is listed.
+    tab.go(f"{WILDCARD}/plain").wait_for("load")
+    options = "{clientKey: arguments[0], agent: arguments[1], userToken: arguments[2]}"
+    tab.promised(f"Kataven.init({options})", embedded.key, embedded.agent_id, user_token)
+    assert tab.promised("Kataven.token()")["code"] == "user_token_used"
+    assert tab.wait_for("end")["code"] == "user_token_used"
+    assert tab.promised("Kataven.token()")["code"] == "user_token_used"
+
+
+def test_callbacks_are_told_what_the_events_are(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
+    tab.go(f"{EXACT}/plain").wait_for("load")
+    options = (
+        "{clientKey: arguments[0], agent: arguments[1], onToken: (d) => window.given = d.token,"
+        " onEnd: (d) => window.ended = d.code, userToken: async () => null}"
+    )
+    ready = tab.promised(f"Kataven.init({options})", embedded.key, embedded.agent_id)
+    assert ready["agent"]["name"] == "Front desk"
+    tab.run("Kataven.open()")
+    edge.claims(tab.wait_for("token")["token"])
+    wait_until(lambda: tab.run("return window.given") == tab.told("token")[0]["token"], SECONDS)
+    tab.run("Kataven.remove()")
+    wait_until(lambda: tab.run("return window.ended") == "ended", SECONDS)
+    assert tab.run("return document.querySelector('kataven-widget')") is None
+
+
+def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab: Tab) -> None:
+    tab.go(f"{EXACT}/").wait_for("ready")
+    launcher = tab.find(".launcher")
+    assert (launcher.accessible_name, launcher.aria_role) == ("Talk to Front desk", "button")
+    assert launcher.get_attribute("aria-expanded") == "false"
+    tab.press(Keys.TAB)
+    assert tab.focused() == "launcher"
+    tab.press(Keys.ENTER)
+    tab.wait_for("open")
+    assert tab.focused() == "title", "the focus is in the panel"
+    panel = tab.find("#panel")
+    assert (panel.accessible_name, panel.aria_role) == ("Front desk", "dialog")
+    assert launcher.get_attribute("aria-expanded") == "true"
+    assert tab.find(".status").aria_role == "status"
+    tab.press(Keys.TAB)
+    assert tab.focused() == "close"
+    tab.press(Keys.ESCAPE)
+    tab.wait_for("close")
+    assert (tab.focused(), panel.is_displayed()) == ("launcher", False)
+    tab.press(Keys.SPACE)
+    tab.wait_for("open", 2)
+    tab.find(".close").click()
+    tab.wait_for("close", 2)
+
+
+@pytest.mark.parametrize(("theme", "scheme", "paper"), [
+    ("auto", "light", "rgb(255, 255, 255)"),
+    ("auto", "dark", "rgb(27, 30, 38)"),
+    ("light", "dark", "rgb(255, 255, 255)"),
+    ("dark", "light", "rgb(27, 30, 38)"),
+])  # fmt: skip
+def test_it_looks_as_the_account_and_the_visitor_want_it(
+    embedded: Site, tab: Tab, alice: Caller, theme: str, scheme: str, paper: str
+) -> None:
+    branding = {"theme": theme, "accent_color": "#ffcc00", "title": "Ask <b>Acme</b>", "launcher_label": "Ask us"}
+    alice.patch("/v1/widget-settings", {**branding, "position": "bottom-left"})
+    feature = [{"name": "prefers-color-scheme", "value": scheme}]
+    tab.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+    tab.go(f"{EXACT}/").wait_for("ready")
+    launcher = tab.find(".launcher")
+    assert (launcher.accessible_name, tab.find("h2").get_property("textContent")) == ("Ask us", "Ask <b>Acme</b>")
+    assert launcher.value_of_css_property("background-color") == "rgba(255, 204, 0, 1)"
+    assert launcher.value_of_css_property("color") == "rgba(0, 0, 0, 1)", "black reads better on yellow"
+    launcher.click()
+    shown = tab.run("return getComputedStyle(arguments[0]).backgroundColor", tab.find("#panel"))
+    assert shown == paper
+    assert launcher.rect["x"] < 100
+    tab.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    alice.patch(
+        "/v1/widget-settings", {"theme": "auto", "accent_color": "#1746a2", "title": None, "launcher_label": None,
+                                "position": "bottom-right"},
+    )  # fmt: skip
