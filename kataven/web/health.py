@@ -94,10 +94,15 @@ def _migrations(services: Services) -> str:
     return "ok"
 
 
+def _widget(services: Services) -> str:
+    return "ok" if services.widget.ring is not None else "off: KATAVEN_WIDGET_SIGNING_KEYS is not set"
+
+
 CHECKS: dict[str, Callable[[Services], str]] = {
     "system_database": _system_database,
     "migrations": _migrations,
     "redis": _redis,
     "limits": _limits,
     "lease": _lease,
+    "widget": _widget,
 }
