@@ -1,8 +1,8 @@
-"""`flask accounts|servers|migrations|peppers|revocation|dev …`: arguments in, tables out."""
+"""`flask accounts|servers|migrations|peppers|revocation|widget|dev …`: arguments in, tables out."""
 
 from flask import Flask
 
-from kataven.commands import account_dumps, account_import, accounts, migrations, peppers, revocation, servers
+from kataven.commands import account_dumps, account_import, accounts, migrations, peppers, revocation, servers, widget
 from kataven.commands.office import Tools
 from kataven.settings import Settings
 from kataven.tenancy.programs import Programs
@@ -17,6 +17,7 @@ def install(app: Flask, settings: Settings) -> None:
     app.cli.add_command(servers.group)
     app.cli.add_command(migrations.group)
     app.cli.add_command(peppers.group)
+    app.cli.add_command(widget.group)
     app.cli.add_command(revocation.group(settings.api_url))
     if settings.development:
         from kataven.commands import dev  # production must not even import it

@@ -35,6 +35,7 @@ class DevRun:
     database_url: str
     redis_url: str
     oidc_issuer: str
+    widget_demo_url: str
     accounts: tuple[AccountKeys, ...]
 
 

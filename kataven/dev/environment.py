@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kataven.dev.errors import DevError
 from kataven.dev.files import read_text, write_private
 from kataven.dev.issuer import AUDIENCE
 from kataven.dev.options import Options
+from kataven.identity import signing
 from kataven.settings import SettingsError, load
 
 _NOT_STARTED_YET = {
@@ -21,13 +22,18 @@ _NOT_STARTED_YET = {
 def development_environment(environ: Mapping[str, str], options: Options, issuer: str) -> dict[str, str]:
     """`environ` with what a development run adds, but for the URLs of servers that it has yet to start.
 
-    Peppers and the secret key are made once, unless `environ` has some. Raises DevError with a line for each setting
+    Peppers and the other secrets are made once, unless `environ` has some. Raises DevError with a line for each setting
     that the product would refuse.
     """
     ours = {
         "KATAVEN_ENV": "development",
-        "KATAVEN_PEPPERS": environ.get("KATAVEN_PEPPERS") or _made_once(options.data_dir / "peppers", "dev1:"),
-        "KATAVEN_SECRET_KEY": environ.get("KATAVEN_SECRET_KEY") or _made_once(options.data_dir / "secret_key"),
+        "KATAVEN_PEPPERS": environ.get("KATAVEN_PEPPERS")
+        or _made_once(options.data_dir / "peppers", lambda: f"dev1:{secrets.token_urlsafe(32)}"),
+        "KATAVEN_SECRET_KEY": environ.get("KATAVEN_SECRET_KEY")
+        or _made_once(options.data_dir / "secret_key", lambda: secrets.token_urlsafe(32)),
+        "KATAVEN_WIDGET_SIGNING_KEYS": environ.get("KATAVEN_WIDGET_SIGNING_KEYS")
+        or _made_once(options.data_dir / "widget_signing_keys", lambda: signing.new_key("dev1")),
+        "KATAVEN_PUBLIC_URL": f"http://127.0.0.1:{options.port}",
         "KATAVEN_OIDC_ISSUER": issuer,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
         "KATAVEN_DATA_DIR": str(options.data_dir),
@@ -51,10 +57,10 @@ def write_for_other_shells(environ: Mapping[str, str], path: Path) -> None:
     write_private(path, "".join(lines))
 
 
-def _made_once(path: Path, prefix: str = "") -> str:
-    """A secret of 32 random bytes in base64url, kept in `path`."""
+def _made_once(path: Path, make: Callable[[], str]) -> str:
+    """A secret that is made the first time and kept in `path`."""
     kept = (read_text(path) or "").strip()
     if not kept:
-        kept = prefix + secrets.token_urlsafe(32)
+        kept = make()
         write_private(path, f"{kept}\n")
     return kept

@@ -64,6 +64,7 @@ class Run:
         self._logs = self._data_dir / "logs"
         self._issuer_folder = self._data_dir / "issuer"
         self._issuer_mark = Mark("kataven.dev.issuer", str(self._issuer_folder))
+        self._demo_mark = Mark("kataven.dev.demo", str(self._data_dir / "demo"))
         self._gunicorn_mark = Mark("gunicorn", str(self._data_dir / "gunicorn"))
 
     def serve(self) -> NoReturn:
@@ -72,6 +73,7 @@ class Run:
         self._take_data_dir()
         issuer_port = free_port(self._options.port + 1)
         issuer_url = f"http://{HOST}:{issuer_port}"
+        demo_port = free_port(self._options.port + 2)
         environ = development_environment(self._given, self._options, issuer_url)
         environ["KATAVEN_DATABASE_URL"] = self._postgres()
         if not self._options.database_url:  # then a dump needs programs as new as the embedded server
@@ -84,11 +86,14 @@ class Run:
             database_url=environ["KATAVEN_DATABASE_URL"],
             redis_url=environ["KATAVEN_REDIS_URL"],
             oidc_issuer=issuer_url,
+            # A name, so that it is another site than the API's address to the browser as well.
+            widget_demo_url=f"http://localhost:{demo_port}",
             accounts=self._accounts(environ),
         )
         dev_json.write_pending(self._data_dir, run)
         self._start_issuer(environ, issuer_port)
         self._start_gunicorn(environ)
+        self._start_demo(run, demo_port)
         dev_json.publish(self._data_dir)
         say(f"ready after {time.monotonic() - began:.1f} s\n{_what_to_do(run)}")
         self._servers.watch()
@@ -103,6 +108,7 @@ class Run:
         # SIGQUIT, since the death of its supervisor has told gunicorn to wait for its workers, for half a minute maybe.
         self._gunicorn_mark.end(signal.SIGQUIT, STOP_SECONDS)
         self._issuer_mark.end(signal.SIGTERM, STOP_SECONDS)
+        self._demo_mark.end(signal.SIGTERM, STOP_SECONDS)
         require_free_port(self._options.port, "PORT")
         dev_json.set_aside(self._data_dir)
 
@@ -156,6 +162,26 @@ class Run:
         self._servers.start(issuer)
         issuer.wait_until(lambda: answers(port, "/.well-known/openid-configuration"), READY_SECONDS)
 
+    def _start_demo(self, run: DevRun, port: int) -> None:
+        say(f"starting the widget's demonstration page on port {port}")
+        acme = _acme(run)
+        # Only what a customer has: none of the product's own secrets.
+        environ = {name: value for name, value in self._given.items() if not name.startswith("KATAVEN_")} | {
+            "KATAVEN_DEMO_API_URL": run.api_url,
+            "KATAVEN_DEMO_WIDGET_KEY": acme.widget_key,
+            "KATAVEN_DEMO_API_KEY": acme.api_key,
+        }
+        demo = Child(
+            "the widget's demonstration page",
+            [sys.executable, "-m", "kataven.dev.demo", "--port", str(port), "--mark", self._demo_mark.word],
+            mark=self._demo_mark,
+            environ=environ,
+            folder=CHECKOUT,
+            log=self._logs / "demo.log",
+        )
+        self._servers.start(demo)
+        demo.wait_until(lambda: answers(port, "/healthz"), READY_SECONDS)
+
     def _start_gunicorn(self, environ: Mapping[str, str]) -> None:
         port = self._options.port
         say(f"starting gunicorn on port {port}, WORKERS={self._options.workers}")
@@ -181,6 +207,10 @@ class Run:
 
 
 def _what_to_do(run: DevRun) -> str:
-    acme = next((account for account in run.accounts if account.account == "acme"), run.accounts[0])
-    curl = f"curl -s {run.api_url}/v1/agents -H 'Authorization: Bearer {acme.api_key}'"
-    return f"\nHub: {run.hub_url}\nAPI: {run.api_url}/docs\n\n{curl}\n\nCtrl-C stops everything."
+    curl = f"curl -s {run.api_url}/v1/agents -H 'Authorization: Bearer {_acme(run).api_key}'"
+    places = f"Hub: {run.hub_url}\nAPI: {run.api_url}/docs\nWidget: {run.widget_demo_url}"
+    return f"\n{places}\n\n{curl}\n\nCtrl-C stops everything."
+
+
+def _acme(run: DevRun) -> AccountKeys:
+    return next((account for account in run.accounts if account.account == "acme"), run.accounts[0])

@@ -17,21 +17,24 @@ from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
 from kataven.api.agents import AgentInput
 from kataven.dev.cast import org_id
+from kataven.dev.errors import DevError
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.peppers import PepperRing
 from kataven.identity.token import TokenKind
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import Lease
-from kataven.system import lifecycle
+from kataven.system import lifecycle, migrations
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.errors import NoSuchAccount
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.fleet import RunOptions
 from kataven.tenancy.registry import EngineRegistry
 from kataven.tenancy.session import TenantSession
 
 SEED = Actor("dev:seed", "make run")
 ACCOUNT_NAMES = {"acme": "Acme Inc.", "globex": "Globex Corporation"}
-WIDGET_ORIGINS = ["localhost:*"]
+WIDGET_ORIGINS = ["localhost:*", "127.0.0.1:*"]
 
 
 class KnownKeys(Protocol):
@@ -95,8 +98,15 @@ _AGENTS: dict[str, list[dict[str, Any]]] = {
 
 def prepare(environ: Mapping[str, str]) -> None:
     """Create the system database if it is missing, and bring it and every account's to this code's schema."""
-    configured = settings.load(environ)
-    lifecycle.prepare_system(configured.database_url.get_secret_value())
+    url = settings.load(environ).database_url.get_secret_value()
+    lifecycle.prepare_system(url)
+    database = SystemDatabase(url)
+    try:
+        behind = [one for one in migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
+        if behind and not migrations.upgrade(database, behind, RunOptions(), actor=SEED.label).succeeded:
+            raise DevError("an account can't be brought to this code's schema; see `flask migrations status`")
+    finally:
+        database.close()
 
 
 def seed(environ: Mapping[str, str], known: Mapping[str, KnownKeys]) -> list[SeededAccount]:

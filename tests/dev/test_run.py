@@ -25,6 +25,7 @@ from tests.support.servers import ask, mode, pids_that_mention, wait_for_exit
 
 COMMAND = [sys.executable, "-m", "kataven.dev"]
 LAST_LINE = "Ctrl-C stops everything."
+SECRETS = ("peppers", "secret_key", "widget_signing_keys")
 
 
 class DevRun:
@@ -123,7 +124,15 @@ def test_the_printed_command_gets_the_agents_of_acme(running: DevRun) -> None:
 
 def test_dev_json_says_where_everything_is_and_is_private(running: DevRun) -> None:
     told = running.dev_json()
-    assert set(told) == {"api_url", "hub_url", "database_url", "redis_url", "oidc_issuer", "accounts"}
+    assert set(told) == {
+        "api_url",
+        "hub_url",
+        "database_url",
+        "redis_url",
+        "oidc_issuer",
+        "widget_demo_url",
+        "accounts",
+    }
     assert {"acme", "globex"} <= set(remembered_accounts(running.data_dir))
     assert mode(running.data_dir / "dev.json") == 0o600
     assert told["api_url"] == f"http://127.0.0.1:{running.environ['PORT']}"
@@ -138,7 +147,7 @@ def test_another_shell_finds_the_settings(running: DevRun) -> None:
 
 
 def test_no_secret_is_on_a_command_line_in_a_log_or_readable_by_others(running: DevRun) -> None:
-    secrets = [(running.data_dir / name).read_text().strip().rpartition(":")[2] for name in ("peppers", "secret_key")]
+    secrets = [(running.data_dir / name).read_text().strip().rpartition(":")[2] for name in SECRETS]
     for account in remembered_accounts(running.data_dir).values():
         secrets += [account.api_key, account.widget_key]
     commands = "\n".join(process.command for process in living_processes())

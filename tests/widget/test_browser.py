@@ -7,15 +7,21 @@ image and no markup made of text; whatever the policy blocks fails the test.
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from werkzeug.serving import make_server
 
+from kataven.dev.demo.app import Customer, create_demo
 from tests.support.browser import browser
 from tests.support.certificates import authority
 from tests.support.gunicorn import Gunicorn
@@ -295,6 +301,42 @@ def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab
     tab.wait_for("open", 2)
     tab.find(".close").click()
     tab.wait_for("close", 2)
+
+
+def test_the_demonstration_page_works_under_its_own_policy(
+    house: House, api: Gunicorn, embedded: Site, tab: Tab, edge: VoiceEdge
+) -> None:
+    embedded.change(domain_allowlist=["localhost:*"])
+    demo = create_demo(Customer(api.url, embedded.key, house.new_key("acme")))
+    with serving(demo) as port:
+        tab.go(f"http://localhost:{port}/").run(LISTEN)
+        wait_until(lambda: bool(tab.run("return document.querySelector('kataven-widget')")), SECONDS, tab.log)
+        tab.find(".launcher").click()
+        assert edge.claims(tab.wait_for("token")["token"])["origin"] == f"http://localhost:{port}"
+        tab.find(".close").click()
+        tab.chrome.find_element("id", "sign-in").click()
+        claims = edge.claims(tab.wait_for("token", 2)["token"])
+        assert (claims["kind"], claims["sub"], claims["name"]) == ("user", "demo-user-17", "Uma Demo")
+        shown = tab.chrome.find_element("id", "events").text
+        assert "kataven:token" in shown
+        assert embedded.agent_id in shown
+        assert not [line for line in tab.log() if "Content Security Policy" in line]
+
+
+@contextmanager
+def serving(application: Flask) -> Iterator[int]:
+    """A WSGI application on a loopback port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        server = make_server("127.0.0.1", port, application, threaded=True, fd=listener.fileno())
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 @pytest.mark.parametrize(("theme", "scheme", "paper"), [
