@@ -268,7 +268,10 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
     for name, schemes in (("public_url", ("https", "http")), ("voice_url", ("https", "http", "wss", "ws"))):
         if name not in values:
             continue
-        url = urlsplit(values[name])
+        try:
+            url = urlsplit(values[name])
+        except ValueError:
+            url = urlsplit("")
         local = development and is_loopback(url.hostname or "")
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
             rule = "without TLS only on this machine, in development"

@@ -12,6 +12,7 @@ import click
 from kataven.identity.token import TOKEN_PATTERN
 from kataven.settings import PREFIX, Settings
 from kataven.web.problems import KINDS
+from kataven.widget.errors import WidgetRefused
 from tests.support.house import Caller, House
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,13 @@ def test_the_order_of_decisions_has_only_codes_that_exist() -> None:
     for status, codes in re.findall(r"\| (\d{3}) ((?:`\w+`(?: / )?)+)", page):
         for code in re.findall(r"`(\w+)`", codes):
             assert KINDS[code].status == int(status)
+
+
+def test_the_refusals_of_the_widget_are_all_there_with_their_status() -> None:
+    page = (ROOT / "docs" / "widget.md").read_text()
+    listed = {code: int(status) for code, status in re.findall(r"\| `(\w+)` \| (\d{3}) \|", page)}
+    assert listed == {code: KINDS[code].status for code in listed}
+    assert {refusal.code for refusal in WidgetRefused.__subclasses__()} <= set(listed)
 
 
 def test_the_published_expression_is_the_real_one() -> None:
@@ -67,7 +75,7 @@ def test_every_page_that_is_linked_to_is_there() -> None:
 
 def test_every_command_is_documented(house: House) -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
-    for group_name in ("accounts", "servers", "migrations", "peppers", "revocation", "dev"):
+    for group_name in ("accounts", "servers", "migrations", "peppers", "revocation", "widget", "dev"):
         group = house.app.cli.commands[group_name]
         assert isinstance(group, click.Group)
         for command in group.commands:

@@ -51,6 +51,15 @@ def test_every_problem_is_told_at_once() -> None:
         ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
         ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
         ({"PEPPERS": None}, "KATAVEN_PEPPERS: is missing"),
+        ({"WIDGET_SIGNING_KEYS": f"2026a:{PEPPER}x"}, "KATAVEN_WIDGET_SIGNING_KEYS: signing key '2026a' is"),
+        ({"WIDGET_SIGNING_KEYS": f"dev1:{PEPPER}"}, "KATAVEN_WIDGET_SIGNING_KEYS: holds a development key"),
+        ({"WIDGET_SIGNING_KEYS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_WIDGET_SIGNING_KEYS: holds a development"),
+        ({"PUBLIC_URL": "http://api.example.com"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        ({"PUBLIC_URL": "http://127.0.0.1:8000"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        ({"PUBLIC_URL": "https://api.example.com/"}, "KATAVEN_PUBLIC_URL: must be a scheme and a host alone"),
+        ({"PUBLIC_URL": "https://[::1"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        ({"PUBLIC_URL": "api.example.com"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        ({"VOICE_URL": "ws://voice.example.com"}, "KATAVEN_VOICE_URL: must be an https URL"),
         ({"AUTH_SERVICE": "auth:50051"}, "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE"),
         ({"OIDC_ISSUER": "http://login.example.com"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),
         ({"OIDC_ISSUER": "https://localhost:8001"}, "KATAVEN_OIDC_ISSUER: is on this machine"),
@@ -68,12 +77,17 @@ def test_a_problem_names_its_variable_and_says_what_it_takes(changes: Mapping[st
 
 def test_no_secret_is_repeated() -> None:
     told = "\n".join(
-        problems(DATABASE_URL="mysql://hub:hunter2@db/x", REDIS_URL="http://:hunter2@r", PEPPERS="2026a:hunter2")
+        problems(
+            DATABASE_URL="mysql://hub:hunter2@db/x",
+            REDIS_URL="http://:hunter2@r",
+            PEPPERS="2026a:hunter2",
+            WIDGET_SIGNING_KEYS="x:hunter2",
+        )
     )
     assert told
     assert "hunter2" not in told
     assert "hunter2" not in repr(settings.load(GOOD))
-    assert PEPPER not in repr(settings.load(GOOD))
+    assert PEPPER not in repr(settings.load({**GOOD, "KATAVEN_WIDGET_SIGNING_KEYS": f"2026a:{PEPPER}"}))
 
 
 def test_a_bare_postgresql_url_means_psycopg2() -> None:
@@ -83,7 +97,14 @@ def test_a_bare_postgresql_url_means_psycopg2() -> None:
 
 
 def test_development_may_use_what_production_may_not() -> None:
-    assert problems(ENV="development", PEPPERS=f"dev1:{PEPPER}", OIDC_ISSUER="http://127.0.0.1:8001") == []
+    local = {"OIDC_ISSUER": "http://127.0.0.1:8001", "PUBLIC_URL": "http://localhost:8000"}
+    keys = {"PEPPERS": f"dev1:{PEPPER}", "WIDGET_SIGNING_KEYS": f"dev1:{PEPPER}"}
+    assert problems(ENV="development", **local, **keys) == []
+
+
+def test_a_voice_edge_is_an_https_or_a_websocket_url() -> None:
+    for url in ("https://voice.example.com/v2", "wss://voice.example.com"):
+        assert problems(VOICE_URL=url) == []
 
 
 def test_a_second_shell_finds_the_development_run(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ PAGE_REFUSALS = (
     refusals=PAGE_REFUSALS,
 )
 def read_config(call: Call, query: ConfigQuery) -> Response:
-    page, branding = call.services.widget.config(_token(query.client_key), came_from(), query.agent_id)
+    page, branding = call.services.widget.config(_token(call, query.client_key), came_from(), query.agent_id)
     config = {
         "branding": branding_shape(branding),
         "agent": {
@@ -77,7 +77,7 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
     refusals=PAGE_REFUSALS,
 )
 def admit_guest(call: Call, body: GuestInput) -> Response:
-    return _pair(call.services.widget.guest(_token(body.client_key), came_from(), body.agent_id))
+    return _pair(call.services.widget.guest(_token(call, body.client_key), came_from(), body.agent_id))
 
 
 @room.operation(
@@ -111,7 +111,9 @@ def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
 )
 def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
     """The user token is used up by the first page that may show it."""
-    return _pair(call.services.widget.exchange(_token(body.client_key), body.user_token, came_from(), body.agent_id))
+    return _pair(
+        call.services.widget.exchange(_token(call, body.client_key), body.user_token, came_from(), body.agent_id)
+    )
 
 
 @room.operation(
@@ -125,7 +127,9 @@ def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
 )
 def refresh(call: Call, body: RefreshInput) -> Response:
     """All that let the visitor in is checked again. A refresh token that was used before ends the whole visit."""
-    return _pair(call.services.widget.refresh(body.refresh_token, came_from()))
+    admitted = call.services.widget.refresh(body.refresh_token, came_from())
+    call.named = admitted.visit.account
+    return _pair(admitted)
 
 
 @room.operation(
@@ -149,8 +153,10 @@ def came_from() -> Origin | None:
     return allowlist.origin_of(request.headers.get("Origin"), request.headers.get("Referer"))
 
 
-def _token(client_key: str) -> Token:
-    return tokens.parse(client_key)
+def _token(call: Call, client_key: str) -> Token:
+    token = tokens.parse(client_key)
+    call.named = token.account
+    return token
 
 
 def _pair(admitted: Admitted) -> Response:

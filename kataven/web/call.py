@@ -37,6 +37,8 @@ class Call:
     """The believable client address."""
     started: float = field(default_factory=time.perf_counter)
     admitted: Admitted | None = None
+    named: str | None = None
+    """The account that a public request is about, for its line in the log."""
 
     @property
     def principal(self) -> Principal:

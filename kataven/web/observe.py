@@ -45,7 +45,7 @@ def finish(call: Call, request: Request, response: Response) -> Response:
             "method": request.method,
             "route": request.url_rule.rule if request.url_rule else None,
             "status": response.status_code,
-            "account": call.admitted.principal.account if call.admitted else None,
+            "account": call.admitted.principal.account if call.admitted else call.named,
             "principal": call.admitted.principal.label if call.admitted else None,
             "address": call.address,
             "ms": round((time.perf_counter() - call.started) * 1000, 2),

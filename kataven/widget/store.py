@@ -14,7 +14,8 @@ from redis.retry import Retry
 
 from kataven.widget.errors import StoreUnavailable
 
-TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 0.5
+"""Each script takes about a millisecond; what waits longer holds a thread that somebody else could use."""
 
 _FOLDER = files(__package__) / "lua"
 _COMMON = (_FOLDER / "common.lua").read_text("utf-8")

@@ -262,6 +262,16 @@ def test_a_user_comes_in_once_and_does_not_become_a_stranger(embedded: Site, tab
     assert tab.promised("Kataven.token()")["code"] == "user_token_used"
 
 
+def test_a_script_that_is_there_twice_draws_one_launcher(embedded: Site, tab: Tab, pages: Pages) -> None:
+    once = pages.pages["/"]
+    pages.pages["/twice"] = lambda nonce: (
+        once(nonce) + once(nonce).rpartition("</script><script")[2].join(["<script", ""])
+    )
+    tab.go(f"{EXACT}/twice").wait_for("ready")
+    wait_until(lambda: any("twice" in line for line in tab.log()), SECONDS)
+    assert tab.run("return document.querySelectorAll('kataven-widget').length") == 1
+
+
 def test_callbacks_are_told_what_the_events_are(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
     tab.go(f"{EXACT}/plain").wait_for("load")
     options = (

@@ -5,7 +5,9 @@
 local state = standing(KEYS[1], ARGV[1], ARGV[2])
 if state == 'good' then
   local over_at = tonumber(redis.call('HGET', KEYS[1], 'over_at'))
-  local good_until = math.min(over_at, now(ARGV[2]) + tonumber(ARGV[4]))
+  local at = now(ARGV[2])
+  local good_until = math.min(over_at, at + tonumber(ARGV[4]))
   redis.call('HSET', KEYS[1], 'current', ARGV[3], 'good_until', string.format('%.0f', good_until))
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', good_until - at))
 end
 return { state }

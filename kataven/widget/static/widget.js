@@ -7,6 +7,7 @@
 (() => {
   "use strict";
 
+  if (window.Kataven) return console.warn("Kataven: widget.js is in this page twice; the first one counts.");
   const script = document.currentScript;
   const api = script ? new URL(script.src).origin : "";
   // Codes after which a visit may simply begin anew; all others mean that somebody does not want us here.
