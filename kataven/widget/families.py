@@ -73,6 +73,14 @@ class Families:
 
 
 def _visit(record: str) -> Visit:
-    fields = json.loads(record)
-    visitor = fields.pop("visitor")
-    return Visit(**fields, visitor=Visitor(**{**visitor, "kind": VisitorKind(visitor["kind"])}))
+    try:
+        fields = json.loads(record)
+        visitor = fields.pop("visitor")
+        return Visit(**fields, visitor=Visitor(**{**visitor, "kind": VisitorKind(visitor["kind"])}))
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # another release wrote it, so it can't be told what it let in
+        raise RefreshTokenUnknown from None

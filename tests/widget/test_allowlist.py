@@ -6,7 +6,7 @@ import string
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kataven.widget.allowlist import (
@@ -225,6 +225,7 @@ HOST = st.builds(lambda labels, top: ".".join([*labels, top]), st.lists(LABEL, m
 PORT = st.integers(1, 65_535)
 
 
+@settings(deadline=None)
 @given(host=HOST, port=PORT)
 def test_an_exact_origin_admits_itself_and_no_other_port(host: str, port: int) -> None:
     assume(port != 443)
@@ -235,11 +236,13 @@ def test_an_exact_origin_admits_itself_and_no_other_port(host: str, port: int) -
     assert not admitted(host, f"http://{host}")
 
 
+@settings(deadline=None)
 @given(host=HOST, other=HOST)
 def test_an_exact_host_admits_nothing_else(host: str, other: str) -> None:
     assert admitted(host, f"https://{other}") is (host == other)
 
 
+@settings(deadline=None)
 @given(apex=HOST, labels=st.lists(LABEL, min_size=1, max_size=5))
 def test_a_wildcard_admits_any_depth_and_never_the_apex(apex: str, labels: list[str]) -> None:
     host = ".".join([*labels, apex])
@@ -250,6 +253,7 @@ def test_a_wildcard_admits_any_depth_and_never_the_apex(apex: str, labels: list[
     assert not admitted(f"*.{apex}", f"https://{host}.evil.example")
 
 
+@settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=60), HOST, st.from_regex(r"(https?://)?(\*\.)?[a-z\u00fc.]{1,9}(:\d{1,5})?")))
 def test_an_entry_has_one_spelling_and_http_is_for_loopback(text: str) -> None:
     try:
@@ -263,6 +267,7 @@ def test_an_entry_has_one_spelling_and_http_is_for_loopback(text: str) -> None:
         assert is_loopback(entry.host)
 
 
+@settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.from_regex(r"https?://[a-zA-Z0-9.:@\\\[\]-]{1,40}", fullmatch=True)))
 def test_an_origin_that_is_read_is_what_another_parser_reads(text: str) -> None:
     origin = parse_origin(text)
@@ -275,6 +280,7 @@ def test_an_origin_that_is_read_is_what_another_parser_reads(text: str) -> None:
         assert split.hostname == origin.host
 
 
+@settings(deadline=None)
 @given(
     scheme=st.sampled_from(["http", "https"]),
     host=st.one_of(HOST, st.sampled_from(["localhost", "[::1]", "127.0.0.1", "a.localhost"])),
@@ -286,6 +292,7 @@ def test_an_origin_has_one_spelling(scheme: str, host: str, port: int) -> None:
     assert parse_origin(str(origin)) == origin
 
 
+@settings(deadline=None)
 @given(entries=st.lists(st.sampled_from(LISTED), max_size=5), origin=st.text(max_size=40))
 def test_order_and_repetition_of_entries_do_not_matter(entries: list[str], origin: str) -> None:
     parsed: list[Entry] = [parse_entry(entry) for entry in entries]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kataven.widget import families, tickets, user_tokens
@@ -196,6 +196,17 @@ def test_an_ended_family_stays_ended_and_keeps_nobody(visits: Families, redis_ur
         assert not _keeps(client, b"u-17")
 
 
+def test_what_another_release_wrote_lets_nobody_in(visits: Families, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        for record in ("{", "[]", "{}", '{"account": "acme", "surprise": 1, "visitor": {"kind": "guest", "id": "x"}}'):
+            token = visits.begin(VISIT)
+            [name] = client.scan_iter("kataven:widget:visit:*")
+            client.hset(name, "record", record)
+            with pytest.raises(RefreshTokenUnknown):
+                visits.look(token)
+            client.delete(name)
+
+
 def test_without_redis_nobody_can_tell() -> None:
     store = Store("unix:///there-is-no-redis-here.sock")
     for attempt in (
@@ -209,6 +220,7 @@ def test_without_redis_nobody_can_tell() -> None:
             attempt()
 
 
+@settings(deadline=None)
 @given(at=st.integers(0, 200), other=st.sampled_from("abcXYZ019_"))
 def test_any_other_character_anywhere_is_noticed(at: int, other: str) -> None:
     for token, is_good in (
