@@ -13,7 +13,7 @@ from kataven.dev.errors import DevError
 from tests.support.servers import mode
 
 ACME = AccountKeys("acme", "sk_live_acme_1", "pk_live_acme_1")
-RUN = DevRun("http://a", "http://h", "postgresql://d", "unix://r", "http://i", (ACME,))
+RUN = DevRun("http://a", "http://h", "postgresql://d", "unix://r", "http://i", "http://w", (ACME,))
 
 
 def test_it_holds_what_is_documented_and_is_private(tmp_path: Path) -> None:
@@ -27,6 +27,7 @@ def test_it_holds_what_is_documented_and_is_private(tmp_path: Path) -> None:
         "database_url": "postgresql://d",
         "redis_url": "unix://r",
         "oidc_issuer": "http://i",
+        "widget_demo_url": "http://w",
         "accounts": [{"account": "acme", "api_key": "sk_live_acme_1", "widget_key": "pk_live_acme_1"}],
     }
 
