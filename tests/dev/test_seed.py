@@ -16,13 +16,13 @@ def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, r
     seed.prepare(environ)
     database = SystemDatabase(postgres.url("kataven_older"))
     try:
-        lifecycle.create(database, lifecycle.NewAccount("older", "Older"), actor="test")
+        lifecycle.create(database, lifecycle.NewAccount("seeded-earlier", "Earlier"), actor="test")
         for statement in (
             "DROP TABLE widget_settings",
             "ALTER TABLE widget_keys DROP COLUMN generation",
             "UPDATE alembic_version SET version_num = 'account_0001'",
         ):
-            ask(postgres, statement, "older")
+            ask(postgres, statement, "seeded-earlier")
         ask(postgres, "UPDATE accounts SET schema_revision = 'account_0001'", "kataven_older")
         seed.prepare(environ)
         [state] = migrations.status(database, migrations.tenants(database), 1)
