@@ -6,6 +6,7 @@ Building connects to nothing and starts nothing, so that it may happen before a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -18,8 +19,15 @@ from kataven.account import last_used
 from kataven.assembly import Foundation
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
+from kataven.hub import surface
+from kataven.hub.gate import Front
+from kataven.hub.provider import Client, Provider
+from kataven.hub.sessions import Sessions
+from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
 from kataven.identity.signing import SigningRing
+from kataven.identity.jwks import JwksClient
+from kataven.identity.jwt import JwtVerifier
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.tally import Counts
@@ -43,20 +51,52 @@ def create_api(settings: Settings) -> Flask:
 
 
 def create_hub(settings: Settings) -> Flask:
-    """The Hub: today the legacy path `/hub-api/*`, served apart from the API."""
-    hub = _surface("kataven-hub", settings, build_services(settings, "hub"))
-    hub.wsgi_app = paths.OnlyHubPaths(hub.wsgi_app)  # type: ignore[method-assign]
-    return hub
+    """The Hub: pages for people, and the legacy path `/hub-api/*`, served apart from the API."""
+    return _hub(settings, build_services(settings, "hub"))
 
 
 def create_app(settings: Settings) -> Flask:
     """Both in one process, told apart by the `Host` header. It is the API's Flask object, so `flask …` works on it."""
     services = build_services(settings, "api")
     app = _surface("kataven-api", settings, services)
-    hub = _surface("kataven-hub", settings, services)
-    hub.wsgi_app = paths.OnlyHubPaths(hub.wsgi_app)  # type: ignore[method-assign]
+    hub = _hub(settings, services)
     app.wsgi_app = hosts.ByHost(settings.hub_host, hub.wsgi_app, otherwise=app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _hub(settings: Settings, services: Services) -> Flask:
+    hub = _surface("kataven-hub", settings, services)
+    pages = surface.create(services, _front(settings))
+    hub.extensions[surface.PAGES] = pages
+    hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
+    return hub
+
+
+def _front(settings: Settings) -> Front:
+    fetcher = HttpFetcher()
+    keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
+    secret = settings.hub_client_secret
+    client = Client(
+        settings.hub_client_id,
+        None if secret is None else secret.get_secret_value(),
+        f"{settings.hub_url}/auth/callback",
+        settings.hub_scopes,
+    )
+    return Front(
+        url=settings.hub_url,
+        api_url=settings.public_url,
+        sessions=Sessions(settings.redis_url.get_secret_value()),
+        provider=Provider(
+            settings.oidc_issuer,
+            client,
+            JwtVerifier(keys, settings.oidc_issuer, client.id, time.time),
+            fetcher,
+            allow_loopback_http=settings.development,
+        ),
+        access_tokens=JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time),
+        operators_org_id=settings.operators_org_id,
+        role_claims=settings.oidc_role_claims,
+    )
 
 
 def build_services(settings: Settings, surface: str) -> Services:

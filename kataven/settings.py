@@ -127,7 +127,29 @@ class Settings(BaseModel):
         "says that there is no such place yet.",
     )
     api_url: str = Field("http://127.0.0.1:8000", description="Where the API answers, for commands that measure it.")
-    hub_host: str = Field("hub.kataven.ai", description="The host name of the Hub.")
+    hub_url: str = Field(
+        "https://hub.kataven.ai",
+        description="Where browsers find the Hub; `wsgi:app` tells it from the API by this host name. https, but for a "
+        "development Hub on this machine.",
+    )
+    hub_client_id: str = Field(
+        "kataven-hub",
+        min_length=1,
+        description="The Hub's client id at the issuer. Its redirect URI is `<KATAVEN_HUB_URL>/auth/callback`.",
+    )
+    hub_client_secret: SecretStr | None = Field(
+        None, description="The Hub's client secret at the issuer; unset for a public client, which has PKCE alone."
+    )
+    hub_scopes: str = Field(
+        "openid profile email offline_access",
+        description="What the Hub asks the issuer for. At Zitadel add `urn:zitadel:iam:org:projects:roles` and "
+        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API.",
+    )
+    operators_org_id: str | None = Field(
+        None,
+        min_length=1,
+        description="The Zitadel organisation of `kataven-admin`, whose `operator`s may use the console. Unset: none.",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,
@@ -184,6 +206,11 @@ class Settings(BaseModel):
         return self.host_slots_dir or _usual_slots_dir()
 
     @property
+    def hub_host(self) -> str:
+        """The host name in `hub_url`."""
+        return urlsplit(self.hub_url).hostname or ""
+
+    @property
     def development(self) -> bool:
         return self.env is Environment.DEVELOPMENT
 
@@ -205,14 +232,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     }
     if "oidc_role_claims" in values:
         values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
-    problems = [
-        check
-        for find in (
-            *(_pepper_problems, _tls_problems, _slots_problems),
-            *(_issuer_problems, _url_problems, _production_problems),
-        )
-        for check in find(values)
-    ]
+    checks = (_pepper_problems, _tls_problems, _slots_problems, _issuer_problems, _url_problems, _production_problems)
+    problems = [problem for check in checks for problem in check(values)]
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -263,9 +284,14 @@ def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
         yield "KATAVEN_OIDC_ISSUER: is on this machine, and production takes no development issuer"
 
 
+_WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")
+_URLS = {"public_url": _WEB, "hub_url": _WEB, "voice_url": _ANY}
+_ORIGINS = frozenset({"public_url", "hub_url"})
+
+
 def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
     development = values.get("env") == Environment.DEVELOPMENT
-    for name, schemes in (("public_url", ("https", "http")), ("voice_url", ("https", "http", "wss", "ws"))):
+    for name, schemes in _URLS.items():
         if name not in values:
             continue
         try:
@@ -276,8 +302,8 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
             rule = "without TLS only on this machine, in development"
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
-        elif name == "public_url" and (url.path or url.query or url.fragment):
-            yield f"{PREFIX}PUBLIC_URL: must be a scheme and a host alone, as in https://api.example.com"
+        elif name in _ORIGINS and (url.path or url.query or url.fragment):
+            yield f"{PREFIX}{name.upper()}: must be a scheme and a host alone, as in https://api.example.com"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:

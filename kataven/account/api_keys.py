@@ -7,6 +7,7 @@ These verbs change rows. Making every worker forget a key is the revocation room
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import delete, func, or_, select, update
@@ -18,6 +19,23 @@ from kataven.account.errors import NotFound
 from kataven.account.models import ApiKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity.issuer import IssuedKey
+
+
+class KeyStatus(StrEnum):
+    """Whether a key is accepted, and if not, why."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+def status(key: ApiKey, now: datetime) -> KeyStatus:
+    """Revoked wins over expired: somebody ended it, whatever the clock says."""
+    if key.disabled_at is not None:
+        return KeyStatus.REVOKED
+    if key.expires_at is not None and key.expires_at <= now:
+        return KeyStatus.EXPIRED
+    return KeyStatus.ACTIVE
 
 
 def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime | None, actor: Actor) -> ApiKey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from flask import Response
 from pydantic import Field
 
 from kataven.account import api_keys, audit, expiry
+from kataven.account.api_keys import KeyStatus
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
@@ -29,14 +29,6 @@ SERVER_SET = frozenset(
 
 
 KeyName = Annotated[str, Line(200)]
-
-
-class KeyStatus(StrEnum):
-    """Whether a key is accepted, and if not, why."""
-
-    ACTIVE = "active"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
 
 
 class ApiKeyInput(Input):
@@ -183,7 +175,7 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "id": key.id,
         "name": key.name,
         "hint": key.hint,
-        "status": status(key, now),
+        "status": api_keys.status(key, now),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,
@@ -191,12 +183,3 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "last_used_at": key.last_used_at,
         "limits": key.limits and {name: key.limits.get(name) for name in KeyLimitsView.model_fields},
     }
-
-
-def status(key: ApiKey, now: datetime) -> KeyStatus:
-    """Revoked wins over expired: somebody ended it, whatever the clock says."""
-    if key.disabled_at is not None:
-        return KeyStatus.REVOKED
-    if key.expires_at is not None and key.expires_at <= now:
-        return KeyStatus.EXPIRED
-    return KeyStatus.ACTIVE

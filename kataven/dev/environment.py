@@ -6,17 +6,25 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kataven.dev.cast import org_id
 from kataven.dev.errors import DevError
 from kataven.dev.files import read_text, write_private
 from kataven.dev.issuer import AUDIENCE
+from kataven.dev.issuer.tokens import CLIENT_ID
 from kataven.dev.options import Options
 from kataven.identity import signing
+from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.settings import SettingsError, load
 
 _NOT_STARTED_YET = {
     "KATAVEN_DATABASE_URL": "postgresql+psycopg2:///kataven_system",
     "KATAVEN_REDIS_URL": "unix:///redis.sock",
 }
+
+
+def hub_url(port: int) -> str:
+    """The Hub by another name of this machine than the API's 127.0.0.1: that is how one process tells them apart."""
+    return f"http://localhost:{port}"
 
 
 def development_environment(environ: Mapping[str, str], options: Options, issuer: str) -> dict[str, str]:
@@ -40,6 +48,9 @@ def development_environment(environ: Mapping[str, str], options: Options, issuer
         "KATAVEN_HOST_SLOTS_DIR": environ.get("KATAVEN_HOST_SLOTS_DIR") or str(options.data_dir / "slots"),
         "KATAVEN_DUMP_DIR": environ.get("KATAVEN_DUMP_DIR") or str(options.data_dir / "dumps"),
         "KATAVEN_API_URL": f"http://127.0.0.1:{options.port}",
+        "KATAVEN_HUB_URL": hub_url(options.port),
+        "KATAVEN_HUB_CLIENT_ID": CLIENT_ID,
+        "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
         "PORT": str(options.port),
         "WORKERS": str(options.workers),
     }

@@ -13,7 +13,7 @@ from typing import NoReturn
 from kataven.dev import dev_json
 from kataven.dev.binaries import postgres_programs
 from kataven.dev.dev_json import AccountKeys, DevRun
-from kataven.dev.environment import development_environment, write_for_other_shells
+from kataven.dev.environment import development_environment, hub_url, write_for_other_shells
 from kataven.dev.errors import DevError
 from kataven.dev.external import require_postgres, require_redis
 from kataven.dev.files import passable_folder, private_folder
@@ -82,7 +82,7 @@ class Run:
         self._tell_other_shells(environ)
         run = DevRun(
             api_url=f"http://{HOST}:{self._options.port}",
-            hub_url=f"http://{HOST}:{self._options.port}",
+            hub_url=hub_url(self._options.port),
             database_url=environ["KATAVEN_DATABASE_URL"],
             redis_url=environ["KATAVEN_REDIS_URL"],
             oidc_issuer=issuer_url,

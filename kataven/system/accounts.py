@@ -66,6 +66,13 @@ def discoverable(session: Session, prefix: str, limit: int, after: str | None) -
     return session.scalars(statement).all()
 
 
+def of_organisations(session: Session, org_ids: Collection[str]) -> Sequence[str]:
+    """The names of the accounts that these Zitadel organisations have, in order; also of suspended ones."""
+    known = (AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED)
+    statement = select(Account.account_id).where(Account.zitadel_org_id.in_(org_ids), Account.status.in_(known))
+    return session.scalars(statement.order_by(Account.account_id)).all()
+
+
 def outside(session: Session, revisions: Collection[str]) -> int:
     """How many active accounts are at none of these schema revisions."""
     statement = select(func.count()).where(

@@ -10,6 +10,7 @@ from flask import request
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 HUB_PREFIX = "/hub-api"
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _ASKED = "kataven.asked_path"
 
 
@@ -35,17 +36,18 @@ class Aliases:
         return self._app(environ, start_response)
 
 
-class OnlyHubPaths:
-    """WSGI middleware of the Hub: of the API, only what stands under `/hub-api` is served there."""
+class HubPaths:
+    """WSGI middleware of the Hub: the API under `/hub-api` and what load balancers ask for; pages everywhere else."""
 
-    def __init__(self, app: WsgiApp) -> None:
-        self._app = app
+    def __init__(self, api: WsgiApp, pages: WsgiApp) -> None:
+        self._api = api
+        self._pages = pages
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(("/v1/", "/api/")):
-            environ["PATH_INFO"] = "/not-served-here"
-        return self._app(environ, start_response)
+        if path.startswith(f"{HUB_PREFIX}/") or path in PROBES:
+            return self._api(environ, start_response)
+        return self._pages(environ, start_response)
 
 
 def asked_path() -> str:

@@ -7,13 +7,13 @@ a 500 whose text says nothing, with the request id under which the log says ever
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
@@ -56,6 +56,9 @@ class Kind:
     code: str
     title: str
 
+
+ProblemPage = Callable[[Kind, str], Response]
+"""Makes the page for a problem and its detail."""
 
 KINDS: dict[str, Kind] = {
     kind.code: kind
@@ -105,11 +108,15 @@ KINDS: dict[str, Kind] = {
 
 _BY_HTTP_STATUS = {
     400: "invalid_request",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "payload_too_large",
     415: "unsupported_media_type",
 }
+PAGE_EXTENSION = "kataven.problem_page"
+"""Under this name an application's `extensions` may hold a ProblemPage."""
+
 _CHALLENGE = 'Bearer realm="kataven"'
 
 
@@ -136,9 +143,16 @@ def problem(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An answer for `code`; as one plain line, `code: detail`, for a client that prefers `text/plain`."""
+    """An answer for `code`: a problem, or one plain line, `code: detail`, for a client that prefers `text/plain`.
+
+    A surface for people shows a page of its own in its place: see `PAGE_EXTENSION`.
+    """
     kind = KINDS[code]
-    response = _plain(code, detail) if _prefers_text() else _json(kind, detail, errors)
+    page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
+    if page is not None:
+        response = page(kind, detail)
+    else:
+        response = _plain(code, detail) if _prefers_text() else _json(kind, detail, errors)
     response.status_code = kind.status
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(headers or {})

@@ -16,7 +16,7 @@ from kataven.dev.issuer.authorization import (
     read_request,
     with_query,
 )
-from kataven.dev.issuer.codes import CodeBook, InvalidGrant
+from kataven.dev.issuer.codes import CodeBook, Grant, InvalidGrant, RefreshBook
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCE, CLIENT_ID, LIFETIME_SECONDS, access_claims, encode, id_claims
 from kataven.identity.errors import ExpiredCredential, MissingCredential, Refused
@@ -28,6 +28,9 @@ TOKEN = "/oauth/v2/token"  # noqa: S105 a path
 KEYS = "/oauth/v2/keys"
 USERINFO = "/oidc/v1/userinfo"
 END_SESSION = "/oidc/v1/end_session"
+OFFLINE = "offline_access"
+REFRESH_TOKENS = "kataven.refresh_tokens"
+"""Under this name the application's `extensions` hold the refresh tokens that are out."""
 
 
 def create_issuer(issuer_url: str, keyring: Keyring) -> Flask:
@@ -35,6 +38,7 @@ def create_issuer(issuer_url: str, keyring: Keyring) -> Flask:
     app = Flask(__name__)
     app.config.update(TRUSTED_HOSTS=["127.0.0.1", "localhost"], MAX_CONTENT_LENGTH=64 * 1024)
     issuer = _Issuer(issuer_url, keyring)
+    app.extensions[REFRESH_TOKENS] = issuer.refresh_tokens
     app.add_url_rule("/.well-known/openid-configuration", view_func=issuer.discovery)
     app.add_url_rule(KEYS, view_func=issuer.keys)
     app.add_url_rule(AUTHORIZE, view_func=issuer.authorize, methods=["GET", "POST"])
@@ -57,6 +61,7 @@ class _Issuer:
         self._url = issuer_url
         self._keyring = keyring
         self._codes = CodeBook()
+        self.refresh_tokens = RefreshBook()
 
     def discovery(self) -> Response:
         """OpenID Connect Discovery, section 3."""
@@ -69,9 +74,9 @@ class _Issuer:
             end_session_endpoint=self._url + END_SESSION,
             response_types_supported=["code"],
             response_modes_supported=["query"],
-            grant_types_supported=["authorization_code"],
+            grant_types_supported=["authorization_code", "refresh_token"],
             subject_types_supported=["public"],
-            scopes_supported=["openid", "profile", "email"],
+            scopes_supported=["openid", "profile", "email", OFFLINE],
             id_token_signing_alg_values_supported=["ES256", "RS256"],
             token_endpoint_auth_methods_supported=["none"],
             code_challenge_methods_supported=["S256"],
@@ -99,29 +104,40 @@ class _Issuer:
         return redirect(wanted.location({"code": code, "iss": self._url}), 303)
 
     def token(self) -> AnyResponse:
-        """A code for tokens (RFC 6749, section 4.1.3; RFC 7636, section 4.5)."""
+        """A code or a refresh token for tokens (RFC 6749, sections 4.1.3 and 6; RFC 7636, section 4.5)."""
         form = request.form
         if form.get("client_id") != CLIENT_ID or "client_secret" in form or request.authorization is not None:
             return _token_error("invalid_client", "The client is public: send its client_id and no secret.", 401)
-        if form.get("grant_type") != "authorization_code":
-            return _token_error("unsupported_grant_type", "The grant_type here is authorization_code.")
         try:
-            grant = self._codes.redeem(
-                form.get("code", ""),
-                client_id=CLIENT_ID,
-                redirect_uri=form.get("redirect_uri", ""),
-                verifier=form.get("code_verifier", ""),
-            )
+            if form.get("grant_type") == "authorization_code":
+                grant = self._codes.redeem(
+                    form.get("code", ""),
+                    client_id=CLIENT_ID,
+                    redirect_uri=form.get("redirect_uri", ""),
+                    verifier=form.get("code_verifier", ""),
+                )
+            elif form.get("grant_type") == "refresh_token":
+                grant = self.refresh_tokens.redeem(form.get("refresh_token", ""))
+            else:
+                return _token_error(
+                    "unsupported_grant_type", "The grant_type here is authorization_code or refresh_token."
+                )
         except InvalidGrant as error:
             return _token_error("invalid_grant", str(error))
+        return jsonify(self._tokens(grant))
+
+    def _tokens(self, grant: Grant) -> dict[str, object]:
         key = self._keyring.signing_key()
-        return jsonify(
-            access_token=encode(key, access_claims(self._url, grant.person), kind="at+jwt"),
-            id_token=encode(key, id_claims(self._url, grant.person, nonce=grant.nonce), kind="JWT"),
-            token_type="Bearer",  # noqa: S106 the scheme's name
-            expires_in=LIFETIME_SECONDS,
-            scope=grant.scope,
-        )
+        tokens: dict[str, object] = {
+            "access_token": encode(key, access_claims(self._url, grant.person), kind="at+jwt"),
+            "id_token": encode(key, id_claims(self._url, grant.person, nonce=grant.nonce), kind="JWT"),
+            "token_type": "Bearer",
+            "expires_in": LIFETIME_SECONDS,
+            "scope": grant.scope,
+        }
+        if OFFLINE in grant.scope.split(" "):
+            tokens["refresh_token"] = self.refresh_tokens.issue(grant)
+        return tokens
 
     def userinfo(self) -> AnyResponse:
         """OpenID Connect Core, section 5.3."""

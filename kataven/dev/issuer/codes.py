@@ -65,6 +65,34 @@ class CodeBook:
         return grant
 
 
+class RefreshBook:
+    """The refresh tokens that are out (RFC 6749, section 6): good once, for another one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._grants: dict[str, Grant] = {}
+
+    def issue(self, grant: Grant) -> str:
+        """A new token for `grant`."""
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._grants[token] = grant
+        return token
+
+    def redeem(self, token: str) -> Grant:
+        """The grant behind a token, which is used up. Raises InvalidGrant."""
+        with self._lock:
+            grant = self._grants.pop(token, None)
+        if grant is None:
+            raise InvalidGrant("The refresh token is unknown, used or withdrawn.")
+        return grant
+
+    def withdraw_all(self) -> None:
+        """As if everybody had been signed out at the issuer."""
+        with self._lock:
+            self._grants.clear()
+
+
 def challenge_of(verifier: str) -> str:
     """The S256 challenge of a PKCE verifier, which is ASCII."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest()).rstrip(b"=").decode()

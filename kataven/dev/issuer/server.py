@@ -8,9 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from flask import Flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from kataven.dev.issuer.app import create_issuer
+from kataven.dev.issuer.app import REFRESH_TOKENS, create_issuer
 from kataven.dev.issuer.keys import Keyring
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -40,6 +41,7 @@ class DevIssuer:
         self._port = port
         self._server: BaseWSGIServer | None = None
         self._thread: threading.Thread | None = None
+        self._application: Flask | None = None
 
     @property
     def url(self) -> str:
@@ -52,10 +54,11 @@ class DevIssuer:
         # Bound here and not by Werkzeug, which ends the process if it can't.
         with socket.create_server((self._host, self._port)) as listener:
             self._port = listener.getsockname()[1]
+            self._application = create_issuer(self.url, self.keyring)
             self._server = make_server(
                 self._host,
                 self._port,
-                create_issuer(self.url, self.keyring),
+                self._application,
                 threaded=True,
                 request_handler=_QuietHandler,
                 fd=listener.fileno(),
@@ -64,6 +67,11 @@ class DevIssuer:
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="dev-issuer", daemon=True
         )
         self._thread.start()
+
+    def sign_everybody_out(self) -> None:
+        """Withdraw every refresh token that is out."""
+        if self._application is not None:
+            self._application.extensions[REFRESH_TOKENS].withdraw_all()
 
     def stop(self) -> None:
         """Returns when the port is free again. The next `start` takes the same one."""

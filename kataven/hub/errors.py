@@ -1,0 +1,57 @@
+"""What goes wrong, as a page: the same table of statuses and words as the API's, and a way on."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g
+
+from kataven.hub.page import Visit, show
+from kataven.hub.provider import ProviderUnavailable, SignInFailed
+from kataven.hub.sessions import SessionsUnavailable
+from kataven.web import problems
+from kataven.web.problems import Kind
+
+_HEADINGS = {
+    "not_found": "There is nothing here",
+    "method_not_allowed": "There is nothing here",
+    "forbidden": "This is not for you",
+    "account_mismatch": "You have no role in this account",
+    "account_suspended": "This account is suspended",
+    "rate_limited": "Too fast",
+    "unavailable": "Not right now",
+    "schema_mismatch": "Not right now",
+}
+_DETAILS = {
+    "not_found": "The address is wrong, or what was here is gone.",
+    "method_not_allowed": "The address is wrong, or what was here is gone.",
+    "account_mismatch": "Whoever manages the account can give you one. You may have a role in another account.",
+    "account_suspended": "Its keys are refused too. Nothing in it is lost.",
+    "rate_limited": "There were many requests from your address within a minute. Wait a moment and reload.",
+    "schema_mismatch": "The account's database is being brought up to date. Try again in a minute.",
+}
+
+
+def install(app: Flask) -> None:
+    """Answer every error of `app` with a page."""
+    problems.install(app)
+    app.extensions[problems.PAGE_EXTENSION] = _page
+    app.register_error_handler(
+        SessionsUnavailable, lambda _: problems.unavailable("Sessions can't be read right now. Reload in a moment.")
+    )
+    app.register_error_handler(
+        ProviderUnavailable, lambda _: problems.unavailable("The sign-in service can't be reached. Reload in a moment.")
+    )
+    app.register_error_handler(
+        SignInFailed, lambda error: _page(Kind(400, "sign_in_failed", "Not signed in"), str(error))
+    )
+
+
+def _page(kind: Kind, detail: str) -> Response:
+    visit: Visit = g.call
+    return show(
+        "problem.html",
+        kind.status,
+        heading=_HEADINGS.get(kind.code, kind.title),
+        detail=_DETAILS.get(kind.code, detail),
+        code=kind.code,
+        request_id=visit.request_id,
+    )

@@ -1,0 +1,223 @@
+"""The path of a browser's request: which session, is this form its own, who is it, may they. Read it downwards.
+
+Who somebody is and what they may do is not remembered in the session: it holds the issuer's token, and each request
+has that verified for its account like any request to the API. So a grant that is withdrawn, an account that is
+suspended and a token that ends all count here within the 30 s that they count there.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from flask import Flask, Response, current_app, g, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.hub.page import Visit, Who, current_visit, go, who_of
+from kataven.hub.provider import GrantGone, Provider
+from kataven.hub.sessions import Person, Session, Sessions
+from kataven.identity import grants
+from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
+from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
+from kataven.identity.jwt import JwtVerifier, VerifiedClaims
+from kataven.ratelimit.budget import Kind
+from kataven.ratelimit.limiter import LimitExceeded
+from kataven.web import observe
+from kataven.web.access import Forbidden
+from kataven.web.call import Admitted
+
+EXTENSION = "kataven.hub"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF_FIELD = "csrf"
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Hub's own collaborators, beside those that every surface has."""
+
+    url: str
+    api_url: str
+    sessions: Sessions
+    provider: Provider
+    access_tokens: JwtVerifier
+    """Verifies what the issuer says of a person, where no account is asked about."""
+    operators_org_id: str | None
+    role_claims: tuple[str, ...]
+
+    @property
+    def secure(self) -> bool:
+        return self.url.startswith("https://")
+
+    @property
+    def cookie_name(self) -> str:
+        """`__Host-` (RFC 6265bis, section 4.1.3): for this very host alone, sent over https alone."""
+        return "__Host-kataven" if self.secure else "kataven-hub"
+
+    def claims(self, person: Person) -> VerifiedClaims:
+        """What the issuer says of somebody. Raises as `JwtVerifier.claims` does."""
+        return self.access_tokens.claims(person.access_token)
+
+    def is_operator(self, claims: VerifiedClaims) -> bool:
+        return self.operators_org_id is not None and grants.is_operator(
+            claims.all, self.operators_org_id, self.role_claims
+        )
+
+
+class SignInFirst(Exception):
+    """This page is for somebody who has signed in, or to an account that is still to be chosen."""
+
+    def __init__(self, path: str = "/sign-in") -> None:
+        super().__init__(path)
+        self.path = path
+
+
+def install(app: Flask, front: Front) -> None:
+    """Put every request of `app` on this path."""
+    app.extensions[EXTENSION] = front
+    app.before_request(open_visit)
+    app.before_request(check_form)
+    app.before_request(admit)
+    app.after_request(finish)
+    app.register_error_handler(SignInFirst, _to_sign_in)
+
+
+def front() -> Front:
+    """The collaborators of the Hub that serves this request."""
+    found: Front = current_app.extensions[EXTENSION]
+    return found
+
+
+def open_visit() -> None:
+    """The edge: a request id, a believable address with a budget, and the session of the cookie, if it has one."""
+    call = observe.open_call(request)
+    visit = Visit(call.services, call.request_id, call.address, call.started)
+    g.call = visit
+    if request.endpoint == "static":
+        return
+    decision = visit.services.limiter.addresses.spend(visit.address, Kind.HUB)
+    if not decision.admitted:
+        raise LimitExceeded(decision)
+    sessions = front().sessions
+    found = sessions.read(request.cookies.get(front().cookie_name))
+    visit.session = found or sessions.new()
+
+
+def check_form() -> None:
+    """What changes something must come from a form of this session, on a page of ours."""
+    if request.method in SAFE_METHODS or request.routing_exception is not None:
+        return
+    visit = current_visit()
+    from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
+    origin = request.headers.get("Origin", front().url)
+    sent = request.form.get(CSRF_FIELD, "")
+    if from_elsewhere or origin != front().url or not hmac.compare_digest(sent.encode(), visit.session.csrf.encode()):
+        raise Forbidden("This form is out of date, or was not sent from here. Go back, reload the page and try again.")
+
+
+def admit() -> None:
+    """Who is it, and may they see this? Raises SignInFirst, Forbidden, or one of identity's refusals."""
+    if request.routing_exception is not None or request.endpoint == "static" or request.method == "OPTIONS":
+        return
+    who = who_of(current_app.view_functions.get(request.endpoint or ""))
+    if who is None:
+        raise Forbidden("This page declares nobody who may see it, so nobody may.")
+    if who.strangers:
+        return
+    visit = current_visit()
+    if visit.session.person is None:
+        raise SignInFirst
+    try:
+        _let_in(visit, visit.session.person, who)
+    except ExpiredCredential:
+        _let_in(visit, _refreshed(visit, visit.session.person), who)
+    except InvalidCredential:
+        _sign_out(visit)
+
+
+def _let_in(visit: Visit, person: Person, who: Who) -> None:
+    if who.operators:
+        claims = front().claims(person)
+        if not front().is_operator(claims):
+            raise Forbidden("This is for Kataven's operators.")
+        visit.operator = claims.subject
+    elif who.access is not None:
+        if visit.session.account is None or visit.session.account == OPERATORS_ACCOUNT:
+            raise SignInFirst("/accounts")
+        principal = visit.services.verifier.verify(JwtCredential(person.access_token, visit.session.account))
+        account = visit.services.directory.find(principal.account)
+        if account is None:
+            raise AccountMismatch
+        who.access.check(principal)
+        visit.admitted = Admitted(principal, account)
+    else:
+        front().claims(person)
+
+
+def _refreshed(visit: Visit, person: Person) -> Person:
+    try:
+        person = front().provider.refresh(person)
+    except GrantGone:
+        _sign_out(visit)
+    visit.session = visit.session.with_(person=person)
+    front().sessions.save(visit.session)
+    return person
+
+
+def _sign_out(visit: Visit) -> None:
+    """The issuer no longer vouches for this person."""
+    front().sessions.end(visit.session)
+    visit.session, visit.cookie = front().sessions.new(), ""
+    raise SignInFirst
+
+
+def keep(visit: Visit, session: Session) -> None:
+    """Remember `session` for this browser."""
+    front().sessions.save(session)
+    if session.secret != request.cookies.get(front().cookie_name):
+        visit.cookie = session.secret
+    visit.session = session
+
+
+def finish(response: Response) -> Response:
+    """The headers of every page, the cookie, and the line in the log."""
+    visit: Visit = g.call
+    _set_cookie(visit, response)
+    response.headers.setdefault("Content-Security-Policy", _policy())
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+    if front().secure:
+        response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+    if request.endpoint != "static":
+        # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
+        response.headers["Cache-Control"] = "no-store"
+    return observe.finish(visit, request, response)
+
+
+def _policy() -> str:
+    """Nothing from anywhere but here, no inline script or style, no frame around it.
+
+    Signing in and out are forms that are answered with a redirect to the issuer, which `form-action` has to allow.
+    """
+    form_action = " ".join(["'self'", *front().provider.origins()])
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+def _set_cookie(visit: Visit, response: Response) -> None:
+    name = front().cookie_name
+    if visit.cookie:
+        response.set_cookie(name, visit.cookie, path="/", httponly=True, secure=front().secure, samesite="Lax")
+    elif visit.cookie == "":
+        response.delete_cookie(name, path="/", httponly=True, secure=front().secure, samesite="Lax")
+
+
+def _to_sign_in(error: SignInFirst) -> AnyResponse:
+    if request.method not in SAFE_METHODS:
+        return go(error.path)
+    next_path = request.full_path.removesuffix("?")
+    return go(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")

@@ -1,0 +1,149 @@
+"""Declaring a page: who may see it, and the forms that it takes. What declares nothing is refused to everybody."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, TypeVar
+from uuid import UUID
+
+from flask import Blueprint, Response, g, redirect, render_template, request
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.account.errors import NotFound
+from kataven.hub.sessions import Session
+from kataven.identity.principal import Role
+from kataven.web.access import MANAGE, READ, Access
+from kataven.web.call import Call
+from kataven.web.schema import Input, read_id
+
+Handler = TypeVar("Handler", bound=Callable[..., AnyResponse])
+Form = TypeVar("Form", bound=Input)
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who may see a page."""
+
+    strangers: bool = False
+    """Without signing in."""
+    operators: bool = False
+    """Operators, and nobody else."""
+    access: Access | None = None
+    """Whoever has this access to the account that they are in."""
+
+
+STRANGERS = Who(strangers=True)
+SIGNED_IN = Who()
+"""Anybody who has signed in, whatever they may do and wherever."""
+MEMBERS = Who(access=READ)
+MANAGERS = Who(access=MANAGE)
+OPERATORS = Who(operators=True)
+
+
+@dataclass(slots=True)
+class Visit(Call):
+    """One request of a browser: a call that has a session."""
+
+    session: Session = field(default_factory=lambda: Session("", "", 0))
+    cookie: str | None = None
+    """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
+    operator: str | None = None
+    """The operator's name, on their own pages."""
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether to offer what only owners and admins may do. The gate decides again when it is asked for."""
+        return self.admitted is not None and self.admitted.principal.role in {Role.OWNER, Role.ADMIN}
+
+
+class Desk(Blueprint):
+    """A blueprint of pages. Handlers take the visit and the parts of the path; those named `…_id` arrive as UUIDs."""
+
+    def __init__(self, name: str, import_name: str, noun: str = "page") -> None:
+        super().__init__(name, import_name)
+        self.noun = noun
+
+    def shows(self, path: str, who: Who) -> Callable[[Handler], Handler]:
+        """A page to look at."""
+        return self._register("GET", path, who)
+
+    def takes(self, path: str, who: Who) -> Callable[[Handler], Handler]:
+        """A form that is sent; the gate has checked that it was one of this session's."""
+        return self._register("POST", path, who)
+
+    def _register(self, method: str, path: str, who: Who) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            @functools.wraps(handler)
+            def view(**parts: str) -> AnyResponse:
+                return handler(current_visit(), **{name: self._part(name, text) for name, text in parts.items()})
+
+            view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
+            self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
+            return handler
+
+        return register
+
+    def _part(self, name: str, text: str) -> str | UUID:
+        if not name.endswith("_id"):
+            return text
+        row_id = read_id(text)
+        if row_id is None:
+            raise NotFound(self.noun)
+        return row_id
+
+
+def who_of(view: Callable[..., Any] | None) -> Who | None:
+    """What a view declares, if it does."""
+    found: Who | None = getattr(view, "who", None)
+    return found
+
+
+def current_visit() -> Visit:
+    """The visit of this request."""
+    visit: Visit = g.call
+    return visit
+
+
+def show(template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
+    """A page from a template of `hub/`."""
+    return Response(render_template(f"hub/{template}", **context), status, content_type="text/html; charset=utf-8")
+
+
+def go(path: str) -> AnyResponse:
+    """To another page of the Hub, with GET: a reload there sends nothing twice."""
+    return redirect(path, HTTPStatus.SEE_OTHER)
+
+
+def new_form_id() -> str:
+    """For forms that must not work twice: see `Sessions.use_form`."""
+    return secrets.token_urlsafe(16)
+
+
+def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, str]]:
+    """The form that was sent as `model`, or what is wrong with it by field; `parsed` is what isn't plain text."""
+    given: dict[str, Any] = {name: value for name, value in request.form.items() if name in model.model_fields}
+    try:
+        return model.model_validate({**given, **parsed}, strict=False), {}
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        return None, {str(item["loc"][0]): in_words(item["type"], item["msg"]) for item in problems if item["loc"]}
+
+
+def in_words(kind: str, message: str) -> str:
+    """What is wrong with a field, for whoever filled it in."""
+    if kind in {"missing", "string_too_short"}:
+        return "Fill this in."
+    said = message.removeprefix("Value error, ")
+    return f"{said[0].upper()}{said[1:]}." if said else "This can't be used."
+
+
+def is_path(text: str | None) -> bool:
+    """Whether a browser that is sent there stays at the Hub: no host, no scheme, nothing that is read in two ways."""
+    return bool(
+        text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and "\\" not in text
+    )

@@ -1,0 +1,135 @@
+"""Settings → API keys: made, seen and ended here. A key's text is on one page, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.account import api_keys, expiry
+from kataven.account.errors import ExpiryExceedsPolicy
+from kataven.account.expiry import Expiry
+from kataven.account.models import ApiKey
+from kataven.hub.gate import front, keep
+from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
+from kataven.hub.paging import asked_position, next_link
+from kataven.hub.words import receipt_in_words
+from kataven.identity.token import TokenKind
+from kataven.web.receipts import end_credentials
+from kataven.web.schema import Input, Line
+
+desk = Desk("api-keys", __name__, "API key")
+
+PAGE_SIZE = 50
+ENDS_SOON = timedelta(days=14)
+EXPIRY_IN_WORDS = {
+    Expiry.NEVER: "Never",
+    Expiry.YEAR: "In a year",
+    Expiry.QUARTER: "In 90 days",
+    Expiry.MONTH: "In 30 days",
+}
+
+
+class NewKeyForm(Input):
+    """What is asked of whoever makes a key."""
+
+    name: Annotated[str, Line(200)]
+    expiry: Expiry
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key as the list shows it."""
+
+    id: UUID
+    name: str
+    hint: str
+    status: str
+    created_at: datetime
+    created_by: str
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    disabled_at: datetime | None
+    limits: Mapping[str, int]
+
+    @property
+    def ends_soon(self) -> bool:
+        return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < ENDS_SOON
+
+
+@desk.shows("/settings/api-keys", MEMBERS)
+def show_api_keys(visit: Visit) -> AnyResponse:
+    return _list(visit)
+
+
+@desk.takes("/settings/api-keys", MANAGERS)
+def make_api_key(visit: Visit) -> AnyResponse:
+    """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
+    form, problems = read_form(NewKeyForm)
+    if form is None:
+        return _list(visit, request.form, problems)
+    try:
+        ends = expiry.expires_at(form.expiry, _now(), visit.account.max_key_expiry_days)
+    except ExpiryExceedsPolicy as error:
+        return _list(visit, request.form, {"expiry": str(error)})
+    if not front().sessions.use_form(request.form.get("form_id", "")):
+        return show("api_key_shown.html", HTTPStatus.CONFLICT)
+    issued = visit.services.issuer.issue(TokenKind.API_KEY, visit.account.account)
+    with visit.writing() as session:
+        key = _row(api_keys.issue(session, form.name, issued, ends, visit.actor))
+    return show("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=front().api_url)
+
+
+@desk.takes("/settings/api-keys/<key_id>/revoke", MANAGERS)
+def revoke_api_key(visit: Visit, key_id: UUID) -> AnyResponse:
+    """The list comes back with the receipt: by then nobody accepts the key."""
+    with visit.writing() as session:
+        key, event = api_keys.revoke(session, key_id, visit.actor)
+        name, hint = key.name, key.hint
+    receipt = end_credentials(visit, str(key_id), event)
+    keep(visit, visit.session.with_(notice=f"“{name}” (…{hint}) is revoked: {receipt_in_words(receipt)}."))
+    return go("/settings/api-keys")
+
+
+def _list(
+    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+) -> AnyResponse:
+    with visit.reading() as session:
+        page = api_keys.listing(session, PAGE_SIZE, asked_position())
+        rows = [_row(key) for key in page.rows]
+    return show(
+        "api_keys.html",
+        HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
+        keys=rows,
+        more=next_link(page.next),
+        choices=[(choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(visit.account.max_key_expiry_days)],
+        policy_days=visit.account.max_key_expiry_days,
+        typed=typed or {},
+        problems=problems or {},
+        form_id=new_form_id(),
+    )
+
+
+def _row(key: ApiKey) -> KeyRow:
+    return KeyRow(
+        key.id,
+        key.name,
+        key.hint,
+        api_keys.status(key, _now()),
+        key.created_at,
+        key.created_by,
+        key.last_used_at,
+        key.expires_at,
+        key.disabled_at,
+        key.limits or {},
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,180 @@
+"""What is remembered of a browser between two requests: in Redis, sealed with what only the browser holds.
+
+The cookie is a random 256-bit secret. Its digest names the entry in Redis and a key derived from it seals what stands
+there (AES-256-GCM; RFC 5869 for the key), so whoever reads Redis, or a backup of it, finds no token and signs in as
+nobody; and whoever can write there can't make a session up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from redis import Redis
+from redis.exceptions import RedisError
+
+IDLE_SECONDS = 8 * 3600
+"""Without a request for this long, a session is over."""
+LONGEST_SECONDS = 24 * 3600
+"""And after this long in any case: sign in anew every day."""
+FORM_SECONDS = 24 * 3600
+_SECRET_BYTES = 32
+_NONCE_BYTES = 12
+
+
+class SessionsUnavailable(Exception):
+    """Redis can't be reached, so nobody can be told from anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A sign-in under way: what the issuer's answer has to fit, and where it should lead."""
+
+    state: str
+    nonce: str
+    verifier: str = field(repr=False)
+    account: str
+    next_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who signed in, with what the issuer gave for them."""
+
+    subject: str
+    name: str
+    access_token: str = field(repr=False)
+    id_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One browser. `secret` is the cookie's value, and is stored nowhere."""
+
+    secret: str = field(repr=False)
+    csrf: str = field(repr=False)
+    """What each form of this session carries."""
+    began_at: float
+    person: Person | None = None
+    account: str | None = None
+    """The one that the person is in."""
+    sign_in: SignIn | None = None
+    notice: str | None = None
+    """What the next page has to say first, such as the receipt of what was just revoked."""
+
+    def with_(self, **changes: Any) -> Session:
+        return replace(self, **changes)
+
+
+class Sessions:
+    """The sessions of every browser. Every method raises SessionsUnavailable. `clock`: seconds since the epoch."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        prefix: str = "hub:",
+        clock: Callable[[], float] = time.time,
+        timeout_seconds: float = 2,
+    ) -> None:
+        self._redis = Redis.from_url(
+            redis_url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
+        )  # connects when it is first used, so it may be built before a fork
+        self._prefix = prefix
+        self._clock = clock
+
+    def new(self) -> Session:
+        """A session of nobody's, to be kept with `save`."""
+        return Session(secrets.token_urlsafe(_SECRET_BYTES), secrets.token_urlsafe(_SECRET_BYTES), self._clock())
+
+    def read(self, secret: str | None) -> Session | None:
+        """The session of a cookie; None if it has ended, or never was."""
+        if not secret or len(secret) > 200 or not secret.isascii():
+            return None
+        name = self._name(secret)
+        try:
+            sealed = self._redis.getex(name, ex=IDLE_SECONDS)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        found = _unseal(sealed, secret, name) if isinstance(sealed, bytes) else None
+        if found is None or self._clock() - found["began_at"] >= LONGEST_SECONDS:
+            return None
+        return _from_json(secret, found)
+
+    def save(self, session: Session) -> None:
+        """Keep it, as it is now."""
+        name = self._name(session.secret)
+        content = asdict(session)
+        del content["secret"]
+        try:
+            self._redis.set(name, _seal(json.dumps(content).encode(), session.secret, name), ex=IDLE_SECONDS)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def end(self, session: Session) -> None:
+        """Forget it."""
+        try:
+            self._redis.delete(self._name(session.secret))
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def renewed(self, session: Session) -> Session:
+        """The same under another secret, the old one ended: who knew it before somebody signed in knows nothing."""
+        fresh = self.new()
+        self.end(session)
+        return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at)
+
+    def use_form(self, form_id: str) -> bool:
+        """Whether this form is sent for the first time: one that shows a secret must not show another when reloaded."""
+        name = f"{self._prefix}form:{hashlib.sha256(form_id.encode()).hexdigest()}"
+        try:
+            return bool(self._redis.set(name, b"", nx=True, ex=FORM_SECONDS))
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _name(self, secret: str) -> str:
+        return f"{self._prefix}session:{hashlib.sha256(secret.encode()).hexdigest()}"
+
+
+def _key(secret: str) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=b"kataven hub session").derive(secret.encode())
+
+
+def _seal(content: bytes, secret: str, name: str) -> bytes:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + AESGCM(_key(secret)).encrypt(nonce, content, name.encode())
+
+
+def _unseal(sealed: bytes, secret: str, name: str) -> dict[str, Any] | None:
+    try:
+        content = AESGCM(_key(secret)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+    except (InvalidTag, ValueError):
+        return None
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+def _from_json(secret: str, found: dict[str, Any]) -> Session | None:
+    try:
+        person, sign_in = found.pop("person"), found.pop("sign_in")
+        return Session(
+            secret=secret,
+            person=None if person is None else Person(**person),
+            sign_in=None if sign_in is None else SignIn(**sign_in),
+            **found,
+        )
+    except (KeyError, TypeError):  # of another release: sign in anew
+        return None

@@ -1,0 +1,117 @@
+"""From an account's name to a session, and out again: OpenID Connect, authorization code with PKCE."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.hub.gate import front, keep
+from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
+from kataven.hub.provider import SignInFailed
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.identity.grants import organisations
+from kataven.identity.token import is_account_name
+from kataven.system import accounts
+from kataven.system.directory import AccountRecord
+
+desk = Desk("sign-in", __name__)
+
+HOME = "/"
+CONSOLE = "/console"
+
+
+@desk.shows("/sign-in", STRANGERS)
+def show_sign_in(visit: Visit) -> AnyResponse:
+    """Which account? Everything else is asked at the issuer."""
+    if visit.session.person is not None:
+        return go(_next(request.args.get("next")))
+    keep(visit, visit.session)
+    return _form("", None, _next(request.args.get("next")))
+
+
+@desk.takes("/sign-in", STRANGERS)
+def begin_sign_in(visit: Visit) -> AnyResponse:
+    account, next_path = request.form.get("account", "").strip().lower(), _next(request.form.get("next"))
+    problem = _problem(visit, account)
+    if problem is not None:
+        return _form(account, problem, next_path)
+    url, sign_in = front().provider.begin(account, next_path)
+    keep(visit, visit.session.with_(sign_in=sign_in))
+    return go(url)
+
+
+@desk.shows("/auth/callback", STRANGERS)
+def finish_sign_in(visit: Visit) -> AnyResponse:
+    """The issuer sent the browser back."""
+    sign_in = visit.session.sign_in
+    if sign_in is None:
+        if visit.session.person is not None:  # somebody went back in their browser
+            return go(HOME)
+        raise SignInFailed("This sign-in took too long, or was begun in another browser.")
+    person = front().provider.finish(sign_in, request.args.to_dict())
+    session = front().sessions.renewed(visit.session)
+    keep(visit, session.with_(person=person, account=sign_in.account, sign_in=None))
+    return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
+
+
+@desk.shows("/accounts", SIGNED_IN)
+def choose_account(visit: Visit) -> AnyResponse:
+    """Every account that the person has a role in."""
+    assert visit.session.person is not None  # noqa: S101  the gate let nobody else in
+    claims = front().claims(visit.session.person)
+    found = _accounts(visit)
+    return show("accounts.html", accounts=found, operator=front().is_operator(claims))
+
+
+@desk.takes("/accounts", SIGNED_IN)
+def switch_account(visit: Visit) -> AnyResponse:
+    wanted = request.form.get("account", "")
+    if not any(record.account == wanted for record in _accounts(visit)):
+        return go("/accounts")
+    keep(visit, visit.session.with_(account=wanted))
+    return go(HOME)
+
+
+@desk.takes("/sign-out", STRANGERS)
+def sign_out(visit: Visit) -> AnyResponse:
+    """End the session here, then at the issuer."""
+    person = visit.session.person
+    front().sessions.end(visit.session)
+    visit.session, visit.cookie = front().sessions.new(), ""
+    back_to = f"{front().url}/signed-out"
+    return go((person and front().provider.sign_out_url(person.id_token, back_to)) or "/signed-out")
+
+
+@desk.shows("/signed-out", STRANGERS)
+def show_signed_out(visit: Visit) -> AnyResponse:
+    return show("signed_out.html")
+
+
+def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
+    status = HTTPStatus.OK if problem is None else HTTPStatus.BAD_REQUEST
+    return show("sign_in.html", status, account=account, problem=problem, next_path=next_path)
+
+
+def _problem(visit: Visit, account: str) -> str | None:
+    if not account:
+        return "Type the name of your account."
+    if not is_account_name(account):
+        return "An account's name has small letters, digits, - and _, and begins with a letter or a digit."
+    if account != OPERATORS_ACCOUNT and visit.services.directory.find(account) is None:
+        return "There is no account of this name. It is the part of your API keys after “sk_live_”."
+    return None
+
+
+def _next(asked: str | None) -> str:
+    return asked if asked is not None and is_path(asked) else HOME
+
+
+def _accounts(visit: Visit) -> list[AccountRecord]:
+    person = visit.session.person
+    assert person is not None  # noqa: S101  as above
+    held = organisations(front().claims(person).all, front().role_claims)
+    with visit.services.directory.database.reading() as session:
+        names = accounts.of_organisations(session, held)
+    return [record for name in names if (record := visit.services.directory.find(name)) is not None]

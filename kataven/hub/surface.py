@@ -1,0 +1,72 @@
+"""The Hub put together: a Flask application of pages, and what its templates may use."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, request, url_for
+from markupsafe import Markup
+
+from kataven.hub import errors, gate, sign_in, words
+from kataven.hub.gate import Front
+from kataven.hub.page import current_visit
+from kataven.hub.pages import api_keys, audit, home
+from kataven.web.schema import MAX_BODY_BYTES
+from kataven.web.services import Services
+
+DESKS = (sign_in.desk, home.desk, api_keys.desk, audit.desk)
+PAGES = "kataven.pages"
+"""Under this name the Hub's `extensions` hold the application of its pages."""
+STATIC = Path(__file__).parent / "static"
+
+
+def create(services: Services, front: Front) -> Flask:
+    """The pages, over the collaborators that every surface has and the Hub's own."""
+    app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `asset` names the content
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    services.attach(app)
+    errors.install(app)
+    gate.install(app, front)
+    words.install(app)
+    for desk in DESKS:
+        app.register_blueprint(desk)
+    app.context_processor(_for_templates)
+    return app
+
+
+def _for_templates() -> dict[str, Any]:
+    return {"visit": current_visit(), "notice": _notice(), "csrf": _csrf, "nav": _nav, "asset": _asset}
+
+
+def _notice() -> str | None:
+    """What is to be said first on this page, once."""
+    visit = current_visit()
+    said = visit.session.notice
+    if said is not None:
+        gate.keep(visit, visit.session.with_(notice=None))
+    return said
+
+
+def _csrf() -> Markup:
+    return Markup('<input type="hidden" name="{}" value="{}">').format(gate.CSRF_FIELD, current_visit().session.csrf)
+
+
+def _nav(path: str, words: str) -> Markup:
+    here = request.path == path or (path != "/" and request.path.startswith(f"{path}/"))
+    current = Markup(' aria-current="page"') if here else ""
+    return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, words)
+
+
+def _asset(name: str) -> str:
+    """A static file by its content, so that browsers may keep it for ever."""
+    return url_for("static", filename=name, v=_digest(name))
+
+
+@cache
+def _digest(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]

@@ -1,0 +1,79 @@
+"""The Hub of the house, on its databases and its Redis, and people who come to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from flask import Flask
+
+import app as factory
+from kataven import settings
+from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, Person, org_id
+from kataven.hub.gate import EXTENSION, Front
+from kataven.hub.surface import PAGES
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.web.services import EXTENSION as SERVICES
+from tests.hub.visitor import Visitor
+from tests.support.house import House
+
+HUB_URL = "http://localhost:4711"
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The surface, its pages, and how to come to them."""
+
+    surface: Flask
+    pages: Flask
+    front: Front
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.surface, HUB_URL)
+
+    def signed_in(self, person: Person, account: str | None = None) -> Visitor:
+        return self.visitor().sign_in(person, account)
+
+
+@pytest.fixture(scope="session")
+def hub(house: House) -> Iterator[Hub]:
+    environ = {
+        **house.environ,
+        "KATAVEN_HUB_URL": HUB_URL,
+        "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
+    }
+    surface = factory.create_hub(settings.load(environ))
+    surface.extensions[SERVICES].start()
+    pages: Flask = surface.extensions[PAGES]
+    yield Hub(surface, pages, pages.extensions[EXTENSION])
+    surface.extensions[SERVICES].stop()
+
+
+@pytest.fixture
+def alice(hub: Hub) -> Visitor:
+    """Owner of acme."""
+    return hub.signed_in(ALICE)
+
+
+@pytest.fixture
+def bob(hub: Hub) -> Visitor:
+    """Member of acme."""
+    return hub.signed_in(BOB)
+
+
+@pytest.fixture
+def charlie(hub: Hub) -> Visitor:
+    """Owner of globex."""
+    return hub.signed_in(CHARLIE)
+
+
+@pytest.fixture
+def olivia(hub: Hub) -> Visitor:
+    """Operator."""
+    return hub.signed_in(OLIVIA)
+
+
+@pytest.fixture
+def stranger(hub: Hub) -> Visitor:
+    return hub.visitor()

@@ -1,0 +1,129 @@
+"""Sessions: worth nothing to whoever reads Redis, renewed at sign-in, over when they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from kataven.hub.sessions import IDLE_SECONDS, LONGEST_SECONDS, Person, Session, Sessions, SessionsUnavailable
+
+ALICE = Person("alice", "Alice", "an access token", "an ID token", "a refresh token")
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
+    sessions = Sessions(redis_url, clock=clock)
+    yield sessions
+    sessions.close()
+
+
+def kept(sessions: Sessions) -> Session:
+    session = sessions.new().with_(person=ALICE, account="acme")
+    sessions.save(session)
+    return session
+
+
+def everything_in(redis_url: str) -> bytes:
+    with redis.Redis.from_url(redis_url) as client:
+        return b"\n".join(name + b" " + (client.get(name) or b"") for name in client.scan_iter())
+
+
+def test_what_is_kept_comes_back_whole(sessions: Sessions) -> None:
+    session = kept(sessions)
+    assert sessions.read(session.secret) == session
+
+
+def test_redis_holds_nothing_that_can_be_used(sessions: Sessions, redis_url: str) -> None:
+    session = kept(sessions)
+    seen = everything_in(redis_url)
+    for secret in (session.secret, session.csrf, "an access token", "an ID token", "a refresh token", "alice", "acme"):
+        assert secret.encode() not in seen
+
+
+def test_whoever_writes_to_redis_signs_in_as_nobody(sessions: Sessions, redis_url: str) -> None:
+    """Neither by changing an entry nor by putting it under the name of another one."""
+    alice, other = kept(sessions), sessions.new()
+    sessions.save(other)
+    with redis.Redis.from_url(redis_url) as client:
+        by_size = sorted(client.keys(), key=lambda name: len(client.get(name) or b""))
+        small, large = by_size[0], by_size[-1]
+        sealed = client.get(large) or b""
+        client.set(small, sealed)
+        client.set(large, sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    assert sessions.read(alice.secret) is sessions.read(other.secret) is None
+
+
+@pytest.mark.parametrize("cookie", [None, "", "unknown", "x" * 10_000, "ünknown"])
+def test_what_is_no_secret_of_ours_is_nobody(sessions: Sessions, cookie: str | None) -> None:
+    assert sessions.read(cookie) is None
+
+
+def test_a_session_ends_after_a_day_however_busy_it_was(sessions: Sessions, clock: Clock) -> None:
+    session = kept(sessions)
+    clock.now += LONGEST_SECONDS - 1
+    assert sessions.read(session.secret) is not None
+    clock.now += 1
+    assert sessions.read(session.secret) is None
+
+
+def test_each_use_keeps_it_for_as_long_as_it_may_be_idle(sessions: Sessions, redis_url: str) -> None:
+    session = kept(sessions)
+    with redis.Redis.from_url(redis_url) as client:
+        (name,) = client.keys()
+        client.expire(name, 5)
+        sessions.read(session.secret)
+        assert client.ttl(name) > IDLE_SECONDS - 60
+
+
+def test_who_knew_the_cookie_before_somebody_signed_in_knows_nothing(sessions: Sessions) -> None:
+    before = sessions.new()
+    sessions.save(before)
+    after = sessions.renewed(before).with_(person=ALICE)
+    sessions.save(after)
+    assert sessions.read(before.secret) is None
+    assert after.csrf != before.csrf
+    assert sessions.read(after.secret) == after
+
+
+def test_an_ended_session_is_gone(sessions: Sessions) -> None:
+    session = kept(sessions)
+    sessions.end(session)
+    assert sessions.read(session.secret) is None
+
+
+def test_a_form_works_once(sessions: Sessions) -> None:
+    assert sessions.use_form("a form")
+    assert not sessions.use_form("a form")
+    assert sessions.use_form("another form")
+
+
+def test_no_secret_of_a_session_is_in_its_repr() -> None:
+    session = Session("a cookie", "a form's secret", 0.0, ALICE)
+    for secret in ("a cookie", "a form's secret", "an access token", "an ID token", "a refresh token"):
+        assert secret not in repr(session)
+
+
+def test_without_redis_nobody_can_be_told() -> None:
+    sessions = Sessions("redis://127.0.0.1:1/0", timeout_seconds=0.2)
+    for attempt in (
+        lambda: sessions.read("a cookie"),
+        lambda: sessions.save(sessions.new()),
+        lambda: sessions.end(sessions.new()),
+        lambda: sessions.use_form("a form"),
+    ):
+        with pytest.raises(SessionsUnavailable):
+            attempt()

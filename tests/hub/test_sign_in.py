@@ -1,0 +1,251 @@
+"""Signing in and out: over the real issuer, and every way in which its answer can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+
+from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, org_id
+from kataven.hub.sessions import Person
+from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
+from tests.hub.conftest import HUB_URL, Hub
+from tests.hub.visitor import Visitor
+from tests.support.house import House, new_account
+from tests.support.oidc import IssuerWithPen
+
+
+def begin(visitor: Visitor, account: str = "acme", **form: str) -> dict[str, str]:
+    """To the issuer; what it is asked."""
+    visitor.get("/sign-in")
+    return dict(parse_qsl(urlsplit(visitor.post("/sign-in", {"account": account, **form}).location).query))
+
+
+def come_back(visitor: Visitor, answer: Mapping[str, str]) -> Any:
+    return visitor.get(f"/auth/callback?{urlencode(answer)}")
+
+
+def session_of(hub: Hub, visitor: Visitor) -> Any:
+    cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+    return hub.front.sessions.read(cookie and cookie.value)
+
+
+def put_in(hub: Hub, visitor: Visitor, person: Person, account: str) -> None:
+    """A session as if this person had signed in."""
+    session = hub.front.sessions.new().with_(person=person, account=account)
+    hub.front.sessions.save(session)
+    visitor.client.set_cookie(hub.front.cookie_name, session.secret, domain="localhost")
+
+
+def test_alice_signs_in_and_is_greeted(alice: Visitor) -> None:
+    page = alice.get("/")
+    assert page.status_code == 200
+    assert "Alice" in page.text
+    assert "Acme" in page.text
+
+
+def test_the_issuer_is_asked_with_pkce_state_and_nonce(stranger: Visitor) -> None:
+    asked = begin(stranger)
+    assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+    assert asked["redirect_uri"] == f"{HUB_URL}/auth/callback"
+    assert min(len(asked[name]) for name in ("state", "nonce", "code_challenge")) >= 32
+    assert "openid" in asked["scope"].split(" ")
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        ("", "Type the name"),
+        ("Acme Inc.", "small letters"),
+        ("nobody-there", "no account of this name"),
+        ("' OR 1=1 --", "small letters"),
+    ],
+)
+def test_an_account_that_is_none_is_explained(stranger: Visitor, account: str, words: str) -> None:
+    stranger.get("/sign-in")
+    page = stranger.post("/sign-in", {"account": account})
+    assert page.status_code == 400
+    assert words in page.text
+
+
+def test_the_cookie_is_for_this_host_and_no_script_and_changes_at_sign_in(hub: Hub) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    before = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+    assert before is not None
+    assert before.http_only
+    assert (before.same_site, before.path, before.domain) == ("Lax", "/", "localhost")
+    visitor.sign_in(ALICE)
+    after = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+    assert after is not None
+    assert after.value != before.value
+    assert hub.front.sessions.read(before.value) is None
+
+
+def test_somebody_is_led_to_where_they_wanted_to_go(hub: Hub) -> None:
+    visitor = hub.visitor()
+    asked = visitor.get("/settings/api-keys?cursor=x")
+    assert asked.location == "/sign-in?next=%2Fsettings%2Fapi-keys%3Fcursor%3Dx"
+    assert 'value="/settings/api-keys?cursor=x"' in visitor.get(asked.location).text
+    to_issuer = visitor.post("/sign-in", {"account": "acme", "next": "/settings/api-keys?cursor=x"}).location
+    back = visitor.get(visitor.back_from_issuer(to_issuer, ALICE))
+    assert back.location == "/settings/api-keys?cursor=x"
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "/a\nb",
+        "",
+    ],
+    ids=["url", "no scheme", "backslash", "backslashes", "script", "header", "empty"],
+)
+def test_nobody_is_led_elsewhere(hub: Hub, elsewhere: str) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    to_issuer = visitor.post("/sign-in", {"account": "acme", "next": elsewhere}).location
+    assert visitor.get(visitor.back_from_issuer(to_issuer, ALICE)).location == "/"
+    assert visitor.get(f"/sign-in?{urlencode({'next': elsewhere})}").location == "/"
+
+
+def test_an_answer_to_no_question_of_this_browser_signs_nobody_in(hub: Hub) -> None:
+    """Login CSRF: somebody is sent to the callback with a stranger's code."""
+    eve, victim = hub.visitor(), hub.visitor()
+    eve.get("/sign-in")
+    back = eve.back_from_issuer(eve.post("/sign-in", {"account": "globex"}).location, CHARLIE)
+    page = victim.get(back)
+    assert page.status_code == 400
+    begin(victim)
+    assert victim.get(back).status_code == 400
+    assert session_of(hub, victim).person is None
+
+
+def test_a_code_is_good_once(hub: Hub) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    back = visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE)
+    assert visitor.get(back).status_code == 303
+    assert visitor.get(back).location == "/"  # going back in one's browser leads on
+    other = hub.visitor()
+    assert other.get(back).status_code == 400
+
+
+def test_what_the_issuer_answers_must_fit_what_was_asked(hub: Hub, issuer: IssuerWithPen) -> None:
+    visitor = hub.visitor()
+    asked = begin(visitor)
+    good = {"state": asked["state"], "code": "unknown", "iss": issuer.url}
+    for wrong in ({"state": "other"}, {"iss": "https://evil.example"}, {"error": "access_denied"}, {}):
+        page = come_back(visitor, {**good, **wrong})
+        assert page.status_code == 400, wrong
+        assert session_of(hub, visitor).person is None
+    assert come_back(visitor, {name: good[name] for name in ("state", "code")}).status_code == 400
+
+
+def test_an_id_token_for_another_question_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    back = visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE)
+    session = session_of(hub, visitor)
+    other_nonce = type(session.sign_in)(**{**_fields(session.sign_in), "nonce": "of another sign-in"})
+    hub.front.sessions.save(session.with_(sign_in=other_nonce))
+    assert visitor.get(back).status_code == 400
+
+
+def _fields(thing: Any) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in thing.__slots__}
+
+
+def test_signing_out_ends_the_session_here_and_at_the_issuer(hub: Hub, alice: Visitor, issuer: IssuerWithPen) -> None:
+    alice.get("/")
+    cookie = alice.client.get_cookie(hub.front.cookie_name, "localhost")
+    assert cookie is not None
+    to_issuer = alice.post("/sign-out").location
+    asked = dict(parse_qsl(urlsplit(to_issuer).query))
+    assert to_issuer.startswith(issuer.url)
+    assert asked["post_logout_redirect_uri"] == f"{HUB_URL}/signed-out"
+    assert asked["id_token_hint"]
+    assert hub.front.sessions.read(cookie.value) is None
+    assert alice.get("/").location == "/sign-in"
+
+
+def test_a_token_that_ended_is_renewed_without_a_word(hub: Hub, issuer: IssuerWithPen) -> None:
+    visitor = hub.signed_in(BOB)
+    session = session_of(hub, visitor)
+    old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
+    hub.front.sessions.save(session.with_(person=Person(**{**_fields(session.person), "access_token": old})))
+    assert visitor.get("/").status_code == 200
+    assert session_of(hub, visitor).person.access_token != old
+
+
+def test_when_the_issuer_gives_no_new_token_the_session_is_over(hub: Hub, issuer: IssuerWithPen) -> None:
+    visitor = hub.signed_in(BOB)
+    session = session_of(hub, visitor)
+    old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
+    person = Person(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
+    hub.front.sessions.save(session.with_(person=person))
+    assert visitor.get("/").location == "/sign-in"
+    assert hub.front.sessions.read(session.secret) is None
+
+
+def test_a_token_that_nobody_signed_ends_the_session(hub: Hub, issuer: IssuerWithPen) -> None:
+    visitor = hub.visitor()
+    put_in(hub, visitor, Person("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
+    assert visitor.get("/").location == "/sign-in"
+
+
+def test_somebody_without_a_role_in_the_account_is_told_so(hub: Hub) -> None:
+    visitor = hub.signed_in(CHARLIE, "acme")
+    page = visitor.get("/")
+    assert page.status_code == 403
+    assert "no role in this account" in page.text
+    assert "/accounts" in page.text
+
+
+def test_who_has_several_accounts_switches_between_them(hub: Hub, issuer: IssuerWithPen) -> None:
+    roles = {"owner": {org_id("acme"): "acme.example"}, "member": {org_id("globex"): "globex.example"}}
+    token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: roles})
+    visitor = hub.visitor()
+    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "acme")
+    page = visitor.get("/accounts").text
+    assert 'value="acme"' in page
+    assert 'value="globex"' in page
+    assert visitor.post("/accounts", {"account": "globex"}).location == "/"
+    assert "Globex" in visitor.get("/").text
+    assert visitor.post("/accounts", {"account": "kataven-admin"}).location == "/accounts"
+    assert "Globex" in visitor.get("/").text
+
+
+def test_a_suspended_account_opens_no_page(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+    from kataven.system import accounts
+    from kataven.system.models import AccountStatus
+
+    new_account(house.services, "closed-hub")
+    with house.services.directory.database.writing() as session:
+        accounts.move(session, "closed-hub", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
+    token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: {"owner": {org_id("closed-hub"): "x.example"}}})
+    visitor = hub.visitor()
+    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "closed-hub")
+    page = visitor.get("/settings/api-keys")
+    assert page.status_code == 403
+    assert "suspended" in page.text
+
+
+def test_an_issuer_that_is_down_is_said_to_be(hub: Hub, stranger: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger.get("/sign-in")
+    with monkeypatch.context() as outage:
+        outage.setattr(hub.front.provider, "_metadata", {})
+        outage.setattr(hub.front.provider, "_ask_again_at", float("inf"))
+        page = stranger.post("/sign-in", {"account": "acme"})
+    assert page.status_code == 503
+    assert page.headers["Retry-After"]
+
+
+def test_olivia_is_nobody_in_an_account(hub: Hub) -> None:
+    assert hub.signed_in(OLIVIA, "acme").get("/").status_code == 403

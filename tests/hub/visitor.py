@@ -1,0 +1,59 @@
+"""Somebody with a browser, but without the browser: follows redirects, keeps cookies, sends back what forms hold."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx2
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from kataven.dev.cast import Person
+
+_CSRF = re.compile(r'name="csrf" value="([^"]+)"')
+_FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
+
+
+class Visitor:
+    """One browser at the Hub at `url`."""
+
+    def __init__(self, app: Flask, url: str) -> None:
+        self.url = url
+        self.client = app.test_client()
+        self.csrf = ""
+        self.form_id = ""
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self._seen(self.client.get(path, base_url=self.url, **options))
+
+    def post(self, path: str, form: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
+        """Send a form, with what the page before it had hidden in it."""
+        hidden = {"csrf": self.csrf, "form_id": self.form_id}
+        return self._seen(self.client.post(path, base_url=self.url, data={**hidden, **(form or {})}, **options))
+
+    def sign_in(self, person: Person, account: str | None = None) -> Self:
+        """The whole way over the issuer, to the page that it leads to."""
+        self.get("/sign-in")
+        to_issuer = self.post("/sign-in", {"account": account or person.account}).location
+        assert self.get(self.back_from_issuer(to_issuer, person)).status_code == 303
+        return self
+
+    def back_from_issuer(self, url: str, person: Person) -> str:
+        """Choose somebody at the issuer; the path at the Hub that the browser is sent back to."""
+        asked = urlsplit(url)
+        query = {**dict(parse_qsl(asked.query)), "person": person.subject}
+        answer = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
+        back = urlsplit(answer.headers["Location"])
+        assert f"{back.scheme}://{back.netloc}" == self.url
+        return f"{back.path}?{back.query}"
+
+    def _seen(self, answer: TestResponse) -> TestResponse:
+        if found := _CSRF.search(answer.text):
+            self.csrf = html.unescape(found[1])
+        if found := _FORM_ID.search(answer.text):
+            self.form_id = html.unescape(found[1])
+        return answer
