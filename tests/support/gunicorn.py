@@ -39,9 +39,9 @@ class Gunicorn:
     log: Path
     workers: int = 2
     application: str = "wsgi:api"
+    port: int = field(default_factory=lambda: free_port())
 
     def __enter__(self) -> Self:
-        self.port = free_port()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application],

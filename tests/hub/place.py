@@ -1,0 +1,116 @@
+"""The Hub and the API as they run: two services of gunicorn's, and a browser at the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from kataven.dev.cast import Person, org_id
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from tests.support.gunicorn import Gunicorn, free_port
+
+AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
+PATIENCE_SECONDS = 20
+PHONE, DESKTOP = (390, 844), (1280, 900)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the two services are."""
+
+    hub: Gunicorn
+    api: Gunicorn
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.hub.port}"
+
+
+@contextmanager
+def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
+    """Both services, over the databases and the Redis of `environ`."""
+    port = free_port()
+    ours = {
+        **environ,
+        "KATAVEN_HUB_URL": f"http://localhost:{port}",
+        "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
+    }
+    with ExitStack() as stack:
+        api = stack.enter_context(Gunicorn(ours, folder / "api.log", workers=2))
+        ours["KATAVEN_API_URL"] = api.url
+        hub = stack.enter_context(Gunicorn(ours, folder / "hub.log", workers=1, application="wsgi:hub", port=port))
+        yield Place(hub, api)
+
+
+class Guest:
+    """Somebody at a browser."""
+
+    def __init__(self, chrome: Chrome, place: Place) -> None:
+        self.chrome = chrome
+        self.place = place
+        chrome.implicitly_wait(PATIENCE_SECONDS)
+
+    def go(self, path: str) -> None:
+        self.chrome.get(f"{self.place.url}{path}")
+
+    def find(self, selector: str) -> WebElement:
+        return self.chrome.find_element(By.CSS_SELECTOR, selector)
+
+    def press(self, words: str) -> None:
+        """The button or link that says so."""
+        self.chrome.find_element(
+            By.XPATH, f"//main//*[(self::button or self::a) and normalize-space()={words!r}]"
+        ).click()
+
+    def type(self, field: str, words: str) -> None:
+        box = self.find(f"#{field}")
+        box.clear()
+        box.send_keys(words)
+
+    def sign_in(self, person: Person, account: str | None = None) -> None:
+        """From the Hub over the issuer and back."""
+        self.go("/sign-in")
+        self.type("account", account or person.account)
+        self.press("Continue")
+        self.find(f"button[value={person.subject}]").click()
+
+    @property
+    def text(self) -> str:
+        return self.find("body").text
+
+    def size(self, width: int, height: int) -> None:
+        """As wide and high as a device."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def violations(self) -> list[str]:
+        """What axe finds wrong with the page that is serious or critical: the rule, and where."""
+        self.chrome.execute_script(AXE.read_text("utf-8"))
+        found = self.chrome.execute_async_script(
+            "const done = arguments[arguments.length - 1]; axe.run().then(done, error => done({error: String(error)}))"
+        )
+        assert "violations" in found, found
+        return [
+            f"{violation['id']}: {node['html']}"
+            for violation in found["violations"]
+            if violation["impact"] in {"serious", "critical"}
+            for node in violation["nodes"]
+        ]
+
+    def overflow(self) -> int:
+        """By how many pixels the page is wider than the window."""
+        wider: int = self.chrome.execute_script(
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return wider
+
+    def complaints(self) -> list[str]:
+        """What the browser has complained about since the last time, such as a policy that was broken; not statuses."""
+        severe = [entry for entry in self.chrome.get_log("browser") if entry["level"] == "SEVERE"]
+        return [entry["message"] for entry in severe if entry["source"] != "network"]

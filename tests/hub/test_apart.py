@@ -1,0 +1,39 @@
+"""API and Hub are services of their own: one can end, and the other does not notice."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import httpx2
+
+from tests.hub.place import opened_place
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+
+def test_the_api_serves_on_while_the_hub_is_killed(house: House, tmp_path: Path) -> None:
+    key = house.new_key("acme")
+    answers: Counter[int] = Counter()
+    enough = threading.Event()
+
+    def use(url: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx2.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+            while not enough.is_set():
+                answers[client.get("/v1/me").status_code] += 1
+
+    with opened_place(house.environ, tmp_path) as place:
+        users = [threading.Thread(target=use, args=(place.api.url,)) for _ in range(4)]
+        for user in users:
+            user.start()
+        wait_until(lambda: answers[200] > 50, 30)
+        assert httpx2.get(f"{place.url}/sign-in", trust_env=False).status_code == 200
+        place.hub.kill()
+        seen = answers[200]
+        wait_until(lambda: answers[200] > seen + 200, 30)
+        enough.set()
+        for user in users:
+            user.join()
+    assert set(answers) == {200}

@@ -1,0 +1,158 @@
+"""The Hub in a real browser: each flow as a person goes through it, by mouse, by keyboard and without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from kataven.dev.cast import ALICE, BOB
+from tests.hub.place import DESKTOP, PHONE, Guest, Place, opened_place
+from tests.support.browser import browser
+from tests.support.house import House
+
+KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
+KEYS = "/settings/api-keys"
+
+
+@pytest.fixture(scope="module")
+def place(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with opened_place(house.environ, tmp_path_factory.mktemp("place")) as place:
+        yield place
+
+
+@pytest.fixture
+def guest(place: Place, tmp_path: Path) -> Iterator[Guest]:
+    with browser(tmp_path, {}) as chrome:
+        guest = Guest(chrome, place)
+        guest.size(*DESKTOP)
+        yield guest
+
+
+def status(place: Place, key: str) -> int:
+    """What the API answers this key with."""
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx2.get(f"{place.api.url}/v1/me", headers=headers, trust_env=False).status_code
+
+
+def test_alice_makes_a_key_sees_it_once_and_revokes_it(guest: Guest, place: Place) -> None:
+    guest.sign_in(ALICE)
+    guest.go(KEYS)
+    guest.type("name", "Till in Berlin")
+    guest.press("Make the key")
+    found = KEY.search(guest.find("#key").text)
+    assert found
+    key = found[0]
+    assert status(place, key) == 200
+
+    guest.chrome.refresh()  # sends the form again, as a browser does
+    assert not KEY.search(guest.text)
+    guest.go(KEYS)
+    assert guest.text.count("Till in Berlin") == 1
+    guest.chrome.back()
+    assert not KEY.search(guest.text)
+    guest.chrome.forward()
+
+    guest.go(KEYS)
+    guest.find("[aria-label='Revoke Till in Berlin']").click()
+    assert re.search(r"refused on (\d) of \1 workers, after \d+ ms", guest.find("[role=status]").text)
+    assert status(place, key) == 403
+    assert guest.complaints() == []
+
+
+def test_bob_sees_keys_and_can_not_make_one(guest: Guest) -> None:
+    guest.sign_in(BOB)
+    guest.go(KEYS)
+    assert "Owners and admins make and revoke them." in guest.text
+    guest.chrome.implicitly_wait(0)
+    assert guest.chrome.find_elements(By.CSS_SELECTOR, "main form") == []
+    answer = guest.chrome.execute_async_script(
+        "const [path, done] = arguments; const csrf = document.querySelector('[name=csrf]').value;"
+        "fetch(path, {method: 'POST', body: new URLSearchParams({csrf, name: 'By hand', expiry: '30d'})})"
+        ".then(answer => done(answer.status))",
+        KEYS,
+    )
+    assert answer == 403
+
+
+def test_everything_can_be_done_from_the_keyboard(guest: Guest) -> None:
+    guest.go("/sign-in")
+    focus = guest.chrome.switch_to.active_element
+    assert focus.get_attribute("id") == "account"
+    focus.send_keys("acme", Keys.ENTER)
+    guest.find("button[value=alice]").send_keys(Keys.ENTER)
+    guest.find("nav.side")  # there by now
+    keys = ActionChains(guest.chrome)
+    keys.send_keys(Keys.TAB).perform()
+    assert guest.chrome.switch_to.active_element.text == "Skip to the content"
+    guest.chrome.switch_to.active_element.send_keys(Keys.ENTER)
+    guest.go(KEYS)
+    guest.find("#name").send_keys("By keyboard", Keys.ENTER)
+    assert KEY.search(guest.text)
+    menu = guest.find("details.menu")
+    menu.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+    assert menu.get_attribute("open") == "true"
+    menu.find_element(By.TAG_NAME, "a").send_keys(Keys.ESCAPE)
+    assert menu.get_attribute("open") is None
+    assert guest.chrome.switch_to.active_element.tag_name == "summary"
+
+
+def test_the_copy_button_copies(guest: Guest) -> None:
+    guest.sign_in(ALICE)
+    guest.chrome.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": guest.place.url},
+    )
+    guest.go("/")
+    guest.find("[data-copy=api-url]").click()
+    copied = guest.chrome.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied == guest.find("#api-url").text
+
+
+def test_without_javascript_nothing_is_missing_but_the_copy_button(guest: Guest) -> None:
+    guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    guest.sign_in(ALICE)
+    guest.go(KEYS)
+    guest.type("name", "Without a script")
+    guest.press("Make the key")
+    assert KEY.search(guest.find("#key").text)
+    assert not guest.find("[data-copy=key]").is_displayed()
+
+
+@pytest.mark.parametrize("path", ["/", KEYS, "/audit-log", "/accounts", "/nowhere", "/signed-out"])
+def test_pages_are_accessible_and_fit_a_phone(guest: Guest, path: str) -> None:
+    guest.sign_in(ALICE)
+    for size in (PHONE, DESKTOP):
+        guest.size(*size)
+        guest.go(path)
+        assert guest.violations() == []
+        assert guest.overflow() == 0
+
+
+def test_the_sign_in_page_is_accessible_in_the_dark_too(guest: Guest) -> None:
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    guest.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    guest.go("/sign-in")
+    assert guest.violations() == []
+    guest.press("Continue")
+    assert "Type the name of your account." in guest.text
+    assert guest.violations() == []
+    guest.sign_in(ALICE)
+    guest.go(KEYS)
+    assert guest.violations() == []
+
+
+def test_signing_out_leads_over_the_issuer_to_the_end(guest: Guest) -> None:
+    guest.sign_in(ALICE)
+    guest.find("details.menu summary").click()
+    guest.chrome.find_element(By.XPATH, "//button[normalize-space()='Sign out']").click()
+    assert guest.chrome.current_url == f"{guest.place.url}/signed-out"
+    guest.chrome.back()
+    guest.go("/")
+    assert "Sign in" in guest.find("h1").text
