@@ -94,6 +94,7 @@ def _front(settings: Settings) -> Front:
             allow_loopback_http=settings.development,
         ),
         access_tokens=JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time),
+        api_limits=Limiter.at(settings.redis_url.get_secret_value(), surface="api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
     )

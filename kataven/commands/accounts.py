@@ -11,11 +11,11 @@ from flask.cli import AppGroup
 
 from kataven.commands.office import ACTOR, office
 from kataven.commands.output import as_json, plainly, show, show_one
-from kataven.revocation.scope import Scope
-from kataven.system import accounts, closing, lifecycle, limits, operators, repairs
+from kataven.system import accounts, closing, lifecycle, limits, repairs
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountRateLimits, AccountStatus
+from kataven.web import operating
 from kataven.web.services import Services, services
 
 group = AppGroup("accounts", help="Accounts: one customer, one database.")
@@ -34,8 +34,7 @@ def create(
 ) -> None:
     """Create ACCOUNT and its database. Nothing is left half-made if it fails."""
     new = lifecycle.NewAccount(account, name or account, org_id, server, discoverable)
-    lifecycle.create(services().directory.database, new, actor=ACTOR)
-    services().revocation.announce(Scope(account))  # a worker may remember that there is none
+    operating.create_account(services(), new, ACTOR)
     _show_account(account, as_json)
 
 
@@ -83,11 +82,7 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
     found = services()
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
-        with found.directory.database.writing() as session:
-            changed = limits.change(session, account, changes)
-            operators.record(session, ACTOR, "account.limits_changed", account, changes)
-        found.revocation.announce(Scope(account))
-        show_one(asdict(changed), as_json=as_json)
+        show_one(asdict(operating.change_limits(found, account, changes, ACTOR)), as_json=as_json)
     else:
         show_one(asdict(_record(found, account).limits), as_json=as_json)
 

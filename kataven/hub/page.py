@@ -53,7 +53,12 @@ class Visit(Call):
     cookie: str | None = None
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
     operator: str | None = None
-    """The operator's name, on their own pages."""
+    """The operator's id at the issuer, on their own pages."""
+
+    @property
+    def operator_label(self) -> str:
+        """The operator, as the trail names them."""
+        return f"jwt:{self.operator}"
 
     @property
     def may_manage(self) -> bool:

@@ -11,13 +11,23 @@ from flask import Flask, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import errors, gate, sign_in, words
+from kataven.hub.console import account, accounts, health, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
 from kataven.hub.pages import api_keys, audit, home
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
-DESKS = (sign_in.desk, home.desk, api_keys.desk, audit.desk)
+DESKS = (
+    sign_in.desk,
+    home.desk,
+    api_keys.desk,
+    audit.desk,
+    accounts.desk,
+    account.desk,
+    health.desk,
+    trail.desk,
+)
 PAGES = "kataven.pages"
 """Under this name the Hub's `extensions` hold the application of its pages."""
 STATIC = Path(__file__).parent / "static"
@@ -56,8 +66,9 @@ def _csrf() -> Markup:
     return Markup('<input type="hidden" name="{}" value="{}">').format(gate.CSRF_FIELD, current_visit().session.csrf)
 
 
-def _nav(path: str, words: str) -> Markup:
-    here = request.path == path or (path != "/" and request.path.startswith(f"{path}/"))
+def _nav(path: str, words: str, below: str | None = None) -> Markup:
+    """A place in the menu; it is the current one on its own page and on those below it, or below `below`."""
+    here = request.path == path or (path != "/" and request.path.startswith(f"{below or path}/"))
     current = Markup(' aria-current="page"') if here else ""
     return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, words)
 

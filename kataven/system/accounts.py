@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from kataven.system.errors import AccountExists, NoSuchAccount, WrongStatus
 from kataven.system.models import Account, AccountStatus
+
+T = TypeVar("T")
 
 
 def reserve(session: Session, account: Account) -> None:
@@ -52,6 +55,28 @@ def listing(session: Session, status: AccountStatus | None = None) -> Sequence[A
     return session.scalars(statement).all()
 
 
+def page(
+    session: Session, prefix: str, status: AccountStatus | None, limit: int, after: str | None
+) -> Sequence[Account]:
+    """Accounts by name, from behind `after`, optionally of one status."""
+    statement = select(Account).where(Account.account_id.startswith(prefix, autoescape=True))
+    if status is not None:
+        statement = statement.where(Account.status == status)
+    if after is not None:
+        statement = statement.where(Account.account_id > after)
+    return session.scalars(statement.order_by(Account.account_id).limit(limit)).all()
+
+
+def count_by_status(session: Session) -> Mapping[str, int]:
+    """How many accounts there are of each status."""
+    return dict(_counted(session, Account.status))
+
+
+def count_by_revision(session: Session) -> Mapping[str | None, int]:
+    """How many accounts are at each schema revision, as it was last written down."""
+    return dict(_counted(session, Account.schema_revision))
+
+
 def discoverable(session: Session, prefix: str, limit: int, after: str | None) -> Sequence[Account]:
     """Active accounts that chose to be found, by name, from behind `after`."""
     statement = (
@@ -79,3 +104,8 @@ def outside(session: Session, revisions: Collection[str]) -> int:
         Account.status == AccountStatus.ACTIVE, Account.schema_revision.not_in(revisions)
     )
     return session.scalar(statement) or 0
+
+
+def _counted(session: Session, column: InstrumentedAttribute[T]) -> Sequence[tuple[T, int]]:
+    counted = session.execute(select(column, func.count()).group_by(column).order_by(column))
+    return [(value, count) for value, count in counted]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -31,3 +31,15 @@ def latest(session: Session, action: str, account: str) -> OperatorEvent | None:
     """The last event of this kind about an account."""
     events = select(OperatorEvent).where(OperatorEvent.action == action, OperatorEvent.account_id == account)
     return session.scalars(events.order_by(OperatorEvent.at.desc()).limit(1)).first()
+
+
+def listing(
+    session: Session, limit: int, skip: int = 0, account: str | None = None, action: str | None = None
+) -> Sequence[OperatorEvent]:
+    """The trail, newest first: `limit` events after the first `skip`, optionally of one account or one action."""
+    events = select(OperatorEvent).order_by(OperatorEvent.at.desc(), OperatorEvent.id.desc())
+    if account is not None:
+        events = events.where(OperatorEvent.account_id == account)
+    if action is not None:
+        events = events.where(OperatorEvent.action == action)
+    return session.scalars(events.offset(skip).limit(limit)).all()

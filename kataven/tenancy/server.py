@@ -48,6 +48,13 @@ class Maintenance:
         )
         return list(self._connection.execute(free, {"names": list(databases)}).scalars())
 
+    def sizes(self, databases: Sequence[str]) -> dict[str, int]:
+        """How large those of `databases` are that exist, in bytes."""
+        measure = text("SELECT datname, pg_database_size(oid) FROM pg_database WHERE datname = ANY(:names)")
+        return {
+            row.datname: row.pg_database_size for row in self._connection.execute(measure, {"names": list(databases)})
+        }
+
     def create(self, database: str, template: str, strategy: Strategy = "wal_log") -> None:
         """Copy `template`, which nobody may be connected to."""
         self._ddl(f"CREATE DATABASE {quoted(database)} TEMPLATE {quoted(template)} STRATEGY {strategy}")

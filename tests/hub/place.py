@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tests.support.gunicorn import Gunicorn, free_port
 AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
 PATIENCE_SECONDS = 20
 PHONE, DESKTOP = (390, 844), (1280, 900)
+
+_ADDRESSES = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
         **environ,
         "KATAVEN_HUB_URL": f"http://localhost:{port}",
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
+        "KATAVEN_TRUSTED_PROXIES": "1",
     }
     with ExitStack() as stack:
         api = stack.enter_context(Gunicorn(ours, folder / "api.log", workers=2))
@@ -55,6 +59,11 @@ class Guest:
         self.chrome = chrome
         self.place = place
         chrome.implicitly_wait(PATIENCE_SECONDS)
+        # Each from elsewhere, as a proxy would tell: an address has a budget.
+        chrome.execute_cdp_cmd("Network.enable", {})
+        chrome.execute_cdp_cmd(
+            "Network.setExtraHTTPHeaders", {"headers": {"X-Forwarded-For": f"198.51.100.{next(_ADDRESSES)}"}}
+        )
 
     def go(self, path: str) -> None:
         self.chrome.get(f"{self.place.url}{path}")

@@ -12,7 +12,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from kataven.dev.cast import ALICE, BOB
+from kataven.dev.cast import ALICE, BOB, OLIVIA
 from tests.hub.place import DESKTOP, PHONE, Guest, Place, opened_place
 from tests.support.browser import browser
 from tests.support.house import House
@@ -123,6 +123,16 @@ def test_without_javascript_nothing_is_missing_but_the_copy_button(guest: Guest)
     guest.press("Make the key")
     assert KEY.search(guest.find("#key").text)
     assert not guest.find("[data-copy=key]").is_displayed()
+
+
+@pytest.mark.parametrize("path", ["/console", "/console/accounts/acme", "/console/health", "/console/trail"])
+def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> None:
+    guest.sign_in(OLIVIA)
+    for size in (PHONE, DESKTOP):
+        guest.size(*size)
+        guest.go(path)
+        assert guest.violations() == []
+        assert guest.overflow() == 0
 
 
 @pytest.mark.parametrize("path", ["/", KEYS, "/audit-log", "/accounts", "/nowhere", "/signed-out"])

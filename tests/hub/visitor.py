@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, Self
@@ -17,6 +18,8 @@ from kataven.dev.cast import Person
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 
+_ADDRESSES = ipaddress.ip_network("198.18.0.0/15").hosts()
+
 
 class Visitor:
     """One browser at the Hub at `url`."""
@@ -24,6 +27,8 @@ class Visitor:
     def __init__(self, app: Flask, url: str) -> None:
         self.url = url
         self.client = app.test_client()
+        # Each from elsewhere: an address has a budget.
+        self.client.environ_base["REMOTE_ADDR"] = str(next(_ADDRESSES))
         self.csrf = ""
         self.form_id = ""
 

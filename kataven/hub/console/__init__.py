@@ -1,0 +1,1 @@
+"""The operators' console: for those of `kataven-admin`, and nobody else."""

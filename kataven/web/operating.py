@@ -1,0 +1,61 @@
+"""What operators do to accounts, from the command line or from the console: the same steps in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from kataven.account import api_keys, revival
+from kataven.account.audit import Actor
+from kataven.ratelimit.policy import Limits
+from kataven.revocation.scope import Scope
+from kataven.system import lifecycle, limits, operators
+from kataven.system.closing import Office, StandingKeys
+from kataven.system.lifecycle import NewAccount
+from kataven.system.sessions import AccountSessions
+from kataven.web.services import Services
+
+
+def office(services: Services, operator: str) -> Office:
+    """Somebody who acts on accounts from outside them, with what reaches into an account's database for them."""
+    sessions = AccountSessions(services.directory, services.registry)
+    actor = Actor(f"operator:{operator}", operator)
+
+    def cap_expiry(account: str, max_days: int) -> int:
+        with sessions.writing(account) as session:
+            return api_keys.cap_expiry(session, max_days, actor)
+
+    def end_other_keys(connection: Connection, standing: StandingKeys) -> int:
+        with Session(connection) as session:
+            ended = revival.end_other_keys(session, standing, actor)
+            session.flush()
+        return ended
+
+    return Office(
+        operator, services.directory.database, cap_expiry, services.revocation.revoke, _standing_keys, end_other_keys
+    )
+
+
+def create_account(services: Services, new: NewAccount, operator: str) -> None:
+    """Make an account and its database, or neither. Raises what `lifecycle.create` does."""
+    lifecycle.create(services.directory.database, new, actor=operator)
+    services.revocation.announce(Scope(new.account))  # a worker may remember that there is none
+
+
+def change_limits(services: Services, account: str, given: Mapping[str, int], operator: str) -> Limits:
+    """Set some limits and keep the others; every worker learns of it within a second.
+
+    Raises NoSuchAccount, or ValueError for what can't be a limit.
+    """
+    with services.directory.database.writing() as session:
+        changed = limits.change(session, account, given)
+        operators.record(session, operator, "account.limits_changed", account, given)
+    services.revocation.announce(Scope(account))
+    return changed
+
+
+def _standing_keys(connection: Connection) -> StandingKeys:
+    with Session(connection) as session:
+        return revival.standing_keys(session)

@@ -1,0 +1,172 @@
+"""The operators' console: for operators alone, with the same verbs as the command line, and everything in the trail."""
+
+from __future__ import annotations
+
+import pytest
+
+from kataven.system import operators
+from kataven.system.models import OperatorEvent
+from tests.hub.conftest import Hub
+from tests.hub.visitor import Visitor
+from tests.support.house import House, new_account
+
+CONSOLE = "/console"
+
+
+def trail_of(house: House, account: str) -> list[OperatorEvent]:
+    with house.services.directory.database.reading() as session:
+        return list(operators.listing(session, 50, account=account))
+
+
+def page_of(account: str) -> str:
+    return f"{CONSOLE}/accounts/{account}"
+
+
+def test_an_operator_lands_in_the_console(hub: Hub, olivia: Visitor) -> None:
+    page = olivia.get(CONSOLE)
+    assert page.status_code == 200
+    assert "acme" in page.text
+    assert "Audit log" not in page.text
+
+
+@pytest.mark.parametrize("path", [CONSOLE, f"{CONSOLE}/accounts/acme", f"{CONSOLE}/health", f"{CONSOLE}/trail"])
+def test_nobody_else_sees_any_of_it(alice: Visitor, stranger: Visitor, path: str) -> None:
+    assert alice.get(path).status_code == 403
+    assert stranger.get(path).location.startswith("/sign-in")
+
+
+@pytest.mark.parametrize("verb", ["suspend", "archive", "resume", "restore", "limits", "policy"])
+def test_nobody_else_does_any_of_it(alice: Visitor, house: House, verb: str) -> None:
+    alice.get("/")
+    assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
+    assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
+    record = house.services.directory.read("globex")
+    assert record is not None
+    assert record.open
+
+
+def test_an_account_is_made_and_works_at_once(hub: Hub, house: House, olivia: Visitor) -> None:
+    olivia.get(CONSOLE)
+    made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
+    assert made.location == page_of("new-in-console")
+    page = olivia.get(made.location).text
+    assert "New &amp; Co." in page
+    assert "is made" in page
+    assert house.bearer(house.new_key("new-in-console")).get("/v1/me").status_code == 200
+    assert [(event.action, event.actor) for event in trail_of(house, "new-in-console")] == [
+        ("account.created", "jwt:olivia")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"account": "", "name": "x"}, "Fill this in."),
+        ({"account": "Bad Name", "name": "x"}, "Bad Name"),
+        ({"account": "pg_catalog", "name": "x"}, "pg_catalog"),
+        ({"account": "kataven-admin", "name": "x"}, "kataven-admin"),
+        ({"account": "acme", "name": "x"}, "exists already"),
+        ({"account": "fine", "name": ""}, "Fill this in."),
+        ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
+    ],
+)
+def test_what_can_not_be_made_is_explained(olivia: Visitor, house: House, form: dict[str, str], words: str) -> None:
+    olivia.get(CONSOLE)
+    page = olivia.post(f"{CONSOLE}/accounts", form)
+    assert page.status_code == 400
+    assert words in page.text
+    assert house.services.directory.read("fine") is None
+
+
+def test_suspending_asks_for_the_name_and_refuses_every_key(house: House, olivia: Visitor) -> None:
+    new_account(house.services, "to-be-closed")
+    caller = house.bearer(house.new_key("to-be-closed"))
+    assert caller.get("/v1/me").status_code == 200
+    olivia.get(page_of("to-be-closed"))
+    for confirm in ("", "to-be", "TO-BE-CLOSED"):
+        assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": confirm}).status_code == 400
+    assert caller.get("/v1/me").status_code == 200
+
+    assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": "to-be-closed"}).status_code == 303
+    assert caller.get("/v1/me").get_json()["code"] == "account_suspended"
+    assert "is suspended: refused on" in olivia.get(page_of("to-be-closed")).text
+    assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": "to-be-closed"}).status_code == 400
+
+    assert olivia.post(f"{page_of('to-be-closed')}/resume").status_code == 303
+    assert caller.get("/v1/me").status_code == 200
+    assert olivia.post(f"{page_of('to-be-closed')}/archive", {"confirm": "to-be-closed"}).status_code == 303
+    assert olivia.post(f"{page_of('to-be-closed')}/restore").status_code == 303
+    assert [event.action for event in trail_of(house, "to-be-closed")] == [
+        "account.restored",
+        "account.archived",
+        "account.resumed",
+        "account.suspended",
+        "account.created",
+    ]
+
+
+def test_limits_are_set_and_bad_ones_are_not(house: House, olivia: Visitor) -> None:
+    new_account(house.services, "limited-here")
+    path = f"{page_of('limited-here')}/limits"
+    good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
+    olivia.get(page_of("limited-here"))
+    for wrong in ({"per_minute": "0"}, {"per_hour": "many"}, {"per_day": ""}, {"concurrent": "1.5"}):
+        page = olivia.post(path, {**good, **wrong})
+        assert page.status_code == 400
+        assert f'id="{next(iter(wrong))}-problem"' in page.text
+    assert olivia.post(path, good).status_code == 303
+    record = house.services.directory.read("limited-here")
+    assert record is not None
+    assert (record.limits.per_minute, record.limits.concurrent) == (61, 21)
+    assert "0 of 61 used" in olivia.get(page_of("limited-here")).text
+
+
+def test_a_policy_may_shorten_the_keys_that_are_there(house: House, olivia: Visitor) -> None:
+    new_account(house.services, "short-lived")
+    caller = house.bearer(house.new_key("short-lived"))
+    path = f"{page_of('short-lived')}/policy"
+    olivia.get(page_of("short-lived"))
+    assert olivia.post(path, {"max_days": "none"}).status_code == 400
+    assert olivia.post(path, {"max_days": "30", "existing": "on"}).status_code == 303
+    assert "1 keys end sooner now" in olivia.get(page_of("short-lived")).text
+    assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] is not None
+    assert olivia.post(path, {"max_days": ""}).status_code == 303
+
+
+def test_accounts_are_found_by_name_status_and_page(
+    house: House, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts
+
+    for name in ("find-a", "find-b"):
+        new_account(house.services, name)
+    assert "find-b" in olivia.get(f"{CONSOLE}?q=find-").text
+    assert "acme" not in olivia.get(f"{CONSOLE}?q=find-").text
+    assert "find-a" not in olivia.get(f"{CONSOLE}?q=find-&status=suspended").text
+    assert olivia.get(f"{CONSOLE}?q=%25&status=nonsense&after=%27").status_code == 200
+    monkeypatch.setattr(accounts, "PAGE_SIZE", 1)
+    first = olivia.get(f"{CONSOLE}?q=find-").text
+    assert "find-b</a>" not in first
+    assert "find-b</a>" in olivia.get(f"{CONSOLE}?q=find-&after=find-a").text
+
+
+def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
+    olivia.get(CONSOLE)
+    for account in ("nobody-there", "..", "%00"):
+        assert olivia.get(page_of(account)).status_code == 404
+    for verb in ("suspend", "resume", "limits", "policy"):
+        form = {"confirm": "nobody-there", "per_minute": "1", "per_hour": "1", "per_day": "1", "concurrent": "1"}
+        assert olivia.post(f"{page_of('nobody-there')}/{verb}", form).status_code == 404
+
+
+def test_health_shows_dependencies_workers_and_schemas(olivia: Visitor) -> None:
+    page = olivia.get(f"{CONSOLE}/health").text
+    assert "system database" in page
+    assert "account_0001" in page
+    assert "lease" in page
+
+
+def test_the_trail_shows_what_was_done(house: House, olivia: Visitor) -> None:
+    new_account(house.services, "trailed")
+    assert "account.created" in olivia.get(f"{CONSOLE}/trail?account=trailed").text
+    assert "Nothing found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text
