@@ -25,9 +25,9 @@ from kataven.hub.provider import Client, Provider
 from kataven.hub.sessions import Sessions
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
-from kataven.identity.signing import SigningRing
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.tally import Counts
