@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field
 
 from kataven.account import agents, widget_keys
 from kataven.account.errors import NotFound
@@ -16,60 +16,15 @@ from kataven.identity.token import TokenKind
 from kataven.tenancy.session import TenantSession
 from kataven.web.access import READ, WRITE
 from kataven.web.call import Call
+from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, end_credentials
-from kataven.web.schema import Input, Line, View, no_default, write_json
-from kataven.widget import allowlist
+from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
 
 room = Room("widget-keys", __name__, "widget key", "Widget keys: public, bound to your domains, no credential.")
-
-SERVER_SET = frozenset({"id", "hint", "created_at", "created_by", "disabled_at", "key", "snippet", "receipt"})
-
-
-def _without_repetition(entries: list[str]) -> list[str]:
-    return list(dict.fromkeys(entries))
-
-
-KeyName = Annotated[str, Line(200)]
-AllowlistEntry = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=allowlist.MAX_ENTRY_LENGTH),
-    AfterValidator(lambda text: allowlist.parse_entry(text).text),
-]
-DomainAllowlist = Annotated[
-    list[AllowlistEntry],
-    Field(
-        max_length=allowlist.MAX_ENTRIES,
-        description="Pages that may carry the key: `acme.com` (that host, https), `https://acme.com:8443` (that "
-        "origin), `*.acme.com` (any subdomain, not acme.com itself), `localhost:*` or `localhost:3000` (this machine, "
-        "http too). An empty list blocks the key.",
-    ),
-    AfterValidator(_without_repetition),
-]
-
-
-class WidgetKeyInput(Input):
-    """A widget key to make."""
-
-    server_set = SERVER_SET
-
-    name: KeyName
-    domain_allowlist: DomainAllowlist = Field(default_factory=list)
-    agent_id: UUID | None = Field(default=None, description="Pin the key to one agent; null: any of the account's.")
-
-
-class WidgetKeyPatch(Input):
-    """What to change of a widget key."""
-
-    server_set = SERVER_SET
-
-    name: KeyName = Field(default="", json_schema_extra=no_default)
-    domain_allowlist: DomainAllowlist = Field(default_factory=list)
-    agent_id: UUID | None = Field(default=None, json_schema_extra=no_default)
-    disabled: bool = Field(default=False, json_schema_extra=no_default)
 
 
 class WidgetKeyView(View):

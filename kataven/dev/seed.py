@@ -15,7 +15,6 @@ from kataven import settings
 from kataven.account import agents, api_keys, widget_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
-from kataven.api.agents import AgentInput
 from kataven.dev.cast import org_id
 from kataven.dev.errors import DevError
 from kataven.identity.issuer import LocalIssuer
@@ -31,6 +30,7 @@ from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.fleet import RunOptions
 from kataven.tenancy.registry import EngineRegistry
 from kataven.tenancy.session import TenantSession
+from kataven.web.inputs.agents import AgentInput
 
 SEED = Actor("dev:seed", "make run")
 ACCOUNT_NAMES = {"acme": "Acme Inc.", "globex": "Globex Corporation"}

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, g, redirect, render_template, request
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
@@ -136,7 +137,13 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
         return model.model_validate({**given, **parsed}, strict=False), {}
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
-        return None, {str(item["loc"][0]): in_words(item["type"], item["msg"]) for item in problems if item["loc"]}
+        return None, {str(item["loc"][0]): _beside(item) for item in problems if item["loc"]}
+
+
+def _beside(item: ErrorDetails) -> str:
+    """What is wrong with a field; where it is a list, in which line."""
+    place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
+    return place + in_words(item["type"], item["msg"])
 
 
 def in_words(kind: str, message: str) -> str:

@@ -14,14 +14,17 @@ from kataven.hub import errors, gate, sign_in, words
 from kataven.hub.console import account, accounts, health, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
-from kataven.hub.pages import api_keys, audit, home
+from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
 DESKS = (
     sign_in.desk,
     home.desk,
+    agents.desk,
     api_keys.desk,
+    widget_keys.desk,
+    branding.desk,
     audit.desk,
     accounts.desk,
     account.desk,

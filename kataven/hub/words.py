@@ -8,6 +8,8 @@ from typing import Any
 
 from flask import Flask
 
+from kataven.widget.allowlist import Entry
+
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
 _SHORT_UNITS = ((timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
 
@@ -27,6 +29,14 @@ def receipt_in_words(receipt: Mapping[str, Any]) -> str:
         return "no worker was running that could have accepted it"
     said = f"refused on {workers} of {workers} workers, after {receipt['ms']:.0f} ms"
     return said if acknowledged == workers else f"{said} ({workers - acknowledged} did not answer, and were waited out)"
+
+
+def entry_in_words(entry: Entry) -> str:
+    """Which pages an entry of a widget key's list means."""
+    where = f"every subdomain of {entry.host}, but not {entry.host} itself" if entry.subdomains else entry.host
+    port = "on every port" if entry.port is None else f"on port {entry.port}" if entry.port else ""
+    scheme = "over http or https" if "http" in entry.schemes else "over https"
+    return " ".join(part for part in (where, port, scheme) if part)
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:

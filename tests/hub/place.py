@@ -88,6 +88,7 @@ class Guest:
         self.type("account", account or person.account)
         self.press("Continue")
         self.find(f"button[value={person.subject}]").click()
+        self.find("details.menu")  # back at the Hub, with a session
 
     @property
     def text(self) -> str:

@@ -19,6 +19,7 @@ from tests.support.house import House
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
+WIDGET_KEYS = "/settings/widget-keys"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,51 @@ def test_everything_can_be_done_from_the_keyboard(guest: Guest) -> None:
     assert guest.chrome.switch_to.active_element.tag_name == "summary"
 
 
+def test_pages_of_a_widget_key_are_explained_while_they_are_typed(guest: Guest) -> None:
+    guest.sign_in(ALICE)
+    guest.go(WIDGET_KEYS)
+    guest.type("domain_allowlist", "acme.com")
+    assert guest.find(".explained .good").text == "acme.com: acme.com over https"
+    guest.find("#domain_allowlist").send_keys(Keys.ENTER, "http://acme.com")
+    assert guest.find(".explained .bad").text.startswith("http://acme.com:")
+    guest.type("name", "From a browser")
+    guest.find("#domain_allowlist").clear()
+    guest.find("#domain_allowlist").send_keys("*.acme.com")
+    guest.press("Make the key")
+    assert "data-client-key" in guest.find("#snippet").text
+    guest.press("I have copied it")
+    assert "every subdomain of acme.com" in guest.text
+    assert guest.violations() == []
+    assert guest.complaints() == []
+
+
+def test_the_preview_follows_what_is_typed(guest: Guest) -> None:
+    guest.sign_in(ALICE)
+    guest.go("/widget")
+    guest.type("title", "Ask Acme")
+    guest.type("accent_color", "#a81c25")
+    assert guest.find("[data-title]").text == "Ask Acme"
+    assert guest.find("[data-color]").get_attribute("fill") == "#a81c25"
+    guest.press("Save")
+    assert "Saved." in guest.find("[role=status]").text
+    assert guest.find("#title").get_attribute("value") == "Ask Acme"
+    assert guest.complaints() == []
+
+
+def test_an_agent_is_made_and_changed(guest: Guest) -> None:
+    guest.sign_in(ALICE)
+    guest.go("/agents")
+    guest.press("New agent")
+    guest.type("name", "Made by hand")
+    guest.type("greeting_message", "Good day.")
+    guest.press("Make the agent")
+    assert "“Made by hand” is made." in guest.text
+    guest.find("input[name=ringing_enabled]").click()
+    guest.press("Save")
+    assert guest.find("input[name=ringing_enabled]").is_selected()
+    assert guest.violations() == []
+
+
 def test_the_copy_button_copies(guest: Guest) -> None:
     guest.sign_in(ALICE)
     guest.chrome.execute_cdp_cmd(
@@ -135,7 +181,21 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
         assert guest.overflow() == 0
 
 
-@pytest.mark.parametrize("path", ["/", KEYS, "/audit-log", "/accounts", "/nowhere", "/signed-out"])
+PAGES = [
+    "/",
+    KEYS,
+    "/agents",
+    "/agents/new",
+    WIDGET_KEYS,
+    "/widget",
+    "/audit-log",
+    "/accounts",
+    "/nowhere",
+    "/signed-out",
+]
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_pages_are_accessible_and_fit_a_phone(guest: Guest, path: str) -> None:
     guest.sign_in(ALICE)
     for size in (PHONE, DESKTOP):

@@ -20,3 +20,32 @@ for (const menu of document.querySelectorAll("details.menu")) {
     if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }
   });
 }
+// The list of pages of a widget key, explained while it is typed.
+for (const area of document.querySelectorAll("[data-explain]")) {
+  const list = area.closest("form").querySelector(".explained");
+  let latest = 0;
+  area.addEventListener("input", async () => {
+    const mine = ++latest;
+    const answer = await fetch(`${area.dataset.explain}?${new URLSearchParams({ entries: area.value })}`);
+    if (!answer.ok || mine !== latest) return;
+    const lines = (await answer.json()).map(({ entry, good, words }) => {
+      const line = document.createElement("li");
+      line.textContent = `${entry}: ${words}`;
+      line.className = good ? "good" : "bad";
+      return line;
+    });
+    list.replaceChildren(...lines);
+    list.hidden = lines.length === 0;
+  });
+}
+// The widget's preview follows what is typed.
+for (const box of document.querySelectorAll("[data-preview]")) {
+  box.addEventListener("input", () => {
+    const text = box.value.trim();
+    if (box.dataset.preview === "title") document.querySelector("[data-title]").textContent = text || "Your agent";
+    if (box.dataset.preview === "label") document.querySelector("[data-label]").textContent = text;
+    if (box.dataset.preview === "color" && /^#[0-9a-f]{6}$/i.test(text)) {
+      for (const shape of document.querySelectorAll("[data-color]")) shape.setAttribute("fill", text);
+    }
+  });
+}

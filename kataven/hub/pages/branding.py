@@ -1,0 +1,51 @@
+"""Widget: how it looks on the account's pages, with a preview."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.account import branding
+from kataven.account.models import WidgetPosition, WidgetTheme
+from kataven.hub.gate import keep
+from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
+from kataven.hub.pages.agents import choices_of
+from kataven.web.inputs.branding import BrandingPatch
+
+desk = Desk("branding", __name__)
+
+OPTIONAL = ("title", "launcher_label", "logo_url")
+
+
+@desk.shows("/widget", MEMBERS)
+def show_branding(visit: Visit) -> AnyResponse:
+    with visit.reading() as session:
+        return _page(asdict(branding.read(session)), {})
+
+
+@desk.takes("/widget", MANAGERS)
+def change_branding(visit: Visit) -> AnyResponse:
+    form, problems = read_form(BrandingPatch, **{name: request.form.get(name, "").strip() or None for name in OPTIONAL})
+    if form is None:
+        return _page(request.form, problems)
+    with visit.writing() as session:
+        branding.change(session, form.given(), visit.actor)
+    keep(visit, visit.session.with_(notice="Saved. Pages that are loaded from now on look like this."))
+    return go("/widget")
+
+
+def _page(values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse:
+    status = HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK
+    return show(
+        "branding.html",
+        status,
+        values=values,
+        problems=problems,
+        positions=choices_of(WidgetPosition),
+        themes=choices_of(WidgetTheme),
+    )

@@ -1,0 +1,56 @@
+"""What may be said of how the widget looks, at the API and in the Hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from kataven.account.models import WidgetPosition, WidgetTheme
+from kataven.web.schema import Input, Line, no_default
+
+_HTTPS_URL = r"^https://[!-~]+$"
+
+
+def _with_a_host(url: str) -> str:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise ValueError("must be an https URL like https://acme.com/logo.svg")
+    return url
+
+
+Title = Annotated[str, Line(60)]
+Label = Annotated[str, Line(40)]
+Color = Annotated[
+    str,
+    StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$"),
+    AfterValidator(str.lower),
+    Field(description="Six hexadecimal digits, such as #1746a2. Text on it is black or white, whichever reads better."),
+]
+LogoUrl = Annotated[
+    str,
+    StringConstraints(max_length=500, pattern=_HTTPS_URL),
+    AfterValidator(_with_a_host),
+    Field(description="An https URL. Pages with a Content-Security-Policy have to allow it as an image."),
+]
+
+
+class BrandingPatch(Input):
+    """What to change of how the widget looks."""
+
+    title: Title | None = Field(
+        default=None, json_schema_extra=no_default, description="Above the conversation; null: the agent's name."
+    )
+    launcher_label: Label | None = Field(
+        default=None, json_schema_extra=no_default, description="Beside the launcher's icon; null: the icon alone."
+    )
+    accent_color: Color = Field(default="", json_schema_extra=no_default)
+    logo_url: LogoUrl | None = Field(default=None, json_schema_extra=no_default)
+    position: WidgetPosition = Field(default=WidgetPosition.BOTTOM_RIGHT, json_schema_extra=no_default)
+    theme: WidgetTheme = Field(
+        default=WidgetTheme.AUTO, json_schema_extra=no_default, description="`auto` follows the visitor's own choice."
+    )

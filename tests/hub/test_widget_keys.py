@@ -1,0 +1,146 @@
+"""Widget keys and branding in the Hub."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.hub.test_agents import make as make_agent
+from tests.hub.visitor import Visitor
+from tests.support.house import Caller, House
+
+KEYS = "/settings/widget-keys"
+KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
+
+
+def make(visitor: Visitor, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
+    """A new widget key's text, and its page."""
+    visitor.get(KEYS)
+    page = visitor.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
+    assert page.status_code == 201, page.text
+    found, place = KEY.search(page.text), re.search(rf"{KEYS}/[0-9a-f-]{{36}}", page.text)
+    assert found
+    assert place
+    return found[0], place[0]
+
+
+def config(house: House, key: str, origin: str, agent: str) -> int:
+    """What a page at `origin` is answered that carries the key."""
+    path = f"/v1/widget/config?client_key={key}&agent_id={agent.removeprefix('/agents/')}"
+    return house.anybody(Origin=origin).get(path).status_code
+
+
+def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(house: House, alice: Visitor) -> None:
+    agent = make_agent(alice, name="On pages")
+    key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
+    assert config(house, key, "https://shop.example", agent) == 200
+    assert config(house, key, "https://deep.www.acme.example", agent) == 200
+    assert config(house, key, "https://evil.example", agent) == 403
+    page = alice.get(place).text
+    assert key not in page
+    assert "shop.example over https" in page
+    assert "every subdomain of acme.example, but not acme.example itself over https" in page
+
+
+def test_the_line_is_shown_once(alice: Visitor) -> None:
+    alice.get(KEYS)
+    form = {"name": "Reloaded widget", "domain_allowlist": "shop.example"}
+    first, again = alice.post(KEYS, form), alice.post(KEYS, form)
+    assert (first.status_code, again.status_code) == (201, 409)
+    assert "&lt;script src=" in first.text
+    assert not KEY.search(again.text)
+    assert alice.get(KEYS).text.count(">Reloaded widget</a>") == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "words"),
+    [
+        ({"name": ""}, "name", "Fill this in."),
+        ({"domain_allowlist": "good.example\nhttp://bad.example"}, "domain_allowlist", "Line 2"),
+        ({"domain_allowlist": "https://user@bad.example"}, "domain_allowlist", "user name"),
+        ({"agent_id": "not-an-id"}, "agent_id", "Choose one"),
+        ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose one"),
+    ],
+)
+def test_what_does_not_fit_is_explained(alice: Visitor, form: dict[str, str], field: str, words: str) -> None:
+    alice.get(KEYS)
+    page = alice.post(KEYS, {"name": "Wrong", "domain_allowlist": "good.example", **form})
+    assert page.status_code == 400
+    assert words in page.text[page.text.index(f'id="{field}-problem"') :][:200]
+    assert not KEY.search(page.text)
+
+
+def test_entries_are_explained_as_they_are_typed(bob: Visitor) -> None:
+    lines = bob.get(f"{KEYS}/explain", query_string={"entries": "acme.com\n\nlocalhost:*\nhttp://acme.com"}).get_json()
+    assert [line["good"] for line in lines] == [True, True, False]
+    assert lines[1]["words"] == "localhost on every port over http or https"
+    assert bob.get(f"{KEYS}/explain", query_string={"entries": "a\n" * 10_000}).status_code == 200
+
+
+def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(house: House, alice: Visitor, acme_key: Caller) -> None:
+    agent = make_agent(alice, name="Pinned")
+    key, place = make(alice, "To lose pages", "one.example\ntwo.example")
+    assert config(house, key, "https://two.example", agent) == 200
+
+    form = {"name": "To lose pages", "domain_allowlist": "one.example", "agent_id": agent.removeprefix("/agents/")}
+    alice.get(place)
+    assert alice.post(place, form).location == place
+    assert "is saved: refused on" in alice.get(place).text
+    assert config(house, key, "https://two.example", agent) == 403
+
+    assert alice.post(f"{place}/disable").location == place
+    assert "is disabled: refused on" in alice.get(place).text
+    assert config(house, key, "https://one.example", agent) == 403
+    assert alice.post(f"{place}/enable").location == place
+    assert config(house, key, "https://one.example", agent) == 200
+
+    assert alice.post(f"{place}/remove").location == KEYS
+    assert "is removed: refused on" in alice.get(KEYS).text
+    assert config(house, key, "https://one.example", agent) != 200
+    assert alice.get(place).status_code == 404
+
+
+def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charlie: Visitor) -> None:
+    _, place = make(alice, "Seen by members")
+    assert "Seen by members" in bob.get(KEYS).text
+    for attempt in (KEYS, place, f"{place}/disable", f"{place}/enable", f"{place}/remove", "/widget"):
+        assert bob.post(attempt, {"name": "x"}).status_code == 403
+    assert "Seen by members" not in charlie.get(KEYS).text
+    for attempt in (place, f"{place}/disable", f"{place}/remove"):
+        assert charlie.post(attempt, {"name": "x"}).status_code == 404
+
+
+def test_branding_is_set_and_reaches_the_api(charlie: Visitor, house: House) -> None:
+    api = house.bearer(house.new_key("globex"))
+    form = {
+        "title": "Ask Globex",
+        "launcher_label": "",
+        "accent_color": "#A81C25",
+        "logo_url": "https://globex.example/logo.svg",
+        "position": "bottom-left",
+        "theme": "dark",
+    }
+    charlie.get("/widget")
+    assert charlie.post("/widget", form).location == "/widget"
+    settings = api.get("/v1/widget-settings").get_json()
+    assert settings == {**form, "launcher_label": None, "accent_color": "#a81c25"}
+    assert 'fill="#a81c25"' in charlie.get("/widget").text
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"accent_color": "red"}, "accent_color"),
+        ({"logo_url": "http://globex.example/logo.svg"}, "logo_url"),
+        ({"logo_url": "javascript:alert(1)"}, "logo_url"),
+        ({"position": "everywhere"}, "position"),
+        ({"title": "x" * 61}, "title"),
+    ],
+)
+def test_branding_that_does_not_fit_is_explained(alice: Visitor, changes: dict[str, str], field: str) -> None:
+    alice.get("/widget")
+    form = {"accent_color": "#123456", "position": "bottom-right", "theme": "auto", "title": "", **changes}
+    page = alice.post("/widget", form)
+    assert page.status_code == 400
+    assert f'id="{field}-problem"' in page.text
