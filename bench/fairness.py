@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
-import httpx
+import httpx2
 
 from bench.house import standing_house
 from tests.support.gunicorn import Gunicorn
@@ -55,7 +55,7 @@ def _asked(server: Gunicorn, key: str) -> list[float]:
     until = time.perf_counter() + SLICE_SECONDS
     with server.client(key) as client:
         while (began := time.perf_counter()) < until:
-            assert client.get("/v1/agents").status_code == httpx.codes.OK
+            assert client.get("/v1/agents").status_code == httpx2.codes.OK
             taken.append((time.perf_counter() - began) * 1000)
             time.sleep(0.005)
     return taken

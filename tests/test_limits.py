@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import redis
 from flask import Response
@@ -128,7 +128,7 @@ def test_slots_of_a_killed_worker_come_back(house: House, tmp_path: Path) -> Non
 
 def _hold(server: Gunicorn, key: str) -> bool:
     """Whether it was ever answered."""
-    with server.client(key) as client, contextlib.suppress(httpx.TransportError):
+    with server.client(key) as client, contextlib.suppress(httpx2.TransportError):
         while client.get("/held", timeout=120).status_code == 429:
             pass  # whoever watches had the last slot for a moment
         return True
@@ -140,7 +140,7 @@ def _left(server: Gunicorn, key: str) -> int | None:
     try:
         with server.client(key) as client:
             answer = client.get("/v1/me")
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return None
     remaining: int | None = answer.json()["limits"]["concurrent"]["remaining"] if answer.status_code == 200 else None
     return remaining
@@ -150,7 +150,7 @@ def _status(server: Gunicorn, key: str) -> int:
     try:
         with server.client(key) as client:
             return client.get("/v1/me").status_code
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-import httpx
+import httpx2
 from flask.cli import AppGroup
 from redis.exceptions import RedisError
 from sqlalchemy import delete
@@ -91,7 +91,7 @@ class Measurement:
 
     services: Services
     sessions: AccountSessions
-    client: httpx.Client
+    client: httpx2.Client
     workers: set[str] = field(default_factory=set)
     receipts: list[Receipt] = field(default_factory=list)
     accepted: int = 0
@@ -102,8 +102,8 @@ class Measurement:
         """Raises MeasurementFailed if there is no API at `url`."""
         _ensure_account(found)
         # A connection for each request, so that every worker gets some.
-        limits_ = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=url, limits=limits_, headers={MEASURE_HEADER: "1"}, timeout=10) as client:
+        limits_ = httpx2.Limits(max_keepalive_connections=0)
+        with httpx2.Client(base_url=url, limits=limits_, headers={MEASURE_HEADER: "1"}, timeout=10) as client:
             measurement = cls(found, AccountSessions(found.directory, found.registry), client)
             try:
                 measurement._discover()
@@ -118,7 +118,7 @@ class Measurement:
         with self.sessions.writing(CANARY_ACCOUNT) as session:
             api_keys.revoke(session, key_id, CANARY)
         self.receipts.append(self.services.revocation.revoke(Scope(CANARY_ACCOUNT, str(key_id))))
-        self.accepted += sum(self._use(text).status_code == httpx.codes.OK for _ in range(2 * len(self.workers)))
+        self.accepted += sum(self._use(text).status_code == httpx2.codes.OK for _ in range(2 * len(self.workers)))
 
     def rows(self) -> list[dict[str, Any]]:
         """What was measured, in milliseconds."""
@@ -133,7 +133,7 @@ class Measurement:
         try:
             for _ in range(DISCOVERY_REQUESTS):
                 self.workers.add(self._use(text).headers.get(WORKER_HEADER, ""))
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise MeasurementFailed(f"No API answers at {self.client.base_url}; name it with --url.") from error
 
     def _clean_up(self) -> None:
@@ -150,14 +150,14 @@ class Measurement:
         cold = set(self.workers)
         for _ in range(MOST_REQUESTS_TO_WARM):
             answer = self._use(text)
-            if answer.status_code != httpx.codes.OK:
+            if answer.status_code != httpx2.codes.OK:
                 raise MeasurementFailed(f"A good key was answered {answer.status_code} at {self.client.base_url}.")
             cold.discard(answer.headers[WORKER_HEADER])
             if not cold:
                 return
         raise MeasurementFailed("Not every worker could be reached; some of them may just have been replaced.")
 
-    def _use(self, text: str) -> httpx.Response:
+    def _use(self, text: str) -> httpx2.Response:
         return self.client.get("/v1/me", headers={"Authorization": f"Bearer {text}"})
 
 

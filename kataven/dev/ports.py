@@ -33,7 +33,7 @@ def free_port(preferred: int) -> int:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether `GET path` gets a 200 there. Not by httpx or urllib: a proxy from the environment has no say here."""
+    """Whether `GET path` gets a 200 there. Not by httpx2 or urllib: a proxy from the environment has no say here."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     try:
         connection.request("GET", path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
+import httpx2
 
 MAX_BODY_BYTES = 512 * 1024
 
@@ -18,14 +18,14 @@ class HttpFetcher:
 
     def get(self, url: str, *, timeout_seconds: float) -> bytes:
         """The body, at most `MAX_BODY_BYTES`, all of it within `timeout_seconds`. Raises FetchFailed."""
-        # httpx's own timeouts start again with every byte that arrives, so a server that drips bytes could hold us for
+        # httpx2's own timeouts start again with every byte that arrives, so a server that drips bytes could hold us for
         # hours. A cancelled task is the one bound that covers looking the name up, connecting, headers and body.
         loop = asyncio.new_event_loop()
         try:
             return loop.run_until_complete(asyncio.wait_for(_get(url), timeout_seconds))
         except TimeoutError:
             raise FetchFailed(f"no whole answer within {timeout_seconds:.1f} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
             raise FetchFailed(f"{type(error).__name__}: {error}") from error
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -36,10 +36,10 @@ class HttpFetcher:
 async def _get(url: str) -> bytes:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with (
-        httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=None) as client,  # noqa: S113 bounded above
+        httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None) as client,  # bounded above
         client.stream("GET", url, headers=headers) as response,
     ):
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             raise FetchFailed(f"status {response.status_code}")
         body = bytearray()
         # Raw, because a compressed answer that nobody asked for can unfold to any size in one step.

@@ -14,7 +14,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from kataven.dev.cast import ALICE, BOB, CAST, CHARLIE, OLIVIA, Person, org_id
@@ -38,8 +38,8 @@ CALLBACK = "http://localhost:8000/auth/callback"
 
 
 @pytest.fixture
-def browser(issuer: DevIssuer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=issuer.url, trust_env=False) as client:
+def browser(issuer: DevIssuer) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=issuer.url, trust_env=False) as client:
         yield client
 
 
@@ -70,17 +70,17 @@ def question(**changes: str | None) -> dict[str, str]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def answer_in(response: httpx.Response) -> dict[str, str]:
+def answer_in(response: httpx2.Response) -> dict[str, str]:
     assert response.status_code == 303
     return dict(parse_qsl(urlsplit(response.headers["Location"]).query))
 
 
-def code_for(browser: httpx.Client, person: Person = ALICE, **changes: str | None) -> str:
+def code_for(browser: httpx2.Client, person: Person = ALICE, **changes: str | None) -> str:
     response = browser.post("/oauth/v2/authorize", data={**question(**changes), "person": person.subject})
     return answer_in(response)["code"]
 
 
-def redeem(browser: httpx.Client, code: str, /, **changes: str | None) -> httpx.Response:
+def redeem(browser: httpx2.Client, code: str, /, **changes: str | None) -> httpx2.Response:
     form = {
         "grant_type": "authorization_code",
         "client_id": CLIENT_ID,
@@ -136,7 +136,7 @@ def test_keys_are_private_to_their_owner(own_issuer: IssuerWithPen, tmp_path: Pa
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_published_keys_are_public_halves_only(browser: httpx.Client) -> None:
+def test_published_keys_are_public_halves_only(browser: httpx2.Client) -> None:
     keys = browser.get("/oauth/v2/keys").json()["keys"]
     assert [key["alg"] for key in keys] == ["ES256", "RS256"]
     assert all(set(key) <= {"kid", "alg", "use", "kty", "crv", "x", "y", "n", "e"} for key in keys)
@@ -181,7 +181,7 @@ def test_both_algorithms_verify(own_issuer: IssuerWithPen) -> None:
 # Signing in.
 
 
-def test_discovery_names_what_is_served(browser: httpx.Client, issuer: DevIssuer) -> None:
+def test_discovery_names_what_is_served(browser: httpx2.Client, issuer: DevIssuer) -> None:
     document = browser.get("/.well-known/openid-configuration").json()
     assert document["issuer"] == issuer.url
     assert document["code_challenge_methods_supported"] == ["S256"]
@@ -189,7 +189,7 @@ def test_discovery_names_what_is_served(browser: httpx.Client, issuer: DevIssuer
         assert browser.options(document[name]).status_code == 200
 
 
-def test_page_offers_the_cast_and_keeps_the_question(browser: httpx.Client) -> None:
+def test_page_offers_the_cast_and_keeps_the_question(browser: httpx2.Client) -> None:
     page = browser.get("/oauth/v2/authorize", params=question())
     assert page.status_code == 200
     for person in CAST:
@@ -197,7 +197,7 @@ def test_page_offers_the_cast_and_keeps_the_question(browser: httpx.Client) -> N
     assert 'value="a state &amp; more"' in page.text
 
 
-def test_sign_in_ends_with_tokens_for_hub_and_api(browser: httpx.Client, issuer: DevIssuer) -> None:
+def test_sign_in_ends_with_tokens_for_hub_and_api(browser: httpx2.Client, issuer: DevIssuer) -> None:
     response = browser.post("/oauth/v2/authorize", data={**question(), "person": "bob"})
     assert response.headers["Location"].startswith(f"{CALLBACK}?")
     answer = answer_in(response)
@@ -212,13 +212,13 @@ def test_sign_in_ends_with_tokens_for_hub_and_api(browser: httpx.Client, issuer:
     assert strongest_role(access.all, org_id("acme")) is Role.MEMBER
 
 
-def test_id_token_is_no_access_token(browser: httpx.Client, issuer: DevIssuer) -> None:
+def test_id_token_is_no_access_token(browser: httpx2.Client, issuer: DevIssuer) -> None:
     tokens = redeem(browser, code_for(browser)).json()
     with pytest.raises(InvalidCredential):
         verifier(issuer).claims(tokens["id_token"])
 
 
-def test_nonce_and_state_are_given_back_only_if_sent(browser: httpx.Client, issuer: DevIssuer) -> None:
+def test_nonce_and_state_are_given_back_only_if_sent(browser: httpx2.Client, issuer: DevIssuer) -> None:
     answer = answer_in(
         browser.post("/oauth/v2/authorize", data={**question(state=None, nonce=None), "person": "alice"})
     )
@@ -236,7 +236,7 @@ def test_nonce_and_state_are_given_back_only_if_sent(browser: httpx.Client, issu
         "http://hub.localhost:8000/auth/callback",
     ],
 )
-def test_callback_may_be_on_any_loopback_name_and_port(browser: httpx.Client, redirect_uri: str) -> None:
+def test_callback_may_be_on_any_loopback_name_and_port(browser: httpx2.Client, redirect_uri: str) -> None:
     assert redeem(browser, code_for(browser, redirect_uri=redirect_uri), redirect_uri=redirect_uri).status_code == 200
 
 
@@ -259,7 +259,7 @@ def test_callback_may_be_on_any_loopback_name_and_port(browser: httpx.Client, re
     ids=str,
 )
 def test_untrusted_client_or_redirect_is_told_to_the_person_and_not_followed(
-    browser: httpx.Client, changes: dict[str, str | None]
+    browser: httpx2.Client, changes: dict[str, str | None]
 ) -> None:
     for response in (
         browser.get("/oauth/v2/authorize", params=question(**changes)),
@@ -284,19 +284,19 @@ def test_untrusted_client_or_redirect_is_told_to_the_person_and_not_followed(
     ],
 )
 def test_other_refusals_go_back_to_the_client_with_its_state(
-    browser: httpx.Client, changes: dict[str, str | None], error: str
+    browser: httpx2.Client, changes: dict[str, str | None], error: str
 ) -> None:
     answer = answer_in(browser.post("/oauth/v2/authorize", data={**question(**changes), "person": "alice"}))
     assert (answer["error"], answer["state"]) == (error, "a state & more")
     assert "code" not in answer
 
 
-def test_repeated_parameter_is_refused(browser: httpx.Client) -> None:
+def test_repeated_parameter_is_refused(browser: httpx2.Client) -> None:
     answer = answer_in(browser.get("/oauth/v2/authorize", params=[*question().items(), ("scope", "openid")]))
     assert answer["error"] == "invalid_request"
 
 
-def test_nobody_outside_the_cast_signs_in(browser: httpx.Client) -> None:
+def test_nobody_outside_the_cast_signs_in(browser: httpx2.Client) -> None:
     response = browser.post("/oauth/v2/authorize", data={**question(), "person": "mallory"})
     assert response.status_code == 400
 
@@ -304,7 +304,7 @@ def test_nobody_outside_the_cast_signs_in(browser: httpx.Client) -> None:
 # Codes.
 
 
-def test_code_is_good_once(browser: httpx.Client) -> None:
+def test_code_is_good_once(browser: httpx2.Client) -> None:
     code = code_for(browser)
     assert redeem(browser, code).status_code == 200
     again = redeem(browser, code)
@@ -330,14 +330,14 @@ def test_code_is_good_once(browser: httpx.Client) -> None:
     ids=str,
 )
 def test_code_is_for_the_one_who_asked(
-    browser: httpx.Client, changes: dict[str, str | None], status: int, error: str
+    browser: httpx2.Client, changes: dict[str, str | None], status: int, error: str
 ) -> None:
     response = redeem(browser, code_for(browser), **changes)
     assert (response.status_code, response.json()["error"]) == (status, error)
     assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_wrong_verifier_uses_the_code_up(browser: httpx.Client) -> None:
+def test_wrong_verifier_uses_the_code_up(browser: httpx2.Client) -> None:
     code = code_for(browser)
     redeem(browser, code, code_verifier="w" * 43)
     assert redeem(browser, code).json()["error"] == "invalid_grant"
@@ -355,7 +355,7 @@ def test_code_ends_after_a_minute() -> None:
         codes.redeem(late, client_id=CLIENT_ID, redirect_uri=CALLBACK, verifier=VERIFIER)
 
 
-def test_only_one_of_many_who_show_a_code_gets_tokens(issuer: DevIssuer, browser: httpx.Client) -> None:
+def test_only_one_of_many_who_show_a_code_gets_tokens(issuer: DevIssuer, browser: httpx2.Client) -> None:
     code = code_for(browser)
     with ThreadPoolExecutor(8) as threads:
         statuses = list(threads.map(lambda _: redeem(browser, code).status_code, range(8)))
@@ -365,20 +365,20 @@ def test_only_one_of_many_who_show_a_code_gets_tokens(issuer: DevIssuer, browser
 # Afterwards.
 
 
-def test_userinfo_tells_who_the_access_token_is_for(browser: httpx.Client, issuer: IssuerWithPen) -> None:
+def test_userinfo_tells_who_the_access_token_is_for(browser: httpx2.Client, issuer: IssuerWithPen) -> None:
     told = browser.get("/oidc/v1/userinfo", headers={"Authorization": f"Bearer {issuer.token(CHARLIE)}"}).json()
     assert (told["sub"], told["email"]) == ("charlie", "charlie@globex.example")
 
 
 @pytest.mark.parametrize("authorization", ["Bearer eyJ.eyJ.x", "Bearer", "Basic YTpi", None])
-def test_userinfo_needs_an_access_token(browser: httpx.Client, authorization: str | None) -> None:
+def test_userinfo_needs_an_access_token(browser: httpx2.Client, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     response = browser.get("/oidc/v1/userinfo", headers=headers)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_sign_out_leads_back_to_the_hub(browser: httpx.Client) -> None:
+def test_sign_out_leads_back_to_the_hub(browser: httpx2.Client) -> None:
     hint = redeem(browser, code_for(browser)).json()["id_token"]
     response = browser.get(
         "/oidc/v1/end_session",
@@ -387,14 +387,14 @@ def test_sign_out_leads_back_to_the_hub(browser: httpx.Client) -> None:
     assert response.headers["Location"] == "http://localhost:8000/?state=s"
 
 
-def test_sign_out_takes_an_old_hint_and_no_foreign_one(browser: httpx.Client, issuer: IssuerWithPen) -> None:
+def test_sign_out_takes_an_old_hint_and_no_foreign_one(browser: httpx2.Client, issuer: IssuerWithPen) -> None:
     old = issuer.token(claims={"exp": 10, "iat": 1, "nbf": 1})
     foreign = issuer.token(claims={"iss": "https://other.example"})
     assert browser.get("/oidc/v1/end_session", params={"id_token_hint": old}).status_code == 200
     assert browser.get("/oidc/v1/end_session", params={"id_token_hint": foreign}).status_code == 400
 
 
-def test_sign_out_leads_nowhere_else(browser: httpx.Client) -> None:
+def test_sign_out_leads_nowhere_else(browser: httpx2.Client) -> None:
     target = {"post_logout_redirect_uri": "https://evil.example/"}
     assert browser.get("/oidc/v1/end_session", params=target).status_code == 400
 
@@ -408,12 +408,12 @@ def test_it_listens_on_loopback_alone(tmp_path: Path, host: str) -> None:
         DevIssuer(tmp_path, host=host)
 
 
-def test_web_page_that_rebinds_its_name_is_not_answered(browser: httpx.Client) -> None:
+def test_web_page_that_rebinds_its_name_is_not_answered(browser: httpx2.Client) -> None:
     response = browser.get("/oauth/v2/keys", headers={"Host": "evil.example"})
     assert response.status_code == 400
 
 
-def test_pages_can_not_be_framed_or_scripted(browser: httpx.Client) -> None:
+def test_pages_can_not_be_framed_or_scripted(browser: httpx2.Client) -> None:
     page = browser.get("/oauth/v2/authorize", params=question(state='"><script>alert(1)</script>'))
     assert "<script>" not in page.text
     assert "<script>" in unescape(page.text)
@@ -423,15 +423,15 @@ def test_pages_can_not_be_framed_or_scripted(browser: httpx.Client) -> None:
     assert "unsafe" not in policy
 
 
-def test_style_of_the_page_is_served(browser: httpx.Client) -> None:
+def test_style_of_the_page_is_served(browser: httpx2.Client) -> None:
     assert browser.get("/static/issuer.css").status_code == 200
 
 
 def test_it_stops_and_starts_again_on_the_same_port(own_issuer: IssuerWithPen) -> None:
     token, url = own_issuer.token(), own_issuer.url
     own_issuer.stop()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url, trust_env=False)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(url, trust_env=False)
     own_issuer.start()
     assert own_issuer.url == url
     assert verifier(own_issuer).claims(token).subject == "alice"
@@ -457,8 +457,8 @@ def test_process_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
 def discovery_once_ready(url: str, process: subprocess.Popen[bytes]) -> dict[str, object]:
     while process.poll() is None:
         try:
-            document: dict[str, object] = httpx.get(f"{url}/.well-known/openid-configuration", trust_env=False).json()
-        except httpx.TransportError:
+            document: dict[str, object] = httpx2.get(f"{url}/.well-known/openid-configuration", trust_env=False).json()
+        except httpx2.TransportError:
             continue
         return document
     raise AssertionError("the issuer ended by itself")
@@ -481,7 +481,7 @@ def test_process_refuses_to_listen_for_others(tmp_path: Path) -> None:
     assert "invalid choice" in result.stderr
 
 
-def test_redirect_keeps_a_query_of_the_callback(browser: httpx.Client) -> None:
+def test_redirect_keeps_a_query_of_the_callback(browser: httpx2.Client) -> None:
     callback = f"{CALLBACK}?next=%2Fagents"
     response = browser.post("/oauth/v2/authorize", data={**question(redirect_uri=callback), "person": "alice"})
     query = parse_qs(urlsplit(response.headers["Location"]).query)

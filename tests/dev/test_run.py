@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from kataven.dev.dev_json import remembered_accounts
@@ -94,12 +94,12 @@ def _refused(data_dir: Path, **environ: str) -> str:
     return done.stderr
 
 
-def _agents(curl: str) -> httpx.Response:
+def _agents(curl: str) -> httpx2.Response:
     """Do what the printed command line says."""
     curl_word, _, url, _, header = shlex.split(curl)
     assert curl_word == "curl"
     name, _, value = header.partition(": ")
-    return httpx.get(url, headers={name: value})
+    return httpx2.get(url, headers={name: value})
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_dev_json_says_where_everything_is_and_is_private(running: DevRun) -> No
     assert {"acme", "globex"} <= set(remembered_accounts(running.data_dir))
     assert mode(running.data_dir / "dev.json") == 0o600
     assert told["api_url"] == f"http://127.0.0.1:{running.environ['PORT']}"
-    assert httpx.get(f"{told['oidc_issuer']}/.well-known/openid-configuration").json()["issuer"] == told["oidc_issuer"]
+    assert httpx2.get(f"{told['oidc_issuer']}/.well-known/openid-configuration").json()["issuer"] == told["oidc_issuer"]
 
 
 def test_another_shell_finds_the_settings(running: DevRun) -> None:

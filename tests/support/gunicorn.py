@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
+import httpx2
 
 from tests.support.waiting import wait_until
 
@@ -76,14 +76,14 @@ class Gunicorn:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self, token: str | None = None, account: str | None = None) -> httpx.Client:
+    def client(self, token: str | None = None, account: str | None = None) -> httpx2.Client:
         """A client that carries a credential; close it."""
         headers = {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         if account is not None:
             headers["X-Account-ID"] = account
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def worker_pids(self) -> list[int]:
         """The workers, as the kernel sees them."""
@@ -103,6 +103,6 @@ class Gunicorn:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"gunicorn ended: {self.log.read_text()[-2000:]}")
-        with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/healthz", trust_env=False).status_code == 200
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200
         return False

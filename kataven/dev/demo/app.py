@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 from flask import Flask, Response, jsonify, render_template
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -67,13 +67,13 @@ class _Site:
                 return str(agent["id"])
         return None
 
-    def _ask(self, method: str, path: str, body: object = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, body: object = None) -> httpx2.Response:
         authorization = {"Authorization": f"Bearer {self._customer.api_key}"}
-        with httpx.Client(base_url=self._customer.api_url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        with httpx2.Client(base_url=self._customer.api_url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             return client.request(method, path, json=body, headers=authorization)
 
 
-def _failed(answer: httpx.Response) -> AnyResponse:
+def _failed(answer: httpx2.Response) -> AnyResponse:
     response = jsonify(code=answer.json().get("code", "unknown"))
     response.status_code = 502
     return response
