@@ -75,7 +75,10 @@ class Site:
 
     def wait_until_well(self) -> None:
         """Return when every worker trusts its memory. Raises TimeoutError."""
-        wait_until(lambda: all(worker.is_well() for worker in self.workers), WELL_SECONDS)
+        wait_until(lambda: all(worker.is_well() for worker in self.workers), WELL_SECONDS, self._why_not)
+
+    def _why_not(self) -> str:
+        return "; ".join(f"worker {worker.id}: {worker.readiness().json()['checks']}" for worker in self.workers)
 
     def evictions_ms(self) -> list[float]:
         """From each publication so far to its last eviction, where every worker acknowledged."""

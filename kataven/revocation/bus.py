@@ -143,5 +143,5 @@ class Worker:
 
 def _backoff(attempt: int, lease_seconds: float) -> float:
     """Seconds until the next attempt: from a sixteenth of a lease, doubling, to one lease; half of it by chance."""
-    ceiling = lease_seconds * min(1.0, 2.0**attempt / 16)
+    ceiling = lease_seconds * 0.5 ** max(0, 4 - attempt)  # for any number of attempts: an outage may last for days
     return ceiling * (0.5 + _chance.random() / 2)

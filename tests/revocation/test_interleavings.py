@@ -34,7 +34,7 @@ SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=l
 def _nothing_is_left_to_chance() -> Iterator[None]:
     """What Hypothesis finds, it must be able to repeat."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bus, "_backoff", lambda attempt, lease_seconds: lease_seconds * min(1.0, 2.0**attempt / 16))
+        patch.setattr(bus, "_backoff", lambda attempt, lease_seconds: lease_seconds / 2 ** max(0, 4 - attempt))
         yield
 
 

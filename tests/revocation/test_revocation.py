@@ -6,11 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
-from kataven.revocation import EVERYTHING, Revocation, Scope
-from kataven.revocation.lease import boottime
+from kataven.revocation import EVERYTHING, Guard, Revocation, Scope
+from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.bus import Worker
+from kataven.revocation.lease import Lease, boottime
 from tests.revocation.eventually import eventually
 from tests.revocation.scratch_redis import ScratchRedis
 
@@ -132,6 +136,30 @@ def test_worker_outlives_whatever_a_memory_raises(house: House, caplog: pytest.L
     broken.clear()
     assert eventually(lambda: worker.status().lease_confirmed)
     assert "can't keep its lease" in caplog.text
+
+
+def test_worker_comes_back_after_an_outage_of_any_length() -> None:
+    """Ten thousand attempts are hours; the first release of this thread died of the thousandth."""
+    attempts = 0
+
+    class Impatient(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            assert timeout <= LEASE_SECONDS
+            return self.is_set()
+
+    def open_link() -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 10_000:
+            stopping.set()
+        raise RedisError
+
+    stopping = Impatient()
+    guard = Guard(Lease(LEASE_SECONDS))
+    worker = Worker(guard, open_link, "kataven", Acquaintance(), Barrier(Any, LEASE_SECONDS, Acquaintance()))  # type: ignore[arg-type]
+    worker.run(stopping)
+    assert attempts == 10_001
 
 
 def test_status_before_anything_is_that_nothing_holds(house: House) -> None:
