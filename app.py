@@ -29,7 +29,7 @@ from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
-from kataven.ratelimit.limiter import Limiter
+from kataven.ratelimit.limiter import Limiter, Meter
 from kataven.ratelimit.tally import Counts
 from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.scope import EVERYTHING
@@ -94,7 +94,7 @@ def _front(settings: Settings) -> Front:
             allow_loopback_http=settings.development,
         ),
         access_tokens=JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time),
-        api_limits=Limiter.at(settings.redis_url.get_secret_value(), surface="api"),
+        api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
     )

@@ -22,7 +22,7 @@ from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
 from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 from kataven.ratelimit.budget import Kind
-from kataven.ratelimit.limiter import Limiter, LimitExceeded
+from kataven.ratelimit.limiter import LimitExceeded, Meter
 from kataven.web import observe
 from kataven.web.access import Forbidden
 from kataven.web.call import Admitted
@@ -42,8 +42,8 @@ class Front:
     provider: Provider
     access_tokens: JwtVerifier
     """Verifies what the issuer says of a person, where no account is asked about."""
-    api_limits: Limiter
-    """The limits of the API, to look at."""
+    api_meter: Meter
+    """What accounts use at the API."""
     operators_org_id: str | None
     role_claims: tuple[str, ...]
 

@@ -6,6 +6,7 @@ Core, section 3.1.3.7); signature, issuer, audience and times are checked by `id
 
 from __future__ import annotations
 
+import hmac
 import logging
 import math
 import threading
@@ -109,7 +110,7 @@ class Provider:
     def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> Person:
         """Who it is, from what the issuer sent the browser back with. Raises SignInFailed or ProviderUnavailable."""
         metadata = self._discovered()
-        if not answer.get("state") or answer["state"] != sign_in.state:
+        if not hmac.compare_digest(answer.get("state", "").encode(), sign_in.state.encode()):
             raise SignInFailed("This sign-in was not begun here, or a later one has taken its place.")
         # RFC 9207: an answer of another issuer must not be taken to this one.
         if answer.get("iss", self._issuer) != self._issuer or (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from kataven.system import operators
@@ -157,6 +159,23 @@ def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
     for verb in ("suspend", "resume", "limits", "policy"):
         form = {"confirm": "nobody-there", "per_minute": "1", "per_hour": "1", "per_day": "1", "concurrent": "1"}
         assert olivia.post(f"{page_of('nobody-there')}/{verb}", form).status_code == 404
+
+
+def test_what_was_used_today_is_counted_and_unknown_without_redis(
+    hub: Hub, house: House, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_account(house.services, "counted-here")
+    caller = house.bearer(house.new_key("counted-here"))
+    for _ in range(3):
+        assert caller.get("/v1/me").status_code == 200
+    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
+    assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
+    with monkeypatch.context() as outage:
+        outage.setattr(hub.front.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
+        outage.setattr(hub.front.api_meter._windows._wire, "_idle", deque())
+        assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
+        assert "be read right now" in olivia.get(page_of("counted-here")).text
+    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
 def test_health_shows_dependencies_workers_and_schemas(olivia: Visitor) -> None:

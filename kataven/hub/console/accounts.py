@@ -56,7 +56,8 @@ class AccountRow:
     revision: str | None
     bytes: int | None
     """None if its server can't be asked."""
-    requests_today: int
+    requests_today: int | None
+    """None if Redis can't say."""
 
 
 @desk.shows("/console", OPERATORS)

@@ -7,12 +7,12 @@ from kataven.ratelimit.decision import Standing
 from kataven.ratelimit.policy import Limits
 
 
-def standings(account: str, limits: Limits) -> tuple[Standing, ...]:
-    """Each limit and what is left of it at the API; not exact while Redis is away."""
-    return front().api_limits.peek(account, limits).standings
+def standings(account: str, limits: Limits) -> tuple[Standing, ...] | None:
+    """Each limit and what is used of it; None if Redis can't say right now."""
+    return front().api_meter.standings(account, limits)
 
 
-def used_today(account: str, limits: Limits) -> int:
-    """Requests that were let in within a day."""
-    day = next((standing for standing in standings(account, limits) if standing.quota.name == "per-day"), None)
-    return 0 if day is None else day.used
+def used_today(account: str, limits: Limits) -> int | None:
+    """Requests that were let in within a day; None if Redis can't say right now."""
+    found = standings(account, limits)
+    return None if found is None else next((one.used for one in found if one.quota.name == "per-day"), None)

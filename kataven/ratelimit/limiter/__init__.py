@@ -15,8 +15,9 @@ Elsewhere Flask-Limiter's decorators work as its users expect, over the same win
 from kataven.ratelimit.limiter.admission import Admission, Limiter
 from kataven.ratelimit.limiter.decorators import decorators, install
 from kataven.ratelimit.limiter.exceeded import LimitExceeded
+from kataven.ratelimit.limiter.meter import Meter
 
 limit = decorators.limit
 shared_limit = decorators.shared_limit
 
-__all__ = ["Admission", "LimitExceeded", "Limiter", "install", "limit", "shared_limit"]
+__all__ = ["Admission", "LimitExceeded", "Limiter", "Meter", "install", "limit", "shared_limit"]

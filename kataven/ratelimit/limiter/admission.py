@@ -57,7 +57,7 @@ class Limiter:
 
         `workers` is how many share the budgets if Redis is not there from the beginning.
         """
-        redis = RedisWindows(Wire(redis_url), prefix=f"limits:{surface}:")
+        redis = RedisWindows(Wire(redis_url), prefix=prefix_of(surface))
         return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, tally=tally))
 
     @property
@@ -77,7 +77,7 @@ class Limiter:
         self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
     ) -> Admission:
         """Count one request and take a slot for it. Raises LimitExceeded, and then nothing is counted anywhere."""
-        scopes = _scopes(account, limits, key_id, key_limits)
+        scopes = scopes_of(account, limits, key_id, key_limits)
         # No secret, only never the same twice; Python seeds it anew after a fork.
         slot = f"{random.getrandbits(64):016x}"
         decision = self.windows.take(scopes, slot)
@@ -89,11 +89,17 @@ class Limiter:
         self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
     ) -> Decision:
         """What is left, consuming nothing. A request that was admitted knows it already: `Admission.standings`."""
-        return self.windows.look(_scopes(account, limits, key_id, key_limits))
+        return self.windows.look(scopes_of(account, limits, key_id, key_limits))
+
+
+def prefix_of(surface: str) -> str:
+    """What the names of a surface's windows begin with in Redis."""
+    return f"limits:{surface}:"
 
 
 @lru_cache(maxsize=4096)
-def _scopes(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
+def scopes_of(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
+    """What is counted for a request: the account and, if the key has limits of its own, the key."""
     scope = Scope(f"account:{account}", account_plan(limits))
     if key_id is None or key_limits is None or key_limits == KeyLimits():
         return (scope,)

@@ -1,0 +1,24 @@
+"""What an account has used at a surface, read by somebody who is not that surface."""
+
+from __future__ import annotations
+
+from kataven.ratelimit.connection import Refusal, Unreachable
+from kataven.ratelimit.decision import Standing
+from kataven.ratelimit.limiter.admission import prefix_of, scopes_of
+from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.windows import RedisWindows
+from kataven.ratelimit.wire import Wire
+
+
+class Meter:
+    """Reads the windows of one surface and uses none of them. Building it opens nothing."""
+
+    def __init__(self, redis_url: str, surface: str) -> None:
+        self._windows = RedisWindows(Wire(redis_url), prefix=prefix_of(surface))
+
+    def standings(self, account: str, limits: Limits) -> tuple[Standing, ...] | None:
+        """Each of the account's limits and what is used of it; None if Redis can't say right now."""
+        try:
+            return self._windows.look(scopes_of(account, limits, None, None)).standings
+        except (Unreachable, Refusal):
+            return None
