@@ -36,7 +36,7 @@ class Hub:
         return self.visitor().sign_in(person, account)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: it is one more worker, whom receipts elsewhere would count
 def hub(house: House) -> Iterator[Hub]:
     environ = {
         **house.environ,
