@@ -66,7 +66,9 @@ def create_app(settings: Settings) -> Flask:
 
 def _hub(settings: Settings, services: Services) -> Flask:
     hub = _surface("kataven-hub", settings, services)
-    pages = surface.create(services, _front(settings))
+    front = _front(settings)
+    services.closers.append(front.close)
+    pages = surface.create(services, front)
     hub.extensions[surface.PAGES] = pages
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
     return hub

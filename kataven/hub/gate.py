@@ -56,6 +56,11 @@ class Front:
         """`__Host-` (RFC 6265bis, section 4.1.3): for this very host alone, sent over https alone."""
         return "__Host-kataven" if self.secure else "kataven-hub"
 
+    def close(self) -> None:
+        """Close its connections."""
+        self.sessions.close()
+        self.api_meter.close()
+
     def claims(self, person: Person) -> VerifiedClaims:
         """What the issuer says of somebody. Raises as `JwtVerifier.claims` does."""
         return self.access_tokens.claims(person.access_token)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from flask import Flask, current_app
 
@@ -34,6 +35,9 @@ class Services:
     last_used: LastUsed
     widget: Widget
 
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    """What a surface opened for itself, to be closed when the process stops."""
+
     def attach(self, app: Flask) -> None:
         app.extensions[EXTENSION] = self
 
@@ -50,6 +54,8 @@ class Services:
         self.limiter.stop()
         self.revocation.stop()
         self.widget.store.close()
+        for close in self.closers:
+            close()
         self.registry.close()
         self.directory.database.close()
 

@@ -16,6 +16,10 @@ class Meter:
     def __init__(self, redis_url: str, surface: str) -> None:
         self._windows = RedisWindows(Wire(redis_url), prefix=prefix_of(surface))
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._windows.close()
+
     def standings(self, account: str, limits: Limits) -> tuple[Standing, ...] | None:
         """Each of the account's limits and what is used of it; None if Redis can't say right now."""
         try:
