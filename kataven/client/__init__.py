@@ -1,0 +1,82 @@
+"""Kataven's API for Python: `KatavenClient` for code that waits, `AsyncKatavenClient` for code that awaits.
+
+from kataven.client import KatavenClient
+
+with KatavenClient() as kataven:  # reads KATAVEN_API_KEY
+    for agent in kataven.agents.list():
+        print(agent.name, agent.status)
+"""
+
+from kataven.client.asynchronous import AsyncKatavenClient
+from kataven.client.errors import (
+    ApiError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailed,
+    FieldProblem,
+    InvalidRequestError,
+    KatavenError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    Problem,
+    RateLimitError,
+    RequestTimedOut,
+    ServerError,
+    UnavailableError,
+    UnexpectedAnswer,
+)
+from kataven.client.models import (
+    Agent,
+    AgentWidgetSettings,
+    ApiKey,
+    Credential,
+    KeyLimits,
+    Limit,
+    Limits,
+    Me,
+    NewWidgetKey,
+    Page,
+    Receipt,
+    RemovedWidgetKey,
+    WidgetKey,
+    WidgetSettings,
+)
+from kataven.client.retries import Retry
+from kataven.client.sync import KatavenClient
+
+__all__ = [
+    "Agent",
+    "AgentWidgetSettings",
+    "ApiError",
+    "ApiKey",
+    "AsyncKatavenClient",
+    "AuthenticationError",
+    "ConfigurationError",
+    "ConnectionFailed",
+    "Credential",
+    "FieldProblem",
+    "InvalidRequestError",
+    "KatavenClient",
+    "KatavenError",
+    "KeyLimits",
+    "Limit",
+    "Limits",
+    "Me",
+    "NewWidgetKey",
+    "NotFoundError",
+    "Page",
+    "PermissionDeniedError",
+    "PreconditionFailedError",
+    "Problem",
+    "RateLimitError",
+    "Receipt",
+    "RemovedWidgetKey",
+    "RequestTimedOut",
+    "Retry",
+    "ServerError",
+    "UnavailableError",
+    "UnexpectedAnswer",
+    "WidgetKey",
+    "WidgetSettings",
+]

@@ -1,0 +1,151 @@
+"""Every call there is, as a value: what to send and how to read the answer. Both clients make the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from kataven.client import models
+from kataven.client.errors import UnexpectedAnswer
+from kataven.client.models import Page
+from kataven.client.reading import read
+
+Result = TypeVar("Result")
+Model = TypeVar("Model")
+
+Id = str | UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call is read from."""
+
+    body: Any
+    etag: str | None
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Result]):
+    """One request, and what its answer becomes. `read` raises UnexpectedAnswer."""
+
+    method: str
+    path: str
+    read: Callable[[Answer], Result]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    if_match: str | None = None
+
+
+def me() -> Call[models.Me]:
+    return Call("GET", "/me", lambda answer: read(models.Me, answer.body))
+
+
+def agents_page(cursor: str | None, limit: int | None) -> Call[Page[models.Agent]]:
+    return _page("/agents", models.Agent, cursor, limit)
+
+
+def create_agent(fields: Mapping[str, Any]) -> Call[models.Agent]:
+    return Call("POST", "/agents", _tagged(models.Agent), body=fields)
+
+
+def get_agent(agent_id: Id) -> Call[models.Agent]:
+    return Call("GET", _agent(agent_id), _tagged(models.Agent))
+
+
+def update_agent(agent_id: Id, fields: Mapping[str, Any], if_match: str | None) -> Call[models.Agent]:
+    return Call("PATCH", _agent(agent_id), _tagged(models.Agent), body=fields, if_match=if_match)
+
+
+def delete_agent(agent_id: Id, if_match: str | None) -> Call[None]:
+    return Call("DELETE", _agent(agent_id), lambda _: None, if_match=if_match)
+
+
+def get_agent_widget_settings(agent_id: Id) -> Call[models.AgentWidgetSettings]:
+    return Call("GET", f"{_agent(agent_id)}/widget-settings", _tagged(models.AgentWidgetSettings))
+
+
+def update_agent_widget_settings(
+    agent_id: Id, fields: Mapping[str, Any], if_match: str | None
+) -> Call[models.AgentWidgetSettings]:
+    path = f"{_agent(agent_id)}/widget-settings"
+    return Call("PATCH", path, _tagged(models.AgentWidgetSettings), body=fields, if_match=if_match)
+
+
+def widget_keys_page(cursor: str | None, limit: int | None) -> Call[Page[models.WidgetKey]]:
+    return _page("/widget-keys", models.WidgetKey, cursor, limit)
+
+
+def create_widget_key(name: str, domain_allowlist: Sequence[str], agent_id: Id | None) -> Call[models.NewWidgetKey]:
+    fields = {
+        "name": name,
+        "domain_allowlist": list(domain_allowlist),
+        "agent_id": None if agent_id is None else _id(agent_id),
+    }
+    return Call("POST", "/widget-keys", _tagged(models.NewWidgetKey), body=fields)
+
+
+def get_widget_key(key_id: Id) -> Call[models.WidgetKey]:
+    return Call("GET", _widget_key(key_id), _tagged(models.WidgetKey))
+
+
+def update_widget_key(key_id: Id, fields: Mapping[str, Any], if_match: str | None) -> Call[models.WidgetKey]:
+    return Call("PATCH", _widget_key(key_id), _tagged(models.WidgetKey), body=fields, if_match=if_match)
+
+
+def delete_widget_key(key_id: Id, if_match: str | None) -> Call[models.RemovedWidgetKey]:
+    return Call(
+        "DELETE", _widget_key(key_id), lambda answer: read(models.RemovedWidgetKey, answer.body), if_match=if_match
+    )
+
+
+def get_widget_settings() -> Call[models.WidgetSettings]:
+    return Call("GET", "/widget-settings", _tagged(models.WidgetSettings))
+
+
+def update_widget_settings(fields: Mapping[str, Any], if_match: str | None) -> Call[models.WidgetSettings]:
+    return Call("PATCH", "/widget-settings", _tagged(models.WidgetSettings), body=fields, if_match=if_match)
+
+
+def api_keys_page(cursor: str | None, limit: int | None) -> Call[Page[models.ApiKey]]:
+    return _page("/api-keys", models.ApiKey, cursor, limit)
+
+
+def require_progress(cursor: str | None, page: Page[Any]) -> str | None:
+    """The next page's cursor. Raises UnexpectedAnswer if it is this page's own: that list would have no end."""
+    if page.next_cursor is not None and page.next_cursor == cursor:
+        raise UnexpectedAnswer("The answer links to itself as the next page.")
+    return page.next_cursor
+
+
+def _page(path: str, model: type[Model], cursor: str | None, limit: int | None) -> Call[Page[Model]]:
+    query = {name: str(value) for name, value in (("limit", limit), ("cursor", cursor)) if value is not None}
+
+    def read_page(answer: Answer) -> Page[Model]:
+        if not isinstance(answer.body, list):
+            raise UnexpectedAnswer("The answer should be a list and is something else.")
+        return Page(tuple(read(model, item) for item in answer.body), answer.next_cursor)
+
+    return Call("GET", path, read_page, query)
+
+
+def _tagged(model: type[Model]) -> Callable[[Answer], Model]:
+    return lambda answer: read(model, answer.body, etag=answer.etag)
+
+
+def _agent(agent_id: Id) -> str:
+    return f"/agents/{_id(agent_id)}"
+
+
+def _widget_key(key_id: Id) -> str:
+    return f"/widget-keys/{_id(key_id)}"
+
+
+def _id(given: Id) -> str:
+    """Nothing but a UUID gets into a path. Raises ValueError."""
+    try:
+        return str(UUID(str(given)))
+    except ValueError:
+        raise ValueError("an id is a UUID, as in `agent.id`") from None

@@ -1,0 +1,77 @@
+"""How a client is set up: the key, where it may be sent, how long to wait."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httpx2
+
+from kataven.client.errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.kataven.ai/v1"
+DEFAULT_TIMEOUT_SECONDS = 30.0
+API_KEY_VARIABLE = "KATAVEN_API_KEY"
+BASE_URL_VARIABLE = "KATAVEN_BASE_URL"
+
+_API_KEY = re.compile(r"sk_live_[a-z0-9][a-z0-9_-]{0,62}_[0-9A-Za-z]{49}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Checked, and complete."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    timeout_seconds: float
+    encrypted: bool
+    """False over plain HTTP, on this machine: then no proxy of the environment is used, for it would see the key."""
+
+
+def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -> Options:
+    """From arguments, else from the environment. Raises ConfigurationError, which never repeats the key."""
+    if timeout_seconds <= 0:
+        raise ConfigurationError("`timeout` must be more than 0 seconds.")
+    url = (base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
+    return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
+
+
+def _key(given: str | None) -> str:
+    key = (given if given is not None else os.environ.get(API_KEY_VARIABLE, "")).strip()
+    if not key:
+        raise ConfigurationError(f"There is no API key: set {API_KEY_VARIABLE}, or pass `api_key`.")
+    if key.startswith("pk_live_"):
+        raise ConfigurationError("This is a widget key (pk_live_…), which opens nothing. Use an API key (sk_live_…).")
+    if not _API_KEY.fullmatch(key):
+        raise ConfigurationError("This is no API key: it should look like sk_live_<account>_<49 letters and digits>.")
+    return key
+
+
+def _is_encrypted(url: str) -> bool:
+    """Whether the key travels encrypted. Raises ConfigurationError where it would not, but for this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _, _ = parts.hostname, parts.port, httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL):
+        raise ConfigurationError(f"The base URL is not one: use something like {DEFAULT_BASE_URL}.") from None
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"The base URL takes no user, query or fragment: use something like {DEFAULT_BASE_URL}."
+        )
+    if parts.scheme == "https" and host:
+        return True
+    if parts.scheme == "http" and host and _is_this_machine(host):
+        return False
+    raise ConfigurationError(
+        "The base URL must be https, or the key could be read on its way (http: this machine only)."
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,64 @@
+"""JSON into models: strict about what this version knows, blind to what it does not."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from kataven.client.errors import UnexpectedAnswer
+
+Model = TypeVar("Model")
+
+
+def read(model: type[Model], raw: Any, **beside: Any) -> Model:
+    """A `model` from a JSON object; `beside` is what the body does not hold. Raises UnexpectedAnswer."""
+    if not isinstance(raw, Mapping):
+        raise UnexpectedAnswer(f"The answer should be an object ({model.__name__}) and is something else.")
+    hints = _hints(model)  # type: ignore[arg-type]  # every class is hashable
+    values: dict[str, Any] = dict(beside)
+    for field in fields(model):  # type: ignore[arg-type]  # every model is a dataclass
+        if field.name in beside:
+            continue
+        if field.name in raw:
+            values[field.name] = _convert(hints[field.name], raw[field.name], f"{model.__name__}.{field.name}")
+        elif field.default is MISSING:
+            raise UnexpectedAnswer(f"The answer has no `{field.name}`, which this version expects ({model.__name__}).")
+    return model(**values)
+
+
+@functools.cache
+def _hints(model: type[Any]) -> Mapping[str, Any]:
+    return get_type_hints(model)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(choice for choice in get_args(hint) if choice is not types.NoneType)
+    if is_dataclass(hint) and isinstance(hint, type):
+        return read(hint, value)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
+    if hint is datetime and isinstance(value, str):
+        return _moment(value, where)
+    return _scalar(hint, value, where)
+
+
+def _moment(text: str, where: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise UnexpectedAnswer(f"{where} is no point in time.") from None
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    raise UnexpectedAnswer(f"{where} should be {hint.__name__} and is {type(value).__name__}.")
