@@ -35,7 +35,7 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, health, hosts, logs, paths, pipeline, problems, reference
+from kataven.web import cors, health, hosts, logs, manners, paths, pipeline, problems, reference
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 from kataven.widget.flows import Widget
@@ -165,6 +165,7 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     services.attach(app)
     problems.install(app)
     pipeline.install(app, services.limiter)
+    manners.install(app)
     cors.install(app)
     for room in API_ROOMS:
         app.register_blueprint(room)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,10 +37,14 @@ def read(session: Session) -> Branding:
     return Branding() if row is None else _shape(row)
 
 
-def change(session: Session, given: Mapping[str, Any], actor: Actor) -> Branding:
-    """Set the given fields and no others."""
+def change(
+    session: Session, given: Mapping[str, Any], actor: Actor, condition: Callable[[Branding], None] | None = None
+) -> Branding:
+    """Set the given fields and no others, if the condition holds. Raises what the condition raises."""
     session.execute(insert(WidgetSettings).values(id=ONLY).on_conflict_do_nothing())
     row = session.get_one(WidgetSettings, ONLY, with_for_update=True)
+    if condition is not None:
+        condition(_shape(row))
     changed = sorted(name for name, value in given.items() if getattr(row, name) != value)
     for name in changed:
         setattr(row, name, given[name])

@@ -6,7 +6,7 @@ commits, and then waits for the receipt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,9 @@ from kataven.account.models import WidgetKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
+
+Condition = Callable[[WidgetKey], None]
+"""Looks at a row once it is locked, and raises if it is not as the caller wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,14 @@ def rehash(session: Session, key_id: UUID, old: KeyHash, new: KeyHash) -> None:
     )
 
 
-def change(session: Session, key_id: UUID, fields: Mapping[str, Any], actor: Actor) -> Change:
-    """Set `name`, `domain_allowlist`, `agent_id` and `disabled`, those that are given. Raises NotFound."""
-    key = _locked(session, key_id)
+def change(
+    session: Session, key_id: UUID, fields: Mapping[str, Any], actor: Actor, condition: Condition | None = None
+) -> Change:
+    """Set `name`, `domain_allowlist`, `agent_id` and `disabled`, those that are given, if the condition holds.
+
+    Raises NotFound, and what the condition raises.
+    """
+    key = _locked(session, key_id, condition)
     before = _state(key)
     for name in ("name", "domain_allowlist", "agent_id"):
         if name in fields:
@@ -102,9 +110,12 @@ def change(session: Session, key_id: UUID, fields: Mapping[str, Any], actor: Act
     return Change(key, _takes_away(before, after), event.id)
 
 
-def remove(session: Session, key_id: UUID, actor: Actor) -> UUID:
-    """Drop a key's row; with it goes all that it ever let in. The id of the event that says so. Raises NotFound."""
-    key = _locked(session, key_id)
+def remove(session: Session, key_id: UUID, actor: Actor, condition: Condition | None = None) -> UUID:
+    """Drop a key's row; with it goes all that it ever let in. The id of the event that says so.
+
+    Raises NotFound, and what the condition raises.
+    """
+    key = _locked(session, key_id, condition)
     event = audit.record(session, actor, "widget_key.removed", key_id, {"name": key.name, "hint": key.hint})
     session.delete(key)
     session.flush()
@@ -148,10 +159,12 @@ def _takes_away(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     )
 
 
-def _locked(session: Session, key_id: UUID) -> WidgetKey:
+def _locked(session: Session, key_id: UUID, condition: Condition | None) -> WidgetKey:
     key = session.get(WidgetKey, key_id, with_for_update=True)
     if key is None:
         raise NotFound("widget key")
+    if condition is not None:
+        condition(key)
     return key
 
 

@@ -12,10 +12,11 @@ from kataven.account import agents
 from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
 from kataven.web.access import READ, WRITE
 from kataven.web.call import Call
+from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.agents import AgentInput, AgentPatch, WidgetSettingsPatch
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.schema import Input, View, write_json
+from kataven.web.schema import Input, View
 
 room = Room("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
 
@@ -79,15 +80,20 @@ def list_agents(call: Call, query: PageQuery) -> Response:
 def create_agent(call: Call, body: AgentInput) -> Response:
     with call.writing() as session:
         agent = shape(agents.create(session, body.model_dump(), call.actor))
-    return write_json(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
+    return write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
 
 
 @room.operation(
-    "GET", "/v1/agents/<agent_id>", access=READ, summary="Read an agent", answer=Answer(200, "The agent.", AgentView)
+    "GET",
+    "/v1/agents/<agent_id>",
+    access=READ,
+    summary="Read an agent",
+    answer=Answer(200, "The agent.", AgentView),
+    conditional=True,
 )
 def read_agent(call: Call, agent_id: UUID) -> Response:
     with call.reading() as session:
-        return write_json(shape(agents.read(session, agent_id)))
+        return write_tagged(shape(agents.read(session, agent_id)))
 
 
 @room.operation(
@@ -97,20 +103,27 @@ def read_agent(call: Call, agent_id: UUID) -> Response:
     summary="Change an agent",
     answer=Answer(200, "The agent as it is now.", AgentView),
     body=AgentPatch,
+    conditional=True,
 )
 def change_agent(call: Call, agent_id: UUID, body: Input) -> Response:
     with call.writing() as session:
-        agent = shape(agents.change(session, agent_id, body.given(), call.actor))
-    return write_json(agent)
+        changed = agents.change(session, agent_id, body.given(), call.actor, lambda agent: require_match(shape(agent)))
+        agent = shape(changed)
+    return write_tagged(agent)
 
 
 @room.operation(
-    "DELETE", "/v1/agents/<agent_id>", access=WRITE, summary="Delete an agent", answer=Answer(204, "It is gone.")
+    "DELETE",
+    "/v1/agents/<agent_id>",
+    access=WRITE,
+    summary="Delete an agent",
+    answer=Answer(204, "It is gone."),
+    conditional=True,
 )
 def delete_agent(call: Call, agent_id: UUID) -> Response:
     """A widget key that is pinned to the agent serves nothing from then on."""
     with call.writing() as session:
-        agents.delete(session, agent_id, call.actor)
+        agents.delete(session, agent_id, call.actor, lambda agent: require_match(shape(agent)))
     return Response(status=204)
 
 
@@ -120,10 +133,11 @@ def delete_agent(call: Call, agent_id: UUID) -> Response:
     access=READ,
     summary="Read an agent's widget settings",
     answer=Answer(200, "The settings.", WidgetSettingsView),
+    conditional=True,
 )
 def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
     with call.reading() as session:
-        return write_json(widget_shape(agents.read(session, agent_id)))
+        return write_tagged(widget_shape(agents.read(session, agent_id)))
 
 
 @room.operation(
@@ -133,13 +147,15 @@ def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
     summary="Change an agent's widget settings",
     answer=Answer(200, "The settings as they are now.", WidgetSettingsView),
     body=WidgetSettingsPatch,
+    conditional=True,
 )
 def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
     columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
     fields = {columns[name]: value for name, value in body.given().items()}
     with call.writing() as session:
-        settings = widget_shape(agents.change(session, agent_id, fields, call.actor))
-    return write_json(settings)
+        changed = agents.change(session, agent_id, fields, call.actor, lambda agent: require_match(widget_shape(agent)))
+        settings = widget_shape(changed)
+    return write_tagged(settings)
 
 
 def shape(agent: Agent) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from kataven.identity.token import TokenKind
 from kataven.tenancy.session import TenantSession
 from kataven.web.access import READ, WRITE
 from kataven.web.call import Call
+from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
@@ -91,7 +92,8 @@ def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
         _require_agent(session, body.agent_id)
         created = shape(widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, call.actor))
     script = snippet(call.services.widget.public_url, issued.text)
-    return write_json({**created, "key": issued.text, "snippet": script}, 201, {"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "Location": f"/v1/widget-keys/{created['id']}"}
+    return write_tagged(created, 201, headers, beside={"key": issued.text, "snippet": script})
 
 
 @room.operation(
@@ -100,10 +102,11 @@ def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
     access=READ,
     summary="Read a widget key",
     answer=Answer(200, "The key, without its text.", WidgetKeyView),
+    conditional=True,
 )
 def read_widget_key(call: Call, key_id: UUID) -> Response:
     with call.reading() as session:
-        return write_json(shape(widget_keys.read(session, key_id)))
+        return write_tagged(shape(widget_keys.read(session, key_id)))
 
 
 @room.operation(
@@ -113,6 +116,7 @@ def read_widget_key(call: Call, key_id: UUID) -> Response:
     summary="Change, disable or enable a widget key",
     answer=Answer(200, "The key as it is now; with a receipt if pages lost something.", ChangedWidgetKeyView),
     body=WidgetKeyPatch,
+    conditional=True,
 )
 def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Response:
     """`disabled: true`, an entry less in the list, or another pin: when this has answered, no worker gives a visitor
@@ -122,12 +126,12 @@ def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Respons
     given = body.given()
     with call.writing() as session:
         _require_agent(session, given.get("agent_id"))
-        change = widget_keys.change(session, key_id, given, call.actor)
+        change = widget_keys.change(session, key_id, given, call.actor, lambda key: require_match(shape(key)))
         changed = shape(change.key)
     # Also for a key that was disabled before: who disabled it first may have been cut off before the receipt.
     if change.takes_away or given.get("disabled"):
-        changed["receipt"] = end_credentials(call, str(key_id), change.event_id)
-    return write_json(changed)
+        return write_tagged(changed, beside={"receipt": end_credentials(call, str(key_id), change.event_id)})
+    return write_tagged(changed)
 
 
 @room.operation(
@@ -136,11 +140,12 @@ def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Respons
     access=WRITE,
     summary="Remove a widget key",
     answer=Answer(200, "It is gone, with the receipt.", RemovedWidgetKeyView),
+    conditional=True,
 )
 def delete_widget_key(call: Call, key_id: UUID) -> Response:
     """Pages that still carry it are refused from then on, and so are the visitors that it let in."""
     with call.writing() as session:
-        event = widget_keys.remove(session, key_id, call.actor)
+        event = widget_keys.remove(session, key_id, call.actor, lambda key: require_match(shape(key)))
     receipt = end_credentials(call, str(key_id), event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 

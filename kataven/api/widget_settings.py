@@ -11,9 +11,10 @@ from kataven.account import branding
 from kataven.account.models import WidgetPosition, WidgetTheme
 from kataven.web.access import READ, WRITE
 from kataven.web.call import Call
+from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.branding import BrandingPatch
 from kataven.web.operation import Answer, Room
-from kataven.web.schema import View, write_json
+from kataven.web.schema import View
 
 room = Room("widget-settings", __name__, "setting", "Branding: how the widget looks on your pages.")
 
@@ -35,11 +36,12 @@ class BrandingView(View):
     access=READ,
     summary="Read the widget's branding",
     answer=Answer(200, "The branding.", BrandingView),
+    conditional=True,
 )
 def read_widget_settings(call: Call) -> Response:
     """The defaults, as long as nobody has changed anything."""
     with call.reading() as session:
-        return write_json(shape(branding.read(session)))
+        return write_tagged(shape(branding.read(session)))
 
 
 @room.operation(
@@ -49,12 +51,13 @@ def read_widget_settings(call: Call) -> Response:
     summary="Change the widget's branding",
     answer=Answer(200, "The branding as it is now.", BrandingView),
     body=BrandingPatch,
+    conditional=True,
 )
 def change_widget_settings(call: Call, body: BrandingPatch) -> Response:
     """Pages that are loaded from then on look like this."""
     with call.writing() as session:
-        changed = branding.change(session, body.given(), call.actor)
-    return write_json(shape(changed))
+        changed = branding.change(session, body.given(), call.actor, lambda found: require_match(shape(found)))
+    return write_tagged(shape(changed))
 
 
 def shape(found: branding.Branding) -> dict[str, Any]:

@@ -49,6 +49,8 @@ EXPLANATIONS = {
     "`KATAVEN_WIDGET_SIGNING_KEYS`.",
     "not_found": "There is no such thing in this account, or nothing at this path.",
     "method_not_allowed": "This path exists, and answers other methods: see `Allow`.",
+    "precondition_failed": "It was changed since the ETag in `If-Match` was given out. Nothing was done: read it "
+    "again and decide anew.",
     "payload_too_large": "Bodies are at most 1 MiB.",
     "unsupported_media_type": "Send JSON, with `Content-Type: application/json`.",
     "rate_limited": "One of the limits is used up; the text says which. Wait for `Retry-After` seconds. The refused "

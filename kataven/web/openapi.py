@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from flask import Flask
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import Operation, Room, operation_of
 from kataven.web.problems import KINDS
 from kataven.web.schema import Input
@@ -19,7 +20,24 @@ Json = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
 SCHEMA_REF = "#/components/schemas/{model}"
+_DESCRIPTION = """\
+Errors are RFC 9457 problems; program against `code`.
+
+Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and `/hub-api/api/v1`. The latter two are
+deprecated: their answers carry `Deprecation` (RFC 9745) and a `Link` to the canonical path.
+
+`HEAD` is answered wherever `GET` is, and `OPTIONS` everywhere, without a credential. Large answers to `GET` are
+compressed for clients that send `Accept-Encoding: gzip`. Lists are paged by cursors that stay where they are while rows
+are added: follow `Link: <…>; rel="next"`.
+
+Single resources have an `ETag`. Send it back as `If-Match` with a change, and the change is made only if nobody else
+made one meanwhile (else 412 `precondition_failed`); as `If-None-Match` with a `GET`, and an unchanged resource is 304
+without a body.
+"""
 _PART = re.compile(r"<(?:string:)?(\w+)>")
+
+_EVERYWHERE = {"X-Request-ID": "Names this request in our logs."}
+_ETAG = "What the resource shows, as a short tag: for `If-Match` and `If-None-Match`."
 
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
@@ -49,8 +67,7 @@ def document(operations: Iterable[Operation], rooms: Iterable[Room], version: st
             "title": "Kataven Hub API",
             "version": version,
             "summary": "Manage an account of Kataven: its agents, keys and settings.",
-            "description": "Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and "
-            "`/hub-api/api/v1`. Errors are RFC 9457 problems; program against `code`.",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This server"}],
@@ -112,6 +129,8 @@ def _parameters(operation: Operation) -> Iterator[Json]:
         for name, schema in operation.query.model_json_schema()["properties"].items():
             required = operation.query.model_fields[name].is_required()
             yield {"name": name, "in": "query", "required": required, "schema": _not_null(schema)}
+    if operation.conditional:
+        yield _CONDITIONS["If-None-Match" if operation.method == "GET" else "If-Match"]
     if not operation.access.public:
         yield {
             "name": "X-Account-ID",
@@ -120,6 +139,22 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             "description": "Which account. Needed with a JWT; with an API key it may only repeat the key's own.",
             "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         }
+
+
+_CONDITIONS: dict[str, Json] = {
+    "If-Match": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "The `ETag` that you read: refused with 412 if the resource has another one by now.",
+        "schema": {"type": "string", "pattern": IF_MATCH_PATTERN},
+    },
+    "If-None-Match": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The `ETag` that you have: answered 304 if it is still the resource's.",
+        "schema": {"type": "string"},
+    },
+}
 
 
 def _not_null(schema: Json) -> Json:
@@ -133,6 +168,8 @@ def _not_null(schema: Json) -> Json:
 
 def _responses(operation: Operation) -> Json:
     answers = {str(operation.answer.status): _answer(operation)}
+    if operation.conditional and operation.method == "GET":
+        answers["304"] = {"description": "You have it already.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
         by_status.setdefault(KINDS[code].status, []).append(code)
@@ -149,18 +186,22 @@ def _codes(operation: Operation) -> list[str]:
         codes.extend(_BODY_REFUSALS)
     if "<" in operation.path:
         codes.append("not_found")
+    if operation.conditional and operation.method != "GET":
+        codes.extend(["invalid_request", "precondition_failed"])
     return list(dict.fromkeys([*codes, *operation.refusals]))
 
 
 def _answer(operation: Operation) -> Json:
-    headers = {"X-Request-ID": "Names this request in our logs.", **operation.answer.headers}
-    answer: Json = {
-        "description": operation.answer.description,
-        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
-    }
+    tagged = operation.conditional and operation.method != "DELETE"
+    headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.answer.headers}
+    answer: Json = {"description": operation.answer.description, "headers": _headers(headers)}
     if operation.answer.model is not None:
         answer["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
     return answer
+
+
+def _headers(described: Mapping[str, str]) -> Json:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in described.items()}
 
 
 def _reference(model: Any) -> Json:

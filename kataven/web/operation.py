@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 
 from kataven.account.errors import NotFound
 from kataven.ratelimit.budget import Kind
+from kataven.web import conditional
 from kataven.web.access import Access
 from kataven.web.call import current_call
 from kataven.web.schema import Input, Query, read_body, read_id, read_query
@@ -45,6 +46,8 @@ class Operation:
     refusals: tuple[str, ...] = ()
     """Codes besides those that every route of its kind can answer."""
     noun: str = "resource"
+    conditional: bool = False
+    """Whether the resource has an ETag, which `If-Match` and `If-None-Match` are compared with."""
     published: bool = True
     """False for pages that people read, which OpenAPI leaves out."""
 
@@ -68,6 +71,7 @@ class Room(Blueprint):
         body: type[Input] | None = None,
         query: type[Query] | None = None,
         refusals: tuple[str, ...] = (),
+        conditional: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Register a handler `(call, *, <parts of the path>, body, query) -> Response`.
 
@@ -87,6 +91,7 @@ class Room(Blueprint):
                 query,
                 refusals,
                 self.noun,
+                conditional,
             )
             view = _view(handler, described)
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
@@ -113,6 +118,9 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
         arguments: dict[str, Any] = {
             name: _id(text, operation.noun) if name.endswith("_id") else text for name, text in path.items()
         }
+        conditional.check_if_match()
+        if not operation.conditional:
+            conditional.require_match(None)
         if operation.query is not None:
             arguments["query"] = read_query(request, operation.query)
         if operation.body is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from flask import request
 
@@ -53,3 +54,11 @@ class HubPaths:
 def asked_path() -> str:
     """The path as the client wrote it, for links that lead back to where it came from."""
     return str(request.environ.get(_ASKED, request.path))
+
+
+def canonical_instead() -> str | None:
+    """The path that the client had better asked for, quoted for a URL; None if it did."""
+    path: str = request.environ["PATH_INFO"]
+    if request.environ.get(_ASKED, path) == path:
+        return None
+    return quote(path.encode("latin-1"))  # PEP 3333: the path's bytes, each as one character

@@ -48,6 +48,10 @@ class InvalidRequest(Exception):
         self.errors = tuple(errors)
 
 
+class PreconditionFailed(Exception):
+    """The resource is not as the client last saw it, and nothing was done; the text is for the caller to read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A row of the table: what a client can program against."""
@@ -95,6 +99,7 @@ KINDS: dict[str, Kind] = {
         Kind(404, "unknown_agent", "Unknown agent"),
         Kind(404, "not_found", "Not found"),
         Kind(405, "method_not_allowed", "Method not allowed"),
+        Kind(412, "precondition_failed", "Precondition failed"),
         Kind(413, "payload_too_large", "Payload too large"),
         Kind(415, "unsupported_media_type", "Unsupported media type"),
         Kind(429, "rate_limited", "Rate limited"),
@@ -126,6 +131,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
     app.register_error_handler(InvalidRequest, _invalid_request)
+    app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(RateLimitExceeded, _rate_limited)

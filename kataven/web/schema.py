@@ -149,10 +149,14 @@ def read_id(text: str) -> UUID | None:
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
+def dump_json(body: Any) -> bytes:
+    """As clients get it: times in UTC with `Z`, ids as text."""
+    return orjson.dumps(body, option=orjson.OPT_UTC_Z)
+
+
 def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer; times in UTC with `Z`, ids as text."""
-    payload = orjson.dumps(body, option=orjson.OPT_UTC_Z)
-    response = Response(payload, status, content_type="application/json")
+    """An answer."""
+    response = Response(dump_json(body), status, content_type="application/json")
     if headers:
         response.headers.update(headers)
     return response

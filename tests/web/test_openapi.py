@@ -45,7 +45,8 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
     house: House, api_schema: OpenApiSchema, credential: str
 ) -> None:
     token = house.new_key("acme") if credential == "key" else house.issuer.token()
-    headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme"}
+    # Identity, because its WSGI transport does not decompress what it asks for; tests/web/test_compression.py does.
+    headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
     tried = 0
     for result in api_schema.get_all_operations():
         operation = result.ok()

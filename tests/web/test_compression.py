@@ -1,0 +1,101 @@
+"""gzip: for whoever takes it, where it helps, and never around a secret."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from kataven.web.compression import MIN_BYTES
+from tests.support.house import Caller, House
+
+LARGE = "Be brief. " * MIN_BYTES
+SECRET_FIELDS = {"key", "snippet", "token", "user_token", "visitor_token", "refresh_token"}
+
+
+@pytest.fixture
+def large(acme_key: Caller) -> str:
+    return f"/v1/agents/{acme_key.post('/v1/agents', {'name': 'Wordy', 'system_prompt': LARGE}).get_json()['id']}"
+
+
+def test_a_large_answer_is_compressed_for_whoever_takes_it(acme_key: Caller, large: str) -> None:
+    plain = acme_key.get(large)
+    packed = acme_key.get(large, headers={"Accept-Encoding": "gzip, br"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert int(packed.headers["Content-Length"]) == len(packed.data) < len(plain.data)
+    for answer in (plain, packed):
+        assert "Accept-Encoding" in answer.headers["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        ("gzip", True),
+        ("GZIP;q=0.1", True),
+        ("*", True),
+        ("br, *;q=0.5", True),
+        ("gzip;q=0.5, identity;q=0.5", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0, *", False),
+        ("identity, gzip;q=0.5", False),
+        ("br", False),
+        ("*;q=0", False),
+    ],
+)
+def test_the_client_decides(acme_key: Caller, large: str, accepted: str, is_packed: bool) -> None:
+    answer = acme_key.get(large, headers={"Accept-Encoding": accepted})
+    assert ("Content-Encoding" in answer.headers) == is_packed
+    assert "Accept-Encoding" in answer.headers["Vary"]
+
+
+def test_a_small_answer_is_left_alone(acme_key: Caller) -> None:
+    answer = acme_key.get("/v1/me", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in answer.headers
+    assert "Vary" not in answer.headers
+
+
+def test_each_coding_has_a_tag_of_its_own_and_either_is_good_for_a_change(acme_key: Caller, large: str) -> None:
+    plain = acme_key.get(large).headers["ETag"]
+    packed = acme_key.get(large, headers={"Accept-Encoding": "gzip"}).headers["ETag"]
+    assert plain != packed
+    unchanged = acme_key.get(large, headers={"Accept-Encoding": "gzip", "If-None-Match": packed})
+    assert (unchanged.status_code, unchanged.headers["ETag"], unchanged.data) == (304, packed, b"")
+    assert "Accept-Encoding" in unchanged.headers["Vary"]
+    assert acme_key.get(large, headers={"If-None-Match": packed}).status_code == 200
+    assert acme_key.patch(large, {"name": "One"}, headers={"If-Match": packed}).status_code == 200
+    assert acme_key.patch(large, {"name": "Two"}, headers={"If-Match": plain}).status_code == 412
+
+
+def test_the_same_body_is_the_same_bytes(acme_key: Caller, large: str) -> None:
+    first, second = (acme_key.get(large, headers={"Accept-Encoding": "gzip"}).data for _ in range(2))
+    assert first == second
+
+
+def test_what_is_answered_to_a_post_is_never_compressed(acme_key: Caller) -> None:
+    wide = ["a" * 50 + f"{n}.example" for n in range(50)]
+    made = acme_key.post(
+        "/v1/widget-keys", {"name": "x", "domain_allowlist": wide}, headers={"Accept-Encoding": "gzip"}
+    )
+    assert len(made.data) > MIN_BYTES
+    assert "Content-Encoding" not in made.headers
+
+
+def test_no_get_answers_a_secret(house: House) -> None:
+    document = house.anybody().get("/v1/openapi.json").get_json()
+    for path, methods in document["paths"].items():
+        if "get" in methods:
+            named = json.dumps(methods["get"]["responses"]["200"])
+            for name, schema in document["components"]["schemas"].items():
+                if f'schemas/{name}"' in named:
+                    assert not SECRET_FIELDS & set(schema.get("properties", {})), path
+
+
+def test_pages_are_compressed_too(house: House) -> None:
+    assert house.anybody(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
+    script = house.anybody(Accept_Encoding="gzip").get("/widget.js")
+    assert script.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(script.data) == house.anybody().get("/widget.js").data
