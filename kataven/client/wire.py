@@ -133,7 +133,7 @@ def _problem(options: Options, response: httpx2.Response) -> Problem:
         status=response.status_code,
         code=text(said.get("code"), f"http_{response.status_code}"),
         detail=text(said.get("detail"), "The answer does not say why."),
-        request_id=text(said.get("request_id"), "") or response.headers.get("X-Request-ID"),
+        request_id=text(said.get("request_id"), "") or text(response.headers.get("X-Request-ID"), "") or None,
         errors=tuple(
             FieldProblem(text(item.get("field"), ""), text(item.get("message"), ""))
             for item in (errors if isinstance(errors, list) else [])
