@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Agent:
     """A voice or chat agent."""
 
@@ -39,7 +39,7 @@ class Agent:
     """For `if_match`; None in lists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AgentWidgetSettings:
     """Whether an agent may be embedded in web pages, and which visitors it takes: `guest`, `user` or `both`."""
 
@@ -48,7 +48,7 @@ class AgentWidgetSettings:
     etag: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Receipt:
     """What a revocation answers: when it is out, no worker on any host accepts the key."""
 
@@ -57,7 +57,7 @@ class Receipt:
     ms: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WidgetKey:
     """A public key for web pages, without its text."""
 
@@ -76,7 +76,7 @@ class WidgetKey:
     etag: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NewWidgetKey(WidgetKey):
     """A new key with its text, shown this once, and the snippet to paste into a page."""
 
@@ -84,7 +84,7 @@ class NewWidgetKey(WidgetKey):
     snippet: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RemovedWidgetKey:
     """The end of a widget key."""
 
@@ -93,7 +93,7 @@ class RemovedWidgetKey:
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class WidgetSettings:
     """How the widget looks on the account's pages."""
 
@@ -106,7 +106,7 @@ class WidgetSettings:
     etag: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeyLimits:
     """Lower limits of one key; a limit that is None is the account's."""
 
@@ -116,7 +116,7 @@ class KeyLimits:
     concurrent: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ApiKey:
     """What is shown of an API key: never its text."""
 
@@ -132,7 +132,7 @@ class ApiKey:
     limits: KeyLimits | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Credential:
     """What the caller showed."""
 
@@ -142,7 +142,7 @@ class Credential:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Limit:
     """A limit and what is left of it, this request counted."""
 
@@ -150,7 +150,7 @@ class Limit:
     remaining: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """The limits that apply to the caller."""
 
@@ -160,7 +160,7 @@ class Limits:
     concurrent: Limit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Me:
     """Who is calling, for which account, and how much is left."""
 
@@ -171,7 +171,7 @@ class Me:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Page(Generic[Item]):
     """A part of a list, and the cursor of the part behind it: None on the last one."""
 

@@ -35,8 +35,15 @@ def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -
     """From arguments, else from the environment. Raises ConfigurationError, which never repeats the key."""
     if timeout_seconds <= 0:
         raise ConfigurationError("`timeout` must be more than 0 seconds.")
-    url = (base_url or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
+    url = check_base_url(base_url)
     return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
+
+
+def check_base_url(given: str | None) -> str:
+    """The API's URL, from the argument, else the environment, else production. Raises ConfigurationError."""
+    url = (given or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
+    _is_encrypted(url)
+    return url
 
 
 def _key(given: str | None) -> str:

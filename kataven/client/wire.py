@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import ssl
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,7 +62,14 @@ def http_options(options: Options) -> dict[str, Any]:
         "headers": {"User-Agent": USER_AGENT, "Accept": "application/json, application/problem+json"},
         "follow_redirects": False,
         "trust_env": options.encrypted,
+        "verify": _trust(),
     }
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Read once for all clients of the process: it takes longer to load than a request does to be answered."""
+    return httpx2.create_ssl_context()
 
 
 def request_options(options: Options, call: Call[Any]) -> dict[str, Any]:

@@ -1,0 +1,7 @@
+"""`python -m kataven.mcp_server` is `kataven-mcp`."""
+
+import sys
+
+from kataven.mcp_server.command import main
+
+sys.exit(main())

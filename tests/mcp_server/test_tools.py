@@ -1,0 +1,198 @@
+"""Every tool, through the official client, over both transports, against the real API."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+
+from tests.mcp_server.conftest import Connect, HttpServer, found, over_http, said
+from tests.support.gunicorn import Gunicorn
+from tests.support.house import House, new_account
+
+AN_ID = "00000000-0000-4000-8000-000000000000"
+TOOLS = {
+    "kataven_get_caller": "read",
+    "kataven_get_limits": "read",
+    "kataven_list_agents": "read",
+    "kataven_get_agent": "read",
+    "kataven_create_agent": "create",
+    "kataven_update_agent": "change",
+    "kataven_delete_agent": "change",
+    "kataven_get_agent_widget_settings": "read",
+    "kataven_update_agent_widget_settings": "change",
+    "kataven_list_widget_keys": "read",
+    "kataven_get_widget_key": "read",
+    "kataven_create_widget_key": "create",
+    "kataven_update_widget_key": "change",
+    "kataven_delete_widget_key": "change",
+    "kataven_get_widget_settings": "read",
+    "kataven_update_widget_settings": "change",
+}
+HINTS = {"read": (True, False, True), "create": (False, False, False), "change": (False, True, True)}
+
+
+@pytest.fixture
+def key(house: House) -> str:
+    return house.new_key("acme")
+
+
+def in_session(connect: Connect, key: str, work: Callable[[Client], Awaitable[None]]) -> None:
+    async def session() -> None:
+        async with connect(key) as client:
+            await work(client)
+
+    anyio.run(session)
+
+
+def test_the_tools_their_schemas_and_their_hints(connect: Connect, key: str) -> None:
+    async def work(client: Client) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert set(tools) == set(TOOLS)
+        for name, tool in tools.items():
+            hints = tool.annotations
+            assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint) == HINTS[TOOLS[name]], name
+            assert hints.open_world_hint is False
+            assert tool.title
+            assert tool.description
+            assert tool.output_schema["type"] == "object"
+            assert "context" not in tool.input_schema["properties"]
+        create = tools["kataven_create_agent"].input_schema
+        assert create["required"] == ["name"]
+        assert "system_prompt" in str(create)
+        assert "elevenlabs" in str(create)
+
+    in_session(connect, key, work)
+
+
+def test_an_agent_and_its_widget_from_beginning_to_end(connect: Connect, key: str) -> None:
+    async def work(client: Client) -> None:
+        async def call(tool: str, /, **arguments: Any) -> Any:
+            return found(await client.call_tool(f"kataven_{tool}", arguments))
+
+        caller = await call("get_caller")
+        assert caller["account"] == "acme"
+        assert key not in str(caller)
+        limits = await call("get_limits")
+        assert set(limits) == {"per_minute", "per_hour", "per_day", "concurrent"}
+
+        agent = await call(
+            "create_agent", name="Front desk", fields={"category": "sales", "system_prompt": "Be brief."}
+        )
+        assert (agent["category"], agent["status"]) == ("sales", "draft")
+        listed = (await call("list_agents", limit=100))["agents"]
+        mine = next(one for one in listed if one["id"] == agent["id"])
+        assert "system_prompt" not in mine
+        read = await call("get_agent", agent_id=agent["id"])
+        assert read == agent
+        changes = {"status": "active", "voice_id": None}
+        changed = await call("update_agent", agent_id=agent["id"], changes=changes, if_match=read["etag"])
+        assert (changed["status"], changed["system_prompt"]) == ("active", "Be brief.")
+        on = {"widget_enabled": True}
+        settings = await call("update_agent_widget_settings", agent_id=agent["id"], changes=on)
+        assert settings["widget_enabled"] is True
+        assert await call("get_agent_widget_settings", agent_id=agent["id"]) == settings
+
+        made = await call("create_widget_key", name="Shop", domain_allowlist=["acme.com"], agent_id=agent["id"])
+        assert made["key"] in made["snippet"]
+        assert made["id"] in [one["id"] for one in (await call("list_widget_keys", limit=100))["widget_keys"]]
+        disabled = await call("update_widget_key", key_id=made["id"], changes={"disabled": True})
+        assert disabled["disabled"] is True
+        assert disabled["receipt"]["workers"] == disabled["receipt"]["acknowledged"]
+        assert (await call("get_widget_key", key_id=made["id"]))["domain_allowlist"] == ["acme.com"]
+        assert (await call("delete_widget_key", key_id=made["id"]))["outcome"] == "removed"
+
+        title = uuid.uuid4().hex
+        assert (await call("update_widget_settings", changes={"title": title}))["title"] == title
+        assert (await call("get_widget_settings"))["accent_color"].startswith("#")
+        assert await call("delete_agent", agent_id=agent["id"]) == {"id": agent["id"], "deleted": True}
+
+    in_session(connect, key, work)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "expected"),
+    [
+        ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
+        ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
+        ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "list tool"]),
+        ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
+        ("create_agent", {"name": "a", "fields": {"categroy": "sales"}}, ["categroy"]),
+        ("create_agent", {}, ["name"]),
+        ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
+        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
+        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
+    ],
+)
+def test_errors_say_what_to_do_next(
+    connect: Connect, key: str, tool: str, arguments: dict[str, Any], expected: list[str]
+) -> None:
+    async def work(client: Client) -> None:
+        result = await client.call_tool(f"kataven_{tool}", arguments)
+        assert result.is_error
+        for words in expected:
+            assert words in said(result)
+        assert key not in said(result)
+
+    in_session(connect, key, work)
+
+
+def test_a_key_that_is_revoked_is_the_users_business(connect: Connect, house: House) -> None:
+    async def work(client: Client) -> None:
+        result = await client.call_tool("kataven_get_caller", {})
+        assert result.is_error
+        assert "revoked_credential" in said(result)
+        assert "Do not try again" in said(result)
+
+    in_session(connect, house.new_key("acme", disabled_at=datetime.now(UTC)), work)
+
+
+def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, house: House) -> None:
+    account = f"mcp-{uuid.uuid4().hex[:8]}"
+    new_account(house.services, account)
+    house.set_limits(account, per_hour=1)
+
+    async def work(client: Client) -> None:
+        await client.call_tool("kataven_get_caller", {})
+        result = await client.call_tool("kataven_get_caller", {})
+        assert result.is_error
+        assert "per-hour (1) exceeded" in said(result)
+        assert "Wait 3" in said(result)
+
+    in_session(connect, house.new_key(account), work)
+
+
+def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: Gunicorn) -> None:
+    async def work(client: Client) -> None:
+        await client.call_tool("kataven_get_caller", {})
+        await client.call_tool("kataven_get_agent", {"agent_id": AN_ID})
+
+    in_session(connect, key, work)
+    assert not stdio_log.exists() or key not in stdio_log.read_text()
+    assert key not in api.log.read_text()
+
+
+def test_over_http_everybody_acts_as_themselves(http_server: HttpServer, house: House) -> None:
+    seen: dict[str, set[str]] = {"acme": set(), "globex": set()}
+
+    async def ask(account: str) -> None:
+        async with over_http(http_server.url, house.new_key(account)) as client:
+            for _ in range(5):
+                caller = found(await client.call_tool("kataven_get_caller", {}))
+                seen[account].add(caller["account"])
+
+    async def everybody() -> None:
+        async with anyio.create_task_group() as group:
+            for account in seen:
+                group.start_soon(ask, account)
+                group.start_soon(ask, account)
+
+    anyio.run(everybody)
+    assert seen == {"acme": {"acme"}, "globex": {"globex"}}
+    assert "sk_live_" not in http_server.log.read_text()
