@@ -14,7 +14,7 @@ INSTALL = "kataven-mcp needs its extra: pip install 'kataven-hub[mcp]'"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status; what is wrong stands on stderr, for stdout is the protocol's."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         import mcp  # noqa: F401
     except ModuleNotFoundError:
@@ -22,23 +22,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _serve_http(given) if given.http else _serve_stdio(given)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    found = argparse.ArgumentParser(
         prog="kataven-mcp",
         description="Tools for a model that manages a Kataven account. Over stdio (the default) it uses the API key in "
         "KATAVEN_API_KEY; over HTTP each caller sends one: `Authorization: Bearer sk_live_…`.",
     )
-    parser.add_argument("--base-url", help="of the API; by default KATAVEN_BASE_URL, else https://api.kataven.ai/v1")
-    parser.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp")
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
-    parser.add_argument("--port", default=8808, type=int, help="where to listen (8808)")
-    parser.add_argument(
+    found.add_argument("--base-url", help="of the API; by default KATAVEN_BASE_URL, else https://api.kataven.ai/v1")
+    found.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp")
+    found.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    found.add_argument("--port", default=8808, type=int, help="where to listen (8808)")
+    found.add_argument(
         "--allowed-host", action="append", default=[], help="a `Host` to answer to, besides this machine's; repeatable"
     )
-    parser.add_argument(
+    found.add_argument(
         "--allowed-origin", action="append", default=[], help="an `Origin` of web pages to let in; repeatable"
     )
-    return parser
+    return found
 
 
 def _serve_stdio(given: argparse.Namespace) -> int:

@@ -1,0 +1,120 @@
+"""What the documentation shows is done: code samples run, configurations parse, options exist, tables are true."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp.server.mcpserver import MCPServer
+
+from kataven.client import errors, retries, sync
+from kataven.mcp_server import command
+from kataven.mcp_server.callers import callers_with_keys
+from kataven.mcp_server.tools import create_server
+from kataven.web.compression import MIN_BYTES
+from kataven.web.explanations import EXPLANATIONS
+from kataven.web.manners import ALIASES_DEPRECATED_AT
+from kataven.web.problems import KINDS
+from tests.support.gunicorn import CHECKOUT, Gunicorn
+from tests.support.house import House
+
+DOCS = CHECKOUT / "docs"
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def samples(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for n, text in enumerate(re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)):
+            found.append((f"{page.name}-{n}", text))
+    return found
+
+
+PYTHON = samples("python")
+
+
+@pytest.fixture(scope="module")
+def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(house.environ, tmp_path_factory.mktemp("samples") / "log") as running:
+        yield running
+
+
+def test_there_are_samples() -> None:
+    assert {name.partition(".")[0] for name, _ in PYTHON} >= {"sdk"}
+
+
+@pytest.mark.parametrize("sample", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
+def test_a_sample_runs(house: House, server: Gunicorn, tmp_path: Path, sample: str) -> None:
+    environ = {"KATAVEN_API_KEY": house.new_key("acme"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", sample],
+        cwd=tmp_path,
+        env={**environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("sample", [text for _, text in samples("json")], ids=[name for name, _ in samples("json")])
+def test_a_json_sample_is_json(sample: str) -> None:
+    assert json.loads(sample)
+
+
+def test_every_error_code_is_on_its_page_with_the_words_of_the_api() -> None:
+    page = (DOCS / "errors.md").read_text()
+    rows = dict(re.findall(r"^\| (`\w+` \| \d{3}) \| (.*) \|$", page, re.MULTILINE))
+    assert rows == {f"`{kind.code}` | {kind.status}": EXPLANATIONS[kind.code] for kind in KINDS.values()}
+
+
+def test_every_tool_is_in_the_table_with_what_it_does() -> None:
+    rows = dict(re.findall(r"^\| `(kataven_\w+)` \| .* \| (\w+) \|$", (DOCS / "mcp.md").read_text(), re.MULTILINE))
+    tools = anyio.run(_server().list_tools)
+    words = {(True, False): "reads", (False, False): "adds", (False, True): "changes"}
+    hints = {tool.name: tool.annotations for tool in tools}
+    assert rows == {name: words[bool(one.read_only_hint), bool(one.destructive_hint)] for name, one in hints.items()}
+
+
+def _server() -> MCPServer:
+    return create_server(callers_with_keys(None))
+
+
+def test_every_option_of_the_mcp_server_is_documented_and_no_other() -> None:
+    page = (DOCS / "mcp.md").read_text()
+    options = set(command.parser()._option_string_actions) - {"-h", "--help"}
+    assert set(re.findall(r"--[a-z][a-z-]*", page)) == options
+
+
+def test_the_sdk_has_what_its_page_says() -> None:
+    page = (DOCS / "sdk.md").read_text()
+    for resource, kind in (
+        ("agents", sync.Agents),
+        ("widget_keys", sync.WidgetKeys),
+        ("widget_settings", sync.WidgetSettings),
+        ("api_keys", sync.ApiKeys),
+    ):
+        row = re.search(rf"^\| `{resource}` \| (.*) \|$", page, re.MULTILINE)
+        assert row is not None
+        assert set(re.findall(r"`(\w+)`", row[1])) == {name for name in vars(kind) if not name.startswith("_")}
+    assert "waits half a second" in page
+    assert retries.FIRST_WAIT_SECONDS == 0.5
+
+
+def test_the_sdks_page_has_every_error() -> None:
+    page = (DOCS / "sdk.md").read_text()
+    family = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Answer))`", page)) == family
+
+
+def test_the_figures_of_the_page_on_http() -> None:
+    page = (DOCS / "http.md").read_text()
+    assert f"{MIN_BYTES:,} bytes" in page
+    assert f"{ALIASES_DEPRECATED_AT:%-d %B}" in page.replace("\n", " ")
