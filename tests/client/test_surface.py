@@ -11,12 +11,15 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from kataven import client
-from kataven.api.agents import AgentInput, AgentView
+from kataven.api.agents import AgentView
 from kataven.api.api_keys import ApiKeyView
 from kataven.api.me import MeView
-from kataven.api.widget_keys import ChangedWidgetKeyView, NewWidgetKeyView, RemovedWidgetKeyView, WidgetKeyPatch
-from kataven.api.widget_settings import BrandingPatch, BrandingView
+from kataven.api.widget_keys import ChangedWidgetKeyView, NewWidgetKeyView, RemovedWidgetKeyView
+from kataven.api.widget_settings import BrandingView
 from kataven.client import asynchronous, errors, fields, models, sync
+from kataven.web.inputs.agents import AgentInput
+from kataven.web.inputs.branding import BrandingPatch
+from kataven.web.inputs.widget_keys import WidgetKeyPatch
 from kataven.web.problems import KINDS
 
 FORBIDDEN = ("flask", "werkzeug", "sqlalchemy", "psycopg2", "redis", "grpc", "pydantic", "mcp")
