@@ -22,7 +22,7 @@ from kataven.web.explanations import EXPLANATIONS
 from kataven.web.manners import ALIASES_DEPRECATED_AT
 from kataven.web.problems import KINDS
 from tests.support.gunicorn import CHECKOUT, Gunicorn
-from tests.support.house import House
+from tests.support.house import House, new_account
 
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -41,6 +41,7 @@ PYTHON = samples("python")
 
 @pytest.fixture(scope="module")
 def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    new_account(house.services, "samples")
     with Gunicorn(house.environ, tmp_path_factory.mktemp("samples") / "log") as running:
         yield running
 
@@ -51,7 +52,7 @@ def test_there_are_samples() -> None:
 
 @pytest.mark.parametrize("sample", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
 def test_a_sample_runs(house: House, server: Gunicorn, tmp_path: Path, sample: str) -> None:
-    environ = {"KATAVEN_API_KEY": house.new_key("acme"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
+    environ = {"KATAVEN_API_KEY": house.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", sample],
         cwd=tmp_path,

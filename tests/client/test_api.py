@@ -118,11 +118,15 @@ def test_a_widget_key_from_its_beginning_to_its_end(kataven: Any) -> None:
     assert kataven.widget_keys.delete(made.id).outcome == "removed"
 
 
-def test_the_looks_of_the_widget(kataven: Any) -> None:
-    assert isinstance(kataven.widget_settings.get(), WidgetSettings)
-    title = uuid.uuid4().hex
-    changed = kataven.widget_settings.update(title=title, accent_color="#AABBCC", theme="dark")
-    assert (changed.title, changed.accent_color, changed.theme) == (title, "#aabbcc", "dark")
+def test_the_looks_of_the_widget(house: House, server: Gunicorn, kind: str) -> None:
+    account = f"sdk-looks-{kind}"  # other tests look at acme's
+    new_account(house.services, account)
+    with client_of(kind, house.new_key(account), base_url=f"{server.url}/v1") as kataven:
+        assert kataven.widget_settings.get().title is None
+        changed = kataven.widget_settings.update(title="Ask us", accent_color="#AABBCC", theme="dark")
+        assert isinstance(changed, WidgetSettings)
+        assert (changed.title, changed.accent_color, changed.theme) == ("Ask us", "#aabbcc", "dark")
+        assert kataven.widget_settings.get() == changed
 
 
 def test_api_keys_can_be_looked_at(kataven: Any) -> None:

@@ -39,13 +39,13 @@ class HttpServer:
         return f"http://127.0.0.1:{self.port}/mcp"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     with Gunicorn(house.environ, tmp_path_factory.mktemp("mcp-api") / "log") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http_server(api: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     server = HttpServer(free_port(), tmp_path_factory.mktemp("mcp") / "log")
     with server.log.open("wb") as log:

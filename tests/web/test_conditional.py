@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from kataven.web.operation import operation_of
-from tests.support.house import Caller, House
+from tests.support.house import Caller, House, new_account
 
 Maker = Callable[[Caller], str]
 
@@ -33,43 +33,55 @@ IDS = ["agent", "widget-key", "agent-widget-settings", "widget-settings"]
 each_resource = pytest.mark.parametrize(("make", "one", "two"), RESOURCES, ids=IDS)
 
 
+@pytest.fixture(scope="module")
+def account(house: House) -> str:
+    """One of these tests' own: other tests look at acme's branding."""
+    new_account(house.services, "tagged")
+    return "tagged"
+
+
+@pytest.fixture
+def caller(house: House, account: str) -> Caller:
+    return house.bearer(house.new_key(account))
+
+
 def code(answer: TestResponse) -> tuple[int, str]:
     return answer.status_code, answer.get_json()["code"]
 
 
 @each_resource
 def test_an_update_from_an_old_reading_is_refused_and_changes_nothing(
-    acme_key: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
+    caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
 ) -> None:
-    path = make(acme_key)
-    read = acme_key.get(path).headers["ETag"]
-    changed = acme_key.patch(path, one, headers={"If-Match": read})
+    path = make(caller)
+    read = caller.get(path).headers["ETag"]
+    changed = caller.patch(path, one, headers={"If-Match": read})
     assert changed.status_code == 200
-    assert changed.headers["ETag"] == acme_key.get(path).headers["ETag"] != read
-    assert code(acme_key.patch(path, two, headers={"If-Match": read})) == (412, "precondition_failed")
-    assert acme_key.get(path).get_json().items() >= one.items()
-    assert acme_key.patch(path, two, headers={"If-Match": changed.headers["ETag"]}).status_code == 200
+    assert changed.headers["ETag"] == caller.get(path).headers["ETag"] != read
+    assert code(caller.patch(path, two, headers={"If-Match": read})) == (412, "precondition_failed")
+    assert caller.get(path).get_json().items() >= one.items()
+    assert caller.patch(path, two, headers={"If-Match": changed.headers["ETag"]}).status_code == 200
 
 
 @pytest.mark.parametrize("make", [an_agent, a_widget_key], ids=["agent", "widget-key"])
-def test_a_deletion_from_an_old_reading_is_refused(acme_key: Caller, make: Maker) -> None:
-    path = make(acme_key)
-    read = acme_key.get(path).headers["ETag"]
-    fresh = acme_key.patch(path, {"name": "Newer"}).headers["ETag"]
-    assert code(acme_key.delete(path, headers={"If-Match": read})) == (412, "precondition_failed")
-    assert acme_key.get(path).status_code == 200
-    assert acme_key.delete(path, headers={"If-Match": f'"other", {fresh}'}).status_code in {200, 204}
-    assert code(acme_key.delete(path, headers={"If-Match": fresh})) == (404, "not_found")
+def test_a_deletion_from_an_old_reading_is_refused(caller: Caller, make: Maker) -> None:
+    path = make(caller)
+    read = caller.get(path).headers["ETag"]
+    fresh = caller.patch(path, {"name": "Newer"}).headers["ETag"]
+    assert code(caller.delete(path, headers={"If-Match": read})) == (412, "precondition_failed")
+    assert caller.get(path).status_code == 200
+    assert caller.delete(path, headers={"If-Match": f'"other", {fresh}'}).status_code in {200, 204}
+    assert code(caller.delete(path, headers={"If-Match": fresh})) == (404, "not_found")
 
 
-def test_of_writers_that_read_the_same_one_wins(acme_key: Caller) -> None:
-    path = an_agent(acme_key)
-    read = acme_key.get(path).headers["ETag"]
+def test_of_writers_that_read_the_same_one_wins(caller: Caller) -> None:
+    path = an_agent(caller)
+    read = caller.get(path).headers["ETag"]
     barrier, statuses = threading.Barrier(6), []
 
     def write(n: int) -> None:
         barrier.wait()
-        statuses.append(acme_key.patch(path, {"name": f"Writer {n}"}, headers={"If-Match": read}).status_code)
+        statuses.append(caller.patch(path, {"name": f"Writer {n}"}, headers={"If-Match": read}).status_code)
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
     for thread in threads:
@@ -79,63 +91,63 @@ def test_of_writers_that_read_the_same_one_wins(acme_key: Caller) -> None:
     assert sorted(statuses) == [200, 412, 412, 412, 412, 412]
 
 
-def test_a_star_matches_what_is_there(acme_key: Caller) -> None:
-    path = an_agent(acme_key)
-    assert acme_key.patch(path, {"name": "Whatever it was"}, headers={"If-Match": "*"}).status_code == 200
-    assert acme_key.delete(path, headers={"If-Match": "*"}).status_code == 204
-    assert acme_key.delete(path, headers={"If-Match": "*"}).status_code == 404
+def test_a_star_matches_what_is_there(caller: Caller) -> None:
+    path = an_agent(caller)
+    assert caller.patch(path, {"name": "Whatever it was"}, headers={"If-Match": "*"}).status_code == 200
+    assert caller.delete(path, headers={"If-Match": "*"}).status_code == 204
+    assert caller.delete(path, headers={"If-Match": "*"}).status_code == 404
 
 
-def test_a_weak_tag_matches_no_update(acme_key: Caller) -> None:
-    path = an_agent(acme_key)
-    weak = f"W/{acme_key.get(path).headers['ETag']}"
-    assert code(acme_key.patch(path, {"name": "x"}, headers={"If-Match": weak})) == (412, "precondition_failed")
-    assert acme_key.get(path, headers={"If-None-Match": weak}).status_code == 304
+def test_a_weak_tag_matches_no_update(caller: Caller) -> None:
+    path = an_agent(caller)
+    weak = f"W/{caller.get(path).headers['ETag']}"
+    assert code(caller.patch(path, {"name": "x"}, headers={"If-Match": weak})) == (412, "precondition_failed")
+    assert caller.get(path, headers={"If-None-Match": weak}).status_code == 304
 
 
 @pytest.mark.parametrize("junk", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
-def test_a_condition_that_is_none_is_refused_and_not_taken_for_absent(acme_key: Caller, junk: str) -> None:
-    path = an_agent(acme_key)
-    answer = acme_key.patch(path, {"name": "x"}, headers={"If-Match": junk})
+def test_a_condition_that_is_none_is_refused_and_not_taken_for_absent(caller: Caller, junk: str) -> None:
+    path = an_agent(caller)
+    answer = caller.patch(path, {"name": "x"}, headers={"If-Match": junk})
     assert code(answer) == (400, "invalid_request")
     assert [error["field"] for error in answer.get_json()["errors"]] == ["If-Match"]
-    assert acme_key.get(path).get_json()["name"] == "Tagged"
+    assert caller.get(path).get_json()["name"] == "Tagged"
 
 
-def test_where_there_is_no_tag_nothing_matches(acme_key: Caller) -> None:
-    refused = acme_key.post("/v1/agents", {"name": "Never made"}, headers={"If-Match": '"abc"'})
+def test_where_there_is_no_tag_nothing_matches(caller: Caller) -> None:
+    refused = caller.post("/v1/agents", {"name": "Never made"}, headers={"If-Match": '"abc"'})
     assert code(refused) == (412, "precondition_failed")
-    assert "Never made" not in [agent["name"] for agent in acme_key.get("/v1/agents").get_json()]
-    assert acme_key.post("/v1/agents", {"name": "Made"}, headers={"If-Match": "*"}).status_code == 201
+    assert "Never made" not in [agent["name"] for agent in caller.get("/v1/agents").get_json()]
+    assert caller.post("/v1/agents", {"name": "Made"}, headers={"If-Match": "*"}).status_code == 201
 
 
 @each_resource
 def test_who_has_it_already_is_not_told_again(
-    acme_key: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
+    caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
 ) -> None:
-    path = make(acme_key)
-    tag = acme_key.get(path).headers["ETag"]
+    path = make(caller)
+    tag = caller.get(path).headers["ETag"]
     for condition in (tag, f'"x", {tag}', "*"):
-        answer = acme_key.get(path, headers={"If-None-Match": condition})
+        answer = caller.get(path, headers={"If-None-Match": condition})
         assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
         assert "Content-Type" not in answer.headers
         assert "X-Request-ID" in answer.headers
-    acme_key.patch(path, one)
-    acme_key.patch(path, two)
-    assert acme_key.get(path, headers={"If-None-Match": tag}).status_code == 200
+    caller.patch(path, one)
+    caller.patch(path, two)
+    assert caller.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_new_resource_has_the_tag_that_it_is_read_with(acme_key: Caller) -> None:
+def test_a_new_resource_has_the_tag_that_it_is_read_with(caller: Caller) -> None:
     for path, body in (("/v1/agents", {"name": "New"}), ("/v1/widget-keys", {"name": "New"})):
-        made = acme_key.post(path, body)
-        assert acme_key.get(made.headers["Location"]).headers["ETag"] == made.headers["ETag"]
+        made = caller.post(path, body)
+        assert caller.get(made.headers["Location"]).headers["ETag"] == made.headers["ETag"]
 
 
-def test_a_change_with_a_receipt_has_the_tag_of_what_is_read_afterwards(acme_key: Caller) -> None:
-    path = a_widget_key(acme_key)
-    disabled = acme_key.patch(path, {"disabled": True})
+def test_a_change_with_a_receipt_has_the_tag_of_what_is_read_afterwards(caller: Caller) -> None:
+    path = a_widget_key(caller)
+    disabled = caller.patch(path, {"disabled": True})
     assert "receipt" in disabled.get_json()
-    assert acme_key.get(path).headers["ETag"] == disabled.headers["ETag"]
+    assert caller.get(path).headers["ETag"] == disabled.headers["ETag"]
 
 
 def test_every_single_resource_that_can_be_changed_declares_its_conditions(house: House) -> None:
