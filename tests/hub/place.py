@@ -11,6 +11,8 @@ from pathlib import Path
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support import expected_conditions
+from selenium.webdriver.support.wait import WebDriverWait
 
 from kataven.dev.cast import Person, org_id
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -72,10 +74,12 @@ class Guest:
         return self.chrome.find_element(By.CSS_SELECTOR, selector)
 
     def press(self, words: str) -> None:
-        """The button or link that says so."""
+        """The button or link that says so, and leads to a page: until that page is here."""
+        before = self.find("html")
         self.chrome.find_element(
             By.XPATH, f"//main//*[(self::button or self::a) and normalize-space()={words!r}]"
         ).click()
+        WebDriverWait(self.chrome, PATIENCE_SECONDS).until(expected_conditions.staleness_of(before))
 
     def type(self, field: str, words: str) -> None:
         box = self.find(f"#{field}")

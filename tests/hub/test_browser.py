@@ -181,6 +181,15 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
         assert guest.overflow() == 0
 
 
+def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:
+    guest.sign_in(OLIVIA)
+    guest.size(*PHONE)
+    guest.go("/console/health")
+    said = "failing: schema is at system_0001, this code serves system_0003; run `flask migrations upgrade --system`"
+    guest.chrome.execute_script("document.querySelector('.tag').textContent = arguments[0]", said)
+    assert guest.overflow() == 0
+
+
 PAGES = [
     "/",
     KEYS,
