@@ -16,8 +16,9 @@ workers = int(os.environ.get("WORKERS", "2"))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "8"))
-# Built once, before the fork, which is the same for all: a worker begins in milliseconds and shares its memory. Building
-# connects to nothing and starts nothing. New code needs a new master (USR2, or a restart); HUP only renews the workers.
+# Built once, before the fork, which is the same for all: a worker begins in milliseconds and shares its memory.
+# Building connects to nothing and starts nothing. New code needs a new master (USR2, or a restart); HUP only renews
+# the workers.
 preload_app = True
 timeout = 30
 graceful_timeout = 30

@@ -73,17 +73,16 @@ def test_options_of_no_path_is_a_404(house: House) -> None:
 
 
 @pytest.mark.parametrize("alias", ["/api/v1/agents", "/hub-api/api/v1/agents"])
-@pytest.mark.parametrize("query", ["?limit=100", "?limit=1"])
+@pytest.mark.parametrize("query", ["", "?limit=1"])
 def test_an_alias_says_since_when_there_is_a_better_path(acme_key: Caller, alias: str, query: str) -> None:
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "Listed"})
     answer = acme_key.get(alias + query)
-    full = len(answer.json) == int(query.removeprefix("?limit="))
     assert answer.status_code == 200
     assert re.fullmatch(r"@\d{10}", answer.headers["Deprecation"])
     links = answer.headers.getlist("Link")
     assert links[-1] == '<http://127.0.0.1:8000/v1/agents>; rel="canonical"'
-    assert any(link.endswith('rel="next"') for link in links) or not full
+    assert any(link.endswith('rel="next"') for link in links) or query != "?limit=1"
 
 
 def test_refusals_at_an_alias_say_so_too(house: House) -> None:
