@@ -7,6 +7,7 @@ every step under it is a few operations on dictionaries, and nothing is connecte
 """
 
 import contextlib
+import socket
 import threading
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from weakref import WeakSet
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from kataven.tenancy.slots import HostSlots
-from kataven.tenancy.wire import Wire
+from kataven.tenancy.wire import Wire, is_over
 
 _HOST_POLL_SECONDS = 0.02  # another process can't wake us when it gives a slot back
 
@@ -42,6 +43,7 @@ class Ledger:
         self.limit = limit
         self.host_slots = host_slots
         self.open = 0
+        self.outlived: list[socket.socket] = []  # closed by us, and not yet by the server: each has a session there
         self.idle: OrderedDict[ConnectionPoolEntry, Idle] = OrderedDict()  # longest idle first
         self.wires: WeakSet[Wire] = WeakSet()
         self.waits = 0
@@ -50,8 +52,14 @@ class Ledger:
         self.cut = 0
 
     def connect(self, dsn: str, **options: Any) -> Wire:
-        """psycopg2's connection factory. Called without the lock."""
-        wire = Wire(dsn, **options)
+        """psycopg2's connection factory. Called without the lock, by whoever has a place for it.
+
+        Raises NoConnection if what was closed to make that place is still there.
+        """
+        with self.changed:
+            if self._sessions() > (self.limit if self.host_slots is None else min(self.limit, self.host_slots.held)):
+                raise NoConnection("the server still holds connections that were closed")
+        wire = Wire(dsn, outlived=self.outlived.append, **options)
         with self.changed:
             wire.busy_since = self.clock()
             self.wires.add(wire)
@@ -59,7 +67,7 @@ class Ledger:
 
     def claim(self) -> bool:
         """Count one more connection, if the limits of this process and of the host allow it."""
-        if self.open >= self.limit or not (self.host_slots is None or self.host_slots.take()):
+        if self._sessions() >= self.limit or not (self.host_slots is None or self.host_slots.take()):
             return False
         self.open += 1
         return True
@@ -76,8 +84,20 @@ class Ledger:
     def give_back(self) -> None:
         """Count one connection less, after it has been closed."""
         self.open -= 1
-        if self.host_slots is not None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Let go of the host's slots that nothing needs any more."""
+        sessions = self._sessions()
+        while self.host_slots is not None and self.host_slots.held > sessions:
             self.host_slots.give_back()
+
+    def _sessions(self) -> int:
+        """How many sessions the servers have for us at most: those that are open, and those that outlived their end."""
+        for wire in [wire for wire in self.outlived if is_over(wire)]:
+            self.outlived.remove(wire)
+            wire.close()
+        return self.open + len(self.outlived)
 
     def idle_before(self, moment: float) -> list[ConnectionPoolEntry]:
         """Take what has been idle since before `moment` off the shelves, for `discard`."""

@@ -107,6 +107,7 @@ class EngineRegistry:
         unused_since = now if is_short else now - self._limits.idle
         with ledger.changed:
             ledger.cut_overdue(now - self._limits.hold)
+            ledger.settle()
             idle = ledger.idle_before(unused_since)
         ledger.discard(idle)
         self._engines.forget_unused_since(unused_since)

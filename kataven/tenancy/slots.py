@@ -40,6 +40,11 @@ class HostSlots:
                 return True
         return False
 
+    @property
+    def held(self) -> int:
+        """How many of them this process has."""
+        return len(self._held)
+
     def give_back(self) -> None:
         """Let go of one slot."""
         os.close(self._held.pop())

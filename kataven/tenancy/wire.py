@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +18,20 @@ from psycopg2 import InterfaceError
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812
 from sqlalchemy import URL
 
-# A backend exits within a millisecond or two, and within this even on a machine that is ten times overloaded: less was
-# seen to let the cap be passed there. One that is frozen holds up whoever closes it for so long, once.
-_LINGER_SECONDS = 2.0
+# A backend exits within a millisecond or two, and within this on a machine that is ten times overloaded. One that takes
+# longer, since it is frozen, say, holds up whoever closes it for so long, once, and is then counted until it is gone.
+_LINGER_SECONDS = 1.0
 
 
 class Wire(Psycopg2Connection):
-    """A psycopg2 connection that can be cut from another thread."""
+    """A psycopg2 connection that can be cut from another thread.
 
-    def __init__(self, dsn: str, **options: Any) -> None:
+    `outlived` is given the socket of a connection that is closed while its backend lives on; see `is_over`.
+    """
+
+    def __init__(self, dsn: str, *, outlived: Callable[[socket.socket], None] | None = None, **options: Any) -> None:
         self._descriptor = -1
+        self._outlived = outlived
         self._handover = threading.Lock()  # a descriptor's number is somebody else's as soon as it is closed
         self._process = os.getpid()
         self.busy_since: float | None = None  # set and read under the lock of the pool's ledger
@@ -71,16 +76,31 @@ class Wire(Psycopg2Connection):
         super().close()
         with self._handover:
             descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as wire:
-                wire.settimeout(_LINGER_SECONDS)
-                while wire.recv(4096):
-                    pass
+        if descriptor < 0:
+            return
+        wire = socket.socket(fileno=descriptor)
+        if not is_over(wire, _LINGER_SECONDS) and self._outlived is not None:
+            self._outlived(wire)
+        else:
+            wire.close()
 
     def __del__(self) -> None:
         # Also in a forked child, where this closes the child's copy and says nothing to the parent's backend.
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def is_over(wire: socket.socket, seconds: float = 0.0) -> bool:
+    """Whether the other side has let go of `wire`, within this time."""
+    wire.settimeout(seconds)
+    try:
+        while wire.recv(4096):
+            pass
+    except (BlockingIOError, TimeoutError):
+        return False
+    except OSError:  # reset, or given up on by the kernel
+        return True
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Caps: per account, per process, per host; and what a borrower sees at each of them."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ from kataven.tenancy.registry import EngineRegistry
 from kataven.tenancy.slots import HostSlots
 from kataven.tenancy.testing import check_canary
 from kataven.tenancy.wire import ConnectionSettings
+from tests.support.waiting import wait_until
 from tests.tenancy.conftest import MakeRegistry, connected
 
 HOLD_A_SLOT = """
@@ -130,6 +133,30 @@ def test_all_processes_of_a_host_share_its_slots(
     with other.reading(tenants[3]) as session:
         check_canary(session)
     assert one.metrics().connections + other.metrics().connections <= 3
+
+
+def test_a_backend_that_outlives_its_connection_is_counted_until_it_is_gone(
+    make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
+) -> None:
+    one, other = (make_registry(Limits(wait=0.05), host_slots=HostSlots(tmp_path, 1)) for _ in range(2))
+    with one.reading(acme) as session:
+        backend = int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(TenantUnavailable, match="still holds"), one.reading(globex):
+            pass
+        assert one.metrics().connections == 0
+        for registry in (one, other):
+            with pytest.raises(TenantUnavailable, match="no connection came free"), registry.reading(globex):
+                pass
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{backend}").exists(), 10)
+    for registry in (one, other):
+        registry.sweep()
+        with registry.reading(globex) as session:
+            check_canary(session)
+        one.forget(globex.account)
 
 
 def test_a_process_that_has_plenty_gives_to_one_that_is_short(
