@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from kataven import api, assembly, commands
+from kataven import api, assembly, commands, logs
 from kataven.account import last_used
 from kataven.assembly import Foundation
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
@@ -35,14 +35,15 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, health, hosts, logs, manners, paths, pipeline, problems, reference
+from kataven.web import cors, health, hosts, manners, paths, pipeline, problems, reference, scrape
+from kataven.web.metrics import Metrics
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 from kataven.widget.flows import Widget
 from kataven.widget.page import Gate
 from kataven.widget.store import Store
 
-API_ROOMS = (*api.ROOMS, health.room, reference.room)
+API_ROOMS = (*api.ROOMS, health.room, scrape.room, reference.room)
 
 
 def create_api(settings: Settings) -> Flask:
@@ -105,7 +106,9 @@ def _front(settings: Settings) -> Front:
 def build_services(settings: Settings, surface: str) -> Services:
     """Every collaborator of a process. Each `surface` has rate limits of its own."""
     parts = assembly.foundation(settings)
-    verifier, issuer = _identity(settings, parts)
+    metrics = Metrics()
+    parts.revocation.canary.subscribe(metrics.receipt)
+    verifier, issuer = _identity(settings, parts, metrics)
     notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
@@ -113,6 +116,7 @@ def build_services(settings: Settings, surface: str) -> Services:
         lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
     )
     limited_alone = Counts()
+    metrics_token = settings.metrics_token
     return Services(
         trusted_proxies=settings.trusted_proxies,
         directory=parts.directory,
@@ -126,6 +130,8 @@ def build_services(settings: Settings, surface: str) -> Services:
         revocation=parts.revocation,
         last_used=notes,
         widget=_widget(settings, parts, issuer),
+        metrics=metrics,
+        metrics_token=None if metrics_token is None else metrics_token.get_secret_value(),
     )
 
 
@@ -140,12 +146,12 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     )
 
 
-def _identity(settings: Settings, parts: Foundation) -> tuple[Verifier, Issuer]:
+def _identity(settings: Settings, parts: Foundation, metrics: Metrics) -> tuple[Verifier, Issuer]:
     """Here in the process, or behind the auth-service; with that, this process never sees a pepper."""
     if settings.auth_service is None:
         return assembly.local_verifier(settings, parts), assembly.local_issuer(settings)
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
-    connection = Connection(settings.auth_service, tls)
+    connection = Connection(settings.auth_service, tls, observe=metrics.auth_call)
     return RemoteVerifier(connection), RemoteIssuer(connection)
 
 

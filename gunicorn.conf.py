@@ -4,15 +4,19 @@ gunicorn -c gunicorn.conf.py wsgi:api      the API
 gunicorn -c gunicorn.conf.py wsgi:hub      the Hub, a service of its own
 """
 
+import contextlib
 import gc
 import os
 import sys
 from typing import Any
 
 from kataven import settings
+from kataven.web import metrics_folder
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-workers = int(os.environ.get("WORKERS", "2"))
+# A request is mostly Python, so a core feeds a worker; threads are for requests that wait for a database.
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
 worker_class = "gthread"
 threads = int(os.environ.get("THREADS", "8"))
@@ -20,9 +24,15 @@ threads = int(os.environ.get("THREADS", "8"))
 # Building connects to nothing and starts nothing. New code needs a new master (USR2, or a restart); HUP only renews
 # the workers.
 preload_app = True
+# A worker that says nothing for so long is killed; it speaks up every second, whatever its threads do.
 timeout = 30
+# What SIGTERM, and a reload, leave to the requests under way: the longest that one may take, and some more.
 graceful_timeout = 30
+# Longer than the 60 s that load balancers keep idle connections, so that it is never us who closes first.
 keepalive = 75
+# What leaks in a library, if anything, ends with the worker; the jitter keeps the workers from going together.
+max_requests = int(os.environ.get("MAX_REQUESTS", "100000"))
+max_requests_jitter = max_requests // 10
 
 # A token may have 8 KiB, and a longer one deserves our own answer rather than gunicorn's page.
 limit_request_field_size = 65_536
@@ -31,7 +41,10 @@ limit_request_line = 8_190
 # Whom to believe about the client's address is the application's decision (KATAVEN_TRUSTED_PROXIES).
 forwarded_allow_ips = ""
 
+# One line for each request comes from the application, which knows whose it is.
 accesslog = None
+# Metrics are kept in files that all workers map; the library reads the variable when it is imported.
+metrics_folder.make(os.environ)
 control_socket_disable = True
 proc_name = "kataven"
 
@@ -56,6 +69,17 @@ def post_worker_init(worker: Any) -> None:
     # default of 5 ms was measured to triple the slowest evictions.
     sys.setswitchinterval(0.0005)
     worker.app.callable.extensions["kataven"].start()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master: what the worker counted goes on counting."""
+    with contextlib.suppress(OSError):
+        metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """In the master, last of all."""
+    metrics_folder.remove(os.environ)
 
 
 def worker_exit(server: Any, worker: Any) -> None:

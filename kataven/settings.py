@@ -156,6 +156,12 @@ class Settings(BaseModel):
         le=10,
         description="How many proxies in front append to `X-Forwarded-For`; 0 believes only the connection.",
     )
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The bearer token that `/metrics` asks for. Unset: only this machine itself may read them, "
+        "without a proxy.",
+    )
     registry_engines: int = Field(
         100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."
     )

@@ -11,6 +11,7 @@ import click
 
 from kataven.identity.token import TOKEN_PATTERN
 from kataven.settings import PREFIX, Settings
+from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
 from kataven.widget.errors import WidgetRefused
 from tests.support.house import Caller, House
@@ -71,6 +72,14 @@ def test_every_page_that_is_linked_to_is_there() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_metric_is_documented() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    names = {family.name for family in Metrics().registry.collect()}
+    assert set(re.findall(r"^\| `kataven_(\w+)`", page, re.MULTILINE)) == {
+        name.removeprefix("kataven_") for name in names
+    }
 
 
 def test_every_command_is_documented(house: House) -> None:

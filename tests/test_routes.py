@@ -42,6 +42,7 @@ def test_only_these_are_public(house: House) -> None:
         "/docs/errors",
         "/docs/style.css",
         "/healthz",
+        "/metrics",
         "/readyz",
         "/v1/openapi.json",
         "/v1/widget/auth/exchange",

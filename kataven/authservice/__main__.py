@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from kataven import assembly, settings
+from kataven import assembly, logs, settings
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.authservice.tls import TlsFiles
 from kataven.settings import Settings, SettingsError
@@ -25,6 +25,7 @@ def main() -> int:
             "KATAVEN_PEPPERS: is missing; the auth-service is who holds them. Unset KATAVEN_AUTH_SERVICE.\n"
         )
         return 2
+    logs.install()
     try:
         serve(configured)
     except RuntimeError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import wire
 from kataven.authservice.tls import TlsFiles
@@ -35,17 +37,25 @@ CHANNEL_OPTIONS = [
 ]
 
 Response = TypeVar("Response", bound=Message)
+ObserveCall = Callable[[str, str, float], None]
 
 
 class Connection:
     """One channel to the auth-service, made by the first call: after the fork, in whichever process calls."""
 
     def __init__(
-        self, address: str, tls: TlsFiles | None = None, *, deadline_seconds: float = DEADLINE_SECONDS
+        self,
+        address: str,
+        tls: TlsFiles | None = None,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        observe: ObserveCall | None = None,
     ) -> None:
+        """`observe(method, outcome, seconds)` is told of each call: `answered`, or the name of gRPC's status."""
         self._address = address
         self._tls = tls
         self._deadline_seconds = deadline_seconds
+        self._observe = observe or (lambda method, outcome, seconds: None)
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
 
@@ -56,10 +66,17 @@ class Connection:
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
+        trace = tracing.current.get()
+        metadata = [(tracing.HEADER, trace.header)] if trace is not None else []
+        began, outcome = time.perf_counter(), "answered"
         try:
-            response: Response = ask(request, timeout=self._deadline_seconds)
+            response: Response = ask(request, timeout=self._deadline_seconds, metadata=metadata)
         except grpc.RpcError as error:
+            status = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()  # a failed call is its error, too
+            outcome = status.name.lower()
             raise VerifierUnavailable("The auth-service can't be reached right now.") from error
+        finally:
+            self._observe(method, outcome, time.perf_counter() - began)
         return response
 
     def close(self) -> None:

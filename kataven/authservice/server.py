@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import wire
 from kataven.authservice.tls import TlsFiles
@@ -19,6 +22,7 @@ from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0
@@ -60,9 +64,9 @@ class AuthService:
         return grpc.method_handlers_generic_handler(
             wire.SERVICE,
             {
-                wire.VERIFY: _method(self.verify, pb.VerifyRequest),
-                wire.ISSUE: _method(self.issue, pb.IssueRequest),
-                wire.CANDIDATES: _method(self.candidates, pb.CandidatesRequest),
+                wire.VERIFY: _method(wire.VERIFY, self.verify, pb.VerifyRequest),
+                wire.ISSUE: _method(wire.ISSUE, self.issue, pb.IssueRequest),
+                wire.CANDIDATES: _method(wire.CANDIDATES, self.candidates, pb.CandidatesRequest),
             },
         )
 
@@ -96,10 +100,27 @@ class AuthServer:
             self._health.set(name, status)
 
 
-def _method(rpc: Rpc, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+def _method(name: str, rpc: Rpc, request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
     return grpc.unary_unary_rpc_method_handler(
-        _guarded(rpc), request_deserializer=request.FromString, response_serializer=_serialize
+        _logged(name, _guarded(rpc)), request_deserializer=request.FromString, response_serializer=_serialize
     )
+
+
+def _logged(name: str, rpc: Rpc) -> Rpc:
+    """With a line in the log for each call: which method, how long, in whose trace; never what was in it."""
+
+    def logged(request: Message, context: grpc.ServicerContext) -> Message:
+        headers = {str(key): str(value) for key, value in context.invocation_metadata()}
+        trace = tracing.Trace.following(headers.get(tracing.HEADER))
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+        began = time.perf_counter()
+        try:
+            return rpc(request, context)
+        finally:
+            access.info("call", extra={"method": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+
+    return logged
 
 
 def _guarded(rpc: Rpc) -> Rpc:

@@ -7,8 +7,10 @@ import re
 import time
 import uuid
 
-from flask import Request, Response
+import structlog
+from flask import Request, Response, current_app
 
+from kataven import tracing
 from kataven.ratelimit.address import client_address
 from kataven.web.call import Call
 from kataven.web.services import services
@@ -27,6 +29,10 @@ def open_call(request: Request) -> Call:
     found = services()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    trace = tracing.Trace.following(request.headers.get(tracing.HEADER))
+    tracing.current.set(trace)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
     address = client_address(request.remote_addr or "", request.headers.get("X-Forwarded-For"), found.trusted_proxies)
     return Call(found, request_id, address)
 
@@ -38,17 +44,20 @@ def finish(call: Call, request: Request, response: Response) -> Response:
         response.headers[WORKER_HEADER] = call.services.revocation.status().worker
     if call.admitted is not None:
         response.headers.setdefault("Cache-Control", "no-store")
+    seconds = time.perf_counter() - call.started
+    route = request.url_rule.rule if request.url_rule else None
+    surface = current_app.name.removeprefix("kataven-")
+    call.services.metrics.request(surface, request.method, route, response.status_code, seconds)
     log.info(
         "request",
         extra={
-            "request_id": call.request_id,
             "method": request.method,
-            "route": request.url_rule.rule if request.url_rule else None,
+            "route": route,
             "status": response.status_code,
             "account": call.admitted.principal.account if call.admitted else call.named,
             "principal": call.admitted.principal.label if call.admitted else None,
             "address": call.address,
-            "ms": round((time.perf_counter() - call.started) * 1000, 2),
+            "ms": round(seconds * 1000, 2),
         },
     )
     return response

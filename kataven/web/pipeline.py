@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from flask import Flask, Response, current_app, g, request
 
-from kataven.identity.credential import parse_credential
-from kataven.identity.errors import AccountMismatch, InvalidCredential
+from kataven.identity.credential import ApiKeyCredential, parse_credential
+from kataven.identity.errors import AccountMismatch, InvalidCredential, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit import limiter as decorated
 from kataven.ratelimit.budget import Kind
@@ -69,14 +69,21 @@ def limit() -> None:
 
 def _who(call: Call) -> Principal:
     credential = parse_credential(request.headers.get("Authorization"), request.headers.get("X-Account-ID"))
+    outcome = "unavailable"
     try:
-        return call.services.verifier.verify(credential)
-    except InvalidCredential as refusal:
+        principal = call.services.verifier.verify(credential)
+        outcome = "accepted"
+    except Refused as refusal:
+        outcome = refusal.code
         # Only what made us look something up is counted: guessing costs us something, junk and old keys do not. A good
         # credential from the same address never comes here.
-        if not refusal.remembered:
+        if isinstance(refusal, InvalidCredential) and not refusal.remembered:
             call.spend(Kind.FAILED)
         raise
+    finally:
+        kind = "api_key" if isinstance(credential, ApiKeyCredential) else "jwt"
+        call.services.metrics.verifications.labels(kind, outcome).inc()
+    return principal
 
 
 def finish(response: Response) -> Response:

@@ -25,6 +25,7 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
+from kataven.web.services import services
 from kataven.widget.errors import StoreUnavailable, WidgetRefused
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,7 @@ def problem(
     A surface for people shows a page of its own in its place: see `PAGE_EXTENSION`.
     """
     kind = KINDS[code]
+    services().metrics.problems.labels(code).inc()
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
         response = page(kind, detail)
@@ -221,6 +223,8 @@ def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:
 
 def _rate_limited(error: RateLimitExceeded) -> Response:
     if isinstance(error, LimitExceeded):
+        refused_by = error.decision.refused_by
+        services().metrics.limited.labels(refused_by.quota.name if refused_by else "other").inc()
         return problem("rate_limited", error.detail, headers=dict(error.headers()))
     return problem("rate_limited", f"{error.description} exceeded")
 

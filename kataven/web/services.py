@@ -15,6 +15,7 @@ from kataven.ratelimit.tally import Counts
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.registry import EngineRegistry
+from kataven.web.metrics import Metrics, Publisher
 from kataven.widget.flows import Widget
 
 EXTENSION = "kataven"
@@ -34,9 +35,16 @@ class Services:
     revocation: Revocation
     last_used: LastUsed
     widget: Widget
+    metrics: Metrics
+    metrics_token: str | None = field(default=None, repr=False)
+    """What `/metrics` asks for; None lets in this machine alone."""
 
+    _publisher: Publisher = field(init=False, repr=False)
     closers: list[Callable[[], None]] = field(default_factory=list)
     """What a surface opened for itself, to be closed when the process stops."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_publisher", Publisher(self.metrics, lambda: self))
 
     def attach(self, app: Flask) -> None:
         app.extensions[EXTENSION] = self
@@ -47,6 +55,7 @@ class Services:
         self.limiter.start()
         self.registry.start()
         self.last_used.start()
+        self._publisher.start()
 
     def stop(self) -> None:
         """End it: what is noted is written, the lease is given back, connections are closed."""
@@ -56,6 +65,7 @@ class Services:
         self.widget.store.close()
         for close in self.closers:
             close()
+        self._publisher.stop()
         self.registry.close()
         self.directory.database.close()
 

@@ -1,0 +1,200 @@
+"""What is measured, for Prometheus, over all workers of a gunicorn master. Labels are bounded: no account, no key.
+
+Requests, verifications and receipts are counted as they happen. What the rooms count themselves, they count as plain
+numbers, and `Publisher` copies those once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from kataven.revocation.receipt import Receipt
+from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
+
+if TYPE_CHECKING:
+    from kataven.web.services import Services
+
+log = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 1.0
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+
+class Metrics:
+    """The instruments of one process. Several may live in a process, as in tests: each has a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = self._counter("requests", "Requests answered.", "surface", "method", "route", "status")
+        self.request_seconds = self._histogram(
+            "request_seconds", "How long requests took in the application.", _REQUEST_BUCKETS, "surface", "route"
+        )
+        self.problems = self._counter("problems", "Answers that were problems, by their code.", "code")
+        self.verifications = self._counter(
+            "verifications", "Credentials shown: `accepted`, or the code of the refusal.", "credential", "outcome"
+        )
+        self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
+        self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
+        self.stale_drops = self._counter("cache_stale_drops", "Answers dropped: revoked while they were fetched.")
+        self.gaps = self._counter("cache_emptied", "Times that a worker forgot everything, to be on the safe side.")
+        self.leases = self._live_sum("leases_confirmed", "Workers whose lease holds, so that their cache is used.")
+        self.workers = self._live_sum("workers", "Workers that run.")
+        self.redis = self._live_sum("redis_connected", "Workers whose subscription to revocations is connected.")
+        self.renewals = self._counter("lease_renewals", "Leases confirmed by Redis.")
+        self.disconnects = self._counter("redis_disconnects", "Failed connections of the subscription to Redis.")
+        self.events = self._counter("revocation_events", "Revocations that workers heard of.")
+        self.revocations = self._counter("revocations", "Revocations, by how the workers were told.", "told_by")
+        self.unacknowledged = self._counter(
+            "revocation_unacknowledged_workers", "Workers whose lease was waited out, since they did not answer."
+        )
+        self.eviction_seconds = self._histogram(
+            "revocation_eviction_seconds", "From a revocation's event to its last acknowledgement.", _CALL_BUCKETS
+        )
+        self.receipt_seconds = self._histogram(
+            "revocation_receipt_seconds", "From the call to the receipt.", _CALL_BUCKETS
+        )
+        self.engines = self._live_sum("tenancy_engines", "Accounts whose engine is kept.")
+        self.connections = self._live_sum("tenancy_connections", "Connections to accounts' databases.", "state")
+        self.connections_limit = self._live_sum("tenancy_connections_limit", "The most that the workers may have.")
+        self.breakers = self._live_sum("tenancy_open_breakers", "Databases given up on for the moment, per worker.")
+        self.waits = self._counter("tenancy_waits", "Requests that queued for a connection.")
+        self.wait_seconds = self._counter("tenancy_wait_seconds", "How long they queued.")
+        self.builds = self._counter("tenancy_engine_builds", "Engines built.")
+        self.build_seconds = self._counter("tenancy_engine_build_seconds", "How long that took.")
+        self.evictions = self._counter("tenancy_engine_evictions", "Engines given up to make room.")
+        self.displaced = self._counter("tenancy_connections_displaced", "Idle connections closed to make room.")
+        self.cut = self._counter("tenancy_connections_cut", "Connections cut: held by a session for too long.")
+        self.alone = self._live_sum("limits_degraded_workers", "Workers that limit by themselves: no Redis.")
+        self.decided_alone = self._counter("limits_decided_alone", "Requests that a worker limited by itself.")
+        self.times_alone = self._counter("limits_degraded", "Times that a worker began to limit by itself.")
+        self.seconds_alone = self._counter("limits_degraded_seconds", "How long such times lasted, once over.")
+        self.auth_seconds = self._histogram(
+            "auth_service_seconds", "Calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
+        )
+
+    def exposition(self) -> bytes:
+        """Everything, of all workers of this master, in Prometheus's text format."""
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if not folder:
+            return generate_latest(self.registry)
+        everything = CollectorRegistry()
+        MultiProcessCollector(everything, folder)
+        with while_still(folder):
+            return generate_latest(everything)
+
+    def request(self, surface: str, method: str, route: str | None, status: int, seconds: float) -> None:
+        """One request was answered. `route` is the rule that matched, never the path."""
+        name = route or "none"
+        self.requests.labels(surface, method if method in METHODS else "other", name, status).inc()
+        self.request_seconds.labels(surface, name).observe(seconds)
+
+    def receipt(self, receipt: Receipt) -> None:
+        """One revocation was answered."""
+        self.revocations.labels("redis" if receipt.redis_reachable else "notice").inc()
+        self.unacknowledged.inc(receipt.lapsed)
+        self.receipt_seconds.observe(receipt.ms / 1000)
+        if receipt.publish_to_last_ack_ms is not None:
+            self.eviction_seconds.observe(receipt.publish_to_last_ack_ms / 1000)
+
+    def auth_call(self, method: str, outcome: str, seconds: float) -> None:
+        """One call to the auth-service ended, as `answered` or by the name of gRPC's status."""
+        self.auth_seconds.labels(method, outcome).observe(seconds)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"kataven_{name}", what, labels, registry=self.registry)
+
+    def _live_sum(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"kataven_{name}", what, labels, registry=self.registry, multiprocess_mode="livesum")
+
+    def _histogram(self, name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"kataven_{name}", what, labels, registry=self.registry, buckets=buckets)
+
+
+class Publisher:
+    """Copies what the rooms have counted into the metrics: every second, and once more at the end."""
+
+    def __init__(self, metrics: Metrics, services: Callable[[], Services]) -> None:
+        self._metrics = metrics
+        self._services = services
+        self._published: dict[Counter, float] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin. Call it after the fork."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, with everything copied. May be repeated."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def publish(self) -> None:
+        """Copy what there is now."""
+        services, metrics = self._services(), self._metrics
+        metrics.workers.set(1)
+        self._publish_revocation(services)
+        self._publish_tenancy(services)
+        alone = services.limited_alone
+        metrics.alone.set(services.limiter.degraded)
+        self._count(metrics.decided_alone, alone.requests_decided_alone)
+        self._count(metrics.times_alone, alone.times_degraded)
+        self._count(metrics.seconds_alone, alone.seconds_degraded)
+
+    def _publish_revocation(self, services: Services) -> None:
+        ledger, status, metrics = services.revocation.ledger, services.revocation.status(), self._metrics
+        metrics.leases.set(status.lease_confirmed)
+        metrics.redis.set(status.redis_reachable)
+        self._count(metrics.lookups.labels("hit"), ledger.hits)
+        self._count(metrics.lookups.labels("miss"), ledger.misses)
+        self._count(metrics.lookups.labels("bypass"), ledger.bypasses)
+        self._count(metrics.lookups.labels("refusal"), ledger.refusals_remembered)
+        self._count(metrics.stale_drops, ledger.stale_drops)
+        self._count(metrics.gaps, ledger.gaps)
+        self._count(metrics.renewals, ledger.renewals)
+        self._count(metrics.disconnects, ledger.disconnects)
+        self._count(metrics.events, ledger.events)
+        self._count(metrics.revocations.labels("nobody"), ledger.untold)
+
+    def _publish_tenancy(self, services: Services) -> None:
+        tenancy, metrics = services.registry.metrics(), self._metrics
+        metrics.engines.set(tenancy.engines)
+        metrics.connections.labels("in_use").set(tenancy.connections_in_use)
+        metrics.connections.labels("idle").set(tenancy.connections - tenancy.connections_in_use)
+        metrics.connections_limit.set(tenancy.connections_limit)
+        metrics.breakers.set(len(tenancy.open_breakers))
+        self._count(metrics.waits, tenancy.waits)
+        self._count(metrics.wait_seconds, tenancy.waited_seconds)
+        self._count(metrics.builds, tenancy.builds)
+        self._count(metrics.build_seconds, tenancy.build_seconds)
+        self._count(metrics.evictions, tenancy.evictions)
+        self._count(metrics.displaced, tenancy.displaced_connections)
+        self._count(metrics.cut, tenancy.cut_connections)
+
+    def _count(self, counter: Counter, total: float) -> None:
+        counter.inc(max(0.0, total - self._published.get(counter, 0.0)))
+        self._published[counter] = total
+
+    def _run(self) -> None:
+        stopped = False
+        while not stopped:
+            stopped = self._stopping.wait(PUBLISH_SECONDS)
+            try:
+                self.publish()
+            except Exception:
+                log.exception("metrics could not be published; the next second tries again")

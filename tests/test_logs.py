@@ -1,0 +1,62 @@
+"""What is written, and what never is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+import structlog
+
+from kataven import logs
+
+KEY = "sk_live_acme_" + "a" * 49
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+URL = "postgresql+psycopg2://kataven:hunter2@db.example/acme"
+
+
+def written(message: str, *arguments: object, exc_info: bool = False, **extra: object) -> dict[str, object]:
+    record = logging.getLogger("kataven.test").makeRecord(
+        "kataven.test",
+        logging.WARNING,
+        "file.py",
+        1,
+        message,
+        arguments,
+        sys.exc_info() if exc_info else None,
+        extra=extra,
+    )
+    line = logs.formatter().format(record)
+    assert "\n" not in line
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def test_a_line_says_when_how_bad_where_and_what() -> None:
+    line = written("%s of %s", 1, 2, account="acme", nothing=None)
+    assert isinstance(line.pop("at"), float)
+    assert line == {"level": "warning", "logger": "kataven.test", "message": "1 of 2", "account": "acme"}
+
+
+def test_a_line_of_a_request_names_the_request_and_its_trace() -> None:
+    with structlog.contextvars.bound_contextvars(request_id="r-1", trace_id="t-1"):
+        line = written("while it runs")
+    assert (line["request_id"], line["trace_id"]) == ("r-1", "t-1")
+
+
+@pytest.mark.parametrize("secret", [KEY, JWT], ids=["key", "jwt"])
+def test_no_secret_is_written_wherever_it_is(secret: str) -> None:
+    try:
+        raise ValueError(f"it was {secret}")
+    except ValueError:
+        line = json.dumps(written("saw %s", secret, exc_info=True, extra_field=secret, nested={"deep": [secret]}))
+    assert secret not in line
+    assert line.count(logs.REDACTED) == 4
+    assert "ValueError" in line
+
+
+def test_no_password_of_a_url_is_written() -> None:
+    line = json.dumps(written("connecting to %s", URL))
+    assert "hunter2" not in line
+    assert "db.example" in line

@@ -1,0 +1,46 @@
+"""W3C Trace Context, by its sections."""
+
+from __future__ import annotations
+
+import pytest
+
+from kataven.tracing import Trace
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_trace_goes_on_with_a_span_of_our_own() -> None:
+    trace = Trace.following(PARENT)
+    assert trace.trace_id == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert trace.header.startswith(f"00-{trace.trace_id}-")
+    assert trace.header.endswith("-01"), "whoever began it wants it sampled"
+    assert trace.span_id not in PARENT
+    assert Trace.following(trace.header).trace_id == trace.trace_id
+
+
+def test_a_later_version_is_read_as_far_as_we_know_it() -> None:
+    trace = Trace.following(f"cc{PARENT[2:]}-what-the-future-will-be-like")
+    assert trace.header.startswith("00-4bf92f3577b34da6a3ce929d0e0e4736-")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "nonsense",
+        PARENT.upper(),
+        f"ff{PARENT[2:]}",
+        f"{PARENT}-more",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
+        f" {PARENT}",
+        f"{PARENT}\n",
+    ],
+    ids=str,
+)
+def test_what_is_not_well_formed_begins_a_trace(header: str | None) -> None:
+    first, second = Trace.following(header), Trace.following(header)
+    assert first.trace_id != second.trace_id
+    assert first.flags == "00"
+    assert "4bf92f35" not in first.header

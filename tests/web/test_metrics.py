@@ -1,0 +1,118 @@
+"""`/metrics`: who may read it, what is in it, and what never is."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kataven.dev.cast import ALICE
+from kataven.web.metrics import Metrics, Publisher
+from kataven.web.services import EXTENSION
+from tests.support.house import Caller, House
+
+TOKEN = "a-token-for-prometheus"
+
+
+def sample(house: House, name: str, **labels: str) -> float:
+    """A metric's value now; 0 if it is not there yet."""
+    text = house.anybody().get("/metrics").get_data(as_text=True)
+    for family in text_string_to_metric_families(text):
+        for found in family.samples:
+            if found.name == f"kataven_{name}" and labels.items() <= found.labels.items():
+                return found.value
+    return 0.0
+
+
+@pytest.fixture
+def with_token(house: House) -> Iterator[House]:
+    services = house.app.extensions[EXTENSION]
+    house.app.extensions[EXTENSION] = dataclasses.replace(services, metrics_token=TOKEN)
+    yield house
+    house.app.extensions[EXTENSION] = services
+
+
+def test_without_a_token_this_machine_alone_may_read(house: House) -> None:
+    assert house.anybody().get("/metrics").status_code == 200
+    for elsewhere in ("192.0.2.1", "2001:db8::1", ""):
+        answer = house.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
+        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
+        assert "KATAVEN_METRICS_TOKEN" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+def test_who_comes_by_way_of_a_proxy_on_this_machine_is_not_this_machine(house: House, header: str) -> None:
+    assert house.anybody().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
+
+
+def test_with_a_token_whoever_has_it_may_read(with_token: House) -> None:
+    assert with_token.anybody().get("/metrics").status_code == 403
+    assert with_token.anybody(Authorization="Bearer wrong").get("/metrics").status_code == 403
+    assert with_token.anybody(Authorization="Bearer \xe9").get("/metrics").status_code == 403
+    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
+        "/metrics", environ_base={"REMOTE_ADDR": "192.0.2.1"}
+    )
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_requests_are_counted_by_route_and_status_never_by_path(house: House, acme_key: Caller) -> None:
+    route = {"surface": "api", "method": "GET", "route": "/v1/agents/<agent_id>", "status": "404"}
+    before = sample(house, "requests_total", **route)
+    lost = sample(house, "requests_total", route="none", status="404", method="other")
+    acme_key.get("/v1/agents/00000000-0000-4000-8000-00000000dead")
+    acme_key.call("BREW", "/v1/pot-of-coffee")
+    assert sample(house, "requests_total", **route) == before + 1
+    assert sample(house, "requests_total", route="none", status="404", method="other") == lost + 1
+    text = house.anybody().get("/metrics").get_data(as_text=True)
+    assert "dead" not in text
+    assert "coffee" not in text
+
+
+def test_verifications_are_counted_by_outcome(house: House, acme_key: Caller) -> None:
+    def count(credential: str, outcome: str) -> float:
+        return sample(house, "verifications_total", credential=credential, outcome=outcome)
+
+    before = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
+    acme_key.get("/v1/me")
+    house.person(ALICE).get("/v1/me")
+    key = house.new_key("acme", expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert house.bearer(key).get("/v1/me").status_code == 401
+    after = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
+
+
+def test_problems_are_counted_by_code(house: House) -> None:
+    before = sample(house, "problems_total", code="missing_credential")
+    house.anybody().get("/v1/me")
+    assert sample(house, "problems_total", code="missing_credential") == before + 1
+
+
+def test_revocations_are_measured(house: House) -> None:
+    before = sample(house, "revocation_receipt_seconds_count"), sample(house, "revocations_total", told_by="redis")
+    house.services.revocation.revoke(house.scope("acme"))
+    after = sample(house, "revocation_receipt_seconds_count"), sample(house, "revocations_total", told_by="redis")
+    assert after == (before[0] + 1, before[1] + 1)
+
+
+def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(house: House) -> None:
+    metrics = Metrics()
+    publisher = Publisher(metrics, lambda: house.services)
+    for _ in range(3):
+        publisher.publish()
+    lookups = metrics.registry.get_sample_value("kataven_cache_lookups_total", {"result": "miss"})
+    assert lookups == house.services.revocation.ledger.misses
+    builds = metrics.registry.get_sample_value("kataven_tenancy_engine_builds_total")
+    assert builds == house.services.registry.metrics().builds
+    assert metrics.registry.get_sample_value("kataven_workers") == 1
+
+
+def test_no_metric_names_an_account_a_key_or_a_person(house: House, acme_key: Caller) -> None:
+    acme_key.get("/v1/agents")
+    house.person(ALICE).get("/v1/api-keys")
+    text = house.anybody().get("/metrics").get_data(as_text=True)
+    assert not re.search(r"acme|globex|sk_live|pk_live|alice|127\.0\.0\.1", text)
