@@ -108,7 +108,13 @@ def build_services(settings: Settings, surface: str) -> Services:
     parts = assembly.foundation(settings)
     metrics = Metrics()
     parts.revocation.canary.subscribe(metrics.receipt)
-    verifier, issuer = _identity(settings, parts, metrics)
+    auth_service = _auth_service(settings, metrics)
+    verifier: Verifier
+    issuer: Issuer
+    if auth_service is None:
+        verifier, issuer = assembly.local_verifier(settings, parts), assembly.local_issuer(settings)
+    else:  # then this process never sees a pepper
+        verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
     notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
@@ -131,6 +137,7 @@ def build_services(settings: Settings, surface: str) -> Services:
         last_used=notes,
         widget=_widget(settings, parts, issuer),
         metrics=metrics,
+        auth_service=auth_service,
         metrics_token=None if metrics_token is None else metrics_token.get_secret_value(),
     )
 
@@ -146,13 +153,11 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     )
 
 
-def _identity(settings: Settings, parts: Foundation, metrics: Metrics) -> tuple[Verifier, Issuer]:
-    """Here in the process, or behind the auth-service; with that, this process never sees a pepper."""
+def _auth_service(settings: Settings, metrics: Metrics) -> Connection | None:
     if settings.auth_service is None:
-        return assembly.local_verifier(settings, parts), assembly.local_issuer(settings)
+        return None
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
-    connection = Connection(settings.auth_service, tls, observe=metrics.auth_call)
-    return RemoteVerifier(connection), RemoteIssuer(connection)
+    return Connection(settings.auth_service, tls, observe=metrics.auth_call)
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
@@ -22,10 +23,12 @@ from kataven.identity.principal import Principal
 from kataven.identity.token import TokenKind
 
 DEADLINE_SECONDS = 2.0
+HEALTH_SECONDS = 1.0
 CHANNEL_OPTIONS = [
     # A peer that is gone without a word is noticed in seconds, also between calls, and asked for again soon.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_000),  # a minute by default, also for the pings of keepalive
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -78,6 +81,15 @@ class Connection:
         finally:
             self._observe(method, outcome, time.perf_counter() - began)
         return response
+
+    def is_serving(self) -> bool:
+        """Whether the service says that it can answer, within a second (grpc.health.v1)."""
+        ask = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]
+        try:
+            answer = ask(health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=HEALTH_SECONDS)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
         with self._lock:

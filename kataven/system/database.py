@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg2
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from kataven.system.errors import SystemDatabaseUnavailable
+from kataven.system.watch import Watch
+from kataven.tenancy.breaker import Breaker
+from kataven.tenancy.faults import fault_of
 
-CONNECT_TIMEOUT_SECONDS = 3
-STATEMENT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 2
+STATEMENT_TIMEOUT_SECONDS = 3
 POOL_WAIT_SECONDS = 2
+PATIENCE_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
+"""A server that says nothing for so long, and lets its own timeout pass, is given up on."""
+BREAKER_FAILURES, BREAKER_PAUSE_SECONDS, BREAKER_LONGEST_PAUSE_SECONDS = 3, 0.25, 2.0
 
 
 class SystemDatabase:
-    """Sessions on the system database; connects on first use, so it may be built before a fork and used after it."""
+    """Sessions on the system database; connects on first use: may be built before a fork and used after it.
+
+    When it could not be reached a few times in a row, requests are refused at once for a moment, so that they don't
+    hold the threads of those that need nothing from it.
+    """
 
     def __init__(self, url: str, pool_size: int = 2) -> None:
         self.url: URL = make_url(url)
         self._pool_size = pool_size
+        self._watch = Watch(PATIENCE_SECONDS)
+        self._breaker = Breaker(BREAKER_FAILURES, BREAKER_PAUSE_SECONDS, BREAKER_LONGEST_PAUSE_SECONDS)
+        self._breaking = threading.Lock()
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
@@ -34,6 +50,7 @@ class SystemDatabase:
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
+                "connection_factory": self._watch.connect,
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "kataven system",
                 "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c timezone=UTC",
@@ -50,7 +67,7 @@ class SystemDatabase:
     def reading(self) -> Iterator[Session]:
         """A session in AUTOCOMMIT. Raises SystemDatabaseUnavailable."""
         with (
-            _reachable(),
+            self._reachable(),
             self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
@@ -59,20 +76,40 @@ class SystemDatabase:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session in one transaction. Raises SystemDatabaseUnavailable."""
-        with _reachable(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with self._reachable(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
         self._engine.dispose()
 
-
-@contextmanager
-def _reachable() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, PoolTimeout) as error:
-        raise SystemDatabaseUnavailable from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        with self._breaking:
+            if self._breaker.admit(time.monotonic()):
+                raise SystemDatabaseUnavailable
+        answered: bool | None = None
+        try:
+            yield
+            answered = True
+        except PoolTimeout as error:
             raise SystemDatabaseUnavailable from error
-        raise
+        except DBAPIError as error:
+            fault = fault_of(error)
+            answered = fault is None or not fault.is_down
+            if fault is not None:
+                raise SystemDatabaseUnavailable from error
+            raise
+        except psycopg2.Error as error:  # SQLAlchemy sets the isolation level outside of what it translates
+            answered = False
+            raise SystemDatabaseUnavailable from error
+        finally:
+            self._settle(answered)
+
+    def _settle(self, answered: bool | None) -> None:
+        with self._breaking:
+            if answered is None:
+                self._breaker.unsettled()
+            elif answered:
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed(time.monotonic())

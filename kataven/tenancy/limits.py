@@ -19,7 +19,7 @@ class Limits:
     connections: int = 20
     connections_per_account: int = 2
     wait: float = 1.0
-    hold: float = 15.0
+    hold: float = 8.0
     idle: float = 60.0
     sweep: float = 0.5
     breaker_failures: int = 3

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 from weakref import WeakSet
 
+import psycopg2
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -168,6 +169,9 @@ class EngineRegistry:
                 raise
             answered = not fault.is_down
             raise self._unavailable(tenant, fault) from error
+        except psycopg2.Error as error:  # SQLAlchemy sets the isolation level outside of what it translates
+            answered = False
+            raise self._unavailable(tenant, Fault("the connection was lost", is_down=True)) from error
         finally:
             engines.unpin(pinned, answered)
 

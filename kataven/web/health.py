@@ -47,9 +47,18 @@ def read_health(call: Call) -> Response:
 )
 def read_readiness(call: Call) -> Response:
     """503 without the system database, or with its schema out of date. Without Redis the API still serves."""
-    checks = {name: check(call.services) for name, check in CHECKS.items()}
+    checks = checks_of(call.services)
     ready = not any(state.startswith("failing") for state in checks.values())
     return write_json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+
+
+def checks_of(services: Services) -> dict[str, str]:
+    """The state of each dependency. One that can't answer is asked once, so that the whole stays short."""
+    checks: dict[str, str] = {}
+    for name, check in CHECKS.items():
+        asks_system = name == "migrations" and checks["system_database"] != "ok"
+        checks[name] = "unknown: the system database can't be asked" if asks_system else check(services)
+    return checks
 
 
 def _system_database(services: Services) -> str:
@@ -94,6 +103,14 @@ def _migrations(services: Services) -> str:
     return "ok"
 
 
+def _auth_service(services: Services) -> str:
+    if services.auth_service is None:
+        return "off: credentials are verified in the process"
+    if services.auth_service.is_serving():
+        return "ok"
+    return "degraded: not reachable; only credentials that are remembered are served"
+
+
 def _widget(services: Services) -> str:
     return "ok" if services.widget.ring is not None else "off: KATAVEN_WIDGET_SIGNING_KEYS is not set"
 
@@ -101,6 +118,7 @@ def _widget(services: Services) -> str:
 CHECKS: dict[str, Callable[[Services], str]] = {
     "system_database": _system_database,
     "migrations": _migrations,
+    "auth_service": _auth_service,
     "redis": _redis,
     "limits": _limits,
     "lease": _lease,

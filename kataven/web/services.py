@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flask import Flask, current_app
 
 from kataven.account.last_used import LastUsed
+from kataven.authservice.client import Connection
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
@@ -40,6 +41,9 @@ class Services:
     """What `/metrics` asks for; None lets in this machine alone."""
 
     _publisher: Publisher = field(init=False, repr=False)
+    auth_service: Connection | None = None
+    """None: credentials are verified in the process."""
+
     closers: list[Callable[[], None]] = field(default_factory=list)
     """What a surface opened for itself, to be closed when the process stops."""
 

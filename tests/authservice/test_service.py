@@ -8,14 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import wire
@@ -26,42 +23,11 @@ from kataven.identity.errors import AccountSuspended, Refused, VerifierUnavailab
 from kataven.identity.token import TokenKind
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
+from tests.support.auth_service import Service, remote_environ, serves
 from tests.support.certificates import authority
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
 from tests.support.house import House, new_account
 from tests.support.waiting import wait_until
-
-
-@dataclass
-class Service:
-    """`python -m kataven.authservice`, as it runs."""
-
-    environ: Mapping[str, str]
-    log: Path
-    address: str
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        self.process.wait(20)
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kataven.authservice"],
-                cwd=CHECKOUT,
-                env={**os.environ, **self.environ, "KATAVEN_AUTH_BIND": self.address},
-                stdout=log,
-                stderr=log,
-            )
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
@@ -83,23 +49,6 @@ def connection(service: Service) -> Iterator[Connection]:
     connected = Connection(service.address, deadline_seconds=1)
     yield connected
     connected.close()
-
-
-def serves(address: str) -> bool:
-    with grpc.insecure_channel(address) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=1
-            )
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def remote_environ(house: House, address: str) -> dict[str, str]:
-    environ = {**house.environ, "KATAVEN_AUTH_SERVICE": address}
-    del environ["KATAVEN_PEPPERS"]
-    return environ
 
 
 def answers(verifier: RemoteVerifier, credential: ApiKeyCredential) -> bool:
@@ -169,7 +118,7 @@ def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
     house: House, service: Service, tmp_path: Path
 ) -> None:
     key = house.new_key("acme")
-    with Gunicorn(remote_environ(house, service.address), tmp_path / "api.log") as api:
+    with Gunicorn(remote_environ(house.environ, service.address), tmp_path / "api.log") as api:
         with api.client(key) as client:
             for _ in range(5):
                 assert client.get("/v1/me").json()["account"] == "acme"
@@ -199,7 +148,7 @@ def holds(pid: int, secret: bytes) -> bool:
 def test_with_the_service_dead_misses_are_503_and_it_recovers(house: House, service: Service, tmp_path: Path) -> None:
     known, unknown = house.new_key("acme"), house.new_key("acme")
     with (
-        Gunicorn(remote_environ(house, service.address), tmp_path / "api.log", workers=1) as api,
+        Gunicorn(remote_environ(house.environ, service.address), tmp_path / "api.log", workers=1) as api,
         api.client(known) as warm,
         api.client(unknown) as cold,
     ):

@@ -27,7 +27,7 @@ def show_health(visit: Visit) -> AnyResponse:
         workers = None
     return show(
         "console/health.html",
-        checks={name: check(visit.services) for name, check in health.CHECKS.items()},
+        checks=health.checks_of(visit.services),
         workers=workers,
         summary=revocation.canary.summary(),
         events=events,

@@ -1,0 +1,91 @@
+"""Callers who never stop asking, each in its own way, and what they were answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+
+from tests.support.waiting import wait_until
+
+ENOUGH = 4
+"""So many answers of each caller make a finding."""
+PATIENCE_SECONDS = 60.0
+
+Ask = Callable[[httpx2.Client], httpx2.Response]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One request: when it began, how long it took, and the status; 0 for none at all."""
+
+    began: float
+    seconds: float
+    status: int
+
+
+@dataclass
+class Load:
+    """`callers` by name. A request that is not answered by `deadline_seconds` is given up, and has status 0."""
+
+    url: str
+    callers: dict[str, Ask]
+    deadline_seconds: float
+    answers: dict[str, list[Answered]] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Two threads for each caller, until the end of the block."""
+        threads = [threading.Thread(target=self._go_on, args=(name,)) for name in self.callers for _ in range(2)]
+        self.answers = {name: [] for name in self.callers}
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+
+    def since(self, began: float) -> dict[str, list[Answered]]:
+        """The answers to what was asked since then."""
+        return {name: [answer for answer in found if answer.began >= began] for name, found in self.answers.items()}
+
+    def wait_for_answers(self) -> float:
+        """Until each caller has asked anew, and been answered, often enough; returns since when."""
+        began = time.monotonic()
+        wait_until(
+            lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), PATIENCE_SECONDS, self._state
+        )
+        return began
+
+    def wait_until_well(self) -> None:
+        """Until each caller's latest answers are good."""
+        began = time.monotonic()
+        wait_until(
+            lambda: all(
+                len(found) >= ENOUGH and all(answer.status < 300 for answer in found[-ENOUGH:])
+                for found in self.since(began).values()
+            ),
+            PATIENCE_SECONDS,
+            self._state,
+        )
+
+    def _state(self) -> object:
+        return {name: [(a.status, round(a.seconds, 2)) for a in found[-6:]] for name, found in self.answers.items()}
+
+    def _go_on(self, name: str) -> None:
+        with httpx2.Client(base_url=self.url, timeout=self.deadline_seconds) as client:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                try:
+                    status = self.callers[name](client).status_code
+                except httpx2.HTTPError:
+                    status = 0
+                self.answers[name].append(Answered(began, time.monotonic() - began, status))
+                self._stop.wait(0.02)

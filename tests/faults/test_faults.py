@@ -1,0 +1,66 @@
+"""Each row of the table in docs/operations.md, on real servers, under load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.place import DEADLINE_SECONDS, Place, opened_place
+from tests.support.waiting import wait_until
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+COLUMNS = ("known key", "new key", "another account's key", "new JWT", "/readyz")
+
+
+def rows(*, of_auth_service: bool) -> list[tuple[str, str, list[set[int]]]]:
+    """Dependency, way, and the statuses that each caller may see meanwhile."""
+    section = PAGE.read_text("utf-8").partition("## When a dependency is gone")[2].partition("\n## ")[0]
+    found = []
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) > 6 and re.match(r"\d{3}", cells[2]) and (cells[0] == "auth-service") == of_auth_service:
+            statuses = [{int(status) for status in re.findall(r"\b\d{3}\b", cell)} for cell in cells[2:7]]
+            found += [(cells[0], way.strip(), statuses) for way in cells[1].split(",")]
+    return found
+
+
+def name(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["alone", "with-auth-service"])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with opened_place(tmp_path_factory.mktemp("faults"), with_auth_service=request.param) as place:
+        wait_until(lambda: len(place.workers()) == 2, 20)
+        yield place
+
+
+@pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
+@pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=False), ids=name)
+def test_users_see_what_the_table_says(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
+    check_row(place, dependency, way, expected)
+
+
+@pytest.mark.parametrize("place", [True], ids=["with-auth-service"], indirect=True)
+@pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=True), ids=name)
+def test_users_of_the_auth_service_do_so_too(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
+    check_row(place, dependency, way, expected)
+
+
+def check_row(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
+    workers, load = place.workers(), place.load()
+    with load.running():
+        load.wait_until_well()
+        with place.dependencies[dependency].broken(way, lambda: load.wait_for_answers() and None):
+            began = load.wait_for_answers()
+            meanwhile = load.since(began)
+        load.wait_until_well()
+    for caller, allowed in zip(COLUMNS, expected, strict=True):
+        assert {answer.status for answer in meanwhile[caller]} <= allowed, (caller, place.api.log.read_text()[-3000:])
+    for caller, answers in load.answers.items():
+        assert {answer.status for answer in answers} <= {200, 503}, caller
+        assert max(answer.seconds for answer in answers) < DEADLINE_SECONDS
+    assert place.workers() == workers, "no worker died"
