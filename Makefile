@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run test check lint types contracts lock clean
+.PHONY: run bench test check lint types contracts lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -13,6 +13,10 @@ test: .venv/test-installed
 	.venv/bin/python -m pytest -n 2 --dist loadscope
 
 check: lint types contracts test
+
+# What a request costs, as ratios in one run, with floors: on a machine with nothing else to do. About three minutes.
+bench: .venv/test-installed
+	.venv/bin/python -m bench.request
 
 lint: .venv/test-installed
 	.venv/bin/ruff check .

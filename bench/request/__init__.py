@@ -1,0 +1,1 @@
+"""One request, next to what it would cost without us."""

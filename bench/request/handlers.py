@@ -1,0 +1,86 @@
+"""What our request is measured against: the same list of agents, made as anybody would make it at first.
+
+Each is a WSGI application for gunicorn; `BENCH_DATABASE` and `BENCH_REDIS` say where things are, `BENCH_KEY` who may
+come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from typing import Any
+
+import flask
+from flask_limiter import Limiter
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.orm import Session
+
+from kataven.account.models import Agent
+
+PATH = "/v1/agents"
+SHOWN = [column.key for column in Agent.__table__.columns]
+
+
+def _listed(engine: Engine) -> flask.Response:
+    with Session(engine) as session:
+        agents = session.scalars(select(Agent).order_by(Agent.created_at.desc(), Agent.id.desc()).limit(50)).all()
+        return flask.jsonify([{name: getattr(agent, name) for name in SHOWN} for agent in agents])
+
+
+def _app() -> flask.Flask:
+    return flask.Flask(__name__)
+
+
+def _engine(**options: Any) -> Engine:
+    return create_engine(os.environ["BENCH_DATABASE"], **options)
+
+
+def bare() -> flask.Flask:
+    """(a) Flask under gunicorn, and nothing else."""
+    app = _app()
+    app.add_url_rule(PATH, view_func=lambda: flask.jsonify([]), endpoint="agents")
+    return app
+
+
+def orm() -> flask.Flask:
+    """(b) The same SELECT of the same entities with SQLAlchemy's defaults; no credential, no limits."""
+    app, engine = _app(), _engine()
+    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    return app
+
+
+def tuned() -> flask.Flask:
+    """(b) in AUTOCOMMIT: no BEGIN and no ROLLBACK."""
+    app, engine = _app(), _engine(isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
+    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    return app
+
+
+def naive() -> flask.Flask:
+    """A credential that is remembered, Flask-Limiter's three limits with headers, the ORM's defaults with pre-ping."""
+    app, engine = _app(), _engine(pool_pre_ping=True)
+    known = {hashlib.sha256(os.environ["BENCH_KEY"].encode()).digest(): "acme"}
+
+    def account() -> str:
+        return str(flask.g.account)
+
+    @app.before_request
+    def authenticate() -> None:
+        shown = flask.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        digest = hashlib.sha256(shown.encode()).digest()
+        for stored, name in known.items():
+            if hmac.compare_digest(stored, digest):
+                flask.g.account = name
+                return
+        flask.abort(401)
+
+    Limiter(
+        account,
+        app=app,
+        default_limits=["1000000/minute", "1000000/hour", "1000000/day"],
+        headers_enabled=True,
+        storage_uri=os.environ["BENCH_REDIS"].replace("unix:", "redis+unix:"),
+    )
+    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    return app

@@ -1,0 +1,103 @@
+"""What a worker pays that does not know a key, or an account, yet: next to the least that it could cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from statistics import median
+
+import psycopg2
+from sqlalchemy import select, text
+
+from kataven import assembly, settings
+from kataven.account.models import Agent, ApiKey
+from kataven.authservice.client import Connection, RemoteVerifier
+from kataven.authservice.server import AuthServer, AuthService
+from kataven.identity.credential import ApiKeyCredential
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+SLICE = 40
+
+
+def compare(house: House, rounds: int) -> bool:
+    """Print the table; whether every ratio is within its ceiling."""
+    logging.getLogger("kataven").setLevel(logging.WARNING)  # a line for each call of the auth-service goes elsewhere
+    configured = settings.load(house.environ)
+    parts = assembly.foundation(configured)
+    verifier, issuer = assembly.local_verifier(configured, parts), assembly.local_issuer(configured)
+    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    record = parts.directory.read("acme")
+    assert record is not None
+    tenant = record.tenant
+    server = AuthServer(AuthService(verifier, issuer), "127.0.0.1:0")
+    server.start()
+    remote = RemoteVerifier(connection := Connection(f"127.0.0.1:{server.port}"))
+    key_id = verifier.verify(credential).id
+    dsn = tenant.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def select_one() -> None:
+        with parts.registry.reading(tenant) as session:
+            session.execute(select(ApiKey.id).where(ApiKey.id == key_id)).one()
+
+    def cold() -> None:
+        parts.registry.forget("acme")
+        with parts.registry.reading(tenant) as session:
+            session.execute(text("SELECT 1"))
+            session.scalars(select(Agent).limit(10)).all()
+
+    def plainly() -> None:
+        connection = psycopg2.connect(dsn)
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            cursor.execute("SELECT * FROM agents LIMIT 10")
+            cursor.fetchall()
+        connection.close()
+
+    parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
+    wait_until(parts.revocation.guard.holds, 10)
+    taken = _in_turns(
+        {
+            "select": select_one,
+            "miss": lambda: verifier.verify(credential),
+            "remote": lambda: remote.verify(credential),
+            "cold": cold,
+            "plain": plainly,
+        },
+        rounds,
+    )
+    connection.close()
+    server.stop()
+    parts.revocation.stop()
+    parts.registry.close()
+    print("\nwithout memory, in milliseconds")
+    rows = (
+        ("(d) a miss in the process, next to one indexed SELECT", "miss", "select", 1.5),
+        ("(e) a miss by the auth-service, next to the same", "remote", "select", 4.0),
+        ("(f) a cold account, next to psycopg2 and the same statements", "cold", "plain", 2.0),
+    )
+    ok = True
+    for words, name, beside, ceiling in rows:
+        ratio = median(a / b for a, b in zip(taken[name], taken[beside], strict=True))
+        ok = ok and ratio <= ceiling
+        figures = f"{median(taken[name]) * 1000:6.2f} / {median(taken[beside]) * 1000:.2f}"
+        verdict = "" if ratio <= ceiling else "   OVER"
+        print(f"  {words:<62} {figures:>14}   {ratio:5.2f}   at most {ceiling:.1f}{verdict}")
+    return ok
+
+
+def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds for one call of each, by rounds."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        for _ in range(5):
+            work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            began = time.perf_counter()
+            for _ in range(SLICE):
+                work()
+            taken[name].append((time.perf_counter() - began) / SLICE)
+    return taken
