@@ -36,7 +36,8 @@ def newest_first(
     session: Session, model: type[Row], limit: int, after: Position | None, *where: ColumnElement[bool]
 ) -> Page[Row]:
     """Up to `limit` rows of a model that has `created_at` and `id`, starting behind `after`."""
-    statement = _statement(model, after is not None)
+    table: Any = model
+    statement = _statement(table, after is not None)
     values: dict[str, Any] = {"at_most": limit + 1}
     if where:
         statement = statement.where(*where)
