@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench test check lint types contracts lock clean
+.PHONY: run bench test check lint lint-openapi types contracts lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -21,6 +21,15 @@ bench: .venv/test-installed
 lint: .venv/test-installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# Needs Node.js with npm, and so is no part of `make check`. The linters' recommended rules, and nothing excused.
+lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
+	@.venv/bin/python tools/openapi/print_document.py > tools/openapi/openapi.json
+	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json
+	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json
+
+tools/openapi/node_modules/.package-lock.json: tools/openapi/package-lock.json
+	@cd tools/openapi && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 
 types: .venv/test-installed
 	.venv/bin/mypy
@@ -50,4 +59,4 @@ lock: .venv/run-installed
 	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf tools/openapi/node_modules tools/openapi/openapi.json .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,6 +56,7 @@ class ValidityView(View):
     query=AccountsQuery,
 )
 def list_accounts(call: Call, query: AccountsQuery) -> Response:
+    """An account that did not choose to be found is not listed, and can be signed in to all the same."""
     with call.services.directory.database.reading() as session:
         found = accounts.discoverable(session, query.q, query.limit + 1, query.cursor)
     shown = found[: query.limit]
@@ -73,6 +74,7 @@ def list_accounts(call: Call, query: AccountsQuery) -> Response:
     answer=Answer(200, "Whether it names an active account.", ValidityView),
 )
 def validate_account(call: Call, account: str) -> Response:
+    """A name that can't be an account's is `valid: false` too, with the reason."""
     return write_json({"account": account, **_validity(call, account)})
 
 

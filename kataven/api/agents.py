@@ -78,6 +78,7 @@ def list_agents(call: Call, query: PageQuery) -> Response:
     body=AgentInput,
 )
 def create_agent(call: Call, body: AgentInput) -> Response:
+    """Only `name` is needed; the rest has defaults. A new agent is a `draft` until it is made `active`."""
     with call.writing() as session:
         agent = shape(agents.create(session, body.model_dump(), call.actor))
     return write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
@@ -92,6 +93,7 @@ def create_agent(call: Call, body: AgentInput) -> Response:
     conditional=True,
 )
 def read_agent(call: Call, agent_id: UUID) -> Response:
+    """With an `ETag`, for a change that must not overwrite another."""
     with call.reading() as session:
         return write_tagged(shape(agents.read(session, agent_id)))
 
@@ -106,6 +108,7 @@ def read_agent(call: Call, agent_id: UUID) -> Response:
     conditional=True,
 )
 def change_agent(call: Call, agent_id: UUID, body: Input) -> Response:
+    """What is left out stays as it is."""
     with call.writing() as session:
         changed = agents.change(session, agent_id, body.given(), call.actor, lambda agent: require_match(shape(agent)))
         agent = shape(changed)
@@ -136,6 +139,7 @@ def delete_agent(call: Call, agent_id: UUID) -> Response:
     conditional=True,
 )
 def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
+    """An agent that was just created can be embedded nowhere."""
     with call.reading() as session:
         return write_tagged(widget_shape(agents.read(session, agent_id)))
 
@@ -150,6 +154,7 @@ def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
     conditional=True,
 )
 def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
+    """What is left out stays as it is. Applies to the next visitor."""
     columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
     fields = {columns[name]: value for name, value in body.given().items()}
     with call.writing() as session:

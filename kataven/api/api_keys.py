@@ -119,6 +119,7 @@ def list_api_keys(call: Call, query: PageQuery) -> Response:
     refusals=("expiry_exceeds_policy",),
 )
 def create_api_key(call: Call, body: ApiKeyInput) -> Response:
+    """A key does all that the account allows but manage keys. `expiry` is held to the account's policy."""
     now = datetime.now(UTC)
     ends = expiry.expires_at(body.expiry, now, call.account.max_key_expiry_days)
     issued = call.services.issuer.issue(TokenKind.API_KEY, call.account.account)

@@ -22,7 +22,7 @@ from kataven.identity import token as tokens
 from kataven.identity.token import Token
 from kataven.web.access import KEYS_ONLY, PUBLIC, PUBLIC_BY_ADDRESS
 from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, Link, Room
 from kataven.web.schema import write_json
 from kataven.widget import allowlist, user_tokens, visitor_tokens
 from kataven.widget.allowlist import Origin
@@ -40,6 +40,7 @@ PAGE_REFUSALS = (
     *("agent_missing", "unknown_agent", "wrong_agent", "agent_not_active", "widget_off", "visitor_kind_forbidden"),
     *("widget_not_configured", "schema_mismatch"),
 )
+REFRESH = Link("POST", "/v1/widget/auth/refresh", body={"refresh_token": "refresh_token"})
 
 
 @room.operation(
@@ -52,6 +53,7 @@ PAGE_REFUSALS = (
     refusals=PAGE_REFUSALS,
 )
 def read_config(call: Call, query: ConfigQuery) -> Response:
+    """The `Origin` of the page, else its `Referer`, is compared with the key's list of domains."""
     page, branding = call.services.widget.config(_token(call, query.client_key), came_from(), query.agent_id)
     config = {
         "branding": branding_shape(branding),
@@ -75,8 +77,10 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
     answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
     body=GuestInput,
     refusals=PAGE_REFUSALS,
+    links=(REFRESH,),
 )
 def admit_guest(call: Call, body: GuestInput) -> Response:
+    """If the page is on the key's list of domains, and the agent takes guests."""
     return _pair(call.services.widget.guest(_token(call, body.client_key), came_from(), body.agent_id))
 
 
@@ -88,6 +92,7 @@ def admit_guest(call: Call, body: GuestInput) -> Response:
     answer=Answer(201, "A user token, good once and for five minutes.", UserTokenView),
     body=UserTokenInput,
     refusals=("widget_not_configured",),
+    links=(Link("POST", "/v1/widget/auth/exchange", body={"user_token": "user_token"}),),
 )
 def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
     """For your server, with its API key: never call it from a browser. The user's visit ends with the API key."""
@@ -108,6 +113,7 @@ def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
         *("user_token_unknown", "user_token_expired", "user_token_used", "user_token_of_another_account"),
         "minting_key_ended",
     ),
+    links=(REFRESH,),
 )
 def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
     """The user token is used up by the first page that may show it."""
@@ -124,6 +130,7 @@ def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
     answer=Answer(200, "The visitor's next tokens.", VisitorTokenView),
     body=RefreshInput,
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
+    links=(REFRESH,),
 )
 def refresh(call: Call, body: RefreshInput) -> Response:
     """All that let the visitor in is checked again. A refresh token that was used before ends the whole visit."""

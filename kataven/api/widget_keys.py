@@ -18,7 +18,7 @@ from kataven.web.access import READ, WRITE
 from kataven.web.call import Call
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, Link, Room
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, end_credentials
@@ -84,6 +84,10 @@ def list_widget_keys(call: Call, query: PageQuery) -> Response:
     summary="Make a widget key",
     answer=Answer(201, "The key, and the snippet to embed it with.", NewWidgetKeyView),
     body=WidgetKeyInput,
+    links=(
+        Link("GET", "/v1/widget/config", query={"client_key": "key"}),
+        Link("POST", "/v1/widget/auth/guest", body={"client_key": "key"}),
+    ),
 )
 def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
     """The key is public and will stand in your pages; the list of domains decides which pages it serves."""
@@ -105,6 +109,7 @@ def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
     conditional=True,
 )
 def read_widget_key(call: Call, key_id: UUID) -> Response:
+    """A disabled one too."""
     with call.reading() as session:
         return write_tagged(shape(widget_keys.read(session, key_id)))
 

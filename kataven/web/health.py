@@ -35,6 +35,7 @@ class ReadinessView(View):
 
 @room.operation("GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView))
 def read_health(call: Call) -> Response:
+    """Asks nothing and nobody else: a database that is down is no reason to restart this process."""
     return write_json({"status": "ok"})
 
 
@@ -44,6 +45,7 @@ def read_health(call: Call) -> Response:
     access=PUBLIC,
     summary="Is everything up",
     answer=Answer(200, "Ready for traffic.", ReadinessView),
+    others=(Answer(503, "Something that it needs is failing.", ReadinessView),),
 )
 def read_readiness(call: Call) -> Response:
     """503 without the system database, or with its schema out of date. Without Redis the API still serves."""

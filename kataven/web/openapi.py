@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.web.conditional import IF_MATCH_PATTERN
-from kataven.web.operation import Operation, Room, operation_of
+from kataven.web.operation import Link, Operation, Room, operation_of
 from kataven.web.problems import KINDS
 from kataven.web.schema import Input
 
@@ -45,8 +45,8 @@ _CREDENTIAL_REFUSALS = (
     *("reserved_account", "account_mismatch", "revoked_credential", "account_suspended", "forbidden"),
     *("rate_limited", "schema_mismatch", "unavailable"),
 )
-_PUBLIC_REFUSALS = ("rate_limited", "unavailable")
-_BODY_REFUSALS = ("invalid_request", "payload_too_large", "unsupported_media_type")
+_PUBLIC_REFUSALS = ("unavailable",)
+_BODY_REFUSALS = ("payload_too_large", "unsupported_media_type")
 
 
 def operations_of(app: Flask) -> list[Operation]:
@@ -61,6 +61,8 @@ def document(operations: Iterable[Operation], rooms: Iterable[Room], version: st
     paths: Json = {}
     for operation in operations:
         paths.setdefault(template(operation.path), {})[operation.method.lower()] = _operation(operation)
+    for operation in operations:
+        _add_links(paths[template(operation.path)][operation.method.lower()]["responses"], operation, operations)
     return {
         "openapi": OPENAPI_VERSION,
         "info": {
@@ -68,6 +70,7 @@ def document(operations: Iterable[Operation], rooms: Iterable[Room], version: st
             "version": version,
             "summary": "Manage an account of Kataven: its agents, keys and settings.",
             "description": _DESCRIPTION,
+            "contact": {"name": "Kataven", "url": "https://kataven.ai"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This server"}],
@@ -173,21 +176,67 @@ def _responses(operation: Operation) -> Json:
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
         by_status.setdefault(KINDS[code].status, []).append(code)
-    for status, codes in sorted(by_status.items()):
+    for status, codes in by_status.items():
         answers[str(status)] = _problem(status, codes)
-    return answers
+    for other in operation.others:
+        content = {"application/json": {"schema": _reference(other.model)}}
+        answers[str(other.status)] = {"description": other.description, "content": content}
+    return dict(sorted(answers.items()))
+
+
+def _add_links(responses: Json, operation: Operation, operations: list[Operation]) -> None:
+    """From what makes, lists or shows a resource to whatever can be done with it, and to what is declared."""
+    links = {
+        _operation_id(target): {"operationId": _operation_id(target), "parameters": {name: place}}
+        for target, name, place in _onward(operation, operations)
+    }
+    for link in operation.links:
+        target = _target(link, operations)
+        links[_operation_id(target)] = _link(link, target)
+    if links:
+        responses[str(operation.answer.status)]["links"] = links
+
+
+def _onward(operation: Operation, operations: list[Operation]) -> Iterator[tuple[Operation, str, str]]:
+    for target in operations:
+        names = _PART.findall(target.path)
+        if target is operation or len(names) != 1 or not names[0].endswith("_id"):
+            continue
+        parent = target.path[: target.path.index("/<")]
+        if operation.path == parent:
+            yield target, names[0], "$response.body#/id" if operation.method == "POST" else "$response.body#/0/id"
+        elif operation.path == target.path or (operation.method != "DELETE" and _nested(operation, target)):
+            yield target, names[0], f"$request.path.{names[0]}"
+
+
+def _nested(one: Operation, other: Operation) -> bool:
+    return one.path.startswith(f"{other.path}/") or other.path.startswith(f"{one.path}/")
+
+
+def _target(link: Link, operations: list[Operation]) -> Operation:
+    return next(found for found in operations if (found.method, found.path) == (link.method, link.path))
+
+
+def _link(link: Link, target: Operation) -> Json:
+    described: Json = {"operationId": _operation_id(target)}
+    if link.query:
+        described["parameters"] = {name: f"$response.body#/{field}" for name, field in link.query.items()}
+    if link.body:
+        described["requestBody"] = {name: f"$response.body#/{field}" for name, field in link.body.items()}
+    return described
 
 
 def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
-    if operation.query is not None or operation.body is not None:
-        codes.append("invalid_request")
+    if operation.access.by_address:
+        codes.append("rate_limited")
+    codes.append("invalid_request")  # everywhere: an `If-Match` that is no list of tags
     if operation.body is not None:
         codes.extend(_BODY_REFUSALS)
     if "<" in operation.path:
         codes.append("not_found")
     if operation.conditional and operation.method != "GET":
-        codes.extend(["invalid_request", "precondition_failed"])
+        codes.append("precondition_failed")
     return list(dict.fromkeys([*codes, *operation.refusals]))
 
 

@@ -31,6 +31,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """Where an answer leads: the operation that this answer's values are for, by method and path."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Parameter of its query string to field of this answer."""
+    body: Mapping[str, str] = field(default_factory=dict)
+    """Field of its body to field of this answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One method of one path."""
 
@@ -48,6 +60,10 @@ class Operation:
     noun: str = "resource"
     conditional: bool = False
     """Whether the resource has an ETag, which `If-Match` and `If-None-Match` are compared with."""
+    others: tuple[Answer, ...] = ()
+    """What it answers besides, that is neither success nor a problem."""
+    links: tuple[Link, ...] = ()
+    """Where the answer leads, besides to the resource that it makes or shows."""
     published: bool = True
     """False for pages that people read, which OpenAPI leaves out."""
 
@@ -72,6 +88,8 @@ class Room(Blueprint):
         query: type[Query] | None = None,
         refusals: tuple[str, ...] = (),
         conditional: bool = False,
+        others: tuple[Answer, ...] = (),
+        links: tuple[Link, ...] = (),
     ) -> Callable[[Handler], Handler]:
         """Register a handler `(call, *, <parts of the path>, body, query) -> Response`.
 
@@ -92,6 +110,8 @@ class Room(Blueprint):
                 refusals,
                 self.noun,
                 conditional,
+                others,
+                links,
             )
             view = _view(handler, described)
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])

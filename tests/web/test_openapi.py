@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import schemathesis
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
+from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from kataven.web.explanations import EXPLANATIONS
@@ -16,7 +18,9 @@ from kataven.web.operation import operation_of
 from kataven.web.problems import KINDS
 from tests.support.house import House
 
-EXAMPLES = 10
+# KATAVEN_TEST_EXAMPLES=200 looks further, and elsewhere on every run.
+ASKED_FOR = os.environ.get("KATAVEN_TEST_EXAMPLES")
+EXAMPLES = {GenerationMode.POSITIVE: int(ASKED_FOR or 10), GenerationMode.NEGATIVE: int(ASKED_FOR or 5)}
 
 # It sends a bearer token of no known shape and wants 401 for it. We say 400 `malformed_token`, without looking anything
 # up; tests/test_order_of_decisions.py has every refusal of a credential.
@@ -55,11 +59,32 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
     assert tried == len(published(house.app)) - 1, "all but the document itself"
 
 
-def every_case_conforms(operation: Any, headers: dict[str, str]) -> None:
+# The house's own threads draw a jitter while Hypothesis draws a case.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+def test_what_does_not_fit_is_refused_with_a_documented_status(house: House, api_schema: OpenApiSchema) -> None:
+    headers = {"Authorization": f"Bearer {house.issuer.token()}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
+    for result in api_schema.get_all_operations():
+        operation = result.ok()
+        if operation.body or operation.query:
+            every_case_conforms(operation, headers, GenerationMode.NEGATIVE)
+
+
+def every_case_conforms(
+    operation: Any, headers: dict[str, str], mode: GenerationMode = GenerationMode.POSITIVE
+) -> None:
     excluded = excluded_checks(operation.path)
 
-    @given(case=operation.as_strategy())
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    # A header that would not fit is replaced by ours, and is no reason for a refusal then.
+    fixed = headers if mode is GenerationMode.NEGATIVE else None
+
+    @given(case=operation.as_strategy(mode, headers=fixed))
+    @settings(
+        max_examples=EXAMPLES[mode],
+        derandomize=ASKED_FOR is None,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     def conforms(case: schemathesis.Case) -> None:
         case.call_and_validate(headers=headers, excluded_checks=excluded)
 
@@ -83,6 +108,19 @@ def test_every_published_route_is_in_the_document_and_nothing_else(house: House)
     assert document["openapi"] == "3.1.0"
 
 
+def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(house: House) -> None:
+    paths = house.anybody().get("/v1/openapi.json").get_json()["paths"]
+    for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
+        beneath = {
+            methods["operationId"] for at, ops in paths.items() if at.startswith(f"{path}/") for methods in ops.values()
+        }
+        links = paths[path]["post"]["responses"]["201"]["links"]
+        assert beneath
+        assert beneath <= {link["operationId"] for link in links.values()}
+        made = {name: link for name, link in links.items() if name in beneath}
+        assert {place for link in made.values() for place in link["parameters"].values()} == {"$response.body#/id"}
+
+
 def test_every_code_is_explained(house: House) -> None:
     assert set(EXPLANATIONS) == set(KINDS)
     page = house.anybody().get("/docs/errors").text
@@ -96,3 +134,9 @@ def test_the_reference_needs_nothing_from_elsewhere(house: House) -> None:
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
         assert "<script" not in page.text
+
+
+def test_readiness_documents_what_it_answers_when_something_fails(house: House) -> None:
+    paths = house.anybody().get("/v1/openapi.json").get_json()["paths"]
+    answers = paths["/readyz"]["get"]["responses"]
+    assert answers["503"]["content"]["application/json"] == answers["200"]["content"]["application/json"]
