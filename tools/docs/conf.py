@@ -1,0 +1,34 @@
+"""How Sphinx makes a site of docs/: `make docs`. It works offline: no web font, nothing from elsewhere."""
+
+import logging
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from kataven import __version__  # noqa: E402
+
+project = "Kataven Hub"
+author = "Kataven"
+release = version = __version__
+
+extensions = ["myst_parser"]
+root_doc = "index"
+exclude_patterns: list[str] = []
+myst_heading_anchors = 3
+nitpicky = True
+# A page may have its place before it is written.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(
+    lambda record: getattr(record, "subtype", None) != "empty_glob"
+)
+
+html_theme = "furo"
+html_title = "Kataven Hub"
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+# Indented blocks are commands, requests and tables as often as code: they are shown as they are.
+highlight_language = "text"
