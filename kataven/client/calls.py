@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from kataven.client import models
-from kataven.client.errors import UnexpectedAnswer
+from kataven.client.errors import ArgumentError, IdError, UnexpectedAnswer
 from kataven.client.models import Page
 from kataven.client.reading import read
 
@@ -16,6 +17,8 @@ Result = TypeVar("Result")
 Model = TypeVar("Model")
 
 Id = str | UUID
+
+_ETAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class Call(Generic[Result]):
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     if_match: str | None = None
+
+    def __post_init__(self) -> None:
+        # As a header it would fail on its way, and look like a connection that did.
+        if self.if_match is not None and not _ETAG.fullmatch(self.if_match):
+            raise ArgumentError("if_match is an ETag as it was given out, with its quotes, as in `agent.etag`")
 
 
 def me() -> Call[models.Me]:
@@ -79,12 +87,8 @@ def widget_keys_page(cursor: str | None, limit: int | None) -> Call[Page[models.
 
 
 def create_widget_key(name: str, domain_allowlist: Sequence[str], agent_id: Id | None) -> Call[models.NewWidgetKey]:
-    fields = {
-        "name": name,
-        "domain_allowlist": list(domain_allowlist),
-        "agent_id": None if agent_id is None else _id(agent_id),
-    }
-    return Call("POST", "/widget-keys", _tagged(models.NewWidgetKey), body=fields)
+    fields = {"name": name, "domain_allowlist": domain_allowlist, "agent_id": agent_id}
+    return Call("POST", "/widget-keys", _tagged(models.NewWidgetKey), body=_key_fields(fields))
 
 
 def get_widget_key(key_id: Id) -> Call[models.WidgetKey]:
@@ -92,7 +96,7 @@ def get_widget_key(key_id: Id) -> Call[models.WidgetKey]:
 
 
 def update_widget_key(key_id: Id, fields: Mapping[str, Any], if_match: str | None) -> Call[models.WidgetKey]:
-    return Call("PATCH", _widget_key(key_id), _tagged(models.WidgetKey), body=fields, if_match=if_match)
+    return Call("PATCH", _widget_key(key_id), _tagged(models.WidgetKey), body=_key_fields(fields), if_match=if_match)
 
 
 def delete_widget_key(key_id: Id, if_match: str | None) -> Call[models.RemovedWidgetKey]:
@@ -135,6 +139,18 @@ def _tagged(model: type[Model]) -> Callable[[Answer], Model]:
     return lambda answer: read(model, answer.body, etag=answer.etag)
 
 
+def _key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As they are sent. Raises ArgumentError for a text that is given as a list: each letter would be an entry."""
+    sent = dict(fields)
+    if "domain_allowlist" in sent:
+        if isinstance(sent["domain_allowlist"], str):
+            raise ArgumentError('domain_allowlist is a list, as in ["acme.com"]')
+        sent["domain_allowlist"] = list(sent["domain_allowlist"])
+    if sent.get("agent_id") is not None:
+        sent["agent_id"] = _id(sent["agent_id"])
+    return sent
+
+
 def _agent(agent_id: Id) -> str:
     return f"/agents/{_id(agent_id)}"
 
@@ -144,8 +160,8 @@ def _widget_key(key_id: Id) -> str:
 
 
 def _id(given: Id) -> str:
-    """Nothing but a UUID gets into a path. Raises ValueError."""
+    """Nothing but a UUID gets into a path. Raises IdError."""
     try:
         return str(UUID(str(given)))
     except ValueError:
-        raise ValueError("an id is a UUID, as in `agent.id`") from None
+        raise IdError("an id is a UUID, as in `agent.id`") from None

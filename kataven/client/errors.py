@@ -2,6 +2,8 @@
 
 KatavenError
 ├── ConfigurationError        raised before anything is sent: no key, or a URL that a key must not be sent to
+├── ArgumentError             raised before anything is sent: what the API can't be asked; a ValueError too
+│   └── IdError                   raised for an id that is no UUID
 ├── ConnectionFailed          raised when there was no answer
 │   └── RequestTimedOut       raised when there was none in time; a write may have happened
 ├── UnexpectedAnswer          raised when what answered was not the API, or not one that this version understands
@@ -48,6 +50,14 @@ class KatavenError(Exception):
 
 class ConfigurationError(KatavenError):
     """The client can't be made like this; nothing was sent."""
+
+
+class ArgumentError(KatavenError, ValueError):
+    """This can't be asked; nothing was sent. The text says what would be right."""
+
+
+class IdError(ArgumentError):
+    """An id is a UUID, and this is none; nothing was sent."""
 
 
 class ConnectionFailed(KatavenError):

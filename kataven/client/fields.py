@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, TypedDict
+from uuid import UUID
 
 
 class AgentFields(TypedDict, total=False):
@@ -43,7 +44,7 @@ class WidgetKeyChanges(TypedDict, total=False):
 
     name: str
     domain_allowlist: Sequence[str]
-    agent_id: str | None
+    agent_id: str | UUID | None
     disabled: bool
 
 

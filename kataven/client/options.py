@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -33,8 +34,8 @@ class Options:
 
 def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -> Options:
     """From arguments, else from the environment. Raises ConfigurationError, which never repeats the key."""
-    if timeout_seconds <= 0:
-        raise ConfigurationError("`timeout` must be more than 0 seconds.")
+    if not 0 < timeout_seconds < math.inf:  # nor anything that is no number
+        raise ConfigurationError("`timeout` must be a number of seconds, and more than 0.")
     url = check_base_url(base_url)
     return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
 
@@ -43,6 +44,8 @@ def check_base_url(given: str | None) -> str:
     """The API's URL, from the argument, else the environment, else production. Raises ConfigurationError."""
     url = (given or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
     _is_encrypted(url)
+    if not urlsplit(url).path:
+        raise ConfigurationError(f"The base URL has no path: did you mean {url}/v1?")
     return url
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
+import math
 import ssl
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def _body(response: httpx2.Response) -> Any:
 def _json(response: httpx2.Response) -> Any:
     try:
         return response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # no JSON, no text, numbers without end, lists without bottom
         return None
 
 
@@ -157,7 +157,8 @@ def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        seconds = float(value)
+        return seconds if math.isfinite(seconds) else None
     try:
         until = parsedate_to_datetime(value)
     except ValueError:

@@ -6,9 +6,11 @@ import math
 
 from kataven.client import (
     ApiError,
+    ArgumentError,
     AuthenticationError,
     ConfigurationError,
     ConnectionFailed,
+    IdError,
     InvalidRequestError,
     KatavenError,
     NotFoundError,
@@ -21,6 +23,7 @@ _FIND = {
     "agent": "Call kataven_list_agents to find the right id.",
     "widget_key": "Call kataven_list_widget_keys to find the right id.",
 }
+CORRECT = "Correct the arguments that are named and call the tool again."
 _READ_BEFORE_WRITING_AGAIN = "If this was a change, it may have happened: read before you write again."
 
 
@@ -38,6 +41,10 @@ def _what_happened(error: KatavenError) -> str:
 
 def _next_step(error: KatavenError, noun: str) -> str:
     match error:
+        case IdError():
+            return f"Take the id from a list tool. {_FIND.get(noun, '')}".strip()
+        case ArgumentError():
+            return CORRECT
         case InvalidRequestError():
             return "Correct the fields that are named and call the tool again."
         case AuthenticationError() | ConfigurationError():

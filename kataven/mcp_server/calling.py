@@ -33,7 +33,5 @@ def calling_for(client_for: ClientFor) -> Calling:
                 yield kataven
         except KatavenError as error:
             raise ToolError(advise(error, noun)) from None
-        except ValueError as error:  # the SDK's word for an id that is none
-            raise ToolError(f"{error}\nWhat to do: take the id from the list tool, and call again.") from None
 
     return calling

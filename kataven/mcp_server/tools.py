@@ -8,6 +8,7 @@ from kataven import __version__
 from kataven.mcp_server import account, agents, widget_keys, widget_settings
 from kataven.mcp_server.callers import ClientFor
 from kataven.mcp_server.calling import calling_for
+from kataven.mcp_server.strict import StrictServer
 
 INSTRUCTIONS = """\
 Manage one account of Kataven, the platform for AI voice and chat agents: its agents, the public keys that let web pages
@@ -17,7 +18,7 @@ API keys can't be made or ended here: people do that in the dashboard."""
 
 def create_server(client_for: ClientFor) -> MCPServer:
     """A server whose tools act for whoever `client_for` says is calling."""
-    server: MCPServer = MCPServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
+    server = StrictServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
     for room in (account, agents, widget_keys, widget_settings):
         room.add(server, calling_for(client_for))
     return server

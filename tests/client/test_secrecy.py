@@ -140,6 +140,8 @@ def test_a_key_of_the_wrong_shape_is_refused_without_repeating_it(kind: str, key
         "api.kataven.ai/v1",
         "//api.kataven.ai/v1",
         "https://[::1",
+        "https://api.kataven.ai",
+        "http://127.0.0.1:8000/",
     ],
 )
 def test_a_key_goes_nowhere_that_it_could_be_read_on_its_way(kind: str, key: str, url: str) -> None:
@@ -165,3 +167,9 @@ def test_a_proxy_of_the_environment_never_sees_a_key_in_the_clear(
         with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ApiError):
             kataven.me()
         assert (len(script.asked), proxy.asked) == (1, [])
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_is_a_number_of_seconds(kind: str, key: str, timeout: float) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"), client_of(kind, key, timeout=timeout):
+        pass

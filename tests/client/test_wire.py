@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -168,6 +169,14 @@ def test_retry_after_may_be_a_date(script: Script, kind: str, key: str) -> None:
         assert refusal.value.retry_after is None
 
 
+@pytest.mark.parametrize("asked", ["9" * 400, "-1", "1e3", "Mon, 01 Jan 99999 00:00:00 GMT", "\u00b2"])
+def test_a_retry_after_that_is_none_is_as_if_absent(script: Script, kind: str, key: str, asked: str) -> None:
+    script.will(busy(Retry_After=asked))
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(RateLimitError) as refusal:
+        kataven.widget_settings.get()
+    assert refusal.value.retry_after is None
+
+
 # --- answers
 
 
@@ -210,6 +219,8 @@ def test_fields_of_the_future_are_left_out(script: Script, kind: str, key: str) 
         {},
         {**LOOKS, "theme": None},
         {**LOOKS, "theme": 7},
+        b"[" * 100_000,
+        b'{"theme": ' + b"1" * 5_000 + b"}",
         {name: text for name, text in LOOKS.items() if name != "theme"},
     ],
 )
@@ -281,6 +292,33 @@ def test_only_ids_get_into_a_path(script: Script, kind: str, key: str, agent_id:
     with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ValueError, match="UUID"):
         kataven.agents.get(agent_id)
     assert script.asked == []
+
+
+@pytest.mark.parametrize("if_match", ['"\u00fc"', '"a\nb"', "", " "])
+def test_an_etag_that_is_none_is_not_sent(script: Script, kind: str, key: str, if_match: str) -> None:
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ValueError, match="if_match is an ETag"):
+        kataven.agents.delete(AN_ID, if_match=if_match)
+    assert script.asked == []
+
+
+def test_an_allowlist_is_a_list(script: Script, kind: str, key: str) -> None:
+    with client_of(kind, key, base_url=script.url) as kataven:
+        with pytest.raises(ValueError, match="list"):
+            kataven.widget_keys.create("Shop", domain_allowlist="acme.com")
+        with pytest.raises(ValueError, match="list"):
+            kataven.widget_keys.update(AN_ID, domain_allowlist="acme.com")
+    assert script.asked == []
+
+
+def test_an_agents_id_may_be_a_uuid_wherever_one_is_taken(script: Script, kind: str, key: str) -> None:
+    with client_of(kind, key, base_url=script.url) as kataven:
+        for pin in (UUID(AN_ID), AN_ID, None):
+            script.will(busy(404))
+            with pytest.raises(NotFoundError):
+                kataven.widget_keys.update(AN_ID, agent_id=pin)
+        with pytest.raises(ValueError, match="UUID"):
+            kataven.widget_keys.update(AN_ID, agent_id="front desk")
+    assert len(script.asked) == 3
 
 
 def test_every_error_is_of_one_family() -> None:

@@ -70,6 +70,7 @@ def test_the_tools_their_schemas_and_their_hints(connect: Connect, key: str) -> 
             assert tool.description
             assert tool.output_schema["type"] == "object"
             assert "context" not in tool.input_schema["properties"]
+            assert tool.input_schema["additionalProperties"] is False
         create = tools["kataven_create_agent"].input_schema
         assert create["required"] == ["name"]
         assert "system_prompt" in str(create)
@@ -128,10 +129,18 @@ def test_an_agent_and_its_widget_from_beginning_to_end(connect: Connect, key: st
     [
         ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
         ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
-        ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "list tool"]),
+        ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
         ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
-        ("create_agent", {"name": "a", "fields": {"categroy": "sales"}}, ["categroy"]),
-        ("create_agent", {}, ["name"]),
+        (
+            "create_agent",
+            {"name": "a", "fields": {"categroy": "sales"}},
+            ["- fields.categroy: is not known", "Correct"],
+        ),
+        ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
+        ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
+        ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
+        ("list_agents", {"limit": 0}, ["- limit: ", "Correct the arguments"]),
+        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match is an ETag"]),
         ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
         ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
         ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
@@ -145,6 +154,17 @@ def test_errors_say_what_to_do_next(
         assert result.is_error
         for words in expected:
             assert words in said(result)
+        assert key not in said(result)
+        assert "What to do:" in said(result)
+        assert "pydantic" not in said(result)
+
+    in_session(connect, key, work)
+
+
+def test_what_is_sent_is_not_said_again(connect: Connect, key: str) -> None:
+    async def work(client: Client) -> None:
+        result = await client.call_tool("kataven_create_agent", {"name": {"secret": key}, key: 1})
+        assert result.is_error
         assert key not in said(result)
 
     in_session(connect, key, work)

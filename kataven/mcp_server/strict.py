@@ -1,0 +1,67 @@
+"""Arguments are taken as the tools declare them, or refused by name.
+
+The library leaves out what a tool does not know. A model that writes `etag` for `if_match` would then delete what it
+meant to delete only if nobody had changed it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, InputRequiredResult, Tool
+from pydantic import ValidationError
+
+from kataven.mcp_server.advice import CORRECT
+
+
+class StrictServer(MCPServer[Any]):
+    """Raises ToolError, whose text is for the model, for arguments that do not fit. It repeats none of their values."""
+
+    async def list_tools(self) -> list[Tool]:
+        return [
+            tool.model_copy(update={"input_schema": {**tool.input_schema, "additionalProperties": False}})
+            for tool in await super().list_tools()
+        ]
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        known = await self._arguments_of(name)
+        if known is not None and (unknown := sorted(set(arguments) - known)):
+            takes = ", ".join(sorted(known)) or "none"
+            problems = [f"{_shown(one)}: is not known; this tool takes: {takes}" for one in unknown]
+            raise ToolError(_refusal(name, problems))
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            problems = _problems(error.__cause__)
+        raise ToolError(_refusal(name, problems))
+
+    async def _arguments_of(self, name: str) -> set[str] | None:
+        for tool in await super().list_tools():
+            if tool.name == name:
+                return set(tool.input_schema["properties"])
+        return None
+
+
+def _refusal(name: str, problems: list[str]) -> str:
+    lines = "".join(f"\n- {problem}" for problem in problems)
+    return f"Error executing tool {name}: the arguments do not fit.{lines}\nWhat to do: {CORRECT}"
+
+
+def _problems(error: ValidationError) -> list[str]:
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{_shown('.'.join(map(str, one['loc'])))}: {_message(one['type'], one['msg'])}" for one in found]
+
+
+def _message(kind: str, message: str) -> str:
+    return {"missing": "is required", "extra_forbidden": "is not known"}.get(kind, message)
+
+
+def _shown(name: str) -> str:
+    """What may be a secret that went astray is not repeated: errors are logged."""
+    return name if len(name) <= 40 and "_live_" not in name else "an argument with a name that is none"
