@@ -122,7 +122,10 @@ def test_everything_that_gunicorn_reads_of_the_environment_is_documented() -> No
 
 def test_every_decision_is_in_the_index_under_its_title() -> None:
     folder = ROOT / "docs" / "decisions"
-    pages = [page for page in sorted(folder.glob("*.md")) if page.name != "README.md"]
-    titles = [page.read_text().splitlines()[0].removeprefix("# ").split(". ", 1) for page in pages]
+    expected = []
+    for page in sorted(folder.glob("0*.md")):
+        title = re.fullmatch(r"# (\d+)\. (.*)", page.read_text().splitlines()[0])
+        assert title is not None, f"{page.name} begins with another line than `# <number>. <title>`"
+        expected.append((title[1], title[2], page.name))
     rows = re.findall(r"^\| (\d+) \| \[(.*)\]\((.*)\) \|$", (folder / "README.md").read_text(), re.MULTILINE)
-    assert rows == [(number, title, page.name) for (number, title), page in zip(titles, pages, strict=True)]
+    assert rows == expected
