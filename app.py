@@ -22,6 +22,7 @@ from kataven.authservice.tls import TlsFiles
 from kataven.hub import surface
 from kataven.hub.gate import Front
 from kataven.hub.provider import Client, Provider
+from kataven.hub.runner import Runner
 from kataven.hub.sessions import Sessions
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
@@ -100,6 +101,7 @@ def _front(settings: Settings) -> Front:
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
+        runner=Runner(Path(__file__).parent),
     )
 
 

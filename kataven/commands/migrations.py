@@ -6,17 +6,18 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import AppGroup
 from rich.progress import Progress
 
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.revocation.scope import Scope
-from kataven.system import lifecycle, migrations
+from kataven.system import lifecycle, migrations, runs
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.fleet import RunOptions
 from kataven.tenancy.report import AccountResult, Report
+from kataven.web import operating
 from kataven.web.services import services
 
 group = AppGroup("migrations", help="Schemas of the system database and of every account's.")
@@ -77,6 +78,14 @@ def upgrade(
             sys.exit(1)
 
 
+@group.command("carry-out", hidden=True)
+@click.argument("run_id", type=click.UUID)
+@plainly
+def carry_out(run_id: UUID) -> None:
+    """Carry out a run that was asked for in the console, which begins this in a process of its own."""
+    operating.migrate(services(), run_id)
+
+
 @group.command("status")
 @accounts_option
 @jobs_option
@@ -94,16 +103,19 @@ def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
 def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> Report:
     found = services()
     database = found.directory.database
-    chosen = migrations.tenants(database, accounts)
+    count = len(migrations.tenants(database, accounts))
     with Progress(console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=len(chosen))
+        task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=count)
 
-        def told(result: AccountResult) -> None:
-            # So that workers ask for the account's revision anew.
-            found.revocation.announce(Scope(result.account))
+        def told(_: AccountResult) -> None:
             bar.advance(task)
 
-        return migrations.upgrade(database, chosen, options, actor=ACTOR, progress=told)
+        if options.dry_run:
+            return migrations.upgrade(
+                database, migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
+            )
+        choice = runs.Choice(accounts, options.jobs, options.canaries, options.max_failures)
+        return operating.migrate(found, runs.ask(database, ACTOR, choice), options.report_file, told)
 
 
 def _result(result: AccountResult) -> dict[str, Any]:

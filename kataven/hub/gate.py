@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.page import Visit, Who, current_visit, go, who_of
 from kataven.hub.provider import GrantGone, Provider
+from kataven.hub.runner import Runner
 from kataven.hub.sessions import Person, Session, Sessions
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
@@ -46,6 +47,8 @@ class Front:
     """What accounts use at the API."""
     operators_org_id: str | None
     role_claims: tuple[str, ...]
+    runner: Runner
+    """What takes longer than a request."""
 
     @property
     def secure(self) -> bool:

@@ -11,7 +11,7 @@ from flask import Flask, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import errors, gate, sign_in, words
-from kataven.hub.console import account, accounts, health, trail
+from kataven.hub.console import account, accounts, health, migrations, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
 from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
@@ -28,6 +28,7 @@ DESKS = (
     audit.desk,
     accounts.desk,
     account.desk,
+    migrations.desk,
     health.desk,
     trail.desk,
 )
@@ -53,7 +54,7 @@ def create(services: Services, front: Front) -> Flask:
 
 
 def _for_templates() -> dict[str, Any]:
-    return {"visit": current_visit(), "notice": _notice(), "csrf": _csrf, "nav": _nav, "asset": _asset}
+    return {"visit": current_visit(), "notice": _notice, "csrf": _csrf, "nav": _nav, "asset": _asset}
 
 
 def _notice() -> str | None:

@@ -10,7 +10,9 @@ SystemRefusal
 ├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
 ├── ServerExists           raised when a server of this name is listed already
 ├── ServerInUse            raised when a server can't be taken off the list, because accounts are on it
-└── ServerUnsuitable       raised when a server can't be reached, or can't hold accounts; the text names the fix
+├── ServerUnsuitable       raised when a server can't be reached, or can't hold accounts; the text names the fix
+├── RunUnderWay            raised when accounts are being migrated already
+└── SystemSchemaBehind     raised when the system database lacks what this release needs
 
 SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system database can't be reached
 """
@@ -78,6 +80,17 @@ class ServerInUse(SystemRefusal):
 
 class ServerUnsuitable(SystemRefusal):
     """The text says what is missing and how to mend it, and holds no password."""
+
+
+class RunUnderWay(SystemRefusal):
+    def __init__(self) -> None:
+        super().__init__("Another run over the accounts is under way. Nothing was begun; wait until it has ended.")
+
+
+class SystemSchemaBehind(SystemRefusal):
+    def __init__(self, revision: str | None) -> None:
+        found = revision or "no revision"
+        super().__init__(f"The system database is at {found}. Run `flask migrations upgrade --system` first.")
 
 
 class SystemDatabaseUnavailable(VerifierUnavailable):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
 
-from kataven.system import accounts, operators
+from kataven.system import accounts, operators, runs
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import record_of, record_query
 from kataven.system.models import Account, AccountStatus
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.fleet import Fleet, RunOptions
+from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
 from kataven.tenancy.report import AccountResult, Outcome, Report
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.survey import AccountState
+from kataven.tenancy.wire import ConnectionSettings
 
 Progress = Callable[[AccountResult], None]
 
@@ -29,14 +33,35 @@ def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]
     return [record_of(database.url, row).tenant for row in rows]
 
 
-def fleet(database: SystemDatabase) -> Fleet:
+def fleet(database: SystemDatabase, settings: ConnectionSettings = MIGRATION_SETTINGS) -> Fleet:
     """All accounts' databases; the lock against two runs at once is held beside the system database."""
-    return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url))
+    return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url), settings)
 
 
-def status(database: SystemDatabase, chosen: Sequence[Tenant], jobs: int) -> list[AccountState]:
+def status(
+    database: SystemDatabase, chosen: Sequence[Tenant], jobs: int, settings: ConnectionSettings = MIGRATION_SETTINGS
+) -> list[AccountState]:
     """What each account's own database says of its schema. Only reads."""
-    return fleet(database).status(chosen, jobs)
+    return fleet(database, settings).status(chosen, jobs)
+
+
+def carry_out(
+    database: SystemDatabase, run_id: UUID, *, report_file: Path | None = None, progress: Progress = lambda _: None
+) -> Report:
+    """Carry out a run that was asked for with `runs.ask`; everybody can see how far it is.
+
+    Raises as `upgrade` does, and RunUnderWay.
+    """
+    with runs.carried_out(database, run_id) as ledger:
+        chosen = tenants(database, ledger.choice.accounts)
+        ledger.begin(len(chosen))
+        options = replace(ledger.choice.run_options, report_file=report_file)
+
+        def told(result: AccountResult) -> None:
+            ledger.note(result)
+            progress(result)
+
+        return upgrade(database, chosen, options, actor=ledger.actor, progress=told)
 
 
 def upgrade(

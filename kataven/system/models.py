@@ -7,7 +7,18 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -97,6 +108,38 @@ class OperatorEvent(Base):
     action: Mapped[str]
     account_id: Mapped[str | None]
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+
+class MigrationRun(Base):
+    """One run over the accounts' schemas, as far as it has come. What counts is what each account's database says."""
+
+    __tablename__ = "migration_runs"
+    __table_args__ = (
+        CheckConstraint("open", name="migration_runs_open_or_null"),
+        UniqueConstraint("open", name="migration_runs_one_at_a_time"),
+        Index("migration_runs_asked_at", "asked_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    open: Mapped[bool | None] = mapped_column(server_default=text("true"))
+    """True until it has ended, then null: so there is one open run at most."""
+    actor: Mapped[str]
+    accounts: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """Those that were named; none: every account."""
+    target: Mapped[str]
+    options: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
+    total: Mapped[int | None]
+    """How many accounts it goes over; null before it has begun."""
+    counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """How many had which outcome."""
+    remarks: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """The accounts that somebody should look at, and why."""
+    error: Mapped[str | None]
+    """Why it ended before its time."""
+    asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    began_at: Mapped[datetime | None]
+    told_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
 
 
 class RevocationNotice(Base):

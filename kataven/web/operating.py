@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
@@ -11,10 +13,12 @@ from kataven.account import api_keys, revival
 from kataven.account.audit import Actor
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.scope import Scope
-from kataven.system import lifecycle, limits, operators
+from kataven.system import lifecycle, limits, migrations, operators
 from kataven.system.closing import Office, StandingKeys
 from kataven.system.lifecycle import NewAccount
+from kataven.system.migrations import Progress
 from kataven.system.sessions import AccountSessions
+from kataven.tenancy.report import AccountResult, Report
 from kataven.web.services import Services
 
 
@@ -54,6 +58,18 @@ def change_limits(services: Services, account: str, given: Mapping[str, int], op
         operators.record(session, operator, "account.limits_changed", account, given)
     services.revocation.announce(Scope(account))
     return changed
+
+
+def migrate(
+    services: Services, run_id: UUID, report_file: Path | None = None, progress: Progress = lambda _: None
+) -> Report:
+    """Carry out a run that was asked for; workers ask for the revision of each account anew. Raises as `carry_out`."""
+
+    def told(result: AccountResult) -> None:
+        services.revocation.announce(Scope(result.account))
+        progress(result)
+
+    return migrations.carry_out(services.directory.database, run_id, report_file=report_file, progress=told)
 
 
 def _standing_keys(connection: Connection) -> StandingKeys:

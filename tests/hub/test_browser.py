@@ -13,9 +13,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA
+from kataven.system import runs
+from kataven.tenancy.report import AccountResult, Outcome
 from tests.hub.place import DESKTOP, PHONE, Guest, Place, opened_place
 from tests.support.browser import browser
 from tests.support.house import House
+from tests.support.waiting import wait_until
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
@@ -171,7 +174,17 @@ def test_without_javascript_nothing_is_missing_but_the_copy_button(guest: Guest)
     assert not guest.find("[data-copy=key]").is_displayed()
 
 
-@pytest.mark.parametrize("path", ["/console", "/console/accounts/acme", "/console/health", "/console/trail"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console",
+        "/console/accounts/acme",
+        "/console/migrations",
+        "/console/migrations?check=1",
+        "/console/health",
+        "/console/trail",
+    ],
+)
 def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> None:
     guest.sign_in(OLIVIA)
     for size in (PHONE, DESKTOP):
@@ -181,11 +194,67 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
         assert guest.overflow() == 0
 
 
+def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: House) -> None:
+    database = house.services.directory.database
+    guest.sign_in(OLIVIA)
+    with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
+        ledger.begin(2)
+        guest.go("/console/migrations")
+        assert "Upgrade" not in guest.text
+        for size in (PHONE, DESKTOP):
+            guest.size(*size)
+            assert guest.violations() == []
+            assert guest.overflow() == 0
+        ledger.note(AccountResult("acme", Outcome.FAILED, "account_0001", error="lock timeout " * 20))
+        guest.find("#run tbody a[href='/console/accounts/acme']")  # arrives by itself
+        assert guest.violations() == []
+        ledger.note(AccountResult("globex", Outcome.MIGRATED, "account_0001", "account_0002"))
+    guest.find("#confirm")  # so does the end
+    assert "ended with failures" in guest.text
+    for size in (PHONE, DESKTOP):
+        guest.size(*size)
+        assert guest.violations() == []
+        assert guest.overflow() == 0
+    assert guest.complaints() == []
+
+
+def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, house: House) -> None:
+    database = house.services.directory.database
+    guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    guest.sign_in(OLIVIA)
+    with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
+        ledger.begin(1)
+        guest.go("/console/migrations")
+        ledger.note(AccountResult("acme", Outcome.MIGRATED, "account_0001", "account_0002"))
+    guest.find("#confirm")
+    assert "done" in guest.find("#run").text
+
+
+def test_a_run_goes_on_when_the_hub_is_killed(house: House, tmp_path: Path) -> None:
+    database = house.services.directory.database
+
+    def state() -> runs.State | None:
+        with database.reading() as session:
+            found = runs.latest(session)
+        return found and found.state
+
+    with opened_place(house.environ, tmp_path) as place, browser(tmp_path, {}) as chrome:
+        guest = Guest(chrome, place)
+        guest.sign_in(OLIVIA)
+        guest.go("/console/migrations")
+        guest.type("account", "globex")
+        guest.type("confirm", "account_0002")
+        guest.press("Upgrade")
+        assert "The run is asked for." in guest.text
+        place.hub.kill()
+        wait_until(lambda: state() is runs.State.DONE, 60, state)
+
+
 def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:
     guest.sign_in(OLIVIA)
     guest.size(*PHONE)
     guest.go("/console/health")
-    said = "failing: schema is at system_0001, this code serves system_0003; run `flask migrations upgrade --system`"
+    said = "failing: schema is at system_0001, this code serves system_0004; run `flask migrations upgrade --system`"
     guest.chrome.execute_script("document.querySelector('.tag').textContent = arguments[0]", said)
     assert guest.overflow() == 0
 

@@ -49,3 +49,16 @@ for (const box of document.querySelectorAll("[data-preview]")) {
     }
   });
 }
+// A run over the accounts is looked at again while it goes on; when it has ended, the whole page is.
+function watch(panel) {
+  setTimeout(async () => {
+    const answer = await fetch(panel.dataset.live).catch(() => null);
+    if (answer === null || answer.status === 429 || answer.status >= 500) return watch(panel); // try again later
+    if (!answer.ok || answer.redirected) return location.assign("/console/migrations"); // signed out, perhaps
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("run");
+    if (!fresh.dataset.live) return location.assign("/console/migrations");
+    panel.replaceWith(document.adoptNode(fresh));
+    watch(fresh);
+  }, 2000);
+}
+document.querySelectorAll("[data-live]").forEach(watch);

@@ -1,0 +1,135 @@
+"""Where every account's schema is, and runs that bring it to this release's, looked at while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import request
+from pydantic import Field, StringConstraints
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.hub.gate import front, keep
+from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
+from kataven.identity.token import is_account_name
+from kataven.system import accounts, migrations, runs
+from kataven.system.errors import SystemRefusal
+from kataven.system.models import Account
+from kataven.system.runs import Choice
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.survey import AccountState
+from kataven.tenancy.wire import ConnectionSettings
+from kataven.web.schema import Input
+
+desk = Desk("console-migrations", __name__, "page")
+
+PAGE = "/console/migrations"
+PAGE_SIZE = 25
+LOOKING = 8
+IMPATIENT = ConnectionSettings(
+    application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=5.0
+)
+NEVER_BEGUN = "The process that should have carried it out ended before it began; the Hub's log says more."
+
+
+class UpgradeForm(Input):
+    """Whom to migrate, and how carefully."""
+
+    account: Annotated[str, StringConstraints(max_length=63)] = ""
+    jobs: Annotated[int, Field(ge=1, le=64)] = 8
+    canaries: Annotated[int, Field(ge=0, le=1_000)] = 1
+    max_failures: Annotated[int, Field(ge=1, le=1_000)] = 5
+
+
+@desk.shows(PAGE, OPERATORS)
+def show_migrations(visit: Visit) -> AnyResponse:
+    return _page(visit)
+
+
+@desk.shows(f"{PAGE}/run", OPERATORS)
+def show_run(visit: Visit) -> AnyResponse:
+    """How far the latest run is: a part of the page, for whoever has that open."""
+    with visit.services.directory.database.reading() as session:
+        return show("console/run.html", standing=runs.latest(session))
+
+
+@desk.takes(PAGE, OPERATORS)
+def upgrade(visit: Visit) -> AnyResponse:
+    form, problems = read_form(UpgradeForm, account=request.form.get("account", "").strip())
+    if form is None:
+        return _page(visit, request.form, problems)
+    if request.form.get("confirm", "").strip() != ACCOUNT_SCHEMA.head:
+        return _page(visit, request.form, {"confirm": f"Type {ACCOUNT_SCHEMA.head} here: it changes databases."})
+    chosen = (form.account,) if form.account else ()
+    try:
+        _begin(visit, Choice(chosen, form.jobs, form.canaries, form.max_failures))
+    except SystemRefusal as error:
+        return _page(visit, request.form, {"account": str(error)})
+    keep(visit, visit.session.with_(notice="The run is asked for. It goes on whether or not you stay here."))
+    return go(PAGE)
+
+
+def _begin(visit: Visit, choice: Choice) -> UUID:
+    """Raises what `runs.ask` does."""
+    database = visit.services.directory.database
+    run_id = runs.ask(database, visit.operator_label, choice)
+    gone = partial(runs.give_up, database, run_id, NEVER_BEGUN)
+    try:
+        front().runner.begin(run_id, gone)
+    except OSError:
+        gone()
+    return run_id
+
+
+def _page(
+    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+) -> AnyResponse:
+    prefix, after = _name("q") or "", _name("after")
+    with visit.services.directory.database.reading() as session:
+        found = accounts.page(session, prefix, None, PAGE_SIZE + 1, after)
+        revisions = accounts.count_by_revision(session)
+        standing = runs.latest(session)
+    shown = found[:PAGE_SIZE]
+    here = {name: value for name, value in (("q", prefix), ("after", after)) if value}
+    more = {**here, "after": shown[-1].account_id} if len(found) > PAGE_SIZE else None
+    return show(
+        "console/migrations.html",
+        HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
+        rows=shown,
+        states=_states(visit, shown) if "check" in request.args else {},
+        checked="check" in request.args,
+        check=f"{PAGE}?{urlencode({**here, 'check': '1'})}",
+        more=more and f"{PAGE}?{urlencode(more)}",
+        prefix=prefix,
+        revisions=revisions,
+        standing=standing,
+        behind=_behind,
+        served=ACCOUNT_SCHEMA.window,
+        head=ACCOUNT_SCHEMA.head,
+        typed=typed or {},
+        problems=problems or {},
+    )
+
+
+def _states(visit: Visit, shown: Sequence[Account]) -> dict[str, AccountState]:
+    """What the databases of these accounts say themselves: `flask migrations status`, with less patience."""
+    database = visit.services.directory.database
+    names = [account.account_id for account in shown]
+    if not names:
+        return {}
+    chosen = migrations.tenants(database, names)
+    return {state.account: state for state in migrations.status(database, chosen, LOOKING, IMPATIENT)}
+
+
+def _behind(revision: str | None) -> int | None:
+    """How many revisions it is to the newest; None if this release does not know where it is."""
+    return len(ACCOUNT_SCHEMA.path(revision)) if revision in ACCOUNT_SCHEMA.revisions else None
+
+
+def _name(field: str) -> str | None:
+    text = request.args.get(field)
+    return text if text and is_account_name(text) else None

@@ -1,0 +1,332 @@
+"""Migrations in the console: asked for there, carried out by a process of their own, looked at from everywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+import app as factory
+from kataven import settings
+from kataven.commands.migrations import carry_out
+from kataven.dev.cast import OLIVIA, org_id
+from kataven.dev.leftovers import living_processes
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.hub.gate import EXTENSION
+from kataven.hub.runner import Runner
+from kataven.hub.surface import PAGES
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.system import accounts, lifecycle, operators, runs
+from kataven.system.errors import RunUnderWay
+from kataven.system.runs import Choice, Standing, State
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.templates import Templates
+from kataven.web.services import EXTENSION as SERVICES
+from tests.hub.conftest import HUB_URL, Hub
+from tests.hub.visitor import Visitor
+from tests.support.house import House, new_account
+from tests.support.servers import ask
+from tests.support.waiting import wait_until
+
+PAGE = "/console/migrations"
+OLD, NEW = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
+NAMES = [f"behind-{letter}" for letter in "abcd"]
+SECONDS = 60
+
+
+class Fleet:
+    """A Hub whose accounts are this module's alone, and what can be done to their databases."""
+
+    def __init__(self, hub: Hub, postgres: EmbeddedPostgres) -> None:
+        self.hub = hub
+        self.postgres = postgres
+        self.services = hub.surface.extensions[SERVICES]
+        self.database = self.services.directory.database
+
+    def set_back(self) -> None:
+        """Every account as it was at the oldest revision."""
+        server = DatabaseServer(make_url(self.postgres.url("postgres")))
+        with server.maintenance() as maintenance:
+            template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, OLD)
+            for name in NAMES:
+                maintenance.drop(name)
+                maintenance.create(name, template)
+        with self.database.writing() as session:
+            for name in NAMES:
+                accounts.read(session, name).schema_revision = OLD
+
+    def standing(self) -> Standing:
+        with self.database.reading() as session:
+            found = runs.latest(session)
+        assert found is not None
+        return found
+
+    def wait_for(self, state: State) -> Standing:
+        wait_until(lambda: self.standing().state is state, SECONDS, lambda: self.standing())
+        return self.standing()
+
+    def revisions(self) -> list[object]:
+        """What each database says itself."""
+        return [ask(self.postgres, "SELECT version_num FROM alembic_version", name)[0][0] for name in NAMES]
+
+    def events(self, action: str) -> list[str | None]:
+        """Whom the trail tells of, newest first."""
+        with self.database.reading() as session:
+            return [event.account_id for event in operators.listing(session, 50, action=action)]
+
+
+@pytest.fixture(scope="module")
+def place(house: House, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
+    environ = {
+        **house.environ,
+        "KATAVEN_DATABASE_URL": postgres.url("kataven_migrating"),
+        "KATAVEN_HUB_URL": HUB_URL,
+        "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
+    }
+    configured = settings.load(environ)
+    lifecycle.prepare_system(configured.database_url.get_secret_value())
+    surface = factory.create_hub(configured)
+    services = surface.extensions[SERVICES]
+    for name in NAMES:
+        new_account(services, name)
+    services.start()
+    pages = surface.extensions[PAGES]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():  # what the process that carries a run out inherits
+            patch.setenv(name, value)
+        yield Fleet(Hub(surface, pages, pages.extensions[EXTENSION]), postgres)
+    services.stop()
+
+
+@pytest.fixture
+def fleet(place: Fleet) -> Fleet:
+    place.set_back()
+    return place
+
+
+@pytest.fixture
+def olivia(fleet: Fleet) -> Visitor:
+    return fleet.hub.signed_in(OLIVIA)
+
+
+def form(**changes: str) -> dict[str, str]:
+    return {"account": "", "jobs": "1", "canaries": "1", "max_failures": "5", "confirm": NEW, **changes}
+
+
+def press(visitor: Visitor, **changes: str) -> int:
+    visitor.get(PAGE)
+    return visitor.post(PAGE, form(**changes)).status_code
+
+
+def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Visitor) -> None:
+    assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
+    assert press(olivia) == 303
+    assert "The run is asked for." in olivia.get(PAGE).text
+    standing = fleet.wait_for(State.DONE)
+    assert (standing.run.total, standing.done, standing.failed, standing.left) == (4, 4, 0, 0)
+    assert fleet.revisions() == [NEW] * 4
+    page = olivia.get(PAGE).text
+    assert "1 behind" not in page
+    assert ">done</span>" in page
+    assert fleet.events("migrations.asked")[0] is None
+    assert fleet.events("migrations.ended")[0] is None
+    assert fleet.events("account.migrated")[:4] == NAMES[::-1]
+    assert "jwt:olivia" not in page  # people are called by their names
+    assert "by olivia" in page
+
+
+def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Visitor) -> None:
+    assert press(olivia, account="behind-b") == 303
+    assert fleet.wait_for(State.DONE).done == 1
+    assert fleet.revisions() == [OLD, NEW, OLD, OLD]
+    assert fleet.events("migrations.ended")[0] == "behind-b"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"confirm": ""}, "confirm"),
+        ({"confirm": OLD}, "confirm"),
+        ({"account": "nobody-there"}, "account"),
+        ({"account": "../etc"}, "account"),
+        ({"jobs": "0"}, "jobs"),
+        ({"jobs": "65"}, "jobs"),
+        ({"canaries": "-1"}, "canaries"),
+        ({"max_failures": "many"}, "max_failures"),
+    ],
+    ids=["unconfirmed", "other revision", "nobody", "path", "no jobs", "many jobs", "canaries", "words"],
+)
+def test_what_does_not_fit_is_explained_and_nothing_begins(
+    fleet: Fleet, olivia: Visitor, changes: dict[str, str], field: str
+) -> None:
+    asked = len(fleet.events("migrations.asked"))
+    olivia.get(PAGE)
+    page = olivia.post(PAGE, form(**changes))
+    assert page.status_code == 400
+    assert f'id="{field}-problem"' in page.text
+    assert len(fleet.events("migrations.asked")) == asked
+
+
+def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> None:
+    ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
+    assert press(olivia) == 303
+    standing = fleet.wait_for(State.FAILED)
+    assert (standing.done, standing.failed) == (3, 1)
+    assert fleet.revisions() == [NEW, NEW, OLD, NEW]
+    page = olivia.get(PAGE).text
+    assert "already exists" in page
+    assert page.index("behind-c") < page.index("already exists")
+
+
+def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: Visitor) -> None:
+    ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
+    assert press(olivia, max_failures="1") == 303
+    standing = fleet.wait_for(State.FAILED)
+    assert (standing.done, standing.failed, standing.left) == (0, 1, 3)
+    assert fleet.revisions() == [OLD] * 4
+
+
+def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: Visitor) -> None:
+    server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
+    with server.connect("behind-c") as connection:
+        connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
+        assert press(olivia) == 303
+        wait_until(lambda: fleet.standing().done == 2, SECONDS)
+        page = olivia.get(PAGE).text
+        assert ">running</span>" in page
+        assert "data-live=" in page
+        assert 'http-equiv="refresh"' in page
+        assert "<dd>2</dd>" in olivia.get(f"{PAGE}/run").text
+
+        second = olivia.post(PAGE, form())
+        assert second.status_code == 400
+        assert "Another run over the accounts is under way." in second.text
+        with pytest.raises(RunUnderWay):
+            runs.ask(fleet.database, "cli", Choice())
+
+        os.kill(process_of(fleet.standing()), signal.SIGKILL)
+        fleet.wait_for(State.STOPPED)
+        page = olivia.get(PAGE).text
+        assert "stopped on the way" in page
+        assert "data-live=" not in page
+    wait_until(lambda: not connected(fleet, "behind-c"), SECONDS)
+    a, b, c, d = fleet.revisions()
+    assert (a, b, d) == (NEW, NEW, OLD)
+    assert c in {OLD, NEW}  # its server may have finished what it had been sent, and then as a whole
+
+    assert press(olivia) == 303
+    assert fleet.wait_for(State.DONE).done == 4
+    assert fleet.revisions() == [NEW] * 4
+    assert olivia.get(f"{PAGE}?check=1").text.count('<span class="tag active">none</span>') == 4
+    with fleet.database.reading() as session:
+        ended = operators.listing(session, 3, action="migrations.ended")
+    assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
+
+
+def process_of(standing: Standing) -> int:
+    """Whoever carries it out."""
+    (found,) = (one for one in living_processes() if f"carry-out {standing.run.id}" in one.command)
+    return found.pid
+
+
+def connected(fleet: Fleet, database: str) -> bool:
+    """Whether somebody who migrates is still there, as its server sees it."""
+    look = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'kataven migrations' AND datname = "
+    return bool(ask(fleet.postgres, f"{look} '{database}'"))
+
+
+@pytest.mark.parametrize("command", [("/bin/false",), ("/nowhere/at/all",)], ids=["ends", "is not there"])
+def test_a_process_that_never_begins_is_said_to_have_ended(
+    fleet: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    front = replace(fleet.hub.front, runner=Runner(Path("/"), command))
+    monkeypatch.setitem(fleet.hub.pages.extensions, EXTENSION, front)
+    assert press(olivia) == 303
+    fleet.wait_for(State.FAILED)
+    assert "ended before it began" in olivia.get(PAGE).text
+
+
+def test_a_run_that_nobody_began_is_over_after_a_minute(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.ask(fleet.database, "test", Choice())
+    assert fleet.standing().state is State.STARTING
+    with pytest.raises(RunUnderWay):
+        runs.ask(fleet.database, "test", Choice())
+    monkeypatch.setattr(runs, "START_SECONDS", -1)
+    assert fleet.standing().state is State.STOPPED
+    run_id = runs.ask(fleet.database, "test", Choice())
+    runs.give_up(fleet.database, run_id, "enough")
+    assert fleet.standing().run.error == "enough"
+
+
+def test_a_run_is_carried_out_once(fleet: Fleet, olivia: Visitor) -> None:
+    assert press(olivia, account="behind-a") == 303
+    run_id = fleet.wait_for(State.DONE).run.id
+    again = fleet.hub.surface.test_cli_runner().invoke(carry_out, [str(run_id)])
+    assert again.exit_code == 1
+    assert "under way" in again.stderr
+
+
+def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: Visitor) -> None:
+    done = fleet.hub.surface.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
+    assert done.exit_code == 0, done.output
+    page = olivia.get(PAGE).text
+    assert "by cli" in page
+    assert ">done</span>" in page
+
+
+def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
+    fleet: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import migrations
+
+    assert "not asked" in olivia.get(PAGE).text
+    ask(fleet.postgres, "ALTER TABLE agents ADD COLUMN by_hand int", "behind-a")
+    with fleet.database.writing() as session:
+        accounts.read(session, "behind-b").schema_revision = NEW  # which is not so
+    page = olivia.get(f"{PAGE}?check=1").text
+    assert page.count(">drifted</span>") == 1
+    assert page.count("1 behind") == 4
+    monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
+    opened: list[str] = []
+    status = migrations.migrations.status
+
+    def counted(database: object, chosen: list[object], *rest: object) -> object:
+        opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
+        return status(database, chosen, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(migrations.migrations, "status", counted)
+    assert "behind-b</a>" not in olivia.get(f"{PAGE}?check=1").text
+    assert "behind-b</a>" in olivia.get(f"{PAGE}?check=1&after=behind-a").text
+    assert opened == ["behind-a", "behind-b"]
+    assert olivia.get(f"{PAGE}?check=1&q=nobody").status_code == 200
+    assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
+
+
+def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -> None:
+    server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        maintenance.drop("behind-d")
+    page = olivia.get(f"{PAGE}?check=1")
+    assert page.status_code == 200
+    assert "does not exist" in page.text
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])
+def test_nobody_else_sees_or_does_any_of_it(house: House, hub: Hub, alice: Visitor, path: str) -> None:
+    assert alice.get(path).status_code == 403
+    assert hub.visitor().get(path).location.startswith("/sign-in")
+    alice.get("/")
+    assert alice.post(PAGE, form()).status_code == 403
+
+
+def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: Visitor) -> None:
+    assert press(olivia, account="behind-a") == 303
+    olivia.get(f"{PAGE}/run")
+    assert "The run is asked for." in olivia.get(PAGE).text
+    fleet.wait_for(State.DONE)
