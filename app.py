@@ -89,6 +89,7 @@ def _front(settings: Settings) -> Front:
     return Front(
         url=settings.hub_url,
         api_url=settings.public_url,
+        measured_url=settings.api_url,
         sessions=Sessions(settings.redis_url.get_secret_value()),
         provider=Provider(
             settings.oidc_issuer,

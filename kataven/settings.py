@@ -126,7 +126,9 @@ class Settings(BaseModel):
         description="Where conversations with visitors are held, which the widget hands to its page. Unset: the widget "
         "says that there is no such place yet.",
     )
-    api_url: str = Field("http://127.0.0.1:8000", description="Where the API answers, for commands that measure it.")
+    api_url: str = Field(
+        "http://127.0.0.1:8000", description="Where the API answers, for commands and the console to measure it."
+    )
     hub_url: str = Field(
         "https://hub.kataven.ai",
         description="Where browsers find the Hub; `wsgi:app` tells it from the API by this host name. https, but for a "

@@ -39,6 +39,8 @@ class Front:
 
     url: str
     api_url: str
+    measured_url: str
+    """Where the API answers this process, to be measured."""
     sessions: Sessions
     provider: Provider
     access_tokens: JwtVerifier

@@ -142,6 +142,13 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
 
+    def take_turn(self, what: str, seconds: int) -> bool:
+        """Whether nobody took a turn at `what`, at any process of the Hub, within so many seconds."""
+        try:
+            return bool(self._redis.set(f"{self._prefix}turn:{what}", b"", nx=True, ex=seconds))
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
     def close(self) -> None:
         self._redis.close()
 

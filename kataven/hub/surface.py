@@ -72,7 +72,8 @@ def _csrf() -> Markup:
 
 def _nav(path: str, words: str, below: str | None = None) -> Markup:
     """A place in the menu; it is the current one on its own page and on those below it, or below `below`."""
-    here = request.path == path or (path != "/" and request.path.startswith(f"{below or path}/"))
+    beneath = below or path
+    here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
     current = Markup(' aria-current="page"') if here else ""
     return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, words)
 

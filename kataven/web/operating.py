@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -19,7 +21,12 @@ from kataven.system.lifecycle import NewAccount
 from kataven.system.migrations import Progress
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.report import AccountResult, Report
+from kataven.web.measuring import Measurement
 from kataven.web.services import Services
+
+MEASURED = "revocation.measured"
+MEASURE_ROUNDS = 20
+MEASURE_SECONDS = 5.0
 
 
 def office(services: Services, operator: str) -> Office:
@@ -70,6 +77,24 @@ def migrate(
         progress(result)
 
     return migrations.carry_out(services.directory.database, run_id, report_file=report_file, progress=told)
+
+
+def measure_revocation(services: Services, api_url: str, operator: str) -> dict[str, Any]:
+    """What `flask revocation measure` does, with few keys and in a few seconds; the result, which is in the trail too.
+
+    Raises MeasurementFailed, and what revoking raises.
+    """
+    deadline = time.monotonic() + MEASURE_SECONDS
+    with Measurement.begin(services, api_url, operator) as measurement:
+        measurement.deadline = deadline
+        for _ in range(MEASURE_ROUNDS):
+            measurement.round()
+            if time.monotonic() > deadline:
+                break
+    found = {"rows": measurement.rows(), "accepted": measurement.accepted}
+    with services.directory.database.writing() as session:
+        operators.record(session, operator, MEASURED, detail=found)
+    return found
 
 
 def _standing_keys(connection: Connection) -> StandingKeys:

@@ -1,6 +1,7 @@
-"""A picture of each page at phone and desktop width, to be looked at: python -m tests.hub.screenshots FOLDER
+"""A picture of each page at phone and desktop width, to be looked at: python -m tests.hub.screenshots FOLDER [DEV_JSON]
 
-Needs a `make run` on this machine, and a browser as the tests do.
+Needs a `make run` on this machine, and a browser as the tests do. Some pages have states that must be made first, so it
+makes an agent, keys and an account in the development data, and runs a migration.
 """
 
 from __future__ import annotations
@@ -8,50 +9,160 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from kataven.dev.cast import ALICE
+from selenium.webdriver.common.by import By
+
+from kataven.dev.cast import ALICE, BOB, OLIVIA
+from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.place import DESKTOP, PHONE, Guest
 from tests.support.browser import browser
 
-PAGES = {
+SHARED = {
     "overview": "/",
+    "agents": "/agents",
     "api-keys": "/settings/api-keys",
-    "audit-log": "/audit-log",
+    "widget-keys": "/settings/widget-keys",
+    "widget": "/widget",
     "accounts": "/accounts",
-    "nothing": "/nowhere",
 }
+OWNERS = {"agent-new": "/agents/new", "audit-log": "/audit-log", "nothing": "/nowhere", "not-for-you": "/console"}
+CONSOLE = {
+    "console-accounts": "/console",
+    "console-accounts-none": "/console?q=nobody-there",
+    "console-account": "/console/accounts/acme",
+    "console-migrations": "/console/migrations",
+    "console-migrations-checked": "/console/migrations?check=1",
+    "console-health": "/console/health",
+    "console-trail": "/console/trail",
+    "console-trail-none": "/console/trail?account=nobody-there",
+}
+
+
+class Camera:
+    """Takes pictures in a folder, at both widths, and in the dark too where that is asked for."""
+
+    def __init__(self, guest: Guest, folder: Path) -> None:
+        self.guest = guest
+        self.folder = folder
+
+    def take(self, name: str, *, dark: bool = False) -> None:
+        self._both_widths(name)
+        if dark:
+            self._prefer("dark")
+            self._both_widths(f"{name}-dark")
+            self._prefer("light")
+
+    def all_of(self, pages: dict[str, str], *, prefix: str = "", dark: bool = False) -> None:
+        for name, path in pages.items():
+            self.guest.go(path)
+            self.take(f"{prefix}{name}", dark=dark)
+
+    def _both_widths(self, name: str) -> None:
+        for what, (width, height) in (("phone", PHONE), ("desktop", DESKTOP)):
+            self.guest.size(width, height)
+            whole = self.guest.chrome.execute_script("return document.documentElement.scrollHeight")
+            self.guest.size(width, max(height, whole))
+            self.guest.chrome.save_screenshot(str(self.folder / f"{name}-{what}.png"))
+
+    def _prefer(self, scheme: str) -> None:
+        # Without motion, or buttons are caught on their way from one colour to the other.
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        self.guest.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def main(folder: Path, dev_json: Path = Path(".kataven/dev.json")) -> None:
     """Save every picture in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     place: Any = SimpleNamespace(url=json.loads(dev_json.read_text())["hub_url"])
+    for visit in (as_stranger, as_alice, as_bob, as_olivia):
+        _as_somebody(place, folder, visit)
+
+
+def _as_somebody(place: Any, folder: Path, visit: Callable[[Guest, Camera], None]) -> None:
     with browser(Path(tempfile.mkdtemp()), {}) as chrome:
         guest = Guest(chrome, place)
-        guest.go("/sign-in")
-        take(guest, folder, "sign-in")
-        guest.sign_in(ALICE)
-        for name, path in PAGES.items():
-            guest.go(path)
-            take(guest, folder, name)
-        guest.go("/settings/api-keys")
-        guest.type("name", "For a picture")
-        guest.press("Make the key")
-        take(guest, folder, "api-key-made")
-        guest.press("I have copied it")
-        guest.find("[aria-label='Revoke For a picture']").click()
-        take(guest, folder, "api-key-revoked")
+        visit(guest, Camera(guest, folder))
 
 
-def take(guest: Guest, folder: Path, name: str) -> None:
-    for what, (width, height) in (("phone", PHONE), ("desktop", DESKTOP)):
-        guest.size(width, height)
-        whole = guest.chrome.execute_script("return document.documentElement.scrollHeight")
-        guest.size(width, max(height, whole))
-        guest.chrome.save_screenshot(str(folder / f"{name}-{what}.png"))
+def as_stranger(guest: Guest, camera: Camera) -> None:
+    guest.go("/sign-in")
+    camera.take("sign-in", dark=True)
+    guest.press("Continue")
+    camera.take("sign-in-problem")
+    guest.go("/signed-out")
+    camera.take("signed-out")
+
+
+def as_alice(guest: Guest, camera: Camera) -> None:
+    guest.sign_in(ALICE)
+    guest.find("details.menu summary").click()
+    camera.take("menu")
+    camera.all_of(SHARED | OWNERS, dark=True)
+    guest.go("/agents/new")
+    guest.press("Make the agent")
+    camera.take("agent-problem")
+    guest.type("name", "For a picture")
+    guest.press("Make the agent")
+    camera.take("agent")
+    guest.go("/settings/api-keys")
+    guest.press("Make the key")
+    camera.take("api-keys-problem")
+    guest.type("name", "For a picture")
+    guest.press("Make the key")
+    camera.take("api-key-made", dark=True)
+    guest.chrome.refresh()
+    camera.take("api-key-made-reloaded")
+    guest.go("/settings/api-keys")
+    guest.find("[aria-label='Revoke For a picture']").click()
+    camera.take("api-key-revoked")
+    guest.go("/settings/widget-keys")
+    guest.type("name", "For a picture")
+    guest.type("domain_allowlist", "*.acme.com")
+    guest.find(".explained li")
+    camera.take("widget-keys-explained")
+    guest.press("Make the key")
+    camera.take("widget-key-made")
+    guest.press("I have copied it")
+    camera.take("widget-key")
+
+
+def as_bob(guest: Guest, camera: Camera) -> None:
+    guest.sign_in(BOB)
+    camera.all_of(SHARED, prefix="member-")
+    guest.go("/agents")
+    guest.chrome.find_elements(By.CSS_SELECTOR, "main h2 a")[0].click()
+    camera.take("member-agent")
+
+
+def as_olivia(guest: Guest, camera: Camera) -> None:
+    guest.sign_in(OLIVIA)
+    camera.all_of(CONSOLE, dark=True)
+    guest.go("/console/health")
+    guest.press("Measure now")
+    camera.take("console-health-measured")
+    guest.press("Measure now")
+    camera.take("console-health-too-soon")
+    guest.go("/console/accounts/acme")
+    guest.press("Suspend")
+    camera.take("console-account-problem")
+    guest.go("/console")
+    guest.press("Make the account")
+    camera.take("console-accounts-problem")
+    guest.go("/console/migrations")
+    guest.press("Upgrade")
+    camera.take("console-migrations-problem")
+    guest.type("confirm", ACCOUNT_SCHEMA.head)
+    guest.press("Upgrade")
+    camera.take("console-migrations-running")
+    guest.find("#confirm")  # when it has ended
+    camera.take("console-migrations-done")
 
 
 if __name__ == "__main__":

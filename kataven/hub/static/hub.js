@@ -20,6 +20,8 @@ for (const menu of document.querySelectorAll("details.menu")) {
     if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }
   });
 }
+// On a phone the menu is one long line: the current place is brought into sight.
+document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 // The list of pages of a widget key, explained while it is typed.
 for (const area of document.querySelectorAll("[data-explain]")) {
   const list = area.closest("form").querySelector(".explained");
