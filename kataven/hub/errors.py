@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, g
 
+from kataven.hub.gate import StaleForm
 from kataven.hub.page import Visit, show
 from kataven.hub.provider import ProviderUnavailable, SignInFailed
 from kataven.hub.sessions import SessionsUnavailable
@@ -39,6 +40,9 @@ def install(app: Flask) -> None:
     )
     app.register_error_handler(
         ProviderUnavailable, lambda _: problems.unavailable("The sign-in service can't be reached. Reload in a moment.")
+    )
+    app.register_error_handler(
+        StaleForm, lambda error: _page(Kind(403, "stale_form", "This form is out of date"), str(error))
     )
     app.register_error_handler(
         SignInFailed, lambda error: _page(Kind(400, "sign_in_failed", "Not signed in"), str(error))

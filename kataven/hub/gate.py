@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from typing import NoReturn
 from urllib.parse import urlencode
 
 from flask import Flask, Response, current_app, g, request
@@ -76,6 +77,10 @@ class Front:
         )
 
 
+class StaleForm(Forbidden):
+    """A form that is not one of this session's."""
+
+
 class SignInFirst(Exception):
     """This page is for somebody who has signed in, or to an account that is still to be chosen."""
 
@@ -124,7 +129,10 @@ def check_form() -> None:
     origin = request.headers.get("Origin", front().url)
     sent = request.form.get(CSRF_FIELD, "")
     if from_elsewhere or origin != front().url or not hmac.compare_digest(sent.encode(), visit.session.csrf.encode()):
-        raise Forbidden("This form is out of date, or was not sent from here. Go back, reload the page and try again.")
+        who = who_of(current_app.view_functions.get(request.endpoint or ""))
+        if visit.session.person is None and who is not None and not who.strangers:
+            raise SignInFirst  # the session is over; nobody's form does nothing either way
+        raise StaleForm("It may have been open for long, or was not sent from here. Go back, reload and try again.")
 
 
 def admit() -> None:
@@ -167,16 +175,23 @@ def _let_in(visit: Visit, person: Person, who: Who) -> None:
 
 
 def _refreshed(visit: Visit, person: Person) -> Person:
-    try:
-        person = front().provider.refresh(person)
-    except GrantGone:
-        _sign_out(visit)
-    visit.session = visit.session.with_(person=person)
-    front().sessions.save(visit.session)
-    return person
+    """The same person with a token that counts. A refresh token is good once, so one of several requests asks."""
+    with front().sessions.alone(visit.session) as session:
+        if session is None or session.person is None:  # signed out meanwhile
+            _sign_out(visit)
+        visit.session = session
+        if session.person.access_token != person.access_token:  # another request has asked
+            return session.person
+        try:
+            renewed = front().provider.refresh(session.person)
+        except GrantGone:
+            _sign_out(visit)
+        visit.session = session.with_(person=renewed)
+        front().sessions.save(visit.session)
+        return renewed
 
 
-def _sign_out(visit: Visit) -> None:
+def _sign_out(visit: Visit) -> NoReturn:
     """The issuer no longer vouches for this person."""
     front().sessions.end(visit.session)
     visit.session, visit.cookie = front().sessions.new(), ""
@@ -188,7 +203,7 @@ def keep(visit: Visit, session: Session) -> None:
     front().sessions.save(session)
     if session.secret != request.cookies.get(front().cookie_name):
         visit.cookie = session.secret
-    visit.session = session
+    visit.session = session.with_(fresh=False)
 
 
 def finish(response: Response) -> Response:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ IDLE_SECONDS = 8 * 3600
 """Without a request for this long, a session is over."""
 LONGEST_SECONDS = 24 * 3600
 """And after this long in any case: sign in anew every day."""
+ALONE_SECONDS = 15
+"""Longer than the issuer may take to answer."""
 FORM_SECONDS = 24 * 3600
 _SECRET_BYTES = 32
 _NONCE_BYTES = 12
@@ -71,9 +74,16 @@ class Session:
     sign_in: SignIn | None = None
     notice: str | None = None
     """What the next page has to say first, such as the receipt of what was just revoked."""
+    fresh: bool = field(default=False, repr=False, compare=False)
+    """Whether it was made just now, and never kept."""
 
     def with_(self, **changes: Any) -> Session:
         return replace(self, **changes)
+
+
+def new_csrf() -> str:
+    """What the forms of a session carry from now on; those that were sent to the browser before are out of date."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 class Sessions:
@@ -95,7 +105,7 @@ class Sessions:
 
     def new(self) -> Session:
         """A session of nobody's, to be kept with `save`."""
-        return Session(secrets.token_urlsafe(_SECRET_BYTES), secrets.token_urlsafe(_SECRET_BYTES), self._clock())
+        return Session(secrets.token_urlsafe(_SECRET_BYTES), new_csrf(), self._clock(), fresh=True)
 
     def read(self, secret: str | None) -> Session | None:
         """The session of a cookie; None if it has ended, or never was."""
@@ -112,12 +122,13 @@ class Sessions:
         return _from_json(secret, found)
 
     def save(self, session: Session) -> None:
-        """Keep it, as it is now."""
+        """Keep it, as it is now. One that has ended meanwhile stays ended: somebody signed out in another window."""
         name = self._name(session.secret)
         content = asdict(session)
-        del content["secret"]
+        del content["secret"], content["fresh"]
+        sealed = _seal(json.dumps(content).encode(), session.secret, name)
         try:
-            self._redis.set(name, _seal(json.dumps(content).encode(), session.secret, name), ex=IDLE_SECONDS)
+            self._redis.set(name, sealed, ex=IDLE_SECONDS, xx=not session.fresh)
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -132,7 +143,23 @@ class Sessions:
         """The same under another secret, the old one ended: who knew it before somebody signed in knows nothing."""
         fresh = self.new()
         self.end(session)
-        return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at)
+        return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at, fresh=True)
+
+    @contextmanager
+    def alone(self, session: Session) -> Iterator[Session | None]:
+        """One request of this session at a time; it is given the session as it is then, None if it has ended."""
+        name = f"{self._prefix}alone:{self._name(session.secret)}"
+        lock = self._redis.lock(name, timeout=ALONE_SECONDS, blocking_timeout=ALONE_SECONDS)
+        try:
+            if not lock.acquire():
+                raise SessionsUnavailable
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        try:
+            yield self.read(session.secret)
+        finally:
+            with suppress(RedisError):  # then it ends by itself
+                lock.release()
 
     def use_form(self, form_id: str) -> bool:
         """Whether this form is sent for the first time: one that shows a secret must not show another when reloaded."""

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.hub.gate import front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
 from kataven.hub.provider import SignInFailed
+from kataven.hub.sessions import new_csrf
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.identity.grants import organisations
 from kataven.identity.token import is_account_name
@@ -70,7 +71,8 @@ def switch_account(visit: Visit) -> AnyResponse:
     wanted = request.form.get("account", "")
     if not any(record.account == wanted for record in _accounts(visit)):
         return go("/accounts")
-    keep(visit, visit.session.with_(account=wanted))
+    # Forms that are open in another window were about the account from before, and must not be taken to this one.
+    keep(visit, visit.session.with_(account=wanted, csrf=new_csrf()))
     return go(HOME)
 
 

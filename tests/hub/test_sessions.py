@@ -127,3 +127,13 @@ def test_without_redis_nobody_can_be_told() -> None:
     ):
         with pytest.raises(SessionsUnavailable):
             attempt()
+
+
+def test_an_ended_session_does_not_come_back(sessions: Sessions) -> None:
+    """A request that began before somebody signed out may still have something to remember afterwards."""
+    secret = kept(sessions).secret
+    still_there = sessions.read(secret)
+    assert still_there is not None
+    sessions.end(still_there)
+    sessions.save(still_there.with_(notice="Saved."))
+    assert sessions.read(secret) is None

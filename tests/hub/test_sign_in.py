@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -249,3 +251,47 @@ def test_an_issuer_that_is_down_is_said_to_be(hub: Hub, stranger: Visitor, monke
 
 def test_olivia_is_nobody_in_an_account(hub: Hub) -> None:
     assert hub.signed_in(OLIVIA, "acme").get("/").status_code == 403
+
+
+def test_requests_at_the_same_time_renew_a_token_once(hub: Hub, issuer: IssuerWithPen) -> None:
+    """A refresh token is good once: the second use of one would end the session, at many issuers everywhere."""
+    visitor = hub.signed_in(BOB)
+    session = session_of(hub, visitor)
+    old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
+    hub.front.sessions.save(session.with_(person=Person(**{**_fields(session.person), "access_token": old})))
+    together = threading.Barrier(6)
+
+    def look(_: int) -> int:
+        client = hub.surface.test_client()
+        client.set_cookie(hub.front.cookie_name, session.secret, domain="localhost")
+        together.wait()
+        return client.get("/", base_url=HUB_URL).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(look, range(6))) == [200] * 6
+    assert session_of(hub, visitor).person is not None
+
+
+def test_a_form_of_a_session_that_is_over_leads_to_signing_in(hub: Hub, alice: Visitor) -> None:
+    alice.get("/settings/api-keys")
+    hub.front.sessions.end(session_of(hub, alice))
+    answer = alice.post("/settings/api-keys", {"name": "Too late", "expiry": "30d"})
+    assert (answer.status_code, answer.location) == (303, "/sign-in")
+
+
+def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
+    hub: Hub, issuer: IssuerWithPen
+) -> None:
+    """As when it was open in another window."""
+    both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
+    token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
+    visitor = hub.visitor()
+    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "acme")
+    visitor.get("/settings/api-keys")
+    csrf, form_id = visitor.csrf, visitor.form_id
+    assert visitor.post("/accounts", {"account": "globex"}).location == "/"
+    form = {"name": "Meant for acme", "expiry": "30d", "csrf": csrf, "form_id": form_id}
+    answer = visitor.post("/settings/api-keys", form)
+    assert answer.status_code == 403
+    assert "This form is out of date" in answer.text
+    assert "Meant for acme" not in visitor.get("/settings/api-keys").text
