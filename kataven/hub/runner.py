@@ -7,6 +7,7 @@ gunicorn ends a worker that is busy for 30 s, and every worker when it restarts.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
+
+from kataven.web.metrics_folder import FOLDER_VARIABLE
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +33,12 @@ class Runner:
 
         Raises OSError if there can be no such process.
         """
+        # Without our place among gunicorn's workers, whose metrics are counted until they are buried.
+        environ = {name: value for name, value in os.environ.items() if name != FOLDER_VARIABLE}
         process = subprocess.Popen(  # noqa: S603  a fixed command, and an id of ours
             [*self.command, str(run_id)],
             cwd=self.folder,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # what it has to complain of goes where our own log goes
             start_new_session=True,  # so that a signal to our group is none to it

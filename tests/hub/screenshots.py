@@ -67,6 +67,7 @@ class Camera:
             whole = self.guest.chrome.execute_script("return document.documentElement.scrollHeight")
             self.guest.size(width, max(height, whole))
             self.guest.chrome.save_screenshot(str(self.folder / f"{name}-{what}.png"))
+        self.guest.size(*PHONE)  # the next page is opened there
 
     def _prefer(self, scheme: str) -> None:
         # Without motion, or buttons are caught on their way from one colour to the other.
