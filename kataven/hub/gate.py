@@ -96,6 +96,7 @@ def install(app: Flask, front: Front) -> None:
     app.before_request(check_form)
     app.before_request(admit)
     app.after_request(finish)
+    app.teardown_request(observe.close_call)
     app.register_error_handler(SignInFirst, _to_sign_in)
 
 

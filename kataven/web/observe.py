@@ -37,6 +37,12 @@ def open_call(request: Request) -> Call:
     return Call(found, request_id, address)
 
 
+def close_call(_error: BaseException | None) -> None:
+    """What this thread logs from now on is of no request."""
+    structlog.contextvars.clear_contextvars()
+    tracing.current.set(None)
+
+
 def finish(call: Call, request: Request, response: Response) -> Response:
     """Stamp the answer and write its line. The query string stays out: it may hold what does not belong in a log."""
     response.headers["X-Request-ID"] = call.request_id

@@ -30,6 +30,7 @@ def install(app: Flask, limiter: Limiter) -> None:
     # Flask-Limiter's decorators, for routes with a limit of their own; they need the address that the edge believes.
     decorated.install(app, limiter, lambda: current_call().address)
     app.after_request(finish)
+    app.teardown_request(observe.close_call)
     app.teardown_request(release)
 
 

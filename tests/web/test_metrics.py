@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from kataven import tracing
 from kataven.dev.cast import ALICE
 from kataven.web.metrics import Metrics, Publisher
 from kataven.web.services import EXTENSION
@@ -116,3 +118,9 @@ def test_no_metric_names_an_account_a_key_or_a_person(house: House, acme_key: Ca
     house.person(ALICE).get("/v1/api-keys")
     text = house.anybody().get("/metrics").get_data(as_text=True)
     assert not re.search(r"acme|globex|sk_live|pk_live|alice|127\.0\.0\.1", text)
+
+
+def test_what_is_logged_after_a_request_is_of_no_request(house: House, acme_key: Caller) -> None:
+    acme_key.get("/v1/me")
+    assert structlog.contextvars.get_contextvars() == {}
+    assert tracing.current.get() is None
