@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+import threading
+
 import click
 from flask.cli import AppGroup
+from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
 from kataven.commands.output import as_json, console, plainly, show, show_one
 from kataven.revocation.scope import EVERYTHING
-from kataven.web.measuring import Measurement
+from kataven.web.measuring import CanaryWatch, Measurement
 from kataven.web.services import services
 
 
@@ -34,6 +39,34 @@ def group(api_url: str) -> AppGroup:
         show(measurement.rows(), as_json=as_json)
         if measurement.accepted:
             raise click.ClickException(f"{measurement.accepted} revoked keys were accepted after their receipt.")
+
+    @revocation.command("canary")
+    @click.option("--every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds of a round.")
+    @click.option("--listen", default="127.0.0.1:9464", show_default=True, help="Where Prometheus finds the figures.")
+    @click.option("--url", default=api_url, show_default=True, help="Where the API answers.")
+    @click.option("--rounds", type=click.IntRange(min=1), help="End after so many; without it, at SIGTERM.")
+    @plainly
+    def canary(every: float, listen: str, url: str, rounds: int | None) -> None:
+        """Measure one revocation a minute, for ever, as a service, and publish how long it took.
+
+        Exit status 1 if a revoked key was accepted once.
+        """
+        watch = CanaryWatch(services(), url)
+        host, _, port = listen.rpartition(":")
+        try:
+            server, _ = start_http_server(int(port), host.strip("[]"), registry=services().metrics.registry)
+        except (OSError, ValueError, OverflowError) as error:
+            raise click.ClickException(f"--listen: {listen} can't be listened on; it takes HOST:PORT.") from error
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        for _ in itertools.count() if rounds is None else range(rounds):
+            watch.round()
+            if stop.wait(every):
+                break
+        server.shutdown()
+        if watch.broken:
+            raise click.ClickException(f"{watch.broken} revoked keys were accepted after their receipt.")
 
     @revocation.command("flush")
     @as_json

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx2
-from sqlalchemy import delete
+from sqlalchemy import delete, func
 
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, AuditEvent
+from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.revocation.canary import Spread
-from kataven.revocation.receipt import Receipt
+from kataven.revocation.receipt import NobodyTold, Receipt
 from kataven.revocation.scope import Scope
 from kataven.system import lifecycle, limits
+from kataven.system.errors import SystemRefusal
 from kataven.system.sessions import AccountSessions
+from kataven.tenancy.errors import TenancyError
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import Services
 
@@ -29,6 +35,10 @@ CANARY = Actor("cli:canary", "revocation measure")
 PLENTY = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
 DISCOVERY_REQUESTS = 60
 MOST_REQUESTS_TO_WARM = 2_000
+LEFTOVERS_AFTER = timedelta(hours=1)
+ROUND_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class MeasurementFailed(ValueError):
@@ -47,6 +57,7 @@ class Measurement:
     accepted: int = 0
     deadline: float = math.inf
     """On the monotonic clock: what is not done by then is given up."""
+    _minted: list[UUID] = field(default_factory=list)
 
     @classmethod
     @contextmanager
@@ -92,14 +103,18 @@ class Measurement:
             raise MeasurementFailed(f"{where}; set KATAVEN_API_URL, or name it with --url.") from error
 
     def _clean_up(self) -> None:
+        """Take away its own keys, and what a measurement left that was killed: another one may be under way."""
+        left = ApiKey.created_at < func.now() - LEFTOVERS_AFTER
         with self.sessions.writing(CANARY_ACCOUNT) as session:
-            session.execute(delete(ApiKey))
+            session.execute(delete(ApiKey).where(ApiKey.id.in_(self._minted) | left))
             session.execute(delete(AuditEvent))
 
-    def _mint(self) -> tuple[Any, str]:
+    def _mint(self) -> tuple[UUID, str]:
         issued = self.services.issuer.issue(TokenKind.API_KEY, CANARY_ACCOUNT)
         with self.sessions.writing(CANARY_ACCOUNT) as session:
-            return api_keys.issue(session, "canary", issued, None, CANARY).id, issued.text
+            key_id = api_keys.issue(session, "canary", issued, None, CANARY).id
+        self._minted.append(key_id)
+        return key_id, issued.text
 
     def _warm(self, text: str) -> None:
         cold = set(self.workers)
@@ -116,6 +131,35 @@ class Measurement:
 
     def _use(self, text: str) -> httpx2.Response:
         return self.client.get("/v1/me", headers={"Authorization": f"Bearer {text}"})
+
+
+class CanaryWatch:
+    """One round now and then, each on the workers that there are by then; what came of it is counted and logged."""
+
+    def __init__(self, found: Services, url: str) -> None:
+        self._services = found
+        self._url = url
+        self.broken = 0
+        """How often a key was accepted after its receipt."""
+
+    def round(self) -> None:
+        """`kept`: refused everywhere after its receipt. `broken`: not. `failed`: it could not be measured."""
+        figures: dict[str, Any] = {}
+        try:
+            with Measurement.begin(self._services, self._url, "canary") as measurement:
+                measurement.deadline = time.monotonic() + ROUND_SECONDS
+                measurement.round()
+        except (MeasurementFailed, SystemRefusal, TenancyError, VerifierUnavailable, NobodyTold) as error:
+            outcome, figures = "failed", {"why": str(error)}
+        else:
+            outcome = "broken" if measurement.accepted else "kept"
+            self.broken += measurement.accepted
+            figures = {
+                **measurement.receipts[0].as_json(),
+                "evicted_ms": measurement.receipts[0].publish_to_last_ack_ms,
+            }
+        self._services.metrics.canaries.labels(outcome).inc()
+        log.log(logging.INFO if outcome == "kept" else logging.ERROR, "canary", extra={"outcome": outcome, **figures})
 
 
 def _row(what: str, samples: list[float], workers: int) -> dict[str, Any]:

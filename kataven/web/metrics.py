@@ -79,6 +79,9 @@ class Metrics:
         self.decided_alone = self._counter("limits_decided_alone", "Requests that a worker limited by itself.")
         self.times_alone = self._counter("limits_degraded", "Times that a worker began to limit by itself.")
         self.seconds_alone = self._counter("limits_degraded_seconds", "How long such times lasted, once over.")
+        self.canaries = self._counter(
+            "canary_rounds", "Keys minted, used on every worker, revoked and used again, once a minute.", "outcome"
+        )
         self.auth_seconds = self._histogram(
             "auth_service_seconds", "Calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
