@@ -1,0 +1,165 @@
+"""Does anything grow? Full load for a while, with revocations, new accounts and reloads going on.
+
+    python -m bench.soak [--minutes 10]
+
+Two workers, real PostgreSQL and Redis. Every quarter of the time the workers are renewed (SIGHUP); a generation is
+looked at ten seconds after it began and just before it ends. Exit status 1 if a request failed, if a revoked key was
+accepted, or if a generation, or the master over the whole run, grew by more than `GROWTH` of what it had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+from sqlalchemy import create_engine, make_url, text
+
+from bench.house import standing_house
+from kataven.dev.cast import ALICE
+from tests.support.gunicorn import Gunicorn
+from tests.support.house import House, new_account
+
+GENERATIONS = 4
+SETTLED_SECONDS = 10.0
+GROWTH = 0.25
+HAMMERS = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """What some processes have."""
+
+    megabytes: float
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def at(cls, pids: set[int]) -> Look:
+        megabytes, descriptors, threads = 0.0, 0, 0
+        for pid in pids:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            megabytes += int(status["VmRSS"].split()[0]) / 1024
+            threads += int(status["Threads"])
+            descriptors += len(os.listdir(f"/proc/{pid}/fd"))
+        return cls(megabytes, descriptors, threads)
+
+    def __str__(self) -> str:
+        return f"{self.megabytes:6.0f} MB {self.descriptors:5d} descriptors {self.threads:4d} threads"
+
+    def outgrown(self, before: Look) -> bool:
+        """Whether it has more than is explained by work under way."""
+        return (
+            self.megabytes > before.megabytes * (1 + GROWTH)
+            or self.descriptors > before.descriptors * (1 + GROWTH) + 20
+            or self.threads > before.threads * (1 + GROWTH) + 4
+        )
+
+
+@dataclass
+class Traffic:
+    """Everybody who asks, and what they were answered."""
+
+    house: House
+    server: Gunicorn
+    statuses: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> list[threading.Thread]:
+        works: list[Callable[[], None]] = [*[self._hammer] * HAMMERS, self._revoke, self._create]
+        threads = [threading.Thread(target=work) for work in works]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _hammer(self) -> None:
+        key = self.house.new_key("acme")
+        with self.server.client(key) as client:
+            while not self.stop.is_set():
+                self._count("list", lambda: client.get("/v1/agents"))
+
+    def _revoke(self) -> None:
+        while not self.stop.is_set():
+            with self.server.client(self.house.issuer.token(ALICE), "acme") as owner:
+                minted = owner.post("/v1/api-keys", json={"name": "soak", "expiry": "30d"})
+                self.statuses[f"mint {minted.status_code}"] += 1
+                if minted.status_code != 201:
+                    continue
+                with self.server.client(minted.json()["key"]) as client:
+                    self._count("use", lambda c=client: c.get("/v1/me"))  # type: ignore[misc]
+                    revoked = owner.patch(f"/v1/api-keys/{minted.json()['id']}", json={"disabled": True})
+                    self.statuses[f"revoke {revoked.status_code}"] += 1
+                    self.accepted += revoked.status_code == 200 and client.get("/v1/me").status_code == 200
+
+    def _create(self) -> None:
+        number = 0
+        while not self.stop.wait(5):
+            new_account(self.house.services, f"soak{(number := number + 1)}")
+            with self.server.client(self.house.new_key(f"soak{number}")) as client:
+                self._count("cold", lambda c=client: c.get("/v1/agents"))  # type: ignore[misc]
+
+    def _count(self, what: str, ask_once: Callable[[], httpx2.Response]) -> None:
+        try:
+            self.statuses[f"{what} {ask_once().status_code}"] += 1
+        except httpx2.TransportError as error:
+            self.statuses[f"{what} {type(error).__name__}"] += 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    minutes = parser.parse_args().minutes
+    folder = Path(tempfile.mkdtemp(prefix="kataven-bench-"))
+    with standing_house(folder) as house, Gunicorn(house.environ, folder / "log", workers=2) as server:
+        traffic = Traffic(house, server)
+        threads = traffic.start()
+        ok, masters, sessions = True, [], []
+        for generation in range(GENERATIONS):
+            time.sleep(SETTLED_SECONDS)
+            pids = _workers(server)
+            before = Look.at(pids)
+            masters.append(Look.at({server.process.pid}))
+            sessions.append(_sessions(house))
+            time.sleep(max(0.0, minutes * 60 / GENERATIONS - SETTLED_SECONDS))
+            after = Look.at(pids)
+            ok = ok and not after.outgrown(before)
+            print(f"generation {generation + 1}: {before}  →  {after}")
+            if generation < GENERATIONS - 1:
+                server.process.send_signal(signal.SIGHUP)
+        traffic.stop.set()
+        for thread in threads:
+            thread.join()
+        ok = ok and not Look.at({server.process.pid}).outgrown(masters[0])
+        print(f"master:       {masters[0]}  →  {Look.at({server.process.pid})}")
+        print(f"sessions of PostgreSQL: {' → '.join(map(str, sessions))}; the cap of the host is 80, of the system 4")
+        print(f"answers: {dict(sorted(traffic.statuses.items()))}; accepted after a receipt: {traffic.accepted}")
+        fine = {"list 200", "mint 201", "use 200", "revoke 200", "cold 200"}
+        return 0 if ok and not traffic.accepted and set(traffic.statuses) <= fine else 1
+
+
+def _workers(server: Gunicorn) -> set[int]:
+    master = server.process.pid
+    return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
+
+
+def _sessions(house: House) -> int:
+    """Sessions of clients, the bench's own with them."""
+    engine = create_engine(make_url(house.environ["KATAVEN_DATABASE_URL"]))
+    with engine.connect() as connection:
+        count = connection.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"))
+    engine.dispose()
+    return int(count or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
