@@ -40,13 +40,21 @@ class Gunicorn:
     workers: int = 2
     application: str = "wsgi:api"
     port: int = field(default_factory=lambda: free_port())
+    host: str = "127.0.0.1"
+    """Any loopback address: two of these on two addresses are two hosts."""
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application],
                 cwd=CHECKOUT,
-                env={**os.environ, **self.environ, "PORT": str(self.port), "WORKERS": str(self.workers)},
+                env={
+                    **os.environ,
+                    **self.environ,
+                    "HOST": self.host,
+                    "PORT": str(self.port),
+                    "WORKERS": str(self.workers),
+                },
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -74,7 +82,7 @@ class Gunicorn:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def client(self, token: str | None = None, account: str | None = None) -> httpx2.Client:
         """A client that carries a credential; close it."""
@@ -95,7 +103,7 @@ class Gunicorn:
         return b"".join(self._raw(request))
 
     def _raw(self, request: bytes) -> Iterator[bytes]:
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection((self.host, self.port), timeout=30) as connection:
             connection.sendall(request)
             while chunk := connection.recv(65_536):
                 yield chunk
