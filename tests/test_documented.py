@@ -129,3 +129,10 @@ def test_every_decision_is_in_the_index_under_its_title() -> None:
         expected.append((title[1], title[2], page.name))
     rows = re.findall(r"^\| (\d+) \| \[(.*)\]\((.*)\) \|$", (folder / "README.md").read_text(), re.MULTILINE)
     assert rows == expected
+
+
+def test_every_runtime_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    installed = sorted(re.split(r"[^\w-]", needed, maxsplit=1)[0] for needed in project["dependencies"])
+    page = (ROOT / "docs" / "decisions" / "0080-runtime-dependencies.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \| \S", page, re.MULTILINE) == installed
