@@ -80,14 +80,26 @@ def test_a_noisy_key_stops_at_its_own_limit_and_its_account_goes_on(house: House
 
 
 def test_over_four_workers_exactly_the_limit_is_admitted(house: House, server: Gunicorn) -> None:
-    key = account(house, "exact", per_minute=600)
+    """Exactly, as long as Redis answers in time: an overloaded machine may make a worker limit alone for a moment."""
 
-    def hammer(_: int) -> Counter[int]:
-        with server.client(key) as client:
-            return Counter(client.get("/v1/me").status_code for _ in range(60))
+    def left_redis() -> int:
+        return server.log.read_text().count("limits: Redis is left")
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        counted = sum(pool.map(hammer, range(CLIENTS)), Counter[int]())
+    def admitted(key: str) -> Counter[int]:
+        def hammer(_: int) -> Counter[int]:
+            with server.client(key) as client:
+                return Counter(client.get("/v1/me").status_code for _ in range(60))
+
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            return sum(pool.map(hammer, range(CLIENTS)), Counter[int]())
+
+    for attempt in range(4):
+        before = left_redis()
+        counted = admitted(account(house, f"exact{attempt}", per_minute=600))
+        if left_redis() == before:
+            break
+    else:
+        pytest.fail("Redis was too slow in each of four attempts")
     assert counted == {200: 600, 429: CLIENTS * 60 - 600}
 
 
