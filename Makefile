@@ -10,7 +10,7 @@ run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
 
 test: .venv/test-installed
-	.venv/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	.venv/bin/python -m pytest -n 2 --dist loadscope
 
 check: lint types contracts test
 

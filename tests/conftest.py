@@ -30,27 +30,6 @@ __all__ = [
 ]  # fixtures that live beside what they give
 
 
-LONG = (
-    "tests/faults/",
-    "tests/hub/test_browser.py",
-    "tests/dev/test_run.py",
-    "tests/hub/test_migrations.py",
-    "tests/test_revocation_worlds.py",
-    "tests/commands/",
-    "tests/authservice/",
-)
-"""Modules that take longest, mostly by waiting: they begin first, so that no process is left with one at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, each group in its order."""
-
-    def place(item: pytest.Item) -> int:
-        return next((number for number, begin in enumerate(LONG) if item.nodeid.startswith(begin)), len(LONG))
-
-    items.sort(key=place)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def network_is_off() -> Iterator[None]:
     """A test that asks for another machine fails, at once and loudly. Unix sockets and loopback are this machine."""

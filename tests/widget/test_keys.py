@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kataven.account.models import WidgetKey
+from kataven.dev.cast import CHARLIE
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
-from tests.support.house import Caller, House
+from tests.support.house import Caller, House, new_account
 from tests.widget.conftest import Site, new_agent
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -148,8 +150,10 @@ def test_a_key_under_an_old_pepper_moves_when_it_is_used(house: House, site: Sit
         assert session.get_one(WidgetKey, site.key_id).pepper_id == "dev1"
 
 
-def test_branding_has_defaults_and_is_changed_field_by_field(alice: Caller, charlie: Caller) -> None:
-    assert charlie.get("/v1/widget-settings").get_json() == {
+def test_branding_has_defaults_and_is_changed_field_by_field(house: House, alice: Caller) -> None:
+    new_account(house.services, "painted")  # globex is painted in another test
+    owner = house.person(replace(CHARLIE, account="painted"))
+    assert owner.get("/v1/widget-settings").get_json() == {
         "title": None,
         "launcher_label": None,
         "accent_color": "#1746a2",
@@ -158,7 +162,7 @@ def test_branding_has_defaults_and_is_changed_field_by_field(alice: Caller, char
         "theme": "auto",
     }
     given = {"title": "Globex", "accent_color": "#AA0011", "logo_url": "https://globex.example/l.svg", "theme": "dark"}
-    changed = charlie.patch("/v1/widget-settings", given)
+    changed = owner.patch("/v1/widget-settings", given)
     assert changed.status_code == 200
     assert changed.get_json() == {
         **given,
@@ -166,10 +170,10 @@ def test_branding_has_defaults_and_is_changed_field_by_field(alice: Caller, char
         "launcher_label": None,
         "position": "bottom-right",
     }
-    assert charlie.patch("/v1/widget-settings", {"title": None}).get_json()["title"] is None
-    assert charlie.get("/v1/widget-settings").get_json()["theme"] == "dark"
+    assert owner.patch("/v1/widget-settings", {"title": None}).get_json()["title"] is None
+    assert owner.get("/v1/widget-settings").get_json()["theme"] == "dark"
     assert alice.get("/v1/widget-settings").get_json()["theme"] == "auto", "acme's own"
-    event = charlie.get("/v1/audit-events?action=widget_settings.changed").get_json()[-1]
+    event = owner.get("/v1/audit-events?action=widget_settings.changed").get_json()[-1]
     assert event["detail"]["fields"] == ["accent_color", "logo_url", "theme", "title"]
 
 
