@@ -67,11 +67,12 @@ class Watch:
         """psycopg2's connection factory."""
         wire = WatchedWire(dsn, **options)
         with self._lock:
-            self._wires.add(wire)
             if self._process != os.getpid():
                 self._process = os.getpid()
+                self._wires = WeakSet()  # a fork's copies are the parent's: to cut them would cut its sockets
                 self._thread = threading.Thread(target=self._look_on, name="system-watch", daemon=True)
                 self._thread.start()
+            self._wires.add(wire)
         return wire
 
     def _look_on(self) -> None:

@@ -18,6 +18,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Read by prometheus-client when it is imported: to be set before."""
 
 _GONE = 0  # no worker has this process id
+_unburied: set[int] = set()
 
 
 def make(environ: MutableMapping[str, str]) -> None:
@@ -33,18 +34,28 @@ def remove(environ: MutableMapping[str, str]) -> None:
 
 
 def bury(folder: str, pid: int) -> None:
-    """Worker `pid` is gone: forget what it was, keep what it counted."""
+    """Worker `pid` is gone: forget what it was, keep what it counted.
+
+    The master calls it, and must never wait for a reader: one that is frozen would keep it from replacing that very
+    worker. Then what was counted stays where it is, which counts as well, until the next one is buried.
+    """
     from prometheus_client.mmap_dict import MmapedDict
 
-    with _locked(folder, fcntl.LOCK_EX):
-        for file in Path(folder).glob(f"*_{pid}.db"):
-            kind = file.name.split("_")[0]
-            if kind in {"counter", "histogram"}:
+    for file in Path(folder).glob(f"gauge_*_{pid}.db"):
+        file.unlink()
+    _unburied.add(pid)
+    with contextlib.suppress(BlockingIOError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        while _unburied:
+            gone = _unburied.pop()
+            for kind in ("counter", "histogram"):
+                file = Path(folder) / f"{kind}_{gone}.db"
+                if not file.exists():
+                    continue
                 total = MmapedDict(str(file.with_name(f"{kind}_{_GONE}.db")))
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)
                 total.close()
-            file.unlink()
+                file.unlink()
 
 
 def while_still(folder: str) -> contextlib.AbstractContextManager[None]:
