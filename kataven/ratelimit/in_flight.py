@@ -23,15 +23,16 @@ _chance = random.SystemRandom()  # not the module's own state, which belongs to 
 class Pulse:
     """Calls `beat` every half to whole `BEAT_SECONDS`, at random, so that workers that start together drift apart."""
 
-    def __init__(self, beat: Callable[[], None]) -> None:
+    def __init__(self, beat: Callable[[], None], name: str = "limits-pulse") -> None:
         self._beat = beat
+        self._name = name
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, with a first beat at once. Call it after the fork: threads don't survive one."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="limits-pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -47,5 +48,5 @@ class Pulse:
             try:
                 self._beat()
             except Exception:
-                log.exception("a beat failed; slots that are not renewed soon are given to others")
+                log.exception("%s: a beat failed; the next one tries again", self._name)
             stopped = self._stopping.wait(_chance.uniform(BEAT_SECONDS / 2, BEAT_SECONDS))

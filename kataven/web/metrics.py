@@ -6,24 +6,20 @@ numbers, and `Publisher` copies those once a second.
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from kataven.ratelimit.in_flight import Pulse
 from kataven.revocation.receipt import Receipt
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
 
 if TYPE_CHECKING:
     from kataven.web.services import Services
 
-log = logging.getLogger(__name__)
-
-PUBLISH_SECONDS = 1.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
@@ -131,21 +127,16 @@ class Publisher:
         self._metrics = metrics
         self._services = services
         self._published: dict[Counter, float] = {}
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._pulse = Pulse(self.publish, "metrics")
 
     def start(self) -> None:
         """Begin. Call it after the fork."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-        self._thread.start()
+        self._pulse.start()
 
     def stop(self) -> None:
         """End, with everything copied. May be repeated."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self._pulse.stop()
+        self.publish()
 
     def publish(self) -> None:
         """Copy what there is now."""
@@ -192,12 +183,3 @@ class Publisher:
     def _count(self, counter: Counter, total: float) -> None:
         counter.inc(max(0.0, total - self._published.get(counter, 0.0)))
         self._published[counter] = total
-
-    def _run(self) -> None:
-        stopped = False
-        while not stopped:
-            stopped = self._stopping.wait(PUBLISH_SECONDS)
-            try:
-                self.publish()
-            except Exception:
-                log.exception("metrics could not be published; the next second tries again")
