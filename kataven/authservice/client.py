@@ -84,7 +84,7 @@ class Connection:
 
     def is_serving(self) -> bool:
         """Whether the service says that it can answer, within a second (grpc.health.v1)."""
-        ask = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]
+        ask = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]  # made at run time
         try:
             answer = ask(health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=HEALTH_SECONDS)
         except grpc.RpcError:
