@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 import sys
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kataven import logs
 
@@ -60,3 +64,43 @@ def test_no_password_of_a_url_is_written() -> None:
     line = json.dumps(written("connecting to %s", URL))
     assert "hunter2" not in line
     assert "db.example" in line
+
+
+def test_a_line_of_every_request_is_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        logs.every_request("kataven.access").info("request", status=200, account=None, method=KEY)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    line = json.loads(lines[0])
+    assert isinstance(line.pop("at"), float)
+    assert line == {
+        "level": "info",
+        "logger": "kataven.access",
+        "message": "request",
+        "request_id": "r-1",
+        "status": 200,
+        "method": logs.REDACTED,
+    }
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+def closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("broken", [Full(), closed()], ids=["full", "closed"])
+def test_a_line_that_cannot_be_written_hurts_nobody(broken: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", broken)
+    logs.every_request("kataven.access").info("request")
+
+
+@given(st.text("sk_live_pkacme123eyJ.:/@ab\n-", max_size=120) | st.sampled_from([KEY, JWT, URL]))
+def test_nothing_is_overlooked_for_speed(text: str) -> None:
+    everything = f"{text} {KEY}"
+    assert logs.redact(everything).removesuffix(logs.REDACTED) == f"{logs.redact(text)} "

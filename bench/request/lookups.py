@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from statistics import median
@@ -23,7 +22,6 @@ SLICE = 40
 
 def compare(house: House, rounds: int) -> bool:
     """Print the table; whether every ratio is within its ceiling."""
-    logging.getLogger("kataven").setLevel(logging.WARNING)  # a line for each call of the auth-service goes elsewhere
     configured = settings.load(house.environ)
     parts = assembly.foundation(configured)
     verifier, issuer = assembly.local_verifier(configured, parts), assembly.local_issuer(configured)

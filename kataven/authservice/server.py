@@ -20,9 +20,10 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
+from kataven.logs import every_request
 
 log = logging.getLogger(__name__)
-access = logging.getLogger("kataven.access")
+access = every_request("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0
@@ -118,7 +119,7 @@ def _logged(name: str, rpc: Rpc) -> Rpc:
         try:
             return rpc(request, context)
         finally:
-            access.info("call", extra={"method": name, "ms": round((time.perf_counter() - began) * 1000, 2)})
+            access.info("call", method=name, ms=round((time.perf_counter() - began) * 1000, 2))
 
     return logged
 

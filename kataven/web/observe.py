@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 import uuid
@@ -11,11 +10,12 @@ import structlog
 from flask import Request, Response, current_app
 
 from kataven import tracing
+from kataven.logs import every_request
 from kataven.ratelimit.address import client_address
 from kataven.web.call import Call
 from kataven.web.services import services
 
-log = logging.getLogger("kataven.access")
+log = every_request("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
 """A request that carries it is told which worker answered; `flask revocation measure` warms every one of them."""
@@ -56,14 +56,12 @@ def finish(call: Call, request: Request, response: Response) -> Response:
     call.services.metrics.request(surface, request.method, route, response.status_code, seconds)
     log.info(
         "request",
-        extra={
-            "method": request.method,
-            "route": route,
-            "status": response.status_code,
-            "account": call.admitted.principal.account if call.admitted else call.named,
-            "principal": call.admitted.principal.label if call.admitted else None,
-            "address": call.address,
-            "ms": round(seconds * 1000, 2),
-        },
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        account=call.admitted.principal.account if call.admitted else call.named,
+        principal=call.admitted.principal.label if call.admitted else None,
+        address=call.address,
+        ms=round(seconds * 1000, 2),
     )
     return response
