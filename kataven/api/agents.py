@@ -16,7 +16,7 @@ from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.agents import AgentInput, AgentPatch, WidgetSettingsPatch
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.schema import Input, View
+from kataven.web.schema import Input, View, fields_of
 
 room = Room("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
 
@@ -165,7 +165,7 @@ def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSetting
 
 def shape(agent: Agent) -> dict[str, Any]:
     """An agent as clients see it."""
-    return {name: getattr(agent, name) for name in _SHOWN}
+    return fields_of(agent, _SHOWN)
 
 
 def widget_shape(agent: Agent) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kataven.web.access import MANAGE
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.schema import View
+from kataven.web.schema import View, fields_of
 
 room = Room("audit-events", __name__, "audit event", "The account's audit trail.")
 
@@ -61,4 +61,4 @@ def list_audit_events(call: Call, query: AuditQuery) -> Response:
 
 def shape(event: AuditEvent) -> dict[str, Any]:
     """An event as clients see it."""
-    return {name: getattr(event, name) for name in _SHOWN}
+    return fields_of(event, _SHOWN)

@@ -6,7 +6,7 @@ The models that validate are the models that OpenAPI is made from.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -147,6 +147,15 @@ def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
 def read_id(text: str) -> UUID | None:
     """An id from a path; None for what no row can have."""
     return UUID(text) if _UUID.fullmatch(text) else None
+
+
+def fields_of(row: object, names: Iterable[str]) -> dict[str, Any]:
+    """These fields of a row. What is loaded is read past SQLAlchemy's descriptors, which cost more than the fields."""
+    loaded = vars(row)
+    try:
+        return {name: loaded[name] for name in names}
+    except KeyError:  # expired, or never loaded: the descriptor asks the database
+        return {name: getattr(row, name) for name in names}
 
 
 def dump_json(body: Any) -> bytes:
