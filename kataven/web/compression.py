@@ -23,7 +23,10 @@ def compress(response: Response) -> Response:
     """Compressed, if that is possible, wanted and shorter."""
     if not _is_compressible(response):
         return response
-    response.vary.add("Accept-Encoding")
+    if "Vary" in response.headers:
+        response.vary.add("Accept-Encoding")
+    else:
+        response.headers["Vary"] = "Accept-Encoding"
     if not _is_wanted():
         return response
     # The time stays out, so that the same body is the same bytes, as its tag promises.
@@ -52,7 +55,8 @@ def _is_compressible(response: Response) -> bool:
 
 def _is_wanted() -> bool:
     """RFC 9110, section 12.5.3. Without the header anything goes, and the plain body is what nobody misreads."""
-    accepted = request.accept_encodings
-    stated = {name.lower(): quality for name, quality in accepted}
+    if "Accept-Encoding" not in request.headers:
+        return False
+    stated = {name.lower(): quality for name, quality in request.accept_encodings}
     gzip_quality = stated.get("gzip", stated.get("*", 0))
     return gzip_quality > 0 and gzip_quality >= stated.get("identity", 0)
