@@ -7,10 +7,11 @@ Building connects to nothing and starts nothing, so that it may happen before a 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -43,6 +44,14 @@ from kataven.web.services import Services
 from kataven.widget.flows import Widget
 from kataven.widget.page import Gate
 from kataven.widget.store import Store
+
+
+class Surface(Flask):
+    """A Flask whose views and hooks are plain functions, so that it need not look, at each call, whether they are."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
 
 API_ROOMS = (*api.ROOMS, health.room, scrape.room, reference.room)
 
@@ -171,7 +180,7 @@ def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str,
 def _surface(name: str, settings: Settings, services: Services) -> Flask:
     logs.install()
     # No static folder: every path is declared, with who may use it.
-    app = Flask(name, static_folder=None, root_path=str(Path(__file__).parent))
+    app = Surface(name, static_folder=None, root_path=str(Path(__file__).parent))
     # One byte more than is accepted: a chunked body is cut at this length without a word, and `read_body` counts.
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.strict_slashes = True
