@@ -36,6 +36,8 @@ from kataven.tenancy.wire import ConnectionSettings
 logger = logging.getLogger(__name__)
 
 IsolationLevel = Literal["AUTOCOMMIT", "READ COMMITTED"]
+AS_CONNECTED: IsolationLevel = "AUTOCOMMIT"
+"""What connections come from the pool in. Asking for it again would cost three calls into libpq."""
 
 
 class ServedSchema(Protocol):
@@ -155,8 +157,9 @@ class EngineRegistry:
                 engines.reached(pinned)
                 self._check_directory(tenant, connection)
                 try:
-                    isolated = connection.execution_options(isolation_level=isolation_level)
-                    with self._opened(tenant, isolated, read_only=read_only) as session:
+                    if isolation_level != AS_CONNECTED:
+                        connection.execution_options(isolation_level=isolation_level)
+                    with self._opened(tenant, connection, read_only=read_only) as session:
                         yield session
                 except DBAPIError as error:
                     self._check_after(error, tenant, connection)

@@ -65,8 +65,11 @@ class Wire(Psycopg2Connection):
         return super().cursor(*args, **options)
 
     def rollback(self) -> None:
-        """As in psycopg2; in a forked child, nothing, since the transaction is the parent's."""
-        if self._process == os.getpid():
+        """As in psycopg2; in a forked child, nothing, since the transaction is the parent's.
+
+        In AUTOCOMMIT there is none to roll back, and psycopg2 would hand over the interpreter to find that out.
+        """
+        if not self.autocommit and self._process == os.getpid():
             super().rollback()
 
     def close(self) -> None:
