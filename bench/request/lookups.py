@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import psycopg2
 from sqlalchemy import select, text
@@ -39,33 +43,47 @@ def compare(house: House, rounds: int) -> bool:
         with parts.registry.reading(tenant) as session:
             session.execute(select(ApiKey.id).where(ApiKey.id == key_id)).one()
 
-    def cold() -> None:
+    def forget() -> None:
         parts.registry.forget("acme")
+
+    def cold() -> None:
         with parts.registry.reading(tenant) as session:
             session.execute(text("SELECT 1"))
             session.scalars(select(Agent).limit(10)).all()
 
+    def in_place_of_another() -> None:
+        forget()
+        cold()
+
+    opened: list[Any] = []
+
+    def close() -> None:
+        while opened:
+            opened.pop().close()
+
     def plainly() -> None:
-        connection = psycopg2.connect(dsn)
+        opened.append(connection := psycopg2.connect(dsn))
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
             cursor.execute("SELECT * FROM agents LIMIT 10")
             cursor.fetchall()
-        connection.close()
 
     parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
     wait_until(parts.revocation.guard.holds, 10)
-    taken = _in_turns(
-        {
-            "select": select_one,
-            "miss": lambda: verifier.verify(credential),
-            "remote": lambda: remote.verify(credential),
-            "cold": cold,
-            "plain": plainly,
-        },
-        rounds,
-    )
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # the auth-service's line for each call
+        taken = _in_turns(
+            {
+                "select": Work(select_one),
+                "miss": Work(lambda: verifier.verify(credential)),
+                "remote": Work(lambda: remote.verify(credential)),
+                "cold": Work(cold, before=forget),
+                "displacing": Work(in_place_of_another),
+                "plain": Work(plainly, before=close),
+            },
+            rounds,
+        )
+    close()
     connection.close()
     server.stop()
     parts.revocation.stop()
@@ -75,27 +93,41 @@ def compare(house: House, rounds: int) -> bool:
         ("(d) a miss in the process, next to one indexed SELECT", "miss", "select", 1.5),
         ("(e) a miss by the auth-service, next to the same", "remote", "select", 4.0),
         ("(f) a cold account, next to psycopg2 and the same statements", "cold", "plain", 2.0),
+        ("    the same, if another account's connection is closed for it", "displacing", "plain", None),
     )
     ok = True
     for words, name, beside, ceiling in rows:
         ratio = median(a / b for a, b in zip(taken[name], taken[beside], strict=True))
-        ok = ok and ratio <= ceiling
+        is_over = ceiling is not None and ratio > ceiling
+        ok = ok and not is_over
         figures = f"{median(taken[name]) * 1000:6.2f} / {median(taken[beside]) * 1000:.2f}"
-        verdict = "" if ratio <= ceiling else "   OVER"
-        print(f"  {words:<62} {figures:>14}   {ratio:5.2f}   at most {ceiling:.1f}{verdict}")
+        verdict = "" if ceiling is None else f"   at most {ceiling:.1f}{'   OVER' if is_over else ''}"
+        print(f"  {words:<62} {figures:>14}   {ratio:5.2f}{verdict}")
     return ok
 
 
-def _in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+@dataclass(frozen=True)
+class Work:
+    """What is timed, and what has to happen before it and is not."""
+
+    timed: Callable[[], object]
+    before: Callable[[], object] = lambda: None
+
+
+def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
     """Seconds for one call of each, by rounds."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         for _ in range(5):
-            work()
+            work.before()
+            work.timed()
     for _ in range(rounds):
         for name, work in works.items():
-            began = time.perf_counter()
+            seconds = 0.0
             for _ in range(SLICE):
-                work()
-            taken[name].append((time.perf_counter() - began) / SLICE)
+                work.before()
+                began = time.perf_counter()
+                work.timed()
+                seconds += time.perf_counter() - began
+            taken[name].append(seconds / SLICE)
     return taken
