@@ -7,7 +7,7 @@ around does with it, it can't enter the session of another account: adding, dele
 from typing import Any, NoReturn
 
 from sqlalchemy import Connection, event
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm import Session
 
 from kataven.tenancy.errors import NoTenant, ReadOnlySession, WrongTenant
 
@@ -46,6 +46,13 @@ class TenantSession(Session):
         if owner != self.account:
             raise WrongTenant(self.account, owner)
 
+    def _execute_internal(self, statement: Any, *parameters: Any, **options: Any) -> Any:
+        # Where execute(), scalars(), scalar(), get() and Query meet. The event for it, do_orm_execute, would have each
+        # statement prepared twice.
+        if self.read_only and getattr(statement, "is_dml", False):
+            raise ReadOnlySession(self.account)
+        return super()._execute_internal(statement, *parameters, **options)
+
     def _merge(self, state: Any, state_dict: Any, **options: Any) -> Any:
         # merge() copies a row, and through its relationships other rows, without attaching any: no event sees them.
         self.claim(state.obj())
@@ -65,11 +72,4 @@ def _claim(session: TenantSession, row: object) -> None:
 @event.listens_for(TenantSession, "before_flush")
 def _refuse_flush(session: TenantSession, *_: Any) -> None:
     if session.read_only:
-        raise ReadOnlySession(session.account)
-
-
-@event.listens_for(TenantSession, "do_orm_execute")
-def _refuse_statement(execution: ORMExecuteState) -> None:
-    session = execution.session
-    if isinstance(session, TenantSession) and session.read_only and execution.statement.is_dml:
         raise ReadOnlySession(session.account)
