@@ -65,7 +65,7 @@ def local_verifier(settings: Settings, parts: Foundation) -> LocalVerifier:
     issuer_keys = JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(parts.sessions.reading, parts.sessions.noting),
+        SqlKeyStore(parts.sessions.reading_at, parts.sessions.noting_at),
         peppers(settings),
         JwtVerifier(issuer_keys, settings.oidc_issuer, settings.oidc_audience, time.time),
         settings.oidc_role_claims,

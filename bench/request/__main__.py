@@ -80,7 +80,7 @@ def main() -> int:
             ok = _compare(urls, key, options, FLOORS_OVER_NETWORK) and ok
         os.sched_setaffinity(0, set(cores))
         _count_round_trips(house, key, folder)
-        ok = lookups.compare(house, options.rounds) and ok
+        ok = lookups.compare(house, folder, options.rounds) and ok
     return 0 if ok else 1
 
 

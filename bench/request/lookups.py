@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,26 +15,26 @@ from sqlalchemy import select, text
 from kataven import assembly, settings
 from kataven.account.models import Agent, ApiKey
 from kataven.authservice.client import Connection, RemoteVerifier
-from kataven.authservice.server import AuthServer, AuthService
 from kataven.identity.credential import ApiKeyCredential
+from tests.support.auth_service import Service, serves
+from tests.support.gunicorn import free_port
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
 SLICE = 40
 
 
-def compare(house: House, rounds: int) -> bool:
+def compare(house: House, folder: Path, rounds: int) -> bool:
     """Print the table; whether every ratio is within its ceiling."""
     configured = settings.load(house.environ)
     parts = assembly.foundation(configured)
-    verifier, issuer = assembly.local_verifier(configured, parts), assembly.local_issuer(configured)
+    verifier = assembly.local_verifier(configured, parts)
     credential = ApiKeyCredential(house.new_key("acme"), "acme")
     record = parts.directory.read("acme")
     assert record is not None
     tenant = record.tenant
-    server = AuthServer(AuthService(verifier, issuer), "127.0.0.1:0")
-    server.start()
-    remote = RemoteVerifier(connection := Connection(f"127.0.0.1:{server.port}"))
+    address = f"127.0.0.1:{free_port()}"
+    remote = RemoteVerifier(connection := Connection(address))
     key_id = verifier.verify(credential).id
     dsn = tenant.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
@@ -71,7 +70,8 @@ def compare(house: House, rounds: int) -> bool:
 
     parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
     wait_until(parts.revocation.guard.holds, 10)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # the auth-service's line for each call
+    with Service(house.environ, folder / "auth-service.log", address):
+        wait_until(lambda: serves(address), 20)
         taken = _in_turns(
             {
                 "select": Work(select_one),
@@ -85,7 +85,6 @@ def compare(house: House, rounds: int) -> bool:
         )
     close()
     connection.close()
-    server.stop()
     parts.revocation.stop()
     parts.registry.close()
     print("\nwithout memory, in milliseconds")

@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from kataven.account.models import ApiKey
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
-from kataven.identity.verifier import StoredKey
+from kataven.identity.verifier import Account, StoredKey
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 
-OpenSession = Callable[[str], AbstractContextManager[Session]]
+OpenSession = Callable[[Account], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
 
 MIGRATION_SECONDS = 60
 """When to ask again of an account that is being brought to another version."""
 
-_COLUMNS = select(
+_BY_HASH = select(
     ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
-)
+).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
 
 
 class SqlKeyStore:
@@ -37,10 +37,10 @@ class SqlKeyStore:
         self._reading = reading
         self._noting = noting
 
-    def find(self, account: str, candidates: Sequence[KeyHash]) -> StoredKey | None:
+    def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
-            row = session.execute(_COLUMNS.where(ApiKey.key_hash.in_(digests))).first()
+            row = session.execute(_BY_HASH, {"digests": digests}).first()
         if row is None:
             return None
         return StoredKey(
@@ -52,7 +52,7 @@ class SqlKeyStore:
             limits=row.limits,
         )
 
-    def rehash(self, account: str, key_id: str, old: KeyHash, new: KeyHash) -> None:
+    def rehash(self, account: Account, key_id: str, old: KeyHash, new: KeyHash) -> None:
         with _reachable(), self._noting(account) as session:
             session.execute(
                 update(ApiKey)

@@ -41,6 +41,8 @@ class Account:
     open: bool
     """False while suspended or archived: its credentials are known and not let in."""
     zitadel_org_id: str | None
+    home: object = None
+    """Where its keys are: the key store's own affair, so that it need not look the account up once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ class AccountLookup(Protocol):
 class KeyStore(Protocol):
     """The API keys of every account, each in its own database."""
 
-    def find(self, account: str, candidates: Sequence[KeyHash]) -> StoredKey | None:
+    def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
         """The key stored under one of these hashes. Raises VerifierUnavailable."""
 
-    def rehash(self, account: str, key_id: str, old: KeyHash, new: KeyHash) -> None:
+    def rehash(self, account: Account, key_id: str, old: KeyHash, new: KeyHash) -> None:
         """Store `new` in place of `old`; does nothing if `old` is no longer there. Raises VerifierUnavailable."""
 
 
@@ -100,7 +102,7 @@ class LocalVerifier:
         account = self._accounts.account(account_name)
         if account is None:
             raise InvalidCredential
-        key = self._find_key(token, account_name)
+        key = self._find_key(token, account)
         if key.expires_at is not None and key.expires_at <= self._clock():
             raise ExpiredCredential
         if key.revoked:
@@ -111,7 +113,7 @@ class LocalVerifier:
             CredentialKind.API_KEY, account_name, key.id, key.name, expires_at=key.expires_at, limits=key.limits
         )
 
-    def _find_key(self, token: str, account: str) -> StoredKey:
+    def _find_key(self, token: str, account: Account) -> StoredKey:
         candidates = self._peppers.candidates(token)
         key = self._keys.find(account, candidates)
         if key is None:

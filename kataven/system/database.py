@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.watch import Watch
 from kataven.tenancy.breaker import Breaker
+from kataven.tenancy.dialect import DRIVER, Server
 from kataven.tenancy.faults import fault_of
 
 CONNECT_TIMEOUT_SECONDS = 2
@@ -42,8 +43,10 @@ class SystemDatabase:
         self._engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
+        # Tenancy's dialect: in and out of AUTOCOMMIT, and the look whether a connection is alive, without a round trip.
         return create_engine(
-            self.url,
+            self.url.set(drivername=DRIVER),
+            server=Server(),
             pool_size=self._pool_size,
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,
@@ -53,7 +56,8 @@ class SystemDatabase:
                 "connection_factory": self._watch.connect,
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": "kataven system",
-                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c timezone=UTC",
+                "options": f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s -c timezone=UTC "
+                r"-c default_transaction_isolation=read\ committed",
                 # A server that is gone without a word is noticed by the kernel, not only by our patience.
                 "tcp_user_timeout": CONNECT_TIMEOUT_SECONDS * 1000,
             },

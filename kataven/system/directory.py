@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, make_url, select
+from sqlalchemy import Row, Select, bindparam, make_url, select
 from sqlalchemy.engine import URL
 
 from kataven.identity.verifier import Account as KnownAccount
@@ -50,6 +50,10 @@ def record_query() -> Select[Account, AccountRateLimits | None, str | None]:
     )
 
 
+# Put together once: that costs as much as half of its execution.
+_RECORD = record_query().where(Account.account_id == bindparam("account"))
+
+
 def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> URL:
     """Where an account's database is. A server without a URL of its own is the one that holds the system database."""
     server = system_url if server_url is None else make_url(server_url)
@@ -90,7 +94,7 @@ class Directory:
     def read(self, account: str) -> AccountRecord | None:
         """The account as it is now. Raises SystemDatabaseUnavailable."""
         with self.database.reading() as session:
-            row = session.execute(record_query().where(Account.account_id == account)).first()
+            row = session.execute(_RECORD, {"account": account}).first()
         if row is None or row[0].status not in KNOWN_TO_CALLERS:
             return None
         return record_of(self.database.url, row)
@@ -100,4 +104,4 @@ class Directory:
         record = self.find(name)
         if record is None:
             return None
-        return KnownAccount(record.account, record.open, record.zitadel_org_id)
+        return KnownAccount(record.account, record.open, record.zitadel_org_id, record.tenant)

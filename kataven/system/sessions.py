@@ -6,8 +6,9 @@ A request has its tenant already and never comes here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from kataven.identity.verifier import Account as KnownAccount
 from kataven.system.directory import Directory
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import NoTenant
@@ -40,8 +41,22 @@ class AccountSessions:
         with self._registry.noting(self._tenant(account)) as session:
             yield session
 
+    def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
+        """The same for an account that the directory has just given out, without asking it again."""
+        return self._registry.reading(_home(account))
+
+    def noting_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
+        """The same for an account that the directory has just given out, without asking it again."""
+        return self._registry.noting(_home(account))
+
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)
         if record is None:
             raise NoTenant(f"there is no account {account!r}")
         return record.tenant
+
+
+def _home(account: KnownAccount) -> Tenant:
+    if not isinstance(account.home, Tenant):
+        raise NoTenant(f"the directory did not say where {account.name!r} is")
+    return account.home
