@@ -22,9 +22,9 @@ class Server(Protocol):
 
 
 class Dependency:
-    """`server`, which clients reach by way of `proxy`; `process` tells the process id of what runs now."""
+    """`server`, which clients reach by way of `proxy`, if any; `process` tells the process id of what runs now."""
 
-    def __init__(self, server: Server, proxy: Proxy, process: Callable[[], int]) -> None:
+    def __init__(self, server: Server, proxy: Proxy | None, process: Callable[[], int]) -> None:
         self._server = server
         self._proxy = proxy
         self._process = process
@@ -60,6 +60,7 @@ class Dependency:
 
     @contextlib.contextmanager
     def _half_open(self, _: Callable[[], None]) -> Iterator[None]:
+        assert self._proxy is not None
         self._proxy.swallow()
         try:
             yield

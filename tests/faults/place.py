@@ -23,9 +23,9 @@ from kataven.web.services import EXTENSION, Services
 from tests.faults.dependency import Dependency
 from tests.faults.load import Ask, Load
 from tests.support.auth_service import Service, remote_environ
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, free_port
 from tests.support.house import PLENTY, TESTER, environ_for
-from tests.support.oidc import IssuerWithPen
+from tests.support.oidc import IssuerProcess, IssuerWithPen
 from tests.support.proxy import Proxy
 from tests.tenancy.conftest import scratch_server
 
@@ -58,9 +58,10 @@ def opened_place(folder: Path, *, with_auth_service: bool) -> Iterator[Place]:
         redis = EmbeddedRedis(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "redis", persistent=False)
         redis.start()
         stack.callback(redis.stop)
-        issuer = IssuerWithPen(folder / "issuer")
-        issuer.start()
-        stack.callback(issuer.stop)
+        issuer = IssuerWithPen(folder / "issuer", port=free_port())
+        issuer_process = IssuerProcess(issuer, folder / "issuer")
+        issuer_process.start()
+        stack.callback(issuer_process.stop)
         proxies = {name: stack.enter_context(Proxy(_socket(server))) for name, server in postgres.items()}
         proxies["redis"] = stack.enter_context(Proxy(Path(redis.url.removeprefix("unix://").partition("?")[0])))
         environ = environ_for(postgres["system"], redis.url, issuer.url, "kataven_system")
@@ -72,6 +73,8 @@ def opened_place(folder: Path, *, with_auth_service: bool) -> Iterator[Place]:
             "system database": Dependency(postgres["system"], proxies["system"], _pid_of(postgres["system"])),
             "account's database": Dependency(postgres["acme"], proxies["acme"], _pid_of(postgres["acme"])),
             "Redis": Dependency(redis, proxies["redis"], _pid_of(redis)),
+            # Nobody keeps a connection to it, so that there is none to be half-open.
+            "OIDC issuer": Dependency(issuer_process, None, lambda: issuer_process.pid),
         }
         if with_auth_service:
             address = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "auth.sock"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,19 @@ def test_users_see_what_the_table_says(place: Place, dependency: str, way: str, 
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=True), ids=name)
 def test_users_of_the_auth_service_do_so_too(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
     check_row(place, dependency, way, expected)
+
+
+@pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
+def test_workers_that_begin_without_the_issuer_refuse_jwts_for_now_and_serve_keys(place: Place) -> None:
+    before, load = place.workers(), place.load()
+    with place.dependencies["OIDC issuer"].broken("dead", lambda: None):
+        os.kill(place.api.process.pid, signal.SIGHUP)
+        wait_until(lambda: len(place.workers()) == 2 and not place.workers() & before, 30)
+        with load.running():
+            meanwhile = load.since(load.wait_for_answers())
+    statuses = {caller: {answer.status for answer in answers} for caller, answers in meanwhile.items()}
+    assert statuses.pop("new JWT") == {503}
+    assert all(found == {200} for found in statuses.values())
 
 
 def check_row(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -21,6 +22,8 @@ from tests.support.gunicorn import Gunicorn, free_port
 AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
 PATIENCE_SECONDS = 20
 PHONE, DESKTOP = (390, 844), (1280, 900)
+
+Sessions = dict[Person, list[dict[str, Any]]]
 
 _ADDRESSES = itertools.count(1)
 
@@ -57,9 +60,11 @@ def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
 class Guest:
     """Somebody at a browser."""
 
-    def __init__(self, chrome: Chrome, place: Place) -> None:
+    def __init__(self, chrome: Chrome, place: Place, sessions: Sessions | None = None) -> None:
+        """`sessions` are those that others before have begun in the same place."""
         self.chrome = chrome
         self.place = place
+        self.sessions = {} if sessions is None else sessions
         chrome.implicitly_wait(PATIENCE_SECONDS)
         # Each from elsewhere, as a proxy would tell: an address has a budget.
         chrome.execute_cdp_cmd("Network.enable", {})
@@ -93,6 +98,17 @@ class Guest:
         self.press("Continue")
         self.find(f"button[value={person.subject}]").click()
         self.find("details.menu")  # back at the Hub, with a session
+        self.sessions[person] = self._cookies()
+
+    def come_as(self, person: Person) -> None:
+        """With the session that the person has, where signing in is not what a test is about."""
+        if person not in self.sessions:
+            self.sign_in(person)
+        self.chrome.execute_cdp_cmd("Network.setCookies", {"cookies": self.sessions[person]})
+
+    def _cookies(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.chrome.execute_cdp_cmd("Network.getCookies", {})["cookies"]
+        return found
 
     @property
     def text(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -15,8 +16,8 @@ from selenium.webdriver.common.keys import Keys
 from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA
 from kataven.system import runs
 from kataven.tenancy.report import AccountResult, Outcome
-from tests.hub.place import DESKTOP, PHONE, Guest, Place, opened_place
-from tests.support.browser import browser
+from tests.hub.place import DESKTOP, PHONE, Guest, Place, Sessions, opened_place
+from tests.support.browser import as_new, browser
 from tests.support.house import House
 from tests.support.waiting import wait_until
 
@@ -31,12 +32,23 @@ def place(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
         yield place
 
 
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    return {}
+
+
 @pytest.fixture
-def guest(place: Place, tmp_path: Path) -> Iterator[Guest]:
-    with browser(tmp_path, {}) as chrome:
-        guest = Guest(chrome, place)
-        guest.size(*DESKTOP)
-        yield guest
+def guest(chrome: Chrome, place: Place, sessions: Sessions) -> Guest:
+    as_new(chrome)
+    guest = Guest(chrome, place, sessions)
+    guest.size(*DESKTOP)
+    return guest
 
 
 def status(place: Place, key: str) -> int:
@@ -71,7 +83,7 @@ def test_alice_makes_a_key_sees_it_once_and_revokes_it(guest: Guest, place: Plac
 
 
 def test_bob_sees_keys_and_can_not_make_one(guest: Guest) -> None:
-    guest.sign_in(BOB)
+    guest.come_as(BOB)
     guest.go(KEYS)
     assert "Owners and admins make and revoke them." in guest.text
     guest.chrome.implicitly_wait(0)
@@ -108,7 +120,7 @@ def test_everything_can_be_done_from_the_keyboard(guest: Guest) -> None:
 
 
 def test_pages_of_a_widget_key_are_explained_while_they_are_typed(guest: Guest) -> None:
-    guest.sign_in(ALICE)
+    guest.come_as(ALICE)
     guest.go(WIDGET_KEYS)
     guest.type("domain_allowlist", "acme.com")
     assert guest.find(".explained .good").text == "acme.com: acme.com over https"
@@ -126,7 +138,7 @@ def test_pages_of_a_widget_key_are_explained_while_they_are_typed(guest: Guest) 
 
 
 def test_the_preview_follows_what_is_typed(guest: Guest) -> None:
-    guest.sign_in(CHARLIE)  # acme's widget is looked at elsewhere
+    guest.come_as(CHARLIE)  # acme's widget is looked at elsewhere
     guest.go("/widget")
     guest.type("title", "Ask Globex")
     guest.type("accent_color", "#a81c25")
@@ -139,7 +151,7 @@ def test_the_preview_follows_what_is_typed(guest: Guest) -> None:
 
 
 def test_an_agent_is_made_and_changed(guest: Guest) -> None:
-    guest.sign_in(ALICE)
+    guest.come_as(ALICE)
     guest.go("/agents")
     guest.press("New agent")
     guest.type("name", "Made by hand")
@@ -153,7 +165,7 @@ def test_an_agent_is_made_and_changed(guest: Guest) -> None:
 
 
 def test_the_copy_button_copies(guest: Guest) -> None:
-    guest.sign_in(ALICE)
+    guest.come_as(ALICE)
     guest.chrome.execute_cdp_cmd(
         "Browser.grantPermissions",
         {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": guest.place.url},
@@ -186,7 +198,7 @@ def test_without_javascript_nothing_is_missing_but_the_copy_button(guest: Guest)
     ],
 )
 def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> None:
-    guest.sign_in(OLIVIA)
+    guest.come_as(OLIVIA)
     for size in (PHONE, DESKTOP):
         guest.size(*size)
         guest.go(path)
@@ -196,7 +208,7 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
 
 def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: House) -> None:
     database = house.services.directory.database
-    guest.sign_in(OLIVIA)
+    guest.come_as(OLIVIA)
     with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
         ledger.begin(2)
         guest.go("/console/migrations")
@@ -221,7 +233,7 @@ def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: H
 def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, house: House) -> None:
     database = house.services.directory.database
     guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    guest.sign_in(OLIVIA)
+    guest.come_as(OLIVIA)
     with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
         ledger.begin(1)
         guest.go("/console/migrations")
@@ -230,7 +242,7 @@ def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, house
     assert "done" in guest.find("#run").text
 
 
-def test_a_run_goes_on_when_the_hub_is_killed(house: House, tmp_path: Path) -> None:
+def test_a_run_goes_on_when_the_hub_is_killed(house: House, chrome: Chrome, tmp_path: Path) -> None:
     database = house.services.directory.database
 
     def state() -> runs.State | None:
@@ -238,7 +250,8 @@ def test_a_run_goes_on_when_the_hub_is_killed(house: House, tmp_path: Path) -> N
             found = runs.latest(session)
         return found and found.state
 
-    with opened_place(house.environ, tmp_path) as place, browser(tmp_path, {}) as chrome:
+    as_new(chrome)
+    with opened_place(house.environ, tmp_path) as place:
         guest = Guest(chrome, place)
         guest.sign_in(OLIVIA)
         guest.go("/console/migrations")
@@ -251,7 +264,7 @@ def test_a_run_goes_on_when_the_hub_is_killed(house: House, tmp_path: Path) -> N
 
 
 def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:
-    guest.sign_in(OLIVIA)
+    guest.come_as(OLIVIA)
     guest.size(*PHONE)
     guest.go("/console/health")
     said = "failing: schema is at system_0001, this code serves system_0004; run `flask migrations upgrade --system`"
@@ -275,7 +288,7 @@ PAGES = [
 
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_are_accessible_and_fit_a_phone(guest: Guest, path: str) -> None:
-    guest.sign_in(ALICE)
+    guest.come_as(ALICE)
     for size in (PHONE, DESKTOP):
         guest.size(*size)
         guest.go(path)
@@ -300,7 +313,7 @@ def test_signing_out_leads_over_the_issuer_to_the_end(guest: Guest) -> None:
     guest.sign_in(ALICE)
     guest.find("details.menu summary").click()
     guest.chrome.find_element(By.XPATH, "//button[normalize-space()='Sign out']").click()
-    assert guest.chrome.current_url == f"{guest.place.url}/signed-out"
+    wait_until(lambda: guest.chrome.current_url == f"{guest.place.url}/signed-out", 20)
     guest.chrome.back()
     guest.go("/")
     assert "Sign in" in guest.find("h1").text

@@ -53,5 +53,22 @@ def browser(scratch: Path, hosts: Mapping[str, str]) -> Iterator[Chrome]:
         chrome.quit()
 
 
+def as_new(chrome: Chrome) -> None:
+    """As if it had just been started, which costs two seconds: nothing remembered, nothing emulated, no history."""
+    chrome.get("about:blank")
+    for command, parameters in (
+        ("Network.clearBrowserCookies", {}),
+        ("Network.clearBrowserCache", {}),
+        ("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"}),
+        ("Browser.resetPermissions", {}),
+        ("Emulation.setScriptExecutionDisabled", {"value": False}),
+        ("Emulation.setEmulatedMedia", {"media": "", "features": []}),
+        ("Emulation.clearDeviceMetricsOverride", {}),
+        ("Page.resetNavigationHistory", {}),
+    ):
+        chrome.execute_cdp_cmd(command, parameters)
+    chrome.get_log("browser")  # reading it empties it
+
+
 def _find(names: tuple[str, ...]) -> str | None:
     return next((found for name in names if (found := shutil.which(name))), None)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from kataven.dev.cast import ALICE, Person
@@ -11,6 +16,7 @@ from kataven.dev.issuer import DevIssuer
 from kataven.dev.issuer.keys import SigningAlgorithm
 from kataven.dev.issuer.tokens import access_claims
 from tests.support.jose import Signer, without_none
+from tests.support.waiting import wait_until
 
 
 class IssuerWithPen(DevIssuer):
@@ -32,6 +38,39 @@ class IssuerWithPen(DevIssuer):
         """The issuer's own key."""
         key = self.keyring.signing_key(algorithm)
         return Signer(key.kid, key.algorithm, key.private)
+
+
+class IssuerProcess:
+    """The issuer as `pen` describes it, in a process of its own, so that it can be killed and frozen."""
+
+    def __init__(self, pen: IssuerWithPen, data_dir: Path) -> None:
+        """`pen` is not started; it signs with the same keys."""
+        self._url = pen.url
+        self._data_dir = data_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        port = self._url.rpartition(":")[2]
+        command = [sys.executable, "-m", "kataven.dev.issuer", "--port", port, "--data-dir", str(self._data_dir)]
+        self._process = subprocess.Popen(command)
+        wait_until(self._answers, 20)
+
+    def stop(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx2.HTTPError):
+            return httpx2.get(f"{self._url}/.well-known/openid-configuration", trust_env=False).status_code == 200
+        return False
 
 
 @pytest.fixture(scope="session")
