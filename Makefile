@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench test check lint lint-openapi types contracts docs lock clean
+.PHONY: run bench test check lint lint-openapi types contracts docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -42,6 +42,11 @@ docs: .venv/docs-installed
 	@.venv/bin/python -m sphinx -W --keep-going -q -E -d .venv/doctrees -c tools/docs docs site
 	@echo "site/index.html"
 
+# Known vulnerabilities in what production installs, by the package index's own database. Where that can't be reached it
+# fails, since nothing was found out.
+audit: .venv/audit-installed
+	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/production.txt
+
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "creating .venv with $$($(PYTHON) --version)"
@@ -62,6 +67,11 @@ docs: .venv/docs-installed
 	@$(PIP_INSTALL) requirements/docs.txt
 	@touch $@
 
+.venv/audit-installed: requirements/audit.txt .venv/run-installed
+	@echo "installing what the audit needs (once)"
+	@$(PIP_INSTALL) requirements/audit.txt
+	@touch $@
+
 # Re-resolve within pyproject.toml's ranges. Universal: one lock for every platform and Python >= 3.11.
 lock: .venv/run-installed
 	@.venv/bin/python -m pip install --quiet uv
@@ -69,6 +79,7 @@ lock: .venv/run-installed
 	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
 	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
 	.venv/bin/uv pip compile -q requirements/docs.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/docs.txt
+	.venv/bin/uv pip compile -q requirements/audit.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/audit.txt
 
 clean:
 	rm -rf site tools/openapi/node_modules tools/openapi/openapi.json .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,8 +123,11 @@ def build_services(settings: Settings, surface: str) -> Services:
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
     issuer: Issuer
+    issuer_keys = None
     if auth_service is None:
-        verifier, issuer = assembly.local_verifier(settings, parts), assembly.local_issuer(settings)
+        issuer_keys = assembly.issuer_keys(settings)
+        verifier = assembly.local_verifier(settings, parts, issuer_keys)
+        issuer = assembly.local_issuer(settings)
     else:  # then this process never sees a pepper
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
     notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
@@ -150,6 +153,7 @@ def build_services(settings: Settings, surface: str) -> Services:
         widget=_widget(settings, parts, issuer),
         metrics=metrics,
         auth_service=auth_service,
+        issuer_keys=issuer_keys,
         metrics_token=None if metrics_token is None else metrics_token.get_secret_value(),
     )
 

@@ -60,14 +60,18 @@ def peppers(settings: Settings) -> PepperRing:
     return PepperRing.parse(settings.peppers.get_secret_value())
 
 
-def local_verifier(settings: Settings, parts: Foundation) -> LocalVerifier:
-    """A verifier for a process that holds the peppers."""
-    issuer_keys = JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
+def issuer_keys(settings: Settings) -> JwksClient:
+    """The public keys of the OIDC issuer."""
+    return JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
+
+
+def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:
+    """A verifier for a process that holds the peppers; `keys` for who wants to look at what it does with them."""
     return LocalVerifier(
         parts.directory,
         SqlKeyStore(parts.sessions.reading_at, parts.sessions.noting_at),
         peppers(settings),
-        JwtVerifier(issuer_keys, settings.oidc_issuer, settings.oidc_audience, time.time),
+        JwtVerifier(keys or issuer_keys(settings), settings.oidc_issuer, settings.oidc_audience, time.time),
         settings.oidc_role_claims,
     )
 

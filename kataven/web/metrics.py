@@ -82,6 +82,13 @@ class Metrics:
             "auth_service_seconds", "Calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
 
+        self.key_fetches = self._counter(
+            "issuer_key_fetches", "Fetches of the OIDC issuer's keys; none with an auth-service.", "outcome"
+        )
+        self.stale_keys = self._counter(
+            "issuer_stale_keys", "Keys used past their time, since the issuer could not be asked."
+        )
+
     def exposition(self) -> bytes:
         """Everything, of all workers of this master, in Prometheus's text format."""
         folder = os.environ.get(FOLDER_VARIABLE)
@@ -144,6 +151,11 @@ class Publisher:
         metrics.workers.set(1)
         self._publish_revocation(services)
         self._publish_tenancy(services)
+        if services.issuer_keys is not None:
+            counts = services.issuer_keys.counts
+            self._count(metrics.key_fetches.labels("fetched"), counts.fetched)
+            self._count(metrics.key_fetches.labels("failed"), counts.failed)
+            self._count(metrics.stale_keys, counts.served_stale)
         alone = services.limited_alone
         metrics.alone.set(services.limiter.degraded)
         self._count(metrics.decided_alone, alone.requests_decided_alone)

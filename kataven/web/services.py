@@ -10,6 +10,7 @@ from flask import Flask, current_app
 from kataven.account.last_used import LastUsed
 from kataven.authservice.client import Connection
 from kataven.identity.issuer import Issuer
+from kataven.identity.jwks import JwksClient
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.tally import Counts
@@ -43,6 +44,8 @@ class Services:
     _publisher: Publisher = field(init=False, repr=False)
     auth_service: Connection | None = None
     """None: credentials are verified in the process."""
+    issuer_keys: JwksClient | None = None
+    """Whose keys JWTs are verified with here; None where the auth-service does it."""
 
     closers: list[Callable[[], None]] = field(default_factory=list)
     """What a surface opened for itself, to be closed when the process stops."""

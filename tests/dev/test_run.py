@@ -200,16 +200,15 @@ def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(data_
     assert remembered_accounts(data_dir) == keys
     [curl] = [line for line in second.said if line.startswith("curl ")]
     assert _agents(curl).status_code == 200
-    assert second.ctrl_c() == 0
+    _close_terminal(second)
+    assert not pids_that_mention(str(data_dir))
 
 
-def test_a_closed_terminal_ends_everything(data_dir: Path) -> None:
-    run = DevRun(data_dir)
+def _close_terminal(run: DevRun) -> None:
     assert run.process.stdout is not None
     run.process.stdout.close()
     run.process.send_signal(signal.SIGHUP)
     assert run.process.wait(60) == 0
-    assert not pids_that_mention(str(data_dir))
 
 
 @pytest.mark.parametrize("step", ["starting PostgreSQL", "starting gunicorn"])
@@ -231,9 +230,24 @@ def test_a_killed_run_takes_everything_along_and_the_next_one_recovers(data_dir:
     killed = DevRun(data_dir)
     killed.kill()
     run = DevRun(data_dir, PORT=killed.environ["PORT"])
-    assert remembered_accounts(data_dir)["acme"].api_key in "\n".join(run.said)
-    assert run.ctrl_c() == 0
     for pid in killed.pids:
+        wait_for_exit(pid)
+    assert remembered_accounts(data_dir)["acme"].api_key in "\n".join(run.said)
+    _lose(run, "gunicorn", "gunicorn")
+
+
+def test_a_server_that_dies_ends_the_run_with_its_name(data_dir: Path) -> None:
+    _lose(DevRun(data_dir), "postgres", "PostgreSQL")
+
+
+def _lose(run: DevRun, program: str, name: str) -> None:
+    """Kill a server of the run's, which ends it."""
+    children = [process for process in living_processes() if process.parent == run.process.pid]
+    [victim] = [process.pid for process in children if program in process.command]
+    os.kill(victim, signal.SIGKILL)
+    assert run.finish() == 1
+    assert any(line.startswith(f"make run: {name} ended by itself (SIGKILL)") for line in run.said)
+    for pid in run.pids:
         wait_for_exit(pid)
 
 
@@ -245,18 +259,6 @@ def test_a_make_that_is_killed_takes_the_run_along(data_dir: Path) -> None:
     for pid in run.pids:
         wait_for_exit(pid)
     assert not (data_dir / "env").exists(), "it was not stopped in good order"
-
-
-@pytest.mark.parametrize(("program", "name"), [("gunicorn", "gunicorn"), ("postgres", "PostgreSQL")])
-def test_a_server_that_dies_ends_the_run_with_its_name(data_dir: Path, program: str, name: str) -> None:
-    run = DevRun(data_dir)
-    children = [process for process in living_processes() if process.parent == run.process.pid]
-    [victim] = [process.pid for process in children if program in process.command]
-    os.kill(victim, signal.SIGKILL)
-    assert run.finish() == 1
-    assert any(line.startswith(f"make run: {name} ended by itself (SIGKILL)") for line in run.said)
-    for pid in run.pids:
-        wait_for_exit(pid)
 
 
 def test_it_runs_on_servers_of_ones_own(scratch: Path) -> None:

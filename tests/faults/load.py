@@ -88,4 +88,4 @@ class Load:
                 except httpx2.HTTPError:
                     status = 0
                 self.answers[name].append(Answered(began, time.monotonic() - began, status))
-                self._stop.wait(0.05)  # a steady load, not a flood: what is tested is the product, not the machine
+                self._stop.wait(0.1)  # a steady load, not a flood: what is tested is the product, not the machine

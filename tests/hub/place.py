@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support import expected_conditions
-from selenium.webdriver.support.wait import WebDriverWait
 
 from kataven.dev.cast import Person, org_id
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from tests.support.gunicorn import Gunicorn, free_port
+from tests.support.waiting import wait_until
 
 AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
 PATIENCE_SECONDS = 20
@@ -84,7 +84,7 @@ class Guest:
         self.chrome.find_element(
             By.XPATH, f"//main//*[(self::button or self::a) and normalize-space()={words!r}]"
         ).click()
-        WebDriverWait(self.chrome, PATIENCE_SECONDS).until(expected_conditions.staleness_of(before))
+        wait_until(lambda: _is_gone(before), PATIENCE_SECONDS)
 
     def type(self, field: str, words: str) -> None:
         box = self.find(f"#{field}")
@@ -144,3 +144,14 @@ class Guest:
         """What the browser has complained about since the last time, such as a policy that was broken; not statuses."""
         severe = [entry for entry in self.chrome.get_log("browser") if entry["level"] == "SEVERE"]
         return [entry["message"] for entry in severe if entry["source"] != "network"]
+
+
+def _is_gone(element: WebElement) -> bool:
+    """Whether the page that it was on has been left."""
+    try:
+        element.is_enabled()
+    except StaleElementReferenceException:
+        return True
+    except WebDriverException as error:  # how the driver says it while the page is being left
+        return "does not belong to the document" in str(error)
+    return False

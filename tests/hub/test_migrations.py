@@ -111,8 +111,8 @@ def fleet(place: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def olivia(fleet: Fleet) -> Visitor:
-    return fleet.hub.signed_in(OLIVIA)
+def olivia(place: Fleet) -> Visitor:
+    return place.hub.signed_in(OLIVIA)
 
 
 def form(**changes: str) -> dict[str, str]:
@@ -163,14 +163,14 @@ def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Vi
     ids=["unconfirmed", "other revision", "nobody", "path", "no jobs", "many jobs", "canaries", "words"],
 )
 def test_what_does_not_fit_is_explained_and_nothing_begins(
-    fleet: Fleet, olivia: Visitor, changes: dict[str, str], field: str
+    place: Fleet, olivia: Visitor, changes: dict[str, str], field: str
 ) -> None:
-    asked = len(fleet.events("migrations.asked"))
+    asked = len(place.events("migrations.asked"))
     olivia.get(PAGE)
     page = olivia.post(PAGE, form(**changes))
     assert page.status_code == 400
     assert f'id="{field}-problem"' in page.text
-    assert len(fleet.events("migrations.asked")) == asked
+    assert len(place.events("migrations.asked")) == asked
 
 
 def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> None:
@@ -243,25 +243,25 @@ def connected(fleet: Fleet, database: str) -> bool:
 
 @pytest.mark.parametrize("command", [("/bin/false",), ("/nowhere/at/all",)], ids=["ends", "is not there"])
 def test_a_process_that_never_begins_is_said_to_have_ended(
-    fleet: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    place: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    front = replace(fleet.hub.front, runner=Runner(Path("/"), command))
-    monkeypatch.setitem(fleet.hub.pages.extensions, EXTENSION, front)
+    front = replace(place.hub.front, runner=Runner(Path("/"), command))
+    monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, front)
     assert press(olivia) == 303
-    fleet.wait_for(State.FAILED)
+    place.wait_for(State.FAILED)
     assert "ended before it began" in olivia.get(PAGE).text
 
 
-def test_a_run_that_nobody_began_is_over_after_a_minute(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.ask(fleet.database, "test", Choice())
-    assert fleet.standing().state is State.STARTING
+def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.ask(place.database, "test", Choice())
+    assert place.standing().state is State.STARTING
     with pytest.raises(RunUnderWay):
-        runs.ask(fleet.database, "test", Choice())
+        runs.ask(place.database, "test", Choice())
     monkeypatch.setattr(runs, "START_SECONDS", -1)
-    assert fleet.standing().state is State.STOPPED
-    run_id = runs.ask(fleet.database, "test", Choice())
-    runs.give_up(fleet.database, run_id, "enough")
-    assert fleet.standing().run.error == "enough"
+    assert place.standing().state is State.STOPPED
+    run_id = runs.ask(place.database, "test", Choice())
+    runs.give_up(place.database, run_id, "enough")
+    assert place.standing().run.error == "enough"
 
 
 def test_a_run_is_carried_out_once(fleet: Fleet, olivia: Visitor) -> None:

@@ -124,39 +124,36 @@ def test_an_agent_and_its_widget_from_beginning_to_end(connect: Connect, key: st
     in_session(connect, key, work)
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "expected"),
-    [
-        ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
-        ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
-        ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
-        ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
-        (
-            "create_agent",
-            {"name": "a", "fields": {"categroy": "sales"}},
-            ["- fields.categroy: is not known", "Correct"],
-        ),
-        ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
-        ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
-        ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
-        ("list_agents", {"limit": 0}, ["- limit: ", "Correct the arguments"]),
-        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match is an ETag"]),
-        ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
-        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
-        ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
-    ],
-)
-def test_errors_say_what_to_do_next(
-    connect: Connect, key: str, tool: str, arguments: dict[str, Any], expected: list[str]
-) -> None:
+ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
+    ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
+    ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
+    ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
+    (
+        "create_agent",
+        {"name": "a", "fields": {"categroy": "sales"}},
+        ["- fields.categroy: is not known", "Correct"],
+    ),
+    ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
+    ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
+    ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
+    ("list_agents", {"limit": 0}, ["- limit: ", "Correct the arguments"]),
+    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match is an ETag"]),
+    ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
+    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
+    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
+]
+
+
+def test_errors_say_what_to_do_next(connect: Connect, key: str) -> None:
     async def work(client: Client) -> None:
-        result = await client.call_tool(f"kataven_{tool}", arguments)
-        assert result.is_error
-        for words in expected:
-            assert words in said(result)
-        assert key not in said(result)
-        assert "What to do:" in said(result)
-        assert "pydantic" not in said(result)
+        for tool, arguments, expected in ERRORS:
+            result = await client.call_tool(f"kataven_{tool}", arguments)
+            assert result.is_error, (tool, arguments)
+            for words in [*expected, "What to do:"]:
+                assert words in said(result), (tool, arguments)
+            assert key not in said(result)
+            assert "pydantic" not in said(result)
 
     in_session(connect, key, work)
 

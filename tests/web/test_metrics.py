@@ -113,6 +113,16 @@ def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(house
     assert metrics.registry.get_sample_value("kataven_workers") == 1
 
 
+def test_fetches_of_the_issuers_keys_are_counted(house: House) -> None:
+    assert house.person(ALICE).get("/v1/me").status_code == 200  # nobody verifies a JWT without them
+    keys = house.services.issuer_keys
+    assert keys is not None
+    metrics = Metrics()
+    Publisher(metrics, lambda: house.services).publish()
+    fetched = metrics.registry.get_sample_value("kataven_issuer_key_fetches_total", {"outcome": "fetched"})
+    assert fetched == keys.counts.fetched >= 1
+
+
 def test_no_metric_names_an_account_a_key_or_a_person(house: House, acme_key: Caller) -> None:
     acme_key.get("/v1/agents")
     house.person(ALICE).get("/v1/api-keys")
