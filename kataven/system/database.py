@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakSet
 
 import psycopg2
 from sqlalchemy import URL, Engine, create_engine, make_url
@@ -28,7 +30,7 @@ BREAKER_FAILURES, BREAKER_PAUSE_SECONDS, BREAKER_LONGEST_PAUSE_SECONDS = 3, 0.25
 
 
 class SystemDatabase:
-    """Sessions on the system database; connects on first use: may be built before a fork and used after it.
+    """Sessions on the system database; connects on first use. A forked child leaves its parent's connections alone.
 
     When it could not be reached a few times in a row, requests are refused at once for a moment, so that they don't
     hold the threads of those that need nothing from it.
@@ -37,10 +39,18 @@ class SystemDatabase:
     def __init__(self, url: str, pool_size: int = 2) -> None:
         self.url: URL = make_url(url)
         self._pool_size = pool_size
+        self._begin()
+        _databases.add(self)
+
+    def _begin(self) -> None:
         self._watch = Watch(PATIENCE_SECONDS)
         self._breaker = Breaker(BREAKER_FAILURES, BREAKER_PAUSE_SECONDS, BREAKER_LONGEST_PAUSE_SECONDS)
         self._breaking = threading.Lock()
         self._engine = self._new_engine()
+
+    def after_fork(self) -> None:
+        """Start anew. Runs by itself in the child of an `os.fork()`."""
+        self._begin()
 
     def _new_engine(self) -> Engine:
         # Tenancy's dialect: in and out of AUTOCOMMIT, and the look whether a connection is alive, without a round trip.
@@ -117,3 +127,14 @@ class SystemDatabase:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(time.monotonic())
+
+
+_databases: WeakSet[SystemDatabase] = WeakSet()
+
+
+def _renew_databases() -> None:
+    for database in list(_databases):
+        database.after_fork()
+
+
+os.register_at_fork(after_in_child=_renew_databases)

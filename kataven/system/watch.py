@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -53,7 +52,8 @@ class _Cursor(Psycopg2Cursor):
 class Watch:
     """Cuts connections whose server has not answered for `patience_seconds`: whoever waits gets a disconnect.
 
-    One thread looks, from the first connection of a process on, also of a forked one.
+    One thread looks, from the first connection on. A forked child needs a watch of its own: to cut its copies of the
+    parent's connections would cut the parent's sockets.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -61,15 +61,12 @@ class Watch:
         self._wires: WeakSet[WatchedWire] = WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._process = 0
 
     def connect(self, dsn: str, **options: Any) -> WatchedWire:
         """psycopg2's connection factory."""
         wire = WatchedWire(dsn, **options)
         with self._lock:
-            if self._process != os.getpid():
-                self._process = os.getpid()
-                self._wires = WeakSet()  # a fork's copies are the parent's: to cut them would cut its sockets
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._look_on, name="system-watch", daemon=True)
                 self._thread.start()
             self._wires.add(wire)
