@@ -14,7 +14,7 @@ from kataven.system import database as module
 from kataven.system.database import SystemDatabase
 
 module.PATIENCE_SECONDS = 0.5
-database = SystemDatabase(sys.argv[1])
+database = SystemDatabase(sys.stdin.readline().strip())
 BACKEND = text("SELECT pg_backend_pid()")
 
 def backend():
@@ -41,6 +41,7 @@ print("child", os.waitstatus_to_exitcode(status))
 
 
 def test_parent_and_child_do_not_meet_on_a_connection(postgres: EmbeddedPostgres) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT, postgres.url("postgres")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT]
+    url = postgres.url("postgres")  # not among the arguments, which another test reads of all processes
+    done = subprocess.run(command, input=f"{url}\n", capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "child 0\n", "")

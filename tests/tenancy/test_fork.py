@@ -16,8 +16,8 @@ from kataven.tenancy.directory import Tenant
 from kataven.tenancy.registry import EngineRegistry, Limits
 from kataven.tenancy.slots import HostSlots
 
-tenant = Tenant("acme", make_url(sys.argv[1]))
-registry = EngineRegistry(Limits(wait=0.1), host_slots=HostSlots(Path(sys.argv[2]), 3))
+tenant = Tenant("acme", make_url(sys.stdin.readline().strip()))
+registry = EngineRegistry(Limits(wait=0.1), host_slots=HostSlots(Path(sys.argv[1]), 3))
 in_transaction, forked = threading.Event(), threading.Event()
 BACKEND = text("SELECT pg_backend_pid()")
 
@@ -67,7 +67,7 @@ from kataven.tenancy.registry import EngineRegistry
 from psycopg2 import InterfaceError
 
 registry = EngineRegistry()
-with registry.reading(Tenant("acme", make_url(sys.argv[1]))) as session:
+with registry.reading(Tenant("acme", make_url(sys.stdin.readline().strip()))) as session:
     session.execute(text("SELECT 1"))
     raw = session.connection().connection.driver_connection
     child = os.fork()
@@ -88,6 +88,13 @@ print("child", os.waitstatus_to_exitcode(status))
 @pytest.mark.parametrize("script", [FORK_IN_MID_TRANSACTION, TALK_ON_THE_PARENTS_SOCKET])
 def test_parent_and_child_do_not_meet_on_a_connection(script: str, acme: Tenant, tmp_path: Path) -> None:
     url = acme.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, url, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        script,
+        str(tmp_path),
+    ]  # the URL is not there: others read arguments
+    done = subprocess.run(command, input=f"{url}\n", capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "child 0\n", "")
