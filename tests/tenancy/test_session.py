@@ -80,10 +80,18 @@ def test_reading_writes_nothing(make_registry: MakeRegistry, acme: Tenant) -> No
         session.add(Note(text="before"))
     with registry.reading(acme) as session:
         before = [note.text for note in session.scalars(select(Note).order_by(Note.id))]
-        with pytest.raises(ReadOnlySession):
-            session.execute(insert(Note).values(text="after"))
-        with pytest.raises(ReadOnlySession):
-            session.execute(update(Note).values(text="after"))
+        change, added = update(Note).values(text="after"), insert(Note).values(text="after").returning(Note.id)
+        for write in (
+            lambda: session.execute(change),
+            lambda: session.execute(added),
+            lambda: session.execute(insert(Note), [{"text": "after"}]),
+            lambda: session.scalars(added),
+            lambda: session.scalar(added),
+            lambda: session.query(Note).update({"text": "after"}),
+            lambda: session.query(Note).delete(),
+        ):
+            with pytest.raises(ReadOnlySession):
+                write()
         session.scalars(select(Note)).first().text = "after"  # type: ignore[union-attr]
         with pytest.raises(ReadOnlySession):
             session.flush()

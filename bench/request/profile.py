@@ -1,0 +1,98 @@
+"""Where the time of our request goes: a profile of the application alone, by who wrote the code.
+
+    python -m bench.request.profile [--requests 2000]
+
+It asks for the same list of ten agents, in one thread, without gunicorn. A profile makes Python's calls dearer than
+they are, and what C does cheaper beside them, so these are shares, and not times. What waits for a server is a row of
+its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import os
+import pstats
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from bench.house import standing_house
+from bench.request.handlers import PATH
+from tests.support.house import House
+
+AGENTS = 10
+WAITING = ("'recv' of '_socket", "_Cursor.execute", "'execute' of 'psycopg2", "'poll' of 'select")
+GROUPS = (
+    ("SQLAlchemy, psycopg2", ("sqlalchemy/", "psycopg2/", "uuid.py", "kataven/account/")),
+    ("sessions and pools of accounts", ("kataven/tenancy/", "contextlib.py")),
+    ("Flask and Werkzeug", ("flask/", "werkzeug/", "blinker/", "inspect.py", "kataven/web/paths.py")),
+    ("limits and Redis", ("kataven/ratelimit/", "redis/", "hiredis/")),
+    ("the line in the log, trace and ids", ("structlog/", "kataven/logs.py", "kataven/tracing.py", "secrets.py")),
+    ("metrics", ("prometheus_client/", "kataven/web/metrics.py")),
+    ("the credential and the account", ("kataven/identity/", "kataven/revocation/", "kataven/system/", "hmac.py")),
+    ("the path of a request, input and answer", ("kataven/",)),
+)
+OTHER = "the rest"
+
+Function = tuple[str, int, str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=2000)
+    requests = parser.parse_args().requests
+    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as folder, standing_house(Path(folder)) as house:
+        house.services.start()
+        profile = _profiled(house, requests)
+        house.services.stop()
+    shares = _by_group(pstats.Stats(profile))
+    whole = sum(shares.values())
+    for name, seconds in shares.most_common():
+        print(f"{name:<45} {seconds / whole:6.1%}")
+    return 0
+
+
+def _profiled(house: House, requests: int) -> cProfile.Profile:
+    caller = house.bearer(house.new_key("acme"))
+    for number in range(AGENTS):
+        assert caller.post("/v1/agents", {"name": f"Agent {number}", "system_prompt": "x" * 40}).status_code == 201
+    client, profile = house.app.test_client(), cProfile.Profile()
+    with open(os.devnull, "w") as nowhere:
+        sys.stderr, shown = nowhere, sys.stderr
+        try:
+            for turn in range(2):  # the first time, to know everything
+                for _ in range(requests):
+                    builder = house.app.test_request_context(PATH, headers=dict(caller.headers)).request.environ
+                    if turn:
+                        profile.enable()
+                    answer = client.run_wsgi_app(builder)
+                    profile.disable()
+                    assert answer[1].startswith("200")
+        finally:
+            sys.stderr = shown
+    return profile
+
+
+def _by_group(stats: pstats.Stats) -> Counter[str]:
+    """Seconds of each group's own code; what is built in counts for whoever called it."""
+    shares: Counter[str] = Counter()
+    for function, (_, _, own, _, callers) in stats.stats.items():  # type: ignore[attr-defined]
+        if any(words in function[2] for words in WAITING):
+            shares["waiting for PostgreSQL and Redis"] += own
+        elif function[0] == "~" or function[0].startswith("<"):
+            for caller, (_, _, part, _) in callers.items():
+                shares[_group(caller)] += part
+        else:
+            shares[_group(function)] += own
+    return shares
+
+
+def _group(function: Function) -> str:
+    file = function[0].replace(os.sep, "/")
+    return next((name for name, parts in GROUPS if any(part in file for part in parts)), OTHER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
