@@ -45,7 +45,7 @@ def _initdb(placement: Placement, folder: Path, uid: int | None, log: Path, *, s
     command += ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     command += ["--auth-local=peer", "--auth-host=reject", "--no-instructions"]
     command += [] if sync else ["--no-sync"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own initdb; no shell
         through_launcher(command, signal.SIGTERM, uid),
         cwd=placement.home,
         env=ENVIRON,

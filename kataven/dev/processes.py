@@ -57,7 +57,7 @@ class Child:
         """Start it; to wait until it serves, use `wait_until`. Raises DevError when the log can't be written."""
         output = _open_log(self._log) if self._log else None
         try:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603 - our own servers; no shell
                 self._command,
                 cwd=self._folder,
                 env=self._environ,

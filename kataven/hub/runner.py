@@ -35,7 +35,7 @@ class Runner:
         """
         # Without our place among gunicorn's workers, whose metrics are counted until they are buried.
         environ = {name: value for name, value in os.environ.items() if name != FOLDER_VARIABLE}
-        process = subprocess.Popen(  # noqa: S603  a fixed command, and an id of ours
+        process = subprocess.Popen(  # noqa: S603 - a fixed command, and an id of ours
             [*self.command, str(run_id)],
             cwd=self.folder,
             env=environ,

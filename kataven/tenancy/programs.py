@@ -68,7 +68,7 @@ class Programs:
     def require(self, name: str, server_version: int) -> None:
         """Raise ProgramMissing unless there is one that is as new as a server of `server_version` (180001)."""
         path, need = self.path(name), server_version // 10_000
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - named by the settings; no shell
         found = re.search(r"\) (\d+)", said.stdout)
         have = int(found[1]) if found else 0
         if have < need:
@@ -77,7 +77,7 @@ class Programs:
     def run(self, name: str, url: URL, arguments: Sequence[str]) -> str:
         """Run `name` against `url`; what it printed. Raises ProgramMissing, or ProgramFailed with its last line."""
         command = [self.path(name), *arguments]
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603 - named by the settings; no shell
             command, env=environment(url), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
