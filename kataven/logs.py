@@ -25,6 +25,8 @@ _SECRET = re.compile(rf"{TOKEN_PATTERN}|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=://)[^/@\s
 _MARKS = ("_live_", "eyJ", "://")
 """One of them is in whatever `_SECRET` finds. Looking for them first costs a tenth, and most lines have none."""
 _NAMES = {"timestamp": "at", "event": "message", "exception": "traceback"}
+_FIRST = ("timestamp", "level", "logger", "event")
+"""A line is read from the left: when, how bad, where, what."""
 REDACTED = "[redacted]"
 
 
@@ -72,7 +74,8 @@ def formatter() -> logging.Formatter:
 
 
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
-    line = {_NAMES.get(name, name): value for name, value in event.items() if value is not None}
+    first = {_NAMES.get(name, name): event.pop(name, None) for name in _FIRST}
+    line = {**first, **{_NAMES.get(name, name): value for name, value in event.items() if value is not None}}
     return redact(orjson.dumps(line, default=str).decode())
 
 

@@ -39,6 +39,7 @@ def written(message: str, *arguments: object, exc_info: bool = False, **extra: o
 
 def test_a_line_says_when_how_bad_where_and_what() -> None:
     line = written("%s of %s", 1, 2, account="acme", nothing=None)
+    assert list(line)[:4] == ["at", "level", "logger", "message"]
     assert isinstance(line.pop("at"), float)
     assert line == {"level": "warning", "logger": "kataven.test", "message": "1 of 2", "account": "acme"}
 
@@ -72,6 +73,7 @@ def test_a_line_of_every_request_is_like_any_other(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     line = json.loads(lines[0])
+    assert list(line)[:4] == ["at", "level", "logger", "message"]
     assert isinstance(line.pop("at"), float)
     assert line == {
         "level": "info",
