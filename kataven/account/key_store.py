@@ -40,7 +40,7 @@ class SqlKeyStore:
     def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
-            row = session.execute(_BY_HASH, {"digests": digests}).first()
+            row = session.connection().execute(_BY_HASH, {"digests": digests}).first()  # columns need no ORM
         if row is None:
             return None
         return StoredKey(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from kataven.ratelimit.policy import Limits
@@ -14,7 +16,7 @@ from kataven.system.models import AccountRateLimits
 COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
 
 
-def limits_of(row: AccountRateLimits | None) -> Limits:
+def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
     """The limits that a row means; no row means the defaults."""
     if row is None:
         return Limits()

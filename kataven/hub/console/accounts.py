@@ -126,7 +126,7 @@ def _limits(visit: Visit, found: Sequence[Account]) -> dict[str, Limits]:
     with database.reading() as session:
         names = [account.account_id for account in found]
         rows = session.execute(record_query().where(Account.account_id.in_(names)))
-        return {row[0].account_id: record_of(database.url, row).limits for row in rows}
+        return {row.account_id: record_of(database.url, row).limits for row in rows}
 
 
 def _sizes(visit: Visit, found: Sequence[Account]) -> dict[str, int]:
