@@ -131,8 +131,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     minutes = parser.parse_args().minutes
-    folder = Path(tempfile.mkdtemp(prefix="kataven-bench-"))
-    with standing_house(folder) as house, ExitStack() as stack:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kataven-bench-")))
+        house = stack.enter_context(standing_house(folder))
         # Workers that end by themselves after so many requests would not be seen to grow.
         environ = {**house.environ, "MAX_REQUESTS": "0"}
         server = stack.enter_context(Gunicorn(environ, folder / "log", workers=2))

@@ -67,8 +67,8 @@ def main() -> int:
     options = _options()
     cores = sorted(os.sched_getaffinity(0))
     print(f"{len(cores)} cores, load average before: {os.getloadavg()[0]:.1f}")
-    folder = Path(tempfile.mkdtemp(prefix="kataven-bench-"))
-    with standing_house(folder) as house:
+    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as name, standing_house(Path(name)) as house:
+        folder = Path(name)
         key = _furnished(house)
         os.sched_setaffinity(0, {cores[-1]})
         print("\nrequests a second, one worker on one core, the same 10 agents")
