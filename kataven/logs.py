@@ -9,6 +9,7 @@ written while a request runs carry its `request_id` and `trace_id`.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import sys
@@ -76,7 +77,11 @@ def formatter() -> logging.Formatter:
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     first = {_NAMES.get(name, name): event.pop(name, None) for name in _FIRST}
     line = {**first, **{_NAMES.get(name, name): value for name, value in event.items() if value is not None}}
-    return redact(orjson.dumps(line, default=str).decode())
+    try:
+        written = orjson.dumps(line, default=str).decode()
+    except TypeError:  # half a character of UTF-16, a number of more than 64 bits: nothing that a request must fail for
+        written = json.dumps(line, default=str)
+    return redact(written)
 
 
 class StandardError(logging.StreamHandler[TextIO]):

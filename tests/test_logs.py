@@ -85,6 +85,14 @@ def test_a_line_of_every_request_is_like_any_other(capsys: pytest.CaptureFixture
     }
 
 
+@pytest.mark.parametrize("odd", ["\ud800", 1 << 70], ids=["half-a-character", "large-number"])
+def test_a_line_holds_whatever_it_is_given(odd: object, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.every_request("kataven.access").info("request", principal=odd, method=KEY)
+    line = json.loads(capsys.readouterr().err)
+    assert line["principal"] == odd
+    assert line["method"] == logs.REDACTED
+
+
 class Full(io.StringIO):
     def write(self, text: str) -> int:
         raise OSError(errno.ENOSPC, "no space left")
