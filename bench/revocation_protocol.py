@@ -1,6 +1,6 @@
-"""How long a revocation takes, between real processes and a real Redis, with nothing around it: no Flask, no database.
+"""How long a revocation takes, between real processes, a real Redis and a system database: no Flask, no account.
 
-    python bench/revocation_protocol.py [--revocations 300] [--workers 4] [--redis-url redis://…]
+    python -m bench.revocation_protocol [--revocations 300] [--workers 4] [--redis-url redis://…]
 
 Three worlds: idle workers; workers with some work to do; workers whose threads never rest. In the last one it is the
 interpreter's lock that is measured, with its default switch interval and with the one that gunicorn.conf.py sets.
@@ -20,12 +20,16 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from bench.worlds.ground import laid
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.revocation import CachingVerifier, Guard, Revocation, Scope, Spread
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.lease import Lease
+from kataven.revocation.notices import Notice
+from kataven.system.database import SystemDatabase
+from kataven.system.notices import SystemNotices
 
 processes = multiprocessing.get_context("spawn")
 KEY = ApiKeyCredential("sk_live_acme_" + "x" * 49, "acme")
@@ -58,11 +62,15 @@ class Anybody:
         return Principal(CredentialKind.API_KEY, credential.account, "key", "a key")
 
 
-def work(redis_url: str, load: Load, ready: Event, stopping: Event) -> None:
+def revocation_at(redis_url: str, database_url: str) -> Revocation:
+    return Revocation(redis_url, lease_seconds=LEASE_SECONDS, notices=SystemNotices(SystemDatabase(database_url)))
+
+
+def work(redis_url: str, database_url: str, load: Load, ready: Event, stopping: Event) -> None:
     """A worker process."""
     if load.switch_interval is not None:
         sys.setswitchinterval(load.switch_interval)
-    revocation = Revocation(redis_url, lease_seconds=LEASE_SECONDS)
+    revocation = revocation_at(redis_url, database_url)
     verifier = CachingVerifier(Anybody(), revocation.guard)
     revocation.start()
     while not revocation.status().lease_confirmed:
@@ -86,19 +94,19 @@ def be_busy(verifier: CachingVerifier, load: Load) -> None:
             time.sleep(load.rest_seconds)
 
 
-def measure(redis_url: str, load: Load, workers: int, revocations: int) -> None:
+def measure(redis_url: str, database_url: str, load: Load, workers: int, revocations: int) -> None:
     stopping = processes.Event()
     ready = [processes.Event() for _ in range(workers)]
-    team = [processes.Process(target=work, args=(redis_url, load, event, stopping)) for event in ready]
+    team = [processes.Process(target=work, args=(redis_url, database_url, load, event, stopping)) for event in ready]
     for process in team:
         process.start()
     for event in ready:
         event.wait()
-    revoker = Revocation(redis_url, lease_seconds=LEASE_SECONDS)
-    revoker.revoke(Scope("acme"))  # meets Redis, and waits for it to be known
+    revoker = revocation_at(redis_url, database_url)
+    revoker.revoke(Scope("acme"))  # connects
     receipts = []
     for _ in range(revocations):
-        receipts.append(revoker.revoke(Scope("acme")))
+        receipts.append(revoker.revoke(revoker.intend(Scope("acme"))))
         time.sleep(0.005)
     stopping.set()
     for process in team:
@@ -116,7 +124,9 @@ def show(spread: Spread | None) -> str:
 
 def measure_hits() -> None:
     """What a hit costs in a hot loop."""
-    guard = Guard(Lease(3600))
+    guard = Guard(Lease(3600), Lease(3600))
+    guard.moved("redis")
+    guard.noticed(guard.lease.clock(), Notice(0, "none"))
     guard.confirmed(guard.lease.clock(), Epoch("redis", 0))
     verifier = CachingVerifier(Anybody(), guard)
     number = 50_000
@@ -133,6 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     measure_hits()
     with ExitStack() as stack:
+        ground = stack.enter_context(laid())
         redis_url = options.redis_url
         if redis_url is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -140,7 +151,7 @@ def main() -> None:
         print(f"{options.workers} workers, {options.revocations} revocations; ms: p50, p99, max")
         print(f"{'':36} {'publish to last acknowledgement':24}  {'whole revoke()':24}  lapsed")
         for load in WORLDS:
-            measure(redis_url, load, options.workers, options.revocations)
+            measure(redis_url, ground.database_url, load, options.workers, options.revocations)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ import pytest
 
 from kataven.account.models import ApiKey, WidgetKey
 from kataven.revocation.receipt import Receipt
+from kataven.revocation.revocation import Intent
 from kataven.revocation.scope import Scope
-from kataven.system import accounts
+from kataven.system import accounts, operators
+from kataven.system.notices import SystemNotices
 from kataven.tenancy.provision import Reservation
 from kataven.web.operation import operation_of
 from tests.support.house import Caller, House, new_account
@@ -32,18 +34,21 @@ HARMLESS_ROUTES = {
 }
 HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell", "import-csv"}
 
-Revoked = list[tuple[Scope, bool]]
+Revoked = list[tuple[Scope, bool, bool]]
 
 
 @pytest.fixture
 def revoked(house: House, monkeypatch: pytest.MonkeyPatch) -> Revoked:
-    """Each scope that was revoked, and whether by then another connection could see that something had ended."""
+    """Each scope that was revoked, and whether by then another connection could see that something had ended, and that
+    it was written down what was about to.
+    """
     calls: Revoked = []
-    revoke: Callable[[Scope], Receipt] = house.services.revocation.revoke
+    revoke: Callable[[Intent | Scope], Receipt] = house.services.revocation.revoke
 
-    def noted(scope: Scope) -> Receipt:
-        calls.append((scope, _is_committed(house, scope)))
-        return revoke(scope)
+    def noted(ending: Intent | Scope) -> Receipt:
+        scope = ending if isinstance(ending, Scope) else ending.scope
+        calls.append((scope, _is_committed(house, scope), _is_written_down(house, scope)))
+        return revoke(ending)
 
     monkeypatch.setattr(house.services.revocation, "revoke", noted)
     return calls
@@ -61,6 +66,10 @@ def _is_committed(house: House, scope: Scope) -> bool:
         key: Any = session.get(ApiKey, scope.key_id)
         widget_key: Any = session.get(WidgetKey, scope.key_id)
         return (key is None or key.disabled_at is not None) and (widget_key is None or not _serves_pages(widget_key))
+
+
+def _is_written_down(house: House, scope: Scope) -> bool:
+    return scope in SystemNotices(house.services.directory.database).current(0).unfinished
 
 
 def _serves_pages(key: WidgetKey) -> bool:
@@ -87,7 +96,7 @@ def test_ending_a_key_commits_and_then_revokes(alice: Caller, revoked: Revoked, 
     key_id = _new_key(alice)
     answer = alice.call(verb, f"/v1/api-keys/{key_id}", json={"disabled": True} if verb == "PATCH" else None)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
-    assert revoked == [(Scope("acme", key_id), True)]
+    assert revoked == [(Scope("acme", key_id), True, True)]
 
 
 def _new_widget_key(alice: Caller) -> str:
@@ -103,7 +112,7 @@ def test_taking_something_from_a_widget_key_commits_and_then_revokes(
         body = {"agent_id": alice.post("/v1/agents", {"name": "Pinned"}).get_json()["id"]}
     answer = alice.call("DELETE" if body is None else "PATCH", f"/v1/widget-keys/{key_id}", json=body)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
-    assert revoked == [(Scope("acme", key_id), True)]
+    assert revoked == [(Scope("acme", key_id), True, True)]
 
 
 @pytest.mark.parametrize("body", [{"name": "Spared"}, {"domain_allowlist": ["acme.com", "*.acme.com"]}, {}], ids=str)
@@ -149,7 +158,7 @@ def test_closing_an_account_commits_and_then_revokes(house: House, revoked: Revo
     result = house.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
     assert result.exit_code == 0, result.output
     assert revoked
-    assert set(revoked) == {(Scope(account), True)}
+    assert set(revoked) == {(Scope(account), True, True)}
 
 
 def test_a_deletion_revokes_before_the_database_is_dropped(
@@ -177,4 +186,53 @@ def test_loading_a_dump_commits_and_then_revokes(house: House, revoked: Revoked)
     revoked.clear()
     loaded = run(args=["accounts", "load", "ends-by-load", "--from", dump, "--yes-replace", "ends-by-load"])
     assert loaded.exit_code == 0, loaded.output
-    assert revoked == [(Scope("ends-by-load"), True)]
+    assert revoked == [(Scope("ends-by-load"), True, True)]
+
+
+@pytest.mark.parametrize("word", ["suspend", "archive", "resume"])
+def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_command(
+    house: House, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    account = f"cut-off-{word}"
+    new_account(house.services, account)
+    run = house.app.test_cli_runner().invoke
+    if word == "resume":
+        run(args=["accounts", "suspend", account])
+    with monkeypatch.context() as patch:
+        patch.setattr(house.services.revocation, "revoke", _cut_off)
+        with pytest.raises(CutOff):
+            run(args=["accounts", word, account])
+    again = run(args=["accounts", word, account, "--json"])
+    assert again.exit_code == 0, again.output
+    with house.services.directory.database.reading() as session:
+        action = {"suspend": "account.suspended", "archive": "account.archived", "resume": "account.resumed"}[word]
+        events = [one for one in operators.listing(session, 10, account=account) if one.action == action]
+    assert len(events) == 1
+    assert events[0].detail["receipt"]["acknowledged"] == 1
+    third = run(args=["accounts", word, account])
+    assert third.exit_code == 1, "a third time there is nothing left to complete"
+
+
+def test_owner_that_was_cut_off_before_the_receipt_gets_it_by_the_same_request(
+    house: House, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"api-keys": _new_key(alice), "widget-keys": _new_widget_key(alice)}
+    for kind, key_id in keys.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(house.services.revocation, "revoke", _cut_off)
+            with pytest.raises(CutOff):
+                alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True})
+        receipt = alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True}).get_json()["receipt"]
+        again = alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True}).get_json()["receipt"]
+        events = [one for one in alice.get("/v1/audit-events?limit=50").get_json() if one["target"] == key_id]
+        receipts = [one["detail"]["receipt"] for one in events if "receipt" in one["detail"]]
+        assert receipts == [receipt]
+        assert again != receipt
+
+
+class CutOff(BaseException):
+    """The process of whoever revokes has ended."""
+
+
+def _cut_off(*_: Any) -> Receipt:
+    raise CutOff

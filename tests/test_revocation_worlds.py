@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from bench.worlds import (
     HalfOpen,
@@ -24,11 +25,14 @@ from bench.worlds import (
 )
 from bench.worlds.connection import request
 from bench.worlds.ground import ACCOUNT, BENCH, Ground, Key, laid
+from bench.worlds.killed import is_disabled, revocation_of, revoker_beside
 from bench.worlds.own_redis import MEMORIES, Memory
 from bench.worlds.score import Score
 from bench.worlds.site import Site, Worker, opened_site
 from bench.worlds.world import CALM, play
 from kataven.account import api_keys
+from kataven.account.models import AuditEvent
+from kataven.revocation.cache import TTL_SECONDS
 from tests.support.waiting import wait_until
 
 LEASE_SECONDS = 0.4
@@ -112,6 +116,24 @@ def test_the_database_says_valid_after_the_receipt(site: Site) -> None:
     assert score.stale >= 4 * score.rounds
 
 
+def test_key_whose_revoker_died_after_its_commit_is_refused_by_every_worker_all_the_same(
+    site: Site, ground: Ground, tmp_path: Path
+) -> None:
+    """Nothing was published. Workers find what was about to end in the system database, and forget it."""
+    site.wait_until_well()
+    with revoker_beside(site, tmp_path, LEASE_SECONDS, "bench.worlds.dying:api") as revoker:
+        key = ground.next_key()
+        assert [show(worker, key.text) for worker in site.workers] == [200] * 4
+        assert revoker.raw(revocation_of(site, key)) == b""
+        assert is_disabled(site, key)
+    # Much sooner than what is remembered would end by itself: 30 s after it was last asked about.
+    wait_until(lambda: [show(worker, key.text) for worker in site.workers] == [403] * 4, TTL_SECONDS / 3)
+    assert trail_of(site, key) == [None]
+    receipt = revoke(site, key, via=site.workers[0])
+    assert receipt["acknowledged"] >= 4  # and the one that died is waited out
+    assert trail_of(site, key) == [receipt]
+
+
 @pytest.fixture(scope="module")
 def saboteur(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
     """Another site, and the file that names the rule which is taken out there."""
@@ -130,7 +152,7 @@ def saboteur(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         ("lease", HalfOpen),
         ("epoch", LostMessage),
         ("tickets", SlowRead),
-        ("strangers", RedisRestarted),
+        ("elsewhere", RedisRestarted),
         ("notices", RevokerCutOff),
     ],
 )
@@ -206,6 +228,13 @@ def revoke(site: Site, key: Key, via: Worker) -> dict[str, Any]:
     patch = request("PATCH", f"/v1/api-keys/{key.id}", site.alice, {"disabled": True})
     receipt: dict[str, Any] = via.revoker.ask(patch).json()["receipt"]
     return receipt
+
+
+def trail_of(site: Site, key: Key) -> list[Any]:
+    """The receipt in each event that says that the key was revoked."""
+    with site.parts.sessions.reading(ACCOUNT) as session:
+        events = select(AuditEvent).where(AuditEvent.action == "api_key.revoked", AuditEvent.target == key.id)
+        return [event.detail.get("receipt") for event in session.scalars(events)]
 
 
 def show(worker: Worker, key: str) -> int:

@@ -5,7 +5,6 @@ gunicorn "bench.worlds.sabotage:api('/path/to/rule')": the file names the rule, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,14 @@ def take_out(path: Path, services: Services) -> None:
     # What is remembered is used whether or not the lease holds.
     verifier: Any = services.verifier
     verifier._guard = Trusting(guard, without("lease", guard.holds_at, lambda now: True))
+    # A revocation that takes long is acted on by workers themselves, which would cover up for what is taken out.
+    reminded = guard.reminded
+    guard.reminded = lambda scope: None if path.read_text() else reminded(scope)
     # Notices are read, and nothing is forgotten.
     guard.noticed = without("notices", guard.noticed, lambda asked_at, notice: guard.reading.confirm(asked_at))
-    # A revoker takes a Redis that it has never met for one that knows every worker.
-    acquaintance: Any = services.revocation._barrier._acquaintance
-    acquaintance.met = without("strangers", acquaintance.met, lambda redis, now: -math.inf)
+    # A publication counts at whichever Redis took it, wherever workers renew.
+    barrier: Any = services.revocation._barrier
+    barrier._may_be_elsewhere = without("elsewhere", barrier._may_be_elsewhere, lambda redis: False)
 
 
 class Trusting:
@@ -62,6 +64,7 @@ class Trusting:
 
 def _confirm(guard: Guard, asked_at: float, epoch: Epoch) -> None:
     guard.epoch = epoch
+    guard._renews_at = epoch.redis
     guard.lease.confirm(asked_at)
 
 

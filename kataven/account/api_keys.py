@@ -77,10 +77,13 @@ def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> Ap
 
 
 def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID | None]:
-    """End a key for good; with it, the id of the event that says so, None if it had ended before. Raises NotFound."""
+    """End a key for good; with it, the id of the event that says so and has no receipt yet, if there is one.
+
+    A key that had ended before stays as it is. Raises NotFound.
+    """
     key = _locked(session, key_id)
     if key.disabled_at is not None:
-        return key, None
+        return key, audit.without_receipt(session, "api_key.revoked", key_id, key.disabled_at)
     key.disabled_at = session.scalar(select(func.clock_timestamp()))
     event = audit.record(session, actor, "api_key.revoked", key_id, {"hint": key.hint})
     session.flush()

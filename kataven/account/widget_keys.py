@@ -104,7 +104,10 @@ def change(
         _disable(session, key) if fields["disabled"] else _enable(key)
     after = _state(key)
     if after == before:
-        return Change(key, False, None)
+        # It may have been disabled by somebody who was cut off before the receipt.
+        ended_at = key.disabled_at if "disabled" in fields else None
+        cut_off = ended_at and audit.without_receipt(session, "widget_key.disabled", key_id, ended_at)
+        return Change(key, False, cut_off or None)
     event = audit.record(session, actor, _action(before, after), key_id, _differences(before, after))
     session.flush()
     return Change(key, _takes_away(before, after), event.id)

@@ -18,7 +18,7 @@ from kataven.web.access import MANAGE, READ
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView, end_credentials
+from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
 from kataven.web.schema import Input, Line, View, no_default, write_json
 
 room = Room("api-keys", __name__, "API key", "API keys: made and ended by people, with a JWT.")
@@ -139,15 +139,16 @@ def create_api_key(call: Call, body: ApiKeyInput) -> Response:
 def change_api_key(call: Call, key_id: UUID, body: ApiKeyPatch) -> Response:
     """`disabled: true` revokes: when this has answered, no worker on any host accepts the key."""
     given = body.given()
-    event = None
+    ending = event = None
     with call.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), call.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, call.actor)
+            ending = begin_ending(call, str(key_id))
         changed = shape(key, datetime.now(UTC))
-    if "disabled" in given:
+    if ending is not None:
         # Also for a key that had ended before: its first revoker may have been cut off before its receipt.
-        changed["receipt"] = end_credentials(call, str(key_id), event)
+        changed["receipt"] = end_credentials(call, ending, event)
     return write_json(changed)
 
 
@@ -162,7 +163,8 @@ def delete_api_key(call: Call, key_id: UUID) -> Response:
     """Ends the key. A key that nobody ever used is removed; the row of one that was used stays, revoked."""
     with call.writing() as session:
         _, event = api_keys.revoke(session, key_id, call.actor)
-    receipt = end_credentials(call, str(key_id), event)
+        ending = begin_ending(call, str(key_id))
+    receipt = end_credentials(call, ending, event)
     with call.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:

@@ -21,7 +21,7 @@ from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
 from kataven.web.operation import Answer, Link, Room
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
-from kataven.web.receipts import ReceiptView, end_credentials
+from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
 from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
 
@@ -133,9 +133,11 @@ def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Respons
         _require_agent(session, given.get("agent_id"))
         change = widget_keys.change(session, key_id, given, call.actor, lambda key: require_match(shape(key)))
         changed = shape(change.key)
-    # Also for a key that was disabled before: who disabled it first may have been cut off before the receipt.
-    if change.takes_away or given.get("disabled"):
-        return write_tagged(changed, beside={"receipt": end_credentials(call, str(key_id), change.event_id)})
+        # Also for a key that was disabled before: its first revoker may have been cut off before its receipt.
+        ends = change.takes_away or bool(given.get("disabled"))
+        ending = begin_ending(call, str(key_id)) if ends else None
+    if ending is not None:
+        return write_tagged(changed, beside={"receipt": end_credentials(call, ending, change.event_id)})
     return write_tagged(changed)
 
 
@@ -151,7 +153,8 @@ def delete_widget_key(call: Call, key_id: UUID) -> Response:
     """Pages that still carry it are refused from then on, and so are the visitors that it let in."""
     with call.writing() as session:
         event = widget_keys.remove(session, key_id, call.actor, lambda key: require_match(shape(key)))
-    receipt = end_credentials(call, str(key_id), event)
+        ending = begin_ending(call, str(key_id))
+    receipt = end_credentials(call, ending, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 
 

@@ -70,8 +70,8 @@ def plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except NobodyTold as error:
         raise click.ClickException(
-            "The change is made, but neither Redis nor the system database can be reached to tell the workers. "
-            "Run `flask revocation flush` until it shows a receipt."
+            "The change was saved, but the system database can't be reached to confirm that every worker has applied "
+            "it. Run `flask revocation flush` until it shows a receipt."
         ) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror or error}") from error

@@ -123,7 +123,7 @@ class _House:
 
     def __init__(self, system: SystemDatabase, registry: EngineRegistry, peppers: PepperRing) -> None:
         self._system = system
-        self._directory = Directory(system, Guard(Lease(1.0)))
+        self._directory = Directory(system, Guard(Lease(1.0), Lease(1.0)))
         self._registry = registry
         self._issuer = LocalIssuer(peppers)
 

@@ -14,8 +14,8 @@ from kataven.revocation.canary import Canary, Spread, Summary
 from kataven.revocation.guard import Guard
 from kataven.revocation.ledger import Ledger
 from kataven.revocation.notices import Notices
-from kataven.revocation.receipt import NobodyTold, Receipt
-from kataven.revocation.revocation import Revocation, Status
+from kataven.revocation.receipt import NobodyTold, Receipt, Told
+from kataven.revocation.revocation import Intent, Revocation, Status
 from kataven.revocation.scope import EVERYTHING, Scope
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Canary",
     "Guard",
     "GuardedCache",
+    "Intent",
     "Ledger",
     "Member",
     "NobodyTold",
@@ -35,4 +36,5 @@ __all__ = [
     "Spread",
     "Status",
     "Summary",
+    "Told",
 ]

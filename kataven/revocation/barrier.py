@@ -1,9 +1,10 @@
 """The second rule. A revocation is answered when no worker can still act on what it remembers from before.
 
-    commit (the caller) → publish → every worker on the list acknowledged, or one lease has passed → receipt
-                          no Redis? post a notice → every worker has read it, or its lease has passed → receipt
+    write down what is about to end → commit (the caller) → publish → everybody acknowledged, or one lease has passed →
+    nobody renews at another Redis → receipt
+        no Redis, or not enough of it? post a notice → every worker has read it, or its lease has passed → receipt
 
-Nothing here needs a worker's clock, or Redis's: whoever did not acknowledge is waited out by the revoker's own.
+Nothing here needs a worker's clock, or Redis's: a worker that did not acknowledge is waited out by the revoker's own.
 """
 
 from __future__ import annotations
@@ -17,76 +18,51 @@ from redis.exceptions import RedisError
 
 from kataven.revocation.board import Board, Published, lease_seconds_of
 from kataven.revocation.lease import Clock, boottime, outlast
-from kataven.revocation.notices import NoticesUnreachable
-from kataven.revocation.posting import Posting
-from kataven.revocation.receipt import NobodyTold, Receipt
+from kataven.revocation.notices import Notices, NoticesUnreachable
+from kataven.revocation.posting import IsDead, Posting
+from kataven.revocation.receipt import NobodyTold, Receipt, Told
 from kataven.revocation.scope import EVERYTHING, Scope
 
 MAX_OWED = 100
 
 
-class Acquaintance:
-    """Which Redis this process knows, and since when.
-
-    What Redis forgets, workers still count on: a lease that an earlier Redis gave holds on for up to its length after
-    this one is seen first, and this one's list does not name who holds it.
-    """
-
-    def __init__(self) -> None:
-        self._redis: str | None = None
-        self._since = 0.0
-        self._lock = Lock()
-
-    def met(self, redis: str, now: float) -> float:
-        """It answered by `now`. Returns when it was first met since any other."""
-        with self._lock:
-            if redis != self._redis:
-                self._redis, self._since = redis, now
-            return self._since
-
-
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """How long a revoker has to wait, on its own clock."""
+class Answered:
+    """What came of one publication."""
 
-    leases_lapse_at: float
-    """Every lease confirmed before the event was published has lapsed, acknowledged or not."""
-    strangers_lapse_at: float
-    """So has every lease from a Redis before this one, which this one's list does not name."""
-
-    @classmethod
-    def begin(cls, published: Published, acquaintance: Acquaintance, lease_seconds: float, now: float) -> Wait:
-        """`now` is any time after Redis answered; the event was published before it."""
-        longest = max([lease_seconds, *map(lease_seconds_of, published.workers.values())])
-        since = acquaintance.met(published.epoch.redis, now)
-        return cls(now + outlast(longest), since + outlast(lease_seconds))
-
-    def answer_at(self, *, acknowledged: bool) -> float:
-        """When the receipt may be given; `acknowledged` says that every worker on the list has answered."""
-        return self.strangers_lapse_at if acknowledged else max(self.leases_lapse_at, self.strangers_lapse_at)
+    workers: int
+    acknowledged: int
+    publish_to_last_ack_ms: float | None
 
 
 class Barrier:
     """Publishes events and waits for what they need. Safe to use from several threads.
 
-    `begin_posting` opens the way around Redis, to be given up at a time on `clock`. Without it, a revoker that can't
-    reach Redis gives its receipt after one lease, which is right if no worker can reach it either.
+    `reconnect` drops the idle connections that the board publishes over. `renews_at` names the Redis at which this
+    process itself holds a lease now, None if it holds none. A worker that is not heard of by way of the notices is
+    waited for `reading_seconds`.
     """
 
     def __init__(
         self,
         board: Board,
         lease_seconds: float,
-        acquaintance: Acquaintance,
-        begin_posting: Callable[[float], Posting] | None = None,
+        notices: Notices,
         *,
+        is_dead: IsDead,
+        reading_seconds: float,
+        reconnect: Callable[[], None] = lambda: None,
+        renews_at: Callable[[], str | None] = lambda: None,
         clock: Clock = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._board = board
-        self._begin_posting = begin_posting
+        self._notices = notices
         self._lease_seconds = lease_seconds
-        self._acquaintance = acquaintance
+        self._is_dead = is_dead
+        self._reading_seconds = reading_seconds
+        self._reconnect = reconnect
+        self._renews_at = renews_at
         self._clock = clock
         self._sleep = sleep
         self._owed: set[Scope] = set()
@@ -95,25 +71,23 @@ class Barrier:
     def revoke(self, scope: Scope) -> Receipt:
         """To be called when the change is committed. Returns when every worker has forgotten what `scope` covers.
 
-        Takes some milliseconds; one lease if a worker does not answer, or if this process does not know this Redis yet,
-        or if there is none; about two if Redis goes away meanwhile. Raises NobodyTold if neither Redis nor the notices
-        can be reached for one lease.
+        Takes some milliseconds; one lease if a worker does not answer; about half of one if there is no Redis, or if a
+        worker renews at another one. Raises NobodyTold if the notices can't be reached for one lease: then the workers
+        that Redis reaches have forgotten, and it is not known whether those are all.
         """
         started = self._clock()
-        published = self._publish(scope, started)
-        if isinstance(published, Receipt):
-            return published
-        wait = Wait.begin(published, self._acquaintance, self._lease_seconds, self._clock())
-        last_ack = self._wait_for_all(published, wait.leases_lapse_at)
-        everybody = last_ack is not None or not published.workers
-        missing = 0 if everybody else self._missing(published)
-        self._sleep_until(wait.answer_at(acknowledged=everybody))
-        microseconds = None if last_ack is None else last_ack - published.published_at_microseconds
+        published = self._publish(scope)
+        if published is None:
+            return self._told_by_notice(scope, started, Told.UNREACHABLE)
+        # Whom this publication misses is read after the change was committed: a worker that moves later forgets then.
+        if self._may_be_elsewhere(published.epoch.redis):
+            return self._told_by_notice(scope, started, Told.SPLIT)
+        answered = self._wait(published, self._clock())
         return Receipt(
-            workers=len(published.workers),
-            acknowledged=len(published.workers) - missing,
+            workers=answered.workers,
+            acknowledged=answered.acknowledged,
             ms=self._milliseconds_since(started),
-            publish_to_last_ack_ms=None if microseconds is None else microseconds / 1000,
+            publish_to_last_ack_ms=answered.publish_to_last_ack_ms,
         )
 
     def announce(self, scope: Scope) -> None:
@@ -121,7 +95,11 @@ class Barrier:
         try:
             self._board.announce(scope)
         except RedisError:
-            self._owe(scope)
+            self._reconnect()
+            try:
+                self._board.announce(scope)
+            except RedisError:
+                self._owe(scope)
 
     def pay(self) -> None:
         """Publish what could not be published when it should have been. What fails again is still owed."""
@@ -137,32 +115,48 @@ class Barrier:
             if len(self._owed) > MAX_OWED:
                 self._owed = {EVERYTHING}
 
-    def _publish(self, scope: Scope, started: float) -> Published | Receipt:
-        """What was published; or a receipt, if Redis is away and every worker has been told without it.
+    def _publish(self, scope: Scope) -> Published | None:
+        """None if Redis can't be reached, or not to write to. An attempt that failed may have been heard all the same.
 
-        An attempt that failed may have been heard all the same. Forgetting twice does no harm.
+        A connection from the pool may lead to a Redis that nobody else uses any more, or to one that answers READONLY
+        since it was demoted. So an attempt that fails, and one that reaches another Redis than this process renews at,
+        is made once more, over a new connection. Each has an answer id of its own: what is acknowledged is one attempt.
         """
-        give_up_at: float | None = None
-        while True:
-            try:
-                return self._board.publish(scope)
-            except RedisError:
-                if give_up_at is None:
-                    give_up_at = self._clock() + outlast(self._lease_seconds)
-                    posting = self._begin_posting(give_up_at) if self._begin_posting else None
-                    self._owe(scope)
-            if self._settled(posting, give_up_at):
-                told = (posting.workers, posting.acknowledged) if posting is not None else (0, 0)
-                return Receipt(*told, self._milliseconds_since(started), redis_reachable=False)
-            self._sleep(self._pause)
-
-    def _settled(self, posting: Posting | None, give_up_at: float) -> bool:
-        if posting is None:
-            return self._clock() >= give_up_at
         try:
-            return posting.settled()
-        except NoticesUnreachable as error:
-            raise NobodyTold from error
+            published = self._board.publish(scope)
+        except RedisError:
+            pass
+        else:
+            if (self._renews_at() or published.epoch.redis) == published.epoch.redis:
+                return published
+        self._reconnect()
+        try:
+            return self._board.publish(scope)
+        except RedisError:
+            return None
+
+    def _may_be_elsewhere(self, redis: str) -> bool:
+        """Whether a worker may hold a lease from another Redis than this. If that can't be read, one may."""
+        try:
+            return any(not self._is_dead(reader) for reader in self._notices.elsewhere(redis))
+        except NoticesUnreachable:
+            return True
+
+    def _wait(self, published: Published, now: float) -> Answered:
+        """Return when every worker on the list has acknowledged, or every lease from before the event has lapsed.
+
+        `now` is any time after Redis answered; the event was published before it.
+        """
+        longest = max([self._lease_seconds, *map(lease_seconds_of, published.workers.values())])
+        lapse_at = now + outlast(longest)
+        last_ack = self._wait_for_all(published, lapse_at)
+        if last_ack is not None:
+            milliseconds = (last_ack - published.published_at_microseconds) / 1000
+            return Answered(len(published.workers), len(published.workers), milliseconds)
+        missing = self._missing(published) if published.workers else 0
+        if missing:
+            self._sleep_until(lapse_at)
+        return Answered(len(published.workers), len(published.workers) - missing, None)
 
     def _wait_for_all(self, published: Published, until: float) -> int | None:
         """When the last worker acknowledged; None once `until` has come, or if there is nobody to wait for."""
@@ -171,6 +165,7 @@ class Barrier:
                 # In slices shorter than the socket's timeout, so that a dead connection is noticed and made anew.
                 last_ack = self._board.wait_for_all(published.answer_id, min(left, self._pause))
             except RedisError:
+                self._reconnect()
                 self._sleep(min(left, self._pause))
             else:
                 if last_ack is not None:
@@ -180,11 +175,27 @@ class Barrier:
     def _missing(self, published: Published) -> int:
         """How many did not acknowledge. They come off the list, so that the next revocation need not wait for them."""
         try:
-            missing = self._board.missing(published)
+            missing = self._board.missing(published) & published.workers.keys()
             self._board.sweep({worker: published.workers[worker] for worker in missing})
         except RedisError:
             return len(published.workers)
         return len(missing)
+
+    def _told_by_notice(self, scope: Scope, started: float, told: Told) -> Receipt:
+        """Return when every worker has read a notice, or its lease has passed. Raises NobodyTold.
+
+        If Redis is away, the event is owed to it: a worker that can reach it need not wait for its next look.
+        """
+        if told is Told.UNREACHABLE:
+            self._owe(scope)
+        give_up_at = self._clock() + outlast(self._lease_seconds)
+        posting = Posting(self._notices, self._is_dead, self._clock, self._reading_seconds, give_up_at)
+        try:
+            while not posting.settled():
+                self._sleep(self._pause)
+        except NoticesUnreachable as error:
+            raise NobodyTold from error
+        return Receipt(posting.workers, posting.acknowledged, self._milliseconds_since(started), told=told)
 
     def _sleep_until(self, moment: float) -> None:
         while (left := moment - self._clock()) > 0:

@@ -19,7 +19,7 @@ from threading import Thread
 
 from redis.exceptions import RedisError
 
-from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Board, lease_seconds_of, record
 from kataven.revocation.epoch import Event
 from kataven.revocation.guard import Guard
@@ -29,6 +29,8 @@ from kataven.revocation.sweeper import Sweeper
 
 RENEWALS_PER_LEASE = 4
 """So that a renewal may be lost, its timeout noticed and another be answered before the lease lapses."""
+RENEWALS_PER_LEASE_UNTIL_IT_HOLDS = 16
+"""While it is being written down at which Redis this worker renews."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,18 +46,17 @@ class Worker:
         guard: Guard,
         open_link: Callable[[], Link],
         namespace: str,
-        acquaintance: Acquaintance,
         barrier: Barrier,
     ) -> None:
         self._guard = guard
         self._open_link = open_link
         self._namespace = namespace
-        self._acquaintance = acquaintance
         self._barrier = barrier
         self._lease = guard.lease
         self._stopping = Flag()
         self._thread: Thread | None = None
         self._beat = 0
+        self._renewed_at = 0.0
         self._sweeper: Sweeper[str, str] = Sweeper(outlast(guard.lease.seconds) * 4)
         self.id = ""
         self.connected = False
@@ -102,7 +103,8 @@ class Worker:
 
     def _serve(self, link: Link, board: Board, stopping: Flag) -> None:
         while not stopping.is_set():
-            due = self._lease.until - self._lease.seconds * (1 - 1 / RENEWALS_PER_LEASE)
+            often = RENEWALS_PER_LEASE if self._lease.holds() else RENEWALS_PER_LEASE_UNTIL_IT_HOLDS
+            due = self._renewed_at + self._lease.seconds / often
             while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
                 self._acknowledge(board, self._hear(link.wait(left)))
             self._renew(link, board)
@@ -117,8 +119,8 @@ class Worker:
         epoch = board.renew(self.id, mine)
         # What Redis said before it renewed is heard before the renewal.
         events = self._hear(link.drain())
-        self._acquaintance.met(epoch.redis, self._lease.clock())
         self._guard.confirmed(asked_at, epoch)
+        self._renewed_at = asked_at
         self._acknowledge(board, events)
 
     def _hear(self, messages: list[str]) -> list[Event]:

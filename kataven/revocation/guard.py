@@ -5,7 +5,9 @@
     finish_fill    may its answer be remembered?
     heard          an event came: forget what it covers
     confirmed      Redis renewed the lease, and said which epoch it is
+    move_to_write  which Redis this worker renews at: written down before a lease from there counts
     noticed        the notices were read, where revokers leave word that can't reach Redis
+    reminded       a revocation was begun some time ago and not completed: forget what it covers, until it is
 
 The promise: once a revoker has given its receipt, a request that starts later finds nothing here that the revocation
 covers. `docs/revocation-protocol.md` argues why; tests/revocation/test_interleavings.py looks for a way around it.
@@ -31,16 +33,26 @@ RECENT_EVENTS = 1024
 class Guard:
     """Stands before every memory of one worker. Safe to use from several threads.
 
-    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke; and one alone
-    `noticed`. `reading` is the lease that goes with the notices; without it there are none.
+    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke; one
+    other alone `move_to_write`, `moved`, `noticed` and `reminded`. `reading` is the lease that goes with the notices.
+    `on_move` is called on the worker's thread when it renews at a Redis that is not written down yet.
     """
 
-    def __init__(self, lease: Lease, ledger: Ledger | None = None, reading: Lease | None = None) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        reading: Lease,
+        ledger: Ledger | None = None,
+        on_move: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lease = lease
         self.reading = reading
         self.ledger = ledger if ledger is not None else Ledger()
+        self.on_move = on_move
         self.epoch: Epoch | None = None
         self.notice: Notice | None = None
+        self._renews_at: str | None = None
+        self._written: str | None = None
         self._memories: list[Forget] = []
         self._lock = Lock()
         self._recent: deque[Scope] = deque(maxlen=RECENT_EVENTS)
@@ -63,7 +75,7 @@ class Guard:
 
     def holds_at(self, now: float) -> bool:
         """The same, for whoever has just read the lease's clock."""
-        return now < self.lease.until and (self.reading is None or now < self.reading.until)
+        return now < self.lease.until and now < self.reading.until
 
     def begin_fill(self) -> int:
         """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
@@ -81,6 +93,9 @@ class Guard:
     def heard(self, event: Event) -> None:
         """An event came. When this returns, nothing that it covers is remembered: it may be acknowledged."""
         self.ledger.events += 1
+        if event.after.redis != self._renews_at:
+            # Redis forgot who holds a lease, this worker among them. It may count on one after its next renewal.
+            self.lease.drop()
         self._forget(event.scope if event.before == self.epoch else EVERYTHING)
         self.epoch = event.after
 
@@ -89,24 +104,61 @@ class Guard:
 
         If that is not where this worker stands, it has missed an event, or Redis has. If the lease had lapsed, revokers
         no longer waited for this worker. Either way it forgets everything, and only then does the lease hold again.
+
+        It holds only if it is written down, where revokers look, that this worker renews at this Redis. There may be
+        two that answer, such as a primary that was paused while another was promoted, and a revoker may publish at
+        either.
         """
         self.ledger.renewals += 1
         if epoch != self.epoch or not self.lease.holds():
             self._forget(EVERYTHING)
             self.epoch = epoch
-        self.lease.confirm(asked_at)
+        with self._lock:
+            self._renews_at = epoch.redis
+            written = self._written == epoch.redis
+        if written:
+            self.lease.confirm(asked_at)
+        else:
+            self.lease.drop()
+            self.on_move()
+
+    @property
+    def renews_at(self) -> str | None:
+        """The identity of the Redis that this worker holds a lease from now; None if it holds none."""
+        return self._renews_at if self.lease.holds() else None
+
+    def move_to_write(self) -> tuple[str, bool]:
+        """Which Redis to write down as this worker's, empty for none, and whether that is news.
+
+        If it is, no lease counts from here until `moved`: in between it is unknown what is written.
+        """
+        with self._lock:
+            news = self._renews_at is not None and self._renews_at != self._written
+            if news:
+                self._written = None
+            return self._renews_at or "", news
+
+    def moved(self, redis: str) -> None:
+        """It is written down, and committed, that this worker renews at `redis`."""
+        with self._lock:
+            self._written = redis or None
 
     def noticed(self, asked_at: float, notice: Notice) -> None:
         """This worker wrote, after `asked_at`, that it reads; what it then read is `notice`.
 
-        If that is another one than before, somebody revoked something without Redis: it forgets everything, and only
-        then does this lease hold.
+        If that is another one than before, a revoker left word without Redis. If this lease had lapsed, this worker may
+        have been taken off the list that revokers read. Either way it forgets everything, and only then does this lease
+        hold.
         """
-        if notice != self.notice:
+        if notice != self.notice or not self.reading.holds():
             self._forget(EVERYTHING)
             self.notice = notice
-        if self.reading is not None:
-            self.reading.confirm(asked_at)
+        self.reading.confirm(asked_at)
+
+    def reminded(self, scope: Scope) -> None:
+        """A revocation of `scope` was begun, and may be committed, but is not completed. Its revoker may have died."""
+        self.ledger.reminders += 1
+        self._forget(scope)
 
     def _forget(self, scope: Scope) -> None:
         if scope == EVERYTHING:

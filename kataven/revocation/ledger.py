@@ -31,5 +31,11 @@ class Ledger:
     """Receipts given."""
     unreachable: int = 0
     """Receipts given without Redis."""
+    split: int = 0
+    """Receipts for which Redis was not enough: a worker renews at another one, or none had acknowledged."""
+    reminders: int = 0
+    """How often this worker forgot what a revocation covers that was begun and not completed."""
+    unannounced: int = 0
+    """Revocations that could not be written down before their change was committed."""
     untold: int = 0
-    """Revocations without a receipt: neither Redis nor the notices could be reached."""
+    """Revocations without a receipt: the notices could not be reached."""

@@ -1,4 +1,8 @@
-"""Where a revoker leaves word when it can't reach Redis: a place apart from it, that every worker reads.
+"""What revokers and workers tell each other apart from Redis: a place that every worker reads.
+
+    a notice     from a revoker that Redis does not serve, or not for every worker
+    a home       from a worker: at which Redis it renews its lease, so that a revoker knows whom a publication misses
+    an intent    from a revoker that is about to commit: if it dies before its receipt, workers go on forgetting
 
 A worker that can't read it can't hear such a word, so it counts on a second lease: it uses what it remembers only while
 it has written, within `READING_SECONDS`, that it reads. That is as long as anything is remembered at all, so a place
@@ -7,12 +11,17 @@ that is away for less costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from kataven.revocation.scope import Scope
+
 READING_SECONDS = 30.0
 """How long a worker that wrote that it reads is waited for."""
+
+INTENT_SECONDS = 60.0
+"""How long an intent that is not completed stands: longer than the transaction that it announces can take."""
 
 
 class NoticesUnreachable(Exception):
@@ -28,6 +37,16 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What a worker finds when it looks."""
+
+    notice: Notice
+    """The latest notice."""
+    unfinished: frozenset[Scope]
+    """What revocations cover that were begun a while ago and are not completed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
     """A worker that reads, as it wrote itself down. `home` is where its `pid` means something."""
 
@@ -37,8 +56,21 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker writes."""
+
+    reader: Reader
+    count: int
+    """Higher with each beat, also if the reader was taken off in between: equal counts mean that it has not written."""
+    read: Notice | None
+    """The notice that it has read last."""
+    redis: str
+    """Which Redis it renews its lease at; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
-    """A notice is up. `readers` are those who may count on a lease, with how often each has written."""
+    """A notice is up. `readers` are those who may count on a lease, with the count of the last beat of each."""
 
     notice: Notice
     readers: Mapping[Reader, int]
@@ -47,11 +79,12 @@ class Posted:
 class Notices(Protocol):
     """The place itself. Each method takes effect before it returns, and raises NoticesUnreachable."""
 
-    def current(self) -> Notice:
-        """The latest notice."""
+    def current(self, patience_seconds: float) -> Word:
+        """The latest notice, and what was begun longer ago than `patience_seconds`, by the place's own clock."""
 
-    def beat(self, reader: Reader, read: Notice | None) -> Notice:
-        """Write that `reader` reads, and has read `read` if that is the latest still; *then* read the latest."""
+    def beat(self, beat: Beat) -> Notice:
+        """Write that a worker reads, and that it has read `beat.read` if that is the latest still; *then* read the
+        latest."""
 
     def post(self) -> Posted:
         """Put up a new notice, *then* read who reads."""
@@ -59,11 +92,20 @@ class Notices(Protocol):
     def unread(self, notice: Notice) -> frozenset[Reader]:
         """Who has not written that they have read this notice, or a later one."""
 
+    def elsewhere(self, redis: str) -> frozenset[Reader]:
+        """Who may hold a lease that another Redis than this one gave."""
+
     def beats(self) -> dict[Reader, int]:
-        """Every reader, with how often it has written."""
+        """Every reader, with the count of its last beat."""
 
     def remove(self, beats: Mapping[Reader, int]) -> None:
         """Take readers off, but for those that have written since."""
 
     def leave(self, reader: Reader) -> None:
         """Take oneself off, lease given up."""
+
+    def intend(self, scope: Scope) -> str:
+        """Write down that `scope` is about to be revoked. Returns the intent's id."""
+
+    def complete(self, intents: Collection[str]) -> None:
+        """These intents have their receipts. Those that are older than `INTENT_SECONDS` go as well."""

@@ -1,6 +1,7 @@
 """The worker's other thread: it reads the notices, makes the worker forget, and writes that it has.
 
-    look → is there another notice, or is it time to write? → write that this worker reads → forget → write that it has
+    look → is there another notice, another Redis, or is it time to write? → write that this worker reads → forget →
+           write that it has
 
 It waits for nothing but the place where the notices are, so that one that is slow doesn't hold the bus up.
 """
@@ -11,6 +12,7 @@ import logging
 import math
 import os
 import secrets
+from collections import deque
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,8 +20,8 @@ from threading import Event as Flag
 from threading import Thread
 
 from kataven.revocation.guard import Guard
-from kataven.revocation.lease import Lease, outlast
-from kataven.revocation.notices import Notice, Notices, NoticesUnreachable, Reader
+from kataven.revocation.lease import outlast
+from kataven.revocation.notices import Beat, Notice, Notices, NoticesUnreachable, Reader
 from kataven.revocation.sweeper import Sweeper
 
 BEATS_PER_LEASE = 4
@@ -32,25 +34,31 @@ _log = logging.getLogger(__name__)
 class NoticeReader:
     """One thread between `start` and `stop`. To be started after a fork, never before."""
 
-    def __init__(self, guard: Guard, notices: Notices, reading: Lease) -> None:
+    def __init__(self, guard: Guard, notices: Notices) -> None:
         self._guard = guard
         self._notices = notices
-        self._lease = reading
+        self._lease = guard.reading
         self._seconds_between_looks = guard.lease.seconds / LOOKS_PER_LEASE
-        self._sweeper: Sweeper[Reader, int] = Sweeper(outlast(reading.seconds))
-        self._stopping = Flag()
+        self._sweeper: Sweeper[Reader, int] = Sweeper(outlast(guard.reading.seconds))
+        self._stopping = Pause()
         self._thread: Thread | None = None
         self._read: Notice | None = None
         self._due = -math.inf
+        self._beats = 0
+        self._completed: deque[str] = deque()
         self.me = Reader("", "", 0)
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Begin. Returns at once. Does nothing if it is running."""
-        if self._thread is not None and self._thread.is_alive():
+        if self.running:
             return
         self.me = Reader(secrets.token_hex(8), home(), os.getpid())
         self._read, self._due = None, -math.inf
-        self._stopping = Flag()
+        self._stopping = Pause()
         self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
         self._thread.start()
 
@@ -62,10 +70,20 @@ class NoticeReader:
         self._thread.join()
         self._thread = None
         self._lease.drop()
+        self._guard.moved("")
         with suppress(NoticesUnreachable):  # then the lease lapses, and another worker takes this one off
+            self._complete()
             self._notices.leave(self.me)
 
-    def run(self, stopping: Flag) -> None:
+    def hurry(self) -> None:
+        """Look now: this worker renews at another Redis than before. Safe to call from any thread."""
+        self._stopping.wake()
+
+    def completed(self, intent: str) -> None:
+        """An intent has its receipt: to be written down with the next look, off the revoker's way."""
+        self._completed.append(intent)
+
+    def run(self, stopping: Pause) -> None:
         """What the thread does, until `stopping` is set."""
         reached = True
         while not stopping.is_set():
@@ -81,26 +99,70 @@ class NoticeReader:
             stopping.wait(self._seconds_between_looks)
 
     def look(self) -> None:
-        """Once: forget if there is another notice, and write what is due. Raises NoticesUnreachable."""
-        if self._lease.clock() < self._due and self._notices.current() == self._read:
+        """Read the notices, and write that this worker has, if there is another one or if it is time to.
+
+        A revocation that was begun, and is not completed one look later, is one whose revoker is slow or dead. Its
+        change may be committed any moment, so this worker forgets what it covers at each look, until it is completed.
+        """
+        self._complete()
+        word = self._notices.current(self._seconds_between_looks)
+        for scope in word.unfinished:
+            self._guard.reminded(scope)
+        _, moved = self._guard.move_to_write()
+        if not moved and self._lease.clock() < self._due and word.notice == self._read:
             return
         self._beat()
         self._sweep()
 
     def _beat(self) -> None:
         while True:
+            redis, _ = self._guard.move_to_write()
             asked_at = self._lease.clock()
-            latest = self._notices.beat(self.me, self._read)
+            self._beats += 1
+            latest = self._notices.beat(Beat(self.me, self._beats, self._read, redis))
+            self._guard.moved(redis)
             self._guard.noticed(asked_at, latest)
             if latest == self._read:
                 self._due = asked_at + self._lease.seconds / BEATS_PER_LEASE
                 return
             self._read = latest  # forgotten by now, and said so the next time round
 
+    def _complete(self) -> None:
+        """Once more with the next look, if it fails."""
+        done = list(self._completed)
+        if done:
+            self._notices.complete(done)
+            for _ in done:
+                self._completed.popleft()
+
     def _sweep(self) -> None:
         if self._sweeper.due(self._lease.clock()):
             beats = self._notices.beats()
             self._notices.remove(self._sweeper.look(beats, self._lease.clock()))
+            self._notices.complete(())
+
+
+class Pause:
+    """Ends a thread, and lets it wait in between, until it is told to hurry."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._woken = Flag()
+
+    def set(self) -> None:
+        self._stopping = True
+        self._woken.set()
+
+    def is_set(self) -> bool:
+        return self._stopping
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait(self, seconds: float) -> None:
+        """Returns after `seconds`, or at once if it was woken since the last wait."""
+        self._woken.wait(seconds)
+        self._woken.clear()
 
 
 @cache

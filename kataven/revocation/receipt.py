@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 
-class NobodyTold(Exception):
-    """The change is committed, but neither Redis nor the notices can be reached to tell the workers.
+class Told(StrEnum):
+    """How the workers were told."""
 
-    Those that can be reached by others may accept what it covers for as long as they remember it. Revoking once more,
-    when either is back, gives a receipt.
+    REDIS = "redis"
+    UNREACHABLE = "unreachable"
+    """By a notice in the system database, since Redis could not be reached."""
+    SPLIT = "split"
+    """By a notice, since a worker may hold a lease from another Redis than the one that took the event."""
+
+
+class NobodyTold(Exception):
+    """The change is committed, but it is not known whether every worker was told: the notices can't be reached.
+
+    A worker that was not told may accept what it covers for as long as it remembers it. Revoking once more, when the
+    notices are back, gives a receipt.
     """
 
 
@@ -27,8 +38,12 @@ class Receipt:
     publish_to_last_ack_ms: float | None = None
     """From the event to the last acknowledgement, by Redis's clock; None if some never came, or if there was nobody,
     or if they were told by a notice."""
-    redis_reachable: bool = True
-    """False if Redis did not answer and the workers were told by a notice."""
+    told: Told = Told.REDIS
+
+    @property
+    def redis_reachable(self) -> bool:
+        """False if Redis did not answer."""
+        return self.told is not Told.UNREACHABLE
 
     @property
     def lapsed(self) -> int:
@@ -44,6 +59,6 @@ class Receipt:
         }
         if self.lapsed:
             answer["lapsed"] = self.lapsed
-        if not self.redis_reachable:
-            answer["redis"] = "unreachable"
+        if self.told is not Told.REDIS:
+            answer["redis"] = str(self.told)
         return answer

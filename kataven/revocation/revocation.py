@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Board, Member
 from kataven.revocation.bus import Worker
 from kataven.revocation.canary import Canary
@@ -20,11 +21,20 @@ from kataven.revocation.guard import Forget, Guard
 from kataven.revocation.lease import Clock, Lease, boottime
 from kataven.revocation.ledger import Ledger
 from kataven.revocation.link import Link
-from kataven.revocation.notices import READING_SECONDS, Notices
-from kataven.revocation.posting import Posting
+from kataven.revocation.notices import READING_SECONDS, Notices, NoticesUnreachable
 from kataven.revocation.reader import NoticeReader, is_dead
-from kataven.revocation.receipt import NobodyTold, Receipt
+from kataven.revocation.receipt import NobodyTold, Receipt, Told
 from kataven.revocation.scope import Scope
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A revocation that is about to be committed: what it covers, and where that is written down, if it is."""
+
+    scope: Scope
+    id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,8 @@ class Status:
 class Revocation:
     """Revokes, and makes this process a worker that hears of revocations. Connects to nothing before it is used.
 
-    A process that only revokes, such as a command, need not `start`; its first revocation waits out one lease, since it
-    does not know the Redis that it meets. All processes on one Redis and `namespace`, and with the same `notices`, are
-    one system.
+    A process that only revokes, such as a command, need not `start`. All processes on one Redis and `namespace`, and
+    with the same `notices`, are one system.
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class Revocation:
         *,
         lease_seconds: float = 1.0,
         namespace: str = "kataven",
-        notices: Notices | None = None,
+        notices: Notices,
         clock: Clock = boottime,
     ) -> None:
         # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
@@ -63,19 +72,27 @@ class Revocation:
             decode_responses=True,
             socket_timeout=timeout_seconds,
             socket_connect_timeout=timeout_seconds,
-            # Once more, at once: what lay in the pool while Redis restarted is dead.
-            retry=Retry(NoBackoff(), 1),
+            # The barrier tries again by itself, and not with the same words: see Barrier._publish.
+            retry=Retry(NoBackoff(), 0),
         )
+        self._notices = notices
+        lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
+        self.guard = Guard(lease, reading, on_move=lambda: self._reader.hurry())
+        self._reader = NoticeReader(self.guard, notices)
         self._board = Board(self._client.execute_command, namespace)
-        acquaintance = Acquaintance()
-        begin_posting = None if notices is None else partial(Posting, notices, is_dead, clock, READING_SECONDS)
-        self._barrier = Barrier(self._board, lease_seconds, acquaintance, begin_posting, clock=clock)
-        reading = Lease(READING_SECONDS, clock)
-        self.guard = Guard(Lease(lease_seconds, clock), reading=None if notices is None else reading)
+        self._barrier = Barrier(
+            self._board,
+            lease_seconds,
+            notices,
+            is_dead=is_dead,
+            reading_seconds=READING_SECONDS,
+            reconnect=self._reconnect,
+            renews_at=lambda: self.guard.renews_at,
+            clock=clock,
+        )
         self.canary = Canary()
         open_link = partial(Link, redis_url, self._board.channel, timeout_seconds)
-        self._worker = Worker(self.guard, open_link, namespace, acquaintance, self._barrier)
-        self._reader = None if notices is None else NoticeReader(self.guard, notices, reading)
+        self._worker = Worker(self.guard, open_link, namespace, self._barrier)
 
     @property
     def ledger(self) -> Ledger:
@@ -83,15 +100,13 @@ class Revocation:
 
     def start(self) -> None:
         """Become a worker. After the fork; returns at once. Starting twice does nothing."""
+        self._reader.start()
         self._worker.start()
-        if self._reader is not None:
-            self._reader.start()
 
     def stop(self) -> None:
         """Stop being one: the lease is given back, so that no revoker waits for it, and connections are closed."""
         self._worker.stop()
-        if self._reader is not None:
-            self._reader.stop()
+        self._reader.stop()
         with suppress(RedisError):  # then the lease lapses, and another worker takes this one off the list
             self._board.leave(self._worker.id)
         self._client.close()
@@ -100,21 +115,51 @@ class Revocation:
         """Have `forget(scope)` called for each event before it is acknowledged; see `Guard.subscribe`."""
         self.guard.subscribe(forget)
 
-    def revoke(self, scope: Scope) -> Receipt:
-        """Call it when the change is committed. When it returns, no worker accepts what `scope` covers.
+    def intend(self, scope: Scope) -> Intent:
+        """Call it right before the change is committed, with everything done but the commit.
 
-        Takes some milliseconds, or about a lease where something does not answer. Raises NobodyTold if neither Redis
-        nor the notices can be reached.
+        If this process dies before its receipt, workers forget what `scope` covers again and again until the change can
+        only be committed or lost: what is committed and what workers believe differ for one lease at most. If it can't
+        be written down, the change goes on without: then they may differ for as long as anything is remembered.
         """
         try:
-            receipt = self._barrier.revoke(scope)
+            return Intent(scope, self._notices.intend(scope))
+        except NoticesUnreachable as error:
+            self.ledger.unannounced += 1
+            _log.warning("revocation: not written down before its commit: %s", error)
+            return Intent(scope, None)
+
+    def revoke(self, intent: Intent | Scope) -> Receipt:
+        """Call it when the change is committed. When it returns, no worker accepts what the intent covers.
+
+        Takes some milliseconds, or about a lease where something does not answer. Raises NobodyTold if the
+        notices can't be reached; then the intent stands, and workers act on it by themselves.
+        """
+        if isinstance(intent, Scope):
+            intent = Intent(intent, None)
+        try:
+            receipt = self._barrier.revoke(intent.scope)
         except NobodyTold:
             self.ledger.untold += 1
             raise
+        if intent.id is not None:
+            self._complete(intent.id)
         self.ledger.revocations += 1
         self.ledger.unreachable += not receipt.redis_reachable
+        self.ledger.split += receipt.told is Told.SPLIT
         self.canary.note(receipt)
         return receipt
+
+    def _complete(self, intent: str) -> None:
+        if self._reader.running:
+            self._reader.completed(intent)
+            return
+        with suppress(NoticesUnreachable):  # then workers go on forgetting it until it is too old
+            self._notices.complete([intent])
+
+    def _reconnect(self) -> None:
+        """Drop the connections that lie idle: what they lead to may have been left by everybody else."""
+        self._client.connection_pool.disconnect(inuse_connections=False)
 
     def announce(self, scope: Scope) -> None:
         """Have every worker forget `scope` soon, without waiting: for changes that take nobody's access away."""

@@ -1,7 +1,7 @@
 """Closing accounts and tightening their policy: the operators' half of "revoked means revoked".
 
-Each of these ends credentials that were good a moment ago, so each commits, has every worker forget, and only then
-returns, with the receipt.
+Each of these ends credentials that were good a moment ago, so each commits, together with the intent to revoke, has
+every worker forget, and only then returns, with the receipt. If it was cut off in between, the same again completes it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from kataven.revocation.receipt import Receipt
+from kataven.revocation.revocation import Intent
 from kataven.revocation.scope import Scope
-from kataven.system import accounts, operators
+from kataven.system import accounts, intents, operators
 from kataven.system.database import SystemDatabase
-from kataven.system.models import AccountStatus
+from kataven.system.models import AccountStatus, OperatorEvent
 
 StandingKeys = Mapping[UUID, datetime | None]
 """Keys that nobody has ended, and when they end by themselves (None: never)."""
@@ -35,7 +37,7 @@ class Office:
     system: SystemDatabase
     cap_expiry: Callable[[str, int], int]
     """Shortens the keys of an account that outlive so many days, and says how many. Raises TenancyError."""
-    revoke: Callable[[Scope], Receipt]
+    revoke: Callable[[Intent | Scope], Receipt]
     standing_keys: Callable[[Connection], StandingKeys]
     """The keys that are good in an account's database."""
     end_other_keys: Callable[[Connection, StandingKeys], int]
@@ -77,28 +79,44 @@ def limit_expiry(office: Office, account: str, max_days: int | None, *, existing
         detail = {"max_key_expiry_days": max_days, "existing": existing}
         event = operators.record(session, office.operator, "account.policy_changed", account, detail)
         session.flush()
-        event_id = event.id
+        event_id, ending = event.id, begin_ending(session, account)
     # Once so that no worker mints under the old policy any more, and once for the keys that this shortens.
-    receipt = office.revoke(Scope(account))
     shortened = 0
     if existing and max_days is not None:
+        office.revoke(ending.scope)
         shortened = office.cap_expiry(account, max_days)
-        receipt = office.revoke(Scope(account))
+    receipt = office.revoke(ending)
     _note(office, event_id, receipt, {"keys_shortened": shortened})
     return shortened, receipt
+
+
+def begin_ending(session: Session, account: str) -> Intent:
+    """Write down, with the change itself, that all that belongs to an account is about to end."""
+    scope = Scope(account)
+    return Intent(scope, str(intents.add(session, scope)))
 
 
 def _move(
     office: Office, action: str, account: str, to: AccountStatus, *allowed: AccountStatus
 ) -> tuple[UUID, Receipt]:
     with office.system.writing() as session:
-        accounts.move(session, account, to, *allowed)
-        event = operators.record(session, office.operator, action, account)
-        session.flush()
-        event_id = event.id
-    receipt = office.revoke(Scope(account))
+        event = _cut_off(session, action, account, to)
+        if event is None:
+            accounts.move(session, account, to, *allowed)
+            event = operators.record(session, office.operator, action, account)
+            session.flush()
+        event_id, ending = event.id, begin_ending(session, account)
+    receipt = office.revoke(ending)
     _note(office, event_id, receipt, {})
     return event_id, receipt
+
+
+def _cut_off(session: Session, action: str, account: str, to: AccountStatus) -> OperatorEvent | None:
+    """The event of an operator who did the same and was cut off before the receipt: what is left is to give one."""
+    if accounts.read(session, account, lock=True).status != to:
+        return None
+    last = operators.latest(session, action, account)
+    return last if last is not None and "receipt" not in last.detail else None
 
 
 def _note(office: Office, event_id: UUID, receipt: Receipt, detail: Mapping[str, Any]) -> None:

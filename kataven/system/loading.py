@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.scope import Scope
-from kataven.system import accounts, lifecycle, operators
+from kataven.system import accounts, closing, lifecycle, operators
 from kataven.system.closing import Office, StandingKeys
 from kataven.system.dumping import DumpStore, held, named, require_database, take
 from kataven.system.errors import AccountExists, NotRestorable, WrongStatus
@@ -52,7 +52,8 @@ def load(office: Office, store: DumpStore, account: str, path: Path) -> Loaded:
             accounts.read(session, account, lock=True).schema_revision = made.revision
             detail = {"loaded": named(given), "replaced": named(replaced), "keys_ended": ended.count}
             operators.record(session, office.operator, "account.loaded", account, detail)
-    return Loaded(given, replaced, ended.count, office.revoke(Scope(account)))
+            ending = closing.begin_ending(session, account)
+    return Loaded(given, replaced, ended.count, office.revoke(ending))
 
 
 def restore(

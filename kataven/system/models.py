@@ -163,3 +163,16 @@ class RevocationReader(Base):
     pid: Mapped[int] = mapped_column(BigInteger)
     beats: Mapped[int] = mapped_column(BigInteger)
     read_count: Mapped[int | None] = mapped_column(BigInteger)
+    redis: Mapped[str | None]
+    """Which Redis it renews its lease at; empty for none. NULL is from a release that does not say."""
+
+
+class RevocationIntent(Base):
+    """A revocation from just before its commit until its receipt. Both columns NULL stand for everything."""
+
+    __tablename__ = "revocation_intents"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    account: Mapped[str | None]
+    key_id: Mapped[str | None]
+    begun_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

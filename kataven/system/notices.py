@@ -6,46 +6,62 @@ not read an older state than the one it has written to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
 
-from sqlalchemy import Select, delete, func, or_, select, tuple_
+from sqlalchemy import Interval, Select, bindparam, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from kataven.revocation.notices import Notice, NoticesUnreachable, Posted, Reader
+from kataven.revocation.notices import Beat, Notice, NoticesUnreachable, Posted, Reader, Word
+from kataven.revocation.scope import Scope
+from kataven.system import intents
 from kataven.system.database import SystemDatabase
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RevocationNotice, RevocationReader
 
 LATEST = select(RevocationNotice.count, RevocationNotice.mark)
 READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
+WORD = LATEST.add_columns(intents.unfinished(bindparam("patience", type_=Interval())).label("unfinished"))
+NONE_YET = Notice(0, "none yet")
 
 
 class SystemNotices:
-    """Notices in the tables `revocation_notice` and `revocation_readers`."""
+    """Notices in the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
 
     def __init__(self, database: SystemDatabase) -> None:
         self._database = database
 
-    def current(self) -> Notice:
+    def current(self, patience_seconds: float) -> Word:
         with self._session() as session:
-            return _notice(session)
+            row = session.execute(WORD, {"patience": timedelta(seconds=patience_seconds)}).first()
+        if row is None:
+            return Word(NONE_YET, frozenset())
+        count, mark, unfinished = row
+        return Word(Notice(count, str(mark)), frozenset(Scope(*pair) for pair in unfinished or ()))
 
-    def beat(self, reader: Reader, read: Notice | None) -> Notice:
+    def beat(self, beat: Beat) -> Notice:
         # Only if it is the latest still: after a backup was restored, a count alone could be that of another one.
         read_count = LATEST.with_only_columns(RevocationNotice.count).where(
-            RevocationNotice.mark == (None if read is None else read.mark)
+            RevocationNotice.mark == (None if beat.read is None else beat.read.mark)
         )
         row = insert(RevocationReader).values(
-            id=reader.id, home=reader.home, pid=reader.pid, beats=1, read_count=read_count.scalar_subquery()
+            id=beat.reader.id,
+            home=beat.reader.home,
+            pid=beat.reader.pid,
+            beats=beat.count,
+            read_count=read_count.scalar_subquery(),
+            redis=beat.redis,
         )
         written = row.on_conflict_do_update(
             index_elements=[RevocationReader.id],
             set_={
-                "beats": RevocationReader.beats + 1,
+                "beats": row.excluded.beats,
                 "read_count": func.coalesce(row.excluded.read_count, RevocationReader.read_count),
+                "redis": row.excluded.redis,
             },
         )
         with self._session() as session:
@@ -67,6 +83,13 @@ class SystemNotices:
         with self._session() as session:
             return frozenset(_readers(session, READERS.where(behind)))
 
+    def elsewhere(self, redis: str) -> frozenset[Reader]:
+        # NULL is from a release that does not say where it renews, so it may be anywhere; '' is from a worker without
+        # a lease.
+        away = or_(RevocationReader.redis.is_(None), RevocationReader.redis.not_in(["", redis]))
+        with self._session() as session:
+            return frozenset(_readers(session, READERS.where(away)))
+
     def beats(self) -> dict[Reader, int]:
         with self._session() as session:
             return _readers(session, READERS)
@@ -84,6 +107,14 @@ class SystemNotices:
         with self._session() as session:
             session.execute(delete(RevocationReader).where(RevocationReader.id == reader.id))
 
+    def intend(self, scope: Scope) -> str:
+        with self._session() as session:
+            return str(intents.add(session, scope))
+
+    def complete(self, done: Collection[str]) -> None:
+        with self._session() as session:
+            intents.remove(session, [UUID(intent) for intent in done])
+
     @contextmanager
     def _session(self) -> Iterator[Session]:
         try:
@@ -98,7 +129,7 @@ class SystemNotices:
 def _notice(session: Session) -> Notice:
     found = session.execute(LATEST).first()
     if found is None:
-        return Notice(0, "none yet")
+        return NONE_YET
     count, mark = found
     return Notice(count, str(mark))
 

@@ -82,7 +82,8 @@ class Measurement:
         self._warm(text)
         with self.sessions.writing(CANARY_ACCOUNT) as session:
             api_keys.revoke(session, key_id, CANARY)
-        self.receipts.append(self.services.revocation.revoke(Scope(CANARY_ACCOUNT, str(key_id))))
+            ending = self.services.revocation.intend(Scope(CANARY_ACCOUNT, str(key_id)))
+        self.receipts.append(self.services.revocation.revoke(ending))
         self.accepted += sum(self._use(text).status_code == httpx2.codes.OK for _ in range(2 * len(self.workers)))
 
     def rows(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from kataven.ratelimit.in_flight import Pulse
-from kataven.revocation.receipt import Receipt
+from kataven.revocation.receipt import Receipt, Told
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ class Metrics:
         self.disconnects = self._counter("redis_disconnects", "Failed connections of the subscription to Redis.")
         self.events = self._counter("revocation_events", "Revocations that workers heard of.")
         self.revocations = self._counter("revocations", "Revocations, by how the workers were told.", "told_by")
+        for told_by in ("redis", "notice", "split", "nobody"):
+            self.revocations.labels(told_by)
+        self.reminders = self._counter(
+            "revocation_reminders", "Revocations that were begun and not completed in time: workers act on them."
+        )
+        self.unannounced = self._counter(
+            "revocations_unannounced", "Revocations that could not be written down before their change was committed."
+        )
         self.unacknowledged = self._counter(
             "revocation_unacknowledged_workers", "Workers whose lease was waited out, since they did not answer."
         )
@@ -107,7 +115,7 @@ class Metrics:
 
     def receipt(self, receipt: Receipt) -> None:
         """One revocation was answered."""
-        self.revocations.labels("redis" if receipt.redis_reachable else "notice").inc()
+        self.revocations.labels("notice" if receipt.told is Told.UNREACHABLE else receipt.told).inc()
         self.unacknowledged.inc(receipt.lapsed)
         self.receipt_seconds.observe(receipt.ms / 1000)
         if receipt.publish_to_last_ack_ms is not None:
@@ -176,6 +184,8 @@ class Publisher:
         self._count(metrics.disconnects, ledger.disconnects)
         self._count(metrics.events, ledger.events)
         self._count(metrics.revocations.labels("nobody"), ledger.untold)
+        self._count(metrics.reminders, ledger.reminders)
+        self._count(metrics.unannounced, ledger.unannounced)
 
     def _publish_tenancy(self, services: Services) -> None:
         tenancy, metrics = services.registry.metrics(), self._metrics

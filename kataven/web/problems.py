@@ -239,8 +239,8 @@ def _tenancy(error: TenancyError) -> Response:
 
 def _nobody_told(_: NobodyTold) -> Response:
     return unavailable(
-        "The change is made, but the workers can't be told of it right now, so some may accept what it ends for up to "
-        "a minute. Send the request again for a receipt."
+        "The change was saved, but we couldn't confirm that every worker has applied it. Some may accept the "
+        "credential for up to a minute. Retry to get a receipt."
     )
 
 

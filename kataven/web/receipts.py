@@ -1,4 +1,4 @@
-"""Ending a credential: the one way there is. Commit first, then call this, then answer."""
+"""Ending a credential, the one way there is: `begin_ending`, commit, `end_credentials`, answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from kataven.account import audit
+from kataven.revocation.revocation import Intent
 from kataven.revocation.scope import Scope
 from kataven.web.call import Call
 from kataven.web.schema import View
@@ -20,15 +21,27 @@ class ReceiptView(View):
     acknowledged: int
     ms: float
     lapsed: int | None = Field(None, description="Workers whose lease was waited out, where there were any.")
-    redis: Literal["unreachable"] | None = Field(None, description="Where every lease had to be waited out.")
+    redis: Literal["unreachable", "split"] | None = Field(
+        None,
+        description="Set if workers were told through the system database: Redis was `unreachable`, or `split`, which "
+        "means that a worker may renew its lease at another Redis than the one that took the event.",
+    )
 
 
-def end_credentials(call: Call, key_id: str | None, event_id: UUID | None = None) -> dict[str, Any]:
-    """Make every worker forget a key, or with None all that belongs to the account, and wait until each has.
+def begin_ending(call: Call, key_id: str | None) -> Intent:
+    """Write down what is about to end: a key, or with None all that belongs to the account.
+
+    To be called inside the transaction, as its last step: from here on workers act by themselves if this process dies.
+    """
+    return call.services.revocation.intend(Scope(call.account.account, key_id))
+
+
+def end_credentials(call: Call, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
+    """Make every worker forget what ended, and wait until each has. The change is committed by now.
 
     The receipt is added to the audit event `event_id`, the one that was committed with the change.
     """
-    receipt = call.services.revocation.revoke(Scope(call.account.account, key_id)).as_json()
+    receipt = call.services.revocation.revoke(ending).as_json()
     if event_id is not None:
         with call.writing() as session:
             audit.add_detail(session, event_id, {"receipt": receipt})

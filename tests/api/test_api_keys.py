@@ -201,7 +201,7 @@ def test_an_end_that_nobody_can_be_told_of_is_made_and_has_no_receipt_until_ther
         outage.setattr(house.services.revocation, "revoke", nobody)
         answer = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
     assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
-    assert "Send the request again" in answer.get_json()["detail"]
+    assert "Retry to get a receipt" in answer.get_json()["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
     assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
 

@@ -16,6 +16,8 @@ from kataven.identity.errors import Refused, RevokedCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.revocation import CachingVerifier, Receipt, Revocation, Scope
 from kataven.revocation.lease import boottime
+from kataven.system.database import SystemDatabase
+from kataven.system.notices import SystemNotices
 from tests.revocation.eventually import PATIENCE_SECONDS, eventually
 
 MAX_KEYS = 2_000
@@ -54,17 +56,32 @@ class Database:
 
 
 class Fleet:
-    """`urls` has the Redis URL of each worker process. The revoker is here, with `redis_url`."""
+    """`urls` has the Redis URL of each worker process. The revoker is here, with `redis_url`, and is one more worker
+    unless `revoker_works` is false: then it is like a command.
+
+    All of them have their notices in the system database at `notices_url`.
+    """
 
     def __init__(
-        self, redis_url: str, urls: list[str], *, lease_seconds: float, lose_every: int = 0, slow_every: int = 0
+        self,
+        notices_url: str,
+        redis_url: str,
+        urls: list[str],
+        *,
+        lease_seconds: float,
+        lose_every: int = 0,
+        slow_every: int = 0,
+        revoker_works: bool = True,
     ) -> None:
         self.shared = Shared(len(urls))
-        self.revocation = Revocation(redis_url, lease_seconds=lease_seconds)
+        self._revoker_works = revoker_works
+        self._database = SystemDatabase(notices_url)
+        notices = SystemNotices(self._database)
+        self.revocation = Revocation(redis_url, lease_seconds=lease_seconds, notices=notices)
         self._processes = [
             _processes.Process(
                 target=work,
-                args=(number, url, lease_seconds, self.shared, lose_every, slow_every),
+                args=(number, url, notices_url, lease_seconds, self.shared, lose_every, slow_every),
                 daemon=True,
             )
             for number, url in enumerate(urls)
@@ -97,8 +114,10 @@ class Fleet:
     def __enter__(self) -> Self:
         for process in self._processes:
             process.start()
-        self.revocation.start()
-        assert eventually(lambda: len(self.revocation.workers()) == len(self._processes) + 1), "a worker does not start"
+        if self._revoker_works:
+            self.revocation.start()
+            assert eventually(lambda: self.revocation.status().lease_confirmed), "the revoker gets no lease"
+        self.until_every_worker_remembers()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,6 +127,14 @@ class Fleet:
             process.join(PATIENCE_SECONDS)
             assert process.exitcode == 0
         self.revocation.stop()
+        self._database.close()
+
+    def until_every_worker_remembers(self) -> None:
+        """Return when each worker process has let the key in from memory once more: its lease holds."""
+        before = list(self.shared.accepted_from_memory)
+        assert eventually(
+            lambda: all(now > then for now, then in zip(self.shared.accepted_from_memory, before, strict=True))
+        ), "a worker does not remember"
 
     def _until_somebody_is_accepted(self) -> None:
         before = sum(self.shared.accepted)
@@ -117,13 +144,15 @@ class Fleet:
 def work(
     number: int,
     redis_url: str,
+    notices_url: str,
     lease_seconds: float,
     shared: Shared,
     lose_every: int,
     slow_every: int,
 ) -> None:
     """A worker process: two threads that hammer."""
-    revocation = Revocation(redis_url, lease_seconds=lease_seconds)
+    database = SystemDatabase(notices_url)
+    revocation = Revocation(redis_url, lease_seconds=lease_seconds, notices=SystemNotices(database))
     verifier = CachingVerifier(Database(shared, slow_every), revocation.guard)
     if lose_every:
         _lose_events(revocation, lose_every)
@@ -138,6 +167,7 @@ def work(
     for thread in threads:
         thread.join()
     revocation.stop()
+    database.close()
 
 
 def hammer(number: int, shared: Shared, revocation: Revocation, verifier: CachingVerifier) -> None:

@@ -10,7 +10,8 @@ from kataven.revocation import EVERYTHING, Guard, Scope
 from kataven.revocation.epoch import Epoch, Event, body
 from kataven.revocation.guard import RECENT_EVENTS
 from kataven.revocation.lease import Lease
-from tests.revocation.conftest import HERE, LEASE_SECONDS
+from kataven.revocation.notices import Notice
+from tests.revocation.conftest import HERE, LEASE_SECONDS, READING_SECONDS
 from tests.support.clock import Clock
 
 ACME = Scope("acme")
@@ -41,7 +42,7 @@ def test_lease_is_counted_from_before_it_was_asked_for(guard: Guard, clock: Cloc
 
 
 def test_no_lease_holds_before_the_first_was_confirmed(clock: Clock) -> None:
-    assert not Guard(Lease(LEASE_SECONDS, clock)).holds()
+    assert not Guard(Lease(LEASE_SECONDS, clock), Lease(LEASE_SECONDS, clock)).holds()
 
 
 def test_event_that_follows_makes_the_worker_forget_what_it_covers_and_no_more(
@@ -63,6 +64,7 @@ def test_event_after_a_missed_one_makes_the_worker_forget_everything(guard: Guar
 def test_renewal_at_another_epoch_makes_the_worker_forget_everything(
     guard: Guard, forgotten: list[Scope], clock: Clock, elsewhere: Epoch
 ) -> None:
+    guard.moved(elsewhere.redis)
     guard.confirmed(clock(), elsewhere)
     assert forgotten == [EVERYTHING]
     guard.confirmed(clock(), elsewhere)
@@ -141,6 +143,65 @@ def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_ke
     guard.heard(event(ACME, HERE.count + 1))
     assert not late[0]()
     assert outer == []
+
+
+def test_lease_from_another_redis_counts_only_once_it_is_written_down(
+    guard: Guard, forgotten: list[Scope], clock: Clock
+) -> None:
+    moved: list[None] = []
+    guard.on_move = lambda: moved.append(None)
+    there = Epoch("redis-b", 3)
+    guard.confirmed(clock(), there)
+    assert (guard.holds(), guard.renews_at, len(moved)) == (False, None, 1)
+    assert guard.move_to_write() == ("redis-b", True)
+    guard.moved("redis-b")
+    assert not guard.holds()
+    guard.confirmed(clock(), there)
+    assert (guard.holds(), guard.renews_at) == (True, "redis-b")
+    assert forgotten == [EVERYTHING, EVERYTHING]  # as it left, and again before the new lease holds
+
+
+def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, clock: Clock) -> None:
+    """The worker went to another Redis and came back, while the former was being written down."""
+    guard.confirmed(clock(), Epoch("redis-b", 3))
+    assert guard.move_to_write() == ("redis-b", True)
+    guard.confirmed(clock(), HERE)
+    assert not guard.holds()
+    guard.moved("redis-b")  # the write took effect
+    guard.confirmed(clock(), HERE)
+    assert not guard.holds()
+    assert guard.move_to_write() == (HERE.redis, True)
+    guard.moved(HERE.redis)
+    guard.confirmed(clock(), HERE)
+    assert guard.holds()
+
+
+def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(guard: Guard, forgotten: list[Scope]) -> None:
+    guard.heard(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
+    assert not guard.holds()
+    assert forgotten == [EVERYTHING]
+
+
+def test_worker_that_did_not_write_in_time_that_it_reads_forgets_everything(
+    guard: Guard, forgotten: list[Scope], clock: Clock
+) -> None:
+    """It may have been taken off the list that revokers read."""
+    clock.advance(READING_SECONDS - 1)
+    guard.noticed(clock(), Notice(1, "a mark"))
+    assert forgotten == []
+    clock.advance(READING_SECONDS)
+    guard.noticed(clock(), Notice(1, "a mark"))
+    assert forgotten == [EVERYTHING]
+
+
+def test_revocation_that_was_begun_and_not_completed_makes_the_worker_forget_what_it_covers(
+    guard: Guard, forgotten: list[Scope]
+) -> None:
+    ticket = guard.begin_fill()
+    guard.reminded(ALICES_KEY)
+    assert forgotten == [ALICES_KEY]
+    assert not guard.finish_fill(ticket, ALICES_KEY, lambda: None)
+    assert guard.holds()
 
 
 def test_message_reads_back_as_the_event_that_was_published() -> None:

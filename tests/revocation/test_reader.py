@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation.epoch import Epoch
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import Reader
+from kataven.revocation.notices import NoticesUnreachable, Reader
 from kataven.revocation.reader import NoticeReader, home, is_dead
 from tests.revocation.eventually import eventually
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
@@ -21,15 +22,16 @@ class Place:
 
     def __init__(self) -> None:
         self.reachable = True
-        self.notices = NoticesOf(NoticesModel(), lambda: self.reachable, lambda: None)
-        reading = Lease(30)
-        self.guard = Guard(Lease(0.02), reading=reading)
-        self.reader = NoticeReader(self.guard, self.notices, reading)
+        self.now = 0.0
+        """By the notices' clock."""
+        self.shared = NoticesModel()
+        self.notices = NoticesOf(self.shared, lambda: self.reachable, lambda: None, lambda: self.now)
+        self.guard = Guard(Lease(0.02), Lease(30))
+        self.reader = NoticeReader(self.guard, self.notices)
         self.forgotten: list[Scope] = []
 
     @property
     def holds(self) -> bool:
-        assert self.guard.reading is not None
         return self.guard.reading.holds()
 
 
@@ -91,6 +93,44 @@ def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
     assert place.notices.unread(posted)
     broken = False
     assert eventually(lambda: not place.notices.unread(posted))
+
+
+def test_redis_that_a_worker_renews_at_is_written_down_at_once(place: Place) -> None:
+    place.guard.on_move = place.reader.hurry
+    place.reader.start()
+    assert eventually(lambda: place.holds)
+    assert place.notices.elsewhere("redis-b") == frozenset()
+    for redis in ("redis-a", "redis-b"):
+        place.guard.confirmed(place.guard.lease.clock(), Epoch(redis, 1))
+        assert eventually(lambda redis=redis: place.shared.redis[place.reader.me] == redis)  # type: ignore[misc]
+    assert [reader.pid for reader in place.notices.elsewhere("redis-a")] == [os.getpid()]
+
+
+def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_completed(place: Place) -> None:
+    key = Scope("acme", "a key")
+    place.reader.look()
+    place.forgotten.clear()
+    intent = place.notices.intend(key)
+    place.reader.look()
+    assert place.forgotten == []  # its revoker has a moment
+    place.now += 1
+    place.reader.look()
+    place.reader.look()
+    assert place.forgotten == [key, key]
+    place.reader.completed(intent)
+    place.reader.look()
+    assert place.forgotten == [key, key]
+
+
+def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(place: Place) -> None:
+    intent = place.notices.intend(Scope("acme"))
+    place.reader.completed(intent)
+    place.reachable = False
+    with pytest.raises(NoticesUnreachable):
+        place.reader.look()
+    place.reachable = True
+    place.reader.look()
+    assert place.shared.intents == {}
 
 
 def test_process_is_dead_only_where_that_can_be_seen() -> None:

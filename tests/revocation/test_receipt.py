@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kataven.revocation import Canary, Receipt, Scope, Spread
+from kataven.revocation import Canary, Receipt, Scope, Spread, Told
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from kataven.revocation import Canary, Receipt, Scope, Spread
         (Receipt(4, 4, 3.14159, 1.5), {"workers": 4, "acknowledged": 4, "ms": 3.1}),
         (Receipt(4, 3, 1020.04), {"workers": 4, "acknowledged": 3, "ms": 1020.0, "lapsed": 1}),
         (
-            Receipt(0, 0, 1020.0, redis_reachable=False),
+            Receipt(0, 0, 1020.0, told=Told.UNREACHABLE),
             {"workers": 0, "acknowledged": 0, "ms": 1020.0, "redis": "unreachable"},
         ),
     ],

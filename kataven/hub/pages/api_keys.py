@@ -21,7 +21,7 @@ from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, re
 from kataven.hub.paging import asked_position, next_link
 from kataven.hub.words import receipt_in_words
 from kataven.identity.token import TokenKind
-from kataven.web.receipts import end_credentials
+from kataven.web.receipts import begin_ending, end_credentials
 from kataven.web.schema import Input, Line
 
 desk = Desk("api-keys", __name__, "API key")
@@ -92,7 +92,8 @@ def revoke_api_key(visit: Visit, key_id: UUID) -> AnyResponse:
     with visit.writing() as session:
         key, event = api_keys.revoke(session, key_id, visit.actor)
         name, hint = key.name, key.hint
-    receipt = end_credentials(visit, str(key_id), event)
+        ending = begin_ending(visit, str(key_id))
+    receipt = end_credentials(visit, ending, event)
     keep(visit, visit.session.with_(notice=f"“{name}” (…{hint}) is revoked: {receipt_in_words(receipt)}."))
     return go("/settings/api-keys")
 

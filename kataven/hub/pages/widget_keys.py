@@ -19,7 +19,7 @@ from kataven.hub.paging import asked_position, next_link
 from kataven.hub.words import entry_in_words, receipt_in_words
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
-from kataven.web.receipts import end_credentials
+from kataven.web.receipts import begin_ending, end_credentials
 from kataven.web.schema import read_id
 from kataven.widget import allowlist
 from kataven.widget.embed import snippet
@@ -88,7 +88,8 @@ def remove_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     with visit.writing() as session:
         name = widget_keys.read(session, key_id).name
         event = widget_keys.remove(session, key_id, visit.actor)
-    receipt = end_credentials(visit, str(key_id), event)
+        ending = begin_ending(visit, str(key_id))
+    receipt = end_credentials(visit, ending, event)
     keep(visit, visit.session.with_(notice=f"“{name}” is removed: {receipt_in_words(receipt)}."))
     return go(HOME)
 
@@ -96,10 +97,12 @@ def remove_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
 def _change(visit: Visit, key_id: UUID, fields: Mapping[str, Any], done: str) -> AnyResponse:
     with visit.writing() as session:
         change = widget_keys.change(session, key_id, fields, visit.actor)
-        name, took_away, event = change.key.name, change.takes_away or fields.get("disabled"), change.event_id
+        name, event = change.key.name, change.event_id
+        ends = change.takes_away or bool(fields.get("disabled"))
+        ending = begin_ending(visit, str(key_id)) if ends else None
     words = f"“{name}” is {done}"
-    if took_away:
-        words += f": {receipt_in_words(end_credentials(visit, str(key_id), event))}"
+    if ending is not None:
+        words += f": {receipt_in_words(end_credentials(visit, ending, event))}"
     keep(visit, visit.session.with_(notice=f"{words}."))
     return go(f"{HOME}/{key_id}")
 

@@ -133,6 +133,18 @@ class Fate(RuleBasedStateMachine):
         else:
             world.redis_up = False
 
+    @rule(process=PROCESS, back=st.booleans(), link_ends=st.booleans())
+    def process_is_led_to_another_redis(self, process: int, back: bool, link_ends: bool) -> None:
+        world = self.world
+        world.processes[process].move(world.redis if back else world.other_redis, link_ends=link_ends)
+
+    @rule(link_ends=st.booleans())
+    def everybody_is_led_to_another_redis(self, link_ends: bool) -> None:
+        world = self.world
+        world.redis, world.other_redis = world.other_redis, world.redis
+        for process in world.processes:
+            process.move(world.redis, link_ends=link_ends)
+
     @rule()
     def all_is_well_again(self) -> None:
         if not self.world.redis_up:
@@ -141,6 +153,7 @@ class Fate(RuleBasedStateMachine):
         for worker in self.world.processes:
             worker.frozen = worker.starved = worker.next_event_is_lost = False
             worker.cut_off = worker.cut_off_from_notices = False
+            worker.move(self.world.redis, link_ends=True)
         self.world.go_on(1.5 * LEASE_SECONDS)
         self.requests_come(0)
         self.requests_come(1)

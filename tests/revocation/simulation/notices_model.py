@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from uuid import uuid4
 
-from kataven.revocation.notices import Notice, NoticesUnreachable, Posted, Reader
+from kataven.revocation.notices import INTENT_SECONDS, Beat, Notice, NoticesUnreachable, Posted, Reader, Word
+from kataven.revocation.scope import Scope
 
 _marks = itertools.count(1)
 
@@ -21,29 +24,48 @@ class NoticesModel:
         self.notice = Notice(0, _new_mark())
         self.readers: dict[Reader, int] = {}
         self.read: dict[Reader, int] = {}
+        self.redis: dict[Reader, str] = {}
+        self.intents: dict[str, tuple[float, Scope]] = {}
 
 
 class NoticesOf:
     """The notices as one process reaches them. `step` is called between what is committed apart."""
 
-    def __init__(self, shared: NoticesModel, reachable: Callable[[], bool], step: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shared: NoticesModel,
+        reachable: Callable[[], bool],
+        step: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._shared = shared
         self._reachable = reachable
         self._step = step
+        self._clock = clock
 
-    def current(self) -> Notice:
+    def current(self, patience_seconds: float) -> Word:
         self._go()
-        notice = self._shared.notice
+        now = self._clock()
+        unfinished = frozenset(
+            scope
+            for begun_at, scope in self._shared.intents.values()
+            if patience_seconds < now - begun_at <= INTENT_SECONDS
+        )
+        word = Word(self._shared.notice, unfinished)
         self._go()
-        return notice
+        return word
 
-    def beat(self, reader: Reader, read: Notice | None) -> Notice:
+    def beat(self, beat: Beat) -> Notice:
         self._go()
         shared = self._shared
-        shared.readers[reader] = shared.readers.get(reader, 0) + 1
-        if read is not None and read.mark == shared.notice.mark:
-            shared.read[reader] = shared.notice.count
-        return self.current()
+        shared.readers[beat.reader] = beat.count
+        shared.redis[beat.reader] = beat.redis
+        if beat.read is not None and beat.read.mark == shared.notice.mark:
+            shared.read[beat.reader] = shared.notice.count
+        self._go()
+        notice = shared.notice
+        self._go()
+        return notice
 
     def post(self) -> Posted:
         self._go()
@@ -62,6 +84,13 @@ class NoticesOf:
         self._go()
         return unread
 
+    def elsewhere(self, redis: str) -> frozenset[Reader]:
+        self._go()
+        shared = self._shared
+        away = frozenset(reader for reader in shared.readers if shared.redis.get(reader) not in ("", redis))
+        self._go()
+        return away
+
     def beats(self) -> dict[Reader, int]:
         self._go()
         beats = dict(self._shared.readers)
@@ -77,6 +106,22 @@ class NoticesOf:
     def leave(self, reader: Reader) -> None:
         self._shared.readers.pop(reader, None)
         self._shared.read.pop(reader, None)
+        self._shared.redis.pop(reader, None)
+
+    def intend(self, scope: Scope) -> str:
+        self._go()
+        intent = str(uuid4())
+        self._shared.intents[intent] = (self._clock(), scope)
+        self._go()
+        return intent
+
+    def complete(self, intents: Collection[str]) -> None:
+        self._go()
+        now = self._clock()
+        for intent, (begun_at, _) in list(self._shared.intents.items()):
+            if intent in intents or now - begun_at > INTENT_SECONDS:
+                del self._shared.intents[intent]
+        self._go()
 
     def _go(self) -> None:
         self._step()

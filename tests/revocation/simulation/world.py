@@ -1,4 +1,4 @@
-"""A small world: some processes, one Redis, one database; whoever plays fate moves it on."""
+"""A small world: some processes, a Redis or two, one database; whoever plays fate moves it on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import Refused, RevokedCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.revocation import CachingVerifier, Guard, GuardedCache, NobodyTold, Receipt, Scope
-from kataven.revocation.barrier import Acquaintance, Barrier
+from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Board
 from kataven.revocation.bus import Worker
 from kataven.revocation.lease import Lease
 from kataven.revocation.notices import Reader
-from kataven.revocation.posting import Posting
 from kataven.revocation.reader import NoticeReader
 from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
@@ -41,9 +40,7 @@ class Parts:
     verifier: type[CachingVerifier] = CachingVerifier
     worker: type[Worker] = Worker
     barrier: type[Barrier] = Barrier
-    acquaintance: type[Acquaintance] = Acquaintance
     reader: type[NoticeReader] = NoticeReader
-    posting: type[Posting] = Posting
 
 
 class World:
@@ -54,6 +51,9 @@ class World:
         self.now = 0.0
         self.ended = False
         self.redis = RedisModel(lambda: self.now)
+        """The Redis that everybody means."""
+        self.other_redis = RedisModel(lambda: self.now)
+        """One beside it, which takes whatever it is sent: a primary that was demoted and does not know, say."""
         self.redis_up = True
         self.notices = NoticesModel()
         self.notices_up = True
@@ -149,6 +149,10 @@ class Process:
         """Stopped as a whole, as by SIGSTOP."""
         self.dead = False
         """Ended without a word, which is seen from where the others are."""
+        self.redis = world.redis
+        """Where its connections lead that are made from now on."""
+        self._pooled = world.redis
+        """Where the revoker's idle connections lead."""
         self.starved = False
         """Its worker's thread is not scheduled; its requests are."""
         self.link: LinkModel | None = None
@@ -159,23 +163,30 @@ class Process:
         self.next_event_is_lost = False
         self.on_receipt: Callable[[Receipt], None] = lambda _: None
         parts = world.parts
-        acquaintance = parts.acquaintance()
         board = Board(self._execute, NAMESPACE)
-        notices = NoticesOf(world.notices, lambda: self.reaches_notices, pause)
-        begin_posting = partial(parts.posting, notices, world.is_dead, self.clock, READING_SECONDS)
+        notices = NoticesOf(world.notices, lambda: self.reaches_notices, pause, lambda: world.now)
+        self.notices = notices
         self.barrier = parts.barrier(
-            board, LEASE_SECONDS, acquaintance, begin_posting, clock=self.clock, sleep=self.sleep
+            board,
+            LEASE_SECONDS,
+            notices,
+            is_dead=world.is_dead,
+            reading_seconds=READING_SECONDS,
+            reconnect=self._reconnect,
+            renews_at=lambda: self.guard.renews_at,
+            clock=self.clock,
+            sleep=self.sleep,
         )
         reading = parts.lease(READING_SECONDS, self.clock)
-        self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock), reading=reading)
+        self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock), reading)
         self.guard.subscribe(lambda _: pause())  # the thread may be held up before it forgets
         database = DatabaseModel(world, self.guard)
         self.guard.subscribe(lambda _: pause())  # and between two memories
         self.verifier = parts.verifier(database, self.guard, wall_clock=lambda: world.now)
         open_link: Any = self._open_link
-        self.worker = parts.worker(self.guard, open_link, NAMESPACE, acquaintance, self.barrier)
+        self.worker = parts.worker(self.guard, open_link, NAMESPACE, self.barrier)
         self.worker.id = f"worker{len(world.processes)}"
-        self.reader = parts.reader(self.guard, notices, reading)
+        self.reader = parts.reader(self.guard, notices)
         self.reader.me = Reader(self.worker.id, "the world", len(world.processes))
         world.processes.append(self)
 
@@ -229,6 +240,20 @@ class Process:
 
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen))
 
+    def revoke_announced(self, scope: Scope) -> Actor:
+        """The whole of it, by steps: write down what is about to end, commit, revoke. It may die at each."""
+
+        def work() -> None:
+            intent = self.notices.intend(scope)
+            keys = self.world.commit_revocation(scope)
+            pause()
+            receipt = self.barrier.revoke(scope)
+            self.world.answered.update(keys)
+            self.on_receipt(receipt)
+            self.reader.completed(intent)
+
+        return self._begin(Actor(work, may_go_on=lambda: not (self.frozen or self.dead)))
+
     @property
     def reaches_redis(self) -> bool:
         return self.world.redis_up and not self.cut_off
@@ -236,6 +261,15 @@ class Process:
     @property
     def reaches_notices(self) -> bool:
         return self.world.notices_up and not self.cut_off_from_notices
+
+    def move(self, redis: RedisModel, *, link_ends: bool) -> None:
+        """Its connections lead to another Redis from now on. Those that lie idle don't, nor does a link that stays."""
+        self.redis = redis
+        if link_ends:
+            self.cut()
+
+    def _reconnect(self) -> None:
+        self._pooled = self.redis
 
     def cut(self) -> None:
         """The worker's connection ends."""
@@ -257,11 +291,12 @@ class Process:
         connection = world.connections
         if not self.reaches_redis:
             raise RedisDown
+        redis = self._pooled
         if command[0] == "BLPOP":
-            self.sleep(command[2], woken=lambda: bool(world.redis.execute("EXISTS", command[1])))
+            self.sleep(command[2], woken=lambda: bool(redis.execute("EXISTS", command[1])))
         if connection != world.connections:
             raise RedisDown
-        reply = world.redis.execute(*command)
+        reply = redis.execute(*command)
         pause()
         if self.next_reply_is_lost or connection != world.connections:
             self.next_reply_is_lost = False
@@ -301,17 +336,18 @@ class LinkModel:
         self._world = process.world
         self.dead = False
         self.half_open = False
+        self._redis = process.redis
         self._stream: deque[str | None] = deque()
         self._heard: list[str] = []
         pause()
         if not process.reaches_redis:
             raise RedisDown
-        self._world.redis.subscribe(self._deliver)
+        self._redis.subscribe(self._deliver)
 
     def call(self, *command: Any) -> Any:
         pause()
         self._check()
-        reply = self._world.redis.execute(*command)
+        reply = self._redis.execute(*command)
         self._stream.append(None)  # the reply's place among the events
         pause()
         self._check()

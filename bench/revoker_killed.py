@@ -1,0 +1,55 @@
+"""A revoker that dies between its commit and its receipt: for how long is the key still accepted?
+
+    python -m bench.revoker_killed                 100 kills at random moments of a revocation
+    python -m bench.revoker_killed --n 20
+
+Ends with 1 if a key that is disabled in the database was accepted later than one lease and one look at the notices
+after the kill, with as much again for a busy machine: without its intent it would be for up to 30 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+
+from bench.worlds.ground import laid
+from bench.worlds.killed import Killed, kill, revoker_beside
+from bench.worlds.site import opened_site
+
+LEASE_SECONDS = 1.0
+BOUND_SECONDS = 2 * (1.5 * LEASE_SECONDS)
+LATEST = 6.0
+"""The latest moment of a kill, by how long a change of a key takes without a revocation."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.revoker_killed", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--n", type=int, default=100, help="how many kills; 100")
+    rounds = parser.parse_args().n
+    chance = random.Random(7)  # noqa: S311  moments, no secrets
+    with laid() as ground:
+        folder = ground.folder / "site"
+        with (
+            opened_site(ground, folder, lease_seconds=LEASE_SECONDS, proxied=False) as site,
+            revoker_beside(site, folder, LEASE_SECONDS) as host,
+        ):
+            found = [kill(site, host, chance.uniform(0, LATEST)) for _ in range(rounds)]
+    return _told(found)
+
+
+def _told(found: list[Killed]) -> int:
+    orphaned = [one for one in found if one.committed and not one.answered]
+    longest = max((one.lived_seconds for one in found if one.committed), default=0.0)
+    print(f"{len(found)} revokers killed at random moments of a revocation")
+    print(f"  not committed, the key stays good        {sum(not one.committed for one in found):4}")
+    print(f"  committed, and no receipt                {len(orphaned):4}")
+    print(f"  receipt out                              {sum(one.answered for one in found):4}")
+    print(f"  the key lived on for at most             {longest:6.2f} s; bound {BOUND_SECONDS:g} s")
+    return 0 if longest <= BOUND_SECONDS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Two Redis servers that answer at once: a publication that reaches the wrong one must not count.
+
+`python -m bench.two_redis` plays the same for as many rounds as one likes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.revocation.fleet import Fleet
+from tests.revocation.scratch_redis import ScratchRedis
+from tests.revocation.swinging import SWINGS, SwingingRelay, swing
+
+LEASE_SECONDS = 0.3
+
+
+def test_no_key_is_accepted_after_its_receipt_while_a_relay_swings_between_two_redis(
+    scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path, notices_url: str
+) -> None:
+    with (
+        SwingingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
+        Fleet(notices_url, relay.url, [relay.url] * 2, lease_seconds=LEASE_SECONDS) as fleet,
+    ):
+        rounds = list(swing(fleet, relay, len(SWINGS)))
+    assert fleet.accepted_too_late == 0
+    assert fleet.accepted_from_memory > 0
+    assert {(played.point, played.cut) for played in rounds} == set(SWINGS)
+
+
+def test_command_that_is_led_to_another_redis_than_the_workers_tells_them_all_the_same(
+    scratch_redis: ScratchRedis, other_redis: ScratchRedis, notices_url: str
+) -> None:
+    """The publication is taken, and nobody who remembers anything hears of it."""
+    with Fleet(
+        notices_url, other_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, revoker_works=False
+    ) as fleet:
+        for _ in range(3):
+            fleet.until_every_worker_remembers()
+            receipt = fleet.revoke_next()
+            assert (receipt.told, receipt.workers, receipt.acknowledged) == ("split", 2, 2)
+    assert fleet.accepted_too_late == 0
