@@ -26,6 +26,7 @@ def standing_house(folder: Path) -> Iterator[House]:
         IssuerWithPen(folder / "issuer") as issuer,
     ):
         environ = environ_for(postgres, redis.url, issuer.url, "kataven_system")
+        environ["KATAVEN_HOST_SLOTS_DIR"] = str(folder / "slots")  # not those of other servers on this machine
         configured = settings.load(environ)
         lifecycle.prepare_system(configured.database_url.get_secret_value())
         application = factory.create_api(configured)
