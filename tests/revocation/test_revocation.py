@@ -7,17 +7,19 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
 
-from kataven.revocation import EVERYTHING, Guard, Revocation, Scope
+from kataven.revocation import EVERYTHING, Guard, Revocation, Scope, Told
 from kataven.revocation.bus import Worker
 from kataven.revocation.lease import Lease, boottime
 from tests.revocation.eventually import eventually
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
+from tests.revocation.swinging import Cut, Point, SwingingRelay
 
 ACME = Scope("acme")
 LEASE_SECONDS = 0.4
@@ -168,6 +170,28 @@ def test_worker_comes_back_after_an_outage_of_any_length() -> None:
     worker = Worker(guard, open_link, "kataven", barrier)
     worker.run(stopping)
     assert attempts == 10_001
+
+
+def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event_published_at_its_successor(
+    scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path
+) -> None:
+    """A planned failover ends no client's connection: the old primary goes on answering, with READONLY."""
+    with (
+        SwingingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
+        ExitStack() as stack,
+    ):
+        house = House(relay.url, stack)
+        alice, bob = house.worker(), house.worker()
+        assert alice.revoke(ACME).acknowledged == 2
+        before = alice.guard.renews_at
+        with scratch_redis.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        relay.arm(Point.IDLE, Cut.LINKS)
+        for worker in (alice, bob):
+            assert eventually(lambda worker=worker: worker.guard.renews_at not in (None, before))  # type: ignore[misc]
+        for _ in range(3):
+            receipt = alice.revoke(ACME)
+            assert (receipt.told, receipt.acknowledged) == (Told.REDIS, 2)
 
 
 def test_status_before_anything_is_that_nothing_holds(house: House) -> None:
