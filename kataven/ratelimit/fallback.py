@@ -18,9 +18,6 @@ from kataven.ratelimit.windows import RedisWindows
 
 log = logging.getLogger(__name__)
 
-SLOW_SECONDS = 0.15
-"""Redis is left when every answer has been slow for this long. One hiccup is waited for, since leaving is not exact."""
-
 
 class Tally(Protocol):
     """What is counted. Called from any thread; must not raise."""
@@ -48,7 +45,7 @@ class FallbackWindows:
 
     The share is an equal part for each worker that was last seen alive, and at least 1. What Redis had counted is not
     known then, nor does Redis learn what was let in meanwhile: around each change, up to twice a limit may pass.
-    No request waits for Redis longer than `connection.Patience` says.
+    No request waits for Redis longer than `pace.Patience` says.
     """
 
     def __init__(
@@ -128,8 +125,7 @@ class FallbackWindows:
                 self._return_to_redis()
 
     def _watch(self) -> None:
-        slow_since = self._redis.slow_since
-        if slow_since is not None and time.monotonic() - slow_since >= SLOW_SECONDS:
+        if self._redis.too_slow:
             self._leave_redis("its answers are slow")
 
     def _leave_redis(self, reason: str) -> None:

@@ -55,6 +55,11 @@ class RedisWindows:
         """Since when every answer of Redis has been slow; None if the last one was not."""
         return self._wire.slow_since
 
+    @property
+    def too_slow(self) -> bool:
+        """Whether Redis has been slow for so long that it should be left."""
+        return self._wire.too_slow
+
     def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         return self._run("take", scopes, slot)
 

@@ -8,7 +8,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from kataven.ratelimit.connection import Connection, Patience, Refusal, Stale, Unreachable
+from kataven.ratelimit.connection import Connection, Refusal, Stale, Unreachable
+from kataven.ratelimit.pace import Pace, Patience
+
+SLOW_SECONDS, SLOW_ANSWERS = 0.15, 3
+"""Redis is slow when every answer has been for this long, and at least so many. One hiccup is waited for."""
 
 
 class Wire:
@@ -20,13 +24,28 @@ class Wire:
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         self._url = url
         self._patience = patience or Patience()
+        self._pace = Pace(self._patience)
         self._idle: deque[Connection] = deque()
         self._closed = False
+        self._slow_answers = 0
         self.slow_since: float | None = None
         """Since when (`time.monotonic`) every answer has been a slow one; None if the last one was not."""
 
+    @property
+    def too_slow(self) -> bool:
+        """Whether every answer has been slow for so long that it is no hiccup, nor this process's own delay."""
+        since = self.slow_since
+        return (
+            since is not None
+            and self._slow_answers >= SLOW_ANSWERS
+            and time.monotonic() - since >= SLOW_SECONDS + self._pace.excuse
+        )
+
     def call(self, command: bytes) -> Any:
-        """The answer to a packed command. Raises Refusal, or Unreachable within about `Patience.connect + answer`."""
+        """The answer to a packed command. Raises Refusal, or Unreachable.
+
+        It waits for about `Patience.connect` and what `Pace.answer_within` says.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -69,16 +88,17 @@ class Wire:
             connection.abandon()
             raise
         if connection.slow:
+            self._slow_answers += 1
             self.slow_since = self.slow_since or time.monotonic()
         else:
-            self.slow_since = None
+            self._slow_answers, self.slow_since = 0, None
         self._put_back(connection)
         return answer
 
     def _connect(self) -> Connection:
         if self._closed:
             raise Unreachable("closed")
-        return Connection(self._url, self._patience)
+        return Connection(self._url, self._patience, self._pace)
 
     def _put_back(self, connection: Connection) -> None:
         self._idle.append(connection)

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.policy import MINUTE, Limits
 from kataven.ratelimit.windows import RedisWindows
 from kataven.ratelimit.wire import Wire
@@ -164,11 +164,10 @@ def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
     proxy: Proxy, windows: FallbackWindows, tally: Counting
 ) -> None:
     windows.take((one_window(1000, MINUTE),), "")
-    proxy.delay_seconds = 0.05
+    proxy.delay_seconds = UNHURRIED.slow_at_most + 0.1  # slow, however late this process itself is
     while not windows.degraded:
         windows.take((one_window(1000, MINUTE),), "")
     eventually(lambda: tally.reasons == ["its answers are slow"])
-    proxy.delay_seconds = 0.5  # so that no beat finds it quick, however late this process is to look
     alone, heard = tally.alone, proxy.heard
     for _ in range(100):
         windows.take((one_window(1000, MINUTE),), "")
