@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from kataven.ratelimit.connection import Connection, Refusal, Stale, Unreachable
+from kataven.ratelimit.misdirected import is_misdirected
 from kataven.ratelimit.pace import Pace, Patience
 
 SLOW_SECONDS, SLOW_ANSWERS = 0.15, 3
 """Redis is slow when every answer has been for this long, and at least so many. One hiccup is waited for."""
+
+
+class Misdirected(Refusal):
+    """The server at the other end is not the one to ask; a new connection may lead to the one that is."""
 
 
 class Wire:
@@ -52,9 +57,10 @@ class Wire:
             return self._call(self._connect(), command)
         try:
             return self._call(connection, command)
-        except Stale:
-            # Closed by a restart of Redis or a timeout on the way, perhaps long ago: that says nothing about now.
-            # If the command was in fact done, it is done twice: one request is counted more, never one less.
+        except (Stale, Misdirected):
+            # Closed by a restart of Redis or a timeout on the way, perhaps long ago, or kept by a server that has been
+            # demoted since: that says nothing about now. If the command of a closed connection was in fact done, it
+            # is done twice: one request is counted more, never one less. One that was refused was not done.
             for other in self._take_idle():
                 other.abandon()
             return self._call(self._connect(), command)
@@ -81,7 +87,10 @@ class Wire:
     def _call(self, connection: Connection, command: bytes) -> Any:
         try:
             answer = connection.call(command)
-        except Refusal:
+        except Refusal as refusal:
+            if is_misdirected(str(refusal)):
+                connection.abandon()
+                raise Misdirected(str(refusal)) from None
             self._put_back(connection)
             raise
         except BaseException:
