@@ -1,7 +1,8 @@
--- A worker lives: it is counted among the workers, and the slots that it still holds are renewed.
+-- A worker lives: it is counted among the workers, and the slots that it still holds are renewed, or taken.
 --
 -- KEYS    1 the workers, 2... where each slot is
--- ARGV    1 now in microseconds, or '' for this server's own clock; 2 the lease in milliseconds; 3 the worker; 4... the slots
+-- ARGV    1 now in microseconds, or '' for this server's own clock; 2 the lease in milliseconds; 3 the worker
+--         4 'renew', or 'take' for slots that Redis has not heard of; 5... the slots
 -- returns how many workers live
 
 local now, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -16,7 +17,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], lease)
 for index = 2, #KEYS do
   -- XX: a slot that was given back in the meantime stays given back.
-  redis.call('ZADD', KEYS[index], 'XX', expiry, ARGV[index + 2])
+  redis.call('ZADD', KEYS[index], ARGV[4] == 'take' and 'CH' or 'XX', expiry, ARGV[index + 3])
   redis.call('PEXPIRE', KEYS[index], lease)
 end
 return redis.call('ZCARD', KEYS[1])

@@ -12,11 +12,15 @@ from typing import Protocol
 from kataven.ratelimit.connection import Refusal, Unreachable
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.in_flight import Pulse
+from kataven.ratelimit.known import Known
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Scope
 from kataven.ratelimit.windows import RedisWindows
 
 log = logging.getLogger(__name__)
+
+TOLD_AT_ONCE = 50
+"""Scopes in one report: Redis does nothing else while it counts them, which is for a millisecond or two."""
 
 
 class Tally(Protocol):
@@ -43,8 +47,9 @@ class NoTally:
 class FallbackWindows:
     """Decides by Redis. While Redis is gone or slow, each worker decides by itself, at its share of every budget.
 
-    The share is an equal part for each worker that was last seen alive, and at least 1. What Redis had counted is not
-    known then, nor does Redis learn what was let in meanwhile: around each change, up to twice a limit may pass.
+    Its share of what Redis last said was left, and of the whole limit where Redis has said nothing for as long as the
+    window is: an equal part for each worker that was last seen alive. What it admits Redis is told when it is back, so
+    that the windows there have all of it. What a worker admitted that dies before is lost.
     No request waits for Redis longer than `pace.Patience` says.
     """
 
@@ -57,8 +62,12 @@ class FallbackWindows:
         self._memory.sharers = workers
         self._tally = tally or NoTally()
         self._pulse = Pulse(self.beat)
-        self._worker = ""
+        self._worker = secrets.token_hex(8)
         self._held: dict[str, tuple[Scope, ...]] = {}
+        """Slots of requests under way that Redis knows of,"""
+        self._alone: dict[str, tuple[Scope, ...]] = {}
+        """and those that it has not heard of."""
+        self._known = self._memory.known = Known(self._held, clock=memory.clock)
         self._lock = threading.Lock()
         self._degraded_since: float | None = None
 
@@ -69,13 +78,14 @@ class FallbackWindows:
 
     def start(self) -> None:
         """Begin to renew slots and to watch Redis. Call it after the fork."""
-        self._worker = secrets.token_hex(8)
+        self._worker = secrets.token_hex(8)  # anew: what was drawn before the fork is every worker's
         self._pulse.start()
 
     def stop(self) -> None:
-        """Give every slot back and close the connections, once Redis has taken what was sent."""
+        """Tell what Redis has not heard of, give every slot back and close the connections, once Redis has taken it."""
         self._pulse.stop()
         with contextlib.suppress(Unreachable, Refusal):
+            self._tell()
             for slot in list(self._held):
                 self._redis.give_back(self._held.pop(slot), slot)
             self._redis.leave(self._worker)
@@ -88,13 +98,17 @@ class FallbackWindows:
             except (Unreachable, Refusal) as error:
                 self._leave_redis(str(error))
             else:
-                if decision.admitted:
+                if slot and decision.admitted:
                     self._held[slot] = scopes
+                self._known.note(scopes, decision)
                 self._watch()
                 return decision
-        # Redis is down: limited all the same, by what this worker alone has seen.
+        # Redis is down: limited all the same, by what it said last and what this worker alone has seen since.
         self._tally.decided_alone()
-        return self._memory.take(scopes, slot)
+        decision = self._memory.take(scopes, slot)
+        if slot and decision.admitted:
+            self._alone[slot] = scopes
+        return decision
 
     def look(self, scopes: tuple[Scope, ...]) -> Decision:
         if not self.degraded:
@@ -106,23 +120,66 @@ class FallbackWindows:
 
     def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         if self._held.pop(slot, None) is None:
-            self._memory.give_back(scopes, slot)
-        elif not self.degraded:
+            with self._lock:  # it may be on its way from the one to the other
+                if self._held.pop(slot, None) is None:
+                    if self._alone.pop(slot, None) is not None:
+                        self._memory.give_back(scopes, slot)
+                    return
+        if not self.degraded:
             # If it can't be sent, it is not renewed any more either: the lease gives it back.
             with contextlib.suppress(Unreachable, Refusal):
                 self._redis.give_back(scopes, slot)
+
+    def forget(self, *names: str) -> None:
+        """Let these scopes begin with nothing used. Raises Unreachable or Refusal if Redis did not do it."""
+        for name in names:
+            self._memory.forget(name)
+            self._known.forget(name)
+        self._redis.forget(names)
 
     def beat(self) -> None:
         """Renew what this worker holds. Leaves Redis if it does not answer, and returns to it if it does."""
         try:
             self._memory.sharers = self._redis.beat(self._worker, self._held.copy())
-        except (Unreachable, Refusal) as error:
-            self._leave_redis(str(error))
-        else:
             if not self.degraded:
                 self._watch()
             elif self._redis.slow_since is None:
+                self._tell()
                 self._return_to_redis()
+            # What was decided here in the moment of the return, and slots that Redis has not heard of.
+            if not self.degraded:
+                self._tell()
+                self._hand_over_slots()
+        except (Unreachable, Refusal) as error:
+            self._leave_redis(str(error))
+
+    def _tell(self) -> None:
+        """Tell Redis what was admitted here, and the same report again until Redis has said that it has it."""
+        told = TOLD_AT_ONCE
+        # Fewer than fit are the last: what is admitted meanwhile is told with the next beat.
+        while told == TOLD_AT_ONCE and (report := self._memory.report(TOLD_AT_ONCE)) is not None:
+            used = self._redis.tell(self._worker, report, self._memory.now())
+            for entry, now_used in zip(report.entries, used, strict=True):
+                self._known.note_used(entry.scope, now_used)
+            self._memory.told()
+            told = len(report.entries)
+
+    def _hand_over_slots(self) -> None:
+        """Take slots in Redis for requests that are still under way since they were admitted here."""
+        taken = self._alone.copy()
+        if not taken:
+            return
+        self._redis.hold(self._worker, taken)
+        given_back = []
+        with self._lock:
+            for slot, scopes in taken.items():
+                if self._alone.pop(slot, None) is None:
+                    given_back.append((scopes, slot))
+                else:
+                    self._held[slot] = scopes
+                    self._memory.give_back(scopes, slot)
+        for scopes, slot in given_back:
+            self._redis.give_back(scopes, slot)
 
     def _watch(self) -> None:
         if self._redis.too_slow:

@@ -86,7 +86,8 @@ def test_broken_redis_is_left_at_the_first_request(
     windows.take((one_window(60, MINUTE),), "")
     proxy.end()
     admitted = [windows.take((one_window(60, MINUTE),), "").admitted for _ in range(20)]
-    assert admitted == [True] * 15 + [False] * 5
+    # A quarter of the 59 that Redis said were left.
+    assert admitted == [True] * 14 + [False] * 6
     assert windows.degraded
     assert tally.alone == 20
     assert len(tally.reasons) == 1
@@ -150,7 +151,7 @@ def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWin
     proxy.talk()
     eventually(lambda: not windows.degraded)
     eventually(lambda: tally.times_restored == len(tally.reasons))
-    assert used(windows) >= 1  # what Redis had counted before
+    assert used(windows) >= 2  # what Redis had counted before, and what was admitted meanwhile
 
 
 def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, windows: FallbackWindows) -> None:
@@ -198,7 +199,7 @@ def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally:
     assert windows.degraded
     server.start()
     eventually(lambda: not windows.degraded)
-    assert used(windows) == 0  # what this Redis kept nowhere is forgotten
+    assert used(windows) == 1  # what this Redis kept nowhere is forgotten; what was admitted meanwhile it was told
     windows.stop()
 
 
@@ -207,9 +208,10 @@ def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWi
     windows.take(scopes, "in Redis")
     proxy.be_silent()
     assert windows.take(scopes, "in memory").admitted
-    assert windows.look(scopes).standings[-1].used == 1
+    assert not windows.take(scopes, "one more").admitted
+    assert windows.look(scopes).standings[-1].used == 2
     windows.give_back(scopes, "in memory")
-    assert windows.look(scopes).standings[-1].used == 0
+    assert windows.look(scopes).standings[-1].used == 1
     proxy.talk()
     eventually(lambda: not windows.degraded)
     windows.give_back(scopes, "in Redis")

@@ -95,8 +95,7 @@ def test_demoted_primary_is_left_until_the_address_leads_elsewhere(pair: Pair, w
     pair.promote()
     windows.beat()
     assert not windows.degraded
-    assert windows.take(SCOPES, "").admitted
-    assert not windows.degraded
+    assert counted(pair.second) == 1  # what was admitted in between
 
 
 def test_every_idle_connection_to_a_demoted_primary_is_closed(pair: Pair) -> None:
