@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 TOLD_AT_ONCE = 50
 """Scopes in one report: Redis does nothing else while it counts them, which is for a millisecond or two."""
+FEWER_SECONDS = 10.0
+"""That there are fewer workers is believed after so long: when Redis was gone, they come back one by one."""
 
 
 class Tally(Protocol):
@@ -69,6 +71,7 @@ class FallbackWindows:
         """and those that it has not heard of."""
         self._known = self._memory.known = Known(self._held, clock=memory.clock)
         self._lock = threading.Lock()
+        self._fewer_since: float | None = None
         self._degraded_since: float | None = None
 
     @property
@@ -140,7 +143,7 @@ class FallbackWindows:
     def beat(self) -> None:
         """Renew what this worker holds. Leaves Redis if it does not answer, and returns to it if it does."""
         try:
-            self._memory.sharers = self._redis.beat(self._worker, self._held.copy())
+            self._share_among(self._redis.beat(self._worker, self._held.copy()))
             if not self.degraded:
                 self._watch()
             elif self._redis.slow_since is None:
@@ -151,7 +154,16 @@ class FallbackWindows:
                 self._tell()
                 self._hand_over_slots()
         except (Unreachable, Refusal) as error:
+            self._fewer_since = None
             self._leave_redis(str(error))
+
+    def _share_among(self, workers: int) -> None:
+        now = self._memory.clock()
+        if workers < self._memory.sharers:
+            self._fewer_since = now if self._fewer_since is None else self._fewer_since
+            if now - self._fewer_since < FEWER_SECONDS:
+                return
+        self._memory.sharers, self._fewer_since = workers, None
 
     def _tell(self) -> None:
         """Tell Redis what was admitted here, and the same report again until Redis has said that it has it."""

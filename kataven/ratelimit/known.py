@@ -41,8 +41,11 @@ class Known:
             first += 2 * len(scope.plan.quotas)
 
     def note_used(self, scope: Scope, used: Mapping[int, int]) -> None:
-        """Redis said how many requests the windows of these lengths, in seconds, have counted."""
-        counts = [number for quota in scope.plan.quotas for number in (used.get(quota.seconds, 0), 0)]
+        """Redis said how many requests some of a scope's windows have counted, by their length in seconds."""
+        counts = []
+        for quota in scope.plan.quotas:
+            # What it said of the others stays, and is taken to be as new.
+            counts += [used[quota.seconds] if quota.seconds in used else self.used(scope.name, quota)[0], 0]
         self._keep(scope.name, (self._clock(), scope.plan, counts, 0))
 
     def used(self, name: str, quota: Quota) -> tuple[int, float]:

@@ -17,6 +17,10 @@ from kataven.ratelimit.wire import Wire
 SLOT_LEASE_SECONDS = 3.0
 """How long a slot outlives a worker that can't renew it any more. A renewal is due every third of it."""
 
+WORKER_LEASE_SECONDS = 60.0
+"""How long a worker counts among those that share the budgets after its last beat. One that is cut off from Redis goes
+on admitting its share: were it not counted any more, the shares would add up to more than the whole."""
+
 
 class Windows(Protocol):
     """What can decide whether one request more fits into every quota of every scope."""
@@ -125,7 +129,14 @@ class RedisWindows:
             if scope.plan.has_slots
         ]
         keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
-        arguments = (self._now(), self._slot_lease, worker, verb, *(slot for _, slot in slots))
+        arguments = (
+            self._now(),
+            self._slot_lease,
+            round(WORKER_LEASE_SECONDS * 1000),
+            worker,
+            verb,
+            *(slot for _, slot in slots),
+        )
         return int(self._beat.run(self._beat.pack(keys, arguments)))
 
     def _slots(self, name: str) -> str:

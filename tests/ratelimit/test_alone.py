@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from kataven.ratelimit.fallback import TOLD_AT_ONCE, FallbackWindows
+from kataven.ratelimit.fallback import FEWER_SECONDS, TOLD_AT_ONCE, FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Plan, Quota, Scope
 from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, RedisWindows
@@ -309,6 +309,39 @@ def test_worker_that_stops_tells_what_it_admitted_alone(hire: Hire, redis_window
     worker.line.down = False
     worker.windows.stop()
     assert used(redis_windows, one_window(9, MINUTE)) == [4]
+
+
+def test_worker_that_is_cut_off_still_counts_among_those_that_share(hire: Hire, clock: Clock) -> None:
+    one, other = hire(), hire()
+    for worker in (one, other, one):
+        worker.back()
+    other.line.down = True
+    for _ in range(50):
+        clock.advance(1)
+        one.windows.beat()
+    one.line.down = True
+    assert one.admitted(one_window(30, MINUTE), 30) == 15
+
+
+def test_that_there_are_fewer_workers_is_believed_after_a_while(hire: Hire, clock: Clock, client: redis.Redis) -> None:
+    one, other = hire(), hire()
+    for worker in (one, other, one):
+        worker.back()
+    other.windows.stop()
+    one.windows.beat()
+    clock.advance(FEWER_SECONDS - 0.1)
+    one.windows.beat()
+    assert one.memory.sharers == 2
+    one.line.down = True
+    one.windows.beat()
+    one.line.down = False
+    one.windows.beat()
+    clock.advance(0.1)
+    one.windows.beat()
+    assert one.memory.sharers == 2  # what Redis said before it was gone does not count
+    clock.advance(FEWER_SECONDS)
+    one.windows.beat()
+    assert one.memory.sharers == 1
 
 
 def test_clock_of_redis_decides_how_old_a_told_request_is(redis_url: str, wire: Line, clock: Clock) -> None:

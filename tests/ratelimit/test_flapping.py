@@ -10,6 +10,8 @@ from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import MINUTE, Plan, Quota, Scope
 from kataven.ratelimit.windows import RedisWindows
+from kataven.ratelimit.wire import Wire
+from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.line import Line
 from tests.ratelimit.test_properties import MICROSECONDS, Log, MicrosecondClock
 
@@ -32,18 +34,21 @@ steps = st.lists(
 
 
 def play(url: str, workers: int, steps: list[tuple[str, int, int]]) -> Log:
-    """Let so many workers take those steps; returns when requests were admitted."""
+    """Let so many workers take those steps; returns when requests were admitted.
+
+    That a worker lives is known of each, whatever its own way to Redis does: none is away for longer than its lease.
+    """
     clock, log = MicrosecondClock(), Log()
     lines = [Line(url) for _ in range(workers)]
     lines[0].call(pack("FLUSHALL"))
     staff = [
         FallbackWindows(RedisWindows(line, clock=clock), MemoryWindows(clock=clock), workers=workers) for line in lines
     ]
-    for _ in range(2):
-        for worker in staff:
-            worker.beat()
+    registry = RedisWindows(Wire(url, PATIENT), clock=clock)
     for verb, number, wait in steps:
         clock.microseconds += wait
+        for worker in staff:
+            registry.beat(worker._worker, {})
         worker, line = staff[number % workers], lines[number % workers]
         if verb == "take":
             if worker.take((SCOPE,), "").admitted:
@@ -57,6 +62,7 @@ def play(url: str, workers: int, steps: list[tuple[str, int, int]]) -> Log:
     for line in lines:
         line.down, line.answers_to_lose = False, 0
         line.close()
+    registry.close()
     return log
 
 
