@@ -7,6 +7,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from kataven.ratelimit.connection import Refusal, Unreachable
@@ -133,12 +134,14 @@ class FallbackWindows:
             with contextlib.suppress(Unreachable, Refusal):
                 self._redis.give_back(scopes, slot)
 
-    def forget(self, *names: str) -> None:
-        """Let these scopes begin with nothing used. Raises Unreachable or Refusal if Redis did not do it."""
-        for name in names:
-            self._memory.forget(name)
-            self._known.forget(name)
-        self._redis.forget(names)
+    def forget(self, name: str, prefixes: Iterable[str] = ()) -> None:
+        """Let a scope begin with nothing used, here or wherever `prefixes` say.
+
+        Raises Unreachable or Refusal if Redis did not do it.
+        """
+        self._memory.forget(name)
+        self._known.forget(name)
+        self._redis.forget((name,), prefixes)
 
     def beat(self) -> None:
         """Renew what this worker holds. Leaves Redis if it does not answer, and returns to it if it does."""

@@ -95,9 +95,10 @@ class RedisWindows:
         used = iter(self._tell.run(self._tell.pack(keys, (self._now(), report.number, *numbers))))
         return [{seconds: next(used) for seconds in entry.windows} for entry in report.entries]
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Let these scopes begin with nothing used."""
-        self._wire.call(pack("DEL", *(key for name in names for key in (self._prefix + name, self._slots(name)))))
+    def forget(self, names: Iterable[str], prefixes: Iterable[str] = ()) -> None:
+        """Let these scopes begin with nothing used, here or wherever `prefixes` say."""
+        found = [(prefix, name) for prefix in prefixes or (self._prefix,) for name in names]
+        self._wire.call(pack("DEL", *(f"{prefix}{kind}{name}" for prefix, name in found for kind in ("", "slots:"))))
 
     def leave(self, worker: str) -> None:
         """Say that this worker is no more."""
