@@ -26,11 +26,11 @@ from flask_limiter import Limit
 from flask_limiter import Limiter as FlaskLimiter
 
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.limiter import Admission, Limiter, install
 from kataven.ratelimit.limiter.storage import WindowStorage
 from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.windows import RedisWindows
 from kataven.ratelimit.wire import Wire

@@ -10,15 +10,19 @@ import contextlib
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import hiredis
 from redis.connection import parse_url
 
+from kataven.ratelimit.pace import Pace, Patience
+
 READ_BYTES = 4096
+TIMER_SECONDS = 0.01
+"""How late the kernel's own timer may be: it counts in ticks of up to this length."""
 _NOTHING = object()
 
 
@@ -34,20 +38,6 @@ class Refusal(Exception):
     """Redis answered with an error, in its own words: `NOSCRIPT …`, `LOADING …`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for Redis, in seconds."""
-
-    slow: float = 0.025
-    """An answer that takes longer is a slow one."""
-    answer: float = 0.2
-    """Nobody waits longer than this for an answer,"""
-    connect: float = 0.2
-    """nor than this for a connection."""
-    close: float = 2.0
-    """Nobody waits while a connection is closed: what was sent last is worth more time than that."""
-
-
 def pack(*command: str | bytes | int) -> bytes:
     """A command as it goes over the wire."""
     return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]  # its stub says: one argument
@@ -56,12 +46,17 @@ def pack(*command: str | bytes | int) -> bytes:
 class Connection:
     """One socket, for one thread at a time. After Unreachable there is nothing to do but close it."""
 
-    def __init__(self, url: str, patience: Patience) -> None:
-        """Connect, authenticate and select as `url` says. Raises Unreachable or Refusal."""
+    def __init__(self, url: str, patience: Patience, pace: Pace | None = None) -> None:
+        """Connect, authenticate and select as `url` says. Raises Unreachable or Refusal.
+
+        `pace` is what is known of the way to this Redis; connections to the same one share it.
+        """
         options = parse_url(url)  # type: ignore[no-untyped-call]
         self._patience = patience
+        self._pace = pace or Pace(patience)
         self._reader = hiredis.Reader(protocolError=Unreachable, notEnoughData=_NOTHING)
         self._unread = 0
+        self._waited = 0.0
         self.slow = False
         """Whether the last answer was a slow one."""
         try:
@@ -77,11 +72,15 @@ class Connection:
 
     def call(self, command: bytes) -> Any:
         """Send a packed command and return its answer. Raises Refusal, Stale or Unreachable."""
+        began = time.perf_counter()
         self.send(command)
-        self.slow = False
+        self._waited, self.slow = 0.0, False
         while self._unread > 1:
-            self._read(self._patience.answer)
-        answer = self._read(self._patience.answer)
+            self._read()
+        answer = self._read()
+        self._pace.took(time.perf_counter() - began)
+        if self._waited:
+            self.slow = self._waited >= self._pace.slow_after
         if isinstance(answer, hiredis.ReplyError):
             raise Refusal(str(answer))
         return answer
@@ -102,6 +101,7 @@ class Connection:
         Closing a socket with unread answers makes the kernel reset the connection, and a reset overtakes what was sent.
         """
         with contextlib.suppress(Unreachable):
+            self._waited = 0.0
             while self._unread:
                 self._read(self._patience.close)
         self._socket.close()
@@ -110,16 +110,22 @@ class Connection:
         """Close it as it is."""
         self._socket.close()
 
-    def _read(self, patience: float) -> Any:
-        waited = 0.0
+    def _read(self, at_most: float | None = None) -> Any:
+        """The next answer, waited for as long as the pace says, or `at_most` so many seconds."""
         while (answer := self._reader.gets()) is _NOTHING:
+            asked = time.perf_counter()
             try:
                 received = self._socket.recv(READ_BYTES)
             except (TimeoutError, BlockingIOError):
-                self.slow = True
-                waited += self._patience.slow
-                if waited >= patience:
-                    raise Unreachable(f"no answer within {patience:g} s") from None
+                # Redis had this long, and no longer: what comes on top is the time that this thread had no core, or
+                # not the interpreter, and says how late others on this machine may be.
+                elapsed = time.perf_counter() - asked
+                late = max(0.0, elapsed - self._patience.slow - TIMER_SECONDS)
+                self._waited += elapsed - late
+                self._pace.overslept(late)
+                patience = self._pace.answer_within if at_most is None else at_most
+                if self._waited >= patience:
+                    raise Unreachable(f"no answer within {patience:.2g} s") from None
                 continue
             except OSError as error:
                 raise Stale(f"connection lost: {error}") from error

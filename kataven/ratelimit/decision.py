@@ -28,23 +28,23 @@ class Standing:
 class Decision:
     """Whether a request was admitted, with the state of every quota. Equal to another that says the same."""
 
-    __slots__ = ("_counts", "admitted", "plans")
+    __slots__ = ("admitted", "counts", "plans")
 
     def __init__(self, plans: Sequence[Plan], admitted: bool, counts: Sequence[int]) -> None:
         """`counts` has two numbers for each quota: what is used, and in how many microseconds that changes."""
         self.plans = plans
         self.admitted = admitted
-        self._counts = counts
+        self.counts = counts
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Decision):
             return NotImplemented
-        return (self.admitted, list(self._counts)) == (other.admitted, list(other._counts))
+        return (self.admitted, list(self.counts)) == (other.admitted, list(other.counts))
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Decision(admitted={self.admitted}, counts={list(self._counts)})"
+        return f"Decision(admitted={self.admitted}, counts={list(self.counts)})"
 
     @property
     def standings(self) -> tuple[Standing, ...]:
@@ -82,7 +82,7 @@ class Decision:
 
     def _limits(self) -> Iterator[str]:
         # On the path of every request, hence without a Standing for each quota.
-        counts = iter(self._counts)
+        counts = iter(self.counts)
         for plan in self.plans:
             for quota in plan.quotas:
                 item = f'"{quota.name}";r={max(0, quota.limit - next(counts))}'
@@ -90,7 +90,7 @@ class Decision:
                 yield f"{item};t={reset}" if reset else item
 
     def _standings(self) -> Iterator[Standing]:
-        counts = iter(self._counts)
+        counts = iter(self.counts)
         for plan in self.plans:
             for quota in plan.quotas:
                 yield Standing(quota, next(counts), _seconds(next(counts)))

@@ -7,19 +7,23 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from kataven.ratelimit.connection import Refusal, Unreachable
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.in_flight import Pulse
+from kataven.ratelimit.known import Known
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Scope
 from kataven.ratelimit.windows import RedisWindows
 
 log = logging.getLogger(__name__)
 
-SLOW_SECONDS = 0.15
-"""Redis is left when every answer has been slow for this long. One hiccup is waited for, since leaving is not exact."""
+TOLD_AT_ONCE = 50
+"""Scopes in one report: Redis does nothing else while it counts them, which is for a millisecond or two."""
+FEWER_SECONDS = 10.0
+"""That there are fewer workers is believed after so long: when Redis was gone, they come back one by one."""
 
 
 class Tally(Protocol):
@@ -46,9 +50,10 @@ class NoTally:
 class FallbackWindows:
     """Decides by Redis. While Redis is gone or slow, each worker decides by itself, at its share of every budget.
 
-    The share is an equal part for each worker that was last seen alive, and at least 1. What Redis had counted is not
-    known then, nor does Redis learn what was let in meanwhile: around each change, up to twice a limit may pass.
-    No request waits for Redis longer than `connection.Patience` says.
+    Its share of what Redis last said was left, and of the whole limit where Redis has said nothing for as long as the
+    window is: an equal part for each worker that was last seen alive. What it admits Redis is told when it is back, so
+    that the windows there have all of it. What a worker admitted that dies before is lost.
+    No request waits for Redis longer than `pace.Patience` says.
     """
 
     def __init__(
@@ -60,9 +65,14 @@ class FallbackWindows:
         self._memory.sharers = workers
         self._tally = tally or NoTally()
         self._pulse = Pulse(self.beat)
-        self._worker = ""
+        self._worker = secrets.token_hex(8)
         self._held: dict[str, tuple[Scope, ...]] = {}
+        """Slots of requests under way that Redis knows of,"""
+        self._alone: dict[str, tuple[Scope, ...]] = {}
+        """and those that it has not heard of."""
+        self._known = self._memory.known = Known(self._held, clock=memory.clock)
         self._lock = threading.Lock()
+        self._fewer_since: float | None = None
         self._degraded_since: float | None = None
 
     @property
@@ -72,13 +82,14 @@ class FallbackWindows:
 
     def start(self) -> None:
         """Begin to renew slots and to watch Redis. Call it after the fork."""
-        self._worker = secrets.token_hex(8)
+        self._worker = secrets.token_hex(8)  # anew: what was drawn before the fork is every worker's
         self._pulse.start()
 
     def stop(self) -> None:
-        """Give every slot back and close the connections, once Redis has taken what was sent."""
+        """Tell what Redis has not heard of, give every slot back and close the connections, once Redis has taken it."""
         self._pulse.stop()
         with contextlib.suppress(Unreachable, Refusal):
+            self._tell()
             for slot in list(self._held):
                 self._redis.give_back(self._held.pop(slot), slot)
             self._redis.leave(self._worker)
@@ -91,13 +102,17 @@ class FallbackWindows:
             except (Unreachable, Refusal) as error:
                 self._leave_redis(str(error))
             else:
-                if decision.admitted:
+                if slot and decision.admitted:
                     self._held[slot] = scopes
+                self._known.note(scopes, decision)
                 self._watch()
                 return decision
-        # Redis is down: limited all the same, by what this worker alone has seen.
+        # Redis is down: limited all the same, by what it said last and what this worker alone has seen since.
         self._tally.decided_alone()
-        return self._memory.take(scopes, slot)
+        decision = self._memory.take(scopes, slot)
+        if slot and decision.admitted:
+            self._alone[slot] = scopes
+        return decision
 
     def look(self, scopes: tuple[Scope, ...]) -> Decision:
         if not self.degraded:
@@ -109,27 +124,80 @@ class FallbackWindows:
 
     def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         if self._held.pop(slot, None) is None:
-            self._memory.give_back(scopes, slot)
-        elif not self.degraded:
+            with self._lock:  # it may be on its way from the one to the other
+                if self._held.pop(slot, None) is None:
+                    if self._alone.pop(slot, None) is not None:
+                        self._memory.give_back(scopes, slot)
+                    return
+        if not self.degraded:
             # If it can't be sent, it is not renewed any more either: the lease gives it back.
             with contextlib.suppress(Unreachable, Refusal):
                 self._redis.give_back(scopes, slot)
 
+    def forget(self, name: str, prefixes: Iterable[str] = ()) -> None:
+        """Let a scope begin with nothing used, here or wherever `prefixes` say.
+
+        Raises Unreachable or Refusal if Redis did not do it.
+        """
+        self._memory.forget(name)
+        self._known.forget(name)
+        self._redis.forget((name,), prefixes)
+
     def beat(self) -> None:
         """Renew what this worker holds. Leaves Redis if it does not answer, and returns to it if it does."""
         try:
-            self._memory.sharers = self._redis.beat(self._worker, self._held.copy())
-        except (Unreachable, Refusal) as error:
-            self._leave_redis(str(error))
-        else:
+            self._share_among(self._redis.beat(self._worker, self._held.copy()))
             if not self.degraded:
                 self._watch()
             elif self._redis.slow_since is None:
+                self._tell()
                 self._return_to_redis()
+            # What was decided here in the moment of the return, and slots that Redis has not heard of.
+            if not self.degraded:
+                self._tell()
+                self._hand_over_slots()
+        except (Unreachable, Refusal) as error:
+            self._fewer_since = None
+            self._leave_redis(str(error))
+
+    def _share_among(self, workers: int) -> None:
+        now = self._memory.clock()
+        if workers < self._memory.sharers:
+            self._fewer_since = now if self._fewer_since is None else self._fewer_since
+            if now - self._fewer_since < FEWER_SECONDS:
+                return
+        self._memory.sharers, self._fewer_since = workers, None
+
+    def _tell(self) -> None:
+        """Tell Redis what was admitted here, and the same report again until Redis has said that it has it."""
+        told = TOLD_AT_ONCE
+        # Fewer than fit are the last: what is admitted meanwhile is told with the next beat.
+        while told == TOLD_AT_ONCE and (report := self._memory.report(TOLD_AT_ONCE)) is not None:
+            used = self._redis.tell(self._worker, report, self._memory.now())
+            for entry, now_used in zip(report.entries, used, strict=True):
+                self._known.note_used(entry.scope, now_used)
+            self._memory.told()
+            told = len(report.entries)
+
+    def _hand_over_slots(self) -> None:
+        """Take slots in Redis for requests that are still under way since they were admitted here."""
+        taken = self._alone.copy()
+        if not taken:
+            return
+        self._redis.hold(self._worker, taken)
+        given_back = []
+        with self._lock:
+            for slot, scopes in taken.items():
+                if self._alone.pop(slot, None) is None:
+                    given_back.append((scopes, slot))
+                else:
+                    self._held[slot] = scopes
+                    self._memory.give_back(scopes, slot)
+        for scopes, slot in given_back:
+            self._redis.give_back(scopes, slot)
 
     def _watch(self) -> None:
-        slow_since = self._redis.slow_since
-        if slow_since is not None and time.monotonic() - slow_since >= SLOW_SECONDS:
+        if self._redis.too_slow:
             self._leave_redis("its answers are slow")
 
     def _leave_redis(self, reason: str) -> None:

@@ -6,15 +6,18 @@ process, and no other worker sees it.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import ceil, floor
+from math import floor, inf
 
 from kataven.ratelimit.decision import Decision
+from kataven.ratelimit.known import Known
 from kataven.ratelimit.policy import Quota, Scope
+from kataven.ratelimit.report import Buckets, Entry, Report
 
 BUCKETS = 60
 """A bucket is this part of its window, as in `windows.lua`, where the algorithm is explained."""
@@ -25,10 +28,15 @@ class Window:
 
     __slots__ = ("_buckets", "_length", "total")
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, buckets: Buckets = ()) -> None:
         self._length = seconds * 1_000_000
-        self._buckets: deque[tuple[int, int]] = deque()
-        self.total = 0
+        self._buckets: deque[tuple[int, int]] = deque(buckets)
+        self.total = sum(count for _, count in buckets)
+
+    @property
+    def buckets(self) -> Buckets:
+        """As they are now."""
+        return tuple(self._buckets)
 
     def slide(self, now: int) -> None:
         while self._buckets and abs(now - self._buckets[0][0]) >= self._length:
@@ -57,19 +65,9 @@ class Window:
 
 @dataclass(slots=True)
 class _State:
+    scope: Scope
     windows: dict[int, Window] = field(default_factory=dict)
     slots: set[str] = field(default_factory=set)
-
-    def counts(self, quota: Quota, now: int, elsewhere: int) -> tuple[int, int]:
-        """What is used of a quota, and in how many microseconds that changes. `elsewhere` is used by others."""
-        if quota.seconds == 0:
-            return elsewhere + len(self.slots), 0
-        window = self.windows.get(quota.seconds)
-        if window is None:
-            return elsewhere, quota.seconds * 1_000_000
-        window.slide(now)
-        used = elsewhere + window.total
-        return used, window.frees_in(now, used - quota.limit + 1)
 
     def consume(self, quota: Quota, slot: str, now: int) -> None:
         if quota.seconds == 0:
@@ -79,37 +77,89 @@ class _State:
 
 
 class MemoryWindows:
-    """Windows of this process alone, for the `max_scopes` scopes that were busy last; those before are forgotten."""
+    """Windows of this process alone, for the `max_scopes` scopes that were busy last; those before are forgotten.
+
+    As a stand-in for Redis it begins from what Redis said last (`known`): of what was left then, this worker has an
+    equal share. And it keeps what it admitted until Redis was told (`report`, `told`).
+    """
 
     def __init__(self, *, max_scopes: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self.clock = clock
         self._max_scopes = max_scopes
         self._states: OrderedDict[str, _State] = OrderedDict()
+        self._report: Report | None = None
+        self._telling: dict[str, Entry] = {}
         self._lock = threading.Lock()
         self.sharers = 1
-        """Among how many workers each quota is divided: what is not this one's share, of at least 1, counts as used."""
+        """Among how many workers each quota is divided: what is not this one's share counts as used."""
+        self.known: Known | None = None
+        """What Redis said last; None where these windows stand in for nothing."""
 
     def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         with self._lock:
-            now = self._now()
+            now = self.now()
             decision = self._decide(scopes, now)
             if not decision.admitted:
                 return decision
             for scope in scopes:
-                state = self._keep(scope.name)
+                state = self._keep(scope)
                 for quota in scope.plan.quotas:
                     state.consume(quota, slot, now)
             return Decision(decision.plans, True, self._counts(scopes, now))
 
     def look(self, scopes: tuple[Scope, ...]) -> Decision:
         with self._lock:
-            return self._decide(scopes, self._now())
+            return self._decide(scopes, self.now())
 
     def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         with self._lock:
             for scope in scopes:
                 if scope.name in self._states:
                     self._states[scope.name].slots.discard(slot)
+
+    def report(self, most: int) -> Report | None:
+        """What was admitted here of at most so many scopes and is not told yet; None if there is nothing.
+
+        Until `told` it is the same report: the answer to it may have been lost, and Redis knows it by its number.
+        """
+        with self._lock:
+            if self._report is None:
+                entries = []
+                for name in list(self._states):
+                    if (entry := self._leave(name)) is not None:
+                        entries.append(entry)
+                    if len(entries) == most:
+                        break
+                if not entries:
+                    return None
+                self._report = Report(secrets.token_hex(8), tuple(entries))
+                self._telling = {entry.scope.name: entry for entry in entries}
+            return self._report
+
+    def told(self) -> None:
+        """Redis has counted the report."""
+        with self._lock:
+            self._report, self._telling = None, {}
+
+    def forget(self, name: str) -> None:
+        """A scope is no more."""
+        with self._lock:
+            self._states.pop(name, None)
+
+    def now(self) -> int:
+        """In microseconds, on this object's clock."""
+        return round(self.clock() * 1_000_000)
+
+    def _leave(self, name: str) -> Entry | None:
+        # What was admitted of a scope goes into a report; only the slots of requests under way stay.
+        state = self._states[name]
+        windows, state.windows = state.windows, {}
+        if not state.slots:
+            del self._states[name]
+        for window in windows.values():
+            window.slide(self.now())
+        told = {seconds: window.buckets for seconds, window in windows.items() if window.total}
+        return Entry(state.scope, told) if told else None
 
     def _decide(self, scopes: tuple[Scope, ...], now: int) -> Decision:
         counts = self._counts(scopes, now)
@@ -119,20 +169,48 @@ class MemoryWindows:
 
     def _counts(self, scopes: tuple[Scope, ...], now: int) -> list[int]:
         return [
-            count
+            number
             for scope in scopes
             for quota in scope.plan.quotas
-            for count in self._states.get(scope.name, _State()).counts(
-                quota, now, quota.limit - ceil(quota.limit / self.sharers)
-            )
+            for number in (self._window(scope.name, quota, now) if quota.seconds else self._slots(scope.name, quota))
         ]
 
-    def _keep(self, name: str) -> _State:
-        state = self._states.setdefault(name, _State())
-        self._states.move_to_end(name)
+    def _slots(self, name: str, quota: Quota) -> tuple[int, int]:
+        own = len(self._states[name].slots) if name in self._states else 0
+        if self.known is not None:
+            own += self.known.in_flight(name)
+        return quota.limit - self._share(quota.limit) + own, 0
+
+    def _window(self, name: str, quota: Quota, now: int) -> tuple[int, int]:
+        """What is used of a window, and in how many microseconds that changes."""
+        own = self._own(name, quota.seconds, now)
+        counted, until = (0, 0.0) if self.known is None else self.known.used(name, quota)
+        share = self._share(quota.limit)
+        if not counted:
+            used = quota.limit - share + own.total
+            return used, own.frees_in(now, used - quota.limit + 1) if own.total else quota.seconds * 1_000_000
+        left = max(0, quota.limit - counted) // self.sharers
+        # One more fits when enough of our own have left or, if that is sooner, when what Redis had counted has.
+        excess, excess_then = own.total - left + 1, own.total - share + 1
+        then = max(round(until * 1_000_000) - now, own.frees_in(now, excess_then) if excess_then > 0 else 0)
+        here = own.frees_in(now, excess) if own.total and excess <= own.total else inf
+        return quota.limit - left + own.total, round(min(here, then))
+
+    def _own(self, name: str, seconds: int, now: int) -> Window:
+        """What was admitted here and Redis is not known to have counted."""
+        state, telling = self._states.get(name), self._telling.get(name)
+        window = (state and state.windows.get(seconds)) or Window(seconds)
+        if telling is not None and seconds in telling.windows:
+            window = Window(seconds, sorted((*telling.windows[seconds], *window.buckets)))
+        window.slide(now)
+        return window
+
+    def _share(self, limit: int) -> int:
+        return max(1, limit // self.sharers)
+
+    def _keep(self, scope: Scope) -> _State:
+        state = self._states.setdefault(scope.name, _State(scope))
+        self._states.move_to_end(scope.name)
         if len(self._states) > self._max_scopes:
             self._states.popitem(last=False)
         return state
-
-    def _now(self) -> int:
-        return round(self._clock() * 1_000_000)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 from kataven.ratelimit.connection import Refusal, pack
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.policy import Plan, Scope
+from kataven.ratelimit.report import Report
 from kataven.ratelimit.wire import Wire
 
 SLOT_LEASE_SECONDS = 3.0
 """How long a slot outlives a worker that can't renew it any more. A renewal is due every third of it."""
+
+WORKER_LEASE_SECONDS = 60.0
+"""How long a worker counts among those that share the budgets after its last beat. One that is cut off from Redis goes
+on admitting its share: were it not counted any more, the shares would add up to more than the whole."""
 
 
 class Windows(Protocol):
@@ -48,12 +53,18 @@ class RedisWindows:
         self._clock = clock
         self._windows = Script(wire, "windows.lua")
         self._beat = Script(wire, "beat.lua")
+        self._tell = Script(wire, "tell.lua")
         self._command = lru_cache(maxsize=4096)(self._pack)
 
     @property
     def slow_since(self) -> float | None:
         """Since when every answer of Redis has been slow; None if the last one was not."""
         return self._wire.slow_since
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether Redis has been slow for so long that it should be left."""
+        return self._wire.too_slow
 
     def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
         return self._run("take", scopes, slot)
@@ -64,16 +75,30 @@ class RedisWindows:
     def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
         for scope in scopes:
             if scope.plan.has_slots:
-                self._wire.send(pack("ZREM", self._slots(scope), slot))
+                self._wire.send(pack("ZREM", self._slots(scope.name), slot))
 
     def beat(self, worker: str, held: Mapping[str, tuple[Scope, ...]]) -> int:
         """Say that this worker lives and renew the slots it holds; returns how many workers live."""
-        slots = [
-            (self._slots(scope), slot) for slot, scopes in held.items() for scope in scopes if scope.plan.has_slots
-        ]
-        keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
-        arguments = (self._now(), self._slot_lease, worker, *(slot for _, slot in slots))
-        return int(self._beat.run(self._beat.pack(keys, arguments)))
+        return self._live(worker, "renew", held)
+
+    def hold(self, worker: str, taken: Mapping[str, tuple[Scope, ...]]) -> None:
+        """Take slots for requests that are under way already, whether they fit or not."""
+        self._live(worker, "take", taken)
+
+    def tell(self, worker: str, report: Report, now: int) -> list[dict[int, int]]:
+        """Count what this worker admitted by itself, once, however often it is told; `now` is on the worker's clock.
+
+        Returns for each entry what is used of its windows now, by their length in seconds.
+        """
+        keys = [f"{self._prefix}told:{worker}", *(self._prefix + entry.scope.name for entry in report.entries)]
+        numbers = [number for entry in report.entries for number in entry.numbers(now)]
+        used = iter(self._tell.run(self._tell.pack(keys, (self._now(), report.number, *numbers))))
+        return [{seconds: next(used) for seconds in entry.windows} for entry in report.entries]
+
+    def forget(self, names: Iterable[str], prefixes: Iterable[str] = ()) -> None:
+        """Let these scopes begin with nothing used, here or wherever `prefixes` say."""
+        found = [(prefix, name) for prefix in prefixes or (self._prefix,) for name in names]
+        self._wire.call(pack("DEL", *(f"{prefix}{kind}{name}" for prefix, name in found for kind in ("", "slots:"))))
 
     def leave(self, worker: str) -> None:
         """Say that this worker is no more."""
@@ -92,13 +117,31 @@ class RedisWindows:
         self, verb: str, scopes: tuple[Scope, ...], now: str | int, slot_length: int
     ) -> tuple[bytes, tuple[Plan, ...]]:
         """The command up to the slot, which alone differs from one request of an account to its next."""
-        keys = [key for scope in scopes for key in (self._prefix + scope.name, self._slots(scope))]
+        keys = [key for scope in scopes for key in (self._prefix + scope.name, self._slots(scope.name))]
         numbers = [number for scope in scopes for number in scope.plan.arguments]
         packed = self._windows.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
         return packed[: -slot_length - len("\r\n")], tuple(scope.plan for scope in scopes)
 
-    def _slots(self, scope: Scope) -> str:
-        return f"{self._prefix}slots:{scope.name}"
+    def _live(self, worker: str, verb: str, slots_of: Mapping[str, tuple[Scope, ...]]) -> int:
+        slots = [
+            (self._slots(scope.name), slot)
+            for slot, scopes in slots_of.items()
+            for scope in scopes
+            if scope.plan.has_slots
+        ]
+        keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
+        arguments = (
+            self._now(),
+            self._slot_lease,
+            round(WORKER_LEASE_SECONDS * 1000),
+            worker,
+            verb,
+            *(slot for _, slot in slots),
+        )
+        return int(self._beat.run(self._beat.pack(keys, arguments)))
+
+    def _slots(self, name: str) -> str:
+        return f"{self._prefix}slots:{name}"
 
     def _now(self) -> str | int:
         return "" if self._clock is None else round(self._clock() * 1_000_000)

@@ -8,7 +8,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from kataven.ratelimit.connection import Connection, Patience, Refusal, Stale, Unreachable
+from kataven.ratelimit.connection import Connection, Refusal, Stale, Unreachable
+from kataven.ratelimit.misdirected import is_misdirected
+from kataven.ratelimit.pace import Pace, Patience
+
+SLOW_SECONDS, SLOW_ANSWERS = 0.15, 3
+"""Redis is slow when every answer has been for this long, and at least so many. One hiccup is waited for."""
+
+
+class Misdirected(Refusal):
+    """The server at the other end is not the one to ask; a new connection may lead to the one that is."""
 
 
 class Wire:
@@ -20,22 +29,38 @@ class Wire:
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         self._url = url
         self._patience = patience or Patience()
+        self._pace = Pace(self._patience)
         self._idle: deque[Connection] = deque()
         self._closed = False
+        self._slow_answers = 0
         self.slow_since: float | None = None
         """Since when (`time.monotonic`) every answer has been a slow one; None if the last one was not."""
 
+    @property
+    def too_slow(self) -> bool:
+        """Whether every answer has been slow for so long that it is no hiccup, nor this process's own delay."""
+        since = self.slow_since
+        return (
+            since is not None
+            and self._slow_answers >= SLOW_ANSWERS
+            and time.monotonic() - since >= SLOW_SECONDS + self._pace.excuse
+        )
+
     def call(self, command: bytes) -> Any:
-        """The answer to a packed command. Raises Refusal, or Unreachable within about `Patience.connect + answer`."""
+        """The answer to a packed command. Raises Refusal, or Unreachable.
+
+        It waits for about `Patience.connect` and what `Pace.answer_within` says.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
             return self._call(self._connect(), command)
         try:
             return self._call(connection, command)
-        except Stale:
-            # Closed by a restart of Redis or a timeout on the way, perhaps long ago: that says nothing about now.
-            # If the command was in fact done, it is done twice: one request is counted more, never one less.
+        except (Stale, Misdirected):
+            # Closed by a restart of Redis or a timeout on the way, perhaps long ago, or kept by a server that has been
+            # demoted since: that says nothing about now. If the command of a closed connection was in fact done, it
+            # is done twice: one request is counted more, never one less. One that was refused was not done.
             for other in self._take_idle():
                 other.abandon()
             return self._call(self._connect(), command)
@@ -62,23 +87,27 @@ class Wire:
     def _call(self, connection: Connection, command: bytes) -> Any:
         try:
             answer = connection.call(command)
-        except Refusal:
+        except Refusal as refusal:
+            if is_misdirected(str(refusal)):
+                connection.abandon()
+                raise Misdirected(str(refusal)) from None
             self._put_back(connection)
             raise
         except BaseException:
             connection.abandon()
             raise
         if connection.slow:
+            self._slow_answers += 1
             self.slow_since = self.slow_since or time.monotonic()
         else:
-            self.slow_since = None
+            self._slow_answers, self.slow_since = 0, None
         self._put_back(connection)
         return answer
 
     def _connect(self) -> Connection:
         if self._closed:
             raise Unreachable("closed")
-        return Connection(self._url, self._patience)
+        return Connection(self._url, self._patience, self._pace)
 
     def _put_back(self, connection: Connection) -> None:
         self._idle.append(connection)

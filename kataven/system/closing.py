@@ -42,6 +42,8 @@ class Office:
     """The keys that are good in an account's database."""
     end_other_keys: Callable[[Connection, StandingKeys], int]
     """Ends all others in another database of the same account, and says how many there were."""
+    forget_limits: Callable[[str], None]
+    """Lets an account of this name begin with nothing used of its rate limits. Does not raise."""
 
 
 def suspend(office: Office, account: str) -> Receipt:

@@ -45,6 +45,8 @@ def delete(office: Office, store: DumpStore, account: str, *, without_dump: bool
             with office.system.writing() as session:
                 operators.add_detail(session, event_id, named(taken))
         reservation.drop()
+        # While it is not admitted anywhere, and before its name is free for another account.
+        office.forget_limits(account)
         with office.system.writing() as session:
             session.delete(accounts.read(session, account, lock=True))
             operators.record(session, office.operator, "account.deleted", account, named(taken))

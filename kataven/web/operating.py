@@ -45,7 +45,13 @@ def office(services: Services, operator: str) -> Office:
         return ended
 
     return Office(
-        operator, services.directory.database, cap_expiry, services.revocation.revoke, _standing_keys, end_other_keys
+        operator,
+        services.directory.database,
+        cap_expiry,
+        services.revocation.revoke,
+        _standing_keys,
+        end_other_keys,
+        services.limiter.forget,
     )
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import redis
 from click.testing import Result
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from kataven.dev.cast import Person
 from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.principal import Role
 from kataven.system.models import OperatorEvent
 from kataven.tenancy.errors import TenantUnavailable
@@ -436,3 +438,25 @@ def trail(house: House, account: str) -> list[dict[str, Any]]:
     with house.services.directory.database.reading() as session:
         events = session.query(OperatorEvent).filter_by(account_id=account).order_by(OperatorEvent.at)
         return [{"action": event.action, **event.detail} for event in events]
+
+
+def test_an_account_made_again_under_its_name_begins_with_fresh_limits(
+    house: House, house_redis: EmbeddedRedis
+) -> None:
+    account = "made-again"
+    owner = furnished(house, account, "Front desk")
+    with redis.Redis.from_url(house_redis.url) as client:
+        for surface in ("api", "hub"):
+            client.set(f"limits:{surface}:account:{account}-two", "another account's")
+            assert client.exists(f"limits:{surface}:account:{account}") == (surface == "api")
+        client.set(f"limits:hub:account:{account}", client.get(f"limits:api:account:{account}") or b"")
+        limits = owner.get("/v1/me").get_json()["limits"]["per_hour"]
+        assert limits["limit"] - limits["remaining"] >= 2
+
+        delete(house, account, "--without-dump")
+        for surface in ("api", "hub"):
+            assert not client.exists(f"limits:{surface}:account:{account}")
+            assert client.delete(f"limits:{surface}:account:{account}-two")
+    new_account(house.services, account)
+    limits = house.bearer(house.new_key(account)).get("/v1/me").get_json()["limits"]["per_hour"]
+    assert limits["limit"] - limits["remaining"] == 1

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.windows import RedisWindows, Windows
 from kataven.ratelimit.wire import Wire
 from tests.support.clock import Clock

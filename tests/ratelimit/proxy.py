@@ -45,6 +45,10 @@ class Proxy:
         for thread in self._threads:
             thread.join()
 
+    def lead_to(self, redis_url: str) -> None:
+        """Lead new connections to another Redis; those that are open stay where they are."""
+        self._upstream = urlsplit(redis_url).path
+
     def be_silent(self) -> None:
         """Accept everything and answer nothing, as behind a network that drops packets."""
         self._talking.clear()

@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit.connection import Patience
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.policy import MINUTE, Limits
 from kataven.ratelimit.windows import RedisWindows
 from kataven.ratelimit.wire import Wire
@@ -86,7 +86,8 @@ def test_broken_redis_is_left_at_the_first_request(
     windows.take((one_window(60, MINUTE),), "")
     proxy.end()
     admitted = [windows.take((one_window(60, MINUTE),), "").admitted for _ in range(20)]
-    assert admitted == [True] * 15 + [False] * 5
+    # A quarter of the 59 that Redis said were left.
+    assert admitted == [True] * 14 + [False] * 6
     assert windows.degraded
     assert tally.alone == 20
     assert len(tally.reasons) == 1
@@ -150,7 +151,7 @@ def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWin
     proxy.talk()
     eventually(lambda: not windows.degraded)
     eventually(lambda: tally.times_restored == len(tally.reasons))
-    assert used(windows) >= 1  # what Redis had counted before
+    assert used(windows) >= 2  # what Redis had counted before, and what was admitted meanwhile
 
 
 def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, windows: FallbackWindows) -> None:
@@ -164,11 +165,10 @@ def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
     proxy: Proxy, windows: FallbackWindows, tally: Counting
 ) -> None:
     windows.take((one_window(1000, MINUTE),), "")
-    proxy.delay_seconds = 0.05
+    proxy.delay_seconds = UNHURRIED.slow_at_most + 0.1  # slow, however late this process itself is
     while not windows.degraded:
         windows.take((one_window(1000, MINUTE),), "")
     eventually(lambda: tally.reasons == ["its answers are slow"])
-    proxy.delay_seconds = 0.5  # so that no beat finds it quick, however late this process is to look
     alone, heard = tally.alone, proxy.heard
     for _ in range(100):
         windows.take((one_window(1000, MINUTE),), "")
@@ -199,7 +199,7 @@ def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally:
     assert windows.degraded
     server.start()
     eventually(lambda: not windows.degraded)
-    assert used(windows) == 0  # what this Redis kept nowhere is forgotten
+    assert used(windows) == 1  # what this Redis kept nowhere is forgotten; what was admitted meanwhile it was told
     windows.stop()
 
 
@@ -208,9 +208,10 @@ def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWi
     windows.take(scopes, "in Redis")
     proxy.be_silent()
     assert windows.take(scopes, "in memory").admitted
-    assert windows.look(scopes).standings[-1].used == 1
+    assert not windows.take(scopes, "one more").admitted
+    assert windows.look(scopes).standings[-1].used == 2
     windows.give_back(scopes, "in memory")
-    assert windows.look(scopes).standings[-1].used == 0
+    assert windows.look(scopes).standings[-1].used == 1
     proxy.talk()
     eventually(lambda: not windows.degraded)
     windows.give_back(scopes, "in Redis")

@@ -121,6 +121,25 @@ def test_changed_limits_apply_to_the_next_request(limiter: Limiter) -> None:
     limiter.admit("acme", Limits(per_minute=2)).release()
 
 
+def test_account_that_is_forgotten_begins_with_nothing_used(limiter: Limiter) -> None:
+    limits = Limits(per_minute=3)
+    for account in ("acme", "globex"):
+        limiter.admit(account, limits)
+    limiter.forget("acme")
+    assert [standing.used for standing in limiter.peek("acme", limits).standings] == [0, 0, 0, 0]
+    assert [standing.used for standing in limiter.peek("globex", limits).standings] == [1, 1, 1, 1]
+
+
+def test_account_is_forgotten_by_itself_without_redis(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter.at("unix:///nowhere", surface="api")
+    limits = Limits(per_minute=1)
+    limiter.admit("acme", limits).release()
+    limiter.forget("acme")
+    assert limiter.admit("acme", limits).standings[0].used == 1
+    assert "acme has used is forgotten by itself" in caplog.text
+    limiter.stop()
+
+
 def test_nothing_is_opened_before_the_first_request() -> None:
     limiter = Limiter.at("unix:///nowhere", surface="api")
     assert not limiter.degraded

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from kataven.ratelimit.policy import DAY, MINUTE, KeyLimits, Limits
-from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, RedisWindows
+from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, WORKER_LEASE_SECONDS, RedisWindows
 from kataven.ratelimit.wire import Wire
 from tests.ratelimit.monitor import commands_during
 from tests.ratelimit.scopes import WIDE, acme, ci_key, one_window
@@ -131,9 +131,9 @@ def test_beat_does_not_bring_back_a_slot_that_was_given_back(redis_windows: Redi
 def test_beat_counts_the_workers_that_live(redis_windows: RedisWindows, clock: Clock) -> None:
     assert redis_windows.beat("one", {}) == 1
     assert redis_windows.beat("two", {}) == 2
-    clock.advance(SLOT_LEASE_SECONDS / 2)
+    clock.advance(WORKER_LEASE_SECONDS / 2)
     assert redis_windows.beat("two", {}) == 2
-    clock.advance(SLOT_LEASE_SECONDS / 2)
+    clock.advance(WORKER_LEASE_SECONDS / 2)
     assert redis_windows.beat("two", {}) == 1
     redis_windows.leave("two")
     assert redis_windows.beat("three", {}) == 1

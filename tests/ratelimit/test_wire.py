@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,12 +21,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from kataven.ratelimit.connection import Patience, Refusal, Unreachable, pack
+from kataven.ratelimit.connection import Refusal, Unreachable, pack
+from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.proxy import Proxy
 
 HASTY = Patience(slow=0.01, answer=0.05, connect=0.5)
+SOON_SLOW = Patience(slow=0.01, answer=30, connect=5, slow_at_most=0.05)
 
 
 @contextmanager
@@ -122,13 +125,37 @@ def test_silent_redis_is_unreachable(redis_url: str) -> None:
 
 
 def test_slow_answer_is_waited_for_and_noticed(redis_url: str) -> None:
-    with Proxy(redis_url) as proxy, wired(proxy.url, Patience(slow=0.01, answer=30, connect=5)) as wire:
+    with Proxy(redis_url) as proxy, wired(proxy.url, SOON_SLOW) as wire:
         proxy.delay_seconds = 0.1
         assert ask(wire, "PING") == b"PONG"
         assert wire.slow_since is not None
         since = wire.slow_since
         assert ask(wire, "PING") == b"PONG"
         assert wire.slow_since == since
+
+
+def test_redis_that_is_far_is_not_slow_and_is_when_it_takes_longer_than_ever(redis_url: str) -> None:
+    patience = Patience(slow=0.01, answer=30, connect=5, slow_at_most=30, times_lag=0)
+    with Proxy(redis_url) as proxy, wired(proxy.url, patience) as wire:
+        proxy.delay_seconds = 0.05
+        assert ask(wire, "PING") == b"PONG"
+        assert wire.slow_since is None
+        slow_after = wire._pace.slow_after
+        assert slow_after >= 0.15
+        proxy.delay_seconds = slow_after + 0.1
+        assert ask(wire, "PING") == b"PONG"
+        assert wire.slow_since is not None
+
+
+def test_redis_is_too_slow_when_every_answer_is_slow_for_a_while(redis_url: str) -> None:
+    with wired(redis_url) as wire:
+        ask(wire, "PING")
+        wire.slow_since, wire._slow_answers = time.monotonic() - 1, 2
+        assert not wire.too_slow
+        wire._slow_answers = 3
+        assert wire.too_slow
+        wire._pace.overslept(10)  # it is this process that is late
+        assert not wire.too_slow
 
 
 def test_quick_answer_ends_a_slow_time(redis_url: str) -> None:
@@ -207,7 +234,7 @@ def test_tls_with_a_certificate_that_is_trusted(tls_proxy: Proxy, certificate: P
 
 
 def test_slow_answer_over_tls_is_waited_for(tls_proxy: Proxy, certificate: Path) -> None:
-    with wired(f"{tls_proxy.url}?ssl_ca_certs={certificate}", Patience(slow=0.01, answer=30, connect=5)) as wire:
+    with wired(f"{tls_proxy.url}?ssl_ca_certs={certificate}", SOON_SLOW) as wire:
         tls_proxy.delay_seconds = 0.1
         assert ask(wire, "PING") == b"PONG"
         assert wire.slow_since is not None

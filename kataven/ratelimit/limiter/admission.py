@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from functools import lru_cache
 from typing import Self
 
 from kataven.ratelimit.budget import AddressBudget
+from kataven.ratelimit.connection import Refusal, Unreachable
 from kataven.ratelimit.decision import Decision, Standing
 from kataven.ratelimit.fallback import FallbackWindows, Tally
 from kataven.ratelimit.limiter.exceeded import LimitExceeded
@@ -14,6 +16,11 @@ from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import KeyLimits, Limits, Scope, account_plan, key_plan
 from kataven.ratelimit.windows import RedisWindows, Windows
 from kataven.ratelimit.wire import Wire
+
+log = logging.getLogger(__name__)
+
+SURFACES = ("api", "hub")
+"""Each has counters of its own."""
 
 
 class Admission:
@@ -85,11 +92,23 @@ class Limiter:
             raise LimitExceeded(decision)
         return Admission(self.windows, scopes, slot, decision)
 
+    def forget(self, account: str) -> None:
+        """Let an account of this name begin with nothing used at any surface. Without Redis that takes up to a day."""
+        try:
+            self.windows.forget(account_scope(account), [prefix_of(surface) for surface in SURFACES])
+        except (Unreachable, Refusal) as error:
+            log.warning("limits: what %s has used is forgotten by itself, within a day (%s)", account, error)
+
     def peek(
         self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
     ) -> Decision:
         """What is left, consuming nothing. A request that was admitted knows it already: `Admission.standings`."""
         return self.windows.look(scopes_of(account, limits, key_id, key_limits))
+
+
+def account_scope(account: str) -> str:
+    """What an account's requests are counted by."""
+    return f"account:{account}"
 
 
 def prefix_of(surface: str) -> str:
@@ -100,7 +119,7 @@ def prefix_of(surface: str) -> str:
 @lru_cache(maxsize=4096)
 def scopes_of(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
     """What is counted for a request: the account and, if the key has limits of its own, the key."""
-    scope = Scope(f"account:{account}", account_plan(limits))
+    scope = Scope(account_scope(account), account_plan(limits))
     if key_id is None or key_limits is None or key_limits == KeyLimits():
         return (scope,)
     return scope, Scope(f"key:{account}:{key_id}", key_plan(key_limits))

@@ -1,0 +1,84 @@
+-- What a worker admitted by itself, while it could not ask, is added to the windows: once, however often it is told.
+--
+-- KEYS    1 the number of this worker's last report, 2... where each scope's windows are, as `windows.lua` keeps them
+-- ARGV    1 now in microseconds, or '' for this server's own clock; 2 the report's number
+--         3... for each scope how many windows, and for each its length in seconds, how many buckets, and for each of
+--         these its age in microseconds and its count
+-- returns for each window that was told what is used of it now
+
+local BUCKETS, BUCKET_BYTES = 60, 12
+local WINDOW, BUCKET = '<I4I4I4', '<I8I4'
+local call, pack, unpack, floor = redis.call, struct.pack, struct.unpack, math.floor
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+-- A worker tells one report at a time, so that its last one is the only one that it can tell again.
+local known = call('GET', KEYS[1]) == ARGV[2]
+local argument, longest_told = 3, 0
+
+local function next_number()
+  argument = argument + 1
+  return tonumber(ARGV[argument - 1])
+end
+
+-- Every window of a scope by its length in seconds, each a list of {last, count}.
+local function read(stored)
+  local windows, at = {}, 1
+  while at <= #stored do
+    local seconds, _, bytes, first = unpack(WINDOW, stored, at)
+    windows[seconds] = {}
+    for place = first, first + bytes - 1, BUCKET_BYTES do
+      local last, count = unpack(BUCKET, stored, place)
+      if math.abs(now - last) < seconds * 1000000 then table.insert(windows[seconds], {last, count}) end
+    end
+    at = first + bytes
+  end
+  return windows
+end
+
+-- One window as it is stored, and its total. What came in the same sixtieth is one bucket again.
+local function write(seconds, buckets)
+  table.sort(buckets, function(one, other) return one[1] < other[1] end)
+  local width, total, kept = seconds * 1000000 / BUCKETS, 0, {}
+  for _, bucket in ipairs(buckets) do
+    local newest = kept[#kept]
+    total = total + bucket[2]
+    if newest and floor(newest[1] / width) == floor(bucket[1] / width) then
+      kept[#kept] = {bucket[1], newest[2] + bucket[2]}
+    else
+      kept[#kept + 1] = bucket
+    end
+  end
+  local packed = {}
+  for place, bucket in ipairs(kept) do packed[place] = pack(BUCKET, bucket[1], bucket[2]) end
+  local bytes = table.concat(packed)
+  return pack(WINDOW, seconds, total, #bytes) .. bytes, total
+end
+
+local used = {}
+for index = 2, #KEYS do
+  local windows, told = read(call('GET', KEYS[index]) or ''), {}
+  for _ = 1, next_number() do
+    local seconds = next_number()
+    windows[seconds] = windows[seconds] or {}
+    told[#told + 1] = seconds
+    for _ = 1, next_number() do
+      local age, count = next_number(), next_number()
+      if not known and age < seconds * 1000000 then table.insert(windows[seconds], {now - age, count}) end
+    end
+    if seconds > longest_told then longest_told = seconds end
+  end
+  local written, totals, longest = {}, {}, 0
+  for seconds, buckets in pairs(windows) do
+    written[#written + 1], totals[seconds] = write(seconds, buckets)
+    if seconds > longest then longest = seconds end
+  end
+  if not known then call('SET', KEYS[index], table.concat(written), 'EX', longest) end
+  for _, seconds in ipairs(told) do used[#used + 1] = totals[seconds] end
+end
+-- Later than this there is nothing left in the report to be counted twice.
+if not known then call('SET', KEYS[1], ARGV[2], 'EX', longest_told) end
+return used

@@ -1,0 +1,119 @@
+"""A planned failover that ends no connection: the demoted server answers on, and is left for the one that took over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.ratelimit.connection import pack
+from kataven.ratelimit.fallback import FallbackWindows
+from kataven.ratelimit.memory import MemoryWindows
+from kataven.ratelimit.misdirected import ERRORS, is_misdirected
+from kataven.ratelimit.policy import MINUTE
+from kataven.ratelimit.windows import RedisWindows
+from kataven.ratelimit.wire import Misdirected, Wire
+from tests.ratelimit.conftest import PATIENT
+from tests.ratelimit.proxy import Proxy
+from tests.ratelimit.scopes import one_window
+
+SCOPES = (one_window(1000, MINUTE),)
+
+
+class Pair:
+    """Two servers, and an address that leads to the first."""
+
+    def __init__(self, first: EmbeddedRedis, second: EmbeddedRedis, address: Proxy, to_second: Proxy) -> None:
+        self.first, self.second, self.address = first, second, address
+        self._to_second = to_second
+
+    def demote(self) -> None:
+        """Make the first a replica of the second; every connection to it stays open."""
+        with redis.Redis.from_url(self.first.url) as client:
+            client.replicaof("127.0.0.1", self._to_second.url.rpartition(":")[2].partition("/")[0])
+
+    def promote(self) -> None:
+        """Let the address lead to the second, for new connections."""
+        self.address.lead_to(self.second.url)
+
+
+@pytest.fixture
+def pair(server_folder: Path) -> Iterator[Pair]:
+    with (
+        EmbeddedRedis(server_folder / "first", persistent=False) as first,
+        EmbeddedRedis(server_folder / "second", persistent=False) as second,
+        Proxy(first.url) as address,
+        Proxy(second.url) as to_second,
+    ):
+        yield Pair(first, second, address, to_second)
+        with redis.Redis.from_url(first.url) as client:
+            client.replicaof("NO", "ONE")
+
+
+@pytest.fixture
+def windows(pair: Pair) -> Iterator[FallbackWindows]:
+    windows = FallbackWindows(RedisWindows(Wire(pair.address.url, PATIENT)), MemoryWindows())
+    yield windows
+    windows.stop()
+
+
+def counted(server: EmbeddedRedis) -> int:
+    """What a server has counted, asked past the address."""
+    wire = Wire(server.url, PATIENT)
+    found = RedisWindows(wire).look(SCOPES).standings[0].used
+    wire.close()
+    return found
+
+
+def test_decision_after_a_planned_failover_is_the_new_primarys(pair: Pair, windows: FallbackWindows) -> None:
+    windows.take(SCOPES, "")
+    pair.demote()
+    pair.promote()
+    assert windows.take(SCOPES, "").admitted
+    assert not windows.degraded
+    assert counted(pair.second) == 1
+
+
+def test_beat_after_a_planned_failover_reaches_the_new_primary(pair: Pair, windows: FallbackWindows) -> None:
+    windows.beat()
+    pair.demote()
+    pair.promote()
+    windows.beat()
+    assert not windows.degraded
+
+
+def test_demoted_primary_is_left_until_the_address_leads_elsewhere(pair: Pair, windows: FallbackWindows) -> None:
+    windows.take(SCOPES, "")
+    pair.demote()
+    assert windows.take(SCOPES, "").admitted
+    assert windows.degraded
+    windows.beat()
+    assert windows.degraded
+    pair.promote()
+    windows.beat()
+    assert not windows.degraded
+    assert counted(pair.second) == 1  # what was admitted in between
+
+
+def test_every_idle_connection_to_a_demoted_primary_is_closed(pair: Pair) -> None:
+    wire = Wire(pair.address.url, PATIENT)
+    borrowed = [wire._connect() for _ in range(3)]
+    for connection in borrowed:
+        wire._put_back(connection)
+    pair.demote()
+    with pytest.raises(Misdirected, match="READONLY"):
+        wire.call(pack("SET", "a", "1"))
+    pair.promote()
+    assert wire.call(pack("SET", "a", "1")) == b"OK"
+    assert len(wire._idle) == 1
+    wire.close()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error_of_a_server_that_is_not_the_one_to_ask(name: str) -> None:
+    assert is_misdirected(f"{name} and why")
+    assert is_misdirected(f"ERR Error running script (call to f_0): @user_script:99: -{name} and why")
+    assert not is_misdirected(f"ERR unknown command '{name}'")
