@@ -5,9 +5,10 @@
     a place in the lane?    yes → ask, alone
     otherwise               429, and nothing is asked
 
-Every refusal that had to be found out is counted: by the client's address, and if the issuer had signed the token, by
-its subject. What the cache knows never comes here, so a good key that is remembered is served whatever its address has
-spent; and one that was accepted here before is looked up without a lane.
+Every refusal that had to be found out is counted, but for the first of a credential that was accepted here before: by
+the client's address, and if the issuer had signed the token, by its subject. What the cache knows never comes here, so
+a good key that is remembered is served whatever its address has spent; and one that was accepted here before is looked
+up without a lane.
 """
 
 from __future__ import annotations
@@ -75,8 +76,10 @@ class MeteredVerifier:
             try:
                 principal = self._inner.verify(credential)
             except Refused as refusal:
-                self._accepted.forget(digest)
-                self._spend(address, credential, refusal)
+                # What was good here until now was no guess: each acceptance pays for one refusal. So revoking many
+                # keys, or measuring how fast that is, spends nothing.
+                if not self._accepted.forget(digest):
+                    self._spend(address, credential, refusal)
                 raise
         self._accepted.note(digest)
         return principal
@@ -146,9 +149,10 @@ class _Recent:
             if len(self._noted) > self._capacity:
                 self._noted.popitem(last=False)
 
-    def forget(self, digest: bytes) -> None:
+    def forget(self, digest: bytes) -> bool:
+        """Whether it was there."""
         with self._lock:
-            self._noted.pop(digest, None)
+            return self._noted.pop(digest, self) is None
 
 
 def _subject(credential: Credential) -> str | None:

@@ -177,6 +177,18 @@ def test_a_key_that_was_accepted_here_before_needs_no_lane(world: World) -> None
     assert world.show(good) == "limited", "once it was refused it is as any other"
 
 
+def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
+    ended = [key() for _ in range(90)]
+    for _ in range(10):
+        world.asked.good.update(one.token for one in ended)
+        assert {world.show(one) for one in ended} == {"accepted"}
+        world.asked.good.clear()
+        assert {world.show(one) for one in ended} == {"invalid_credential"}
+    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 1
+    world.show(ended[0])
+    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 3, "its next refusal counts"
+
+
 def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> None:
     good = jwt("alice")
     world.asked.good.add(good.token)
