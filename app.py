@@ -38,6 +38,8 @@ from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
 from kataven.web import cors, health, hosts, manners, paths, pipeline, problems, reference, scrape
+from kataven.web.call import client_address
+from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
@@ -137,16 +139,18 @@ def build_services(settings: Settings, surface: str) -> Services:
         lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
     )
     limited_alone = Counts()
+    limiter = Limiter.at(
+        settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers, tally=limited_alone
+    )
+    metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
     metrics_token = settings.metrics_token
     return Services(
         trusted_proxies=settings.trusted_proxies,
         directory=parts.directory,
         registry=parts.registry,
-        verifier=CachingVerifier(verifier, parts.revocation.guard),
+        verifier=CachingVerifier(metered, parts.revocation.guard),
         issuer=issuer,
-        limiter=Limiter.at(
-            settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers, tally=limited_alone
-        ),
+        limiter=limiter,
         limited_alone=limited_alone,
         revocation=parts.revocation,
         last_used=notes,

@@ -62,3 +62,17 @@ def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, hous
         wait_until(lambda: settled(old), 20)
         wait_until(lambda: value(client, "kataven_workers") == 2, 10)
         assert figures() == (20, 20)
+
+
+def test_refusals_have_a_series_at_0_before_the_first(server: Gunicorn) -> None:
+    with server.client() as client:
+        text = client.get("/metrics").text
+    for line in (
+        'kataven_limited_total{limit="refused-requests"} 0.0',
+        'kataven_limited_total{limit="failed-authentications-of-subject"} 0.0',
+        'kataven_limited_total{limit="public-of-network"} 0.0',
+        'kataven_credential_lookups_total{outcome="refused"} 0.0',
+        'kataven_problems_total{code="payload_too_large"} 0.0',
+        'kataven_verifications_total{credential="jwt",outcome="account_suspended"} 0.0',
+    ):
+        assert line in text

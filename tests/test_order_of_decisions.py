@@ -6,6 +6,7 @@ docs/authentication.md says which of them is the answer.
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from tests.support.house import House, new_account
 PAST = datetime.now(UTC) - timedelta(days=1)
 NOWHERE = "/v1/agents/00000000-0000-4000-8000-000000000000"
 ALIASES = ("", "/api", "/hub-api/api")
+ADDRESSES = ipaddress.ip_network("198.18.0.0/15").hosts()
+NUMBERS = itertools.count()
 
 
 @dataclass
@@ -51,12 +54,15 @@ class Draft:
         header = self.header if self.header is not None else (self.account if self.kind == "jwt" else "")
         if header:
             headers["X-Account-ID"] = header
-        return house.anybody().call(self.method, alias + self.path, headers=headers)
+        # Each from elsewhere, and of another person: refusals have a budget for each address and each subject.
+        return house.anybody().call(
+            self.method, alias + self.path, headers=headers, environ_base={"REMOTE_ADDR": str(next(ADDRESSES))}
+        )
 
     def _credential(self, house: House) -> str:
         if self.kind == "key":
             return house.new_key(self.account, **self.columns)
-        person = Person("dora", "Dora", self.org_account or self.account, self.role)
+        person = Person(f"dora{next(NUMBERS)}", "Dora", self.org_account or self.account, self.role)
         return house.issuer.token(person, claims=self.claims)
 
 

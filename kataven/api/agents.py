@@ -151,6 +151,7 @@ def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
     summary="Change an agent's widget settings",
     answer=Answer(200, "The settings as they are now.", WidgetSettingsView),
     body=WidgetSettingsPatch,
+    max_body_bytes=8 * 1024,
     conditional=True,
 )
 def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSettingsPatch) -> Response:

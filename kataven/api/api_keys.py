@@ -116,6 +116,7 @@ def list_api_keys(call: Call, query: PageQuery) -> Response:
     summary="Mint an API key",
     answer=Answer(201, "The key. Keep it: it is never shown again.", NewApiKeyView),
     body=ApiKeyInput,
+    max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
 )
 def create_api_key(call: Call, body: ApiKeyInput) -> Response:
@@ -135,6 +136,7 @@ def create_api_key(call: Call, body: ApiKeyInput) -> Response:
     summary="Rename or revoke an API key",
     answer=Answer(200, "The key as it is now; with a receipt if it was revoked.", EndedApiKeyView),
     body=ApiKeyPatch,
+    max_body_bytes=8 * 1024,
 )
 def change_api_key(call: Call, key_id: UUID, body: ApiKeyPatch) -> Response:
     """`disabled: true` revokes: when this has answered, no worker on any host accepts the key."""

@@ -76,6 +76,7 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
     summary="Let a guest in",
     answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
     body=GuestInput,
+    max_body_bytes=8 * 1024,
     refusals=PAGE_REFUSALS,
     links=(REFRESH,),
 )
@@ -91,6 +92,7 @@ def admit_guest(call: Call, body: GuestInput) -> Response:
     summary="Vouch for a user",
     answer=Answer(201, "A user token, good once and for five minutes.", UserTokenView),
     body=UserTokenInput,
+    max_body_bytes=16 * 1024,
     refusals=("widget_not_configured",),
     links=(Link("POST", "/v1/widget/auth/exchange", body={"user_token": "user_token"}),),
 )
@@ -108,6 +110,7 @@ def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
     summary="Let a user in",
     answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
     body=ExchangeInput,
+    max_body_bytes=8 * 1024,
     refusals=(
         *PAGE_REFUSALS,
         *("user_token_unknown", "user_token_expired", "user_token_used", "user_token_of_another_account"),
@@ -129,6 +132,7 @@ def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
     summary="Stay",
     answer=Answer(200, "The visitor's next tokens.", VisitorTokenView),
     body=RefreshInput,
+    max_body_bytes=8 * 1024,
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
     links=(REFRESH,),
 )

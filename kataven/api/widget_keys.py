@@ -84,6 +84,7 @@ def list_widget_keys(call: Call, query: PageQuery) -> Response:
     summary="Make a widget key",
     answer=Answer(201, "The key, and the snippet to embed it with.", NewWidgetKeyView),
     body=WidgetKeyInput,
+    max_body_bytes=64 * 1024,
     links=(
         Link("GET", "/v1/widget/config", query={"client_key": "key"}),
         Link("POST", "/v1/widget/auth/guest", body={"client_key": "key"}),
@@ -121,6 +122,7 @@ def read_widget_key(call: Call, key_id: UUID) -> Response:
     summary="Change, disable or enable a widget key",
     answer=Answer(200, "The key as it is now; with a receipt if pages lost something.", ChangedWidgetKeyView),
     body=WidgetKeyPatch,
+    max_body_bytes=64 * 1024,
     conditional=True,
 )
 def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Response:

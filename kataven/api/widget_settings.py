@@ -51,6 +51,7 @@ def read_widget_settings(call: Call) -> Response:
     summary="Change the widget's branding",
     answer=Answer(200, "The branding as it is now.", BrandingView),
     body=BrandingPatch,
+    max_body_bytes=16 * 1024,
     conditional=True,
 )
 def change_widget_settings(call: Call, body: BrandingPatch) -> Response:

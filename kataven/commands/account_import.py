@@ -13,10 +13,10 @@ from rich.progress import Progress
 from kataven.commands.accounts import group
 from kataven.commands.office import ACTOR
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.revocation.scope import Scope
 from kataven.system import account_file, importing
 from kataven.system.account_file import Line
 from kataven.system.importing import Outcome, Result
+from kataven.web import operating
 from kataven.web.services import services
 
 
@@ -49,7 +49,7 @@ def _run(lines: list[Line], *, dry_run: bool) -> list[Result]:
 
         def told(result: Result) -> None:
             if result.outcome is Outcome.CREATED:
-                found.revocation.announce(Scope(result.account))  # a worker may remember that there is none
+                operating.now_exists(found, result.account)
             bar.advance(task)
 
         return importing.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)

@@ -123,6 +123,9 @@ def repair(as_json: bool) -> None:
     Exit status 1 if a server could not be looked at.
     """
     found = repairs.repair_all(services().directory.database, actor=ACTOR)
+    for account in {one.repair.wreck.account for one in found if one.repair is not None and one.repair.done}:
+        if account is not None:
+            operating.now_exists(services(), account)
     show([_repaired(wreck) for wreck in found], as_json=as_json, empty="Nothing is broken.")
     if any(wreck.error for wreck in found):
         sys.exit(1)

@@ -32,6 +32,8 @@ from kataven.web.call import Admitted
 EXTENSION = "kataven.hub"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
+MAX_STRANGERS_FORM_BYTES = 8 * 1024
+"""Of a form before anybody has signed in: an account's name, and where to go then."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def check_form() -> None:
     if request.method in SAFE_METHODS or request.routing_exception is not None:
         return
     visit = current_visit()
+    if visit.session.person is None:
+        request.max_content_length = MAX_STRANGERS_FORM_BYTES
     from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
     origin = request.headers.get("Origin", front().url)
     sent = request.form.get(CSRF_FIELD, "")

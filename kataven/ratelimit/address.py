@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 IPV6_PREFIX = 64
 """The smallest network that is handed out, so the smallest that a limit can tell apart."""
+IPV6_SITE_PREFIX = 48
+"""What one site is often given: 65,536 of the smallest networks."""
 UNKNOWN = "unknown"
 """Where there is no address: a Unix socket, a name."""
 
@@ -39,6 +41,14 @@ def bucket(address: str) -> str:
     if isinstance(found, IPv6Address):
         return str(IPv6Network((int(found), IPV6_PREFIX), strict=False))
     return str(found) if found is not None else address
+
+
+def network(address: str) -> str | None:
+    """The wider network that shares another budget with this address: its /48 in IPv6, none in IPv4."""
+    found = _address(address)
+    if isinstance(found, IPv6Address):
+        return str(IPv6Network((int(found), IPV6_SITE_PREFIX), strict=False))
+    return None
 
 
 @lru_cache(maxsize=4096)

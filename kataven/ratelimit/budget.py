@@ -1,7 +1,7 @@
 """Budgets per client address, for what nobody has to prove anything for. They never touch an account's limits.
 
 So that a good key is never harmed by its neighbours, failures are counted when a credential has been refused, not
-before it is checked: a client whose address has used up its failures is served all the same if its credential is good.
+before it is checked. An address that has used them up is looked up for in a lane of its own: see `lane`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from kataven.ratelimit.address import bucket
+from kataven.ratelimit.address import bucket, network
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import MINUTE, Plan, Quota, Scope
@@ -18,21 +18,35 @@ from kataven.ratelimit.windows import Windows
 
 
 class Kind(StrEnum):
-    """What an address has a budget for; also the name that clients see."""
+    """What there is a budget for; also the name that clients see."""
 
     FAILED = "failed-authentications"
+    SUBJECT = "failed-authentications-of-subject"
+    """Of one subject of the OIDC issuer, wherever its tokens come from. It has no address."""
+    REFUSED = "refused-requests"
     PUBLIC = "public"
     HUB = "hub"
 
 
-PER_MINUTE: Mapping[Kind, int] = {Kind.FAILED: 300, Kind.PUBLIC: 600, Kind.HUB: 300}
+PER_MINUTE: Mapping[Kind, int] = {
+    Kind.FAILED: 300,
+    Kind.SUBJECT: 60,
+    Kind.REFUSED: 600,
+    Kind.PUBLIC: 600,
+    Kind.HUB: 300,
+}
+IN_MEMORY = (Kind.FAILED, Kind.SUBJECT, Kind.REFUSED)
+"""Counted by each worker alone, since asking Redis would cost more than what is counted."""
+NETWORK_SUFFIX = "-of-network"
+NETWORK_FACTOR = 10
+"""How many times the budget of an IPv6 /64 its /48 has. One customer of a provider often has a whole /48."""
 
 
 class AddressBudget:
-    """Requests per minute for each client address (IPv6: each /64) and kind.
+    """Requests per minute for each client address (IPv6: each /64, and ten times as many for each /48) and kind.
 
-    Failed authentications are counted in this worker's memory only, so that refusing junk costs no Redis: over all
-    workers, an address has that budget once per worker. The other kinds are shared by all workers.
+    What is refused without I/O, or after it, is counted in this worker's memory only, so that refusing junk costs no
+    Redis: over all workers, an address has that budget once per worker. The other kinds are shared by all workers.
     """
 
     def __init__(
@@ -43,19 +57,33 @@ class AddressBudget:
         max_addresses: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """At most `max_addresses` are remembered in memory: those that failed last."""
+        """Of each kind in memory, at most `max_addresses` are remembered: those that were counted last."""
         self._windows: dict[Kind, Windows] = dict.fromkeys(Kind, shared)
-        self._windows[Kind.FAILED] = MemoryWindows(max_scopes=max_addresses, clock=clock)
+        for kind in IN_MEMORY:
+            self._windows[kind] = MemoryWindows(max_scopes=max_addresses, clock=clock)
         self._plans = {kind: Plan(Quota(kind, limit, MINUTE)) for kind, limit in per_minute.items()}
+        self._network_plans = {
+            kind: Plan(Quota(f"{kind}{NETWORK_SUFFIX}", NETWORK_FACTOR * limit, MINUTE))
+            for kind, limit in per_minute.items()
+        }
 
     def spend(self, address: str, kind: Kind) -> Decision:
-        """Count one request, unless the budget is used up: then nothing is counted and the decision says so."""
-        return self._windows[kind].take((self._scope(address, kind),), slot="")
+        """Count one request, unless a budget is used up: then nothing is counted and the decision says so."""
+        return self._windows[kind].take(self._scopes(address, kind), slot="")
 
     def exhausted(self, address: str, kind: Kind) -> Decision | None:
         """The refusal that one request more would get, or None while there is room. Counts nothing."""
-        decision = self._windows[kind].look((self._scope(address, kind),))
+        decision = self._windows[kind].look(self._scopes(address, kind))
         return None if decision.admitted else decision
 
-    def _scope(self, address: str, kind: Kind) -> Scope:
-        return Scope(f"address:{kind}:{bucket(address)}", self._plans[kind])
+    def _scopes(self, address: str, kind: Kind) -> tuple[Scope, ...]:
+        if kind is Kind.SUBJECT:
+            return (Scope(f"subject:{address}", self._plans[kind]),)
+        scope = Scope(f"address:{kind}:{bucket(address)}", self._plans[kind])
+        wider = network(address)
+        return (scope,) if wider is None else (scope, Scope(f"address:{kind}:{wider}", self._network_plans[kind]))
+
+
+def limit_names() -> list[str]:
+    """Every name that a refusal for a budget may have."""
+    return [*Kind, *(f"{kind}{NETWORK_SUFFIX}" for kind in Kind if kind is not Kind.SUBJECT)]

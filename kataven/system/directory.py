@@ -23,6 +23,9 @@ KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, Acc
 
 TTL_SECONDS = 30.0
 CAPACITY = 10_000
+UNKNOWN_TTL_SECONDS = 5.0
+UNKNOWN_CAPACITY = 1_000
+"""Invented names are remembered apart, so that they can't push out accounts that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,28 @@ class Directory:
 
     def __init__(self, database: SystemDatabase, guard: Guard) -> None:
         self.database = database
+        # Whoever makes an account sends an event, so that a name is unknown no longer once that has answered.
+        self._unknown: GuardedCache[str, bool | None] = GuardedCache(
+            guard, ttl_seconds=UNKNOWN_TTL_SECONDS, capacity=UNKNOWN_CAPACITY
+        )
         self._remembered: GuardedCache[str, AccountRecord | None] = GuardedCache(
             guard, ttl_seconds=TTL_SECONDS, capacity=CAPACITY
         )
 
     def find(self, account: str) -> AccountRecord | None:
         """The account as it was a moment ago; None if callers know of none. Raises SystemDatabaseUnavailable."""
-        return self._remembered.get(account, Scope(account), lambda: self.read(account))
+        return self._remembered.get(account, Scope(account), lambda: self._read_unless_unknown(account))
+
+    def _read_unless_unknown(self, account: str) -> AccountRecord | None:
+        found: AccountRecord | None = None
+
+        def is_unknown() -> bool | None:
+            nonlocal found
+            found = self.read(account)
+            return True if found is None else None  # None is not remembered: the other memory has the account
+
+        self._unknown.get(account, Scope(account), is_unknown)
+        return found
 
     def read(self, account: str) -> AccountRecord | None:
         """The account as it is now. Raises SystemDatabaseUnavailable."""

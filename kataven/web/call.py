@@ -6,7 +6,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from flask import g
+from flask import g, has_app_context
 
 from kataven.account.audit import Actor
 from kataven.identity.principal import Principal
@@ -69,6 +69,16 @@ class Call:
         if not decision.admitted:
             raise LimitExceeded(decision)
 
+    def require(self, kind: Kind) -> None:
+        """Raises LimitExceeded if the client's address has nothing left of a budget. Counts nothing."""
+        decision = self.services.limiter.addresses.exhausted(self.address, kind)
+        if decision is not None:
+            raise LimitExceeded(decision)
+
+    def note(self, kind: Kind) -> None:
+        """Count this request against a budget of its client's address; what is refused already is refused as it is."""
+        self.services.limiter.addresses.spend(self.address, kind)
+
     @property
     def standings(self) -> tuple[Standing, ...]:
         """Every limit of the caller and what is left of it, this request counted."""
@@ -85,3 +95,9 @@ def current_call() -> Call:
     """The call of this request."""
     call: Call = g.call
     return call
+
+
+def client_address() -> str | None:
+    """The believable address of this request's client; None outside of a request, as in a command."""
+    call: Call | None = g.get("call") if has_app_context() else None
+    return None if call is None else call.address

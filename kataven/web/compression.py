@@ -11,6 +11,7 @@ import gzip
 from flask import Response, request
 
 from kataven.web.conditional import GZIP_SUFFIX
+from kataven.web.problems import MAX_PREFERENCES_LENGTH
 
 MIN_BYTES = 1_400
 """What is smaller travels in one packet anyway."""
@@ -55,7 +56,7 @@ def _is_compressible(response: Response) -> bool:
 
 def _is_wanted() -> bool:
     """RFC 9110, section 12.5.3. Without the header anything goes, and the plain body is what nobody misreads."""
-    if "Accept-Encoding" not in request.headers:
+    if not 0 < len(request.headers.get("Accept-Encoding", "")) <= MAX_PREFERENCES_LENGTH:
         return False
     stated = {name.lower(): quality for name, quality in request.accept_encodings}
     gzip_quality = stated.get("gzip", stated.get("*", 0))

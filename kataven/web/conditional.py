@@ -20,6 +20,9 @@ from kataven.web.schema import dump_json, write_json
 GZIP_SUFFIX = "-gzip"
 """On the tag of a compressed body: another coding is another representation, with a strong tag of its own."""
 
+MAX_TAGS_LENGTH = 4_096
+"""Of a list of tags: a hundred of ours. A longer one would cost more to read than it could save."""
+
 TAG_PATTERN = r'(?:W/)?"[\x21\x23-\x7e]*"'
 IF_MATCH_PATTERN = rf"^(?:\*|{TAG_PATTERN}(?:[ \t]*,[ \t]*{TAG_PATTERN})*)$"
 _IF_MATCH = re.compile(IF_MATCH_PATTERN)
@@ -44,6 +47,8 @@ def write_tagged(
 def check_if_match() -> None:
     """Raises InvalidRequest for an `If-Match` that is none: whoever forgot the quotes must not believe to be safe."""
     given = request.headers.get("If-Match")
+    if given is not None and len(given) > MAX_TAGS_LENGTH:
+        raise InvalidRequest([FieldError("If-Match", f"is longer than {MAX_TAGS_LENGTH} characters; send one ETag")])
     if given is not None and not _IF_MATCH.fullmatch(given.strip()):
         raise InvalidRequest([FieldError("If-Match", 'must be an ETag as it was given out, with its quotes, or "*"')])
 
@@ -67,6 +72,8 @@ def require_match(shown: Any | None) -> None:
 def not_modified(response: Response) -> Response:
     """304 without a body, for a client that has this very representation."""
     tag, weak = response.get_etag()
+    if len(request.headers.get("If-None-Match", "")) > MAX_TAGS_LENGTH:
+        return response
     if request.method in {"GET", "HEAD"} and response.status_code == 200 and tag is not None:
         if weak or not request.if_none_match.contains_weak(tag):
             return response

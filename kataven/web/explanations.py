@@ -7,7 +7,7 @@ EXPLANATIONS = {
     "invalid_account": "`X-Account-ID` holds no account's name. Names are 1 to 63 of `a-z 0-9 _ -` and begin with a "
     "letter or a digit.",
     "invalid_request": "The body, the query or a header does not fit. `errors` names each field and says what is wrong "
-    "with it.",
+    "with it, 50 at most.",
     "expiry_exceeds_policy": "The account lets keys live only so long. Choose one of the expiries that the text names.",
     "missing_credential": "Send `Authorization: Bearer …` with an API key or a JWT.",
     "not_a_credential": "A widget key (`pk_live_…`) is public and opens nothing. Use an API key or a JWT.",
@@ -51,7 +51,8 @@ EXPLANATIONS = {
     "method_not_allowed": "This path exists, and answers other methods: see `Allow`.",
     "precondition_failed": "It was changed since the ETag in `If-Match` was given out. Nothing was done: read it "
     "again and decide anew.",
-    "payload_too_large": "Bodies are at most 1 MiB.",
+    "payload_too_large": "The body is over the operation's limit, which the text names: 8 KiB to 1 MiB. Nothing of it "
+    "was parsed.",
     "unsupported_media_type": "Send JSON, with `Content-Type: application/json`.",
     "rate_limited": "One of the limits is used up; the text says which. Wait for `Retry-After` seconds. The refused "
     "request counted nowhere.",

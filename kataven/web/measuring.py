@@ -177,3 +177,4 @@ def _ensure_account(found: Services, actor: str) -> None:
         lifecycle.create(found.directory.database, new, actor=actor)
         with found.directory.database.writing() as session:
             limits.change(session, CANARY_ACCOUNT, PLENTY)
+        found.revocation.announce(Scope(CANARY_ACCOUNT))  # a worker may remember that there is none

@@ -6,6 +6,7 @@ numbers, and `Publisher` copies those once a second.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from kataven.ratelimit.budget import limit_names
 from kataven.ratelimit.in_flight import Pulse
 from kataven.revocation.receipt import Receipt, Told
+from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
 
 if TYPE_CHECKING:
@@ -25,6 +28,12 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+_ACCOUNT_LIMITS = ("per-minute", "per-hour", "per-day", "concurrent")
+_CREDENTIALS = ("api_key", "jwt")
+_VERIFIED = (
+    *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),
+    *("account_suspended", "malformed_token", "rate_limited", "unavailable"),
+)
 
 
 class Metrics:
@@ -41,6 +50,15 @@ class Metrics:
             "verifications", "Credentials shown: `accepted`, or the code of the refusal.", "credential", "outcome"
         )
         self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
+        for name in (*_ACCOUNT_LIMITS, *(f"key-{name}" for name in _ACCOUNT_LIMITS), *limit_names()):
+            self.limited.labels(name)  # from the start, so that the first refusal is an increase
+        self.credential_lookups = self._counter(
+            "credential_lookups", "Credentials that no memory knew, by whether they were looked up.", "outcome"
+        )
+        for credential, outcome in itertools.product(_CREDENTIALS, _VERIFIED):
+            self.verifications.labels(credential, outcome)
+        for outcome in LOOKUP_OUTCOMES:
+            self.credential_lookups.labels(outcome)
         self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
         self.stale_drops = self._counter("cache_stale_drops", "Answers dropped: revoked while they were fetched.")
         self.gaps = self._counter("cache_emptied", "Times that a worker forgot everything, to be on the safe side.")
@@ -112,6 +130,10 @@ class Metrics:
         name = route or "none"
         self.requests.labels(surface, method if method in METHODS else "other", name, status).inc()
         self.request_seconds.labels(surface, name).observe(seconds)
+
+    def looked_up(self, outcome: str) -> None:
+        """A credential that no memory knew was looked up, or not: one of `lookups.OUTCOMES`."""
+        self.credential_lookups.labels(outcome).inc()
 
     def receipt(self, receipt: Receipt) -> None:
         """One revocation was answered."""

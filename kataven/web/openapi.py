@@ -14,7 +14,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import Link, Operation, Room, operation_of
 from kataven.web.problems import KINDS
-from kataven.web.schema import Input
+from kataven.web.schema import Input, in_words
 
 Json = dict[str, Any]
 
@@ -113,7 +113,11 @@ def _operation(operation: Operation) -> Json:
         described["description"] = operation.description
     if operation.body is not None:
         schema = {"$ref": SCHEMA_REF.format(model=operation.body.__name__)}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        described["requestBody"] = {
+            "required": True,
+            "description": f"At most {in_words(operation.max_body_bytes)}.",
+            "content": {"application/json": {"schema": schema}},
+        }
     if not operation.access.public:
         accepted = (("apiKey", operation.access.keys), ("jwt", operation.access.roles))
         described["security"] = [{name: []} for name, is_accepted in accepted if is_accepted]

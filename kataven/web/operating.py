@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from sqlalchemy.orm import Session
 from kataven.account import api_keys, revival
 from kataven.account.audit import Actor
 from kataven.ratelimit.policy import Limits
+from kataven.revocation.receipt import NobodyTold
 from kataven.revocation.scope import Scope
 from kataven.system import lifecycle, limits, migrations, operators
 from kataven.system.closing import Office, StandingKeys
@@ -58,7 +60,14 @@ def office(services: Services, operator: str) -> Office:
 def create_account(services: Services, new: NewAccount, operator: str) -> None:
     """Make an account and its database, or neither. Raises what `lifecycle.create` does."""
     lifecycle.create(services.directory.database, new, actor=operator)
-    services.revocation.announce(Scope(new.account))  # a worker may remember that there is none
+    now_exists(services, new.account)
+
+
+def now_exists(services: Services, account: str) -> None:
+    """Have every worker forget that there was no such account, before whoever made it hears that it is made."""
+    # The account is made either way; a worker that can't be told has it wrong for 5 s at most.
+    with suppress(NobodyTold):
+        services.revocation.revoke(Scope(account))
 
 
 def change_limits(services: Services, account: str, given: Mapping[str, int], operator: str) -> Limits:

@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
 from kataven.ratelimit.budget import Kind
 from kataven.web import conditional
 from kataven.web.access import Access
 from kataven.web.call import current_call
-from kataven.web.schema import Input, Query, read_body, read_id, read_query
+from kataven.web.problems import InvalidRequest
+from kataven.web.schema import (
+    MAX_BODY_BYTES,
+    MAX_PUBLIC_BODY_BYTES,
+    Input,
+    Query,
+    read_body,
+    read_id,
+    read_query,
+)
 
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
@@ -66,6 +76,12 @@ class Operation:
     """Where the answer leads, besides to the resource that it makes or shows."""
     published: bool = True
     """False for pages that people read, which OpenAPI leaves out."""
+    max_body_bytes: int = MAX_BODY_BYTES
+    """A longer body is refused with 413 before it is parsed."""
+
+    def __post_init__(self) -> None:
+        if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
+            raise ValueError(f"{self.method} {self.path}: without a credential, a body is limited to 64 KiB")
 
 
 class Room(Blueprint):
@@ -90,6 +106,7 @@ class Room(Blueprint):
         conditional: bool = False,
         others: tuple[Answer, ...] = (),
         links: tuple[Link, ...] = (),
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
         """Register a handler `(call, *, <parts of the path>, body, query) -> Response`.
 
@@ -112,6 +129,7 @@ class Room(Blueprint):
                 conditional,
                 others,
                 links,
+                max_body_bytes=max_body_bytes,
             )
             view = _view(handler, described)
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
@@ -135,23 +153,36 @@ class Room(Blueprint):
 def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..., Response]:
     @functools.wraps(handler)
     def view(**path: str) -> Response:
-        arguments: dict[str, Any] = {
-            name: _id(text, operation.noun) if name.endswith("_id") else text for name, text in path.items()
-        }
-        conditional.check_if_match()
-        if not operation.conditional:
-            conditional.require_match(None)
-        if operation.query is not None:
-            arguments["query"] = read_query(request, operation.query)
-        if operation.body is not None:
-            arguments["body"] = read_body(request, operation.body)
         call = current_call()
-        if operation.access.by_address:
-            call.spend(Kind.PUBLIC)
+        if not operation.access.by_address:
+            return handler(call, **_read(operation, path))
+        # In memory, before a byte of the body is read: refusing junk must cost less than sending it.
+        call.require(Kind.REFUSED)
+        try:
+            arguments = _read(operation, path)
+        except (InvalidRequest, HTTPException):
+            call.note(Kind.REFUSED)
+            raise
+        call.spend(Kind.PUBLIC)
         return handler(call, **arguments)
 
     view.operation = operation  # type: ignore[attr-defined]  # read back by `operation_of`
     return view
+
+
+def _read(operation: Operation, path: Mapping[str, str]) -> dict[str, Any]:
+    """What the client sends, validated. Raises InvalidRequest, NotFound, PreconditionFailed, or werkzeug's 413, 415."""
+    arguments: dict[str, Any] = {
+        name: _id(text, operation.noun) if name.endswith("_id") else text for name, text in path.items()
+    }
+    conditional.check_if_match()
+    if not operation.conditional:
+        conditional.require_match(None)
+    if operation.query is not None:
+        arguments["query"] = read_query(request, operation.query)
+    if operation.body is not None:
+        arguments["body"] = read_body(request, operation.body, operation.max_body_bytes)
+    return arguments
 
 
 def _id(text: str, noun: str) -> Any:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from flask import Flask, Request, Response, current_app, g, request
 
 from kataven.identity.credential import ApiKeyCredential, parse_credential
-from kataven.identity.errors import AccountMismatch, InvalidCredential, Refused
+from kataven.identity.errors import AccountMismatch, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit import limiter as decorated
-from kataven.ratelimit.budget import Kind
-from kataven.ratelimit.limiter import Limiter
+from kataven.ratelimit.limiter import Limiter, LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
 from kataven.web.access import Access, Forbidden
@@ -75,11 +74,10 @@ def _who(call: Call) -> Principal:
         principal = call.services.verifier.verify(credential)
         outcome = "accepted"
     except Refused as refusal:
-        outcome = refusal.code
-        # Only what made us look something up is counted: guessing costs us something, junk and old keys do not. A good
-        # credential from the same address never comes here.
-        if isinstance(refusal, InvalidCredential) and not refusal.remembered:
-            call.spend(Kind.FAILED)
+        outcome = refusal.code  # what had to be looked up to find that out is counted in `lookups`
+        raise
+    except LimitExceeded:
+        outcome = "rate_limited"
         raise
     finally:
         kind = "api_key" if isinstance(credential, ApiKeyCredential) else "jwt"

@@ -25,12 +25,16 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
-from kataven.web.services import services
+from kataven.web.services import EXTENSION, Services, services
 from kataven.widget.errors import StoreUnavailable, WidgetRefused
 
 log = logging.getLogger(__name__)
 
 DEFAULT_RETRY_AFTER_SECONDS = 1
+MAX_PREFERENCES_LENGTH = 1_024
+"""An `Accept` or `Accept-Encoding` that is longer states no preference."""
+MAX_IN_DETAIL = 10
+"""How many fields the text of a problem names; its `errors` name all that were collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ class InvalidRequest(Exception):
     """The input does not fit; each field that is wrong is named."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        super().__init__("The request does not fit: " + "; ".join(f"{e.field}: {e.message}" for e in errors))
+        shown = [f"{error.field}: {error.message}" for error in errors[:MAX_IN_DETAIL]]
+        if len(errors) > MAX_IN_DETAIL:
+            shown.append(f"and {len(errors) - MAX_IN_DETAIL} more")
+        super().__init__("The request does not fit: " + "; ".join(shown))
         self.errors = tuple(errors)
 
 
@@ -127,7 +134,10 @@ _CHALLENGE = 'Bearer realm="kataven"'
 
 
 def install(app: Flask) -> None:
-    """Answer every error of `app` as a problem."""
+    """Answer every error of `app`, which its services are attached to, as a problem, and count each."""
+    attached: Services = app.extensions[EXTENSION]
+    for code in KINDS:
+        attached.metrics.problems.labels(code)  # from the start, so that the first of its kind is an increase
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
@@ -186,7 +196,9 @@ def _plain(code: str, detail: str) -> Response:
 
 
 def _prefers_text() -> bool:
-    if "text/plain" not in request.headers.get("Accept", ""):
+    accept = request.headers.get("Accept", "")
+    # Parsing 64 KiB of preferences would cost more than the rest of a refusal.
+    if "text/plain" not in accept or len(accept) > MAX_PREFERENCES_LENGTH:
         return False
     offered = ["application/problem+json", "application/json", "text/plain"]
     return request.accept_mimetypes.best_match(offered) == "text/plain"

@@ -27,9 +27,15 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from kataven.web import json_shape
 from kataven.web.problems import FieldError, InvalidRequest
 
 MAX_BODY_BYTES = 1024 * 1024
+"""What no body may exceed."""
+MAX_PUBLIC_BODY_BYTES = 64 * 1024
+"""What no body may exceed before a credential was accepted."""
+MAX_FIELD_ERRORS = 50
+MAX_MESSAGE_LENGTH = 400
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
 _NO_NUL = "^[^\\u0000]*$"
@@ -120,28 +126,52 @@ class Line(GroupedMetadata):
         yield WithJsonSchema({"type": "string", "minLength": 1, "maxLength": self.max_length, "pattern": _ONE_LINE})
 
 
-def read_body(request: Request, model: type[InputModel]) -> InputModel:
-    """The request's JSON as `model`. Raises InvalidRequest (400), or werkzeug's 413 and 415."""
+def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BODY_BYTES) -> InputModel:
+    """The request's JSON as `model`. Raises InvalidRequest (400), or werkzeug's 413 and 415.
+
+    A body that is too long by its own `Content-Length` is refused unread; one that does not state its length is read up
+    to `max_bytes`. Its shape is bounded before it is validated: see `json_shape`.
+    """
     if request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("Send the body as application/json.")
+    # One byte more than is accepted: a chunked body is cut at this length without a word.
+    request.max_content_length = max_bytes + 1
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
     body = request.get_data(cache=False)
-    if len(body) > MAX_BODY_BYTES:
-        raise RequestEntityTooLarge
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
     try:
+        json_shape.check(body)
         return model.model_validate_json(body)
+    except json_shape.Misshapen as error:
+        raise InvalidRequest([_field_error(error.name or "body", error.message)]) from None
     except ValidationError as error:
         raise InvalidRequest(_field_errors(error, whole="body")) from None
 
 
 def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
     """The request's query string as `model`. Raises InvalidRequest."""
+    if len(request.args) > json_shape.MAX_NAMES:
+        message = f"holds more than {json_shape.MAX_NAMES} names; send the documented parameters only"
+        raise InvalidRequest([FieldError("query", message)])
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        raise InvalidRequest([FieldError(name, "is given more than once") for name in repeated])
+        raise InvalidRequest([_field_error(name, "is given more than once") for name in repeated[:MAX_FIELD_ERRORS]])
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
         raise InvalidRequest(_field_errors(error, whole="query")) from None
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people: `8 KiB`, `1 MiB`."""
+    unit, name = (1024 * 1024, "MiB") if size >= 1024 * 1024 else (1024, "KiB")
+    return f"{size // unit} {name}"
+
+
+def _too_large(max_bytes: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"The body of this request is limited to {in_words(max_bytes)}.")
 
 
 def read_id(text: str) -> UUID | None:
@@ -173,9 +203,14 @@ def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None =
 
 def _field_errors(error: ValidationError, whole: str) -> list[FieldError]:
     return [
-        FieldError(_path(item["loc"]) or whole, _message(item["type"], item["msg"]))
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:50]
+        _field_error(_path(item["loc"]) or whole, _message(item["type"], item["msg"]))
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_FIELD_ERRORS]
     ]
+
+
+def _field_error(field: str, message: str) -> FieldError:
+    """With both texts cut: either may repeat what the client sent."""
+    return FieldError(field[:MAX_MESSAGE_LENGTH], message[:MAX_MESSAGE_LENGTH])
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

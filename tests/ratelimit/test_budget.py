@@ -96,3 +96,14 @@ def test_memory_for_failures_is_bounded(wire: Wire, clock: Clock) -> None:
         budget.spend(f"198.51.100.{number}", Kind.FAILED)
     assert budget.exhausted("198.51.100.0", Kind.FAILED) is None
     assert budget.exhausted("198.51.100.1", Kind.FAILED) is not None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.SUBJECT])
+def test_networks_of_one_ipv6_site_share_ten_times_the_budget(budget: AddressBudget, kind: Kind) -> None:
+    admitted = [budget.spend(f"2001:db8:1:{number:x}::1", kind).admitted for number in range(40)]
+    assert admitted == [True] * 30 + [False] * 10
+    refusal = budget.exhausted("2001:db8:1:ffff::1", kind)
+    assert refusal is not None
+    assert refusal.detail == f"{kind}-of-network (30) exceeded"
+    assert budget.exhausted("2001:db8:2::1", kind) is None
+    assert budget.exhausted(MALLORY, kind) is None, "IPv4 has no wider network"

@@ -1,0 +1,20 @@
+"""How much of a form the Hub reads: little from strangers, an agent's whole prompt from people who have signed in."""
+
+from __future__ import annotations
+
+from kataven.hub.gate import MAX_STRANGERS_FORM_BYTES
+from tests.hub.conftest import Hub
+from tests.hub.visitor import Visitor
+
+LONG = {"account": "x" * MAX_STRANGERS_FORM_BYTES}
+
+
+def test_a_strangers_form_is_refused_over_8_kib(hub: Hub) -> None:
+    stranger = hub.visitor()
+    stranger.get("/sign-in")
+    assert stranger.post("/sign-in", LONG).status_code == 413
+    assert stranger.post("/sign-in", {"account": "x" * 100}).status_code != 413
+
+
+def test_a_person_may_send_more(alice: Visitor) -> None:
+    assert alice.post("/accounts", LONG).status_code != 413

@@ -1,0 +1,134 @@
+"""What a worker remembers of accounts, and of names that are none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from kataven.ratelimit.policy import Limits
+from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.lease import Lease
+from kataven.system.directory import (
+    TTL_SECONDS,
+    UNKNOWN_CAPACITY,
+    UNKNOWN_TTL_SECONDS,
+    AccountRecord,
+    AccountStatus,
+    Directory,
+)
+from kataven.tenancy.directory import Tenant
+from tests.support.clock import Clock
+
+URL = make_url("postgresql+psycopg2://h/acme")
+
+
+class CountingDirectory(Directory):
+    """Over a system database that is a set of names."""
+
+    def __init__(self, guard: Guard) -> None:
+        database: Any = SimpleNamespace(url=URL)
+        super().__init__(database, guard)
+        self.there = {"acme"}
+        self.read_names: list[str] = []
+
+    def read(self, account: str) -> AccountRecord | None:
+        self.read_names.append(account)
+        if account not in self.there:
+            return None
+        tenant = Tenant(account, URL, revision="account_0001")
+        return AccountRecord(account, account, AccountStatus.ACTIVE, None, None, Limits(), tenant)
+
+
+@pytest.fixture
+def guard() -> Guard:
+    guard = Guard(Lease(1_000, Clock()))
+    guard.confirmed(guard.lease.clock(), Epoch("redis", 1))
+    return guard
+
+
+@pytest.fixture
+def directory(guard: Guard) -> CountingDirectory:
+    return CountingDirectory(guard)
+
+
+def advance(guard: Guard, seconds: float) -> None:
+    clock = guard.lease.clock
+    assert isinstance(clock, Clock)
+    clock.advance(seconds)
+
+
+def made(guard: Guard, account: str) -> None:
+    """The event that whoever makes an account sends."""
+    assert guard.epoch is not None
+    after = Epoch(guard.epoch.redis, guard.epoch.count + 1)
+    guard.heard(Event(guard.epoch, after, Scope(account), None))
+
+
+def test_that_there_is_no_such_account_is_remembered_for_a_moment(directory: CountingDirectory, guard: Guard) -> None:
+    assert [directory.find("nobody") for _ in range(100)] == [None] * 100
+    assert directory.read_names == ["nobody"]
+    advance(guard, UNKNOWN_TTL_SECONDS)
+    directory.find("nobody")
+    assert directory.read_names == ["nobody"] * 2
+
+
+def test_an_account_is_found_as_soon_as_its_event_was_heard(directory: CountingDirectory, guard: Guard) -> None:
+    assert directory.find("new") is None
+    directory.there.add("new")
+    made(guard, "new")
+    found = directory.find("new")
+    assert found is not None
+    assert directory.find("new") is found
+    assert directory.read_names == ["new"] * 2
+
+
+def test_an_answer_that_was_under_way_when_the_account_was_made_is_not_kept(guard: Guard) -> None:
+    class Interrupted(CountingDirectory):
+        def read(self, account: str) -> AccountRecord | None:
+            found = super().read(account)
+            if not found:
+                self.there.add(account)
+                made(guard, account)
+            return found
+
+    directory = Interrupted(guard)
+    assert directory.find("new") is None
+    assert directory.find("new") is not None
+
+
+def test_without_a_lease_every_question_is_put(directory: CountingDirectory, guard: Guard) -> None:
+    directory.find("nobody")
+    guard.lease.drop()
+    directory.find("nobody")
+    assert directory.read_names == ["nobody"] * 2
+
+
+def test_invented_names_are_bounded_and_push_out_no_account(directory: CountingDirectory) -> None:
+    directory.find("acme")
+    for number in range(2 * UNKNOWN_CAPACITY):
+        directory.find(f"invented-{number}")
+    directory.read_names.clear()
+    assert directory.find("acme") is not None
+    assert directory.find(f"invented-{2 * UNKNOWN_CAPACITY - 1}") is None
+    assert directory.read_names == []
+    directory.find("invented-0")
+    assert directory.read_names == ["invented-0"], "the oldest was forgotten"
+
+
+def test_an_account_is_remembered_longer_and_forgotten_with_everything(
+    directory: CountingDirectory, guard: Guard
+) -> None:
+    directory.find("acme")
+    advance(guard, TTL_SECONDS - 1)
+    directory.find("acme")
+    assert directory.read_names == ["acme"]
+    made(guard, "globex")
+    directory.find("acme")
+    assert directory.read_names == ["acme"]
+    guard.heard(Event(Epoch("another", 1), Epoch("another", 2), EVERYTHING, None))
+    directory.find("acme")
+    assert directory.read_names == ["acme"] * 2

@@ -1,0 +1,75 @@
+"""Refusals are counted, each in a series that is there before the first of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from kataven.identity import token as tokens
+from kataven.identity.errors import Refused
+from kataven.identity.token import TokenKind
+from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.web.lookups import OUTCOMES
+from kataven.web.metrics import Metrics
+from kataven.web.problems import KINDS
+from tests.support.house import House
+
+CROWDED = "203.0.113.250"
+
+
+def series(house: House, name: str, label: str) -> dict[str, float]:
+    text = house.anybody().get("/metrics").get_data(as_text=True)
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"kataven_{name}_total":
+                found[sample.labels[label]] = found.get(sample.labels[label], 0.0) + sample.value
+    return found
+
+
+def test_every_problem_limit_and_look_up_has_a_series(house: House) -> None:
+    assert set(KINDS) <= set(series(house, "problems", "code"))
+    assert set(OUTCOMES) == set(series(house, "credential_lookups", "outcome"))
+    limits = set(series(house, "limited", "limit"))
+    assert {"per-minute", "key-concurrent", *Kind, "hub-of-network"} <= limits
+
+
+def test_every_refusal_of_a_verifier_has_a_series() -> None:
+    labels = {
+        sample.labels["outcome"]
+        for family in Metrics().registry.collect()
+        for sample in family.samples
+        if sample.name == "kataven_verifications_total"
+    }
+    # The others are refused by shape, before there is a credential to verify.
+    by_shape = {"missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"}
+    assert {refusal.code for refusal in Refused.__subclasses__()} - by_shape <= labels
+
+
+@pytest.mark.parametrize("kind", [Kind.FAILED, Kind.REFUSED])
+def test_what_a_spent_budget_refuses_is_counted(house: House, kind: Kind) -> None:
+    addresses = house.services.limiter.addresses
+    for _ in range(PER_MINUTE[kind]):
+        addresses.spend(CROWDED, kind)
+    before = series(house, "limited", "limit")[kind], series(house, "credential_lookups", "outcome")["refused"]
+    there = {"environ_base": {"REMOTE_ADDR": CROWDED}}
+    for _ in range(20):
+        if kind is Kind.FAILED:
+            guess = house.bearer(tokens.mint(TokenKind.API_KEY, "acme").text)
+            last = guess.get("/v1/me", **there)
+        else:
+            last = house.anybody().post("/v1/widget/auth/guest", {}, **there)
+    assert last.status_code == 429
+    after = series(house, "limited", "limit")[kind], series(house, "credential_lookups", "outcome")["refused"]
+    assert after[0] > before[0]
+    assert (after[1] > before[1]) is (kind is Kind.FAILED)
+
+
+def test_the_page_names_every_outcome_of_a_look_up() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    row = re.search(r"^\| `kataven_credential_lookups`.*$", page, re.MULTILINE)
+    assert row is not None
+    assert all(f"`{outcome}`" in row[0] for outcome in OUTCOMES)

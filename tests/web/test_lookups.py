@@ -1,0 +1,238 @@
+"""What finding out about a credential may cost, with every look-up counted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from kataven.identity import token as tokens
+from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
+from kataven.identity.errors import (
+    AccountMismatch,
+    AccountSuspended,
+    ExpiredCredential,
+    InvalidCredential,
+    Refused,
+    RevokedCredential,
+    VerifierUnavailable,
+)
+from kataven.identity.principal import CredentialKind, Principal
+from kataven.identity.token import TokenKind
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudget, Kind
+from kataven.ratelimit.lane import BURST, RESERVED, Lanes
+from kataven.ratelimit.limiter import LimitExceeded
+from kataven.ratelimit.memory import MemoryWindows
+from kataven.web.lookups import OUTCOMES, MeteredVerifier
+from tests.support.clock import Clock
+from tests.support.jose import as_json, b64
+
+MALLORY = "198.51.100.23"
+NEIGHBOUR = "198.51.100.24"
+FAILED = PER_MINUTE[Kind.FAILED]
+SUBJECT = PER_MINUTE[Kind.SUBJECT]
+GUESSES_IN_LANE = BURST - RESERVED
+
+
+class Asked:
+    """The verifier behind: knows the keys in `good`, refuses all else as it is told, and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.good: set[str] = set()
+        self.error: Callable[[], Exception] = InvalidCredential
+        self.times = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def verify(self, credential: Credential) -> Principal:
+        self.times += 1
+        self.meanwhile()
+        if credential.token not in self.good:
+            raise self.error()
+        return Principal(CredentialKind.API_KEY, credential.account, "id", "name")
+
+
+class World:
+    def __init__(self, clock: Clock) -> None:
+        self.asked = Asked()
+        self.outcomes: Counter[str] = Counter()
+        self.address: str | None = MALLORY
+        self.budget = AddressBudget(MemoryWindows(clock=clock), clock=clock)
+        self.verifier = MeteredVerifier(
+            self.asked, self.budget, lambda: self.address, self.count, lanes=Lanes(clock=clock), max_accepted=100
+        )
+
+    def count(self, outcome: str) -> None:
+        assert outcome in OUTCOMES
+        self.outcomes[outcome] += 1
+
+    def show(self, credential: Credential, address: str | None = MALLORY) -> str:
+        """`accepted`, `limited`, or the code of the refusal."""
+        self.address = address
+        try:
+            self.verifier.verify(credential)
+        except LimitExceeded as error:
+            return "limited" if ("Retry-After", "1") in error.headers() else "limited for long"
+        except Refused as refusal:
+            return refusal.code
+        except VerifierUnavailable:
+            return "unavailable"
+        return "accepted"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def world(clock: Clock) -> World:
+    return World(clock)
+
+
+def key(account: str = "acme") -> ApiKeyCredential:
+    return ApiKeyCredential(tokens.mint(TokenKind.API_KEY, account).text, account)
+
+
+def jwt(subject: str = "mallory", account: str = "acme") -> JwtCredential:
+    claims = {"iss": "https://id.example", "sub": subject}
+    return JwtCredential(".".join((b64(as_json({"alg": "ES256"})), b64(as_json(claims)), b64(b"signature"))), account)
+
+
+def spend_all(world: World, address: str = MALLORY) -> None:
+    while world.show(key(), address) != "limited":
+        pass
+
+
+def test_three_thousand_guesses_cost_the_budget_and_the_lane(world: World) -> None:
+    answers = Counter(world.show(key("globex")) for _ in range(3_000))
+    assert world.asked.times == FAILED + GUESSES_IN_LANE
+    assert answers == {"invalid_credential": world.asked.times, "limited": 3_000 - world.asked.times}
+    assert world.outcomes == {"within_budget": FAILED, "lane": GUESSES_IN_LANE, "refused": answers["limited"]}
+
+
+def test_one_jwt_for_invented_accounts_costs_its_subjects_budget_wherever_it_comes_from(world: World) -> None:
+    world.asked.error = AccountMismatch
+    for number in range(1_500):
+        world.show(jwt(account=f"invented{number}"), f"198.51.100.{number % 200}")
+    assert world.asked.times == SUBJECT + GUESSES_IN_LANE
+    assert world.show(jwt("alice"), MALLORY) == "account_mismatch", "other subjects are looked up"
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended, AccountMismatch]
+)
+@pytest.mark.parametrize("credential", [key, jwt])
+def test_every_refusal_that_was_found_out_is_counted(
+    world: World, error: type[Refused], credential: Callable[[], Credential]
+) -> None:
+    world.asked.error = error
+    world.show(credential())
+    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 2
+
+
+def test_a_failure_of_ours_is_nobodys(world: World) -> None:
+    world.asked.error = VerifierUnavailable
+    assert [world.show(key()) for _ in range(FAILED + 100)] == ["unavailable"] * (FAILED + 100)
+
+
+def test_a_claimed_subject_is_not_believed(world: World) -> None:
+    # Anybody can write alice's name into a token; only the issuer can sign it.
+    for _ in range(SUBJECT):
+        assert world.show(jwt("alice")) == "invalid_credential"
+    assert world.budget.exhausted("https://id.example alice", Kind.SUBJECT) is None
+
+
+def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world: World, clock: Clock) -> None:
+    world.asked.error = ExpiredCredential
+    for _ in range(3_000):
+        world.show(jwt("bob"))
+        clock.advance(0.02)
+    assert world.budget.exhausted(MALLORY, Kind.FAILED) is None
+
+
+def test_a_new_good_key_behind_a_spent_address_gets_in_when_it_comes_back(world: World, clock: Clock) -> None:
+    good = key()
+    world.asked.good.add(good.token)
+    spend_all(world)
+    first = world.show(good)
+    for _ in range(1_000):
+        assert world.show(key()) == "limited"
+    clock.advance(1)
+    for _ in range(100):
+        world.show(key())
+    assert (first, world.show(good)) == ("limited", "accepted")
+    assert world.show(key(), NEIGHBOUR) == "invalid_credential"
+
+
+def test_a_key_that_was_accepted_here_before_needs_no_lane(world: World) -> None:
+    good = key()
+    world.asked.good.add(good.token)
+    assert world.show(good, NEIGHBOUR) == "accepted"
+    spend_all(world)
+    assert [world.show(good) for _ in range(50)] == ["accepted"] * 50
+    world.asked.good.clear()
+    assert world.show(good) == "invalid_credential"
+    assert world.show(good) == "limited", "once it was refused it is as any other"
+
+
+def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
+    ended = [key() for _ in range(90)]
+    for _ in range(10):
+        world.asked.good.update(one.token for one in ended)
+        assert {world.show(one) for one in ended} == {"accepted"}
+        world.asked.good.clear()
+        assert {world.show(one) for one in ended} == {"invalid_credential"}
+    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 1
+    world.show(ended[0])
+    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 3, "its next refusal counts"
+
+
+def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> None:
+    good = jwt("alice")
+    world.asked.good.add(good.token)
+    assert world.show(good) == "accepted"
+    spend_all(world)
+    assert world.show(JwtCredential(good.token, "invented")) == "limited"
+
+
+def test_what_was_accepted_is_remembered_within_bounds(world: World) -> None:
+    for _ in range(200):
+        good = key()
+        world.asked.good.add(good.token)
+        world.show(good)
+    assert len(world.verifier._accepted._noted) == 100
+
+
+def test_junk_holds_one_look_up_at_a_time(world: World, clock: Clock) -> None:
+    spend_all(world)
+    clock.advance(2)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def meanwhile() -> None:
+        inside.set()
+        assert go_on.wait(30)
+
+    world.asked.meanwhile = meanwhile
+    before = world.asked.times
+    holding = threading.Thread(target=lambda: world.show(key()))
+    holding.start()
+    assert inside.wait(30)
+    assert [world.show(key()) for _ in range(100)] == ["limited"] * 100
+    go_on.set()
+    holding.join(30)
+    assert world.asked.times == before + 1
+
+
+def test_networks_of_one_ipv6_site_share_ten_budgets_and_one_lane(world: World) -> None:
+    for number in range(20_000):
+        world.show(key(), f"2001:db8:1:{number % 5_000:x}::1")
+    assert world.asked.times == 10 * FAILED + GUESSES_IN_LANE
+    assert world.show(key(), "2001:db8:2::1") == "invalid_credential"
+
+
+def test_outside_of_a_request_nothing_is_counted(world: World) -> None:
+    spend_all(world)
+    assert world.show(key(), None) == "invalid_credential"
+    assert world.budget.exhausted(MALLORY, Kind.FAILED) is not None
