@@ -12,9 +12,17 @@ from typing import Any
 from kataven.identity.principal import Role
 
 DEFAULT_ROLE_CLAIMS: Sequence[str] = ("urn:zitadel:iam:org:project:roles",)
-"""A project's own claim, `urn:zitadel:iam:org:project:{id}:roles`, counts only if it is configured as well."""
+"""The roles in the project of the client that the token was issued to. `role_claims_for` has one more."""
 
 _STRONGEST_FIRST = (Role.OWNER, Role.ADMIN, Role.MEMBER)
+
+
+def role_claims_for(project_id: str) -> tuple[str, ...]:
+    """The claims that hold roles in the project of this id, which at Zitadel is the API's audience.
+
+    A service user belongs to no project, so its tokens have the claim with the id and no other.
+    """
+    return (*DEFAULT_ROLE_CLAIMS, f"urn:zitadel:iam:org:project:{project_id}:roles")
 
 
 def roles_for(
