@@ -106,6 +106,7 @@ def _front(settings: Settings) -> Front:
             settings.oidc_issuer,
             client,
             JwtVerifier(keys, settings.oidc_issuer, client.id, time.time, IdTokens(client.id)),
+            access_tokens,
             fetcher,
             allow_loopback_http=settings.development,
         ),

@@ -151,7 +151,8 @@ class Settings(BaseModel):
     hub_scopes: str = Field(
         "openid profile email offline_access",
         description="What the Hub asks the issuer for. At Zitadel add `urn:zitadel:iam:org:projects:roles` and "
-        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API.",
+        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API. "
+        "A scope with `{org_id}` in it is asked for with the id of the account's organisation.",
     )
     operators_org_id: str | None = Field(
         None,

@@ -38,7 +38,11 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     admitted: Admitted | None = None
     named: str | None = None
-    """The account that a public request is about, for its line in the log."""
+    """The account that the request asks for, let in or not, for its line in the log."""
+    known: Principal | None = None
+    """Who it is, also where they may not do this, for the same line."""
+    problem: str | None = None
+    """The code of the answer, if it is a problem, for the same line."""
 
     @property
     def principal(self) -> Principal:
