@@ -115,7 +115,7 @@ class Settings(BaseModel):
     )
     oidc_client_ids: tuple[str, ...] = Field(
         (),
-        description="The clients whose access tokens are taken, by `client_id` or `azp`, comma-separated. Unset: "
+        description="The clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: "
         "any client of the issuer.",
     )
     public_url: str = Field(
@@ -152,7 +152,7 @@ class Settings(BaseModel):
         "openid profile email offline_access",
         description="What the Hub asks the issuer for. At Zitadel add `urn:zitadel:iam:org:projects:roles` and "
         "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API. "
-        "A scope with `{org_id}` in it is asked for with the id of the account's organisation.",
+        "In a scope, `{org_id}` is replaced by the id of the account's organisation.",
     )
     operators_org_id: str | None = Field(
         None,
@@ -314,9 +314,9 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
     if "oidc_client_ids" not in values:
         return
     if not values["oidc_client_ids"]:
-        yield "KATAVEN_OIDC_CLIENT_IDS: names no client; leave it unset to take tokens of any client"
+        yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; leave it unset to accept tokens of any client"
     elif values.get("hub_client_id", values["oidc_client_ids"][0]) not in values["oidc_client_ids"]:
-        yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, or nobody can use the Hub"
+        yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, so that the Hub works"
 
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")

@@ -146,4 +146,4 @@ def test_a_list_of_clients_holds_the_hub() -> None:
     (problem,) = problems(**{**told, "HUB_CLIENT_ID": "9"})
     assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID")
     (problem,) = problems(OIDC_CLIENT_IDS=" , ")
-    assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: names no client")
+    assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: lists no client")

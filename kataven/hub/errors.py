@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response, g
 
-from kataven.hub import presence
+from kataven.hub import sign_in_audit
 from kataven.hub.gate import StaleForm
 from kataven.hub.page import Visit, show
 from kataven.hub.provider import ProviderUnavailable
@@ -50,7 +50,7 @@ def install(app: Flask) -> None:
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
-    presence.refused(g.call, error)
+    sign_in_audit.refused(g.call, error)
     return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), error.advice)
 
 

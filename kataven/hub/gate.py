@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub import presence
+from kataven.hub import sign_in_audit
 from kataven.hub.page import Visit, Who, current_visit, go, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
@@ -190,7 +190,7 @@ def _refreshed(visit: Visit, person: Person) -> Person:
         try:
             renewed = front().provider.refresh(session.person)
         except GrantGone as gone:
-            presence.not_renewed(visit, person, gone)
+            sign_in_audit.not_renewed(visit, person, gone)
             _sign_out(visit)
         visit.session = session.with_(person=renewed)
         front().sessions.save(visit.session)

@@ -59,8 +59,8 @@ class Visit(Call):
 
     @property
     def actor(self) -> Actor:
-        """As in every call, but with the name that the ID token gave: at many issuers access tokens hold none."""
-        actor = super(Visit, self).actor  # dataclass(slots=True) makes a new class, which plain `super()` does not find
+        """The caller, with the name from the ID token: Zitadel's access tokens contain no name."""
+        actor = super(Visit, self).actor  # `slots=True` replaces the class, so `super()` fails
         return actor if self.session.person is None else replace(actor, name=self.session.person.name)
 
     @property

@@ -1,7 +1,7 @@
 """The issuer, as the Hub talks to it: authorization code with PKCE, refreshing, and signing out.
 
-Authlib builds the requests (RFC 6749, RFC 7636). Tokens are verified by `identity.jwt`, like everybody's; what binds an
-ID token to one sign-in (OpenID Connect Core, section 3.1.3.7) is compared here.
+Authlib builds the requests (RFC 6749, RFC 7636). `identity.jwt` verifies the tokens. This module compares what binds an
+ID token to one sign-in (OpenID Connect Core, section 3.1.3.7).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TIMEOUT_SECONDS = 5.0
 VERIFIER_LENGTH = 64
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint")
 _ORG = "{org_id}"
-"""In a scope: the organisation of the account that somebody signs in to."""
+"""Placeholder in a scope for the organisation of the account."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ class ProviderUnavailable(Exception):
 
 
 class GrantGone(Exception):
-    """There is no new token for this person: signed out at the issuer, removed, too long ago, or none that counts."""
+    """The token can't be renewed: the issuer refused, or its answer failed a check."""
 
     def __init__(self, failure: SignInFailed | None = None) -> None:
         super().__init__()
         self.failure = failure
-        """What was wrong; None if the issuer never gave anything to ask with."""
+        """The reason; None if there was no refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Provider:
     def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
         """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
 
-        `org_id` is the organisation of the account; without one, scopes that name it are not asked for.
+        `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted.
         """
         sign_in = SignIn(generate_token(32), generate_token(32), generate_token(VERIFIER_LENGTH), account, next_path)
         with self._oauth() as oauth:
@@ -159,7 +159,8 @@ class Provider:
             raise GrantGone
         token_endpoint = self._discovered()["token_endpoint"]
         try:
-            # Without a `scope`: all that was granted, which may be less than what was asked for (RFC 6749, section 6).
+            # RFC 6749, section 6: a refresh must not request scopes that were not granted; without `scope` it gets all
+            # that were.
             with self._oauth() as oauth:
                 tokens = self._ask(lambda: oauth.refresh_token(token_endpoint, refresh_token=person.refresh_token))
             access_token = _access_token(tokens)
@@ -174,8 +175,8 @@ class Provider:
     def sign_out_url(self, back_to: str) -> str | None:
         """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
 
-        No token is sent: a URL stays in histories and in the logs of whoever is on the way. The issuer knows the
-        browser by its own cookie, and where to send it back by the client's id.
+        The URL contains no token, because URLs are kept in browser histories and proxy logs. The issuer identifies
+        the browser by its own cookie, and validates the redirect by the client's id.
         """
         try:
             endpoint = self._discovered().get("end_session_endpoint")
@@ -187,7 +188,7 @@ class Provider:
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     def _id_claims(self, id_token: str, access_token: str) -> VerifiedClaims:
-        """What an ID token says that belongs to this access token. Raises SignInFailed."""
+        """The claims of an ID token that was issued with this access token. Raises SignInFailed."""
         try:
             claims = self._id_tokens.claims(id_token)
         except Refused as refusal:
@@ -198,7 +199,7 @@ class Provider:
         return claims
 
     def _check_refreshed(self, id_token: object, access_token: str, person: Person) -> None:
-        """OpenID Connect Core, section 12.2: the same issuer, client and person, and the same nonce if one is said."""
+        """OpenID Connect Core, section 12.2: same issuer, audience and subject, and the same nonce if there is one."""
         if not isinstance(id_token, str):
             raise SignInFailed(Reason.ID_TOKEN, check="no text")
         claims = self._id_claims(id_token, access_token)
@@ -208,7 +209,7 @@ class Provider:
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
 
     def _check_access_token(self, access_token: str, subject: str) -> None:
-        """Whether the API will take it, and for the same person: said now, not on each page from here on."""
+        """Raises SignInFailed for a token that the API would refuse, so that the user sees the reason at once."""
         if len(access_token) > jws.MAX_TOKEN_BYTES:
             raise SignInFailed(Reason.ACCESS_TOKEN_TOO_LONG, check=f"{len(access_token)} bytes", subject=subject)
         try:
@@ -278,8 +279,8 @@ class Provider:
 
 
 def _form_encoded_basic(client: Any, _method: str, uri: str, headers: Any, body: Any) -> tuple[str, Any, Any]:
-    """RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined. Authlib joins them as they are,
-    so that a secret with `%`, `+` or `:` reached the issuer as another one."""
+    """RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined. Authlib doesn't encode them, so
+    the issuer decodes a secret with `%` or `+` to a different one."""
     pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
     headers["Authorization"] = f"Basic {base64.b64encode(pair.encode('ascii')).decode()}"
     return uri, headers, body
@@ -300,5 +301,5 @@ def _refresh_token(tokens: Mapping[str, Any]) -> str | None:
 
 
 def _is_same(said: object, expected: str) -> bool:
-    """In constant time. JSON can hold half a character, which `encode` alone does not take."""
+    """Compares in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
     return isinstance(said, str) and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), expected.encode())

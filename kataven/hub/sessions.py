@@ -57,7 +57,7 @@ class Person:
     name: str
     access_token: str = field(repr=False)
     nonce: str = field(repr=False)
-    """Of the sign-in: an ID token that comes with a new access token says the same, or none."""
+    """From the sign-in. An ID token in a refresh response must contain the same nonce, or none."""
     refresh_token: str | None = field(repr=False, default=None)
 
 
@@ -73,7 +73,7 @@ class Session:
     account: str | None = None
     """The one that the person is in."""
     recorded_in: str | None = None
-    """The account whose trail says that the person signed in, and will say that they signed out."""
+    """The account whose audit trail contains the sign-in; the sign-out is recorded there too."""
     sign_in: SignIn | None = None
     notice: str | None = None
     """What the next page has to say first, such as the receipt of what was just revoked."""

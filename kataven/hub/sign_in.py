@@ -7,7 +7,7 @@ from http import HTTPStatus
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub import presence
+from kataven.hub import sign_in_audit
 from kataven.hub.gate import front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
@@ -54,7 +54,7 @@ def finish_sign_in(visit: Visit) -> AnyResponse:
         raise SignInFailed(Reason.NOT_BEGUN)
     person = front().provider.finish(sign_in, request.args.to_dict())
     belongs = _belongs(visit, person, sign_in.account)
-    recorded_in = presence.signed_in(visit, person, sign_in.account, belongs=belongs)
+    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, belongs=belongs)
     session = front().sessions.renewed(visit.session)
     keep(visit, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
     return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
@@ -87,7 +87,7 @@ def sign_out(visit: Visit) -> AnyResponse:
     visit.session, visit.cookie = front().sessions.new(), ""
     if ended.person is None:
         return go("/signed-out")
-    presence.signed_out(visit, ended.person, ended.recorded_in)
+    sign_in_audit.signed_out(visit, ended.person, ended.recorded_in)
     return go(front().provider.sign_out_url(f"{front().url}/signed-out") or "/signed-out")
 
 
@@ -97,8 +97,8 @@ def show_signed_out(visit: Visit) -> AnyResponse:
 
 
 def _used_up(visit: Visit) -> SignIn | None:
-    """The sign-in that this browser has under way, which ends here whatever comes of it: state, nonce and verifier are
-    good for one answer. Of two answers at a time one finds it."""
+    """Remove and return this session's pending sign-in: state, nonce and verifier are valid for one callback only, even
+    if it fails. The lock lets one of several concurrent callbacks have it."""
     if visit.session.sign_in is None:
         return None
     with front().sessions.alone(visit.session) as session:
@@ -109,7 +109,7 @@ def _used_up(visit: Visit) -> SignIn | None:
 
 
 def _belongs(visit: Visit, person: Person, account: str) -> bool:
-    """Whether the person has a role in the account, so that its trail should know of them."""
+    """Whether the person has a role in the account, so that its audit trail records the sign-in."""
     claims = front().claims(person)
     if account == OPERATORS_ACCOUNT:
         return front().is_operator(claims)

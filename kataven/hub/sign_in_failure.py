@@ -1,4 +1,4 @@
-"""Why a sign-in failed: a word for the log and the metric, words for the person, and words for who set the Hub up."""
+"""Reasons for failed sign-ins: a code for log and metric, a message for the user, and advice for the administrator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNPRINTED = re.compile(r"[^\x20-\x7e]")
 """RFC 6749, section 5.2, allows nothing else in an `error_description`."""
 _PRIVATE = re.compile(rf"\S*@\S*|\S{{{_LONGEST_WORD + 1},}}")
-"""An address of somebody, or what is long enough to be a code or a token."""
+"""An email address, or a word that is long enough to be a code or a token."""
 
 
 class Reason(StrEnum):
@@ -39,88 +39,87 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What the page says."""
+class Message:
+    """The texts of the page."""
 
-    to_person: str
-    to_admin: str | None = None
-    """What to change, and where; None where nothing is set up wrongly."""
+    user: str
+    admin: str | None = None
+    """What to change, and where. None if the failure doesn't indicate a wrong configuration."""
 
 
-_AGAIN = "You were not signed in. Nothing has changed; you can try again."
-_NOT_USABLE = "The identity provider confirmed who you are, but the Hub can't use what it sent. Nothing has changed."
-_REDIRECT = "The redirect URI that is registered there must be KATAVEN_HUB_URL with /auth/callback behind it."
-_IN_THE_LOG = "The Hub's log has the provider's own words, under the request id below."
+_AGAIN = "You are not signed in. You can try again."
+_NOT_USABLE = "The identity provider confirmed your identity, but the Hub can't use the tokens that it sent."
+_REDIRECT = "The redirect URI of the application must be KATAVEN_HUB_URL followed by /auth/callback."
+_IN_THE_LOG = "The Hub's log contains the provider's error description. Search for the request id below."
 
-WORDS: dict[Reason, Words] = {
-    Reason.NOT_BEGUN: Words("This sign-in took too long, was begun in another browser, or was tried before."),
-    Reason.STATE: Words("This sign-in was not begun here, or a later one has taken its place."),
-    Reason.ISSUER: Words(
-        "The answer comes from another identity provider than the one that was asked.",
+MESSAGES: dict[Reason, Message] = {
+    Reason.NOT_BEGUN: Message("This sign-in expired, was started in another browser, or was tried before."),
+    Reason.STATE: Message("This sign-in was started elsewhere, or a later one replaced it."),
+    Reason.ISSUER: Message(
+        "The response came from an unexpected identity provider.",
         "KATAVEN_OIDC_ISSUER must be what the provider says in `iss`, to the letter. At Zitadel each domain of an "
         "instance is an issuer of its own: use the one that people sign in at.",
     ),
-    Reason.DENIED: Words(_AGAIN),
-    Reason.REFUSED: Words("The identity provider refused the request. Nothing has changed.", _IN_THE_LOG),
-    Reason.NO_CODE: Words(
+    Reason.DENIED: Message(_AGAIN),
+    Reason.REFUSED: Message("The identity provider rejected the sign-in request.", _IN_THE_LOG),
+    Reason.NO_CODE: Message(
         _AGAIN, "The provider sent neither a code nor an error. The Hub uses the authorization code flow."
     ),
-    Reason.TOKENS_REFUSED: Words(
+    Reason.TOKENS_REFUSED: Message(
         "The identity provider did not confirm this sign-in. You can try again.",
-        f"Let the Hub's application use the grants “authorization code” and “refresh token”. {_IN_THE_LOG}",
+        f"Enable the grant types “authorization code” and “refresh token” for the Hub's application. {_IN_THE_LOG}",
     ),
-    Reason.CLIENT_REFUSED: Words(
-        "The identity provider does not know the Hub. Nothing has changed.",
+    Reason.CLIENT_REFUSED: Message(
+        "The identity provider did not accept the Hub's client credentials.",
         "Compare KATAVEN_HUB_CLIENT_ID and KATAVEN_HUB_CLIENT_SECRET with the application there. With a secret, the "
         "application's method must be Basic; without one, it must be none (PKCE).",
     ),
-    Reason.TOKEN_MISSING: Words(
+    Reason.TOKEN_MISSING: Message(
         _NOT_USABLE, "The provider sent no ID token or no access token. KATAVEN_HUB_SCOPES must contain `openid`."
     ),
-    Reason.ID_TOKEN: Words(
+    Reason.ID_TOKEN: Message(
         _NOT_USABLE,
         "The ID token was refused. It must be signed with RS256, PS256, ES256 or EdDSA by a key of the provider's key "
-        "set, and name KATAVEN_HUB_CLIENT_ID in `aud`. The Hub's log names the check, under the request id below.",
+        "set, and name KATAVEN_HUB_CLIENT_ID in `aud`. The Hub's log names the failed check. Search for the request id "
+        "below.",
     ),
-    Reason.NONCE: Words("The answer belongs to another sign-in. You can try again."),
-    Reason.AT_HASH: Words(
-        _NOT_USABLE, "The ID token was made for another access token than the one that came with it."
-    ),
-    Reason.OPAQUE_ACCESS_TOKEN: Words(
+    Reason.NONCE: Message("The response belongs to another sign-in. You can try again."),
+    Reason.AT_HASH: Message(_NOT_USABLE, "The `at_hash` of the ID token doesn't match the access token."),
+    Reason.OPAQUE_ACCESS_TOKEN: Message(
         _NOT_USABLE,
         "The access token is opaque, and the API verifies JWTs. Set the token type of the Hub's application to JWT. At "
         "Zitadel: the application's “Token settings”, “Auth token type”: JWT instead of Bearer token.",
     ),
-    Reason.ACCESS_TOKEN_TOO_LONG: Words(
+    Reason.ACCESS_TOKEN_TOO_LONG: Message(
         _NOT_USABLE,
-        "The access token is longer than 8 KiB, as when it lists roles in very many organisations. Add "
-        "`urn:zitadel:iam:org:roles:id:{org_id}` to KATAVEN_HUB_SCOPES: then it lists those of the account alone.",
+        "The access token is longer than 8 KiB, for example because it lists roles in many organisations. Add "
+        "`urn:zitadel:iam:org:roles:id:{org_id}` to KATAVEN_HUB_SCOPES: it limits the roles to those in the account's "
+        "organisation.",
     ),
-    Reason.ACCESS_TOKEN: Words(
+    Reason.ACCESS_TOKEN: Message(
         _NOT_USABLE,
         "The API would refuse the access token. Its `aud` must contain KATAVEN_OIDC_AUDIENCE: at Zitadel, add "
         "`urn:zitadel:iam:org:project:id:<project id>:aud` to KATAVEN_HUB_SCOPES. Its algorithm must be RS256, PS256, "
-        "ES256 or EdDSA. The Hub's log names the check, under the request id below.",
+        "ES256 or EdDSA. The Hub's log names the failed check. Search for the request id below.",
     ),
-    Reason.OTHER_PERSON: Words(_NOT_USABLE, "The ID token and the access token name two people in `sub`."),
+    Reason.OTHER_PERSON: Message(_NOT_USABLE, "The ID token and the access token have different subjects (`sub`)."),
 }
 
 _OF_ERRORS: dict[str, str] = {
-    "invalid_scope": "It does not know a scope that the Hub asks for. Compare KATAVEN_HUB_SCOPES with what the "
-    "application may ask for.",
-    "unauthorized_client": "The Hub's application may not sign people in with a code. Let it use the grant "
-    "“authorization code”, with PKCE.",
+    "invalid_scope": "It doesn't support a requested scope. Compare KATAVEN_HUB_SCOPES with the scopes that the "
+    "application may request.",
+    "unauthorized_client": "The Hub's application may not use the authorization code grant. Enable it, with PKCE.",
     "unsupported_response_type": "The Hub's application needs the response type `code`.",
     "invalid_request": f"{_IN_THE_LOG} {_REDIRECT} Pushed authorization requests must not be required.",
-    "invalid_grant": f"The code was used before, or is too old. If every sign-in ends here: {_REDIRECT}",
-    "server_error": f"It has a fault of its own. {_IN_THE_LOG}",
-    "temporarily_unavailable": "It is busy. Try again in a while.",
+    "invalid_grant": f"The code expired or was used before. If every sign-in fails like this: {_REDIRECT}",
+    "server_error": f"It reported an internal error. {_IN_THE_LOG}",
+    "temporarily_unavailable": "It is overloaded. Try again later.",
 }
-"""What to change when an issuer says so (RFC 6749, sections 4.1.2.1 and 5.2)."""
+"""Advice by the issuer's error code (RFC 6749, sections 4.1.2.1 and 5.2)."""
 
 
 class SignInFailed(Exception):
-    """The issuer's answer is none that a session may begin with. Its text may be shown."""
+    """The issuer's answer can't start a session. The text may be shown to the user."""
 
     def __init__(
         self,
@@ -131,8 +130,8 @@ class SignInFailed(Exception):
         description: object = None,
         subject: str | None = None,
     ) -> None:
-        """`check` names what did not hold, in our words; `error` and `description` are the issuer's."""
-        super().__init__(WORDS[reason].to_person)
+        """`check` names the failed check; `error` and `description` come from the issuer and are cleaned here."""
+        super().__init__(MESSAGES[reason].user)
         self.reason = reason
         self.check = check
         self.error = clean_code(error)
@@ -141,14 +140,14 @@ class SignInFailed(Exception):
 
     @property
     def advice(self) -> str | None:
-        """For who set the Hub up. It repeats nothing that was sent."""
+        """Advice for the administrator. It contains no text from the request."""
         of_error = None if self.error is None else _OF_ERRORS.get(self.error)
         if of_error is not None and self.reason in {Reason.REFUSED, Reason.TOKENS_REFUSED}:
             return of_error
-        return WORDS[self.reason].to_admin
+        return MESSAGES[self.reason].admin
 
     def for_log(self) -> dict[str, str | None]:
-        """The fields of its line; no token, and of a person nothing but the subject."""
+        """The fields of the log line: no token, and no personal data except the subject."""
         return {
             "reason": self.reason.value,
             "check": self.check,
@@ -159,12 +158,12 @@ class SignInFailed(Exception):
 
 
 def clean_code(text: object) -> str | None:
-    """An issuer's `error`, if it looks like one."""
+    """An issuer's `error`, or None if it isn't a well-formed error code."""
     return text if isinstance(text, str) and _CODE.fullmatch(text) else None
 
 
 def clean_description(text: object) -> str | None:
-    """An issuer's `error_description`: 200 printable ASCII characters at most, without addresses and long words."""
+    """An issuer's `error_description`: at most 200 printable ASCII characters, without addresses and long words."""
     if not isinstance(text, str):
         return None
     printed = _UNPRINTED.sub("?", redact(text[: 4 * LONGEST_DESCRIPTION]))

@@ -37,7 +37,7 @@ class Refused(Exception):
     def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
         self.rule = rule
-        """A word for the rule that was broken, for the log alone; None where the text says it."""
+        """The violated rule, for the log only. None if the text names it."""
 
 
 class MissingCredential(Refused):

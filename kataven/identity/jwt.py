@@ -29,8 +29,8 @@ _LAST_SECOND = 253_402_300_799
 # offer a key to verify the token with. Only the issuer's key set says which keys are its own.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
 
-# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is no access token. Tokens that
-# all say `JWT` are told apart by `jwt_use`.
+# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is no access token. `jwt_use`
+# separates the tokens that have `typ: JWT`.
 _TYPES = ACCESS_TOKEN_TYPES | {"jwt", "application/jwt"}
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class VerifiedClaims:
 
 
 class JwtVerifier:
-    """Verifies the tokens of one issuer for one audience and one use, which is access unless `use` says otherwise.
+    """Verifies the tokens of one issuer for one audience and one use. The default `use` accepts access tokens only.
 
     `clock` tells seconds since the epoch.
     """
@@ -95,10 +95,10 @@ class JwtVerifier:
         return claims
 
     def _check_use(self, header: Mapping[str, Any], claims: VerifiedClaims) -> None:
-        """Behind the signature, so that a line in the log is about a token that the issuer made."""
+        """Runs after the signature check, so that every log line concerns a token that the issuer signed."""
         rule = self._use.broken_rule(header, claims.all)
         if rule is not None:
-            _log.info("a JWT of the issuer is of another use", extra={"rule": rule, "sub": claims.subject})
+            _log.info("JWT rejected: issued for another use", extra={"rule": rule, "sub": claims.subject})
             raise InvalidCredential(rule=rule)
 
     def _read(self, payload: Mapping[str, Any]) -> VerifiedClaims:

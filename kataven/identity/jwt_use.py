@@ -1,8 +1,8 @@
-"""What a JWT was issued for. An issuer signs several kinds with one key, and only some of them say so in `typ`.
+"""Rules that separate access tokens from ID tokens of the same issuer.
 
-Zitadel's access tokens and ID tokens both have `typ: JWT` and the same list in `aud`, so type and audience tell them
-apart nowhere. An ID token tells a client who signed in. It is shown to browsers and copied into logs, and it must open
-nothing (RFC 8725, section 3.12: mutually exclusive rules for different kinds of JWTs).
+Zitadel signs both with one key, and gives both `typ: JWT` and the same `aud`, so type and audience can't separate them.
+ID tokens pass through browsers and logs, so the API must reject them (RFC 8725, section 3.12: mutually exclusive
+validation rules for different kinds of JWTs).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ ACCESS_TOKEN_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 # `nonce`, `at_hash` and `c_hash`: OpenID Connect Core, sections 2 and 3.3.2.11. `s_hash`: Financial-grade API 1.0.
 _OF_ID_TOKENS = ("nonce", "at_hash", "c_hash", "s_hash")
-# Security events (RFC 8417) have it, logout tokens among them, whose own `typ` is only recommended.
+# Every security event token (RFC 8417) has this claim. Logout tokens are such tokens; their own `typ` is optional.
 _OF_EVENTS = "events"
 
 
 class JwtUse(Protocol):
-    """The rules of one kind of token, beyond those that every token has."""
+    """The validation rules for one kind of token, in addition to those for every JWT."""
 
     def broken_rule(self, header: Mapping[str, Any], payload: Mapping[str, Any]) -> str | None:
-        """A word for the first rule that a genuine token breaks; None for a token of this kind."""
+        """The name of the first rule that a correctly signed token violates, or None."""
 
 
 class AccessTokens:
-    """Tokens for the API. With `client_ids`, those alone that were issued to one of these clients."""
+    """Accepts access tokens only; with `client_ids`, only those issued to one of these clients."""
 
     def __init__(self, client_ids: Collection[str] = ()) -> None:
         self._client_ids = frozenset(client_ids)
@@ -44,13 +44,13 @@ class AccessTokens:
         return None
 
     def _is_of_known_client(self, payload: Mapping[str, Any]) -> bool:
-        """RFC 9068 says `client_id`, others say `azp`; a token that says both must fit twice."""
+        """RFC 9068 uses `client_id`, other profiles `azp`. If a token has both, both must match."""
         named = [payload[claim] for claim in ("client_id", "azp") if claim in payload]
         return bool(named) and all(isinstance(client, str) and client in self._client_ids for client in named)
 
 
 class IdTokens:
-    """ID tokens for one client. Nonce and hash belong to one sign-in, so whoever began it compares them."""
+    """Accepts ID tokens of one client only. The caller compares `nonce` and `at_hash`, which depend on the sign-in."""
 
     def __init__(self, client_id: str) -> None:
         self._client_id = client_id
@@ -60,8 +60,8 @@ class IdTokens:
             return "access_token"
         if _OF_EVENTS in payload:
             return "event"
-        # OpenID Connect Core with errata 2, section 2: several audiences don't call for an `azp`; if there is one, it
-        # is the client that the token was issued to.
+        # OpenID Connect Core with errata 2, section 2: several audiences don't require an `azp`. If there is one, it
+        # names the client that the token was issued to.
         if payload.get("azp", self._client_id) != self._client_id:
             return "azp"
         return None

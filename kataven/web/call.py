@@ -38,11 +38,11 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     admitted: Admitted | None = None
     named: str | None = None
-    """The account that the request asks for, let in or not, for its line in the log."""
+    """The requested account, for the access log; also set when access is denied."""
     known: Principal | None = None
-    """Who it is, also where they may not do this, for the same line."""
+    """The verified caller, for the access log; also set when access is denied."""
     problem: str | None = None
-    """The code of the answer, if it is a problem, for the same line."""
+    """The problem code of the response, if any, for the access log."""
 
     @property
     def principal(self) -> Principal:

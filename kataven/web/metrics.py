@@ -40,9 +40,7 @@ class Metrics:
         self.verifications = self._counter(
             "verifications", "Credentials shown: `accepted`, or the code of the refusal.", "credential", "outcome"
         )
-        self.sign_ins = self._counter(
-            "sign_ins", "People who signed in at the Hub or out of it, and sign-ins that failed.", "outcome"
-        )
+        self.sign_ins = self._counter("sign_ins", "Sign-ins, sign-outs and failed sign-ins at the Hub.", "outcome")
         self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
         self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
         self.stale_drops = self._counter("cache_stale_drops", "Answers dropped: revoked while they were fetched.")

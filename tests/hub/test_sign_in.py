@@ -434,7 +434,7 @@ def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
         assert event["request_id"]
         assert not [one for one in trail_of(house, "globex", action) if one["actor"] == "jwt:bob"]
     said = lines(capsys.readouterr().err)
-    assert [(line["message"], line["sub"]) for line in said if line["logger"] == "kataven.hub.presence"] == [
+    assert [(line["message"], line["sub"]) for line in said if line["logger"] == "kataven.hub.sign_in_audit"] == [
         ("signed in", "bob"),
         ("signed out", "bob"),
     ]
@@ -475,7 +475,7 @@ def test_a_trail_that_can_not_be_written_keeps_nobody_out(
         outage.setattr(hub.surface.extensions[SERVICES].registry, "writing", lambda _: _raising(unavailable))
         visitor.sign_in(BOB)
     assert visitor.get("/").status_code == 200
-    said = [line for line in lines(capsys.readouterr().err) if line["logger"] == "kataven.hub.presence"]
+    said = [line for line in lines(capsys.readouterr().err) if line["logger"] == "kataven.hub.sign_in_audit"]
     assert [line["level"] for line in said] == ["info", "warning"]
     assert (said[1]["account"], said[1]["what"]) == ("acme", "signed_in")
 
@@ -504,7 +504,7 @@ def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
     assert count_of(hub, "refused") == before + 1
     assert len(trail_of(house, "acme", "person.signed_in")) == events
     written = capsys.readouterr().err
-    (line,) = [line for line in lines(written) if line["logger"] == "kataven.hub.presence"]
+    (line,) = [line for line in lines(written) if line["logger"] == "kataven.hub.sign_in_audit"]
     assert (line["message"], line["reason"], line["error"]) == ("sign-in refused", "refused", "invalid_request")
     assert line["error_description"] == "Pushed Authorization Request must be used by [redacted]"
     assert line["request_id"] in page.text
@@ -512,7 +512,7 @@ def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
     (request,) = [line for line in lines(written) if line.get("route") == "/auth/callback"]
     assert (request["status"], request["code"]) == (400, "sign_in_failed")
     # The page says where to look and what to change, and repeats nothing that was sent.
-    assert "For whoever set the Hub up" in page.text
+    assert "For the administrator" in page.text
     assert "Pushed authorization requests must not be required" in page.text
     assert "invalid_request" not in page.text
     assert "acme.example" not in page.text

@@ -170,7 +170,7 @@ class _Issuer:
         if parameters.get("client_id", CLIENT_ID) != CLIENT_ID:
             raise BadRequest(f"The only client here is {CLIENT_ID}.")
         if target is None or (hint is None and "client_id" not in parameters):
-            # Zitadel too follows no post_logout_redirect_uri unless it knows whose it is.
+            # Zitadel ignores post_logout_redirect_uri without a client, too.
             return _page("message.html", 200, title="Signed out", message="You may close this page.")
         if not is_local_url(target):
             raise BadRequest("A post_logout_redirect_uri here is an http URL on a loopback name.")
@@ -190,7 +190,7 @@ class _Issuer:
 
 
 def _granted(scope: str) -> str:
-    """Of the scopes that were asked for, those that there are (RFC 6749, section 3.3); the others are left out."""
+    """The supported ones among the requested scopes; RFC 6749, section 3.3, allows to ignore the others."""
     return " ".join(name for name in scope.split() if name in SCOPES or name.startswith(ZITADEL_SCOPES))
 
 

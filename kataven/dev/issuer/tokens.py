@@ -1,9 +1,9 @@
 """What the development issuer says of somebody, in the words that Zitadel uses.
 
-As there, access and ID tokens have the same `typ` and the same audiences, the project's id among them, and both hold
-roles. `jti` stands in access tokens alone; `nonce`, `at_hash`, `auth_time`, `amr` and `azp` in ID tokens alone. So what
-takes one for the other here does it in production. One thing is kinder: access tokens hold a name, for which Zitadel
-needs an action.
+As at Zitadel, access and ID tokens have the same `typ` and the same audiences, including the project's id, and both
+contain roles. Only access tokens have a `jti`; only ID tokens have `nonce`, `at_hash`, `auth_time`, `amr` and `azp`.
+Code that confuses the two therefore fails here as it would in production. One difference: these access tokens contain a
+name, which Zitadel's do only with an action.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kataven.identity.principal import Role
 CLIENT_ID = "kataven-hub"
 """The one client: public, so it has no secret and must use PKCE."""
 OTHER_CLIENT_ID = "kataven-cli"
-"""Another client of the project: every token names it too, though nobody signs in with it here."""
+"""Another client of the same project. Every token lists it in `aud`, as at Zitadel."""
 AUDIENCE = "kataven"
 """What the API expects in `aud`; Zitadel would put the project's id there."""
 AUDIENCES = [CLIENT_ID, OTHER_CLIENT_ID, AUDIENCE]
@@ -78,7 +78,7 @@ def at_hash(access_token: str) -> str:
 
 
 def roles(granted: dict[str, Any]) -> dict[str, Any]:
-    """`{role: {org_id: domain}}` under each claim that Zitadel puts it: by the client's project, and by its id."""
+    """`{role: {org_id: domain}}` under both of Zitadel's claims: without and with the project's id."""
     return dict.fromkeys(role_claims_for(AUDIENCE), granted)
 
 

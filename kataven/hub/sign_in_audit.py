@@ -1,7 +1,7 @@
-"""Who came and who left, written down: a line in the log and a number for each, and an event in the account's trail.
+"""Records sign-ins and sign-outs: in the log, as a metric, and in the account's audit trail.
 
-Only who has a role in the account comes into its trail. A sign-in that fails is a line and a number and nothing more,
-so strangers fill no database.
+Only people with a role in the account are recorded in its trail. Failed sign-ins go to the log and the metric only, so
+that strangers can't fill a database.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 def install(metrics: Metrics) -> None:
-    """Make every number at 0, so that the first of its kind is a rise that an alert sees."""
+    """Create every series at 0, so that `increase()` sees the first event."""
     for outcome in (SIGNED_IN, SIGNED_OUT, NOT_RENEWED, *Reason):
         metrics.sign_ins.labels(str(outcome))
 
 
 def signed_in(visit: Visit, person: Person, account: str, *, belongs: bool) -> str | None:
-    """Somebody is in. The account in whose trail it stands: none for who does not belong to it."""
+    """Record a sign-in. Returns the account whose trail contains it: None unless the person belongs to it."""
     visit.services.metrics.sign_ins.labels(SIGNED_IN).inc()
     _log.info("signed in", extra={"account": account, "sub": person.subject})
     return account if belongs and _recorded(visit, person, account, SIGNED_IN) else None
 
 
 def signed_out(visit: Visit, person: Person, recorded_in: str | None) -> None:
-    """Somebody left, of their own will."""
+    """Record that the person chose to sign out."""
     visit.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
     _log.info("signed out", extra={"account": recorded_in, "sub": person.subject})
     if recorded_in is not None:
@@ -49,20 +49,20 @@ def signed_out(visit: Visit, person: Person, recorded_in: str | None) -> None:
 
 
 def refused(visit: Visit, failure: SignInFailed) -> None:
-    """A sign-in failed."""
+    """Record a failed sign-in."""
     visit.services.metrics.sign_ins.labels(failure.reason.value).inc()
-    _log.warning("sign-in refused", extra=_known(failure))
+    _log.warning("sign-in refused", extra=failure.for_log())
 
 
 def not_renewed(visit: Visit, person: Person, gone: GrantGone) -> None:
-    """A session ends, since its token did and there is no other."""
+    """Record that a session ends because its token expired and can't be renewed."""
     visit.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
-    known = {"reason": "no_refresh_token"} if gone.failure is None else _known(gone.failure)
-    _log.warning("session ended: its token was not renewed", extra={**known, "sub": person.subject})
+    known = {"reason": "no_refresh_token"} if gone.failure is None else gone.failure.for_log()
+    _log.warning("session ended: token not renewed", extra={**known, "sub": person.subject})
 
 
 def _recorded(visit: Visit, person: Person, account: str, what: str) -> bool:
-    """Whether the trail has it. A database that is away keeps nobody out or in; the log has the line in any case."""
+    """Whether the event was written. A database outage must not prevent a sign-in; the log line exists either way."""
     try:
         if account == OPERATORS_ACCOUNT:
             detail = {"address": visit.address, "request_id": visit.request_id}
@@ -76,12 +76,7 @@ def _recorded(visit: Visit, person: Person, account: str, what: str) -> bool:
         with visit.services.registry.writing(record.tenant) as session:
             audit.record(session, actor, f"person.{what}")
     except (TenancyError, SystemDatabaseUnavailable, SQLAlchemyError) as error:
-        _log.warning(
-            "the account's trail lacks this: %s", type(error).__name__, extra={"account": account, "what": what}
-        )
+        fields = {"account": account, "what": what, "why": type(error).__name__}
+        _log.warning("not recorded in the audit trail", extra=fields)
         return False
     return True
-
-
-def _known(failure: SignInFailed) -> dict[str, str]:
-    return {name: said for name, said in failure.for_log().items() if said is not None}
