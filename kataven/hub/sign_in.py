@@ -22,6 +22,8 @@ desk = Desk("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
+USED_UP_SECONDS = 30 * 60
+"""How long a used `state` is remembered. Afterwards the session has long lost it."""
 
 
 @desk.shows("/sign-in", STRANGERS)
@@ -98,14 +100,12 @@ def show_signed_out(visit: Visit) -> AnyResponse:
 
 def _used_up(visit: Visit) -> SignIn | None:
     """Remove and return this session's pending sign-in: state, nonce and verifier are valid for one callback only, even
-    if it fails. The lock lets one of several concurrent callbacks have it."""
-    if visit.session.sign_in is None:
+    if it fails. Redis decides which of several callbacks is the first, so a copy of an old cookie doesn't help."""
+    sign_in = visit.session.sign_in
+    if sign_in is None:
         return None
-    with front().sessions.alone(visit.session) as session:
-        if session is None or session.sign_in is None:
-            return None
-        keep(visit, session.with_(sign_in=None))
-        return session.sign_in
+    keep(visit, visit.session.with_(sign_in=None))
+    return sign_in if front().sessions.take_turn(f"sign-in:{sign_in.state}", USED_UP_SECONDS) else None
 
 
 def _belongs(visit: Visit, person: Person, account: str) -> bool:
