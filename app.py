@@ -29,6 +29,7 @@ from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt_use import IdTokens
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.limiter import Limiter, Meter
@@ -97,6 +98,7 @@ def _front(settings: Settings) -> Front:
         f"{settings.hub_url}/auth/callback",
         settings.hub_scopes,
     )
+    access_tokens = assembly.access_tokens(settings, keys)
     return Front(
         url=settings.hub_url,
         api_url=settings.public_url,
@@ -105,11 +107,12 @@ def _front(settings: Settings) -> Front:
         provider=Provider(
             settings.oidc_issuer,
             client,
-            JwtVerifier(keys, settings.oidc_issuer, client.id, time.time),
+            JwtVerifier(keys, settings.oidc_issuer, client.id, time.time, IdTokens(client.id)),
+            access_tokens,
             fetcher,
             allow_loopback_http=settings.development,
         ),
-        access_tokens=JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time),
+        access_tokens=access_tokens,
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,

@@ -10,6 +10,7 @@ from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
 from kataven.revocation.revocation import Revocation
@@ -65,13 +66,19 @@ def issuer_keys(settings: Settings) -> JwksClient:
     return JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
 
 
+def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
+    """What verifies the access tokens of people, wherever they are shown."""
+    use = AccessTokens(settings.oidc_client_ids)
+    return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time, use)
+
+
 def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:
     """A verifier for a process that holds the peppers; `keys` for who wants to look at what it does with them."""
     return LocalVerifier(
         parts.directory,
         SqlKeyStore(parts.sessions.reading_at, parts.sessions.noting_at),
         peppers(settings),
-        JwtVerifier(keys or issuer_keys(settings), settings.oidc_issuer, settings.oidc_audience, time.time),
+        access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,
     )
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
+from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
@@ -110,7 +110,13 @@ class Settings(BaseModel):
     oidc_role_claims: tuple[str, ...] = Field(
         tuple(DEFAULT_ROLE_CLAIMS),
         min_length=1,
-        description="The claims that hold roles by organisation, comma-separated.",
+        description="The claims that hold roles by organisation, comma-separated. Unset: that of the token's own "
+        "project and that of the project whose id is the audience.",
+    )
+    oidc_client_ids: tuple[str, ...] = Field(
+        (),
+        description="The clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: "
+        "any client of the issuer.",
     )
     public_url: str = Field(
         "https://api.kataven.ai",
@@ -145,7 +151,8 @@ class Settings(BaseModel):
     hub_scopes: str = Field(
         "openid profile email offline_access",
         description="What the Hub asks the issuer for. At Zitadel add `urn:zitadel:iam:org:projects:roles` and "
-        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API.",
+        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API. "
+        "In a scope, `{org_id}` is replaced by the id of the account's organisation.",
     )
     operators_org_id: str | None = Field(
         None,
@@ -238,9 +245,20 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    if "oidc_role_claims" in values:
-        values["oidc_role_claims"] = [claim.strip() for claim in values["oidc_role_claims"].split(",")]
-    checks = (_pepper_problems, _tls_problems, _slots_problems, _issuer_problems, _url_problems, _production_problems)
+    for name in ("oidc_role_claims", "oidc_client_ids"):
+        if name in values:
+            values[name] = [entry.strip() for entry in values[name].split(",") if entry.strip()]
+    if "oidc_role_claims" not in values and "oidc_audience" in values:
+        values["oidc_role_claims"] = role_claims_for(values["oidc_audience"])
+    checks = (
+        _pepper_problems,
+        _tls_problems,
+        _slots_problems,
+        _issuer_problems,
+        _client_problems,
+        _url_problems,
+        _production_problems,
+    )
     problems = [problem for check in checks for problem in check(values)]
     try:
         settings = Settings.model_validate(values)
@@ -290,6 +308,15 @@ def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
         yield "KATAVEN_OIDC_ISSUER: must be an https URL; plain http is for a development issuer on this machine"
     elif not development and is_loopback(urlsplit(values["oidc_issuer"]).hostname or ""):
         yield "KATAVEN_OIDC_ISSUER: is on this machine, and production takes no development issuer"
+
+
+def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    if "oidc_client_ids" not in values:
+        return
+    if not values["oidc_client_ids"]:
+        yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; leave it unset to accept tokens of any client"
+    elif values.get("hub_client_id", values["oidc_client_ids"][0]) not in values["oidc_client_ids"]:
+        yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, so that the Hub works"
 
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")

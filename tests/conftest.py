@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
@@ -28,6 +29,10 @@ __all__ = [
     "house_redis",
     "issuer",
 ]  # fixtures that live beside what they give
+
+# Hypothesis fails an example that takes over 200 ms, which says how busy the machine is and nothing of the code.
+settings.register_profile("kataven", deadline=None)
+settings.load_profile("kataven")
 
 
 @pytest.fixture(scope="session", autouse=True)

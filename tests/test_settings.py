@@ -129,3 +129,21 @@ def test_the_folder_of_slots_must_be_our_own(tmp_path: Path) -> None:
         assert len(told) == 1
         assert told[0].startswith("KATAVEN_HOST_SLOTS_DIR: ")
     assert problems(HOST_SLOTS_DIR=str(tmp_path)) == problems(HOST_SLOTS_DIR=str(tmp_path / "new")) == []
+
+
+def test_roles_count_under_the_projects_own_claim_too_unless_the_claims_are_named() -> None:
+    short, named = "urn:zitadel:iam:org:project:roles", "urn:zitadel:iam:org:project:4711:roles"
+    environ = {**GOOD, "KATAVEN_OIDC_AUDIENCE": "4711"}
+    assert settings.load(environ).oidc_role_claims == (short, named)
+    assert settings.load({**environ, "KATAVEN_OIDC_ROLE_CLAIMS": named}).oidc_role_claims == (named,)
+
+
+def test_a_list_of_clients_holds_the_hub() -> None:
+    assert settings.load(GOOD).oidc_client_ids == ()
+    told = {"OIDC_CLIENT_IDS": " 1234, 5678 ,", "HUB_CLIENT_ID": "5678"}
+    assert problems(**told) == []
+    assert problems(OIDC_CLIENT_IDS="1234") == []
+    (problem,) = problems(**{**told, "HUB_CLIENT_ID": "9"})
+    assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID")
+    (problem,) = problems(OIDC_CLIENT_IDS=" , ")
+    assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: lists no client")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from flask import Flask, Response, g
 
+from kataven.hub import sign_in_audit
 from kataven.hub.gate import StaleForm
 from kataven.hub.page import Visit, show
-from kataven.hub.provider import ProviderUnavailable, SignInFailed
+from kataven.hub.provider import ProviderUnavailable
 from kataven.hub.sessions import SessionsUnavailable
+from kataven.hub.sign_in_failure import SignInFailed
 from kataven.web import problems
 from kataven.web.problems import Kind
 
@@ -44,18 +46,23 @@ def install(app: Flask) -> None:
     app.register_error_handler(
         StaleForm, lambda error: _page(Kind(403, "stale_form", "This form is out of date"), str(error))
     )
-    app.register_error_handler(
-        SignInFailed, lambda error: _page(Kind(400, "sign_in_failed", "Not signed in"), str(error))
-    )
+    app.register_error_handler(SignInFailed, _sign_in_failed)
 
 
-def _page(kind: Kind, detail: str) -> Response:
+def _sign_in_failed(error: SignInFailed) -> Response:
+    sign_in_audit.refused(g.call, error)
+    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), error.advice)
+
+
+def _page(kind: Kind, detail: str, advice: str | None = None) -> Response:
     visit: Visit = g.call
+    visit.problem = kind.code
     return show(
         "problem.html",
         kind.status,
         heading=_HEADINGS.get(kind.code, kind.title),
         detail=_DETAILS.get(kind.code, detail),
+        advice=advice,
         code=kind.code,
         request_id=visit.request_id,
     )

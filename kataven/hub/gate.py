@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.hub import sign_in_audit
 from kataven.hub.page import Visit, Who, current_visit, go, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
@@ -23,6 +24,7 @@ from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
 from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
+from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.budget import Kind
 from kataven.ratelimit.limiter import LimitExceeded, Meter
 from kataven.web import observe
@@ -163,6 +165,7 @@ def admit() -> None:
 def _let_in(visit: Visit, person: Person, who: Who) -> None:
     if who.operators:
         claims = front().claims(person)
+        visit.known = Principal(CredentialKind.JWT, OPERATORS_ACCOUNT, claims.subject, claims.name)
         if not front().is_operator(claims):
             raise Forbidden("This is for Kataven's operators.")
         visit.operator = claims.subject
@@ -173,6 +176,7 @@ def _let_in(visit: Visit, person: Person, who: Who) -> None:
         account = visit.services.directory.find(principal.account)
         if account is None:
             raise AccountMismatch
+        visit.known = principal
         who.access.check(principal)
         visit.admitted = Admitted(principal, account)
     else:
@@ -189,7 +193,8 @@ def _refreshed(visit: Visit, person: Person) -> Person:
             return session.person
         try:
             renewed = front().provider.refresh(session.person)
-        except GrantGone:
+        except GrantGone as gone:
+            sign_in_audit.not_renewed(visit, person, gone)
             _sign_out(visit)
         visit.session = session.with_(person=renewed)
         front().sessions.save(visit.session)

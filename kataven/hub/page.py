@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
 from kataven.hub.sessions import Session
 from kataven.identity.principal import Role
@@ -55,6 +56,12 @@ class Visit(Call):
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
     operator: str | None = None
     """The operator's id at the issuer, on their own pages."""
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, with the name from the ID token: Zitadel's access tokens contain no name."""
+        actor = super(Visit, self).actor  # `slots=True` replaces the class, so `super()` fails
+        return actor if self.session.person is None else replace(actor, name=self.session.person.name)
 
     @property
     def operator_label(self) -> str:

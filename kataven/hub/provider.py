@@ -1,11 +1,12 @@
 """The issuer, as the Hub talks to it: authorization code with PKCE, refreshing, and signing out.
 
-Authlib builds the requests (RFC 6749, RFC 7636) and checks what an ID token has to say beyond a JWT (OpenID Connect
-Core, section 3.1.3.7); signature, issuer, audience and times are checked by `identity.jwt`, like every token's.
+Authlib builds the requests (RFC 6749, RFC 7636). `identity.jwt` verifies the tokens. This module compares what binds an
+ID token to one sign-in (OpenID Connect Core, section 3.1.3.7).
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import logging
 import math
@@ -14,21 +15,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.common.security import generate_token
 from authlib.integrations.httpx_client import OAuth2Client
-from authlib.oidc.core import CodeIDToken
-from joserfc.errors import JoseError
+from authlib.oidc.core.util import create_half_hash
 
 from kataven.hub.sessions import Person, SignIn
+from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity import jws, strict
-from kataven.identity.errors import Refused
+from kataven.identity.errors import MalformedToken, Refused
 from kataven.identity.fetch import FetchFailed
 from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
-from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 
 FRESH_SECONDS = 600
 COOLDOWN_SECONDS = 10
@@ -36,6 +37,8 @@ COOLDOWN_SECONDS = 10
 TIMEOUT_SECONDS = 5.0
 VERIFIER_LENGTH = 64
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint")
+_ORG = "{org_id}"
+"""Placeholder in a scope for the organisation of the account."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +47,13 @@ class ProviderUnavailable(Exception):
     """The issuer can't be reached, or says what can't be used."""
 
 
-class SignInFailed(Exception):
-    """The issuer's answer is none that a session may begin with. Its text may be shown."""
-
-
 class GrantGone(Exception):
-    """The issuer gives no new token for this person: signed out there, removed, or too long ago."""
+    """The token can't be renewed: the issuer refused, or its answer failed a check."""
+
+    def __init__(self, failure: SignInFailed | None = None) -> None:
+        super().__init__()
+        self.failure = failure
+        """The reason; None if there was no refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class Provider:
         issuer: str,
         client: Client,
         id_tokens: JwtVerifier,
+        access_tokens: JwtVerifier,
         fetcher: Fetcher,
         *,
         allow_loopback_http: bool = False,
@@ -78,6 +83,7 @@ class Provider:
         self._issuer = issuer
         self._client = client
         self._id_tokens = id_tokens
+        self._access_tokens = access_tokens
         self._fetcher = fetcher
         self._allow_loopback_http = allow_loopback_http
         self._clock = clock
@@ -94,8 +100,11 @@ class Provider:
         urls = [httpx2.URL(metadata[name]) for name in (*_ENDPOINTS[:1], "end_session_endpoint") if name in metadata]
         return sorted({f"{url.scheme}://{url.netloc.decode()}" for url in urls})
 
-    def begin(self, account: str, next_path: str, hint: str | None = None) -> tuple[str, SignIn]:
-        """Where to send the browser, and what to remember of it. Raises ProviderUnavailable."""
+    def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
+        """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
+
+        `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted.
+        """
         sign_in = SignIn(generate_token(32), generate_token(32), generate_token(VERIFIER_LENGTH), account, next_path)
         with self._oauth() as oauth:
             url, _ = oauth.create_authorization_url(
@@ -103,22 +112,28 @@ class Provider:
                 state=sign_in.state,
                 code_verifier=sign_in.verifier,
                 nonce=sign_in.nonce,
-                **({} if hint is None else {"login_hint": hint}),
+                scope=self._scope(org_id),
             )
         return str(url), sign_in
 
     def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> Person:
-        """Who it is, from what the issuer sent the browser back with. Raises SignInFailed or ProviderUnavailable."""
+        """Who it is, from what the issuer sent the browser back with.
+
+        Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys can't be had.
+        """
         metadata = self._discovered()
-        if not hmac.compare_digest(answer.get("state", "").encode(), sign_in.state.encode()):
-            raise SignInFailed("This sign-in was not begun here, or a later one has taken its place.")
+        if not _is_same(answer.get("state"), sign_in.state):
+            raise SignInFailed(Reason.STATE)
         # RFC 9207: an answer of another issuer must not be taken to this one.
         if answer.get("iss", self._issuer) != self._issuer or (
             metadata.get("authorization_response_iss_parameter_supported") and "iss" not in answer
         ):
-            raise SignInFailed("The answer comes from another issuer.")
-        if "error" in answer or "code" not in answer:
-            raise SignInFailed("You were not signed in. Nothing has changed; you can try again.")
+            raise SignInFailed(Reason.ISSUER, check="iss")
+        if "error" in answer:
+            reason = Reason.DENIED if answer["error"] == "access_denied" else Reason.REFUSED
+            raise SignInFailed(reason, error=answer["error"], description=answer.get("error_description"))
+        if "code" not in answer:
+            raise SignInFailed(Reason.NO_CODE)
         with self._oauth() as oauth:
             tokens = self._ask(
                 lambda: oauth.fetch_token(
@@ -128,75 +143,105 @@ class Provider:
                     code_verifier=sign_in.verifier,
                 )
             )
-        return self._person(tokens, sign_in.nonce)
+        id_token = tokens.get("id_token")
+        if not isinstance(id_token, str):
+            raise SignInFailed(Reason.TOKEN_MISSING, check="id_token")
+        access_token = _access_token(tokens)
+        claims = self._id_claims(id_token, access_token)
+        if not _is_same(claims.all.get("nonce"), sign_in.nonce):
+            raise SignInFailed(Reason.NONCE, subject=claims.subject)
+        self._check_access_token(access_token, claims.subject)
+        return Person(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
 
     def refresh(self, person: Person) -> Person:
-        """The same person with a new token. Raises GrantGone or ProviderUnavailable."""
+        """The same person with a new token. Raises GrantGone, ProviderUnavailable or VerifierUnavailable."""
         if person.refresh_token is None:
             raise GrantGone
         token_endpoint = self._discovered()["token_endpoint"]
-        with self._oauth() as oauth:
-            try:
+        try:
+            # RFC 6749, section 6: a refresh must not request scopes that were not granted; without `scope` it gets all
+            # that were.
+            with self._oauth() as oauth:
                 tokens = self._ask(lambda: oauth.refresh_token(token_endpoint, refresh_token=person.refresh_token))
-            except SignInFailed as error:
-                raise GrantGone from error
-        access_token = tokens.get("access_token")
-        if not isinstance(access_token, str):
-            raise GrantGone
-        return Person(
-            person.subject,
-            person.name,
-            access_token,
-            tokens.get("id_token") or person.id_token,
-            tokens.get("refresh_token") or person.refresh_token,
-        )
+            access_token = _access_token(tokens)
+            if tokens.get("id_token") is not None:
+                self._check_refreshed(tokens["id_token"], access_token, person)
+            self._check_access_token(access_token, person.subject)
+        except SignInFailed as failure:
+            raise GrantGone(failure) from failure
+        refresh_token = _refresh_token(tokens) or person.refresh_token
+        return Person(person.subject, person.name, access_token, person.nonce, refresh_token)
 
-    def sign_out_url(self, id_token: str, back_to: str) -> str | None:
-        """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there."""
+    def sign_out_url(self, back_to: str) -> str | None:
+        """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
+
+        The URL contains no token, because URLs are kept in browser histories and proxy logs. The issuer identifies
+        the browser by its own cookie, and validates the redirect by the client's id.
+        """
         try:
             endpoint = self._discovered().get("end_session_endpoint")
         except ProviderUnavailable:
             return None
         if endpoint is None:
             return None
-        query = {"id_token_hint": id_token, "client_id": self._client.id, "post_logout_redirect_uri": back_to}
+        query = {"client_id": self._client.id, "post_logout_redirect_uri": back_to}
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
-    def _person(self, tokens: Mapping[str, Any], nonce: str) -> Person:
-        id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
-        if not isinstance(id_token, str) or not isinstance(access_token, str):
-            raise SignInFailed("The issuer's answer lacks a token.")
+    def _id_claims(self, id_token: str, access_token: str) -> VerifiedClaims:
+        """The claims of an ID token that was issued with this access token. Raises SignInFailed."""
         try:
             claims = self._id_tokens.claims(id_token)
-            expected = {"nonce": nonce, "client_id": self._client.id, "access_token": access_token}
-            CodeIDToken(claims.all, jws.parse(id_token).header, {}, expected).validate(leeway=30)
-        except (Refused, JoseError) as error:
-            raise SignInFailed("The issuer's answer does not hold.") from error
-        refresh_token = tokens.get("refresh_token")
-        return Person(
-            claims.subject,
-            claims.name,
-            access_token,
-            id_token,
-            refresh_token if isinstance(refresh_token, str) else None,
-        )
+        except Refused as refusal:
+            raise SignInFailed(Reason.ID_TOKEN, check=refusal.rule or str(refusal)) from refusal
+        at_hash, algorithm = claims.all.get("at_hash"), jws.parse(id_token).header["alg"]
+        if at_hash is not None and not _is_same(at_hash, create_half_hash(access_token, algorithm).decode()):
+            raise SignInFailed(Reason.AT_HASH, subject=claims.subject)
+        return claims
+
+    def _check_refreshed(self, id_token: object, access_token: str, person: Person) -> None:
+        """OpenID Connect Core, section 12.2: same issuer, audience and subject, and the same nonce if there is one."""
+        if not isinstance(id_token, str):
+            raise SignInFailed(Reason.ID_TOKEN, check="no text")
+        claims = self._id_claims(id_token, access_token)
+        if claims.subject != person.subject:
+            raise SignInFailed(Reason.OTHER_PERSON, check="sub of the ID token", subject=claims.subject)
+        if "nonce" in claims.all and not _is_same(claims.all["nonce"], person.nonce):
+            raise SignInFailed(Reason.NONCE, subject=claims.subject)
+
+    def _check_access_token(self, access_token: str, subject: str) -> None:
+        """Raises SignInFailed for a token that the API would refuse, so that the user sees the reason at once."""
+        if len(access_token) > jws.MAX_TOKEN_BYTES:
+            raise SignInFailed(Reason.ACCESS_TOKEN_TOO_LONG, check=f"{len(access_token)} bytes", subject=subject)
+        try:
+            claims = self._access_tokens.claims(access_token)
+        except MalformedToken as refusal:
+            raise SignInFailed(Reason.OPAQUE_ACCESS_TOKEN, subject=subject) from refusal
+        except Refused as refusal:
+            raise SignInFailed(Reason.ACCESS_TOKEN, check=refusal.rule or str(refusal), subject=subject) from refusal
+        if claims.subject != subject:
+            raise SignInFailed(Reason.OTHER_PERSON, check="sub of the access token", subject=subject)
 
     def _ask(self, request: Callable[[], Any]) -> Mapping[str, Any]:
         try:
             tokens: Mapping[str, Any] = request()
         except AuthlibBaseError as error:  # RFC 6749, section 5.2: it said no
-            raise SignInFailed("The issuer did not confirm this sign-in. You can try again.") from error
+            reason = Reason.CLIENT_REFUSED if error.error == "invalid_client" else Reason.TOKENS_REFUSED
+            raise SignInFailed(reason, error=error.error, description=error.description) from error
         except (httpx2.HTTPError, ValueError) as error:
+            _log.warning("the issuer's token endpoint could not be used: %s", type(error).__name__)
             raise ProviderUnavailable from error
         return tokens
+
+    def _scope(self, org_id: str | None) -> str:
+        wanted = (name.replace(_ORG, org_id) if org_id else name for name in self._client.scope.split())
+        return " ".join(name for name in wanted if _ORG not in name)
 
     def _oauth(self) -> OAuth2Client:
         client = self._client
         return OAuth2Client(
             client.id,
             client.secret,
-            token_endpoint_auth_method="client_secret_basic" if client.secret else "none",
-            scope=client.scope,
+            token_endpoint_auth_method=_form_encoded_basic if client.secret else "none",
             redirect_uri=client.redirect_uri,
             code_challenge_method="S256",
             timeout=TIMEOUT_SECONDS,
@@ -231,3 +276,30 @@ class Provider:
 
     def _trusts(self, url: str) -> bool:
         return is_trustworthy_url(url, allow_loopback_http=self._allow_loopback_http)
+
+
+def _form_encoded_basic(client: Any, _method: str, uri: str, headers: Any, body: Any) -> tuple[str, Any, Any]:
+    """RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined. Authlib doesn't encode them, so
+    the issuer decodes a secret with `%` or `+` to a different one."""
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+    headers["Authorization"] = f"Basic {base64.b64encode(pair.encode('ascii')).decode()}"
+    return uri, headers, body
+
+
+def _access_token(tokens: Mapping[str, Any]) -> str:
+    access_token = tokens.get("access_token")
+    if not isinstance(access_token, str):
+        raise SignInFailed(Reason.TOKEN_MISSING, check="access_token")
+    if not access_token.isascii():  # RFC 6749, appendix A.12
+        raise SignInFailed(Reason.OPAQUE_ACCESS_TOKEN)
+    return access_token
+
+
+def _refresh_token(tokens: Mapping[str, Any]) -> str | None:
+    refresh_token = tokens.get("refresh_token")
+    return refresh_token if isinstance(refresh_token, str) else None
+
+
+def _is_same(said: object, expected: str) -> bool:
+    """Compares in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
+    return isinstance(said, str) and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), expected.encode())

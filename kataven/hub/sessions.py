@@ -56,7 +56,8 @@ class Person:
     subject: str
     name: str
     access_token: str = field(repr=False)
-    id_token: str = field(repr=False)
+    nonce: str = field(repr=False)
+    """From the sign-in. An ID token in a refresh response must contain the same nonce, or none."""
     refresh_token: str | None = field(repr=False, default=None)
 
 
@@ -71,6 +72,8 @@ class Session:
     person: Person | None = None
     account: str | None = None
     """The one that the person is in."""
+    recorded_in: str | None = None
+    """The account whose audit trail contains the sign-in; the sign-out is recorded there too."""
     sign_in: SignIn | None = None
     notice: str | None = None
     """What the next page has to say first, such as the receipt of what was just revoked."""

@@ -7,12 +7,13 @@ from http import HTTPStatus
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.hub import sign_in_audit
 from kataven.hub.gate import front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
-from kataven.hub.provider import SignInFailed
-from kataven.hub.sessions import new_csrf
+from kataven.hub.sessions import Person, SignIn, new_csrf
+from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.identity.grants import organisations
+from kataven.identity.grants import organisations, strongest_role
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.directory import AccountRecord
@@ -21,6 +22,8 @@ desk = Desk("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
+USED_UP_SECONDS = 30 * 60
+"""How long a used `state` is remembered. Afterwards the session has long lost it."""
 
 
 @desk.shows("/sign-in", STRANGERS)
@@ -38,7 +41,7 @@ def begin_sign_in(visit: Visit) -> AnyResponse:
     problem = _problem(visit, account)
     if problem is not None:
         return _form(account, problem, next_path)
-    url, sign_in = front().provider.begin(account, next_path)
+    url, sign_in = front().provider.begin(account, next_path, _org_id(visit, account))
     keep(visit, visit.session.with_(sign_in=sign_in))
     return go(url)
 
@@ -46,14 +49,16 @@ def begin_sign_in(visit: Visit) -> AnyResponse:
 @desk.shows("/auth/callback", STRANGERS)
 def finish_sign_in(visit: Visit) -> AnyResponse:
     """The issuer sent the browser back."""
-    sign_in = visit.session.sign_in
+    sign_in = _used_up(visit)
     if sign_in is None:
         if visit.session.person is not None:  # somebody went back in their browser
             return go(HOME)
-        raise SignInFailed("This sign-in took too long, or was begun in another browser.")
+        raise SignInFailed(Reason.NOT_BEGUN)
     person = front().provider.finish(sign_in, request.args.to_dict())
+    belongs = _belongs(visit, person, sign_in.account)
+    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, belongs=belongs)
     session = front().sessions.renewed(visit.session)
-    keep(visit, session.with_(person=person, account=sign_in.account, sign_in=None))
+    keep(visit, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
     return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
 
 
@@ -79,16 +84,46 @@ def switch_account(visit: Visit) -> AnyResponse:
 @desk.takes("/sign-out", STRANGERS)
 def sign_out(visit: Visit) -> AnyResponse:
     """End the session here, then at the issuer."""
-    person = visit.session.person
-    front().sessions.end(visit.session)
+    ended = visit.session
+    front().sessions.end(ended)
     visit.session, visit.cookie = front().sessions.new(), ""
-    back_to = f"{front().url}/signed-out"
-    return go((person and front().provider.sign_out_url(person.id_token, back_to)) or "/signed-out")
+    if ended.person is None:
+        return go("/signed-out")
+    sign_in_audit.signed_out(visit, ended.person, ended.recorded_in)
+    return go(front().provider.sign_out_url(f"{front().url}/signed-out") or "/signed-out")
 
 
 @desk.shows("/signed-out", STRANGERS)
 def show_signed_out(visit: Visit) -> AnyResponse:
     return show("signed_out.html")
+
+
+def _used_up(visit: Visit) -> SignIn | None:
+    """Remove and return this session's pending sign-in: state, nonce and verifier are valid for one callback only, even
+    if it fails. Redis decides which of several callbacks is the first, so a copy of an old cookie doesn't help."""
+    sign_in = visit.session.sign_in
+    if sign_in is None:
+        return None
+    keep(visit, visit.session.with_(sign_in=None))
+    return sign_in if front().sessions.take_turn(f"sign-in:{sign_in.state}", USED_UP_SECONDS) else None
+
+
+def _belongs(visit: Visit, person: Person, account: str) -> bool:
+    """Whether the person has a role in the account, so that its audit trail records the sign-in."""
+    claims = front().claims(person)
+    if account == OPERATORS_ACCOUNT:
+        return front().is_operator(claims)
+    record = visit.services.directory.find(account)
+    if record is None or not record.open or record.zitadel_org_id is None:
+        return False
+    return strongest_role(claims.all, record.zitadel_org_id, front().role_claims) is not None
+
+
+def _org_id(visit: Visit, account: str) -> str | None:
+    if account == OPERATORS_ACCOUNT:
+        return front().operators_org_id
+    record = visit.services.directory.find(account)
+    return None if record is None else record.zitadel_org_id
 
 
 def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:

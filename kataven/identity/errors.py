@@ -34,8 +34,10 @@ class Refused(Exception):
     remembered = False
     """True where this was found out before, so that telling it again cost no look-up."""
 
-    def __init__(self, detail: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
+        self.rule = rule
+        """The violated rule, for the log only. None if the text names it."""
 
 
 class MissingCredential(Refused):

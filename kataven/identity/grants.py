@@ -12,9 +12,17 @@ from typing import Any
 from kataven.identity.principal import Role
 
 DEFAULT_ROLE_CLAIMS: Sequence[str] = ("urn:zitadel:iam:org:project:roles",)
-"""A project's own claim, `urn:zitadel:iam:org:project:{id}:roles`, counts only if it is configured as well."""
+"""The roles in the project of the client that the token was issued to. See also `role_claims_for`."""
 
 _STRONGEST_FIRST = (Role.OWNER, Role.ADMIN, Role.MEMBER)
+
+
+def role_claims_for(project_id: str) -> tuple[str, ...]:
+    """The claims that can hold roles for the project with this id. At Zitadel the id is the API's audience.
+
+    Tokens of service users have only the claim with the id, because a service user belongs to no project.
+    """
+    return (*DEFAULT_ROLE_CLAIMS, f"urn:zitadel:iam:org:project:{project_id}:roles")
 
 
 def roles_for(

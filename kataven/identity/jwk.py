@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from kataven.identity import strict
+from kataven.identity import roca, strict
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -97,6 +97,8 @@ def _read_rsa(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
     # FIPS 186-5, appendix A.1.1: odd and above 2^16. Its upper bound is looser; a long exponent only costs time.
     if exponent % 2 == 0 or not 2**16 < exponent < 2**64:
         raise ValueError("RSA exponent out of range")
+    if roca.has_fingerprint(modulus):
+        raise ValueError("RSA key of a generator whose keys can be factored (CVE-2017-15361)")
     return rsa.RSAPublicNumbers(exponent, modulus).public_key()
 
 

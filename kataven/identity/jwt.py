@@ -6,6 +6,7 @@ looked at before the signature, so that "expired" is said only to somebody who o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from kataven.identity import jws
 from kataven.identity.errors import ExpiredCredential, InvalidCredential
 from kataven.identity.jwk import VerificationKey
+from kataven.identity.jwt_use import ACCESS_TOKEN_TYPES, AccessTokens, JwtUse
 
 LEEWAY_SECONDS = 30
 MAX_KID_LENGTH = 255
@@ -27,8 +29,11 @@ _LAST_SECOND = 253_402_300_799
 # offer a key to verify the token with. Only the issuer's key set says which keys are its own.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
 
-# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is no access token.
-_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is no access token. `jwt_use`
+# separates the tokens that have `typ: JWT`.
+_TYPES = ACCESS_TOKEN_TYPES | {"jwt", "application/jwt"}
+
+_log = logging.getLogger(__name__)
 
 
 class KeySource(Protocol):
@@ -51,7 +56,10 @@ class VerifiedClaims:
 
 
 class JwtVerifier:
-    """Verifies the tokens of one issuer for one audience. `clock` tells seconds since the epoch."""
+    """Verifies the tokens of one issuer for one audience and one use. The default `use` accepts access tokens only.
+
+    `clock` tells seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -59,12 +67,14 @@ class JwtVerifier:
         issuer: str,
         audience: str,
         clock: Callable[[], float],
+        use: JwtUse | None = None,
         leeway_seconds: float = LEEWAY_SECONDS,
     ) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
+        self._use = use or AccessTokens()
         self._leeway_seconds = leeway_seconds
 
     def claims(self, token: str) -> VerifiedClaims:
@@ -80,8 +90,16 @@ class JwtVerifier:
         key = self._keys.key(kid)
         if key is None or not jws.is_signed_by(key, parsed):
             raise InvalidCredential("The JWT's signature is not one of its issuer's.")
+        self._check_use(parsed.header, claims)
         self._check_times(claims)
         return claims
+
+    def _check_use(self, header: Mapping[str, Any], claims: VerifiedClaims) -> None:
+        """Runs after the signature check, so that every log line concerns a token that the issuer signed."""
+        rule = self._use.broken_rule(header, claims.all)
+        if rule is not None:
+            _log.info("JWT rejected: issued for another use", extra={"rule": rule, "sub": claims.subject})
+            raise InvalidCredential(rule=rule)
 
     def _read(self, payload: Mapping[str, Any]) -> VerifiedClaims:
         if payload.get("iss") != self._issuer:

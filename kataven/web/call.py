@@ -38,7 +38,11 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     admitted: Admitted | None = None
     named: str | None = None
-    """The account that a public request is about, for its line in the log."""
+    """The requested account, for the access log; also set when access is denied."""
+    known: Principal | None = None
+    """The verified caller, for the access log; also set when access is denied."""
+    problem: str | None = None
+    """The problem code of the response, if any, for the access log."""
 
     @property
     def principal(self) -> Principal:

@@ -49,6 +49,7 @@ class Metrics:
         self.verifications = self._counter(
             "verifications", "Credentials shown: `accepted`, or the code of the refusal.", "credential", "outcome"
         )
+        self.sign_ins = self._counter("sign_ins", "Sign-ins, sign-outs and failed sign-ins at the Hub.", "outcome")
         self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
         for name in (*_ACCOUNT_LIMITS, *(f"key-{name}" for name in _ACCOUNT_LIMITS), *limit_names()):
             self.limited.labels(name)  # from the start, so that the first refusal is an increase

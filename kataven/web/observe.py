@@ -52,6 +52,7 @@ def finish(call: Call, request: Request, response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
     seconds = time.perf_counter() - call.started
     route = request.url_rule.rule if request.url_rule else None
+    principal = call.admitted.principal if call.admitted else call.known
     surface = current_app.name.removeprefix("kataven-")
     call.services.metrics.request(surface, request.method, route, response.status_code, seconds)
     log.info(
@@ -59,8 +60,9 @@ def finish(call: Call, request: Request, response: Response) -> Response:
         method=request.method,
         route=route,
         status=response.status_code,
-        account=call.admitted.principal.account if call.admitted else call.named,
-        principal=call.admitted.principal.label if call.admitted else None,
+        code=call.problem,
+        account=principal.account if principal else call.named,
+        principal=principal.label if principal else None,
         address=call.address,
         ms=round(seconds * 1000, 2),
     )

@@ -50,6 +50,7 @@ def admit() -> None:
     account = call.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
+    call.known = principal
     access.check(principal)
     call.admitted = Admitted(principal, account)
     if principal.kind is CredentialKind.API_KEY:
@@ -69,6 +70,7 @@ def limit() -> None:
 
 def _who(call: Call) -> Principal:
     credential = parse_credential(request.headers.get("Authorization"), request.headers.get("X-Account-ID"))
+    call.named = credential.account
     outcome = "unavailable"
     try:
         principal = call.services.verifier.verify(credential)

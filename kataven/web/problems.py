@@ -166,6 +166,7 @@ def problem(
     """
     kind = KINDS[code]
     services().metrics.problems.labels(code).inc()
+    g.call.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
         response = page(kind, detail)

@@ -8,10 +8,11 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx2
@@ -22,11 +23,14 @@ from kataven.dev.errors import DevError
 from kataven.dev.issuer import AUDIENCE, CLIENT_ID, DevIssuer, sign
 from kataven.dev.issuer.codes import LIFETIME_SECONDS, CodeBook, Grant, InvalidGrant, challenge_of
 from kataven.dev.issuer.keys import Keyring
+from kataven.dev.issuer.tokens import AUDIENCES, at_hash
+from kataven.identity import jws
 from kataven.identity.errors import ExpiredCredential, InvalidCredential
 from kataven.identity.fetch import HttpFetcher
-from kataven.identity.grants import is_operator, organisations, strongest_role
+from kataven.identity.grants import is_operator, organisations, role_claims_for, strongest_role
 from kataven.identity.jwks import COOLDOWN_SECONDS, JwksClient
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt_use import IdTokens, JwtUse
 from kataven.identity.principal import Role
 from tests.support.clock import Clock
 from tests.support.oidc import IssuerWithPen, issuer
@@ -50,9 +54,20 @@ def own_issuer(tmp_path: Path) -> Iterator[IssuerWithPen]:
         yield running
 
 
-def verifier(running: DevIssuer, audience: str = AUDIENCE) -> JwtVerifier:
+def verifier(running: DevIssuer, audience: str = AUDIENCE, use: JwtUse | None = None) -> JwtVerifier:
     client = JwksClient(running.url, HttpFetcher(), allow_loopback_http=True)
-    return JwtVerifier(client, running.url, audience, time.time)
+    return JwtVerifier(client, running.url, audience, time.time, use)
+
+
+def id_verifier(running: DevIssuer) -> JwtVerifier:
+    return verifier(running, CLIENT_ID, IdTokens(CLIENT_ID))
+
+
+class AnyUse:
+    """What a verifier without rules for uses would do."""
+
+    def broken_rule(self, header: Mapping[str, Any], payload: Mapping[str, Any]) -> str | None:
+        return None
 
 
 def question(**changes: str | None) -> dict[str, str]:
@@ -206,16 +221,61 @@ def test_sign_in_ends_with_tokens_for_hub_and_api(browser: httpx2.Client, issuer
     assert tokens.headers["Cache-Control"] == "no-store"
     body = tokens.json()
     assert (body["token_type"], body["scope"]) == ("Bearer", "openid profile")
-    identity = verifier(issuer, CLIENT_ID).claims(body["id_token"])
-    assert (identity.subject, identity.all["nonce"], identity.all["aud"]) == ("bob", "a nonce", [CLIENT_ID])
+    identity = id_verifier(issuer).claims(body["id_token"])
+    assert (identity.subject, identity.all["nonce"]) == ("bob", "a nonce")
     access = verifier(issuer).claims(body["access_token"])
     assert strongest_role(access.all, org_id("acme")) is Role.MEMBER
 
 
-def test_id_token_is_no_access_token(browser: httpx2.Client, issuer: DevIssuer) -> None:
+def test_access_and_id_token_differ_in_what_those_of_zitadel_differ_in(
+    browser: httpx2.Client, issuer: DevIssuer
+) -> None:
     tokens = redeem(browser, code_for(browser)).json()
-    with pytest.raises(InvalidCredential):
-        verifier(issuer).claims(tokens["id_token"])
+    access, identity = (jws.parse(tokens[name]) for name in ("access_token", "id_token"))
+    assert access.header == identity.header
+    assert access.header["typ"] == "JWT"
+    assert access.payload["aud"] == identity.payload["aud"] == AUDIENCES
+    assert AUDIENCE in AUDIENCES
+    for claim in role_claims_for(AUDIENCE):
+        assert access.payload[claim] == identity.payload[claim]
+    of_id_tokens = {"nonce", "at_hash", "auth_time", "amr", "azp"}
+    assert set(access.payload) - set(identity.payload) == {"jti"}
+    assert set(identity.payload) - set(access.payload) == of_id_tokens
+    assert identity.payload["at_hash"] == at_hash(tokens["access_token"])
+
+
+def test_nothing_but_its_use_keeps_the_id_token_from_the_api(browser: httpx2.Client, issuer: DevIssuer) -> None:
+    """The peer shows the confusion: a verifier that does not ask what a token is for takes it, with Alice's role."""
+    id_token = redeem(browser, code_for(browser)).json()["id_token"]
+    taken = verifier(issuer, use=AnyUse()).claims(id_token)
+    assert strongest_role(taken.all, org_id("acme")) is Role.OWNER
+    with pytest.raises(InvalidCredential) as refusal:
+        verifier(issuer).claims(id_token)
+    assert refusal.value.rule == "id_token"
+
+
+def test_a_scope_that_there_is_not_is_left_out_and_can_not_be_asked_for_at_a_refresh(browser: httpx2.Client) -> None:
+    scope = "openid offline_access urn:zitadel:iam:org:projects:roles address"
+    granted = redeem(browser, code_for(browser, scope=scope)).json()
+    assert granted["scope"] == "openid offline_access urn:zitadel:iam:org:projects:roles"
+
+    def refresh(**more: str) -> httpx2.Response:
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": CLIENT_ID,
+            "refresh_token": granted["refresh_token"],
+            **more,
+        }
+        return browser.post("/oauth/v2/token", data=form)
+
+    assert refresh(scope=scope).json()["error"] == "invalid_scope"
+    assert refresh().status_code == 400  # used up by the attempt
+
+
+def test_a_refresh_without_a_scope_has_all_that_was_granted(browser: httpx2.Client) -> None:
+    granted = redeem(browser, code_for(browser, scope="openid offline_access address")).json()
+    form = {"grant_type": "refresh_token", "client_id": CLIENT_ID, "refresh_token": granted["refresh_token"]}
+    assert browser.post("/oauth/v2/token", data=form).json()["scope"] == "openid offline_access"
 
 
 def test_nonce_and_state_are_given_back_only_if_sent(browser: httpx2.Client, issuer: DevIssuer) -> None:
@@ -223,7 +283,7 @@ def test_nonce_and_state_are_given_back_only_if_sent(browser: httpx2.Client, iss
         browser.post("/oauth/v2/authorize", data={**question(state=None, nonce=None), "person": "alice"})
     )
     assert set(answer) == {"code", "iss"}
-    claims = verifier(issuer, CLIENT_ID).claims(redeem(browser, answer["code"]).json()["id_token"])
+    claims = id_verifier(issuer).claims(redeem(browser, answer["code"]).json()["id_token"])
     assert "nonce" not in claims.all
 
 
@@ -378,24 +438,30 @@ def test_userinfo_needs_an_access_token(browser: httpx2.Client, authorization: s
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+BACK = {"post_logout_redirect_uri": "http://localhost:8000/", "state": "s"}
+
+
 def test_sign_out_leads_back_to_the_hub(browser: httpx2.Client) -> None:
     hint = redeem(browser, code_for(browser)).json()["id_token"]
-    response = browser.get(
-        "/oidc/v1/end_session",
-        params={"id_token_hint": hint, "post_logout_redirect_uri": "http://localhost:8000/", "state": "s"},
-    )
-    assert response.headers["Location"] == "http://localhost:8000/?state=s"
+    for known_by in ({"id_token_hint": hint}, {"client_id": CLIENT_ID}):
+        response = browser.get("/oidc/v1/end_session", params={**known_by, **BACK})
+        assert response.headers["Location"] == "http://localhost:8000/?state=s"
+
+
+def test_sign_out_of_an_unknown_client_leads_nowhere(browser: httpx2.Client) -> None:
+    assert browser.get("/oidc/v1/end_session", params=BACK).status_code == 200
+    assert browser.get("/oidc/v1/end_session", params={"client_id": "other", **BACK}).status_code == 400
 
 
 def test_sign_out_takes_an_old_hint_and_no_foreign_one(browser: httpx2.Client, issuer: IssuerWithPen) -> None:
-    old = issuer.token(claims={"exp": 10, "iat": 1, "nbf": 1})
-    foreign = issuer.token(claims={"iss": "https://other.example"})
+    old = issuer.id_token(exp=10, iat=1, nbf=1)
     assert browser.get("/oidc/v1/end_session", params={"id_token_hint": old}).status_code == 200
-    assert browser.get("/oidc/v1/end_session", params={"id_token_hint": foreign}).status_code == 400
+    for foreign in (issuer.id_token(iss="https://other.example"), issuer.id_token(azp="other")):
+        assert browser.get("/oidc/v1/end_session", params={"id_token_hint": foreign}).status_code == 400
 
 
 def test_sign_out_leads_nowhere_else(browser: httpx2.Client) -> None:
-    target = {"post_logout_redirect_uri": "https://evil.example/"}
+    target = {"client_id": CLIENT_ID, "post_logout_redirect_uri": "https://evil.example/"}
     assert browser.get("/oidc/v1/end_session", params=target).status_code == 400
 
 

@@ -9,7 +9,7 @@ import redis
 
 from kataven.hub.sessions import IDLE_SECONDS, LONGEST_SECONDS, Person, Session, Sessions, SessionsUnavailable
 
-ALICE = Person("alice", "Alice", "an access token", "an ID token", "a refresh token")
+ALICE = Person("alice", "Alice", "an access token", "a nonce", "a refresh token")
 
 
 class Clock:
@@ -50,7 +50,7 @@ def test_what_is_kept_comes_back_whole(sessions: Sessions) -> None:
 def test_redis_holds_nothing_that_can_be_used(sessions: Sessions, redis_url: str) -> None:
     session = kept(sessions)
     seen = everything_in(redis_url)
-    for secret in (session.secret, session.csrf, "an access token", "an ID token", "a refresh token", "alice", "acme"):
+    for secret in (session.secret, session.csrf, "an access token", "a nonce", "a refresh token", "alice", "acme"):
         assert secret.encode() not in seen
 
 
@@ -113,7 +113,7 @@ def test_a_form_works_once(sessions: Sessions) -> None:
 
 def test_no_secret_of_a_session_is_in_its_repr() -> None:
     session = Session("a cookie", "a form's secret", 0.0, ALICE)
-    for secret in ("a cookie", "a form's secret", "an access token", "an ID token", "a refresh token"):
+    for secret in ("a cookie", "a form's secret", "an access token", "a nonce", "a refresh token"):
         assert secret not in repr(session)
 
 

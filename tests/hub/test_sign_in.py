@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import httpx2
 import pytest
 
 from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, org_id
+from kataven.dev.issuer.codes import challenge_of
+from kataven.dev.issuer.tokens import at_hash, encode
+from kataven.hub.provider import Provider
 from kataven.hub.sessions import Person
+from kataven.hub.sign_in_failure import Reason
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
+from kataven.system import operators
+from kataven.tenancy.errors import TenantUnavailable
+from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor
 from tests.support.house import House, new_account
@@ -32,6 +43,12 @@ def come_back(visitor: Visitor, answer: Mapping[str, str]) -> Any:
 def session_of(hub: Hub, visitor: Visitor) -> Any:
     cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
     return hub.front.sessions.read(cookie and cookie.value)
+
+
+def cookie_of(hub: Hub, visitor: Visitor) -> str:
+    cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+    assert cookie is not None
+    return cookie.value
 
 
 def put_in(hub: Hub, visitor: Visitor, person: Person, account: str) -> None:
@@ -140,14 +157,53 @@ def test_a_code_is_good_once(hub: Hub) -> None:
 
 
 def test_what_the_issuer_answers_must_fit_what_was_asked(hub: Hub, issuer: IssuerWithPen) -> None:
-    visitor = hub.visitor()
-    asked = begin(visitor)
-    good = {"state": asked["state"], "code": "unknown", "iss": issuer.url}
-    for wrong in ({"state": "other"}, {"iss": "https://evil.example"}, {"error": "access_denied"}, {}):
-        page = come_back(visitor, {**good, **wrong})
-        assert page.status_code == 400, wrong
+    for wrong in ({"state": "other"}, {"iss": "https://evil.example"}, {"error": "access_denied"}, {}, {"iss": None}):
+        visitor = hub.visitor()
+        good = {"state": begin(visitor)["state"], "code": "unknown", "iss": issuer.url}
+        answer = {name: said for name, said in {**good, **wrong}.items() if said is not None}
+        assert come_back(visitor, answer).status_code == 400, wrong
         assert session_of(hub, visitor).person is None
-    assert come_back(visitor, {name: good[name] for name in ("state", "code")}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "first",
+    [{"state": "other"}, {"error": "access_denied"}, {"code": "unknown"}, {"iss": "https://evil.example"}],
+    ids=str,
+)
+def test_a_sign_in_is_used_up_by_its_first_answer(hub: Hub, first: dict[str, str]) -> None:
+    """State, nonce and verifier were good for more attempts before: an attacker's answer could be one of them."""
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    back = visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE)
+    good, cookie, before = dict(parse_qsl(urlsplit(back).query)), cookie_of(hub, visitor), session_of(hub, visitor)
+    assert come_back(visitor, {**good, **first}).status_code == 400
+    assert session_of(hub, visitor).sign_in is None
+    page = visitor.get(back)
+    assert page.status_code == 400
+    # A copy of the cookie and of the session, as a request that ran at the same time could have left.
+    visitor.client.set_cookie(hub.front.cookie_name, cookie, domain="localhost")
+    hub.front.sessions.save(before)
+    page = visitor.get(back)
+    assert page.status_code == 400
+    assert "tried before" in page.text
+    assert visitor.sign_in(ALICE).get("/").status_code == 200  # and beginning anew works
+
+
+def test_of_answers_at_the_same_time_one_is_taken(hub: Hub) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    back = visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE)
+    cookie = cookie_of(hub, visitor)
+    together = threading.Barrier(4)
+
+    def answer(_: int) -> int:
+        client = hub.surface.test_client()
+        client.set_cookie(hub.front.cookie_name, cookie, domain="localhost")
+        together.wait()
+        return client.get(back, base_url=HUB_URL).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(answer, range(4))) == [303, 400, 400, 400]
 
 
 def test_an_id_token_for_another_question_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +228,10 @@ def test_signing_out_ends_the_session_here_and_at_the_issuer(hub: Hub, alice: Vi
     asked = dict(parse_qsl(urlsplit(to_issuer).query))
     assert to_issuer.startswith(issuer.url)
     assert asked["post_logout_redirect_uri"] == f"{HUB_URL}/signed-out"
-    assert asked["id_token_hint"]
+    assert asked["client_id"] == "kataven-hub"
+    assert "id_token_hint" not in asked
+    assert "eyJ" not in to_issuer
+    assert httpx2.get(to_issuer, trust_env=False).headers["Location"] == f"{HUB_URL}/signed-out"
     assert hub.front.sessions.read(cookie.value) is None
     assert alice.get("/").location == "/sign-in"
 
@@ -295,3 +354,224 @@ def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
     assert answer.status_code == 403
     assert "This form is out of date" in answer.text
     assert "Meant for acme" not in visitor.get("/settings/api-keys").text
+
+
+# What the Hub does with other tokens of the issuer.
+
+
+def test_an_id_token_opens_nothing_at_the_api(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+    """It has Alice's role, the API's audience and the type of an access token, as at Zitadel."""
+    asked = begin(hub.visitor())
+    code = httpx2.post(
+        f"{issuer.url}/oauth/v2/authorize",
+        data={**asked, "person": "alice", "code_challenge": challenge_of("v" * 43)},
+        trust_env=False,
+    ).headers["Location"]
+    form = {
+        "grant_type": "authorization_code",
+        "client_id": "kataven-hub",
+        "code": dict(parse_qsl(urlsplit(code).query))["code"],
+        "redirect_uri": f"{HUB_URL}/auth/callback",
+        "code_verifier": "v" * 43,
+    }
+    tokens = httpx2.post(f"{issuer.url}/oauth/v2/token", data=form, trust_env=False).json()
+    assert house.bearer(tokens["access_token"], "acme").get("/v1/me").status_code == 200
+    for answer in (
+        house.bearer(tokens["id_token"], "acme").get("/v1/me"),
+        house.bearer(tokens["id_token"], "acme").post("/v1/api-keys", {"name": "Minted with an ID token"}),
+    ):
+        assert answer.status_code == 401
+        assert answer.get_json()["code"] == "invalid_credential"
+        assert answer.get_json()["detail"] == "The credential is not valid."
+    put_in(hub, visitor := hub.visitor(), Person("alice", "Alice", tokens["id_token"], "", None), "acme")
+    assert visitor.get("/").location == "/sign-in"
+
+
+def test_a_token_is_renewed_where_fewer_scopes_were_granted(hub: Hub, issuer: IssuerWithPen) -> None:
+    """RFC 6749, section 6: a refresh asks for nothing that was not granted. The issuer here refuses one that does."""
+    client = hub.front.provider._client
+    more = Provider(
+        issuer.url,
+        replace(client, scope=f"{client.scope} address phone"),
+        hub.front.provider._id_tokens,
+        hub.front.access_tokens,
+        hub.front.provider._fetcher,
+        allow_loopback_http=True,
+    )
+    url, sign_in = more.begin("acme", "/")
+    back = hub.visitor().back_from_issuer(url, BOB)
+    person = more.finish(sign_in, dict(parse_qsl(urlsplit(back).query)))
+    assert more.refresh(person).access_token != person.access_token
+
+
+# What is written down.
+
+
+def lines(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def count_of(hub: Hub, outcome: str) -> float:
+    found = hub.surface.extensions[SERVICES].metrics.registry.get_sample_value(
+        "kataven_sign_ins_total", {"outcome": outcome}
+    )
+    assert found is not None, f"{outcome} has no series"
+    return float(found)
+
+
+def trail_of(house: House, account: str, action: str) -> list[dict[str, Any]]:
+    owner = {"acme": ALICE, "globex": CHARLIE}[account]
+    found: list[dict[str, Any]] = house.person(owner).get(f"/v1/audit-events?action={action}").get_json()
+    return found
+
+
+def test_every_outcome_has_a_series_before_it_happens(hub: Hub) -> None:
+    for outcome in ("signed_in", "signed_out", "not_renewed", *Reason):
+        assert count_of(hub, str(outcome)) >= 0
+
+
+def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
+    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    came, went = count_of(hub, "signed_in"), count_of(hub, "signed_out")
+    visitor = hub.signed_in(BOB)
+    visitor.get("/")
+    visitor.post("/sign-out")
+    assert (count_of(hub, "signed_in"), count_of(hub, "signed_out")) == (came + 1, went + 1)
+    address = visitor.client.environ_base["REMOTE_ADDR"]
+    for action in ("person.signed_in", "person.signed_out"):
+        event = trail_of(house, "acme", action)[0]
+        assert (event["actor"], event["actor_name"], event["address"]) == ("jwt:bob", "Bob", address)
+        assert event["request_id"]
+        assert not [one for one in trail_of(house, "globex", action) if one["actor"] == "jwt:bob"]
+    said = lines(capsys.readouterr().err)
+    assert [(line["message"], line["sub"]) for line in said if line["logger"] == "kataven.hub.sign_in_audit"] == [
+        ("signed in", "bob"),
+        ("signed out", "bob"),
+    ]
+
+
+def test_who_has_no_role_in_an_account_comes_into_no_trail_of_it(
+    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(trail_of(house, "acme", "person.signed_in")), len(trail_of(house, "acme", "person.signed_out"))
+    visitor = hub.signed_in(CHARLIE, "acme")
+    assert visitor.get("/").status_code == 403
+    visitor.get("/accounts")
+    visitor.post("/sign-out")
+    after = len(trail_of(house, "acme", "person.signed_in")), len(trail_of(house, "acme", "person.signed_out"))
+    assert after == before
+    assert any(line["message"] == "signed in" for line in lines(capsys.readouterr().err))
+
+
+def test_operators_come_into_the_operators_trail(hub: Hub) -> None:
+    for person in (OLIVIA, ALICE):  # of whom one is none
+        visitor = hub.signed_in(person, "kataven-admin")
+        visitor.get("/signed-out")
+        assert visitor.post("/sign-out").status_code == 303
+    database = hub.surface.extensions[SERVICES].directory.database
+    with database.reading() as session:
+        for action in ("operator.signed_in", "operator.signed_out"):
+            events = operators.listing(session, 10, action=action)
+            assert {event.actor for event in events} == {"jwt:olivia"}
+            assert events[0].detail["address"]
+
+
+def test_a_trail_that_can_not_be_written_keeps_nobody_out(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visitor = hub.visitor()
+    with monkeypatch.context() as outage:
+        unavailable = TenantUnavailable("acme", "away")
+        outage.setattr(hub.surface.extensions[SERVICES].registry, "writing", lambda _: _raising(unavailable))
+        visitor.sign_in(BOB)
+    assert visitor.get("/").status_code == 200
+    said = [line for line in lines(capsys.readouterr().err) if line["logger"] == "kataven.hub.sign_in_audit"]
+    assert [line["level"] for line in said] == ["info", "warning"]
+    assert (said[1]["account"], said[1]["what"]) == ("acme", "signed_in")
+
+
+@contextmanager
+def _raising(error: Exception) -> Iterator[None]:
+    raise error
+    yield
+
+
+def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
+    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, events = count_of(hub, "refused"), len(trail_of(house, "acme", "person.signed_in"))
+    visitor = hub.visitor()
+    secret_state = begin(visitor)["state"]
+    answer = {
+        "state": secret_state,
+        "error": "invalid_request",
+        "error_description": "Pushed Authorization Request must be used by alice@acme.example",
+        "iss": hub.front.provider._issuer,
+    }
+    capsys.readouterr()
+    page = come_back(visitor, answer)
+    assert page.status_code == 400
+    assert count_of(hub, "refused") == before + 1
+    assert len(trail_of(house, "acme", "person.signed_in")) == events
+    written = capsys.readouterr().err
+    (line,) = [line for line in lines(written) if line["logger"] == "kataven.hub.sign_in_audit"]
+    assert (line["message"], line["reason"], line["error"]) == ("sign-in refused", "refused", "invalid_request")
+    assert line["error_description"] == "Pushed Authorization Request must be used by [redacted]"
+    assert line["request_id"] in page.text
+    assert secret_state not in written
+    (request,) = [line for line in lines(written) if line.get("route") == "/auth/callback"]
+    assert (request["status"], request["code"]) == (400, "sign_in_failed")
+    # The page says where to look and what to change, and repeats nothing that was sent.
+    assert "For the administrator" in page.text
+    assert "Pushed authorization requests must not be required" in page.text
+    assert "invalid_request" not in page.text
+    assert "acme.example" not in page.text
+
+
+def test_an_opaque_access_token_is_explained_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zitadel's default. Before, the sign-in ended well, and then each page said `Malformed token`."""
+    monkeypatch.setattr(
+        "kataven.dev.issuer.app.encode",
+        lambda key, claims: "opaque" if "jti" in claims else encode(key, {**claims, "at_hash": at_hash("opaque")}),
+    )
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    page = visitor.get(visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE))
+    assert page.status_code == 400
+    assert "token type of the Hub" in page.text
+    assert "to JWT" in page.text
+    assert session_of(hub, visitor).person is None
+
+
+def test_a_session_that_can_not_go_on_is_told_with_the_reason(
+    hub: Hub, issuer: IssuerWithPen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visitor = hub.signed_in(BOB)
+    session = session_of(hub, visitor)
+    old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
+    person = Person(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
+    hub.front.sessions.save(session.with_(person=person))
+    before = count_of(hub, "not_renewed")
+    assert visitor.get("/").location == "/sign-in"
+    assert count_of(hub, "not_renewed") == before + 1
+    (line,) = [line for line in lines(capsys.readouterr().err) if "not renewed" in line["message"]]
+    assert (line["reason"], line["error"], line["sub"]) == ("tokens_refused", "invalid_grant", "bob")
+    assert "withdrawn" not in json.dumps({**line, "error_description": None})
+
+
+def test_a_page_that_is_denied_has_its_code_in_the_log(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    visitor = hub.signed_in(BOB)
+    capsys.readouterr()
+    assert visitor.get("/audit-log").status_code == 403
+    (line,) = lines(capsys.readouterr().err)
+    assert (line["status"], line["code"], line["account"], line["principal"]) == (403, "forbidden", "acme", "jwt:bob")
+
+
+def test_trails_have_the_name_of_the_id_token(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+    """At Zitadel access tokens hold no name, and the subject is a long number."""
+    nameless = issuer.token(ALICE, claims={"name": None, "preferred_username": None, "email": None})
+    put_in(hub, visitor := hub.visitor(), Person("alice", "Alice A.", nameless, "", None), "acme")
+    visitor.get("/agents/new")
+    assert visitor.post("/agents/new", {"name": "Of Alice A."}).status_code == 303
+    assert trail_of(house, "acme", "agent.created")[0]["actor_name"] == "Alice A."

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, is_operator, organisations, roles_for, strongest_role
+from kataven.identity.grants import (
+    DEFAULT_ROLE_CLAIMS,
+    is_operator,
+    organisations,
+    role_claims_for,
+    roles_for,
+    strongest_role,
+)
 from kataven.identity.principal import Role
 
 CLAIM = DEFAULT_ROLE_CLAIMS[0]
@@ -128,3 +135,12 @@ def test_no_claim_is_an_error_and_every_grant_stands_in_it(claim: object) -> Non
     for role in granted:
         assert isinstance(claim, dict)
         assert isinstance(claim[role.value]["org-acme"], str)
+
+
+def test_the_claim_with_the_projects_id_counts_like_the_short_one() -> None:
+    """Service users have no other: they belong to no project of their own."""
+    claims = {PROJECT_CLAIM: {"member": {"org-acme": "acme.example"}}}
+    assert strongest_role(claims, "org-acme", role_claims_for("4711")) is Role.MEMBER
+    assert strongest_role(claims, "org-acme", role_claims_for("4712")) is None
+    both = {**claims, **roles(owner={"org-acme": "acme.example"})}
+    assert strongest_role(both, "org-acme", role_claims_for("4711")) is Role.OWNER

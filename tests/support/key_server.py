@@ -59,6 +59,7 @@ def good_claims(now: float, **claims: object) -> dict[str, Any]:
     base: dict[str, Any] = {
         "iss": ISSUER,
         "sub": "alice",
+        "jti": "1",
         "aud": ["kataven-hub", "kataven"],
         "iat": int(now),
         "nbf": int(now),

@@ -14,7 +14,8 @@ import pytest
 from kataven.dev.cast import ALICE, Person
 from kataven.dev.issuer import DevIssuer
 from kataven.dev.issuer.keys import SigningAlgorithm
-from kataven.dev.issuer.tokens import access_claims
+from kataven.dev.issuer.tokens import TYPE, access_claims, id_claims, roles
+from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from tests.support.jose import Signer, without_none
 from tests.support.waiting import wait_until
 
@@ -30,14 +31,29 @@ class IssuerWithPen(DevIssuer):
         algorithm: SigningAlgorithm = "ES256",
         **header: object,
     ) -> str:
-        """An access token for `person`. `claims` and `header` replace or add members; None takes one out."""
-        payload = without_none({**access_claims(self.url, person), **(claims or {})})
-        return self.signer(algorithm).token(payload, **{"typ": "at+jwt", **header})
+        """An access token for `person`. `claims` and `header` replace or add members; None takes one out.
+
+        What is said of roles counts for every claim that holds them.
+        """
+        payload = without_none({**access_claims(self.url, person), **_roles_alike(claims or {})})
+        return self.signer(algorithm).token(payload, **{"typ": TYPE, **header})
+
+    def id_token(
+        self, person: Person = ALICE, *, nonce: str | None = "a nonce", access_token: str = "", **claims: object
+    ) -> str:
+        """An ID token for `person`. `claims` replace or add members; None takes one out."""
+        said = id_claims(self.url, person, nonce=nonce, access_token=access_token)
+        return self.signer().token(without_none({**said, **claims}), typ=TYPE)
 
     def signer(self, algorithm: SigningAlgorithm = "ES256") -> Signer:
         """The issuer's own key."""
         key = self.keyring.signing_key(algorithm)
         return Signer(key.kid, key.algorithm, key.private)
+
+
+def _roles_alike(claims: Mapping[str, object]) -> dict[str, object]:
+    short = DEFAULT_ROLE_CLAIMS[0]
+    return {**dict.fromkeys(roles({}), claims[short]), **claims} if short in claims else dict(claims)
 
 
 class IssuerProcess:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from flask import Flask
 
 import app as factory
 from kataven import settings
+from kataven.dev.cast import ALICE
 from kataven.web.access import PUBLIC
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
@@ -98,3 +101,24 @@ def test_a_route_that_declares_no_access_is_refused_to_everybody(house: House) -
     application.add_url_rule("/undeclared", view_func=lambda: "secret")
     answer = Caller(application, {"Authorization": f"Bearer {house.new_key('acme')}"}).get("/undeclared")
     assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+
+
+def test_the_log_line_of_a_denied_request_has_its_code_and_its_caller(
+    house: House, bob: Caller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bob.post("/v1/agents", {"name": "Not allowed"})
+    house.bearer(house.issuer.token(ALICE), "globex").get("/v1/me")
+    house.anybody().get("/v1/me")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"kataven.access"' in line]
+    assert [[line.get(name) for name in ("status", "code", "account", "principal")] for line in lines] == [
+        [403, "forbidden", "acme", "jwt:bob"],
+        [403, "account_mismatch", "globex", None],
+        [401, "missing_credential", None, None],
+    ]
+
+
+def test_the_log_line_of_a_served_request_has_no_code(bob: Caller, capsys: pytest.CaptureFixture[str]) -> None:
+    bob.get("/v1/me")
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"kataven.access"' in line]
+    assert (line["account"], line["principal"]) == ("acme", "jwt:bob")
+    assert "code" not in line

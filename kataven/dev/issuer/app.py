@@ -22,6 +22,7 @@ from kataven.dev.issuer.tokens import AUDIENCE, CLIENT_ID, LIFETIME_SECONDS, acc
 from kataven.identity.errors import ExpiredCredential, MissingCredential, Refused
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt_use import AccessTokens, IdTokens, JwtUse
 
 AUTHORIZE = "/oauth/v2/authorize"
 TOKEN = "/oauth/v2/token"  # noqa: S105 a path
@@ -29,6 +30,9 @@ KEYS = "/oauth/v2/keys"
 USERINFO = "/oidc/v1/userinfo"
 END_SESSION = "/oidc/v1/end_session"
 OFFLINE = "offline_access"
+SCOPES = ("openid", "profile", "email", OFFLINE)
+ZITADEL_SCOPES = "urn:zitadel:iam:"
+"""How Zitadel's own scopes begin."""
 REFRESH_TOKENS = "kataven.refresh_tokens"
 """Under this name the application's `extensions` hold the refresh tokens that are out."""
 
@@ -76,7 +80,7 @@ class _Issuer:
             response_modes_supported=["query"],
             grant_types_supported=["authorization_code", "refresh_token"],
             subject_types_supported=["public"],
-            scopes_supported=["openid", "profile", "email", OFFLINE],
+            scopes_supported=SCOPES,
             id_token_signing_alg_values_supported=["ES256", "RS256"],
             token_endpoint_auth_methods_supported=["none"],
             code_challenge_methods_supported=["S256"],
@@ -100,7 +104,7 @@ class _Issuer:
         person = next((one for one in CAST if one.subject == parameters["person"]), None)
         if person is None:
             raise BadRequest("Nobody of that name is in the cast.")
-        code = self._codes.issue(wanted.grant_to(person))
+        code = self._codes.issue(wanted.grant_to(person, _granted(wanted.scope)))
         return redirect(wanted.location({"code": code, "iss": self._url}), 303)
 
     def token(self) -> AnyResponse:
@@ -118,6 +122,8 @@ class _Issuer:
                 )
             elif form.get("grant_type") == "refresh_token":
                 grant = self.refresh_tokens.redeem(form.get("refresh_token", ""))
+                if not set(form.get("scope", "").split()) <= set(grant.scope.split()):
+                    return _token_error("invalid_scope", "A refresh asks for no scope that was not granted.")
             else:
                 return _token_error(
                     "unsupported_grant_type", "The grant_type here is authorization_code or refresh_token."
@@ -128,9 +134,10 @@ class _Issuer:
 
     def _tokens(self, grant: Grant) -> dict[str, object]:
         key = self._keyring.signing_key()
+        access_token = encode(key, access_claims(self._url, grant.person))
         tokens: dict[str, object] = {
-            "access_token": encode(key, access_claims(self._url, grant.person), kind="at+jwt"),
-            "id_token": encode(key, id_claims(self._url, grant.person, nonce=grant.nonce), kind="JWT"),
+            "access_token": access_token,
+            "id_token": encode(key, id_claims(self._url, grant.person, nonce=grant.nonce, access_token=access_token)),
             "token_type": "Bearer",
             "expires_in": LIFETIME_SECONDS,
             "scope": grant.scope,
@@ -145,7 +152,7 @@ class _Issuer:
         try:
             if bearer is None or bearer.type != "bearer" or bearer.token is None:
                 raise MissingCredential
-            claims = self._verifier(AUDIENCE).claims(bearer.token).all
+            claims = self._verifier(AUDIENCE, AccessTokens()).claims(bearer.token).all
         except Refused as error:
             response = jsonify(error="invalid_token", error_description=str(error))
             response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
@@ -159,8 +166,11 @@ class _Issuer:
         parameters = request.form if request.method == "POST" else request.args
         hint, target = parameters.get("id_token_hint"), parameters.get("post_logout_redirect_uri")
         if hint is not None and not self._is_own(hint):
-            raise BadRequest("The id_token_hint is not a token of this issuer.")
-        if target is None:
+            raise BadRequest("The id_token_hint is not an ID token of this issuer.")
+        if parameters.get("client_id", CLIENT_ID) != CLIENT_ID:
+            raise BadRequest(f"The only client here is {CLIENT_ID}.")
+        if target is None or (hint is None and "client_id" not in parameters):
+            # Zitadel ignores post_logout_redirect_uri without a client, too.
             return _page("message.html", 200, title="Signed out", message="You may close this page.")
         if not is_local_url(target):
             raise BadRequest("A post_logout_redirect_uri here is an http URL on a loopback name.")
@@ -168,15 +178,20 @@ class _Issuer:
 
     def _is_own(self, id_token: str) -> bool:
         try:
-            self._verifier(CLIENT_ID).claims(id_token)
+            self._verifier(CLIENT_ID, IdTokens(CLIENT_ID)).claims(id_token)
         except ExpiredCredential:
             return True  # ours and old: who signs out after a long day shows such a one
         except Refused:
             return False
         return True
 
-    def _verifier(self, audience: str) -> JwtVerifier:
-        return JwtVerifier(self._keyring, self._url, audience, time.time)
+    def _verifier(self, audience: str, use: JwtUse) -> JwtVerifier:
+        return JwtVerifier(self._keyring, self._url, audience, time.time, use)
+
+
+def _granted(scope: str) -> str:
+    """The supported ones among the requested scopes; RFC 6749, section 3.3, allows to ignore the others."""
+    return " ".join(name for name in scope.split() if name in SCOPES or name.startswith(ZITADEL_SCOPES))
 
 
 def _page(template: str, status: int, **context: object) -> Response:

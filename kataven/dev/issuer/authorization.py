@@ -41,8 +41,8 @@ class AuthorizationRequest:
     nonce: str | None
     state: str | None
 
-    def grant_to(self, person: Person) -> Grant:
-        return Grant(person, self.client_id, self.redirect_uri, self.scope, self.nonce, self.challenge)
+    def grant_to(self, person: Person, scope: str) -> Grant:
+        return Grant(person, self.client_id, self.redirect_uri, scope, self.nonce, self.challenge)
 
     def location(self, answer: Mapping[str, str]) -> str:
         """The redirect URI with the answer, and with the client's own state."""

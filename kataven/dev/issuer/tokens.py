@@ -1,7 +1,15 @@
-"""What the development issuer says of somebody, in the words that Zitadel uses."""
+"""What the development issuer says of somebody, in the words that Zitadel uses.
+
+As at Zitadel, access and ID tokens have the same `typ` and the same audiences, including the project's id, and both
+contain roles. Only access tokens have a `jti`; only ID tokens have `nonce`, `at_hash`, `auth_time`, `amr` and `azp`.
+Code that confuses the two therefore fails here as it would in production. One difference: these access tokens contain a
+name, which Zitadel's do only with an action.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import secrets
 import time
 from pathlib import Path
@@ -11,14 +19,19 @@ import jwt
 
 from kataven.dev.cast import CAST, Person, org_id
 from kataven.dev.issuer.keys import Keyring, SigningKey
-from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
+from kataven.identity.grants import role_claims_for
 from kataven.identity.principal import Role
 
 CLIENT_ID = "kataven-hub"
 """The one client: public, so it has no secret and must use PKCE."""
+OTHER_CLIENT_ID = "kataven-cli"
+"""Another client of the same project. Every token lists it in `aud`, as at Zitadel."""
 AUDIENCE = "kataven"
 """What the API expects in `aud`; Zitadel would put the project's id there."""
+AUDIENCES = [CLIENT_ID, OTHER_CLIENT_ID, AUDIENCE]
 LIFETIME_SECONDS = 3600
+TYPE = "JWT"
+"""What every token says in `typ`."""
 
 
 def sign(
@@ -37,28 +50,41 @@ def sign(
     if subject is not None:
         person = Person(subject, subject, account, role)
     claims = access_claims(issuer_url, person, ttl_seconds=ttl_seconds)
-    return encode(Keyring(data_dir).signing_key(), claims, kind="at+jwt")
+    return encode(Keyring(data_dir).signing_key(), claims)
 
 
 def access_claims(issuer_url: str, person: Person, *, ttl_seconds: float = LIFETIME_SECONDS) -> dict[str, Any]:
-    """RFC 9068, for the API."""
-    return _claims(issuer_url, person, ttl_seconds) | {
-        "aud": [CLIENT_ID, AUDIENCE],
-        "client_id": CLIENT_ID,
-        "jti": secrets.token_urlsafe(12),
-    }
+    """For the API."""
+    return _claims(issuer_url, person, ttl_seconds) | {"client_id": CLIENT_ID, "jti": secrets.token_urlsafe(12)}
 
 
-def id_claims(issuer_url: str, person: Person, *, nonce: str | None) -> dict[str, Any]:
-    """OpenID Connect Core, section 2, for the Hub alone: the API does not take an ID token for an access token."""
+def id_claims(issuer_url: str, person: Person, *, nonce: str | None, access_token: str) -> dict[str, Any]:
+    """OpenID Connect Core, section 2, for the Hub."""
     claims = _claims(issuer_url, person, LIFETIME_SECONDS)
-    claims |= {"aud": [CLIENT_ID], "azp": CLIENT_ID, "auth_time": claims["iat"]}
+    claims |= {
+        "azp": CLIENT_ID,
+        "client_id": CLIENT_ID,
+        "auth_time": claims["iat"],
+        "amr": ["pwd"],
+        "at_hash": at_hash(access_token),
+    }
     return claims | ({} if nonce is None else {"nonce": nonce})
 
 
-def encode(key: SigningKey, claims: dict[str, Any], *, kind: str) -> str:
-    """The signed token; `kind` goes into the header's `typ`."""
-    return jwt.encode(claims, key.private, key.algorithm, {"kid": key.kid, "typ": kind})
+def at_hash(access_token: str) -> str:
+    """Core, section 3.1.3.6: the left half of the hash that ES256 and RS256 sign."""
+    half = hashlib.sha256(access_token.encode("ascii")).digest()[:16]
+    return base64.urlsafe_b64encode(half).rstrip(b"=").decode()
+
+
+def roles(granted: dict[str, Any]) -> dict[str, Any]:
+    """`{role: {org_id: domain}}` under both of Zitadel's claims: without and with the project's id."""
+    return dict.fromkeys(role_claims_for(AUDIENCE), granted)
+
+
+def encode(key: SigningKey, claims: dict[str, Any]) -> str:
+    """The signed token."""
+    return jwt.encode(claims, key.private, key.algorithm, {"kid": key.kid, "typ": TYPE})
 
 
 def _claims(issuer_url: str, person: Person, ttl_seconds: float) -> dict[str, Any]:
@@ -66,11 +92,12 @@ def _claims(issuer_url: str, person: Person, ttl_seconds: float) -> dict[str, An
     return {
         "iss": issuer_url,
         "sub": person.subject,
+        "aud": list(AUDIENCES),
         "iat": now,
         "nbf": now,
         "exp": now + ttl_seconds,
         "name": person.name,
         "preferred_username": person.subject,
         "email": person.email,
-        DEFAULT_ROLE_CLAIMS[0]: {person.role.value: {org_id(person.account): f"{person.account}.example"}},
+        **roles({person.role.value: {org_id(person.account): f"{person.account}.example"}}),
     }

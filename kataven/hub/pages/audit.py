@@ -22,6 +22,8 @@ ACTIONS = (
     "api_key.revoked",
     "api_key.removed",
     "api_keys.expiry_shortened",
+    "person.signed_in",
+    "person.signed_out",
 )
 """What the filter suggests; it takes any."""
 

@@ -1,0 +1,82 @@
+"""Records sign-ins and sign-outs: in the log, as a metric, and in the account's audit trail.
+
+Only people with a role in the account are recorded in its trail. Failed sign-ins go to the log and the metric only, so
+that strangers can't fill a database.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from kataven.account import audit
+from kataven.account.audit import Actor
+from kataven.hub.page import Visit
+from kataven.hub.provider import GrantGone
+from kataven.hub.sessions import Person
+from kataven.hub.sign_in_failure import Reason, SignInFailed
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.system import operators
+from kataven.system.errors import SystemDatabaseUnavailable
+from kataven.tenancy.errors import TenancyError
+from kataven.web.metrics import Metrics
+
+SIGNED_IN, SIGNED_OUT, NOT_RENEWED = "signed_in", "signed_out", "not_renewed"
+
+_log = logging.getLogger(__name__)
+
+
+def install(metrics: Metrics) -> None:
+    """Create every series at 0, so that `increase()` sees the first event."""
+    for outcome in (SIGNED_IN, SIGNED_OUT, NOT_RENEWED, *Reason):
+        metrics.sign_ins.labels(str(outcome))
+
+
+def signed_in(visit: Visit, person: Person, account: str, *, belongs: bool) -> str | None:
+    """Record a sign-in. Returns the account whose trail contains it: None unless the person belongs to it."""
+    visit.services.metrics.sign_ins.labels(SIGNED_IN).inc()
+    _log.info("signed in", extra={"account": account, "sub": person.subject})
+    return account if belongs and _recorded(visit, person, account, SIGNED_IN) else None
+
+
+def signed_out(visit: Visit, person: Person, recorded_in: str | None) -> None:
+    """Record that the person chose to sign out."""
+    visit.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
+    _log.info("signed out", extra={"account": recorded_in, "sub": person.subject})
+    if recorded_in is not None:
+        _recorded(visit, person, recorded_in, SIGNED_OUT)
+
+
+def refused(visit: Visit, failure: SignInFailed) -> None:
+    """Record a failed sign-in."""
+    visit.services.metrics.sign_ins.labels(failure.reason.value).inc()
+    _log.warning("sign-in refused", extra=failure.for_log())
+
+
+def not_renewed(visit: Visit, person: Person, gone: GrantGone) -> None:
+    """Record that a session ends because its token expired and can't be renewed."""
+    visit.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
+    known = {"reason": "no_refresh_token"} if gone.failure is None else gone.failure.for_log()
+    _log.warning("session ended: token not renewed", extra={**known, "sub": person.subject})
+
+
+def _recorded(visit: Visit, person: Person, account: str, what: str) -> bool:
+    """Whether the event was written. A database outage must not prevent a sign-in; the log line exists either way."""
+    try:
+        if account == OPERATORS_ACCOUNT:
+            detail = {"address": visit.address, "request_id": visit.request_id}
+            with visit.services.directory.database.writing() as session:
+                operators.record(session, f"jwt:{person.subject}", f"operator.{what}", None, detail)
+            return True
+        record = visit.services.directory.find(account)
+        if record is None:
+            return False
+        actor = Actor(f"jwt:{person.subject}", person.name, visit.request_id, visit.address)
+        with visit.services.registry.writing(record.tenant) as session:
+            audit.record(session, actor, f"person.{what}")
+    except (TenancyError, SystemDatabaseUnavailable, SQLAlchemyError) as error:
+        fields = {"account": account, "what": what, "why": type(error).__name__}
+        _log.warning("not recorded in the audit trail", extra=fields)
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""Tokens of one issuer, key, type and audience that were issued for different uses: each is good for its own alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from kataven.identity.errors import ExpiredCredential, InvalidCredential
+from kataven.identity.jwks import JwksClient
+from kataven.identity.jwt import JwtVerifier
+from kataven.identity.jwt_use import AccessTokens, IdTokens, JwtUse
+from kataven.logs import formatter
+from tests.support.clock import Clock
+from tests.support.jose import ec_signer
+from tests.support.key_server import ISSUER, KeyServer, good_claims
+
+NOW = 1_800_000_000
+OF_ACCESS = {"client_id": "kataven-hub", "jti": "1"}
+OF_ID = {"jti": None, "azp": "kataven-hub", "nonce": "n", "at_hash": "h", "auth_time": NOW, "amr": ["pwd"]}
+EVENTS: dict[str, object] = {"http://schemas.openid.net/event/backchannel-logout": {}}
+
+
+def verifier(use: JwtUse | None = None, audience: str = "kataven") -> JwtVerifier:
+    keys = JwksClient(ISSUER, KeyServer(ec_signer().jwk()), clock=Clock())
+    return JwtVerifier(keys, ISSUER, audience, Clock(NOW), use)
+
+
+def token(typ: Any = "JWT", **claims: Any) -> str:
+    return ec_signer().token(good_claims(NOW, **claims), typ=typ)
+
+
+def broken_rule(verifying: JwtVerifier, text: str) -> str | None:
+    try:
+        verifying.claims(text)
+    except InvalidCredential as refusal:
+        return refusal.rule
+    return None
+
+
+def test_the_answer_does_not_tell_the_rule() -> None:
+    with pytest.raises(InvalidCredential, match=f"^{InvalidCredential.explanation}$"):
+        verifier().claims(token(**OF_ID))
+
+
+@pytest.mark.parametrize(
+    ("typ", "claims", "rule"),
+    [
+        ("JWT", OF_ACCESS, None),
+        (None, OF_ACCESS, None),
+        ("at+jwt", {"jti": None}, None),
+        ("application/AT+JWT", {"jti": None}, None),
+        # RFC 9068, section 2.2.1: access tokens may say how and when somebody signed in.
+        ("JWT", {**OF_ACCESS, "auth_time": NOW, "amr": ["pwd"], "acr": "1", "azp": "kataven-hub"}, None),
+        ("JWT", OF_ID, "id_token"),
+        ("JWT", {**OF_ID, "jti": "1"}, "id_token"),
+        ("JWT", {"nonce": "n"}, "id_token"),
+        ("JWT", {"nonce": ""}, "id_token"),
+        ("JWT", {"at_hash": "h"}, "id_token"),
+        ("JWT", {"c_hash": "h"}, "id_token"),
+        ("JWT", {"s_hash": "h"}, "id_token"),
+        ("at+jwt", {"nonce": "n"}, "id_token"),
+        ("JWT", {"events": EVENTS}, "event"),
+        ("JWT", {"jti": None}, "no_jti"),
+        ("JWT", {"jti": ""}, "no_jti"),
+        ("JWT", {"jti": 1}, "no_jti"),
+        ("application/jwt", {"jti": None}, "no_jti"),
+    ],
+    ids=str,
+)
+def test_the_api_takes_access_tokens_alone(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
+    assert broken_rule(verifier(), token(typ, **claims)) == rule
+
+
+@pytest.mark.parametrize(
+    ("typ", "claims", "rule"),
+    [
+        ("JWT", OF_ID, None),
+        ("JWT", {**OF_ID, "aud": "kataven-hub"}, None),
+        ("JWT", {**OF_ID, "azp": None, "aud": ["kataven-hub", "kataven"]}, None),
+        ("JWT", {**OF_ID, "jti": "1"}, None),
+        ("JWT", {**OF_ID, "azp": "another"}, "azp"),
+        ("JWT", {**OF_ID, "azp": ["kataven-hub"]}, "azp"),
+        ("at+jwt", OF_ID, "access_token"),
+        ("JWT", {**OF_ID, "events": EVENTS}, "event"),
+    ],
+    ids=str,
+)
+def test_the_hub_takes_id_tokens_of_its_own_alone(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
+    assert broken_rule(verifier(IdTokens("kataven-hub"), "kataven-hub"), token(typ, **claims)) == rule
+
+
+def test_an_id_token_for_another_client_is_refused() -> None:
+    with pytest.raises(InvalidCredential, match="another audience"):
+        verifier(IdTokens("kataven-hub"), "kataven-hub").claims(token(**{**OF_ID, "aud": ["kataven"]}))
+
+
+@pytest.mark.parametrize(
+    ("claims", "rule"),
+    [
+        ({"client_id": "kataven-hub"}, None),
+        ({"azp": "kataven-ci"}, None),
+        ({"client_id": "kataven-hub", "azp": "kataven-hub"}, None),
+        ({"client_id": "another"}, "client_not_allowed"),
+        ({"client_id": "kataven-hub", "azp": "another"}, "client_not_allowed"),
+        ({"client_id": "another", "azp": "kataven-hub"}, "client_not_allowed"),
+        ({"client_id": ["kataven-hub"]}, "client_not_allowed"),
+        ({"client_id": ""}, "client_not_allowed"),
+        ({}, "client_not_allowed"),
+    ],
+    ids=str,
+)
+def test_with_a_list_of_clients_the_tokens_of_others_are_refused(claims: dict[str, object], rule: str | None) -> None:
+    assert broken_rule(verifier(AccessTokens(["kataven-hub", "kataven-ci"])), token(**claims)) == rule
+
+
+def test_without_a_list_every_client_of_the_issuer_is_taken() -> None:
+    assert broken_rule(verifier(), token(client_id="any")) is None
+
+
+def test_a_forged_or_old_token_is_told_its_own_reason() -> None:
+    forged = ec_signer("forger").named("ec-1").token(good_claims(NOW, nonce="n"))
+    with pytest.raises(InvalidCredential, match="signature"):
+        verifier().claims(forged)
+    old = {"exp": NOW - 3600, "iat": NOW - 7200, "nbf": NOW - 7200}
+    with pytest.raises(ExpiredCredential):
+        verifier().claims(token(**old))
+    with pytest.raises(InvalidCredential) as refusal:
+        verifier().claims(token(**old, nonce="n"))
+    assert refusal.value.rule == "id_token"
+
+
+def test_the_log_says_which_rule_and_holds_no_token(caplog: pytest.LogCaptureFixture) -> None:
+    text, lines = token(**OF_ID, email="private@acme.example"), io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(formatter())
+    logger = logging.getLogger("kataven.identity.jwt")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(InvalidCredential):
+            verifier().claims(text)
+    finally:
+        logger.removeHandler(handler)
+    line = lines.getvalue()
+    assert {"rule": "id_token", "sub": "alice"}.items() <= json.loads(line).items()
+    assert "private" not in line
+    assert text not in line
+    assert text.rpartition(".")[2] not in line
