@@ -23,6 +23,7 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
+from kataven.redis_clients import check_redis_url
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -58,8 +59,7 @@ def _postgresql(url: SecretStr) -> SecretStr:
 
 
 def _redis(url: SecretStr) -> SecretStr:
-    if urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    check_redis_url(url.get_secret_value())
     return url
 
 
@@ -86,7 +86,9 @@ class Settings(BaseModel):
 
     env: Environment = Field(Environment.PRODUCTION, description="`production` or `development`.")
     database_url: DatabaseUrl = Field(description="The system database: `postgresql+psycopg2://…/kataven_system`.")
-    redis_url: RedisUrl = Field(description="Redis: `redis://…`, `rediss://…` or `unix://…`.")
+    redis_url: RedisUrl = Field(
+        description="Redis, one address: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
+    )
     peppers: Peppers | None = Field(
         None,
         description="The pepper ring, `id:base64url,id:base64url`, the current one first; 32 bytes or more each. "

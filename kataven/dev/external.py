@@ -7,6 +7,7 @@ import redis
 from sqlalchemy.engine import make_url
 
 from kataven.dev.errors import DevError
+from kataven.redis_clients import redis_client
 
 TIMEOUT_SECONDS = 5
 
@@ -28,7 +29,11 @@ def require_postgres(url: str) -> None:
 
 def require_redis(url: str) -> None:
     """Raise DevError if no Redis answers at `url`."""
-    with redis.Redis.from_url(url, socket_connect_timeout=TIMEOUT_SECONDS, socket_timeout=TIMEOUT_SECONDS) as client:
+    try:
+        connected = redis_client(url, timeout_seconds=TIMEOUT_SECONDS)
+    except ValueError as error:
+        raise DevError(f"KATAVEN_REDIS_URL: {error}") from None
+    with connected as client:
         try:
             client.ping()
         except redis.RedisError as error:

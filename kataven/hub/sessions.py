@@ -20,8 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from redis import Redis
 from redis.exceptions import RedisError
+
+from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
 """Without a request for this long, a session is over."""
@@ -97,9 +98,8 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         timeout_seconds: float = 2,
     ) -> None:
-        self._redis = Redis.from_url(
-            redis_url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
-        )  # connects when it is first used, so it may be built before a fork
+        # Resent: each command leaves the same behind when it runs twice, and a form that is taken for used is refused.
+        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True)
         self._prefix = prefix
         self._clock = clock
 

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
-from redis.retry import Retry
 
+from kataven.redis_clients import redis_client
 from kataven.widget.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 0.5
@@ -28,14 +26,8 @@ class Store:
     """A connection to Redis, made on first use, so that it may be built before a fork."""
 
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
-        self._client = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            # Not again by itself: a script that was cut off may have run, and twice would be a token used twice.
-            retry=Retry(NoBackoff(), 0),
-        )
+        # Not resent: a script that was cut off may have run, and twice would be a token used twice.
+        self._client = redis_client(redis_url, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
         self._prefix = f"{namespace}:widget"
         self._clock = clock
 
