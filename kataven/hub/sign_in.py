@@ -21,6 +21,8 @@ desk = Desk("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
+LONGEST_NEXT_BYTES = 1_024
+"""It goes to the issuer and back in a cookie, for which browsers have 4 KiB."""
 
 
 @desk.shows("/sign-in", STRANGERS)
@@ -107,7 +109,8 @@ def _problem(visit: Visit, account: str) -> str | None:
 
 
 def _next(asked: str | None) -> str:
-    return asked if asked is not None and is_path(asked) else HOME
+    fits = asked is not None and is_path(asked) and len(asked.encode()) <= LONGEST_NEXT_BYTES
+    return asked if asked is not None and fits else HOME
 
 
 def _accounts(visit: Visit) -> list[AccountRecord]:
