@@ -41,6 +41,7 @@ from kataven.web import cors, health, hosts, manners, paths, pipeline, problems,
 from kataven.web.metrics import Metrics
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
+from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.page import Gate
 from kataven.widget.store import Store
@@ -166,6 +167,7 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,
         voice_url=settings.voice_url,
+        capacity=Capacity(settings.widget_visits, settings.widget_account_visits),
     )
 
 

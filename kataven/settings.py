@@ -128,6 +128,18 @@ class Settings(BaseModel):
         description="Where conversations with visitors are held, which the widget hands to its page. Unset: the widget "
         "says that there is no such place yet.",
     )
+    widget_visits: int = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="The most visits of the widget that Redis keeps at a time, over all accounts.",
+    )
+    widget_account_visits: int = Field(
+        20_000,
+        ge=2,
+        le=10_000_000,
+        description="The most visits of one account that Redis keeps at a time; of one widget key, half as many.",
+    )
     api_url: str = Field(
         "http://127.0.0.1:8000", description="Where the API answers, for commands and the console to measure it."
     )
