@@ -217,12 +217,9 @@ def finish(response: Response) -> Response:
     visit: Visit = g.call
     _set_cookie(visit, response)
     response.headers.setdefault("Content-Security-Policy", _policy())
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
-    if front().secure:
-        response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
     if request.endpoint != "static":
         # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
         response.headers["Cache-Control"] = "no-store"
