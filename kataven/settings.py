@@ -175,8 +175,8 @@ class Settings(BaseModel):
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="The bearer token that `/metrics`, the details of `/readyz` and `flask revocation measure` ask for. "
-        "Unset: in development this machine itself may read them, without a proxy; in production nobody.",
+        description="The bearer token that `/metrics`, the details of `/readyz` and `flask revocation measure` ask "
+        "for. Unset: in development this machine itself may read them, without a proxy; in production nobody.",
     )
     registry_engines: int = Field(
         100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."

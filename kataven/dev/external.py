@@ -10,6 +10,9 @@ from kataven.dev.errors import DevError
 from kataven.redis_clients import redis_client
 
 TIMEOUT_SECONDS = 5
+OPTIONS = "-c timezone=UTC"
+"""As in each of the product's own connections: a server that refuses them is found out at the start."""
+A_POOLER = "a pooler such as PgBouncer answers there, so name PostgreSQL itself"
 
 
 def require_postgres(url: str) -> None:
@@ -19,9 +22,11 @@ def require_postgres(url: str) -> None:
     for candidate in (given, given.set(database="postgres")):
         positional, named = candidate.get_dialect()().create_connect_args(candidate)
         try:
-            psycopg2.connect(*positional, **{"connect_timeout": TIMEOUT_SECONDS, **named}).close()
+            psycopg2.connect(*positional, **{"connect_timeout": TIMEOUT_SECONDS, **named, "options": OPTIONS}).close()
         except psycopg2.Error as error:  # libpq's words name host, user and database, never the password
             refusals.append(str(error).strip().splitlines()[0])
+            if "unsupported startup parameter" in refusals[-1]:
+                raise DevError(f"KATAVEN_DATABASE_URL: {refusals[-1]}; {A_POOLER}") from None
         else:
             return
     raise DevError(f"KATAVEN_DATABASE_URL: {refusals[0]}")
