@@ -56,6 +56,8 @@ EXPLANATIONS = {
     "unsupported_media_type": "Send JSON, with `Content-Type: application/json`.",
     "rate_limited": "One of the limits is used up; the text says which. Wait for `Retry-After` seconds. The refused "
     "request counted nowhere.",
+    "too_many_visits": "The widget key, its account or the installation has as many visits as may be kept at a time. "
+    "Visits that have begun go on. Try again after `Retry-After` seconds, when the next ones end.",
     "internal_error": "Our fault. Tell us the `request_id`.",
     "schema_mismatch": "The account's database is being brought to another version. Try again soon.",
     "unavailable": "Something that this request needs can't be reached. Try again after `Retry-After` seconds; other "

@@ -26,7 +26,7 @@ from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 from kataven.web.services import EXTENSION, Services, services
-from kataven.widget.errors import StoreUnavailable, WidgetRefused
+from kataven.widget.errors import StoreUnavailable, TooManyVisits, WidgetRefused
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ KINDS: dict[str, Kind] = {
         Kind(413, "payload_too_large", "Payload too large"),
         Kind(415, "unsupported_media_type", "Unsupported media type"),
         Kind(429, "rate_limited", "Rate limited"),
+        Kind(429, "too_many_visits", "Too many visits"),
         Kind(500, "internal_error", "Internal error"),
         Kind(503, "schema_mismatch", "Schema mismatch"),
         Kind(503, "widget_not_configured", "Widget not configured"),
@@ -258,6 +259,9 @@ def _nobody_told(_: NobodyTold) -> Response:
 
 
 def _widget_refused(error: WidgetRefused) -> Response:
+    if isinstance(error, TooManyVisits):
+        services().metrics.limited.labels(error.limit).inc()
+        return problem(error.code, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
     headers = {"Retry-After": "60"} if KINDS[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(error.code, str(error), headers=headers)
 
