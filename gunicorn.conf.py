@@ -11,6 +11,8 @@ import socket
 import sys
 from typing import Any
 
+from gunicorn.sock import close_sockets
+
 from kataven import settings
 from kataven.web import metrics_folder
 from kataven.web.server.patience import Patience
@@ -71,8 +73,7 @@ def when_ready(server: Any) -> None:
     to every page that workers share."""
     proxies = settings.load(settings.development_environ(os.environ)).trusted_proxies
     if not proxies and any(listener.sock.family == socket.AF_UNIX for listener in server.LISTENERS):
-        for listener in server.LISTENERS:
-            listener.close()
+        close_sockets(server.LISTENERS)
         sys.exit(
             "The configuration can't be used:\n  KATAVEN_TRUSTED_PROXIES: is 0, and clients of a Unix socket have no "
             "address, so all of them would share one budget; set it to the number of proxies in front (1 for nginx on "

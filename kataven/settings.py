@@ -170,12 +170,17 @@ class Settings(BaseModel):
         le=60,
         description="How long a client may take to send a request's head, and a new connection to send anything.",
     )
-    body_seconds: float = Field(10.0, ge=0.5, le=60, description="How long a client may take to send a request's body.")
+    body_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=60,
+        description="How long a client may take to send a request's body, or to take the next part of its answer.",
+    )
     body_bytes_per_second: int = Field(
         4096,
         ge=256,
         le=1_048_576,
-        description="The least that a body must arrive with, from its fourth second on, and an answer be taken with.",
+        description="The least that a body must arrive with, from its fourth second on.",
     )
     worker_connections: int = Field(
         1000,

@@ -39,6 +39,7 @@ class Gunicorn:
     log: Path
     workers: int = 2
     application: str = "wsgi:api"
+    configuration: str = "gunicorn.conf.py"
     port: int = field(default_factory=lambda: free_port())
     host: str = "127.0.0.1"
     """Any loopback address: two of these on two addresses are two hosts."""
@@ -46,7 +47,7 @@ class Gunicorn:
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application],
+                [sys.executable, "-m", "gunicorn", "-c", self.configuration, self.application],
                 cwd=CHECKOUT,
                 env={
                     **os.environ,
@@ -102,8 +103,12 @@ class Gunicorn:
         """What is answered to these bytes, until the server closes the connection."""
         return b"".join(self._raw(request))
 
+    def connect(self) -> socket.socket:
+        """A connection; close it."""
+        return socket.create_connection((self.host, self.port), timeout=30)
+
     def _raw(self, request: bytes) -> Iterator[bytes]:
-        with socket.create_connection((self.host, self.port), timeout=30) as connection:
+        with self.connect() as connection:
             connection.sendall(request)
             while chunk := connection.recv(65_536):
                 yield chunk

@@ -39,8 +39,6 @@ class Connection:
     """A connection. The main thread has it, but for the phase IN_HAND."""
 
     __slots__ = (
-        "answer_started",
-        "answer_taken",
         "arrival",
         "buffered",
         "client",
@@ -79,8 +77,6 @@ class Connection:
         """Whether the request had arrived before it was given to a thread."""
         self.keep = False
         self.outbox = bytearray()
-        self.answer_started = 0.0
-        self.answer_taken = 0
         self.buffered = 0
         """How much of it is counted as kept."""
         self.dropped = 0
@@ -133,13 +129,9 @@ class Connection:
                 sent = 0
             if sent == len(data):
                 return
-            self.answer_started, self.answer_taken = time.monotonic(), 0
             self.outbox += memoryview(data)[sent:]
-        while len(self.outbox) > ANSWER_BYTES and not self.flush():
-            if time.monotonic() >= self.answer_deadline:
-                self.outbox.clear()
-                raise SlowReader
-            self._wait(select.POLLOUT, self.answer_deadline)
+        if len(self.outbox) > ANSWER_BYTES:
+            self._push(time.monotonic() + self.patience.body_seconds)
 
     def flush(self) -> bool:
         """Send what is kept, as far as the client takes it. Whether that was everything. Raises OSError."""
@@ -149,12 +141,14 @@ class Connection:
             except BlockingIOError:
                 return False
             del self.outbox[:sent]
-            self.answer_taken += sent
         return True
 
-    @property
-    def answer_deadline(self) -> float:
-        return self.patience.answer_deadline(self.answer_started, self.answer_taken)
+    def _push(self, deadline: float) -> None:
+        while not self.flush() and len(self.outbox) > ANSWER_BYTES:
+            if time.monotonic() >= deadline:
+                self.outbox.clear()
+                raise SlowReader
+            self._wait(select.POLLOUT, deadline)
 
     def _wait(self, event: int, deadline: float) -> None:
         poll = select.poll()

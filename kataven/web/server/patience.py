@@ -34,10 +34,6 @@ class Patience:
     """The floor of `bytes_per_second` counts from here on: a lost packet alone may cost a second or two."""
     connections: int = 1000
 
-    def answer_deadline(self, started: float, taken: int) -> float:
-        """When a client that has taken so many bytes of its answer must have taken the next."""
-        return started + self.body_seconds + taken / self.bytes_per_second
-
 
 @dataclass(slots=True)
 class BodyClock:

@@ -195,8 +195,10 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             if not request:
                 return False
             return self.handle_request(request, conn)
-        except (StopIteration, NoMoreData, SlowReader):
+        except (StopIteration, NoMoreData):
             return False
+        except SlowReader:
+            self.on_refusal("slow_reader")
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
                 log.exception("socket error")
@@ -286,7 +288,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self._forget(conn)
             self._go_on(conn)
         else:
-            conn.deadline = conn.answer_deadline
+            conn.deadline = time.monotonic() + self.patience.body_seconds  # for the next part of it
             self._waiting[conn] = None
             self._listen(conn, self._send_rest, EVENT_WRITE)
 
