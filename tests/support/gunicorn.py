@@ -44,6 +44,9 @@ class Gunicorn:
     host: str = "127.0.0.1"
     """Any loopback address: two of these on two addresses are two hosts."""
 
+    unix: Path | None = None
+    """The socket it listens on instead, if `environ` has it."""
+
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -116,6 +119,11 @@ class Gunicorn:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"gunicorn ended: {self.log.read_text()[-2000:]}")
+        if self.unix is not None:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(self.unix))
+                return True
+            return False
         with contextlib.suppress(httpx2.TransportError):
             return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200
         return False

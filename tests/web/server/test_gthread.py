@@ -95,7 +95,9 @@ def test_requests_that_come_together_are_all_answered_in_order(server: Gunicorn)
     posts = b"".join(
         b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % n + b"x" * n for n in (3, 0, 5_000)
     )
-    last = b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    last = (
+        b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    )
     answers = server.raw(posts + last)
     assert statuses(answers) == [200] * 4
     assert [part.partition(b"\r\n\r\n")[2] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"3", b"0", b"5000", b"2"]
