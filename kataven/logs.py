@@ -22,11 +22,8 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict, WrappedLogger
 
-from kataven.identity.token import TOKEN_PATTERN
-
 _SECRET = re.compile(
-    rf"{TOKEN_PATTERN}"
-    r"|(?:sk|pk)_live_[\w-]{8,}"  # cut, or with a character too many
+    r"(?:sk|pk)_live_[\w-]{8,}"  # a key: whole, cut, or with a character too many
     r"|(?<![0-9a-z])(?:rt|ut)_[0-9a-z]{16,}\w*"  # what the widget's visitors hold, whole or cut
     r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"  # a JWT, whole or cut
     r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)",
@@ -149,7 +146,7 @@ def _end_of_thread(ended: threading.ExceptHookArgs) -> None:
         return
     name = ended.thread.name if ended.thread is not None else None
     exc_info = (ended.exc_type, ended.exc_value, ended.exc_traceback)
-    _log.critical("a thread ends by an exception", exc_info=exc_info, extra={"thread": name})
+    _log.critical("a thread ends by an exception", exc_info=exc_info, extra={"thread_name": name})
 
 
 def _unraisable(ignored: Any) -> None:
