@@ -15,6 +15,7 @@ from gunicorn.sock import close_sockets
 
 from kataven import settings
 from kataven.web import metrics_folder
+from kataven.web.server import crash
 from kataven.web.server.patience import Patience
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
@@ -100,11 +101,14 @@ def post_worker_init(worker: Any) -> None:
     )
     worker.on_refusal = lambda reason: services.metrics.connections_refused.labels(reason).inc()
     services.start()
+    # A worker that crashes, or is killed since it hangs, leaves its stacks to the master.
+    crash.watch(os.environ[metrics_folder.FOLDER_VARIABLE])
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """In the master: what the worker counted goes on counting."""
     with contextlib.suppress(OSError):
+        crash.report(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
         metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
 
 

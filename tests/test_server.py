@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from kataven.web.server.patience import REASONS
 from kataven.widget import tickets
 from tests.support.gunicorn import Gunicorn
 from tests.support.house import House
-from tests.web.server.running import read_answer
+from tests.support.waiting import wait_until
+from tests.web.server.running import crowd, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +302,33 @@ def test_what_the_server_refuses_is_counted_from_the_start(server: Gunicorn) -> 
     assert before_count is not None
     assert after_count is not None
     assert float(after_count[1]) > float(before_count[1])
+
+
+POST_AGENT = b"POST /v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+SLOW = {
+    "head": b"GET /v1/agents HTTP/1.1\r\nHost: x\r\nX-Long: a",
+    "body": POST_AGENT + b"Content-Length: 900\r\n\r\n{",
+    "large-body": POST_AGENT + b"Content-Length: 90000\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
+@pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
+def test_a_crowd_of_slow_clients_keeps_nobody_waiting(
+    server: Gunicorn, key: str, first_words: bytes, with_key: bool
+) -> None:
+    if with_key:
+        first_words = first_words.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
+    with crowd(server, 200, first_words):
+        assert ask(server, line=b"GET /healthz HTTP/1.1")[0] == 200
+        assert ask(server, bearer(key))[0] in {200, 429}  # the account's own requests under way may fill its limit
+
+
+def test_the_stacks_of_a_worker_that_crashes_are_a_line_in_the_log(server: Gunicorn) -> None:
+    os.kill(server.worker_pids()[0], signal.SIGSEGV)
+    wait_until(lambda: '"a worker crashed"' in server.log.read_text(), 30, server.log.read_text)
+    for line in server.log.read_text().splitlines():
+        json.loads(line)
 
 
 def unix_request(path: str, request: bytes) -> bytes:

@@ -122,7 +122,8 @@ class Gunicorn:
         if self.unix is not None:
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(str(self.unix))
-                return True
+                probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                return probe.recv(12) == b"HTTP/1.1 200"
             return False
         with contextlib.suppress(httpx2.TransportError):
             return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200

@@ -20,7 +20,7 @@ from kataven.web.server.patience import ANSWER_BYTES, NEVER, BodyClock, Patience
 
 
 class Phase(Enum):
-    """What the connection is doing. In all of them but IN_HAND and IDLE it has a deadline."""
+    """What the connection is doing. In HEAD, BODY, ANSWER and LINGER it has a deadline."""
 
     HEAD = auto()
     BODY = auto()
@@ -29,6 +29,7 @@ class Phase(Enum):
     ANSWER = auto()
     IDLE = auto()
     LINGER = auto()
+    CLOSED = auto()
 
 
 class SlowReader(TimeoutError):

@@ -100,6 +100,22 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             for conn in self._waiting:
                 conn.sock.close()
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        for key, _ in self.poller.select(timeout):
+            call = key.data
+            conn = call.args[0] if isinstance(call, partial) else None
+            # An event before it, of the same round, may have closed this connection to make room.
+            if conn is not None and conn.phase is Phase.CLOSED:
+                continue
+            try:
+                call(key.fileobj)
+            except Exception:
+                if conn is None:
+                    raise
+                # No client may end the worker, whatever it has found.
+                log.exception("a connection failed")
+                self._close(conn)
+
     # Receiving, in the main thread.
 
     def accept(self, listener: Any) -> None:
@@ -255,11 +271,11 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         """A request that gunicorn's parser, or the application's last resort, gave up. Nothing of it is repeated: the
         parser's messages quote what they complain about, which may be a key."""
         code, request_id = answers.code_of(exc), answers.new_request_id()
-        address = addr[0] if isinstance(addr, tuple) else "unix"
+        peer = addr[0] if isinstance(addr, tuple) else "unix"
         if code == "internal_error":
-            log.error("unforeseen", exc_info=exc, extra={"request_id": request_id, "address": address})
+            log.error("unforeseen", exc_info=exc, extra={"request_id": request_id, "peer": peer})
         else:
-            named = {"code": code, "why": type(exc).__name__, "request_id": request_id, "address": address}
+            named = {"code": code, "why": type(exc).__name__, "request_id": request_id, "peer": peer}
             log.warning("request refused", extra=named)
             self.on_refusal("slow_body" if isinstance(exc, SlowBody) else "malformed")
         try:
@@ -404,6 +420,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
 
     def _close(self, conn: Connection) -> None:
         self._forget(conn)
+        conn.phase = Phase.CLOSED
         self.nr_conns -= 1
         conn.sock.close()
 
