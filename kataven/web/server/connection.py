@@ -85,10 +85,12 @@ class Connection:
     def hand_over(self, whole: bool) -> None:
         """Give the parser what has arrived."""
         self.phase, self.whole = Phase.IN_HAND, whole
-        if not whole:
-            self.clock = BodyClock(self.patience, time.monotonic(), self.arrival.body_received)
         self.parser.unreader.unread(bytes(self.arrival.buffer))
         self.arrival = Arrival()
+
+    def start_clock(self) -> None:
+        """A thread begins to read the rest of the body. Not earlier: waiting for a thread is not the client's time."""
+        self.clock = BodyClock(self.patience, time.monotonic())
 
     def take_back(self) -> bytes:
         """What the client has sent behind the request that was answered."""

@@ -206,6 +206,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
     def handle(self, conn: Connection) -> bool:
         """One request. Whether the connection can have another."""
         request = None
+        if not conn.whole:
+            conn.start_clock()
         try:
             request = next(conn.parser)
             if not request:

@@ -127,6 +127,16 @@ def test_a_body_below_the_floor_is_given_up(tmp_path: Path, large: bool) -> None
         assert refused(server)["slow_body"] == 1
 
 
+def test_a_large_body_that_waits_for_a_thread_loses_no_time(tmp_path: Path) -> None:
+    limits = {"BODY_SECONDS": "600", "GRACE_SECONDS": "2", "BYTES_PER_SECOND": "20000"}
+    slow = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"x" * 60_000  # is given 5 s for that
+    with small(tmp_path, **limits) as server, crowd(server, 2, slow), server.connect() as connection:
+        get(server, "/")
+        connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
+        status, _, body = read_answer(connection)
+        assert (status, body) == (200, b"100000")
+
+
 def test_a_client_that_takes_no_answer_is_given_up(hasty: Gunicorn) -> None:
     before = refused(hasty).get("slow_reader", 0)
     with socket.socket() as connection:
