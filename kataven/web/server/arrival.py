@@ -17,7 +17,7 @@ REQUEST_LINE_BYTES = 8190
 _CHUNK_LINE_BYTES = 1024
 _MOST_DIGITS = 12
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)")
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 
 
 class Progress(Enum):
@@ -120,6 +120,10 @@ class Arrival:
             size = bytes(buffer[self._at : end]).partition(b";")[0].rstrip(b" \t")
             if not _CHUNK_SIZE.fullmatch(size):
                 return Progress.WHOLE
+            if (
+                len(size) > _MOST_DIGITS
+            ):  # so large that the parser will wait for it, or a zero that is no concern of ours
+                return Progress.LARGE
             if int(size, 16) == 0:
                 return self._look_for_end_of_trailers(end)
             behind = end + 2 + int(size, 16)
