@@ -116,13 +116,11 @@ class Arrival:
                 return self._unfinished()
             end = buffer.find(b"\r\n", self._at)
             if end < 0:
-                return Progress.WHOLE if len(buffer) - self._at > _CHUNK_LINE_BYTES else self._unfinished()
+                return Progress.LARGE if len(buffer) - self._at > _CHUNK_LINE_BYTES else self._unfinished()
             size = bytes(buffer[self._at : end]).partition(b";")[0].rstrip(b" \t")
             if not _CHUNK_SIZE.fullmatch(size):
                 return Progress.WHOLE
-            if (
-                len(size) > _MOST_DIGITS
-            ):  # so large that the parser will wait for it, or a zero that is no concern of ours
+            if len(size) > _MOST_DIGITS:  # the parser takes that, and waits for it
                 return Progress.LARGE
             if int(size, 16) == 0:
                 return self._look_for_end_of_trailers(end)
