@@ -185,6 +185,31 @@ class Settings(BaseModel):
         description="The bearer token that `/metrics`, the details of `/readyz` and `flask revocation measure` ask "
         "for. Unset: in development this machine itself may read them, without a proxy; in production nobody.",
     )
+    head_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=60,
+        description="How long a client may take to send a request's head, and a new connection to send anything.",
+    )
+    body_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=60,
+        description="How long a client may take to send a request's body, or to take the next part of its answer.",
+    )
+    body_bytes_per_second: int = Field(
+        4096,
+        ge=256,
+        le=1_048_576,
+        description="The least that a body must arrive with, from its fourth second on.",
+    )
+    worker_connections: int = Field(
+        1000,
+        ge=64,
+        le=20_000,
+        description="The most connections of a worker. At that many, the one that has kept it waiting for longest is "
+        "closed for each new one.",
+    )
     registry_engines: int = Field(
         100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."
     )
