@@ -10,9 +10,11 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 from uuid import UUID
 
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.audit import Actor
@@ -159,6 +161,19 @@ def in_words(kind: str, message: str) -> str:
         return "Fill this in."
     said = message.removeprefix("Value error, ")
     return f"{said[0].upper()}{said[1:]}." if said else "This can't be used."
+
+
+def page_of(path: str) -> str:
+    """The page on which the form is that is sent to `path`: at the same path, or at the nearest one above it."""
+    pages = current_app.url_map.bind("")
+    while path != "/":
+        try:
+            pages.match(path, method="GET")
+        except (HTTPException, RequestRedirect):
+            path = path.rpartition("/")[0] or "/"
+        else:
+            break
+    return path
 
 
 def is_path(text: str | None) -> bool:

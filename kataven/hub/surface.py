@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, request, url_for
 from markupsafe import Markup
 
-from kataven.hub import errors, gate, sign_in, sign_in_audit, words
+from kataven.hub import edits, errors, gate, sign_in, sign_in_audit, words
 from kataven.hub.console import account, accounts, health, migrations, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
@@ -48,6 +48,7 @@ def create(services: Services, front: Front) -> Flask:
     services.attach(app)
     errors.install(app)
     hardening.install(app, front.url)
+    edits.install(app)
     gate.install(app, front)
     words.install(app)
     sign_in_audit.install(services.metrics)
