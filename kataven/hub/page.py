@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ from kataven.web.schema import Input, read_id
 
 Handler = TypeVar("Handler", bound=Callable[..., AnyResponse])
 Form = TypeVar("Form", bound=Input)
+Again = Callable[..., AnyResponse]
+"""Shows the page of a form with what was typed in it, a mapping; it does nothing else. The parts of the path follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Visit(Call):
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
+    remark: str | None = None
+    """What this page has to say first."""
     operator: str | None = None
     """The operator's id at the issuer, on their own pages."""
 
@@ -85,19 +89,27 @@ class Desk(Blueprint):
 
     def shows(self, path: str, who: Who) -> Callable[[Handler], Handler]:
         """A page to look at."""
-        return self._register("GET", path, who)
+        return self._register("GET", path, who, None)
 
-    def takes(self, path: str, who: Who) -> Callable[[Handler], Handler]:
-        """A form that is sent; the gate has checked that it was one of this session's."""
-        return self._register("POST", path, who)
+    def takes(self, path: str, who: Who, again: Again | None = None) -> Callable[[Handler], Handler]:
+        """A form that is sent; the gate has checked that it was one of this session's.
 
-    def _register(self, method: str, path: str, who: Who) -> Callable[[Handler], Handler]:
+        `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
+        """
+        return self._register("POST", path, who, again)
+
+    def _register(self, method: str, path: str, who: Who, again: Again | None) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
             def view(**parts: str) -> AnyResponse:
                 return handler(current_visit(), **{name: self._part(name, text) for name, text in parts.items()})
 
+            def fill_in(visit: Visit, typed: Mapping[str, str], **parts: str) -> AnyResponse:
+                assert again is not None  # noqa: S101  see below
+                return again(visit, typed, **{name: self._part(name, text) for name, text in parts.items()})
+
             view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
+            view.again = None if again is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
@@ -115,6 +127,12 @@ class Desk(Blueprint):
 def who_of(view: Callable[..., Any] | None) -> Who | None:
     """What a view declares, if it does."""
     found: Who | None = getattr(view, "who", None)
+    return found
+
+
+def again_of(view: Callable[..., Any] | None) -> Again | None:
+    """How the form that a view takes is filled in again, if it can be."""
+    found: Again | None = getattr(view, "again", None)
     return found
 
 

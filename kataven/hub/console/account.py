@@ -67,7 +67,11 @@ def show_account(visit: Visit, account: str) -> AnyResponse:
     return _page(visit, account)
 
 
-@desk.takes("/console/accounts/<account>/limits", OPERATORS)
+def _limits_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(visit, account, typed, form="limits")
+
+
+@desk.takes("/console/accounts/<account>/limits", OPERATORS, _limits_again)
 def set_limits(visit: Visit, account: str) -> AnyResponse:
     form, problems = read_form(LimitsForm)
     if form is None:
@@ -80,7 +84,11 @@ def set_limits(visit: Visit, account: str) -> AnyResponse:
     return _done(visit, account, "The limits are changed. Every worker keeps to them within a second.")
 
 
-@desk.takes("/console/accounts/<account>/policy", OPERATORS)
+def _policy_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(visit, account, typed, form="policy")
+
+
+@desk.takes("/console/accounts/<account>/policy", OPERATORS, _policy_again)
 def set_policy(visit: Visit, account: str) -> AnyResponse:
     form, problems = read_form(
         PolicyForm, max_days=request.form.get("max_days", "").strip() or None, existing="existing" in request.form
@@ -149,12 +157,17 @@ def _done(visit: Visit, account: str, words: str) -> AnyResponse:
 
 
 def _page(
-    visit: Visit, account: str, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    visit: Visit,
+    account: str,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+    form: str | None = None,
 ) -> AnyResponse:
+    """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
     record, row, events = _find(visit, account)
     seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
     if typed and SEEN in typed:  # a form that comes back to be corrected was opened with what it says
-        seen[request.path.rpartition("/")[2]] = typed[SEEN]
+        seen[form or request.path.rpartition("/")[2]] = typed[SEEN]
     return show(
         "console/account.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,

@@ -90,11 +90,15 @@ def begin_agent(visit: Visit) -> AnyResponse:
     return _editor(None, AgentForm(name="-").model_dump() | {"name": ""}, {})
 
 
-@desk.takes("/agents/new", MANAGERS)
+def _new_again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _editor(None, _typed(typed), {})
+
+
+@desk.takes("/agents/new", MANAGERS, _new_again)
 def make_agent(visit: Visit) -> AnyResponse:
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(None, _typed(), problems)
+        return _editor(None, _typed(request.form), problems)
     with visit.writing() as session:
         agent = agents.create(session, form.model_dump(), visit.actor)
         agent_id = agent.id
@@ -110,13 +114,19 @@ def show_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
     return _editor(agent, values | {SEEN: seen_of(values)}, {})
 
 
-@desk.takes("/agents/<agent_id>", MANAGERS)
+def _again(visit: Visit, typed: Mapping[str, str], agent_id: UUID) -> AnyResponse:
+    with visit.reading() as session:
+        agent = agents.read(session, agent_id)
+    return _editor(agent, _typed(typed), {})
+
+
+@desk.takes("/agents/<agent_id>", MANAGERS, _again)
 def change_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
     with visit.reading() as session:
         agent = agents.read(session, agent_id)
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(agent, _typed(), problems)
+        return _editor(agent, _typed(request.form), problems)
     edit = read_edit(form.model_dump(), WORDS)
     with visit.writing() as session:
         agents.change(session, agent_id, form.model_dump(), visit.actor, lambda row: edit.check(_values(row)))
@@ -145,8 +155,8 @@ def _parsed() -> dict[str, Any]:
     return checked | {name: request.form.get(name, "").replace("\r\n", "\n") or None for name in OPTIONAL}
 
 
-def _typed() -> dict[str, Any]:
-    return request.form.to_dict() | {name: bool(request.form.get(name)) for name in CHECKBOXES}
+def _typed(form: Mapping[str, str]) -> dict[str, Any]:
+    return dict(form.items()) | {name: bool(form.get(name)) for name in CHECKBOXES}
 
 
 def _editor(agent: Agent | None, values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse:

@@ -40,7 +40,11 @@ def show_branding(visit: Visit) -> AnyResponse:
     return _page(values | {SEEN: seen_of(values)}, {})
 
 
-@desk.takes("/widget", MANAGERS)
+def _again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _page(typed, {})
+
+
+@desk.takes("/widget", MANAGERS, _again)
 def change_branding(visit: Visit) -> AnyResponse:
     form, problems = read_form(BrandingPatch, **{name: request.form.get(name, "").strip() or None for name in OPTIONAL})
     if form is None:

@@ -37,7 +37,11 @@ def show_widget_keys(visit: Visit) -> AnyResponse:
     return _list(visit)
 
 
-@desk.takes(HOME, MANAGERS)
+def _new_again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(visit, typed)
+
+
+@desk.takes(HOME, MANAGERS, _new_again)
 def make_widget_key(visit: Visit) -> AnyResponse:
     form, problems = _read(visit)
     if form is None:
@@ -66,7 +70,11 @@ def show_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     return _editor(visit, key_id)
 
 
-@desk.takes(f"{HOME}/<key_id>", MANAGERS)
+def _again(visit: Visit, typed: Mapping[str, str], key_id: UUID) -> AnyResponse:
+    return _editor(visit, key_id, typed)
+
+
+@desk.takes(f"{HOME}/<key_id>", MANAGERS, _again)
 def change_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     form, problems = _read(visit)
     if form is None:
@@ -152,7 +160,7 @@ def _list(
         names={agent.id: agent.name for agent in found},
         typed=typed or {},
         problems=problems or {},
-        form_id=new_form_id(),
+        form_id=(typed or {}).get("form_id") or new_form_id(),
     )
 
 
