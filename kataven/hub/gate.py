@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
-from kataven.hub.page import Visit, Who, current_visit, who_of
+from kataven.hub.page import Visit, Who, current_visit, is_asked_while_typing, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
 from kataven.hub.sessions import Person, Session, Sessions, before_of
@@ -123,12 +123,37 @@ def open_visit() -> None:
     g.call = visit
     if request.endpoint == "static":
         return
-    decision = visit.services.limiter.addresses.spend(visit.address, Kind.HUB)
+    if is_asked_while_typing(current_app.view_functions.get(request.endpoint or "")):
+        # Not a page: it is counted for the session, and uses up nothing of what an office behind one address shares.
+        _read_session(visit)
+        if visit.session.person is not None:
+            _spend(visit, visit.session.handle, Kind.HUB_TYPING)
+            return
+    try:
+        _spend(visit, visit.address, Kind.HUB)
+    except LimitExceeded:
+        if request.method not in SAFE_METHODS:
+            _read_session(visit)  # what was typed is not lost if it is one of this session's forms
+        raise
+    _read_session(visit)
+
+
+def _spend(visit: Visit, whose: str, kind: Kind) -> None:
+    decision = visit.services.limiter.addresses.spend(whose, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
-    sessions = front().sessions
-    found = sessions.read(request.cookies.get(front().cookie_name))
-    visit.session = found or sessions.new()
+
+
+def _read_session(visit: Visit) -> None:
+    if not visit.session.secret:
+        sessions = front().sessions
+        visit.session = sessions.read(request.cookies.get(front().cookie_name)) or sessions.new()
+
+
+def has_token(visit: Visit) -> bool:
+    """Whether the form of this request carries this session's token."""
+    sent = request.form.get(CSRF_FIELD, "")
+    return hmac.compare_digest(sent.encode(), visit.session.csrf.encode())
 
 
 def check_form() -> AnyResponse | None:
@@ -144,8 +169,7 @@ def check_form() -> AnyResponse | None:
             request.max_content_length = MAX_STRANGERS_FORM_BYTES
     from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
     origin = request.headers.get("Origin", front().url)
-    sent = request.form.get(CSRF_FIELD, "")
-    if from_elsewhere or origin != front().url or not hmac.compare_digest(sent.encode(), visit.session.csrf.encode()):
+    if from_elsewhere or origin != front().url or not has_token(visit):
         who = who_of(current_app.view_functions.get(request.endpoint or ""))
         lapsed = not from_elsewhere and origin == front().url and front().cookie_name not in request.cookies
         if visit.session.person is None and who is not None and (lapsed or not who.strangers):

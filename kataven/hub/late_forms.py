@@ -51,6 +51,14 @@ def offer_again(visit: Visit, stale: StaleForm) -> AnyResponse:
     return _filled_in(visit, request.path, typed)
 
 
+def resendable(visit: Visit) -> list[tuple[str, str]] | None:
+    """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
+    not one of this session's. Strangers' forms are not even read."""
+    if request.method in SAFE_METHODS or request.routing_exception is not None or visit.session.person is None:
+        return None
+    return list(request.form.items(multi=True)) if is_from_our_page() and gate.has_token(visit) else None
+
+
 def is_from_our_page() -> bool:
     """Whether the browser says so itself. Without the header, nothing is known."""
     return (
@@ -59,10 +67,11 @@ def is_from_our_page() -> bool:
     )
 
 
-@desk.shows(f"{SENT}<int:place>", SIGNED_IN)
-def show_sent(visit: Visit, place: int) -> AnyResponse:
+@desk.shows(f"{SENT}<place>", SIGNED_IN)
+def show_sent(visit: Visit, place: str) -> AnyResponse:
     """A form that was kept while its person signed in again."""
-    kept = front().sessions.kept_form(visit.session, place)
+    is_one = place.isascii() and place.isdigit() and len(place) == 1
+    kept = front().sessions.kept_form(visit.session, int(place)) if is_one else None
     if kept is None:
         page = request.args.get("form", "")
         keep(visit, visit.session.with_(notice=_GONE))

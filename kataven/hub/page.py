@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from flask import Blueprint, Response, current_app, g, redirect, render_template, request
@@ -58,6 +58,8 @@ class Visit(Call):
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
+    wrong: list[tuple[str | None, str, str]] = field(default_factory=list)
+    """What is wrong with the form on this page, as it is shown: the field's id, its label, and the problem."""
     remark: str | None = None
     """What this page has to say first."""
     operator: str | None = None
@@ -87,9 +89,9 @@ class Desk(Blueprint):
         super().__init__(name, import_name)
         self.noun = noun
 
-    def shows(self, path: str, who: Who) -> Callable[[Handler], Handler]:
-        """A page to look at."""
-        return self._register("GET", path, who, None)
+    def shows(self, path: str, who: Who, *, while_typing: bool = False) -> Callable[[Handler], Handler]:
+        """A page to look at; or, with `while_typing`, what a script asks for again and again while somebody types."""
+        return self._register("GET", path, who, None, while_typing=while_typing)
 
     def takes(self, path: str, who: Who, again: Again | None = None) -> Callable[[Handler], Handler]:
         """A form that is sent; the gate has checked that it was one of this session's.
@@ -98,7 +100,9 @@ class Desk(Blueprint):
         """
         return self._register("POST", path, who, again)
 
-    def _register(self, method: str, path: str, who: Who, again: Again | None) -> Callable[[Handler], Handler]:
+    def _register(
+        self, method: str, path: str, who: Who, again: Again | None, *, while_typing: bool = False
+    ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
             def view(**parts: str) -> AnyResponse:
@@ -110,6 +114,7 @@ class Desk(Blueprint):
 
             view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
             view.again = None if again is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
+            view.while_typing = while_typing  # type: ignore[attr-defined]  # read back by `is_asked_while_typing`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
@@ -134,6 +139,11 @@ def again_of(view: Callable[..., Any] | None) -> Again | None:
     """How the form that a view takes is filled in again, if it can be."""
     found: Again | None = getattr(view, "again", None)
     return found
+
+
+def is_asked_while_typing(view: Callable[..., Any] | None) -> bool:
+    """Whether a view answers a script while somebody types."""
+    return bool(getattr(view, "while_typing", False))
 
 
 def current_visit() -> Visit:
@@ -163,22 +173,43 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
     try:
         return model.model_validate({**given, **parsed}, strict=False), {}
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        problems = error.errors(include_url=False, include_input=False)
         return None, {str(item["loc"][0]): _beside(item) for item in problems if item["loc"]}
 
 
 def _beside(item: ErrorDetails) -> str:
     """What is wrong with a field; where it is a list, in which line."""
     place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + in_words(item["type"], item["msg"])
+    return place + in_words(item["type"], item["msg"], item.get("ctx", {}))
 
 
-def in_words(kind: str, message: str) -> str:
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "Fill this in.",
+    "string_too_short": "Fill this in.",
+    "string_too_long": "Use at most {max_length:,} characters.",
+    "too_long": "Use at most {max_length:,} lines.",
+    "greater_than_equal": "Use a number that is at least {ge:,}.",
+    "less_than_equal": "Use a number that is at most {le:,}.",
+    "int_parsing": "Use a whole number, such as 8.",
+    "int_from_float": "Use a whole number, such as 8.",
+    "float_parsing": "Use a number, such as 0.5.",
+    "finite_number": "Use a number, such as 0.5.",
+    "enum": "Choose one from the list.",
+}
+"""The commonest mistakes by pydantic's names for them. A list is a field with a line for each of its items."""
+
+
+def in_words(kind: str, message: str, context: Mapping[str, Any]) -> str:
     """What is wrong with a field, for whoever filled it in."""
-    if kind in {"missing", "string_too_short"}:
-        return "Fill this in."
+    if kind in _WORDS:
+        return _WORDS[kind].format(**{name: _whole(value) for name, value in context.items()})
     said = message.removeprefix("Value error, ")
     return f"{said[0].upper()}{said[1:]}." if said else "This can't be used."
+
+
+def _whole(value: Any) -> Any:
+    """1.0 as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def page_of(path: str) -> str:

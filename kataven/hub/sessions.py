@@ -92,6 +92,11 @@ class Session:
     fresh: bool = field(default=False, repr=False, compare=False)
     """Whether it was made just now, and never kept."""
 
+    @property
+    def handle(self) -> str:
+        """Names the session where its secret must not stand, such as in the name of what is counted for it."""
+        return hashlib.sha256(b"handle of " + self.secret.encode()).hexdigest()
+
     def with_(self, **changes: Any) -> Session:
         return replace(self, **changes)
 

@@ -57,6 +57,7 @@ def create(services: Services, front: Front) -> Flask:
     for desk in DESKS:
         app.register_blueprint(desk)
     app.context_processor(_for_templates)
+    app.jinja_env.globals["note_wrong"] = _note_wrong  # macros see nothing of a context
     return app
 
 
@@ -81,6 +82,13 @@ def _csrf() -> Markup:
     if session.account is None:
         return field.format(gate.CSRF_FIELD, session.csrf)
     return field.format(gate.CSRF_FIELD, session.csrf) + field.format(late_forms.IN_ACCOUNT, session.account)
+
+
+def _note_wrong(field_id: str | None, label: str, problem: str | None) -> str:
+    """For the summary above the page: the field at `field_id` is wrong; None if it is about no field."""
+    if problem:
+        current_visit().wrong.append((field_id, label, problem))
+    return ""
 
 
 def _nav(path: str, words: str, below: str | None = None) -> Markup:

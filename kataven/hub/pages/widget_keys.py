@@ -58,7 +58,7 @@ def make_widget_key(visit: Visit) -> AnyResponse:
     )
 
 
-@desk.shows(f"{HOME}/explain", MEMBERS)
+@desk.shows(f"{HOME}/explain", MEMBERS, while_typing=True)
 def explain_entries(visit: Visit) -> AnyResponse:
     """What each line of the list of pages means, while it is typed."""
     lines = request.args.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
