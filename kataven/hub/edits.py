@@ -67,8 +67,9 @@ class Difference:
 class EditConflict(Exception):
     """What the form would overwrite was changed since the form was opened. Nothing was done."""
 
-    def __init__(self, saved: Mapping[str, str], differences: Sequence[Difference]) -> None:
+    def __init__(self, edit: Edit, saved: Mapping[str, str], differences: Sequence[Difference]) -> None:
         super().__init__("Changed since the form was opened: " + ", ".join(one.name for one in differences))
+        self.edit = edit
         self.saved = saved
         self.differences = differences
 
@@ -80,6 +81,8 @@ class Edit:
     sent: Mapping[str, str]
     words: Mapping[str, Words]
     seen: Mapping[str, str] = field(repr=False)
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """What the form says beside the object's fields."""
 
     def check(self, saved: Mapping[str, Any]) -> None:
         """Compare with the row as it is now, once it is locked. Raises EditConflict."""
@@ -90,7 +93,7 @@ class Edit:
             if text != self.sent[name] and self._is_new(name, text)
         ]
         if found:
-            raise EditConflict(now, found)
+            raise EditConflict(self, now, found)
 
     def _is_new(self, name: str, text: str) -> bool:
         return not hmac.compare_digest(self.seen.get(name, ""), _digest(name, text))
@@ -111,15 +114,17 @@ def seen_of(values: Mapping[str, Any]) -> str:
     return _BETWEEN.join(f"{name}{_WITHIN}{_digest(name, as_text(value))}" for name, value in values.items())
 
 
-def read_edit(values: Mapping[str, Any], words: Mapping[str, Words]) -> Edit:
-    """The form of this request, whose validated content is `values`.
+def read_edit(values: Mapping[str, Any], words: Mapping[str, Words], *beside: str) -> Edit:
+    """The form of this request, whose validated content is `values`; `beside` are more fields that it may have.
 
     Raises InvalidRequest for a page of a conflict on which something was not chosen: a browser sends none.
     """
     open_ = [name for name in request.form.getlist(CHOOSE)[: len(words)] if name in words and name not in request.form]
     if open_:
         raise InvalidRequest([FieldError(name, "choose one of the two values") for name in open_])
-    return Edit({name: as_text(value) for name, value in values.items()}, words, _read(request.form.get(SEEN, "")))
+    sent = {name: as_text(value) for name, value in values.items()}
+    others = {name: request.form[name] for name in beside if name in request.form}
+    return Edit(sent, words, _read(request.form.get(SEEN, "")), others)
 
 
 def as_text(value: Any) -> str:
@@ -148,14 +153,14 @@ def _read(text: str) -> dict[str, str]:
 
 def _page(error: EditConflict) -> AnyResponse:
     current_visit().problem = CODE
-    new = {one.name for one in error.differences}
-    left_out = {*new, "csrf", SEEN, CHOOSE}
+    to_choose = {one.name for one in error.differences}
+    along = {**error.edit.sent, **error.edit.beside}
     return show(
         "conflict.html",
         HTTPStatus.CONFLICT,
         action=request.path,
         page=page_of(request.path),
         differences=error.differences,
-        along=[(name, value) for name, value in request.form.items(multi=True) if name not in left_out],
+        along=[(name, value) for name, value in along.items() if name not in to_choose],
         seen=seen_of(error.saved),
     )

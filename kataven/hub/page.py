@@ -93,12 +93,15 @@ class Desk(Blueprint):
         """A page to look at; or, with `while_typing`, what a script asks for again and again while somebody types."""
         return self._register("GET", path, who, None, while_typing=while_typing)
 
-    def takes(self, path: str, who: Who, again: Again | None = None) -> Callable[[Handler], Handler]:
+    def takes(
+        self, path: str, who: Who, again: Again | None = None, *, while_typing: bool = False
+    ) -> Callable[[Handler], Handler]:
         """A form that is sent; the gate has checked that it was one of this session's.
 
         `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
+        `while_typing` is as for `shows`.
         """
-        return self._register("POST", path, who, again)
+        return self._register("POST", path, who, again, while_typing=while_typing)
 
     def _register(
         self, method: str, path: str, who: Who, again: Again | None, *, while_typing: bool = False

@@ -16,7 +16,7 @@ import redis
 from werkzeug.test import TestResponse
 
 from kataven.dev.cast import ALICE, OLIVIA, Person
-from kataven.hub.page import again_of
+from kataven.hub.page import again_of, is_asked_while_typing
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web import operating
 from tests.hub.conftest import Hub
@@ -145,7 +145,13 @@ EXAMPLES: dict[str, Example] = {
 
 
 def forms(hub: Hub) -> list[str]:
-    return [rule.rule for rule in hub.pages.url_map.iter_rules() if "POST" in (rule.methods or set())]
+    """All that are sent by a person, and not by a script while somebody types."""
+    views = hub.pages.view_functions
+    return [
+        rule.rule
+        for rule in hub.pages.url_map.iter_rules()
+        if "POST" in (rule.methods or set()) and not is_asked_while_typing(views[rule.endpoint])
+    ]
 
 
 def test_every_form_has_an_example(hub: Hub) -> None:

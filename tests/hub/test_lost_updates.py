@@ -155,8 +155,9 @@ def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, house: House, ol
 
     first, second = (opened(olivia, page, f"{page}/policy") for _ in range(2))
     assert send(olivia, first, {"max_days": "30"}).status_code == 303
-    answer = send(olivia, second, {"max_days": "90"})
+    answer = send(olivia, second, {"max_days": "90", "existing": "on"})
     assert answer.status_code == 409
+    assert forms_of(answer.text)[f"{page}/policy"].hidden["existing"] == "on"
     assert opened(olivia, page, f"{page}/policy").fields["max_days"] == "30"
     assert send(olivia, forms_of(answer.text)[f"{page}/policy"], {"max_days": "90"}).status_code == 303
     assert opened(olivia, page, f"{page}/policy").fields["max_days"] == "90"

@@ -96,7 +96,7 @@ def set_policy(visit: Visit, account: str) -> AnyResponse:
     if form is None:
         return _page(visit, account, request.form, problems)
     _find(visit, account)
-    edit = read_edit({"max_days": form.max_days}, POLICY_WORDS)
+    edit = read_edit({"max_days": form.max_days}, POLICY_WORDS, "existing")
     office = operating.office(visit.services, visit.operator_label)
     try:
         shortened, receipt = closing.limit_expiry(
