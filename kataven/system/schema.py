@@ -19,7 +19,7 @@ OLDEST_SERVED = "account_0001"
 
 An account outside of it is answered 503 `schema_mismatch`. A release that needs a new revision raises this to it; one
 that only prepares for it leaves it, so that accounts can be migrated while both releases serve.
-tests/test_schema_window.py drives the API on a database at each revision of the window.
+tests/hub/test_served_revisions.py drives the API, the Hub and the commands at each revision of the window.
 """
 
 ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata", oldest=OLDEST_SERVED)
