@@ -31,8 +31,6 @@ class Refused(Exception):
     explanation: ClassVar[str]
     field: ClassVar[str | None] = None
     """The request header at fault, where one is."""
-    remembered = False
-    """True where this was found out before, so that telling it again cost no look-up."""
 
     def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
