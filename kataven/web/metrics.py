@@ -19,6 +19,7 @@ from kataven.ratelimit.in_flight import Pulse
 from kataven.revocation.receipt import Receipt, Told
 from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
+from kataven.web.server.patience import REASONS
 
 if TYPE_CHECKING:
     from kataven.web.services import Services
@@ -60,6 +61,11 @@ class Metrics:
             self.verifications.labels(credential, outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
+        self.connections_refused = self._counter(
+            "connections_refused", "Connections that the server closed: too slow, too many, or not HTTP.", "reason"
+        )
+        for reason in REASONS:
+            self.connections_refused.labels(reason)
         self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
         self.stale_drops = self._counter("cache_stale_drops", "Answers dropped: revoked while they were fetched.")
         self.gaps = self._counter("cache_emptied", "Times that a worker forgot everything, to be on the safe side.")
