@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-from kataven.tenancy.dialect import DRIVER, Server
+from kataven.tenancy.fleet import MIGRATION_SETTINGS
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
@@ -34,13 +34,8 @@ def upgrade_system(url: str) -> str:
         maintenance.lock(f"system {target.database}")
         if not maintenance.exists(target.database):
             maintenance.create(target.database, "template0")
-        # Tenancy's dialect, for what it leaves out of errors.
-        engine = create_engine(target.set(drivername=DRIVER), server=Server(), hide_parameters=True)
-        try:
-            with engine.connect() as connection:
-                SYSTEM_SCHEMA.upgrade(connection)
-        finally:
-            engine.dispose()
+        with DatabaseServer(target, MIGRATION_SETTINGS).connect(target.database) as connection:
+            SYSTEM_SCHEMA.upgrade(connection)
     return SYSTEM_SCHEMA.head
 
 
