@@ -11,6 +11,8 @@ from typing import Any
 import click
 
 from kataven.identity.token import TOKEN_PATTERN
+from kataven.ratelimit.pace import Patience
+from kataven.ratelimit.wire import SLOW_SECONDS
 from kataven.settings import PREFIX, Settings
 from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
@@ -81,6 +83,21 @@ def test_every_metric_is_documented() -> None:
     assert set(re.findall(r"^\| `kataven_(\w+)`", page, re.MULTILINE)) == {
         name.removeprefix("kataven_") for name in names
     }
+
+
+def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
+    patience, docs = Patience(), ROOT / "docs"
+    longest = patience.answer + patience.slow_at_most - patience.slow
+    table = (docs / "limits.md").read_text().partition("### Without Redis")[2].partition("### Addresses")[0]
+    for said in (
+        f"| Redis near, a core to spare | {patience.slow * 1_000:g} ms | {patience.answer:g} s |",
+        f"| at most | {patience.slow_at_most:g} s | {longest:g} s, and {patience.connect:g} s to connect |",
+        f"after {patience.answer:g} s\nwithout an answer",
+        f"slow for {SLOW_SECONDS:g} s",
+    ):
+        assert said in table
+    others = {page.name: page.read_text() for page in docs.glob("*.md") if page.name != "limits.md"}
+    assert [name for name, page in others.items() if re.search(r"answer that takes \d+ ms", page)] == []
 
 
 def test_every_command_is_documented(house: House) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import AppGroup
 
+from kataven.account.errors import LimitAboveAccount
 from kataven.commands.office import ACTOR, office
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.system import accounts, closing, lifecycle, limits, repairs
@@ -85,6 +87,36 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
         show_one(asdict(operating.change_limits(found, account, changes, ACTOR)), as_json=as_json)
     else:
         show_one(asdict(_record(found, account).limits), as_json=as_json)
+
+
+@group.command("key-limits")
+@click.argument("account")
+@click.argument("key_id", type=click.UUID)
+@click.option("--per-minute", type=click.IntRange(min=1))
+@click.option("--per-hour", type=click.IntRange(min=1))
+@click.option("--per-day", type=click.IntRange(min=1))
+@click.option("--concurrent", type=click.IntRange(min=1))
+@click.option("--clear", is_flag=True, help="Drop the key's own limits first; alone, the account's apply to it.")
+@as_json
+@plainly
+def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: int | None) -> None:
+    """Show the limits of one API key of ACCOUNT, or change those that are given; workers learn of it within a second.
+
+    KEY_ID is the `id` in GET /v1/api-keys, and what the log calls `api_key:ID`. Limits above the
+    account's are refused.
+    """
+    found = services()
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes or clear:
+            key = operating.change_key_limits(found, account, key_id, changes, ACTOR, clear=clear)
+        else:
+            key = operating.key_limits(found, account, key_id)
+    except LimitAboveAccount as error:
+        raising = f"flask accounts limits {account} --{error.name} {error.asked}"
+        raise click.ClickException(f"{error}. Give a lower one, or raise the account's: {raising}") from error
+    own = {name: key.limits.get(name) for name in limits.COLUMNS}
+    show_one({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)
 
 
 @group.command("suspend")

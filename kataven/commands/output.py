@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
+from kataven.account.errors import AccountError
 from kataven.identity.errors import VerifierUnavailable
 from kataven.revocation.receipt import NobodyTold
 from kataven.system.errors import SystemRefusal
@@ -66,7 +67,7 @@ def plain_errors() -> Iterator[None]:
     """What is foreseen to go wrong is one line on standard error and exit status 1."""
     try:
         yield
-    except (SystemRefusal, TenancyError, ValueError) as error:
+    except (AccountError, SystemRefusal, TenancyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except NobodyTold as error:
         raise click.ClickException(
