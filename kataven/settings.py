@@ -23,7 +23,7 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
-from kataven.redis_clients import check_redis_url
+from kataven.redis_url import check_redis_url
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"

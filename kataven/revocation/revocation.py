@@ -12,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from kataven.redis_clients import redis_pool
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Board, Member
 from kataven.revocation.bus import Worker
@@ -67,13 +68,10 @@ class Revocation:
     ) -> None:
         # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
         timeout_seconds = lease_seconds / 4
-        self._client = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            # The barrier tries again by itself, and not with the same words: see Barrier._publish.
-            retry=Retry(NoBackoff(), 0),
+        # The barrier tries again by itself, and not with the same words: see Barrier._publish.
+        retry = Retry(NoBackoff(), 0)
+        self._client = Redis.from_pool(
+            redis_pool(redis_url, timeout_seconds=timeout_seconds, retry=retry, decode_responses=True)
         )
         self._notices = notices
         lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
