@@ -154,16 +154,6 @@ class GuardThatReadsNoNotices(Guard):
         self.reading.confirm(asked_at)
 
 
-class GuardThatTrustsALapsedReading(Guard):
-    """It was taken off the list of readers, and remembers what it did before."""
-
-    def noticed(self, asked_at: float, notice: Notice) -> None:
-        if notice != self.notice:
-            self._forget(EVERYTHING)
-            self.notice = notice
-        self.reading.confirm(asked_at)
-
-
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
@@ -173,7 +163,6 @@ class GuardThatTrustsALapsedReading(Guard):
         ("guard", GuardWithoutTickets),
         ("barrier", BarrierThatTrustsAnyRedis),
         ("guard", GuardThatDoesNotWaitUntilItIsWrittenDown),
-        ("guard", GuardThatTrustsALapsedReading),
         ("worker", WorkerThatAcknowledgesFirst),
         ("barrier", BarrierThatPostsAndDoesNotWait),
         ("barrier", BarrierThatWaitsForAsLongAsARedisLease),
