@@ -91,14 +91,6 @@ class BarrierThatTrustsAnyRedis(Barrier):
         return False
 
 
-class GuardThatDoesNotWaitUntilItIsWrittenDown(Guard):
-    """A lease counts at once, whatever is written down of where this worker renews."""
-
-    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        super().confirmed(asked_at, epoch)
-        self.lease.confirm(asked_at)
-
-
 class WorkerThatAcknowledgesFirst(Worker):
     """It says that it has forgotten, and then forgets."""
 
@@ -162,7 +154,6 @@ class GuardThatReadsNoNotices(Guard):
         ("guard", GuardThatMissesGaps),
         ("guard", GuardWithoutTickets),
         ("barrier", BarrierThatTrustsAnyRedis),
-        ("guard", GuardThatDoesNotWaitUntilItIsWrittenDown),
         ("worker", WorkerThatAcknowledgesFirst),
         ("barrier", BarrierThatPostsAndDoesNotWait),
         ("barrier", BarrierThatWaitsForAsLongAsARedisLease),
