@@ -110,7 +110,11 @@ def count_by_server(session: Session, names: Collection[str]) -> Mapping[str, in
     """How many of these accounts each server has. Asks nothing if there are none."""
     if not names:
         return {}
-    counted = select(Account.server, func.count().label("accounts")).where(Account.account_id.in_(names)).group_by(Account.server)
+    counted = (
+        select(Account.server, func.count().label("accounts"))
+        .where(Account.account_id.in_(names))
+        .group_by(Account.server)
+    )
     return {row.server: row.accounts for row in session.execute(counted)}
 
 
