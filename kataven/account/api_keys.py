@@ -95,7 +95,7 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     if key.disabled_at is not None:
         return key, audit.without_receipt(session, "api_key.revoked", key_id, key.disabled_at)
     key.disabled_at = session.scalar(select(func.clock_timestamp()))
-    event = audit.record(session, actor, "api_key.revoked", key_id, {"hint": key.hint})
+    event = audit.record(session, actor, "api_key.revoked", key_id, {"name": key.name, "hint": key.hint})
     session.flush()
     return key, event.id
 

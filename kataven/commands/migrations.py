@@ -78,6 +78,8 @@ def upgrade(
         done = _upgrade(accounts, options)
         show([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
         click.echo(_summary(done), err=True)
+        if why := runs.early_end({str(outcome): count for outcome, count in done.counts.items()}, max_failures):
+            click.echo(f"{why} The others were not touched.", err=True)
         if not done.succeeded:
             sys.exit(1)
 

@@ -8,7 +8,7 @@ suspended and a token that ends all count here within the 30 s that they count t
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import urlencode
 
@@ -20,6 +20,7 @@ from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
 from kataven.hub.page import Visit, Who, current_visit, go, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
+from kataven.hub.server_watch import ServerWatch
 from kataven.hub.sessions import Person, Session, Sessions
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
@@ -57,6 +58,7 @@ class Front:
     role_claims: tuple[str, ...]
     runner: Runner
     """What takes longer than a request."""
+    servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
     def secure(self) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -83,7 +83,22 @@ class Connection:
             raise Refusal(str(answer))
         return answer
 
-    def send(self, command: bytes) -> None:
+    def call_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands at once and return their answers, in order; a Refusal in place of one that was refused.
+
+        All answers together may take as long as one. Raises Stale or Unreachable. Not for more commands than fit into
+        a socket's buffers: nothing is read before everything is sent.
+        """
+        self.send(b"".join(commands), len(commands))
+        self._waited, self.slow = 0.0, False
+        while self._unread > len(commands):
+            self._read()
+        answers = [self._read() for _ in commands]
+        if self._waited:
+            self.slow = self._waited >= self._pace.slow_after
+        return [Refusal(str(one)) if isinstance(one, hiredis.ReplyError) else one for one in answers]
+
+    def send(self, command: bytes, answers: int = 1) -> None:
         """Send it and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
         try:
             self._socket.sendall(command)
@@ -91,7 +106,7 @@ class Connection:
             raise Unreachable("Redis does not take what is sent") from error
         except OSError as error:
             raise Stale(f"connection lost: {error}") from error
-        self._unread += 1
+        self._unread += answers
 
     def close(self) -> None:
         """Close it once everything that was sent is known to be done, or Redis is out of reach.

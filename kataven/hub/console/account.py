@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import request
 from pydantic import Field
@@ -14,7 +14,7 @@ from kataven.account.errors import NotFound
 from kataven.hub.console.usage import standings
 from kataven.hub.gate import keep
 from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
-from kataven.hub.words import receipt_in_words
+from kataven.hub.words import change_in_words, counted, refusal_in_words
 from kataven.identity.token import is_account_name
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.revocation.receipt import Receipt
@@ -78,8 +78,8 @@ def set_policy(visit: Visit, account: str) -> AnyResponse:
         shortened, receipt = closing.limit_expiry(office, account, form.max_days, existing=form.existing)
     except TenancyError as error:
         return _page(visit, account, request.form, {"max_days": str(error)})
-    keys = f" {shortened} keys end sooner now:" if form.existing else ""
-    return _done(visit, account, f"The policy is changed.{keys} Told to all: {receipt_in_words(receipt.as_json())}.")
+    keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
+    return _done(visit, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
 
 
 @desk.takes("/console/accounts/<account>/suspend", OPERATORS)
@@ -94,31 +94,32 @@ def archive(visit: Visit, account: str) -> AnyResponse:
 
 @desk.takes("/console/accounts/<account>/resume", OPERATORS)
 def resume(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.resume, "open again")
+    return _move(visit, account, closing.resume, "open again", change_in_words)
 
 
 @desk.takes("/console/accounts/<account>/restore", OPERATORS)
 def restore(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.restore, "open again")
+    return _move(visit, account, closing.restore, "open again", change_in_words)
 
 
 Verb = Callable[[Office, str], Receipt]
+Words = Callable[[Mapping[str, Any]], str]
 
 
 def _close(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
         return _page(visit, account, {}, {field: f"Type {account} here: every key of it is refused from then on."})
-    return _move(visit, account, verb, done)
+    return _move(visit, account, verb, done, refusal_in_words)
 
 
-def _move(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
+def _move(visit: Visit, account: str, verb: Verb, done: str, in_words: Words) -> AnyResponse:
     _find(visit, account)
     try:
         receipt = verb(operating.office(visit.services, visit.operator_label), account)
     except SystemRefusal as error:
         return _page(visit, account, {}, {"status": str(error)})
-    return _done(visit, account, f"{account} is {done}: {receipt_in_words(receipt.as_json())}.")
+    return _done(visit, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
 
 
 def _done(visit: Visit, account: str, words: str) -> AnyResponse:

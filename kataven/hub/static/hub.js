@@ -28,7 +28,9 @@ for (const area of document.querySelectorAll("[data-explain]")) {
   let latest = 0;
   area.addEventListener("input", async () => {
     const mine = ++latest;
-    const answer = await fetch(`${area.dataset.explain}?${new URLSearchParams({ entries: area.value })}`);
+    const csrf = area.form.elements.csrf.value;
+    const body = new URLSearchParams({ csrf, entries: area.value }); // a long list does not fit into a URL
+    const answer = await fetch(area.dataset.explain, { method: "POST", body });
     if (!answer.ok || mine !== latest) return;
     const lines = (await answer.json()).map(({ entry, good, words }) => {
       const line = document.createElement("li");
