@@ -43,12 +43,12 @@ _NO_BODY = "There is no body. Send the fields as a JSON object, with `Content-Ty
 MAX_GUESSES = 5
 """For how many unknown names a known one is looked for: comparing costs more than refusing."""
 _NO_NUL = "^[^\\u0000]*$"
-# In a line: no control character of either set (C0, C1), no line break of Unicode's own, and nothing that turns the
+# In a line: no control character of either set (C0, C1), and nothing that turns the
 # direction of the text around it (UAX #9): a name would then be shown as another one.
-_NOT_IN_A_LINE = "\\u0000-\\u001f\\u007f-\\u009f\\u2028-\\u202e\\u2066-\\u2069"
+_NOT_IN_A_LINE = "\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069"
 # Blanks, and characters that show nothing: a name of these alone could not be seen, let alone clicked.
 _INVISIBLE = (
-    "\\u0020\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u202f"
+    "\\u0020\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028\\u2029\\u202f"
     "\\u205f-\\u2065\\u206a-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb"
 )
 _ONE_LINE = f"^[^{_NOT_IN_A_LINE}]*[^{_NOT_IN_A_LINE}{_INVISIBLE}][^{_NOT_IN_A_LINE}]*$"

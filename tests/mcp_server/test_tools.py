@@ -132,7 +132,7 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "create_agent",
         {"name": "a", "fields": {"categroy": "sales"}},
-        ["- fields.categroy: is not known", "Correct"],
+        ["- fields.categroy: is not a known field", "Correct"],
     ),
     ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
     ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
