@@ -43,8 +43,8 @@ _NO_BODY = "There is no body. Send the fields as a JSON object, with `Content-Ty
 MAX_GUESSES = 5
 """For how many unknown names a known one is looked for: comparing costs more than refusing."""
 _NO_NUL = "^[^\\u0000]*$"
-# In a line: no control character of either set (C0, C1), and nothing that turns the
-# direction of the text around it (UAX #9): a name would then be shown as another one.
+# In a line: no control character of either set (C0, C1), and nothing that turns the direction of the text around it
+# (UAX #9): a name would then be shown as another one.
 _NOT_IN_A_LINE = "\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069"
 # Blanks, and characters that show nothing: a name of these alone could not be seen, let alone clicked.
 _INVISIBLE = (
