@@ -39,12 +39,14 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.scope import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, health, hosts, manners, paths, pipeline, problems, reference, scrape
+from kataven.web import cors, hardening, health, hosts, manners, paths, pipeline, problems, reference, scrape
 from kataven.web.call import client_address
+from kataven.web.insiders import Insiders
 from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
+from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.page import Gate
 from kataven.widget.store import Store
@@ -162,7 +164,9 @@ def build_services(settings: Settings, surface: str) -> Services:
         metrics=metrics,
         auth_service=auth_service,
         issuer_keys=issuer_keys,
-        metrics_token=None if metrics_token is None else metrics_token.get_secret_value(),
+        insiders=Insiders(
+            None if metrics_token is None else metrics_token.get_secret_value(), trust_loopback=settings.development
+        ),
     )
 
 
@@ -174,6 +178,7 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,
         voice_url=settings.voice_url,
+        capacity=Capacity(settings.widget_visits, settings.widget_account_visits),
     )
 
 
@@ -200,6 +205,7 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     app.url_map.merge_slashes = False
     services.attach(app)
     problems.install(app)
+    hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
     pipeline.install(app, services.limiter)
     manners.install(app)
     cors.install(app)

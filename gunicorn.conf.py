@@ -7,18 +7,25 @@ gunicorn -c gunicorn.conf.py wsgi:hub      the Hub, a service of its own
 import contextlib
 import gc
 import os
+import socket
 import sys
 from typing import Any
 
+from gunicorn.sock import close_sockets
+
 from kataven import settings
 from kataven.web import metrics_folder
+from kataven.web.server import crash
+from kataven.web.server.patience import Patience
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 # A request is mostly Python, so a core feeds a worker; threads are for requests that wait for a database.
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
-worker_class = "gthread"
+# Ours: no thread waits for a slow client. docs/decisions/0073-no-thread-waits-for-a-client.md
+worker_class = "kataven.web.server.worker.FrontWorker"
+logger_class = "kataven.web.server.logger.JsonLogger"
 threads = int(os.environ.get("THREADS", "8"))
 # Built once, before the fork, which is the same for all: a worker begins in milliseconds and shares its memory.
 # Building connects to nothing and starts nothing. New code needs a new master (USR2, or a restart); HUP only renews
@@ -37,9 +44,14 @@ max_requests_jitter = max_requests // 10
 # A token may have 8 KiB, and a longer one deserves our own answer rather than gunicorn's page.
 limit_request_field_size = 65_536
 limit_request_line = 8_190
+# The one that is tested; `auto` takes another where it happens to be installed.
+http_parser = "python"
 
 # Whom to believe about the client's address is the application's decision (KATAVEN_TRUSTED_PROXIES).
 forwarded_allow_ips = ""
+# On a Unix socket gunicorn believes every client, whatever the line above says: so there is nothing to believe.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
 
 # One line for each request comes from the application, which knows whose it is.
 accesslog = None
@@ -58,7 +70,16 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Put what is built out of the collector's reach: a collection would write to every page that workers share."""
+    """Refuse a Unix socket without a proxy. Put what is built out of the collector's reach: a collection would write
+    to every page that workers share."""
+    proxies = settings.load(settings.development_environ(os.environ)).trusted_proxies
+    if not proxies and any(listener.sock.family == socket.AF_UNIX for listener in server.LISTENERS):
+        close_sockets(server.LISTENERS)
+        sys.exit(
+            "The configuration can't be used:\n  KATAVEN_TRUSTED_PROXIES: is 0, and clients of a Unix socket have no "
+            "address, so all of them would share one budget; set it to the number of proxies in front (1 for nginx on "
+            "this host), or bind to an address (BIND=127.0.0.1:8000)"
+        )
     gc.collect()
     gc.freeze()
 
@@ -68,12 +89,26 @@ def post_worker_init(worker: Any) -> None:
     # A thread that waits for a revocation gets the interpreter within 0.5 ms of its message, also under load: the
     # default of 5 ms was measured to triple the slowest evictions.
     sys.setswitchinterval(0.0005)
-    worker.app.callable.extensions["kataven"].start()
+    services = worker.app.callable.extensions["kataven"]
+    configured = settings.load(settings.development_environ(os.environ))
+    worker.be_patient(
+        Patience(
+            head_seconds=configured.head_seconds,
+            body_seconds=configured.body_seconds,
+            bytes_per_second=configured.body_bytes_per_second,
+            connections=configured.worker_connections,
+        )
+    )
+    worker.on_refusal = lambda reason: services.metrics.connections_refused.labels(reason).inc()
+    services.start()
+    # A worker that crashes, or is killed since it hangs, leaves its stacks to the master.
+    crash.watch(os.environ[metrics_folder.FOLDER_VARIABLE])
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """In the master: what the worker counted goes on counting."""
     with contextlib.suppress(OSError):
+        crash.report(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
         metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
 
 

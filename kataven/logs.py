@@ -13,27 +13,37 @@ import json
 import logging
 import re
 import sys
-from typing import TextIO
+import threading
+from types import TracebackType
+from typing import Any, TextIO
 
 import orjson
 import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict, WrappedLogger
 
-from kataven.identity.token import TOKEN_PATTERN
-
-_SECRET = re.compile(rf"{TOKEN_PATTERN}|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)")
-_MARKS = ("_live_", "eyJ", "://")
+_SECRET = re.compile(
+    r"(?:sk|pk)_live_[\w-]{8,}"  # a key: whole, cut, or with a character too many
+    r"|(?<![0-9a-z])(?:rt|ut)_[0-9a-z]{16,}\w*"  # what the widget's visitors hold, whole or cut
+    r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"  # a JWT, whole or cut
+    r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)",
+    re.IGNORECASE,  # gunicorn writes the names of headers in capitals, and a key may stand where a name should
+)
+_MARKS = ("_live_", "rt_", "ut_", "eyj", "://")
 """One of them is in whatever `_SECRET` finds. Looking for them first costs a tenth, and most lines have none."""
 _NAMES = {"timestamp": "at", "event": "message", "exception": "traceback"}
 _FIRST = ("timestamp", "level", "logger", "event")
 """A line is read from the left: when, how bad, where, what."""
 REDACTED = "[redacted]"
 
+_log = logging.getLogger(__name__)
+
 
 def redact(text: str) -> str:
-    """`text` without anything that has the shape of a key, a JWT or a URL's password."""
-    if not any(mark in text for mark in _MARKS):
+    """`text` without anything that has the shape of a key, a visitor's token, a JWT or a URL's password, nor of a part
+    of one."""
+    lowered = text.lower()
+    if not any(mark in lowered for mark in _MARKS):
         return text
     return _SECRET.sub(REDACTED, text)
 
@@ -105,3 +115,40 @@ def install(level: int = logging.INFO) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     root.propagate = False
+
+
+def take_over() -> None:
+    """Have everything that this process writes by way of Python be such lines: the libraries' records, warnings, and
+    exceptions that end a thread or the process. For processes that are services of ours; idempotent.
+
+    What C libraries write to standard error by themselves is out of reach.
+    """
+    install()
+    root = logging.getLogger()
+    if not any(isinstance(handler, StandardError) for handler in root.handlers):
+        handler = StandardError()
+        handler.setFormatter(formatter())
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    sys.excepthook = _end_of_process
+    threading.excepthook = _end_of_thread
+    sys.unraisablehook = _unraisable
+
+
+def _end_of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    _log.critical("the process ends by an exception", exc_info=(kind, error, trace))
+
+
+def _end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is None or issubclass(ended.exc_type, SystemExit):
+        return
+    name = ended.thread.name if ended.thread is not None else None
+    exc_info = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+    _log.critical("a thread ends by an exception", exc_info=exc_info, extra={"thread_name": name})
+
+
+def _unraisable(ignored: Any) -> None:
+    exc_info = (ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
+    _log.error(ignored.err_msg or "an exception is ignored", exc_info=exc_info, extra={"where": repr(ignored.object)})

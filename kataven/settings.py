@@ -24,6 +24,7 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
+from kataven.redis_clients import check_redis_url
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -59,8 +60,7 @@ def _postgresql(url: SecretStr) -> SecretStr:
 
 
 def _redis(url: SecretStr) -> SecretStr:
-    if urlsplit(url.get_secret_value()).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    check_redis_url(url.get_secret_value())
     return url
 
 
@@ -87,7 +87,9 @@ class Settings(BaseModel):
 
     env: Environment = Field(Environment.PRODUCTION, description="`production` or `development`.")
     database_url: DatabaseUrl = Field(description="The system database: `postgresql+psycopg2://…/kataven_system`.")
-    redis_url: RedisUrl = Field(description="Redis: `redis://…`, `rediss://…` or `unix://…`.")
+    redis_url: RedisUrl = Field(
+        description="Redis, one address: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
+    )
     peppers: Peppers | None = Field(
         None,
         description="The pepper ring, `id:base64url,id:base64url`, the current one first; 32 bytes or more each. "
@@ -133,6 +135,18 @@ class Settings(BaseModel):
         description="Where conversations with visitors are held, which the widget hands to its page. Unset: the widget "
         "says that there is no such place yet.",
     )
+    widget_visits: int = Field(
+        100_000,
+        ge=100,
+        le=10_000_000,
+        description="The most visits of the widget that Redis keeps at a time, over all accounts.",
+    )
+    widget_account_visits: int = Field(
+        20_000,
+        ge=2,
+        le=10_000_000,
+        description="The most visits of one account that Redis keeps at a time; of one widget key, half as many.",
+    )
     api_url: str = Field(
         "http://127.0.0.1:8000", description="Where the API answers, for commands and the console to measure it."
     )
@@ -169,8 +183,33 @@ class Settings(BaseModel):
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="The bearer token that `/metrics` asks for. Unset: only this machine itself may read them, "
-        "without a proxy.",
+        description="The bearer token that `/metrics`, the details of `/readyz` and `flask revocation measure` ask "
+        "for. Unset: in development this machine itself may read them, without a proxy; in production nobody.",
+    )
+    head_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=60,
+        description="How long a client may take to send a request's head, and a new connection to send anything.",
+    )
+    body_seconds: float = Field(
+        10.0,
+        ge=0.5,
+        le=60,
+        description="How long a client may take to send a request's body, or to take the next part of its answer.",
+    )
+    body_bytes_per_second: int = Field(
+        4096,
+        ge=256,
+        le=1_048_576,
+        description="The least that a body must arrive with, from its fourth second on.",
+    )
+    worker_connections: int = Field(
+        1000,
+        ge=64,
+        le=20_000,
+        description="The most connections of a worker. At that many, the one that has kept it waiting for longest is "
+        "closed for each new one.",
     )
     registry_engines: int = Field(
         100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kataven.settings import PREFIX, Settings
+from tests.support.certificates import authority
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -76,3 +79,67 @@ def test_units_share_slots_are_closed_and_wait_for_requests_under_way(name: str)
     assert stop
     assert graceful
     assert int(stop[1]) > int(graceful[1])
+
+
+PROXIED = ["kataven-api", "kataven-hub"]
+
+
+@pytest.mark.parametrize("name", PROXIED)
+def test_units_on_a_unix_socket_count_the_proxy_in_front(name: str) -> None:
+    lines = unit(name).splitlines()
+    assert any(line.startswith(f"Environment=BIND=unix:/run/{name}/http.sock") for line in lines)
+    assert "Environment=KATAVEN_TRUSTED_PROXIES=1" in lines
+
+
+@pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile"])
+def test_proxies_buffer_requests_and_ask_the_sockets_of_the_units(file: str) -> None:
+    text = (DEPLOY / file).read_text()
+    for name in PROXIED:
+        assert f"/run/{name}/http.sock" in text
+    assert text.count("proxy_request_buffering on;" if file == "nginx.conf" else "request_buffers 1MiB") == 2
+    assert "KATAVEN_TRUSTED_PROXIES=1" in text
+    assert not re.search(r"proxy_request_buffering off|\$request\b|\$request_uri [^;]*\$status|\$http_", text)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_nginx_takes_its_file(tmp_path: Path) -> None:
+    certificate(tmp_path)
+    text = (DEPLOY / "nginx.conf").read_text()
+    text = re.sub(r"/etc/ssl/kataven/\w+\.", f"{tmp_path}/server.", text).replace("/var/log/nginx", str(tmp_path))
+    whole = tmp_path / "nginx.conf"
+    whole.write_text(
+        f"pid {tmp_path}/pid;\nerror_log {tmp_path}/error;\nevents {{}}\nhttp {{\n{text}\n}}\n".replace(
+            "listen 80;", "listen 127.0.0.1:8680;"
+        ).replace("listen 443 ssl;", "listen 127.0.0.1:8643 ssl;")
+    )
+    checked = subprocess.run(
+        ["nginx", "-t", "-q", "-c", str(whole), "-p", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "warn" not in checked.stderr
+
+
+def certificate(folder: Path) -> None:
+    """A key and a certificate that signs itself, in `server.key` and `server.pem`."""
+    pair = authority(folder / "authority").issue("localhost")
+    shutil.copy(pair.certificate, folder / "server.pem")
+    shutil.copy(pair.key, folder / "server.key")
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
+def test_caddy_takes_its_file(tmp_path: Path) -> None:
+    text = (DEPLOY / "Caddyfile").read_text()
+    version = subprocess.run(["caddy", "version"], capture_output=True, text=True, check=True).stdout
+    major, minor = map(int, re.findall(r"\d+", version)[:2])
+    if (major, minor) < (2, 7):  # which has another name for it
+        text = text.replace("request_buffers 1MiB", "buffer_requests\n\t\tmax_buffer_size 1MiB")
+    (tmp_path / "Caddyfile").write_text(text)
+    checked = subprocess.run(
+        ["caddy", "validate", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert '"level":"error"' not in checked.stderr

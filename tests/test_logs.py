@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -91,6 +92,71 @@ def test_a_line_holds_whatever_it_is_given(odd: object, capsys: pytest.CaptureFi
     line = json.loads(capsys.readouterr().err)
     assert line["principal"] == odd
     assert line["method"] == logs.REDACTED
+
+
+TICKET = "a1B2" * 10 + "xyz" + "123456"
+PARTS = {
+    "cut-key": "sk_live_acme_" + "a" * 20,
+    "key-with-more": f"{KEY}_and-more",
+    "shouted-key": KEY.upper(),
+    "widget-key": "pk_live_acme_" + "b" * 30,
+    "user-token": f"ut_{TICKET}",
+    "cut-user-token": f"ut_{TICKET[:20]}",
+    "refresh-token": f"rt_{TICKET[:43]}_{TICKET}",
+    "cut-refresh-token": f"rt_{TICKET[:43]}_{TICKET[:10]}",
+    "jwt-without-signature": JWT.rpartition(".")[0],
+    "cut-jwt": JWT[:30],
+    "shouted-jwt": JWT.upper(),
+}
+
+
+@pytest.mark.parametrize("secret", PARTS.values(), ids=PARTS)
+def test_no_part_of_a_secret_is_written(secret: str) -> None:
+    for before, behind in (("saw ", " here"), ("'Bearer ", "'"), ("refresh_token=", "&x")):
+        assert logs.redact(before + secret + behind) == before + logs.REDACTED + behind
+
+
+@pytest.mark.parametrize(
+    "text", ["output_of_the_first_migration", "start_of_a_long_description", "sk_live_", "eyJ", "pk_live_ and so on"]
+)
+def test_words_are_left_as_they_are(text: str) -> None:
+    assert logs.redact(text) == text
+
+
+PROCESS = """
+import gc, logging, sys, threading, warnings
+from kataven import logs
+logs.take_over()
+logs.take_over()
+key = "sk_live_acme_" + "a" * 49
+logging.getLogger("some.library").warning("it saw %s", key)
+logging.getLogger("some.library").info("not of interest")
+warnings.warn(f"about {key}")
+def fail(): raise ValueError(f"in a thread, {key}")
+thread = threading.Thread(target=fail, name="worker-1")
+thread.start(); thread.join()
+class Falls:
+    def __del__(self): raise ValueError(f"in a finalizer, {key}")
+Falls(); gc.collect()
+raise SystemError(f"in the main thread, {key}")
+"""
+
+
+def test_everything_that_a_service_says_is_json_without_secrets() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(line["logger"], line["level"]) for line in lines] == [
+        ("some.library", "warning"),
+        ("py.warnings", "warning"),
+        ("kataven.logs", "critical"),
+        ("kataven.logs", "error"),
+        ("kataven.logs", "critical"),
+    ]
+    assert KEY not in ended.stderr
+    assert all(logs.REDACTED in json.dumps(line) for line in lines)
+    assert lines[2]["thread_name"] == "worker-1"
 
 
 class Full(io.StringIO):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +15,12 @@ import pytest
 
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
+from kataven.web.server.patience import REASONS
+from kataven.widget import tickets
 from tests.support.gunicorn import Gunicorn
 from tests.support.house import House
+from tests.support.waiting import wait_until
+from tests.web.server.running import crowd, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +124,242 @@ def test_a_query_never_reaches_the_log(server: Gunicorn, key: str) -> None:
     ask(server, bearer(key), line=f"GET /v1/agents?api_key={stray} HTTP/1.1".encode())
     assert stray not in server.log.read_text()
     assert key not in server.log.read_text()
+
+
+KEY = tokens.mint(TokenKind.API_KEY, "acme").text
+REFRESH_TOKEN = tickets.new_refresh_token(tickets.new_name())
+JWT = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOi{tickets.new_name()}.{tickets.new_name()}"
+SECRETS = {
+    "key": KEY,
+    "widget-key": tokens.mint(TokenKind.WIDGET_KEY, "acme").text,
+    "cut-key": KEY[:35],
+    "longer-key": f"{KEY}xyz",
+    "user-token": tickets.new_user_token(),
+    "refresh-token": REFRESH_TOKEN,
+    "cut-refresh-token": REFRESH_TOKEN[:60],
+    "jwt": JWT,
+    "cut-jwt": JWT[:50],
+}
+"""Each is random for its last characters, and has no other owner."""
+CHUNKED = (
+    b"POST /v1/widget/auth/guest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+FORMS = [
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer %s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer %s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\x00\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\n\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n %s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n%s: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n%s?: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n%s : x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n: %s\r\n\r\n",
+    b"%s / HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"%s\r\n\r\n",
+    b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /%s\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET //[%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / %s\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/%s\r\nHost: x\r\n\r\n",
+    b"GET /" + b"a" * 9000 + b"%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: " + b"a" * 66_000 + b"%s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 200 + b"Authorization: Bearer %s\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: %s\r\nHost: x\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %s\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %s\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nExpect: %s\r\n\r\n",
+    b"GET /v1/agents/%s HTTP/1.1\r\nHost: x\r\n\r\n",
+    CHUNKED + b"%s\r\n",
+    CHUNKED + b"0\r\n%s\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
+def test_a_secret_in_a_request_that_is_no_http_is_not_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
+    request = form.replace(b"\r\nHost: ", b"\r\nConnection: close\r\nHost: ").replace(b"%s", secret.encode())
+    answer = server.raw(request).decode("latin-1")
+    assert re.match(r"HTTP/1\.1 (4\d\d|501) ", answer), answer
+    assert "Content-Type: application/problem+json" in answer
+    assert json.loads(answer.partition("\r\n\r\n")[2])["code"]
+    written = (answer + server.log.read_text()).lower()
+    assert secret[-12:].lower() not in written
+
+
+def test_every_line_of_the_log_is_json(server: Gunicorn) -> None:
+    ask(server, b"Authorization Bearer x")
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {"gunicorn.error", "kataven.access", "kataven.server"} <= {line["logger"] for line in lines}
+    assert all(list(line)[:4] == ["at", "level", "logger", "message"] for line in lines)
+
+
+BROKEN_BODIES = [
+    b"0x0\r\n\r\n",
+    b"+0\r\n\r\n",
+    b"-1\r\n\r\n",
+    b"\r\n\r\n",
+    b"g\r\n\r\n",
+    b"5;\r\nabcde\r\n0\r\n\r\n",
+    b'5;a="\r\nabcde\r\n0\r\n\r\n',
+    b"5\r\nabcdeX\r\n0\r\n\r\n",
+    b"5\r\nabcdefg\r\n0\r\n\r\n",
+    b"ffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+    b"0\r\nno colon\r\n\r\n",
+    b"0\r\nContent-Length: 5\r\n\r\n",
+    b"0\r\nX: \x00\r\n\r\n",
+    b"0\r\nX: y\n\r\n\r\n",
+    b"5\r\nabc",
+    b"5\r\nabcde\r\n",
+    b"5\r\nabcde\r\n0\r\n",
+    b"",
+    b"10000\r\n" + b"x" * 0x10000 + b"y",
+]
+
+
+def half_closed(server: Gunicorn, request: bytes) -> bytes:
+    """What is answered to a client that sends nothing more, and says so."""
+    with server.connect() as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+@pytest.mark.parametrize("body", BROKEN_BODIES, ids=range(len(BROKEN_BODIES)))
+def test_a_broken_chunked_body_is_a_400_and_one_short_line(server: Gunicorn, key: str, body: bytes) -> None:
+    before = len(server.log.read_text())
+    head = b"\r\n".join(
+        [
+            b"POST /v1/agents HTTP/1.1",
+            b"Host: x",
+            bearer(key),
+            b"Content-Type: application/json",
+            b"Transfer-Encoding: chunked",
+        ]
+    )
+    answer = half_closed(server, head + b"\r\n\r\n" + body)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"\r\nConnection: close\r\n" in answer
+    assert b'"malformed_request"' in answer
+    lines = server.log.read_text()[before:].splitlines()
+    assert len(lines) == 2, "its own, and the request's"
+    assert all(len(line) < 500 and "Traceback" not in line for line in lines)
+
+
+def test_a_body_that_ends_too_early_is_a_400(server: Gunicorn, key: str) -> None:
+    head = [b"POST /v1/agents HTTP/1.1", b"Host: x", bearer(key), b"Content-Type: application/json"]
+    for length in (10, 100_000):
+        answer = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+        assert b"\r\nConnection: close\r\n" in answer
+        assert b'"malformed_request"' in answer
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [20_000, 100 * 1024])
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        (b"POST /v1/agents HTTP/1.1", [], 401),
+        (b"POST /v1/nothing HTTP/1.1", [], 404),
+        (b"POST /v1/me HTTP/1.1", [], 405),
+        (b"POST /v1/agents HTTP/1.1", [b"with-key", b"Content-Type: text/plain"], 415),
+    ],
+    ids=["401", "404", "405", "415"],
+)
+def test_an_answer_before_the_body_tells_the_truth_about_its_connection(
+    server: Gunicorn, key: str, line: bytes, headers: list[bytes], status: int, size: int, framing: str
+) -> None:
+    headers = [bearer(key) if header == b"with-key" else header for header in headers]
+    body = b"x" * size
+    if framing == "length":
+        framed = [b"Content-Length: %d" % size, b"", body]
+    else:
+        framed = [b"Transfer-Encoding: chunked", b"", b"%x\r\n%b\r\n0\r\n\r\n" % (size, body)]
+    request = b"\r\n".join([line, b"Host: x", *headers, *framed])
+    with server.connect() as connection:
+        connection.sendall(request)
+        found, fields, _ = read_answer(connection)
+        assert found == status
+        if fields["connection"] == "close":
+            assert size > 64 * 1024
+            assert connection.recv(1) == b""
+        else:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_answer(connection)[0] == 200
+
+
+def test_what_the_server_refuses_is_counted_from_the_start(server: Gunicorn) -> None:
+    with server.client() as client:
+        text = client.get("/metrics").text
+        for reason in REASONS:
+            assert f'kataven_connections_refused_total{{reason="{reason}"}}' in text
+        count = re.compile(r'kataven_connections_refused_total\{reason="malformed"\} (\S+)')
+        ask(server, b"Authorization Bearer x")
+        after = client.get("/metrics").text
+    before_count, after_count = count.search(text), count.search(after)
+    assert before_count is not None
+    assert after_count is not None
+    assert float(after_count[1]) > float(before_count[1])
+
+
+POST_AGENT = b"POST /v1/agents HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+SLOW = {
+    "head": b"GET /v1/agents HTTP/1.1\r\nHost: x\r\nX-Long: a",
+    "body": POST_AGENT + b"Content-Length: 900\r\n\r\n{",
+    "large-body": POST_AGENT + b"Content-Length: 90000\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
+@pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
+def test_a_crowd_of_slow_clients_keeps_nobody_waiting(
+    server: Gunicorn, key: str, first_words: bytes, with_key: bool
+) -> None:
+    if with_key:
+        first_words = first_words.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
+    with crowd(server, 200, first_words):
+        assert ask(server, line=b"GET /healthz HTTP/1.1")[0] == 200
+        assert ask(server, bearer(key))[0] in {200, 429}  # the account's own requests under way may fill its limit
+
+
+def test_the_stacks_of_a_worker_that_crashes_are_a_line_in_the_log(server: Gunicorn) -> None:
+    os.kill(server.worker_pids()[0], signal.SIGSEGV)
+    wait_until(lambda: '"a worker crashed"' in server.log.read_text(), 30, server.log.read_text)
+    for line in server.log.read_text().splitlines():
+        json.loads(line)
+
+
+def unix_request(path: str, request: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(30)
+        connection.connect(path)
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_a_client_of_a_unix_socket_is_believed_nothing(house: House, server_folder: Path) -> None:
+    path = server_folder / "front.sock"
+    environ = {**house.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "1"}
+    asked = b"GET /hub/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    with Gunicorn(environ, server_folder / "unix-log", unix=path):
+        assert unix_request(str(path), asked + b"\r\n").startswith(b"HTTP/1.1 404")
+        for named in (b"SCRIPT_NAME: /hub", b"Script-Name: /hub", b"PATH_INFO: /healthz"):
+            assert unix_request(str(path), asked + named + b"\r\n\r\n").startswith(b"HTTP/1.1 404")
+            assert unix_request(str(path), plain + named + b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_a_unix_socket_without_a_proxy_is_refused(house: House, server_folder: Path) -> None:
+    path, log = server_folder / "alone.sock", server_folder / "alone-log"
+    environ = {**house.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
+    with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(environ, log, unix=path):
+        pass
+    text = log.read_text()
+    assert text.count("KATAVEN_TRUSTED_PROXIES: is 0") == 1
+    assert "Traceback" not in text
+    assert not path.exists()
 
 
 def test_no_secret_is_in_the_process_list(server: Gunicorn, house: House, key: str) -> None:

@@ -47,6 +47,17 @@ def test_every_problem_is_told_at_once() -> None:
         ({"DATABASE_URL": "not a url"}, "KATAVEN_DATABASE_URL: is not a database URL"),
         ({"DATABASE_URL": "postgresql://db.example"}, "KATAVEN_DATABASE_URL: must name the system database"),
         ({"REDIS_URL": "http://x"}, "KATAVEN_REDIS_URL: must begin with"),
+        ({"REDIS_URL": "redis+cluster://x"}, "KATAVEN_REDIS_URL: must begin with"),
+        ({"REDIS_URL": "redis://a:1,b:2/0"}, "KATAVEN_REDIS_URL: names several servers"),
+        ({"REDIS_URL": "redis://a:1:2/0"}, "KATAVEN_REDIS_URL: has a port that is not"),
+        ({"REDIS_URL": "redis://a:0/0"}, "KATAVEN_REDIS_URL: has a port that is not"),
+        ({"REDIS_URL": "redis://a:70000"}, "KATAVEN_REDIS_URL: has a port that is not"),
+        ({"REDIS_URL": "redis://a/kataven"}, "KATAVEN_REDIS_URL: has a path that is not"),
+        ({"REDIS_URL": "redis://a?db=x"}, "KATAVEN_REDIS_URL: has a 'db' that is not"),
+        ({"REDIS_URL": "redis://a?socket_timeout=60"}, "KATAVEN_REDIS_URL: has the option 'socket_timeout'"),
+        ({"REDIS_URL": "rediss://a?ssl_cert_reqs=none"}, "KATAVEN_REDIS_URL: has the option 'ssl_cert_reqs'"),
+        ({"REDIS_URL": "redis://[::1"}, "KATAVEN_REDIS_URL: is not a URL"),
+        ({"REDIS_URL": "unix://run/redis.sock"}, "KATAVEN_REDIS_URL: must name the socket by its whole path"),
         ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a is shorter"),
         ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
         ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
@@ -88,6 +99,22 @@ def test_no_secret_is_repeated() -> None:
     assert "hunter2" not in told
     assert "hunter2" not in repr(settings.load(GOOD))
     assert PEPPER not in repr(settings.load({**GOOD, "KATAVEN_WIDGET_SIGNING_KEYS": f"2026a:{PEPPER}"}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "redis://redis:6379/",
+        "redis://user:pass,word@redis.internal:6379/3",
+        "redis://:secret@[::1]:6379/0",
+        "rediss://redis.example:6380?ssl_ca_certs=/etc/ca.pem&client_name=kataven",
+        "unix:///run/redis/redis.sock?db=0&password=hunter2",
+        "unix://user:hunter2@/run/redis/redis.sock",
+    ],
+)
+def test_every_form_of_a_redis_url_that_names_one_server_is_taken(url: str) -> None:
+    assert problems(REDIS_URL=url) == []
 
 
 def test_a_bare_postgresql_url_means_psycopg2() -> None:

@@ -77,7 +77,7 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
     answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
     body=GuestInput,
     max_body_bytes=8 * 1024,
-    refusals=PAGE_REFUSALS,
+    refusals=(*PAGE_REFUSALS, "too_many_visits"),
     links=(REFRESH,),
 )
 def admit_guest(call: Call, body: GuestInput) -> Response:
@@ -114,7 +114,7 @@ def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
     refusals=(
         *PAGE_REFUSALS,
         *("user_token_unknown", "user_token_expired", "user_token_used", "user_token_of_another_account"),
-        "minting_key_ended",
+        *("minting_key_ended", "too_many_visits"),
     ),
     links=(REFRESH,),
 )

@@ -24,7 +24,6 @@ def show_script(call: Call) -> Response:
     response.set_etag(found.etag)
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_SECONDS}, stale-while-revalidate=86400"
     response.vary.add("Accept-Encoding")
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Access-Control-Allow-Origin"] = "*"  # for pages that pin it with `integrity`
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.make_conditional(request)

@@ -25,7 +25,7 @@ def main() -> int:
             "KATAVEN_PEPPERS: is missing; the auth-service is who holds them. Unset KATAVEN_AUTH_SERVICE.\n"
         )
         return 2
-    logs.install()
+    logs.take_over()
     try:
         serve(configured)
     except RuntimeError as error:

@@ -162,9 +162,13 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     401: AuthenticationError,
     403: PermissionDeniedError,
     404: NotFoundError,
+    408: InvalidRequestError,
     412: PreconditionFailedError,
     413: InvalidRequestError,
+    414: InvalidRequestError,
     415: InvalidRequestError,
+    417: InvalidRequestError,
+    431: InvalidRequestError,
     429: RateLimitError,
     503: UnavailableError,
 }

@@ -139,12 +139,20 @@ class Run:
 
     def _accounts(self, environ: Mapping[str, str]) -> tuple[AccountKeys, ...]:
         # Imported here: half a second that a bad PORT need not wait for.
-        from kataven.dev.seed import prepare, seed
+        from sqlalchemy.exc import DBAPIError
 
-        say("preparing the system database")
-        prepare(environ)
-        say("preparing the accounts")
-        seeded = seed(environ, dev_json.remembered_accounts(self._data_dir))
+        from kataven.dev.seed import prepare, seed
+        from kataven.tenancy.faults import in_words
+
+        try:
+            say("preparing the system database")
+            prepare(environ)
+            say("preparing the accounts")
+            seeded = seed(environ, dev_json.remembered_accounts(self._data_dir))
+        except DBAPIError as error:
+            if not self._options.database_url:  # our own server: then it is our own fault, and its traceback is wanted
+                raise
+            raise DevError(f"KATAVEN_DATABASE_URL: {in_words(error)}") from error
         return tuple(AccountKeys(account.account, account.api_key, account.widget_key) for account in seeded)
 
     def _start_issuer(self, environ: Mapping[str, str], port: int) -> None:

@@ -16,6 +16,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
 from kataven.hub.page import Visit, Who, current_visit, go, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
@@ -137,7 +138,8 @@ def check_form() -> None:
     sent = request.form.get(CSRF_FIELD, "")
     if from_elsewhere or origin != front().url or not hmac.compare_digest(sent.encode(), visit.session.csrf.encode()):
         who = who_of(current_app.view_functions.get(request.endpoint or ""))
-        if visit.session.person is None and who is not None and not who.strangers:
+        lapsed = not from_elsewhere and origin == front().url and front().cookie_name not in request.cookies
+        if visit.session.person is None and who is not None and (lapsed or not who.strangers):
             raise SignInFirst  # the session is over; nobody's form does nothing either way
         raise StaleForm("It may have been open for long, or was not sent from here. Go back, reload and try again.")
 
@@ -209,7 +211,10 @@ def _sign_out(visit: Visit) -> NoReturn:
 
 
 def keep(visit: Visit, session: Session) -> None:
-    """Remember `session` for this browser."""
+    """Remember `session` for this browser: in its cookie alone until somebody has signed in."""
+    if session.person is None:
+        visit.session, visit.cookie = session, front().sessions.cookie_of(session)
+        return
     front().sessions.save(session)
     if session.secret != request.cookies.get(front().cookie_name):
         visit.cookie = session.secret
@@ -221,12 +226,9 @@ def finish(response: Response) -> Response:
     visit: Visit = g.call
     _set_cookie(visit, response)
     response.headers.setdefault("Content-Security-Policy", _policy())
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
-    if front().secure:
-        response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
     if request.endpoint != "static":
         # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
         response.headers["Cache-Control"] = "no-store"
@@ -248,7 +250,10 @@ def _policy() -> str:
 def _set_cookie(visit: Visit, response: Response) -> None:
     name = front().cookie_name
     if visit.cookie:
-        response.set_cookie(name, visit.cookie, path="/", httponly=True, secure=front().secure, samesite="Lax")
+        max_age = ANONYMOUS_SECONDS if visit.cookie.startswith(f"{MARK}.") else None
+        response.set_cookie(
+            name, visit.cookie, max_age=max_age, path="/", httponly=True, secure=front().secure, samesite="Lax"
+        )
     elif visit.cookie == "":
         response.delete_cookie(name, path="/", httponly=True, secure=front().secure, samesite="Lax")
 

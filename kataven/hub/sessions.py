@@ -1,5 +1,7 @@
 """What is remembered of a browser between two requests: in Redis, sealed with what only the browser holds.
 
+Until somebody has signed in there, nothing is in Redis: see `anonymous`.
+
 The cookie is a random 256-bit secret. Its digest names the entry in Redis and a key derived from it seals what stands
 there (AES-256-GCM; RFC 5869 for the key), so whoever reads Redis, or a backup of it, finds no token and signs in as
 nobody; and whoever can write there can't make a session up.
@@ -20,8 +22,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from redis import Redis
 from redis.exceptions import RedisError
+
+from kataven.hub.anonymous import MARK, AnonymousCookies
+from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
 """Without a request for this long, a session is over."""
@@ -100,11 +104,11 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         timeout_seconds: float = 2,
     ) -> None:
-        self._redis = Redis.from_url(
-            redis_url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds
-        )  # connects when it is first used, so it may be built before a fork
+        # Resent: each command leaves the same behind when it runs twice, and a form that is taken for used is refused.
+        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True)
         self._prefix = prefix
         self._clock = clock
+        self._anonymous = AnonymousCookies(self._redis, prefix, clock)
 
     def new(self) -> Session:
         """A session of nobody's, to be kept with `save`."""
@@ -112,7 +116,11 @@ class Sessions:
 
     def read(self, secret: str | None) -> Session | None:
         """The session of a cookie; None if it has ended, or never was."""
-        if not secret or len(secret) > 200 or not secret.isascii():
+        if not secret or not secret.isascii():
+            return None
+        if secret.startswith(f"{MARK}."):
+            return self._read_anonymous(secret)
+        if len(secret) > 200:
             return None
         name = self._name(secret)
         try:
@@ -123,6 +131,16 @@ class Sessions:
         if found is None or self._clock() - found["began_at"] >= LONGEST_SECONDS:
             return None
         return _from_json(secret, found)
+
+    def cookie_of(self, session: Session) -> str:
+        """The cookie that is the whole session of a browser in which nobody has signed in; nothing is kept here."""
+        assert session.person is None  # noqa: S101  what the issuer gave never leaves for a browser
+        try:
+            return self._anonymous.seal(
+                {"csrf": session.csrf, "sign_in": None if session.sign_in is None else asdict(session.sign_in)}
+            )
+        except RedisError as error:
+            raise SessionsUnavailable from error
 
     def save(self, session: Session) -> None:
         """Keep it, as it is now. One that has ended meanwhile stays ended: somebody signed out in another window."""
@@ -181,6 +199,16 @@ class Sessions:
 
     def close(self) -> None:
         self._redis.close()
+
+    def _read_anonymous(self, cookie: str) -> Session | None:
+        try:
+            found = self._anonymous.open(cookie)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        if found is None:
+            return None
+        fresh = {"person": None, "began_at": self._clock(), "fresh": True}
+        return _from_json(secrets.token_urlsafe(_SECRET_BYTES), {**found, **fresh})
 
     def _name(self, secret: str) -> str:
         return f"{self._prefix}session:{hashlib.sha256(secret.encode()).hexdigest()}"

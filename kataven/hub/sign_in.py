@@ -8,6 +8,7 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
+from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.gate import front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
@@ -22,8 +23,8 @@ desk = Desk("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
-USED_UP_SECONDS = 30 * 60
-"""How long a used `state` is remembered. Afterwards the session has long lost it."""
+LONGEST_NEXT_BYTES = 1_024
+"""It goes to the issuer and back in a cookie, for which browsers have 4 KiB."""
 
 
 @desk.shows("/sign-in", STRANGERS)
@@ -100,12 +101,13 @@ def show_signed_out(visit: Visit) -> AnyResponse:
 
 def _used_up(visit: Visit) -> SignIn | None:
     """Remove and return this session's pending sign-in: state, nonce and verifier are valid for one callback only, even
-    if it fails. Redis decides which of several callbacks is the first, so a copy of an old cookie doesn't help."""
+    if it fails. Redis decides which of several callbacks is the first, so a copy of an old cookie doesn't help. The
+    state is remembered for as long as such a copy can be read."""
     sign_in = visit.session.sign_in
     if sign_in is None:
         return None
     keep(visit, visit.session.with_(sign_in=None))
-    return sign_in if front().sessions.take_turn(f"sign-in:{sign_in.state}", USED_UP_SECONDS) else None
+    return sign_in if front().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS) else None
 
 
 def _belongs(visit: Visit, person: Person, account: str) -> bool:
@@ -142,7 +144,8 @@ def _problem(visit: Visit, account: str) -> str | None:
 
 
 def _next(asked: str | None) -> str:
-    return asked if asked is not None and is_path(asked) else HOME
+    fits = asked is not None and is_path(asked) and len(asked.encode()) <= LONGEST_NEXT_BYTES
+    return asked if asked is not None and fits else HOME
 
 
 def _accounts(visit: Visit) -> list[AccountRecord]:

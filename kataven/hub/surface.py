@@ -15,6 +15,7 @@ from kataven.hub.console import account, accounts, health, migrations, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
 from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
+from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
@@ -42,9 +43,11 @@ def create(services: Services, front: Front) -> Flask:
     app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `asset` names the content
+    app.url_map.merge_slashes = False  # by a redirect to the request's own `Host`, whatever it says
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     services.attach(app)
     errors.install(app)
+    hardening.install(app, front.url)
     gate.install(app, front)
     words.install(app)
     sign_in_audit.install(services.metrics)

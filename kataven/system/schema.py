@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.orm import Session
 
+from kataven.tenancy.dialect import DRIVER, Server
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
@@ -33,7 +34,8 @@ def upgrade_system(url: str) -> str:
         maintenance.lock(f"system {target.database}")
         if not maintenance.exists(target.database):
             maintenance.create(target.database, "template0")
-        engine = create_engine(target, hide_parameters=True)
+        # Tenancy's dialect, for what it leaves out of errors.
+        engine = create_engine(target.set(drivername=DRIVER), server=Server(), hide_parameters=True)
         try:
             with engine.connect() as connection:
                 SYSTEM_SCHEMA.upgrade(connection)

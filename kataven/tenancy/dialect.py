@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.util import LRUCache
 
+from kataven.tenancy.faults import leave_values_out
 from kataven.tenancy.wire import ConnectionSettings, Wire
 
 DRIVER = "postgresql+psycopg2_shared"
@@ -108,3 +109,9 @@ class SharedDialect(PGDialect_psycopg2):
 
 
 registry.register("postgresql.psycopg2_shared", __name__, SharedDialect.__name__)
+
+
+@event.listens_for(SharedDialect, "handle_error")
+def _leave_values_out(context: ExceptionContext) -> None:
+    """On every engine of this dialect, before anybody sees the error."""
+    leave_values_out(context.sqlalchemy_exception, context.original_exception)

@@ -1,7 +1,9 @@
 """Which of PostgreSQL's errors mean that the database can't answer now, rather than that the code is wrong."""
 
+import re
 from typing import NamedTuple
 
+import psycopg2
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from kataven.tenancy.errors import TenancyError
@@ -19,6 +21,7 @@ _BY_CLASS = {
     "57": "it is stopping or starting",
 }
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42704", "42883"})  # schema, table, column, type or index, function
+_QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
 class Fault(NamedTuple):
@@ -50,12 +53,36 @@ def is_about_schema(error: DBAPIError) -> bool:
 def in_words(error: BaseException) -> str:
     """What an operator needs to read of `error`: not the statement, nor the values that PostgreSQL adds as details."""
     if isinstance(error, DBAPIError):
-        primary = getattr(getattr(error.orig, "diag", None), "message_primary", None)
-        code = _code_of(error)
-        return f"{primary} ({code})" if primary and code else str(error.orig).strip().partition("\n")[0]
+        return _without_values(error.orig)
     return str(error) if isinstance(error, TenancyError) else f"{type(error).__name__}: {error}"
 
 
 def _code_of(error: DBAPIError) -> str | None:
     code: str | None = getattr(error.orig, "pgcode", None)
     return code
+
+
+def leave_values_out(*errors: BaseException | None) -> None:
+    """Reduce the text of PostgreSQL's errors to what `in_words` says, wherever it is shown from now on.
+
+    PostgreSQL adds lines with what customers wrote: `DETAIL: Key (name)=(…) already exists`, `DETAIL: Failing row
+    contains (…)`, `CONTEXT: COPY …`, and the `LINE` of a statement into which psycopg2 has put its parameters. They
+    would be in every traceback that is logged or printed. What programs ask for, `pgcode` and `diag`, stays.
+    """
+    for error in errors:
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
+            kind = type(error.orig)
+            error.args = (f"({kind.__module__}.{kind.__qualname__}) {_without_values(error.orig)}",)
+    for error in errors:
+        if isinstance(error, psycopg2.Error) and error.args:
+            error.args = (_without_values(error),)
+
+
+def _without_values(original: BaseException | None) -> str:
+    primary: str | None = getattr(getattr(original, "diag", None), "message_primary", None)
+    code: str | None = getattr(original, "pgcode", None)
+    if not primary or not code:  # not the server's, such as a connection that could not be made
+        return str(original).strip().partition("\n")[0]
+    if code.startswith("22"):  # data exceptions quote the value: invalid input syntax for type uuid: "…"
+        primary = _QUOTED.sub('"…"', primary)
+    return f"{primary} ({code})"

@@ -81,7 +81,12 @@ class Programs:
             command, env=environment(url), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            reason = next((line for line in lines if "error:" in line), lines[-1])
-            raise ProgramFailed(f"{name} failed: {reason.partition('error: ')[2] or reason}")
+            raise ProgramFailed(f"{name} failed: {_reason(done.stderr) or f'exit status {done.returncode}'}")
         return done.stdout
+
+
+def _reason(stderr: str) -> str:
+    """The line that says why. The lines below an error (DETAIL, CONTEXT, LINE) quote what is in the database."""
+    lines = stderr.strip().splitlines()
+    said = next((line for line in lines if "error:" in line.lower()), lines[0] if lines else "")
+    return said.partition("error: ")[2] or said

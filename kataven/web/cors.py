@@ -23,6 +23,9 @@ PATHS = frozenset(
 MAX_AGE_SECONDS = 7_200
 """As long as Chromium remembers a preflight at most."""
 
+ALLOWED_HEADERS = "Content-Type, traceparent, tracestate"
+"""Those of traces are added by pages that are traced in the browser; without them their preflights fail."""
+
 
 def install(app: Flask) -> None:
     """Add the headers to every answer on these paths, whoever made it."""
@@ -39,6 +42,6 @@ def allow_other_origins(response: Response) -> Response:
     response.vary.add("Origin")
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-        response.headers["Access-Control-Allow-Headers"] = "Content-Type"
+        response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
         response.headers["Access-Control-Max-Age"] = str(MAX_AGE_SECONDS)
     return response

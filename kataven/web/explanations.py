@@ -8,6 +8,8 @@ EXPLANATIONS = {
     "letter or a digit.",
     "invalid_request": "The body, the query or a header does not fit. `errors` names each field and says what is wrong "
     "with it, 50 at most.",
+    "malformed_request": "The request is not well-formed HTTP: a header line without a colon, a broken chunk, a body "
+    "that ends too early. The connection is closed.",
     "expiry_exceeds_policy": "The account lets keys live only so long. Choose one of the expiries that the text names.",
     "missing_credential": "Send `Authorization: Bearer …` with an API key or a JWT.",
     "not_a_credential": "A widget key (`pk_live_…`) is public and opens nothing. Use an API key or a JWT.",
@@ -49,14 +51,22 @@ EXPLANATIONS = {
     "`KATAVEN_WIDGET_SIGNING_KEYS`.",
     "not_found": "There is no such thing in this account, or nothing at this path.",
     "method_not_allowed": "This path exists, and answers other methods: see `Allow`.",
+    "request_timeout": "The request did not arrive in time: its head and its body have 10 seconds each. The connection "
+    "is closed. Send the request again.",
     "precondition_failed": "It was changed since the ETag in `If-Match` was given out. Nothing was done: read it "
     "again and decide anew.",
     "payload_too_large": "The body is over the operation's limit, which the text names: 8 KiB to 1 MiB. Nothing of it "
     "was parsed.",
+    "uri_too_long": "Request lines are at most 8,190 bytes.",
     "unsupported_media_type": "Send JSON, with `Content-Type: application/json`.",
+    "expectation_failed": "The only expectation that is met is `Expect: 100-continue`.",
     "rate_limited": "One of the limits is used up; the text says which. Wait for `Retry-After` seconds. The refused "
     "request counted nowhere.",
+    "too_many_visits": "The widget key, its account or the installation has as many visits as may be kept at a time. "
+    "Visits that have begun go on. Try again after `Retry-After` seconds, when the next ones end.",
+    "headers_too_large": "The request line and all headers together are at most 64 KiB, in at most 100 headers.",
     "internal_error": "Our fault. Tell us the `request_id`.",
+    "unsupported_transfer_coding": "The only transfer coding that is taken is `chunked`.",
     "schema_mismatch": "The account's database is being brought to another version. Try again soon.",
     "unavailable": "Something that this request needs can't be reached. Try again after `Retry-After` seconds; other "
     "accounts may be well.",

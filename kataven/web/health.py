@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from flask import Response
+from flask import Response, request
 
 from kataven.identity.errors import VerifierUnavailable
 from kataven.system import accounts, schema
@@ -17,7 +17,9 @@ from kataven.web.services import Services
 
 room = Room("health", __name__, "check", "Whether this process, and what it depends on, is well.")
 
-State = Literal["ok", "failing"]
+FAILING = "failing"
+NEEDED = ("system_database",)
+"""The checks that can be `failing`; the others are survived."""
 
 
 class HealthView(View):
@@ -27,10 +29,10 @@ class HealthView(View):
 
 
 class ReadinessView(View):
-    """Each dependency; `degraded` ones are survived without, `failing` ones are not."""
+    """Each dependency, for operators; `degraded` ones are survived without, `failing` ones are not."""
 
     status: Literal["ready", "not_ready"]
-    checks: dict[str, str]
+    checks: dict[str, str] | None = None
 
 
 @room.operation("GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView))
@@ -48,10 +50,21 @@ def read_health(call: Call) -> Response:
     others=(Answer(503, "Something that it needs is failing.", ReadinessView),),
 )
 def read_readiness(call: Call) -> Response:
-    """503 without the system database, or with its schema out of date. Without Redis the API still serves."""
-    checks = checks_of(call.services)
-    ready = not any(state.startswith("failing") for state in checks.values())
-    return write_json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+    """503 without the system database, or with its schema out of date. Without Redis the API still serves.
+
+    `checks` says which dependency is in which state, to operators alone: they send `KATAVEN_METRICS_TOKEN` as a
+    bearer token.
+    """
+    if call.services.insiders.show_bearer(request):
+        checks = checks_of(call.services)
+        ready = not any(state.startswith(FAILING) for state in checks.values())
+        return write_json({"status": _word(ready), "checks": checks}, 200 if ready else 503)
+    ready = not any(CHECKS[name](call.services).startswith(FAILING) for name in NEEDED)
+    return write_json({"status": _word(ready)}, 200 if ready else 503)
+
+
+def _word(ready: bool) -> str:
+    return "ready" if ready else "not_ready"
 
 
 def checks_of(services: Services) -> dict[str, str]:

@@ -66,7 +66,8 @@ class Measurement:
         _ensure_account(found, actor)
         # A connection for each request, so that every worker gets some.
         limits_ = httpx2.Limits(max_keepalive_connections=0)
-        with httpx2.Client(base_url=url, limits=limits_, headers={MEASURE_HEADER: "1"}, timeout=10) as client:
+        headers = {MEASURE_HEADER: found.insiders.token or "1"}
+        with httpx2.Client(base_url=url, limits=limits_, headers=headers, timeout=10) as client:
             measurement = cls(found, AccountSessions(found.directory, found.registry), client)
             try:
                 measurement._discover()
@@ -98,7 +99,7 @@ class Measurement:
         _, text = self._mint()
         try:
             for _ in range(DISCOVERY_REQUESTS):
-                self.workers.add(self._use(text).headers.get(WORKER_HEADER, ""))
+                self.workers.add(self._worker_of(self._use(text)))
         except httpx2.TransportError as error:
             where = f"No API answers at {self.client.base_url}"
             raise MeasurementFailed(f"{where}; set KATAVEN_API_URL, or name it with --url.") from error
@@ -125,10 +126,19 @@ class Measurement:
             answer = self._use(text)
             if answer.status_code != httpx2.codes.OK:
                 raise MeasurementFailed(f"A good key was answered {answer.status_code} at {self.client.base_url}.")
-            cold.discard(answer.headers[WORKER_HEADER])
+            cold.discard(self._worker_of(answer))
             if not cold:
                 return
         raise MeasurementFailed("Not every worker could be reached; some of them may just have been replaced.")
+
+    def _worker_of(self, answer: httpx2.Response) -> str:
+        worker = answer.headers.get(WORKER_HEADER)
+        if worker is None:
+            raise MeasurementFailed(
+                f"The API at {self.client.base_url} does not say which worker answered. "
+                "Set KATAVEN_METRICS_TOKEN to the same value here and there."
+            )
+        return worker
 
     def _use(self, text: str) -> httpx2.Response:
         return self.client.get("/v1/me", headers={"Authorization": f"Bearer {text}"})

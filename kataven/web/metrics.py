@@ -19,6 +19,8 @@ from kataven.ratelimit.in_flight import Pulse
 from kataven.revocation.receipt import Receipt, Told
 from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
+from kataven.web.server.patience import REASONS
+from kataven.widget.capacity import LIMIT_NAMES as VISIT_LIMITS
 
 if TYPE_CHECKING:
     from kataven.web.services import Services
@@ -51,7 +53,13 @@ class Metrics:
         )
         self.sign_ins = self._counter("sign_ins", "Sign-ins, sign-outs and failed sign-ins at the Hub.", "outcome")
         self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
-        for name in (*_ACCOUNT_LIMITS, *(f"key-{name}" for name in _ACCOUNT_LIMITS), *limit_names(), "other"):
+        for name in (
+            *_ACCOUNT_LIMITS,
+            *(f"key-{name}" for name in _ACCOUNT_LIMITS),
+            *limit_names(),
+            *VISIT_LIMITS,
+            "other",
+        ):
             self.limited.labels(name)  # from the start, so that the first refusal is an increase
         self.credential_lookups = self._counter(
             "credential_lookups", "Credentials that no memory knew, by whether they were looked up.", "outcome"
@@ -60,6 +68,11 @@ class Metrics:
             self.verifications.labels(credential, outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
+        self.connections_refused = self._counter(
+            "connections_refused", "Connections that the server closed: too slow, too many, or not HTTP.", "reason"
+        )
+        for reason in REASONS:
+            self.connections_refused.labels(reason)
         self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
         for result in ("hit", "miss", "refusal", "bypass"):
             self.lookups.labels(result)

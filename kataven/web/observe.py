@@ -18,7 +18,10 @@ from kataven.web.services import services
 log = every_request("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
-"""A request that carries it is told which worker answered; `flask revocation measure` warms every one of them."""
+"""With KATAVEN_METRICS_TOKEN in it, a request is told which worker answered; `flask revocation measure` warms them all.
+
+In development any value does, from this machine.
+"""
 WORKER_HEADER = "X-Kataven-Worker"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
@@ -46,10 +49,10 @@ def close_call(_error: BaseException | None) -> None:
 def finish(call: Call, request: Request, response: Response) -> Response:
     """Stamp the answer and write its line. The query string stays out: it may hold what does not belong in a log."""
     response.headers["X-Request-ID"] = call.request_id
-    if MEASURE_HEADER in request.headers:
+    measured = request.headers.get(MEASURE_HEADER)
+    if measured is not None and call.services.insiders.admit(request, measured):
         response.headers[WORKER_HEADER] = call.services.revocation.status().worker
-    if call.admitted is not None:
-        response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("Cache-Control", "no-store")  # what may be kept says so
     seconds = time.perf_counter() - call.started
     route = request.url_rule.rule if request.url_rule else None
     principal = call.admitted.principal if call.admitted else call.known

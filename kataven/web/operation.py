@@ -25,6 +25,7 @@ from kataven.web.schema import (
     read_id,
     read_query,
 )
+from kataven.web.server.errors import BodyError
 
 Handler = TypeVar("Handler", bound=Callable[..., Response])
 
@@ -160,7 +161,7 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
         call.require(Kind.REFUSED)
         try:
             arguments = _read(operation, path)
-        except (InvalidRequest, HTTPException):
+        except (InvalidRequest, HTTPException, BodyError):
             call.note(Kind.REFUSED)
             raise
         call.spend(Kind.PUBLIC)

@@ -59,6 +59,9 @@ def write_page(page: Page[Row], shape: Callable[[Row], Any], query: PageQuery) -
 
 
 def link_to_next(response: Response, query: Mapping[str, str]) -> None:
-    """Tell the client where the next page is: at the path it asked for, alias or not."""
-    url = f"{request.host_url.rstrip('/')}{asked_path()}?{urlencode(query)}"
-    response.headers["Link"] = f'<{url}>; rel="next"'
+    """Tell the client where the next page is: at the path it asked for, alias or not.
+
+    A relative reference (RFC 8288, section 3.1): a proxy with TLS in front leaves it right, and a forged `Host` is
+    repeated to nobody.
+    """
+    response.headers["Link"] = f'<{asked_path()}?{urlencode(query)}>; rel="next"'

@@ -12,6 +12,8 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 HUB_PREFIX = "/hub-api"
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.json"})
+"""What a problem's `type` leads to, and what is linked to from there: at every host that answers with problems."""
 _ASKED = "kataven.asked_path"
 
 
@@ -38,7 +40,7 @@ class Aliases:
 
 
 class HubPaths:
-    """WSGI middleware of the Hub: the API under `/hub-api` and what load balancers ask for; pages everywhere else."""
+    """WSGI middleware of the Hub: the API under `/hub-api`, its reference, what load balancers ask for, and pages."""
 
     def __init__(self, api: WsgiApp, pages: WsgiApp) -> None:
         self._api = api
@@ -46,14 +48,18 @@ class HubPaths:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{HUB_PREFIX}/") or path in PROBES:
+        if path.startswith(f"{HUB_PREFIX}/") or path in PROBES or path in REFERENCE:
             return self._api(environ, start_response)
+        if not path:  # `GET http://host HTTP/1.1`: the router would redirect to the slash, at whatever host that says
+            environ["PATH_INFO"] = "/"
         return self._pages(environ, start_response)
 
 
 def asked_path() -> str:
-    """The path as the client wrote it, for links that lead back to where it came from."""
-    return str(request.environ.get(_ASKED, request.path))
+    """The path that the client asked for, quoted for a URL: for links that lead back to where it came from."""
+    path = str(request.environ.get(_ASKED, request.environ["PATH_INFO"]))
+    # One slash, since two at the beginning would name a host (RFC 3986, section 4.2).
+    return quote("/" + path.lstrip("/"), encoding="latin-1")  # PEP 3333: the path's bytes, each as one character
 
 
 def canonical_instead() -> str | None:

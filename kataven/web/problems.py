@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
@@ -26,8 +26,9 @@ from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 from kataven.web.nearby import Nearby
+from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
-from kataven.widget.errors import StoreUnavailable, WidgetRefused
+from kataven.widget.errors import StoreUnavailable, TooManyVisits, WidgetRefused
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ KINDS: dict[str, Kind] = {
         Kind(400, "missing_account", "Account not named"),
         Kind(400, "invalid_account", "Invalid account name"),
         Kind(400, "invalid_request", "Invalid request"),
+        Kind(400, "malformed_request", "Malformed request"),
         Kind(400, "expiry_exceeds_policy", "Expiry exceeds the account's policy"),
         Kind(401, "missing_credential", "Credential missing"),
         Kind(401, "not_a_credential", "Not a credential"),
@@ -112,11 +114,17 @@ KINDS: dict[str, Kind] = {
         Kind(404, "unknown_agent", "Unknown agent"),
         Kind(404, "not_found", "Not found"),
         Kind(405, "method_not_allowed", "Method not allowed"),
+        Kind(408, "request_timeout", "Request timeout"),
         Kind(412, "precondition_failed", "Precondition failed"),
         Kind(413, "payload_too_large", "Payload too large"),
+        Kind(414, "uri_too_long", "URI too long"),
         Kind(415, "unsupported_media_type", "Unsupported media type"),
+        Kind(417, "expectation_failed", "Expectation failed"),
         Kind(429, "rate_limited", "Rate limited"),
+        Kind(429, "too_many_visits", "Too many visits"),
+        Kind(431, "headers_too_large", "Headers too large"),
         Kind(500, "internal_error", "Internal error"),
+        Kind(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
         Kind(503, "schema_mismatch", "Schema mismatch"),
         Kind(503, "widget_not_configured", "Widget not configured"),
         Kind(503, "unavailable", "Unavailable"),
@@ -163,6 +171,9 @@ def install(app: Flask) -> None:
     app.register_error_handler(NobodyTold, _nobody_told)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
+    app.register_error_handler(BrokenBody, _broken_body)
+    app.register_error_handler(SlowBody, _slow_body)
+    app.register_error_handler(ClientDisconnected, _broken_body)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -271,6 +282,9 @@ def _nobody_told(_: NobodyTold) -> Response:
 
 
 def _widget_refused(error: WidgetRefused) -> Response:
+    if isinstance(error, TooManyVisits):
+        services().metrics.limited.labels(error.limit).inc()
+        return problem(error.code, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
     headers = {"Retry-After": "60"} if KINDS[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(error.code, str(error), headers=headers)
 
@@ -278,6 +292,16 @@ def _widget_refused(error: WidgetRefused) -> Response:
 def _store_unavailable(error: StoreUnavailable) -> Response:
     # Without Redis nobody can tell whether a token was used before, so nobody is let in.
     return unavailable("Visitors can't be let in right now.", error.retry_after_seconds)
+
+
+def _broken_body(error: Exception) -> Response:
+    # One short line: the client is to blame, and a traceback would let anybody fill the log.
+    log.warning("broken body", extra={"why": str(error) if isinstance(error, BrokenBody) else "NoMoreData"})
+    return problem("malformed_request", "The body is not well-formed HTTP, or ends too early, so nothing was done.")
+
+
+def _slow_body(_: SlowBody) -> Response:
+    return problem("request_timeout", "The body did not arrive in time, so nothing was done. Send it again.")
 
 
 def _http(error: HTTPException) -> Response:

@@ -21,6 +21,8 @@ room = Room("reference", __name__, "page", "This reference, for machines.")
 room.template_folder = "templates"
 
 EXTENSION = "kataven.openapi"
+KEPT = {"Cache-Control": "public, max-age=300"}
+"""The same for everybody, and another one only with another release."""
 _STYLE = (Path(__file__).parent / "static" / "docs.css").read_bytes()
 
 
@@ -49,7 +51,7 @@ def install(app: Flask, rooms: tuple[Room, ...]) -> None:
 )
 def read_openapi(call: Call) -> Response:
     """OpenAPI 3.1, made from the declarations that validate."""
-    return write_json(_document(), headers={"Access-Control-Allow-Origin": "*"})
+    return write_json(_document(), headers={"Access-Control-Allow-Origin": "*", **KEPT})
 
 
 @room.page("/docs", access=PUBLIC, summary="The reference, to read")
@@ -70,7 +72,7 @@ def show_errors(call: Call) -> Response:
 
 @room.page("/docs/style.css", access=PUBLIC, summary="How the reference looks")
 def show_style(call: Call) -> Response:
-    return Response(_STYLE, content_type="text/css; charset=utf-8", headers={"X-Content-Type-Options": "nosniff"})
+    return Response(_STYLE, content_type="text/css; charset=utf-8", headers=KEPT)
 
 
 def _document() -> dict[str, Any]:
@@ -79,9 +81,8 @@ def _document() -> dict[str, Any]:
 
 
 def _page(template: str, **context: Any) -> Response:
-    response = Response(render_template(template, **context), content_type="text/html; charset=utf-8")
+    response = Response(render_template(template, **context), content_type="text/html; charset=utf-8", headers=KEPT)
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    response.headers["X-Content-Type-Options"] = "nosniff"
     return response

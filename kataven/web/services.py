@@ -17,6 +17,7 @@ from kataven.ratelimit.tally import Counts
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.registry import EngineRegistry
+from kataven.web.insiders import Insiders
 from kataven.web.metrics import Metrics, Publisher
 from kataven.widget.flows import Widget
 
@@ -38,8 +39,8 @@ class Services:
     last_used: LastUsed
     widget: Widget
     metrics: Metrics
-    metrics_token: str | None = field(default=None, repr=False)
-    """What `/metrics` asks for; None lets in this machine alone."""
+    insiders: Insiders = field(default_factory=Insiders)
+    """Who may see metrics, and how the installation stands."""
 
     _publisher: Publisher = field(init=False, repr=False)
     auth_service: Connection | None = None

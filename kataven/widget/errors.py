@@ -17,6 +17,7 @@ WidgetRefused
 ├── UserTokenOfAnotherAccount raised when it is shown together with another account's widget key
 ├── RefreshTokenUnknown      raised when we know of no such visit: never begun, over, or forgotten
 ├── RefreshTokenReused       raised when it was used before; the whole visit is over then
+├── TooManyVisits            raised when the widget key, its account or the installation has as many visits as it may
 ├── MintingKeyEnded          raised when the API key that vouched for the user is revoked, expired or removed
 └── WidgetNotConfigured      raised when this installation has no key to sign visitor tokens with
 
@@ -116,6 +117,18 @@ class RefreshTokenUnknown(WidgetRefused):
 class RefreshTokenReused(WidgetRefused):
     code = "refresh_token_reused"
     explanation = "The refresh token was used before, so the visit that it belongs to is over. Begin again."
+
+
+class TooManyVisits(WidgetRefused):
+    """`limit` says which limit was met, and in `retry_after_seconds` the next visits end by themselves."""
+
+    code = "too_many_visits"
+    explanation = "There are as many visits as there may be at a time. Visits that stand go on."
+
+    def __init__(self, limit: str, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
 
 
 class MintingKeyEnded(WidgetRefused):

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 
 from kataven.widget import tickets
+from kataven.widget.capacity import Capacity, Room, refusal
 from kataven.widget.errors import RefreshTokenReused, RefreshTokenUnknown
 from kataven.widget.store import Script, Store
 from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
@@ -27,15 +28,21 @@ _ROTATE = Script("rotate")
 class Families:
     """In Redis, under the digest of the visit's name. A family that Redis forgot is refused like one that never was."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, capacity: Capacity | None = None) -> None:
         self._store = store
+        self._capacity = capacity or Capacity()
 
     def begin(self, visit: Visit) -> str:
-        """The first refresh token of a new family. Raises StoreUnavailable."""
+        """The first refresh token of a new family. Raises TooManyVisits or StoreUnavailable."""
         name = tickets.new_name()
         token = tickets.new_refresh_token(name)
-        arguments = [tickets.digest(token), self._store.now(), json.dumps(asdict(visit))]
-        self._store.run(_BEGIN, self._key(name), [*arguments, IDLE_SECONDS * 1000, VISIT_SECONDS * 1000])
+        room = self._room(visit)
+        record = json.dumps(asdict(visit), ensure_ascii=False)
+        arguments: list[str | int] = [tickets.digest(token), self._store.now(), record]
+        arguments += [IDLE_SECONDS * 1000, VISIT_SECONDS * 1000, *room.limits]
+        found = self._store.run(_BEGIN, [self._key(name), *room.counters], arguments)
+        if found[0] == "full":
+            raise refusal(found)
         return token
 
     def look(self, token: str) -> Visit:
@@ -48,20 +55,29 @@ class Families:
             raise RefreshTokenUnknown
         return _visit(found[1])
 
-    def rotate(self, token: str) -> str:
-        """The next refresh token; `token` is used up. Of two who come at the same time one gets it, and it is worth
-        nothing: the other ended the family. Raises what `look` raises.
+    def rotate(self, token: str, visit: Visit) -> str:
+        """The next refresh token of `visit`; `token` is used up.
+
+        Of two who come at the same time one gets it, and it is worth nothing: the other ended the family. Raises what
+        `look` raises.
         """
         name = tickets.visit_of(token) or ""
         following = tickets.new_refresh_token(name)
-        self._run(_ROTATE, token, [tickets.digest(following), IDLE_SECONDS * 1000])
+        self._run(_ROTATE, token, [tickets.digest(following), IDLE_SECONDS * 1000], self._room(visit).counters)
         return following
 
-    def _run(self, script: Script, token: str, arguments: list[str | int]) -> list[str | None]:
+    def _room(self, visit: Visit) -> Room:
+        return self._capacity.room(self._store, visit.account, visit.widget_key_id)
+
+    def _run(
+        self, script: Script, token: str, arguments: list[str | int], counters: tuple[str, ...] = ()
+    ) -> list[str | None]:
         name = tickets.visit_of(token)
         if name is None:
             raise RefreshTokenUnknown
-        found = self._store.run(script, self._key(name), [tickets.digest(token), self._store.now(), *arguments])
+        found = self._store.run(
+            script, [self._key(name), *counters], [tickets.digest(token), self._store.now(), *arguments]
+        )
         if found[0] == "reused":
             raise RefreshTokenReused
         if found[0] != "good":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from kataven.account.branding import Branding
@@ -19,6 +19,7 @@ from kataven.identity.signing import SigningKey, SigningRing
 from kataven.identity.token import Token
 from kataven.widget import visitor_tokens
 from kataven.widget.allowlist import Origin
+from kataven.widget.capacity import Capacity
 from kataven.widget.errors import WidgetNotConfigured
 from kataven.widget.families import Families
 from kataven.widget.page import Gate, Page
@@ -48,6 +49,7 @@ class Widget:
     """Where browsers reach the API; it stands as `iss` in visitor tokens."""
     voice_url: str | None
     """Where conversations are held; None if nowhere yet."""
+    capacity: Capacity = field(default_factory=Capacity)
     clock: Callable[[], float] = time.time
 
     def config(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> tuple[Page, Branding]:
@@ -72,7 +74,8 @@ class Widget:
         signing_key = self._signing_key()
         page = self.gate.admit(key, origin, agent_id)
         page.require(VisitorKind.USER)
-        user = UserTokens(self.store).redeem(page.account, user_token)
+        room = self.capacity.room(self.store, page.account, str(page.widget_key_id))
+        user = UserTokens(self.store).redeem(page.account, user_token, room)
         self.gate.require_minting_key(page.account, user.minted_by)
         visitor = Visitor(VisitorKind.USER, user.external_user_id, user.display_name, user.email)
         return self._begin(signing_key, _visit(page, visitor, user.minted_by))
@@ -80,14 +83,14 @@ class Widget:
     def refresh(self, refresh_token: str, origin: Origin | None) -> Admitted:
         """The next pair. A token that was used before ends its family first of all, wherever it is shown."""
         signing_key = self._signing_key()
-        families = Families(self.store)
+        families = Families(self.store, self.capacity)
         visit = families.look(refresh_token)
         self.gate.admit_again(visit, origin)
-        following = families.rotate(refresh_token)
+        following = families.rotate(refresh_token, visit)
         return self._admitted(signing_key, visit, following)
 
     def _begin(self, signing_key: SigningKey, visit: Visit) -> Admitted:
-        return self._admitted(signing_key, visit, Families(self.store).begin(visit))
+        return self._admitted(signing_key, visit, Families(self.store, self.capacity).begin(visit))
 
     def _admitted(self, signing_key: SigningKey, visit: Visit, refresh_token: str) -> Admitted:
         token = visitor_tokens.sign(signing_key, self.public_url, visit, self.clock())

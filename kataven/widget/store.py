@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
-from redis.retry import Retry
 
+from kataven.redis_clients import redis_client
 from kataven.widget.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 0.5
@@ -28,14 +26,8 @@ class Store:
     """A connection to Redis, made on first use, so that it may be built before a fork."""
 
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
-        self._client = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            # Not again by itself: a script that was cut off may have run, and twice would be a token used twice.
-            retry=Retry(NoBackoff(), 0),
-        )
+        # Not resent: a script that was cut off may have run, and twice would be a token used twice.
+        self._client = redis_client(redis_url, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
         self._prefix = f"{namespace}:widget"
         self._clock = clock
 
@@ -46,10 +38,10 @@ class Store:
         """For a script: '' is Redis's own clock."""
         return "" if self._clock is None else str(round(self._clock() * 1000))
 
-    def run(self, script: Script, key: str, arguments: Sequence[str | int]) -> list[str | None]:
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
         """What the script returns. Raises StoreUnavailable."""
         try:
-            found: list[str | None] = script(self._client.execute_command, key, arguments)
+            found: list[str | None] = script(self._client.execute_command, keys, arguments)
             return found
         except RedisError as error:
             raise StoreUnavailable from error
@@ -59,15 +51,15 @@ class Store:
 
 
 class Script:
-    """A script of `lua/` on one key, called by its digest; a Redis that has not seen it yet is sent the text."""
+    """A script of `lua/`, called by its digest; a Redis that has not seen it yet is sent the text."""
 
     def __init__(self, name: str) -> None:
         self._text = _COMMON + (_FOLDER / f"{name}.lua").read_text("utf-8")
         # Not for security: it is the name that Redis gives to a script.
         self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
-    def __call__(self, execute: Callable[..., Any], key: str, arguments: Sequence[str | int]) -> Any:
+    def __call__(self, execute: Callable[..., Any], keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         try:
-            return execute("EVALSHA", self._sha, 1, key, *arguments)
+            return execute("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return execute("EVAL", self._text, 1, key, *arguments)
+            return execute("EVAL", self._text, len(keys), *keys, *arguments)

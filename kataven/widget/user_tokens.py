@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from kataven.widget import tickets
+from kataven.widget.capacity import Room, refusal
 from kataven.widget.errors import (
     UserTokenExpired,
     UserTokenOfAnotherAccount,
@@ -49,18 +50,23 @@ class UserTokens:
         """A new user token. Raises StoreUnavailable."""
         token = tickets.new_user_token()
         lives = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
-        self._store.run(_ISSUE, self._key(token), [account, json.dumps(asdict(user)), *lives, self._store.now()])
+        minted = json.dumps(asdict(user), ensure_ascii=False)
+        self._store.run(_ISSUE, [self._key(token)], [account, minted, *lives, self._store.now()])
         return token
 
-    def redeem(self, account: str, token: str) -> VouchedUser:
-        """Who it stands for, to the first who asks.
+    def redeem(self, account: str, token: str, room: Room | None = None) -> VouchedUser:
+        """Who it stands for, to the first who asks. It stays good if `room` has none for one more visit.
 
-        Raises UserTokenUnknown, UserTokenUsed, UserTokenExpired, UserTokenOfAnotherAccount or StoreUnavailable. If the
-        answer is lost on its way here the token is used up all the same.
+        Raises UserTokenUnknown, UserTokenUsed, UserTokenExpired, UserTokenOfAnotherAccount, TooManyVisits or
+        StoreUnavailable. If the answer is lost on its way here the token is used up all the same.
         """
         if not tickets.is_user_token(token):
             raise UserTokenUnknown
-        state, *rest = self._store.run(_REDEEM, self._key(token), [account, self._store.now()])
+        counters, limits = (room.counters, room.limits) if room is not None else ((), ())
+        found = self._store.run(_REDEEM, [self._key(token), *counters], [account, self._store.now(), *limits])
+        state, *rest = found
+        if state == "full":
+            raise refusal(found)
         if state != "good" or not rest or rest[0] is None:
             raise _REFUSALS[str(state)]
         return VouchedUser(**json.loads(rest[0]))

@@ -165,3 +165,42 @@ def test_a_server_of_ones_own_that_does_not_answer_is_one_line_without_its_passw
     with pytest.raises(DevError, match=r"^KATAVEN_REDIS_URL: .*Connection refused") as refused:
         require_redis(f"redis://:pass-word@127.0.0.1:{port}/0")
     assert "pass-word" not in str(refused.value)
+
+
+def test_a_pooler_that_refuses_our_options_is_one_line() -> None:
+    """As PgBouncer comes. Without this, `make run` ended in SQLAlchemy's traceback a few steps later."""
+    refusal = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while (startup := connection.recv(4_096)) == TLS_ASKED:
+                connection.sendall(b"N")
+            if b"options\0" in startup:
+                connection.sendall(b"E" + (len(refusal) + 4).to_bytes(4, "big") + refusal)
+            else:  # in, and ready
+                connection.sendall(b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I")
+                connection.recv(4_096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"postgresql://me:pass-word@127.0.0.1:{listener.getsockname()[1]}/system?gssencmode=disable"
+        with pytest.raises(DevError) as refused:
+            require_postgres(url)
+        thread.join()
+    told = str(refused.value)
+    assert told.startswith("KATAVEN_DATABASE_URL: ")
+    assert "unsupported startup parameter: options" in told
+    assert "name PostgreSQL itself" in told
+    assert len(told.splitlines()) == 1
+    assert "pass-word" not in told
+
+
+TLS_ASKED = (8).to_bytes(4, "big") + (80_877_103).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("url", ["redis://a:1,b:2/0", "redis://localhost/0?socket_timeout=9"])
+def test_a_redis_url_that_can_not_work_is_one_line(url: str) -> None:
+    with pytest.raises(DevError, match=r"^KATAVEN_REDIS_URL: (names several servers|has the option)"):
+        require_redis(url)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 import redis
 
-from kataven.hub.sessions import IDLE_SECONDS, LONGEST_SECONDS, Person, Session, Sessions, SessionsUnavailable
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
+from kataven.hub.sessions import (
+    IDLE_SECONDS,
+    LONGEST_SECONDS,
+    Person,
+    Session,
+    Sessions,
+    SessionsUnavailable,
+    SignIn,
+)
 
 ALICE = Person("alice", "Alice", "an access token", "a nonce", "a refresh token")
 
@@ -124,6 +134,8 @@ def test_without_redis_nobody_can_be_told() -> None:
         lambda: sessions.save(sessions.new()),
         lambda: sessions.end(sessions.new()),
         lambda: sessions.use_form("a form"),
+        lambda: sessions.cookie_of(sessions.new()),
+        lambda: sessions.read(f"{MARK}.{int(time.time() // 86_400)}.AAAA"),
     ):
         with pytest.raises(SessionsUnavailable):
             attempt()
@@ -137,3 +149,82 @@ def test_an_ended_session_does_not_come_back(sessions: Sessions) -> None:
     sessions.end(still_there)
     sessions.save(still_there.with_(notice="Saved."))
     assert sessions.read(secret) is None
+
+
+def sign_in(state: str = "a state") -> SignIn:
+    return SignIn(state, "a nonce", "a verifier", "acme", "/settings")
+
+
+def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, redis_url: str) -> None:
+    session = sessions.new().with_(sign_in=sign_in())
+    cookie = sessions.cookie_of(session)
+    before = everything_in(redis_url)
+    assert before.startswith(b"hub:anonymous-key:")
+    for _ in range(50):
+        sessions.cookie_of(sessions.new())
+    assert everything_in(redis_url) == before
+    found = sessions.read(cookie)
+    assert found is not None
+    assert (found.csrf, found.sign_in, found.person, found.account) == (session.csrf, session.sign_in, None, None)
+    for secret in (session.csrf, "a state", "a verifier", "acme"):
+        assert secret not in cookie
+
+
+def test_a_cookie_of_nobody_is_good_for_a_quarter_of_an_hour(sessions: Sessions, clock: Clock) -> None:
+    cookie = sessions.cookie_of(sessions.new())
+    clock.now += ANONYMOUS_SECONDS - 1
+    assert sessions.read(cookie) is not None
+    clock.now += 1
+    assert sessions.read(cookie) is None
+
+
+def test_a_cookie_of_nobody_outlives_midnight(sessions: Sessions, clock: Clock) -> None:
+    clock.now = 86_400 * 3 - 1
+    cookie = sessions.cookie_of(sessions.new())
+    clock.now += 2
+    assert sessions.read(cookie) is not None
+    assert sessions.cookie_of(sessions.new()).split(".")[1] != cookie.split(".")[1]
+
+
+def test_the_key_of_strangers_cookies_goes_by_itself(sessions: Sessions, redis_url: str) -> None:
+    sessions.cookie_of(sessions.new())
+    with redis.Redis.from_url(redis_url) as client:
+        (name,) = client.keys()
+        assert 0 < client.ttl(name) <= 2 * 86_400
+
+
+def test_a_cookie_that_the_hub_did_not_seal_is_nobodys(sessions: Sessions, clock: Clock, redis_url: str) -> None:
+    good = sessions.cookie_of(sessions.new().with_(sign_in=sign_in()))
+    mark, day, sealed = good.split(".")
+    flipped = sealed[:-2] + ("A" if sealed[-2] != "A" else "B") + sealed[-1]
+    made_up = [
+        f"{mark}.{day}.{flipped}",
+        f"{mark}.{int(day) + 1}.{sealed}",
+        f"{mark}.{int(day) - 1}.{sealed}",
+        f"{mark}.{day}.",
+        f"{mark}.{day}.{'A' * 3_000}",
+        f"{mark}.{day}.{'A' * 9_000}",
+        f"{mark}.x.{sealed}",
+        f"{mark}.",
+        f"{mark}.{day}.ß",
+    ]
+    assert [sessions.read(cookie) for cookie in made_up] == [None] * len(made_up)
+    assert sessions.read(good) is not None
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert sessions.read(good) is None
+    assert everything_in(redis_url) == b""
+
+
+def test_all_processes_seal_with_one_key(sessions: Sessions, redis_url: str, clock: Clock) -> None:
+    other = Sessions(redis_url, clock=clock)
+    assert other.read(sessions.cookie_of(sessions.new())) is not None
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert sessions.read(other.cookie_of(other.new())) is not None
+    other.close()
+
+
+def test_what_the_issuer_gave_never_goes_into_a_cookie(sessions: Sessions) -> None:
+    with pytest.raises(AssertionError):
+        sessions.cookie_of(sessions.new().with_(person=ALICE))

@@ -9,16 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import httpx2
 import pytest
+import redis
 
 from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, org_id
 from kataven.dev.issuer.codes import challenge_of
 from kataven.dev.issuer.tokens import at_hash, encode
+from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.provider import Provider
 from kataven.hub.sessions import Person
+from kataven.hub.sign_in import LONGEST_NEXT_BYTES
 from kataven.hub.sign_in_failure import Reason
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.system import operators
@@ -100,7 +103,9 @@ def test_the_cookie_is_for_this_host_and_no_script_and_changes_at_sign_in(hub: H
     after = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
     assert after is not None
     assert after.value != before.value
-    assert hub.front.sessions.read(before.value) is None
+    other = hub.visitor()
+    other.client.set_cookie(hub.front.cookie_name, before.value, domain="localhost")
+    assert other.get("/").location == "/sign-in"
 
 
 def test_somebody_is_led_to_where_they_wanted_to_go(hub: Hub) -> None:
@@ -212,7 +217,8 @@ def test_an_id_token_for_another_question_is_refused(hub: Hub, monkeypatch: pyte
     back = visitor.back_from_issuer(visitor.post("/sign-in", {"account": "acme"}).location, ALICE)
     session = session_of(hub, visitor)
     other_nonce = type(session.sign_in)(**{**_fields(session.sign_in), "nonce": "of another sign-in"})
-    hub.front.sessions.save(session.with_(sign_in=other_nonce))
+    cookie = hub.front.sessions.cookie_of(session.with_(sign_in=other_nonce))
+    visitor.client.set_cookie(hub.front.cookie_name, cookie, domain="localhost")
     assert visitor.get(back).status_code == 400
 
 
@@ -575,3 +581,79 @@ def test_trails_have_the_name_of_the_id_token(hub: Hub, house: House, issuer: Is
     visitor.get("/agents/new")
     assert visitor.post("/agents/new", {"name": "Of Alice A."}).status_code == 303
     assert trail_of(house, "acme", "agent.created")[0]["actor_name"] == "Alice A."
+
+
+def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, house: House) -> None:
+    """What counts their requests, and the states of sign-ins that were answered."""
+    hub.visitor().get("/sign-in")  # the first of a day makes the key that all their cookies are sealed with
+    before = keys_of(house)
+    for _ in range(20):
+        visitor = hub.visitor()
+        visitor.get("/sign-in")
+        visitor.get("/settings/api-keys")
+        to_issuer = visitor.post("/sign-in", {"account": "acme"})
+        assert to_issuer.status_code == 303
+        assert visitor.get("/auth/callback?state=x&code=y").status_code == 400
+        visitor.post("/sign-out")
+    new = {name: seconds for name, seconds in keys_of(house).items() if name not in before}
+    # That a sign-in was used up is remembered, for as long as a copy of its cookie can be read.
+    used_up = {name for name in new if b":turn:sign-in:" in name}
+    assert len(used_up) == 20
+    assert max(new[name] for name in used_up) <= ANONYMOUS_SECONDS
+    counters = new.keys() - used_up
+    assert {name for name in counters if not name.startswith(b"limits:hub:address:hub:")} == set()
+    assert counters
+    assert max(new[name] for name in counters) <= 180
+
+
+def keys_of(house: House) -> dict[bytes, int]:
+    """Every key in Redis, with the seconds that it has left; -1 for ever."""
+    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+        return {name: client.ttl(name) for name in client.scan_iter()}
+
+
+def test_the_cookie_of_a_stranger_lives_for_minutes(hub: Hub, stranger: Visitor) -> None:
+    stranger.get("/sign-in")
+    cookie = stranger.client.get_cookie(hub.front.cookie_name, "localhost")
+    assert cookie is not None
+    assert cookie.max_age == ANONYMOUS_SECONDS <= 15 * 60
+
+
+def test_a_sign_in_form_that_is_too_old_leads_to_a_new_one(hub: Hub, stranger: Visitor) -> None:
+    """The browser has dropped the cookie by then."""
+    stranger.get("/sign-in")
+    stranger.client.delete_cookie(hub.front.cookie_name, domain="localhost")
+    answer = stranger.post("/sign-in", {"account": "acme"})
+    assert (answer.status_code, answer.location) == (303, "/sign-in")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+)
+def test_a_sign_in_from_elsewhere_is_refused(hub: Hub, stranger: Visitor, headers: Mapping[str, str]) -> None:
+    stranger.get("/sign-in")
+    assert stranger.post("/sign-in", {"account": "acme"}, headers=headers).status_code == 403
+    assert hub.visitor().post("/sign-in", {"account": "acme"}, headers=headers).status_code == 403
+
+
+def test_a_sign_in_form_of_another_browser_is_refused(hub: Hub) -> None:
+    """Login CSRF: an attacker's page sends a form that was made for the attacker's own browser."""
+    eve, victim = hub.visitor(), hub.visitor()
+    eve.get("/sign-in")
+    victim.get("/sign-in")
+    assert victim.post("/sign-in", {"account": "acme", "csrf": eve.csrf}).status_code == 403
+    for csrf in ("", victim.csrf[:-1], victim.csrf + "x"):
+        assert victim.post("/sign-in", {"account": "acme", "csrf": csrf}).status_code == 403
+
+
+def test_a_way_back_that_fits_no_cookie_is_left_out(hub: Hub) -> None:
+    visitor = hub.visitor()
+    visitor.get("/sign-in")
+    longest = "/" + "ö" * ((LONGEST_NEXT_BYTES - 1) // 2)
+    for asked, led_to in ((longest, quote(longest)), (longest + "oo", "/")):
+        to_issuer = visitor.post("/sign-in", {"account": "acme", "next": asked})
+        assert len(to_issuer.headers["Set-Cookie"]) < 4_096
+        other = hub.visitor()
+        other.get("/sign-in")
+        url = other.post("/sign-in", {"account": "acme", "next": asked}).location
+        assert other.get(other.back_from_issuer(url, ALICE)).location == led_to

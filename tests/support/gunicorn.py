@@ -39,14 +39,18 @@ class Gunicorn:
     log: Path
     workers: int = 2
     application: str = "wsgi:api"
+    configuration: str = "gunicorn.conf.py"
     port: int = field(default_factory=lambda: free_port())
     host: str = "127.0.0.1"
     """Any loopback address: two of these on two addresses are two hosts."""
 
+    unix: Path | None = None
+    """The socket it listens on instead, if `environ` has it."""
+
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", self.application],
+                [sys.executable, "-m", "gunicorn", "-c", self.configuration, self.application],
                 cwd=CHECKOUT,
                 env={
                     **os.environ,
@@ -102,8 +106,12 @@ class Gunicorn:
         """What is answered to these bytes, until the server closes the connection."""
         return b"".join(self._raw(request))
 
+    def connect(self) -> socket.socket:
+        """A connection; close it."""
+        return socket.create_connection((self.host, self.port), timeout=30)
+
     def _raw(self, request: bytes) -> Iterator[bytes]:
-        with socket.create_connection((self.host, self.port), timeout=30) as connection:
+        with self.connect() as connection:
             connection.sendall(request)
             while chunk := connection.recv(65_536):
                 yield chunk
@@ -111,6 +119,12 @@ class Gunicorn:
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"gunicorn ended: {self.log.read_text()[-2000:]}")
+        if self.unix is not None:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(self.unix))
+                probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                return probe.recv(12) == b"HTTP/1.1 200"
+            return False
         with contextlib.suppress(httpx2.TransportError):
             return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200
         return False

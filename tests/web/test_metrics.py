@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
 import structlog
+from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.serving import make_server
 
-from kataven import tracing
+import app as factory
+from kataven import settings, tracing
 from kataven.dev.cast import ALICE
+from kataven.web import health
+from kataven.web.insiders import Insiders
+from kataven.web.measuring import Measurement, MeasurementFailed
 from kataven.web.metrics import Metrics, Publisher
+from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import EXTENSION
 from tests.support.house import Caller, House
 
@@ -33,7 +42,7 @@ def sample(house: House, name: str, **labels: str) -> float:
 @pytest.fixture
 def with_token(house: House) -> Iterator[House]:
     services = house.app.extensions[EXTENSION]
-    house.app.extensions[EXTENSION] = dataclasses.replace(services, metrics_token=TOKEN)
+    house.app.extensions[EXTENSION] = dataclasses.replace(services, insiders=Insiders(TOKEN))
     yield house
     house.app.extensions[EXTENSION] = services
 
@@ -60,6 +69,78 @@ def test_with_a_token_whoever_has_it_may_read(with_token: House) -> None:
     )
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_in_production_nobody_reads_them_without_a_token(house: House) -> None:
+    """A TCP proxy on the same host, which adds no header, has a loopback address as well."""
+    assert factory.build_services(settings.load(house.environ), "api").insiders == Insiders(None, trust_loopback=True)
+    production = {
+        **house.environ,
+        "KATAVEN_ENV": "production",
+        "KATAVEN_PEPPERS": f"p{house.environ['KATAVEN_PEPPERS'][3:]}",
+        "KATAVEN_WIDGET_SIGNING_KEYS": f"p{house.environ['KATAVEN_WIDGET_SIGNING_KEYS'][3:]}",
+        "KATAVEN_PUBLIC_URL": "https://api.example.com",
+        "KATAVEN_OIDC_ISSUER": "https://login.example.com",
+    }
+    services = house.app.extensions[EXTENSION]
+    for token, status in ((None, 403), (TOKEN, 200)):
+        given = {**production, **({} if token is None else {"KATAVEN_METRICS_TOKEN": token})}
+        insiders = factory.build_services(settings.load(given), "api").insiders
+        house.app.extensions[EXTENSION] = dataclasses.replace(services, insiders=insiders)
+        try:
+            for shown in (f"Bearer {token}", f"bearer {token}"):
+                assert house.anybody(Authorization=shown).get("/metrics").status_code == status
+            assert house.anybody().get("/metrics").status_code == 403
+        finally:
+            house.app.extensions[EXTENSION] = services
+
+
+def test_how_an_installation_stands_is_for_operators(with_token: House) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Kataven-Measure": "1"}, {"X-Kataven-Measure": "wrong"}):
+        answer = with_token.anybody().call("GET", "/readyz", headers=headers)
+        assert (answer.status_code, answer.get_json()) == (200, {"status": "ready"})
+        assert WORKER_HEADER not in answer.headers
+    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert answer.get_json()["checks"]["system_database"] == "ok"
+    answer = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
+    assert answer.headers[WORKER_HEADER]
+    assert answer.get_json() == {"status": "ready"}
+
+
+def test_a_load_balancer_learns_that_something_fails_and_not_what(
+    with_token: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(health.CHECKS, "system_database", lambda _: "failing: run `flask migrations upgrade --system`")
+    answer = with_token.anybody().get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (503, {"status": "not_ready"})
+    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert (answer.status_code, "flask migrations" in answer.text) == (503, True)
+
+
+def test_without_the_token_the_api_is_not_measured(with_token: House) -> None:
+    """It says what is missing."""
+    without = dataclasses.replace(with_token.services, insiders=Insiders())
+    with serving(with_token.app) as url:
+        with (
+            pytest.raises(MeasurementFailed, match="KATAVEN_METRICS_TOKEN"),
+            Measurement.begin(without, url, "test"),
+        ):
+            pass
+        measured = dataclasses.replace(with_token.services, insiders=Insiders(TOKEN))
+        with Measurement.begin(measured, url, "test") as measurement:
+            assert measurement.workers == {with_token.services.revocation.status().worker}
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """`app` on a port of this machine."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def test_requests_are_counted_by_route_and_status_never_by_path(house: House, acme_key: Caller) -> None:

@@ -84,7 +84,7 @@ def test_another_accounts_token_is_left_alone(users: UserTokens) -> None:
 
 def test_everything_is_forgotten_in_time(users: UserTokens, visits: Families, redis_url: str) -> None:
     users.issue("acme", UMA)
-    visits.rotate(visits.begin(VISIT))
+    visits.rotate(visits.begin(VISIT), VISIT)
     with redis.Redis.from_url(redis_url) as client:
         lives = {name.split(b":")[2]: client.ttl(name) for name in client.scan_iter("kataven:widget:*")}
     assert 0 < lives[b"user-token"] <= 3_600
@@ -108,9 +108,10 @@ def test_what_is_no_user_token_is_unknown_without_asking(token: str) -> None:
     unreachable = Store("unix:///there-is-no-redis-here.sock")
     with pytest.raises(UserTokenUnknown):
         UserTokens(unreachable).redeem("acme", token)
-    for verb in (Families(unreachable).look, Families(unreachable).rotate):
-        with pytest.raises(RefreshTokenUnknown):
-            verb(token)
+    with pytest.raises(RefreshTokenUnknown):
+        Families(unreachable).look(token)
+    with pytest.raises(RefreshTokenUnknown):
+        Families(unreachable).rotate(token, VISIT)
 
 
 def test_of_many_who_show_a_user_token_at_once_one_gets_in(redis_url: str) -> None:
@@ -126,7 +127,7 @@ def test_of_many_who_rotate_a_refresh_token_at_once_one_succeeds_and_the_family_
     visits = Families(store)
     token = visits.begin(VISIT)
     given: list[str] = []
-    outcomes = _at_once(lambda: given.append(visits.rotate(token)) or "in")  # type: ignore[func-returns-value]
+    outcomes = _at_once(lambda: given.append(visits.rotate(token, VISIT)) or "in")  # type: ignore[func-returns-value]
     assert outcomes == Counter({"in": 1, "refresh_token_reused": THREADS - 1})
     with pytest.raises(RefreshTokenReused):
         visits.look(given[0])
@@ -148,7 +149,7 @@ def test_a_family_keeps_its_visit_from_token_to_token(visits: Families) -> None:
     token = visits.begin(VISIT)
     for _ in range(20):
         assert visits.look(token) == VISIT
-        token = visits.rotate(token)
+        token = visits.rotate(token, VISIT)
     guest = replace(VISIT, visitor=Visitor(VisitorKind.GUEST, "g"), minted_by=None)
     assert visits.look(visits.begin(guest)) == guest
 
@@ -156,7 +157,7 @@ def test_a_family_keeps_its_visit_from_token_to_token(visits: Families) -> None:
 def test_looking_uses_nothing_up(visits: Families) -> None:
     token = visits.begin(VISIT)
     assert [visits.look(token) for _ in range(3)] == [VISIT] * 3
-    visits.rotate(token)
+    visits.rotate(token, VISIT)
 
 
 def test_a_refresh_token_waits_two_hours_and_a_visit_lasts_a_day(visits: Families, clock: Clock) -> None:
@@ -166,11 +167,11 @@ def test_a_refresh_token_waits_two_hours_and_a_visit_lasts_a_day(visits: Familie
     with pytest.raises(RefreshTokenUnknown):
         visits.look(idle)
     with pytest.raises(RefreshTokenUnknown):
-        visits.rotate(idle)
+        visits.rotate(idle, VISIT)
     token = visits.begin(VISIT)
     for _ in range(23):
         clock.advance(3_600)
-        token = visits.rotate(token)
+        token = visits.rotate(token, VISIT)
     clock.advance(3_599)
     assert visits.look(token) == VISIT
     clock.advance(1)
@@ -188,7 +189,7 @@ def test_a_damaged_refresh_token_does_not_end_the_family(visits: Families) -> No
 
 def test_an_ended_family_stays_ended_and_keeps_nobody(visits: Families, redis_url: str) -> None:
     first = visits.begin(VISIT)
-    second = visits.rotate(first)
+    second = visits.rotate(first, VISIT)
     for token in (first, second, first):
         with pytest.raises(RefreshTokenReused):
             visits.look(token)
@@ -214,7 +215,7 @@ def test_without_redis_nobody_can_tell() -> None:
         lambda: UserTokens(store).redeem("acme", tickets.new_user_token()),
         lambda: Families(store).begin(VISIT),
         lambda: Families(store).look(tickets.new_refresh_token(tickets.new_name())),
-        lambda: Families(store).rotate(tickets.new_refresh_token(tickets.new_name())),
+        lambda: Families(store).rotate(tickets.new_refresh_token(tickets.new_name()), VISIT),
     ):
         with pytest.raises(StoreUnavailable):
             attempt()

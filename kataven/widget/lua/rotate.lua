@@ -1,13 +1,17 @@
 -- The visit goes on under another refresh token, if the one that was shown is still the current one.
 --
--- KEYS visit    ARGV digest, now in milliseconds, next digest, milliseconds that the next one is good for
+-- KEYS visit, counters of its widget key, its account and all    ARGV digest, now in milliseconds, next digest, milliseconds that the next one is good for
 
 local state = standing(KEYS[1], ARGV[1], ARGV[2])
 if state == 'good' then
-  local over_at = tonumber(redis.call('HGET', KEYS[1], 'over_at'))
+  local over_at, before = unpack(redis.call('HMGET', KEYS[1], 'over_at', 'good_until'))
+  over_at = tonumber(over_at)
   local at = now(ARGV[2])
   local good_until = math.min(over_at, at + tonumber(ARGV[4]))
   redis.call('HSET', KEYS[1], 'current', ARGV[3], 'good_until', string.format('%.0f', good_until))
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', good_until - at))
+  for index = 2, #KEYS do
+    count_later(KEYS[index], tonumber(before), good_until, tonumber(ARGV[4]))
+  end
 end
 return { state }

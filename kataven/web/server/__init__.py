@@ -1,0 +1,1 @@
+"""The front socket: gunicorn's worker, with a deadline for everything that a client sends or is sent."""

@@ -1,0 +1,146 @@
+"""Whether a request has arrived as a whole. It looks for where the request ends, and judges nothing.
+
+gunicorn's parser reads from a socket and waits where bytes are missing, which occupies a thread for as long as the
+client likes. So a request is given to a thread once everything that the parser will ask for is there. Whatever looks
+wrong counts as complete: the parser refuses it without waiting.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+from kataven.web.server.patience import BODY_BYTES, HEAD_BYTES
+
+REQUEST_LINE_BYTES = 8190
+"""gunicorn's own limit for a request line; see `limit_request_line` in gunicorn.conf.py."""
+_CHUNK_LINE_BYTES = 1024
+_MOST_DIGITS = 12
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)")
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
+
+
+class Progress(Enum):
+    """How far a request has come."""
+
+    MORE = auto()
+    """Something is missing."""
+    WHOLE = auto()
+    """The parser will not wait."""
+    LARGE = auto()
+    """The head is here, and its body is larger than what is kept."""
+    HEAD_TOO_LARGE = auto()
+
+
+class Arrival:
+    """The bytes of one request, and maybe of what follows it."""
+
+    __slots__ = ("_at", "_chunked", "_need", "_seen", "buffer", "continues", "head_end")
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.head_end = 0
+        """Where the body begins; 0 while the head is incomplete."""
+        self.continues = False
+        """Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1)."""
+        self._seen = 0
+        self._need = 0
+        self._chunked = False
+        self._at = 0
+
+    def add(self, data: bytes) -> Progress:
+        """Take what was received. Each byte is looked at once, however small the pieces are that it comes in."""
+        self.buffer += data
+        if not self.head_end:
+            progress = self._look_for_head()
+            if progress is not None:
+                return progress
+        return self._look_for_body()
+
+    @property
+    def body_received(self) -> int:
+        """How many bytes there are behind the head."""
+        return len(self.buffer) - self.head_end
+
+    def _look_for_head(self) -> Progress | None:
+        """None once the head is there and has a body to look for."""
+        buffer, seen = self.buffer, self._seen
+        end = buffer.find(b"\r\n\r\n", max(seen - 3, 0))
+        if end < 0:
+            self._seen = len(buffer)
+            if len(buffer) > HEAD_BYTES:
+                return Progress.HEAD_TOO_LARGE
+            # A bare line feed, or a request line without an end: the parser refuses both where they stand.
+            if buffer.count(b"\n", seen) != buffer.count(b"\r\n", max(seen - 1, 0)):
+                return Progress.WHOLE
+            if seen < REQUEST_LINE_BYTES + 4 < len(buffer) and b"\n" not in buffer[2:]:
+                return Progress.WHOLE
+            return Progress.MORE
+        self.head_end = end + 4
+        if self.head_end > HEAD_BYTES:
+            return Progress.HEAD_TOO_LARGE
+        head = bytes(buffer[: self.head_end]).lower()
+        if b"\r\ncontent-length" not in head and b"\r\ntransfer-encoding" not in head:
+            return Progress.WHOLE
+        return self._read_framing(head)
+
+    def _read_framing(self, head: bytes) -> Progress | None:
+        fields: dict[bytes, list[bytes]] = {}
+        for name, value in _FRAMING.findall(head):
+            fields.setdefault(name, []).append(value.strip())
+        lengths, codings = fields.get(b"content-length", []), fields.get(b"transfer-encoding", [])
+        if len(lengths) + len(codings) != 1:
+            return Progress.WHOLE
+        self.continues = fields.get(b"expect") == [b"100-continue"] and b" http/1.1\r\n" in head
+        if codings:
+            if codings[0].rpartition(b",")[2].strip() != b"chunked":
+                return Progress.WHOLE
+            self._chunked, self._at = True, self.head_end
+            return None
+        if not lengths[0].isdigit():
+            return Progress.WHOLE
+        if len(lengths[0]) > _MOST_DIGITS or int(lengths[0]) > BODY_BYTES:
+            return Progress.LARGE
+        self._need = self.head_end + int(lengths[0])
+        return None
+
+    def _look_for_body(self) -> Progress:
+        if self._chunked:
+            return self._look_for_last_chunk()
+        return Progress.WHOLE if len(self.buffer) >= self._need else Progress.MORE
+
+    def _look_for_last_chunk(self) -> Progress:
+        buffer = self.buffer
+        while True:
+            if len(buffer) < self._need:
+                return self._unfinished()
+            end = buffer.find(b"\r\n", self._at)
+            if end < 0:
+                return Progress.LARGE if len(buffer) - self._at > _CHUNK_LINE_BYTES else self._unfinished()
+            size = bytes(buffer[self._at : end]).partition(b";")[0].rstrip(b" \t")
+            if not _CHUNK_SIZE.fullmatch(size):
+                return Progress.WHOLE
+            if len(size) > _MOST_DIGITS:  # the parser takes that, and waits for it
+                return Progress.LARGE
+            if int(size, 16) == 0:
+                return self._look_for_end_of_trailers(end)
+            behind = end + 2 + int(size, 16)
+            if bytes(buffer[behind : behind + 2]) not in (b"", b"\r", b"\r\n"):
+                return Progress.WHOLE
+            self._at = behind + 2
+            self._need = self._at
+            if self._need - self.head_end > BODY_BYTES:
+                return Progress.LARGE
+
+    def _look_for_end_of_trailers(self, end: int) -> Progress:
+        buffer, first = self.buffer, end + 2
+        new = max(first, self._seen)
+        self._seen = len(buffer)
+        if buffer.startswith(b"\r\n", first) or buffer.find(b"\r\n\r\n", max(end, new - 3)) >= 0:
+            return Progress.WHOLE
+        if buffer.count(b"\n", new) != buffer.count(b"\r\n", max(new - 1, first)):
+            return Progress.WHOLE
+        return self._unfinished()
+
+    def _unfinished(self) -> Progress:
+        return Progress.LARGE if self.body_received > BODY_BYTES else Progress.MORE

@@ -1,0 +1,96 @@
+"""The two ends of a request as the application sees them: a body that fails clearly, and an answer that tells the truth
+about its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.http.body import ChunkedReader, LengthReader
+from gunicorn.http.errors import NoMoreData, ParseException
+
+from kataven.web.server.errors import BodyError, BrokenBody
+
+_DROPPED = 65_536
+
+
+class RequestBody:
+    """`wsgi.input`. Raises BodyError where gunicorn's reader raises errors of its own, or says nothing."""
+
+    def __init__(self, request: Any) -> None:
+        self._body = request.body
+        reader = self._body.reader
+        self._missing = reader.length if isinstance(reader, LengthReader) else 0
+
+    def read(self, size: int | None = None) -> bytes:
+        return self._take(self._body.read, size)
+
+    def readline(self, size: int | None = None) -> bytes:
+        return self._take(self._body.readline, size)
+
+    def readlines(self, _hint: int | None = None) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _take(self, read: Any, size: int | None) -> bytes:
+        try:
+            data: bytes = read(size)
+        except BodyError:
+            raise
+        except (ParseException, NoMoreData, OSError) as error:
+            raise BrokenBody(type(error).__name__) from None
+        self._missing -= len(data)
+        if not data and size != 0 and self._missing > 0:  # the client has closed its side
+            self._body.failed = True
+            raise BrokenBody("NoMoreData")
+        return data
+
+
+class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotations
+    """Sends head and body in one piece where it can, and says `Connection: close` when the connection will be."""
+
+    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
+        super().__init__(req, sock, cfg)
+        self._head: bytes | None = None
+
+    def send_headers(self) -> None:
+        if self.headers_sent or self._head is not None:
+            return
+        if self._leaves_a_body():
+            # RFC 9112, section 9.3: where the next request begins is unknown, so there will be none.
+            self.force_close()
+        lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
+        self._head = util.to_bytestring("".join(lines), "latin-1")
+
+    def close(self) -> None:
+        self.send_headers()
+        if self.chunked:
+            self._send(b"0\r\n\r\n")
+        elif self._head is not None:
+            self._send(b"")
+
+    def _emit_body(self, data: bytes) -> None:
+        self._send(b"%X\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def _send(self, data: bytes) -> None:
+        head, self._head = self._head, None
+        self.headers_sent = True
+        self.sock.sendall(data if head is None else head + data)
+
+    def _leaves_a_body(self) -> bool:
+        """Whether the next request can't be found behind this one's body. What is in memory is dropped for that."""
+        body = self.req.body
+        if self.sock.whole and not body.failed:
+            try:
+                while body.read(_DROPPED):
+                    pass
+            except (BodyError, ParseException, OSError):
+                return True
+        if body.failed:
+            return True
+        reader = body.reader
+        return reader.parser is not None if isinstance(reader, ChunkedReader) else bool(reader.length)

@@ -1,0 +1,430 @@
+"""gunicorn's threaded worker, with one change of principle: no thread waits for a client.
+
+The main thread receives: the head, and a body of up to 64 KiB, of every connection at once. A thread gets a request
+when all of it is there, so that it costs the thread what it costs the application. A larger body is read by a thread
+of a second, small pool, against a clock. What a client does not take of its answer is sent by the main thread too.
+
+    HEAD → BODY → IN_HAND (a thread) → ANSWER → IDLE → HEAD …, or LINGER → closed
+
+The rest is gunicorn's `gthread`; `tests/web/server/test_gthread.py` lists what is relied on. Why it is so stands in
+docs/decisions/0073-no-thread-waits-for-a-client.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent import futures
+from functools import partial
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Any
+
+from gunicorn.config import Config
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
+
+from kataven.web.server import answers
+from kataven.web.server.arrival import Progress
+from kataven.web.server.connection import Connection, Phase, SlowReader
+from kataven.web.server.errors import SlowBody
+from kataven.web.server.logger import ERRORS
+from kataven.web.server.patience import (
+    BODY_BYTES,
+    BUFFERED_BYTES,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    BodyClock,
+    Patience,
+)
+from kataven.web.server.response import RequestBody, Response
+
+log = logging.getLogger("kataven.server")
+
+_HEAD_READ = 16 * 1024
+_BODY_READ = BODY_BYTES + 1024
+_SWEEP_SECONDS = 0.5
+_NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NOBODY_THERE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+
+
+class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
+    """gunicorn's `worker_class`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.alive: bool
+        self.bulk: futures.ThreadPoolExecutor
+        self.refused: Counter[str] = Counter()
+        self.on_refusal: Callable[[str], None] = self._count
+        self.be_patient(Patience())
+        self._waiting: dict[Connection, None] = {}
+        """Connections with a deadline, the oldest first."""
+        self._buffered = 0
+        self._next_sweep = 0.0
+        self._names: dict[int, Any] = {}
+
+    @classmethod
+    def check_config(cls, cfg: Config, log: Any) -> None:
+        """Refuse what is not implemented here. Raises ValueError."""
+        super().check_config(cfg, log)
+        if cfg.is_ssl:
+            raise ValueError("certfile, keyfile: TLS is the proxy's; this server speaks HTTP/1.1 alone")
+        if cfg.proxy_protocol != "off":
+            raise ValueError("proxy_protocol: must be off; the client's address comes from X-Forwarded-For")
+
+    def be_patient(self, patience: Patience) -> None:
+        """Set the limits. Call it before `run`."""
+        self.patience = patience
+        self.worker_connections = patience.connections
+        self.max_keepalived = patience.connections - self.cfg.threads
+
+    def init_process(self) -> None:
+        # Threads are made when they are needed: without large bodies that arrive slowly, it has none.
+        self.bulk = futures.ThreadPoolExecutor(max(2, self.cfg.threads // 2), "bulk")
+        super().init_process()
+
+    def handle_quit(self, sig: Any, frame: Any) -> None:
+        self.bulk.shutdown(wait=False)
+        super().handle_quit(sig, frame)
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.bulk.shutdown(wait=False)
+            for conn in self._waiting:
+                conn.sock.close()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        for key, _ in self.poller.select(timeout):
+            call = key.data
+            conn = call.args[0] if isinstance(call, partial) else None
+            # An event before it, of the same round, may have closed this connection to make room.
+            if conn is not None and conn.phase is Phase.CLOSED:
+                continue
+            try:
+                call(key.fileobj)
+            except Exception:
+                if conn is None:
+                    raise
+                # No client may end the worker, whatever it has found.
+                log.exception("a connection failed")
+                self._close(conn)
+
+    # Receiving, in the main thread.
+
+    def accept(self, listener: Any) -> None:
+        try:
+            sock, client = listener.accept()
+        except OSError as error:
+            if error.errno in _NOTHING_LEFT:
+                self._make_room()
+                self.set_accept_enabled(False)  # until the next round of the loop
+            elif error.errno not in _NOBODY_THERE:
+                raise
+            return
+        self.nr_conns += 1
+        if self.nr_conns >= self.worker_connections:
+            self._make_room()
+        name = self._names.get(listener.fileno())
+        if name is None:
+            name = self._names[listener.fileno()] = listener.getsockname()
+        conn = Connection(sock, client, name, self.cfg, self.patience)
+        self._waiting[conn] = None
+        self._receive(conn)  # often it is there already: then the poller never hears of this connection
+
+    def on_client_socket_readable(self, conn: Connection, client: Any) -> None:
+        """An idle connection has something to say."""
+        self.keepalived_conns.remove(conn)
+        conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.patience.head_seconds
+        self._waiting[conn] = None
+        self._receive(conn)
+
+    def _receive(self, conn: Connection, _fileobj: Any = None) -> None:
+        try:
+            data = conn.sock.recv(_HEAD_READ if conn.phase is Phase.HEAD else _BODY_READ)
+        except BlockingIOError:
+            self._listen(conn, self._receive)
+        except OSError:
+            self._close(conn)
+        else:
+            if data:
+                self._add(conn, data)
+            elif conn.phase is Phase.BODY:  # it has closed its side too early, and may still read what we say to that
+                self._hand_over(conn, whole=True)
+            else:
+                self._close(conn)
+
+    def _add(self, conn: Connection, data: bytes) -> None:
+        progress = conn.arrival.add(data)
+        if progress is Progress.WHOLE:
+            self._hand_over(conn, whole=True)
+        elif progress is Progress.LARGE:
+            self._hand_over(conn, whole=False)
+        elif progress is Progress.HEAD_TOO_LARGE:
+            self._refuse(conn, "headers_too_large", "headers_too_large")
+        else:
+            conn.buffered += len(data)
+            self._buffered += len(data)
+            self._wait_for_more(conn)
+
+    def _wait_for_more(self, conn: Connection) -> None:
+        if conn.arrival.head_end:
+            if conn.clock is None:
+                conn.phase, conn.clock = Phase.BODY, BodyClock(self.patience, time.monotonic())
+                if conn.arrival.continues:
+                    conn.continued = True
+                    try:
+                        conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    except OSError:
+                        self._close(conn)
+                        return
+            conn.clock.received = conn.arrival.body_received
+            conn.deadline = conn.clock.deadline
+        self._listen(conn, self._receive)
+        if self._buffered > BUFFERED_BYTES:
+            self._make_room()
+
+    def _hand_over(self, conn: Connection, *, whole: bool) -> None:
+        self._forget(conn)
+        conn.clock = None
+        conn.hand_over(whole)
+        self.enqueue_req(conn)
+
+    def enqueue_req(self, conn: Connection) -> None:
+        pool = self.tpool if conn.whole else self.bulk
+        future = pool.submit(self.handle, conn)
+        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    # Answering, in a thread of a pool.
+
+    def handle(self, conn: Connection) -> bool:
+        """One request. Whether the connection can have another."""
+        request = None
+        if not conn.whole:
+            conn.start_clock()
+        try:
+            request = next(conn.parser)
+            if not request:
+                return False
+            return self.handle_request(request, conn)
+        except (StopIteration, NoMoreData):
+            return False
+        except SlowReader:
+            self.on_refusal("slow_reader")
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):
+                log.exception("socket error")
+        except Exception as error:
+            self.handle_error(request, conn, conn.client, error)
+        return False
+
+    def handle_request(self, req: Any, conn: Connection) -> bool:
+        """As gthread does it, with our body and our response."""
+        environ: dict[str, Any] = {}
+        response = None
+        try:
+            self.cfg.pre_request(self, req)
+            if conn.continued:
+                req._expected_100_continue = False
+            response, environ = wsgi.create(req, conn, conn.client, conn.server, self.cfg, response_class=Response)
+            environ["wsgi.multithread"] = True
+            environ["wsgi.input"] = RequestBody(req)
+            environ["wsgi.errors"] = ERRORS
+            # sendfile would wait for the client.
+            del environ["wsgi.file_wrapper"]
+            self.nr += 1
+            if self.nr >= self.max_requests:
+                if self.alive:
+                    self.log.info("Autorestarting worker after current request.")
+                    self.alive = False
+                response.force_close()
+            if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
+                response.force_close()
+            parts = self.wsgi(environ, response.start_response)
+            try:
+                for part in parts:
+                    response.write(part)
+                response.close()
+            finally:
+                if hasattr(parts, "close"):
+                    parts.close()
+            return not response.should_close()
+        except OSError:
+            raise
+        except (Exception, SystemExit):
+            if response is not None and response.headers_sent:
+                # Half an answer is followed by nothing.
+                log.exception("the answer could not be finished")
+                return False
+            raise
+        finally:
+            try:
+                self.cfg.post_request(self, req, environ, response)
+            except Exception:
+                log.exception("post_request failed")
+
+    def handle_error(self, req: Any, client: Connection, addr: Any, exc: BaseException) -> None:
+        """A request that gunicorn's parser, or the application's last resort, gave up. Nothing of it is repeated: the
+        parser's messages quote what they complain about, which may be a key."""
+        code, request_id = answers.code_of(exc), answers.new_request_id()
+        peer = addr[0] if isinstance(addr, tuple) else "unix"
+        if code == "internal_error":
+            log.error("unforeseen", exc_info=exc, extra={"request_id": request_id, "peer": peer})
+        else:
+            named = {"code": code, "why": type(exc).__name__, "request_id": request_id, "peer": peer}
+            log.warning("request refused", extra=named)
+            self.on_refusal("slow_body" if isinstance(exc, SlowBody) else "malformed")
+        try:
+            client.sendall(answers.answer(code, request_id))
+        except OSError:
+            return
+
+    # What comes after the answer, in the main thread again.
+
+    def finish_request(self, conn: Connection, fs: futures.Future[bool]) -> None:
+        try:
+            conn.keep = not fs.cancelled() and fs.result()
+        except (Exception, SystemExit):
+            log.exception("a request ended without an answer")
+            conn.keep = False
+        conn.phase = Phase.ANSWER
+        self._send_rest(conn)
+
+    def _send_rest(self, conn: Connection, _fileobj: Any = None) -> None:
+        try:
+            done = conn.flush()
+        except OSError:
+            self._close(conn)
+            return
+        if done:
+            self._forget(conn)
+            self._go_on(conn)
+        else:
+            conn.deadline = time.monotonic() + self.patience.body_seconds  # for the next part of it
+            self._waiting[conn] = None
+            self._listen(conn, self._send_rest, EVENT_WRITE)
+
+    def _go_on(self, conn: Connection) -> None:
+        if not conn.keep:
+            self._linger(conn)
+            return
+        behind = conn.take_back()
+        if behind:  # sent behind the first request, and read with it: the poller will not tell
+            conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.patience.head_seconds
+            self._waiting[conn] = None
+            self._add(conn, behind)
+            return
+        conn.phase = Phase.IDLE
+        conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+        self.keepalived_conns.append(conn)
+        self._listen(conn, self.on_client_socket_readable)
+
+    def _linger(self, conn: Connection) -> None:
+        """Say that nothing more will come, and read on for a moment. gthread does this in its main thread and waits."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        conn.phase, conn.deadline = Phase.LINGER, time.monotonic() + LINGER_SECONDS
+        self._waiting[conn] = None
+        self._drop_input(conn)
+
+    def _drop_input(self, conn: Connection, _fileobj: Any = None) -> None:
+        try:
+            data = conn.sock.recv(_BODY_READ)
+        except BlockingIOError:
+            self._listen(conn, self._drop_input)
+            return
+        except OSError:
+            data = b""
+        conn.dropped += len(data)
+        if not data or conn.dropped > LINGER_BYTES:
+            self._close(conn)
+        else:
+            self._listen(conn, self._drop_input)
+
+    # Deadlines and room, in the main thread.
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        now = time.monotonic()
+        while self.keepalived_conns and (force or self.keepalived_conns[0].timeout <= now):
+            self._close(self.keepalived_conns.popleft())
+
+    def murder_pending(self) -> None:
+        """Close what is past its deadline. gunicorn calls it after every round of its loop."""
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP_SECONDS
+        for conn in list(self._waiting):
+            if not self.alive and conn.phase is Phase.HEAD and not conn.arrival.buffer:
+                conn.deadline = min(conn.deadline, now + STOP_KEEPALIVE_LINGER)
+            if conn.deadline <= now:
+                self._expire(conn)
+
+    def _expire(self, conn: Connection) -> None:
+        if conn.phase is Phase.HEAD and conn.arrival.buffer:
+            self._refuse(conn, "slow_head", "request_timeout")
+        elif conn.phase is Phase.HEAD:
+            self._refuse(conn, "silent", None)
+        elif conn.phase is Phase.BODY:
+            self._refuse(conn, "slow_body", "request_timeout")
+        else:
+            self._refuse(conn, "slow_reader" if conn.phase is Phase.ANSWER else None, None)
+
+    def _make_room(self) -> None:
+        """Close whatever has been waited for longest: an honest request is complete within milliseconds, and is hardly
+        ever the oldest of a thousand."""
+        conn = next(iter(self._waiting), None)
+        if conn is not None:
+            self._refuse(conn, "crowded" if conn.phase is not Phase.LINGER else None, None)
+        elif self.keepalived_conns:
+            self._close(self.keepalived_conns.popleft())
+
+    def _refuse(self, conn: Connection, reason: str | None, code: str | None) -> None:
+        if reason is not None:
+            self.on_refusal(reason)
+        if code is None:
+            self._close(conn)
+            return
+        self._forget(conn)
+        try:
+            conn.sock.send(answers.answer(code, answers.new_request_id()))
+        except OSError:
+            self._close(conn)
+        else:
+            self._linger(conn)
+
+    def _listen(self, conn: Connection, callback: Callable[[Connection, Any], None], event: int = EVENT_READ) -> None:
+        """Have the poller call. A connection whose phase changes is registered anew."""
+        wanted = partial(callback, conn)
+        if conn.registered:
+            self.poller.modify(conn.sock, event, wanted)
+        else:
+            self.poller.register(conn.sock, event, wanted)
+            conn.registered = True
+
+    def _forget(self, conn: Connection) -> None:
+        """Neither poller nor deadline."""
+        if conn.registered:
+            self.poller.unregister(conn.sock)
+            conn.registered = False
+        self._waiting.pop(conn, None)
+        self._buffered -= conn.buffered
+        conn.buffered = 0
+
+    def _close(self, conn: Connection) -> None:
+        self._forget(conn)
+        conn.phase = Phase.CLOSED
+        self.nr_conns -= 1
+        conn.sock.close()
+
+    def _count(self, reason: str) -> None:
+        self.refused[reason] += 1

@@ -1,0 +1,135 @@
+"""A forged `Host` is in no answer: nothing that clients follow is made of what the request says about its host."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder, TestResponse
+
+import app as factory
+from kataven import settings
+from kataven.dev.cast import ALICE, OLIVIA
+from tests.hub.conftest import HUB_URL, Hub
+from tests.support.house import Caller, House
+
+EVIL = "evil.example"
+FORGED = {
+    "X-Forwarded-Host": EVIL,
+    "X-Forwarded-Proto": "http",
+    "Forwarded": f"host={EVIL};proto=http",
+    "X-Original-URL": f"http://{EVIL}/",
+}
+AN_ID = "00000000-0000-4000-8000-000000000000"
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+
+
+def paths_of(app: Flask) -> list[str]:
+    return sorted({re.sub(r"<(?:\w+:)?\w+>", AN_ID, rule.rule) for rule in app.url_map.iter_rules()})
+
+
+def variants(path: str) -> list[str]:
+    return [path, f"{path}/", f"/{path}", path.replace("/", "//"), f"{path}?limit=1", f"{path}/../", f"{path}%2f"]
+
+
+def mentions(answer: TestResponse) -> list[str]:
+    found = [f"{name}: {text}" for name, text in answer.headers if EVIL in text]
+    return found + ([answer.text] if EVIL in answer.text else [])
+
+
+@pytest.fixture(scope="module")
+def both(house: House, hub: Hub) -> Iterator[Flask]:
+    """The API and the Hub in one process, told apart by host."""
+    built = factory.create_app(settings.load({**house.environ, "KATAVEN_HUB_URL": HUB_URL}))
+    yield built
+    built.extensions["kataven"].stop()
+
+
+def test_no_route_of_the_api_repeats_it(house: House, acme_key: Caller, alice: object, both: Flask) -> None:
+    callers = [house.anybody(), acme_key, house.person(ALICE), Caller(both, acme_key.headers)]
+    for _ in range(2):
+        acme_key.post("/v1/agents", {"name": "One of two"})
+    linked = set()
+    for path in [*paths_of(house.app), "/api/v1/agents", "/hub-api/api/v1/agents", "/hub-api/api/accounts", "/nowhere"]:
+        for caller in callers:
+            for asked in variants(path):
+                answer = caller.get(asked, headers=FORGED, base_url=f"http://{EVIL}")
+                assert not mentions(answer), asked
+                if 'rel="next"' in answer.headers.get("Link", ""):
+                    linked.add(path)
+            for method in METHODS:
+                assert not mentions(caller.call(method, path, headers=FORGED, base_url=f"http://{EVIL}")), path
+    assert linked >= {"/v1/agents", "/api/v1/agents", "/hub-api/api/v1/agents"}
+
+
+def test_no_page_of_the_hub_repeats_it(hub: Hub) -> None:
+    shown = set()
+    addresses = ipaddress.ip_network("198.51.100.0/24").hosts()
+    for visitor in (hub.visitor(), hub.signed_in(ALICE), hub.signed_in(OLIVIA)):
+        client = visitor.client
+        cookie = client.get_cookie(hub.front.cookie_name, "localhost")
+        for path in [*paths_of(hub.pages), "/hub-api/api/v1/agents", "/nowhere"]:
+            client.environ_base["REMOTE_ADDR"] = str(next(addresses))  # each has a budget
+            for asked in variants(path):
+                for method in ("GET", "POST"):
+                    if cookie is not None:
+                        client.set_cookie(cookie.key, cookie.value, domain=EVIL)
+                    answer = client.open(asked, method=method, headers=FORGED, base_url=f"http://{EVIL}")
+                    assert not mentions(answer), asked
+                    if answer.status_code == 200:
+                        shown.add(path)
+    assert shown >= {"/sign-in", "/", "/settings/api-keys", "/console", "/console/health"}
+
+
+@pytest.mark.parametrize("path", ["/settings//api-keys", "//settings/api-keys", "/settings/api-keys/"])
+def test_a_path_with_a_slash_too_many_is_not_there(hub: Hub, path: str) -> None:
+    answer = hub.visitor().get(path)
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+
+
+def test_a_request_target_without_a_path_is_not_redirected(hub: Hub) -> None:
+    """`GET http://evil.example HTTP/1.1`, the absolute form of RFC 9112, section 3.2.2."""
+    environ = EnvironBuilder("/", base_url=f"http://{EVIL}").get_environ()
+    answer = hub.visitor().client.open({**environ, "PATH_INFO": ""})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
+
+
+def test_no_rule_makes_the_router_redirect(house: House, hub: Hub) -> None:
+    """werkzeug's own redirects are absolute, of the request's host."""
+    for application in (house.app, hub.surface, hub.pages):
+        assert not application.url_map.merge_slashes
+        for rule in application.url_map.iter_rules():
+            assert rule.rule == "/" or not rule.rule.endswith("/"), rule
+            assert not rule.defaults
+            assert rule.redirect_to is None
+            assert rule.alias is False
+
+
+def test_the_next_page_is_linked_to_by_path_alone(acme_key: Caller) -> None:
+    """So behind a proxy with TLS it is https, and no `Host` leads anywhere else."""
+    for _ in range(2):
+        acme_key.post("/v1/agents", {"name": "One of two"})
+    for base in ("/v1", "/api/v1", "/hub-api/api/v1"):
+        link = acme_key.get(f"{base}/agents?limit=1").headers["Link"]
+        target = link[1:].partition(">")[0]
+        assert target.startswith(f"{base}/agents?limit=1&cursor=")
+        followed = urljoin(f"https://api.example{base}/agents?limit=1", target)
+        assert followed.startswith(f"https://api.example{base}/agents?")
+        assert acme_key.get(target).status_code == 200
+
+
+def test_a_problems_type_is_a_page_at_the_host_that_answered(house: House, hub: Hub) -> None:
+    refused = house.anybody().get("/v1/me")
+    at_the_hub = hub.visitor().get("/hub-api/api/v1/me")
+    for answer, ask in ((refused, house.anybody().get), (at_the_hub, hub.visitor().get)):
+        assert answer.status_code == 401
+        path, _, fragment = answer.get_json()["type"].partition("#")
+        page = ask(path)
+        assert page.status_code == 200
+        assert f'id="{fragment}"' in page.text
+        for linked in re.findall(r'(?:href|src)="(/[^"#]*)"', page.text):
+            assert ask(linked).status_code == 200, linked

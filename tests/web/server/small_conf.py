@@ -1,0 +1,37 @@
+"""gunicorn's configuration for `small.py`: one worker, whose limits come from the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kataven.web.server.patience import Patience
+from tests.web.server import small
+
+bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ['PORT']}"
+workers = 1
+threads = 2
+worker_class = os.environ.get("WORKER_CLASS", "kataven.web.server.worker.FrontWorker")
+logger_class = "kataven.web.server.logger.JsonLogger"
+http_parser = "python"
+keepalive = int(os.environ.get("KEEPALIVE", "75"))
+max_requests = int(os.environ.get("MAX_REQUESTS", "0"))
+graceful_timeout = 30
+limit_request_field_size = 65_536
+control_socket_disable = True
+forwarder_headers = os.environ.get("FORWARDER_HEADERS", "")
+secure_scheme_headers: dict[str, str] = {}
+
+
+def post_worker_init(worker: Any) -> None:
+    small.worker = worker
+    if hasattr(worker, "be_patient"):
+        worker.be_patient(
+            Patience(
+                head_seconds=float(os.environ.get("HEAD_SECONDS", "10")),
+                body_seconds=float(os.environ.get("BODY_SECONDS", "10")),
+                grace_seconds=float(os.environ.get("GRACE_SECONDS", "3")),
+                bytes_per_second=int(os.environ.get("BYTES_PER_SECOND", "4096")),
+                connections=int(os.environ.get("CONNECTIONS", "1000")),
+            )
+        )
