@@ -12,13 +12,19 @@ from flask.cli import AppGroup
 
 from kataven.account.errors import LimitAboveAccount
 from kataven.commands.office import ACTOR, office
+from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system import accounts, closing, lifecycle, limits, repairs
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountRateLimits, AccountStatus
 from kataven.web import operating
 from kataven.web.services import Services, services
+
+MAX_DAYS = 36_500
+
+limit = WholeNumber(most=MAX_LIMIT)
 
 group = AppGroup("accounts", help="Accounts: one customer, one database.")
 
@@ -73,10 +79,10 @@ def show_account(account: str, as_json: bool) -> None:
 
 @group.command("limits")
 @click.argument("account")
-@click.option("--per-minute", type=click.IntRange(min=1))
-@click.option("--per-hour", type=click.IntRange(min=1))
-@click.option("--per-day", type=click.IntRange(min=1))
-@click.option("--concurrent", type=click.IntRange(min=1))
+@click.option("--per-minute", type=limit, help="How many requests in any 60 seconds.")
+@click.option("--per-hour", type=limit, help="How many requests in any 60 minutes; at least --per-minute.")
+@click.option("--per-day", type=limit, help="How many requests in any 24 hours; at least --per-hour.")
+@click.option("--concurrent", type=limit, help="How many requests at the same time.")
 @as_json
 @plainly
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
@@ -165,7 +171,7 @@ def repair(as_json: bool) -> None:
 
 @group.command("policy")
 @click.argument("account")
-@click.option("--max-key-expiry-days", type=click.IntRange(min=1), help="How long an API key may live at most.")
+@click.option("--max-key-expiry-days", type=WholeNumber(most=MAX_DAYS), help="How many days a key may live.")
 @click.option("--no-max-key-expiry", is_flag=True, help="Let keys live for ever.")
 @click.option("--existing", is_flag=True, help="Shorten the keys that are there, too.")
 @as_json

@@ -12,6 +12,7 @@ import click
 from flask.cli import AppGroup
 from rich.progress import Progress
 
+from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, console, plainly, show
 from kataven.system import lifecycle, migrations, runs
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
@@ -27,7 +28,7 @@ group = AppGroup("migrations", help="Schemas of the system database and of every
 ACTOR = "cli"
 
 accounts_option = click.option("--account", "accounts", multiple=True, help="One account; may be repeated.")
-jobs_option = click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads.")
+jobs_option = click.option("--jobs", type=WholeNumber(most=64), default=8, show_default=True, help="Threads.")
 
 
 @group.command("upgrade")
@@ -35,8 +36,8 @@ jobs_option = click.option("--jobs", type=click.IntRange(1, 64), default=8, show
 @accounts_option
 @click.option("--all", "everyone", is_flag=True, help="Every account.")
 @jobs_option
-@click.option("--canaries", type=click.IntRange(min=0), default=1, show_default=True, help="So many go first.")
-@click.option("--max-failures", type=click.IntRange(min=1), default=5, show_default=True, help="Then begin no more.")
+@click.option("--canaries", type=WholeNumber(0), default=1, show_default=True, help="So many go first.")
+@click.option("--max-failures", type=WholeNumber(), default=5, show_default=True, help="Then begin no more.")
 @click.option("--dry-run", is_flag=True, help="Render and prove the steps, and touch no account.")
 @click.option("--sql", "only_sql", is_flag=True, help="Print the SQL, from the first revision on; touch no database.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a line of JSON per account.")

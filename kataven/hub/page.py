@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven import validation
 from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
 from kataven.hub.sessions import Session
@@ -143,22 +144,21 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
     try:
         return model.model_validate({**given, **parsed}, strict=False), {}
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        return None, {str(item["loc"][0]): _beside(item) for item in problems if item["loc"]}
+        return None, {str(item["loc"][0]): _beside(item) for item in validation.errors_of(error) if item["loc"]}
 
 
 def _beside(item: ErrorDetails) -> str:
     """What is wrong with a field; where it is a list, in which line."""
     place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + in_words(item["type"], item["msg"])
+    return place + _in_words(item)
 
 
-def in_words(kind: str, message: str) -> str:
+def _in_words(item: ErrorDetails) -> str:
     """What is wrong with a field, for whoever filled it in."""
-    if kind in {"missing", "string_too_short"}:
+    if item["type"] in {"missing", "string_too_short"}:
         return "Fill this in."
-    said = message.removeprefix("Value error, ")
-    return f"{said[0].upper()}{said[1:]}." if said else "This can't be used."
+    said = validation.in_words(item)
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def is_path(text: str | None) -> bool:

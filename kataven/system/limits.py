@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.policy import Limits, contradictions
 from kataven.system import accounts
+from kataven.system.errors import ContradictoryLimits
 from kataven.system.models import AccountRateLimits
 
 COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
@@ -24,7 +25,19 @@ def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
 
 
 def change(session: Session, account: str, given: Mapping[str, int]) -> Limits:
-    """Set some limits and keep the others. Raises NoSuchAccount, or ValueError for what can't be a limit."""
+    """Set some limits and keep the others.
+
+    Raises NoSuchAccount, ContradictoryLimits, or ValueError for what can't be a limit.
+    """
+    limits = write(session, account, given)
+    problems = tuple(contradictions(limits, given))
+    if problems:
+        raise ContradictoryLimits(problems)
+    return limits
+
+
+def write(session: Session, account: str, given: Mapping[str, int]) -> Limits:
+    """The same, also for limits that contradict each other: those of a dump are older than that rule."""
     accounts.read(session, account, lock=True)
     row = session.get(AccountRateLimits, account)
     limits = replace(limits_of(row), **given)

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
-from kataven.system.errors import RunUnderWay, SystemRefusal, SystemSchemaBehind
+from kataven.system.errors import NoSuchRun, RunUnderWay, SystemRefusal, SystemSchemaBehind
 from kataven.system.models import MigrationRun
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA, system_revision
 from kataven.tenancy.errors import TenancyError
@@ -204,15 +204,17 @@ class Ledger:
 def carried_out(database: SystemDatabase, run_id: UUID) -> Iterator[Ledger]:
     """Carry out a run that was asked for: whoever looks sees it running until the block, or this process, ends.
 
-    Raises RunUnderWay if somebody does already, or if this run has ended. What the block raises ends the run, and is
-    its error.
+    Raises NoSuchRun, or RunUnderWay if somebody does already, or if this run has ended. What the block raises ends the
+    run, and is its error.
     """
     with DatabaseServer(database.url).connect(str(database.url.database)) as connection:
         take = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
         if not connection.execute(take, {"name": _LOCK}).scalar_one():
             raise RunUnderWay
         with database.writing() as session:
-            run = session.get_one(MigrationRun, run_id, with_for_update=True)
+            run = session.get(MigrationRun, run_id, with_for_update=True)
+            if run is None:
+                raise NoSuchRun(run_id)
             if not run.open or run.began_at is not None:
                 raise RunUnderWay
             run.began_at = run.told_at = _now(session)

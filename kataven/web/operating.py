@@ -87,7 +87,7 @@ def now_exists(services: Services, account: str) -> None:
 def change_limits(services: Services, account: str, given: Mapping[str, int], operator: str) -> Limits:
     """Set some limits and keep the others; every worker learns of it within a second.
 
-    Raises NoSuchAccount, or ValueError for what can't be a limit.
+    Raises NoSuchAccount, ContradictoryLimits, or ValueError for what can't be a limit.
     """
     with services.directory.database.writing() as session:
         changed = limits.change(session, account, given)

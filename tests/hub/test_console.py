@@ -118,6 +118,9 @@ def test_limits_are_set_and_bad_ones_are_not(house: House, olivia: Visitor) -> N
         page = olivia.post(path, {**good, **wrong})
         assert page.status_code == 400
         assert f'id="{next(iter(wrong))}-problem"' in page.text
+    crossed = olivia.post(path, {**good, "per_minute": "1002"})
+    assert crossed.status_code == 400
+    assert "per_minute is 1002 and per_hour is 1001" in crossed.text
     assert olivia.post(path, good).status_code == 303
     record = house.services.directory.read("limited-here")
     assert record is not None

@@ -21,7 +21,7 @@ from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, closing, operators
 from kataven.system.closing import Office
 from kataven.system.directory import AccountRecord, record_of, record_query
-from kataven.system.errors import SystemRefusal
+from kataven.system.errors import ContradictoryLimits, SystemRefusal
 from kataven.system.models import Account, OperatorEvent
 from kataven.tenancy.errors import TenancyError
 from kataven.web import operating
@@ -61,7 +61,10 @@ def set_limits(visit: Visit, account: str) -> AnyResponse:
     if form is None:
         return _page(visit, account, request.form, problems)
     _find(visit, account)
-    operating.change_limits(visit.services, account, form.model_dump(), visit.operator_label)
+    try:
+        operating.change_limits(visit.services, account, form.model_dump(), visit.operator_label)
+    except ContradictoryLimits as error:
+        return _page(visit, account, request.form, {"per_minute": str(error)})
     return _done(visit, account, "The limits are changed. Every worker keeps to them within a second.")
 
 

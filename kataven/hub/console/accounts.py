@@ -22,6 +22,7 @@ from kataven.system.directory import record_of, record_query
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import TenancyError
+from kataven.validation import Shaped
 from kataven.web import operating
 from kataven.web.schema import Input, Line
 
@@ -35,7 +36,7 @@ class NewAccountForm(Input):
 
     account: Annotated[str, StringConstraints(min_length=1, max_length=63)]
     name: Annotated[str, Line(200)]
-    org_id: Annotated[str, StringConstraints(max_length=200, pattern=r"^[!-~]*$")] = ""
+    org_id: Annotated[str, Shaped(r"^[!-~]*$", "must be an organization's id, without blanks", 200)] = ""
     server: Annotated[str, StringConstraints(max_length=63)] = ""
     discoverable: bool = False
 

@@ -208,6 +208,6 @@ def _agent_name(agent: Agent) -> str:
 
 def _explained(text: str) -> dict[str, Any]:
     try:
-        return {"entry": text, "good": True, "words": entry_in_words(allowlist.parse_entry(text))}
+        return {"entry": text, "good": True, "words": entry_in_words(allowlist.parse_new_entry(text))}
     except allowlist.InvalidEntry as error:
         return {"entry": text, "good": False, "words": str(error)}
