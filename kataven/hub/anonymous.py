@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +29,9 @@ _KEY_SECONDS = 2 * _DAY_SECONDS
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _LONGEST_COOKIE = 4_000
+LONGEST_SEALED: Final = 3_900
+"""Of the value of a cookie: with its name and attributes it must stay within the 4 KiB that browsers have for it."""
+_TAG_BYTES = 16
 
 
 class AnonymousCookies:
@@ -42,7 +47,7 @@ class AnonymousCookies:
         now = self._clock()
         day = int(now // _DAY_SECONDS)
         key = self._read(day) or self._make(day)
-        plain = json.dumps({**content, "sealed_at": now}, ensure_ascii=False).encode()
+        plain = _plain(content, now)
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = nonce + AESGCM(key).encrypt(nonce, plain, _bound_to(day))
         return f"{MARK}.{day}.{base64.urlsafe_b64encode(sealed).decode()}"
@@ -79,6 +84,16 @@ class AnonymousCookies:
 
     def _name(self, day: int) -> str:
         return f"{self._prefix}anonymous-key:{day}"
+
+
+def sealed_length(content: dict[str, Any]) -> int:
+    """How long the cookie of this content is, or a few characters less."""
+    sealed = _NONCE_BYTES + len(_plain(content, time.time())) + _TAG_BYTES
+    return len(MARK) + len(".12345.") + 4 * math.ceil(sealed / 3)
+
+
+def _plain(content: dict[str, Any], now: float) -> bytes:
+    return json.dumps({**content, "sealed_at": now}, ensure_ascii=False).encode()
 
 
 def _bound_to(day: int) -> bytes:

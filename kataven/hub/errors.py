@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g
+from collections.abc import Mapping
 
-from kataven.hub import sign_in_audit
-from kataven.hub.gate import StaleForm
-from kataven.hub.page import Visit, show
+from flask import Flask, Response, g, request
+
+from kataven.hub import late_forms, sign_in_audit
+from kataven.hub.gate import SAFE_METHODS, StaleForm
+from kataven.hub.page import Visit, is_path, page_of, show
 from kataven.hub.provider import ProviderUnavailable
 from kataven.hub.sessions import SessionsUnavailable
 from kataven.hub.sign_in_failure import SignInFailed
@@ -19,7 +21,7 @@ _HEADINGS = {
     "forbidden": "This is not for you",
     "account_mismatch": "You have no role in this account",
     "account_suspended": "This account is suspended",
-    "rate_limited": "Too fast",
+    "rate_limited": "Too many requests",
     "unavailable": "Not right now",
     "schema_mismatch": "Not right now",
 }
@@ -28,9 +30,11 @@ _DETAILS = {
     "method_not_allowed": "The address is wrong, or what was here is gone.",
     "account_mismatch": "Whoever manages the account can give you one. You may have a role in another account.",
     "account_suspended": "Its keys are refused too. Nothing in it is lost.",
-    "rate_limited": "There were many requests from your address within a minute. Wait a moment and reload.",
     "schema_mismatch": "The account's database is being brought up to date. Try again in a minute.",
 }
+
+_PASSING = frozenset({"rate_limited", "unavailable", "schema_mismatch"})
+"""What is over soon. The budget of an address is spent before the session is read, so nothing is known of that then."""
 
 
 def install(app: Flask) -> None:
@@ -44,25 +48,47 @@ def install(app: Flask) -> None:
         ProviderUnavailable, lambda _: problems.unavailable("The sign-in service can't be reached. Reload in a moment.")
     )
     app.register_error_handler(
-        StaleForm, lambda error: _page(Kind(403, "stale_form", "This form is out of date"), str(error))
+        StaleForm, lambda error: _page(Kind(403, late_forms.CODE, "This form is out of date"), str(error), {})
     )
     app.register_error_handler(SignInFailed, _sign_in_failed)
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
     sign_in_audit.refused(g.call, error)
-    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), error.advice)
+    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice)
 
 
-def _page(kind: Kind, detail: str, advice: str | None = None) -> Response:
+def _page(kind: Kind, detail: str, headers: Mapping[str, str], advice: str | None = None) -> Response:
     visit: Visit = g.call
     visit.problem = kind.code
+    if kind.code == "rate_limited":
+        detail = _too_many(headers.get("Retry-After"))
     return show(
         "problem.html",
         kind.status,
         heading=_HEADINGS.get(kind.code, kind.title),
         detail=_DETAILS.get(kind.code, detail),
         advice=advice,
+        resend=late_forms.resendable(visit) if kind.code == "rate_limited" else None,
+        action=request.path,
+        way_on=_way_on(visit, kind.code),
         code=kind.code,
         request_id=visit.request_id,
     )
+
+
+def _too_many(seconds: str | None) -> str:
+    said = "There were too many requests from your network address within a minute, so nothing was done."
+    return f"{said} Try again in {seconds} {'second' if seconds == '1' else 'seconds'}." if seconds else said
+
+
+def _way_on(visit: Visit, code: str) -> tuple[str, str]:
+    """Where to go from the page of a problem, and what the link says."""
+    if code in {"account_mismatch", "account_suspended"}:
+        return "/accounts", "Choose another account"
+    if code in _PASSING and request.method in SAFE_METHODS:
+        here = request.full_path.removesuffix("?")
+        return here if is_path(here) else "/", "Reload"  # `//evil.example` would lead elsewhere
+    if code in _PASSING or code == late_forms.CODE:
+        return page_of(request.path), "Open the page again"
+    return ("/", "To the overview") if visit.session.person is not None else ("/sign-in", "Sign in")

@@ -8,20 +8,20 @@ suspended and a token that ends all count here within the 30 s that they count t
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
-from urllib.parse import urlencode
 
 from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
-from kataven.hub.page import Visit, Who, current_visit, go, who_of
+from kataven.hub.page import Visit, Who, current_visit, is_asked_while_typing, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
 from kataven.hub.server_watch import ServerWatch
-from kataven.hub.sessions import Person, Session, Sessions
+from kataven.hub.sessions import Person, Session, Sessions, before_of
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
 from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
@@ -34,6 +34,7 @@ from kataven.web.access import Forbidden
 from kataven.web.call import Admitted
 
 EXTENSION = "kataven.hub"
+LATE = "kataven.hub.late"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
 MAX_STRANGERS_FORM_BYTES = 8 * 1024
@@ -96,15 +97,19 @@ class SignInFirst(Exception):
         self.path = path
 
 
-def install(app: Flask, front: Front) -> None:
+Late = Callable[[Visit, StaleForm], AnyResponse]
+"""The answer to a form that is not one of this session's; or it raises the StaleForm."""
+
+
+def install(app: Flask, front: Front, late: Late) -> None:
     """Put every request of `app` on this path."""
     app.extensions[EXTENSION] = front
+    app.extensions[LATE] = late
     app.before_request(open_visit)
     app.before_request(check_form)
     app.before_request(admit)
     app.after_request(finish)
     app.teardown_request(observe.close_call)
-    app.register_error_handler(SignInFirst, _to_sign_in)
 
 
 def front() -> Front:
@@ -120,30 +125,60 @@ def open_visit() -> None:
     g.call = visit
     if request.endpoint == "static":
         return
-    decision = visit.services.limiter.addresses.spend(visit.address, Kind.HUB)
+    if is_asked_while_typing(current_app.view_functions.get(request.endpoint or "")):
+        # Not a page: it is counted for the session, and uses up nothing of what an office behind one address shares.
+        _read_session(visit)
+        if visit.session.person is not None:
+            _spend(visit, visit.session.handle, Kind.HUB_TYPING)
+            return
+    try:
+        _spend(visit, visit.address, Kind.HUB)
+    except LimitExceeded:
+        if request.method not in SAFE_METHODS:
+            _read_session(visit)  # what was typed is not lost if it is one of this session's forms
+        raise
+    _read_session(visit)
+
+
+def _spend(visit: Visit, whose: str, kind: Kind) -> None:
+    decision = visit.services.limiter.addresses.spend(whose, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
-    sessions = front().sessions
-    found = sessions.read(request.cookies.get(front().cookie_name))
-    visit.session = found or sessions.new()
 
 
-def check_form() -> None:
+def _read_session(visit: Visit) -> None:
+    if not visit.session.secret:
+        sessions = front().sessions
+        visit.session = sessions.read(request.cookies.get(front().cookie_name)) or sessions.new()
+
+
+def has_token(visit: Visit) -> bool:
+    """Whether the form of this request carries this session's token."""
+    sent = request.form.get(CSRF_FIELD, "")
+    return hmac.compare_digest(sent.encode(), visit.session.csrf.encode())
+
+
+def check_form() -> AnyResponse | None:
     """What changes something must come from a form of this session, on a page of ours."""
     if request.method in SAFE_METHODS or request.routing_exception is not None:
-        return
+        return None
     visit = current_visit()
     if visit.session.person is None:
-        request.max_content_length = MAX_STRANGERS_FORM_BYTES
+        if visit.session.before is None:
+            before = front().sessions.recall(request.cookies.get(front().cookie_name))
+            visit.session = visit.session.with_(before=before)
+        if visit.session.before is None:
+            request.max_content_length = MAX_STRANGERS_FORM_BYTES
     from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
     origin = request.headers.get("Origin", front().url)
-    sent = request.form.get(CSRF_FIELD, "")
-    if from_elsewhere or origin != front().url or not hmac.compare_digest(sent.encode(), visit.session.csrf.encode()):
+    if from_elsewhere or origin != front().url or not has_token(visit):
         who = who_of(current_app.view_functions.get(request.endpoint or ""))
         lapsed = not from_elsewhere and origin == front().url and front().cookie_name not in request.cookies
         if visit.session.person is None and who is not None and (lapsed or not who.strangers):
             raise SignInFirst  # the session is over; nobody's form does nothing either way
-        raise StaleForm("It may have been open for long, or was not sent from here. Go back, reload and try again.")
+        late: Late = current_app.extensions[LATE]
+        return late(visit, StaleForm("Nothing was done. The form was open for long, or was not sent from here."))
+    return None
 
 
 def admit() -> None:
@@ -153,9 +188,13 @@ def admit() -> None:
     who = who_of(current_app.view_functions.get(request.endpoint or ""))
     if who is None:
         raise Forbidden("This page declares nobody who may see it, so nobody may.")
+    let_in(current_visit(), who)
+
+
+def let_in(visit: Visit, who: Who) -> None:
+    """Raises as `admit` unless the person of this visit is one of `who`."""
     if who.strangers:
         return
-    visit = current_visit()
     if visit.session.person is None:
         raise SignInFirst
     try:
@@ -163,7 +202,7 @@ def admit() -> None:
     except ExpiredCredential:
         _let_in(visit, _refreshed(visit, visit.session.person), who)
     except InvalidCredential:
-        _sign_out(visit)
+        _sign_out(visit, visit.session.person)
 
 
 def _let_in(visit: Visit, person: Person, who: Who) -> None:
@@ -191,7 +230,7 @@ def _refreshed(visit: Visit, person: Person) -> Person:
     """The same person with a token that counts. A refresh token is good once, so one of several requests asks."""
     with front().sessions.alone(visit.session) as session:
         if session is None or session.person is None:  # signed out meanwhile
-            _sign_out(visit)
+            _sign_out(visit, person)
         visit.session = session
         if session.person.access_token != person.access_token:  # another request has asked
             return session.person
@@ -199,16 +238,17 @@ def _refreshed(visit: Visit, person: Person) -> Person:
             renewed = front().provider.refresh(session.person)
         except GrantGone as gone:
             sign_in_audit.not_renewed(visit, person, gone)
-            _sign_out(visit)
+            _sign_out(visit, person)
         visit.session = session.with_(person=renewed)
         front().sessions.save(visit.session)
         return renewed
 
 
-def _sign_out(visit: Visit) -> NoReturn:
-    """The issuer no longer vouches for this person."""
-    front().sessions.end(visit.session)
-    visit.session, visit.cookie = front().sessions.new(), ""
+def _sign_out(visit: Visit, person: Person) -> NoReturn:
+    """The issuer no longer vouches for this person. Forms that are open in other windows may still be kept for them."""
+    ended = visit.session
+    front().sessions.end(ended)
+    keep(visit, front().sessions.new().with_(before=before_of(person.subject, ended.account)))
     raise SignInFirst
 
 
@@ -258,10 +298,3 @@ def _set_cookie(visit: Visit, response: Response) -> None:
         )
     elif visit.cookie == "":
         response.delete_cookie(name, path="/", httponly=True, secure=front().secure, samesite="Lax")
-
-
-def _to_sign_in(error: SignInFirst) -> AnyResponse:
-    if request.method not in SAFE_METHODS:
-        return go(error.path)
-    next_path = request.full_path.removesuffix("?")
-    return go(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")

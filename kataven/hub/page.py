@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from flask import Blueprint, Response, g, redirect, render_template, request
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven import validation
@@ -26,6 +28,8 @@ from kataven.web.schema import Input, read_id
 
 Handler = TypeVar("Handler", bound=Callable[..., AnyResponse])
 Form = TypeVar("Form", bound=Input)
+Again = Callable[..., AnyResponse]
+"""Shows the page of a form with what was typed in it, a mapping; it does nothing else. The parts of the path follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,10 @@ class Visit(Call):
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
+    wrong: list[tuple[str | None, str, str]] = field(default_factory=list)
+    """What is wrong with the form on this page, as it is shown: the field's id, its label, and the problem."""
+    remark: str | None = None
+    """What this page has to say first."""
     operator: str | None = None
     """The operator's id at the issuer, on their own pages."""
 
@@ -84,19 +92,33 @@ class Desk(Blueprint):
 
     def shows(self, path: str, who: Who) -> Callable[[Handler], Handler]:
         """A page to look at."""
-        return self._register("GET", path, who)
+        return self._register("GET", path, who, None)
 
-    def takes(self, path: str, who: Who) -> Callable[[Handler], Handler]:
-        """A form that is sent; the gate has checked that it was one of this session's."""
-        return self._register("POST", path, who)
+    def takes(
+        self, path: str, who: Who, again: Again | None = None, *, while_typing: bool = False
+    ) -> Callable[[Handler], Handler]:
+        """A form that is sent; the gate has checked that it was one of this session's.
 
-    def _register(self, method: str, path: str, who: Who) -> Callable[[Handler], Handler]:
+        `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
+        With `while_typing` it is what a script asks for again and again while somebody types.
+        """
+        return self._register("POST", path, who, again, while_typing=while_typing)
+
+    def _register(
+        self, method: str, path: str, who: Who, again: Again | None, *, while_typing: bool = False
+    ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
             def view(**parts: str) -> AnyResponse:
                 return handler(current_visit(), **{name: self._part(name, text) for name, text in parts.items()})
 
+            def fill_in(visit: Visit, typed: Mapping[str, str], **parts: str) -> AnyResponse:
+                assert again is not None  # noqa: S101  see below
+                return again(visit, typed, **{name: self._part(name, text) for name, text in parts.items()})
+
             view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
+            view.again = None if again is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
+            view.while_typing = while_typing  # type: ignore[attr-defined]  # read back by `is_asked_while_typing`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
@@ -115,6 +137,17 @@ def who_of(view: Callable[..., Any] | None) -> Who | None:
     """What a view declares, if it does."""
     found: Who | None = getattr(view, "who", None)
     return found
+
+
+def again_of(view: Callable[..., Any] | None) -> Again | None:
+    """How the form that a view takes is filled in again, if it can be."""
+    found: Again | None = getattr(view, "again", None)
+    return found
+
+
+def is_asked_while_typing(view: Callable[..., Any] | None) -> bool:
+    """Whether a view answers a script while somebody types."""
+    return bool(getattr(view, "while_typing", False))
 
 
 def current_visit() -> Visit:
@@ -150,15 +183,50 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
 def _beside(item: ErrorDetails) -> str:
     """What is wrong with a field; where it is a list, in which line."""
     place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + _in_words(item)
+    return place + in_words(item)
 
 
-def _in_words(item: ErrorDetails) -> str:
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "Fill this in.",
+    "string_too_short": "Fill this in.",
+    "string_too_long": "Use at most {max_length:,} characters.",
+    "too_long": "Use at most {max_length:,} lines.",
+    "greater_than_equal": "Use a number that is at least {ge:,}.",
+    "less_than_equal": "Use a number that is at most {le:,}.",
+    "int_parsing": "Use a whole number, such as 8.",
+    "int_from_float": "Use a whole number, such as 8.",
+    "float_parsing": "Use a number, such as 0.5.",
+    "finite_number": "Use a number, such as 0.5.",
+    "enum": "Choose one from the list.",
+}
+"""The commonest mistakes by pydantic's names for them. A list is a field with a line for each of its items."""
+
+
+def in_words(item: ErrorDetails) -> str:
     """What is wrong with a field, for whoever filled it in."""
-    if item["type"] in {"missing", "string_too_short"}:
-        return "Fill this in."
+    if item["type"] in _WORDS:
+        context = item.get("ctx", {})
+        return _WORDS[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
     said = validation.in_words(item)
     return f"{said[0].upper()}{said[1:]}."
+
+
+def _whole(value: Any) -> Any:
+    """1.0 as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def page_of(path: str) -> str:
+    """The page on which the form is that is sent to `path`: at the same path, or at the nearest one above it."""
+    pages = current_app.url_map.bind("")
+    while path != "/":
+        try:
+            pages.match(path, method="GET")
+        except (HTTPException, RequestRedirect):
+            path = path.rpartition("/")[0] or "/"
+        else:
+            break
+    return path
 
 
 def is_path(text: str | None) -> bool:

@@ -10,6 +10,7 @@ nobody; and whoever can write there can't make a session up.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import secrets
 import time
@@ -18,13 +19,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis.exceptions import RedisError
 
-from kataven.hub.anonymous import MARK, AnonymousCookies
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, LONGEST_SEALED, MARK, AnonymousCookies, sealed_length
+from kataven.hub.kept_forms import Before, KeptForm, KeptForms
+from kataven.hub.sealing import seal, unseal
 from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
@@ -34,8 +33,13 @@ LONGEST_SECONDS = 24 * 3600
 ALONE_SECONDS = 15
 """Longer than the issuer may take to answer."""
 FORM_SECONDS = 24 * 3600
+RECALLED_SECONDS = 3 * 24 * 3600
+"""For this long after somebody signed in, it is known that the browser had a session: over a weekend."""
+MOST_SIGN_INS = 5
+"""Under way at the same time in one browser, each in a tab of its own."""
 _SECRET_BYTES = 32
-_NONCE_BYTES = 12
+_SESSION = b"kataven hub session"
+_RECALLED = b"kataven hub recalled"
 
 
 class SessionsUnavailable(Exception):
@@ -51,6 +55,7 @@ class SignIn:
     verifier: str = field(repr=False)
     account: str
     next_path: str
+    began_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +83,36 @@ class Session:
     """The one that the person is in."""
     recorded_in: str | None = None
     """The account whose audit trail contains the sign-in; the sign-out is recorded there too."""
-    sign_in: SignIn | None = None
+    sign_ins: tuple[SignIn, ...] = ()
+    """Those that are under way, the latest one last."""
+    before: Before | None = None
+    """Whose session ended here, if forms may have been kept for them."""
     notice: str | None = None
     """What the next page has to say first, such as the receipt of what was just revoked."""
     fresh: bool = field(default=False, repr=False, compare=False)
     """Whether it was made just now, and never kept."""
 
+    @property
+    def handle(self) -> str:
+        """Names the session where its secret must not stand, such as in the name of what is counted for it."""
+        return hashlib.sha256(b"handle of " + self.secret.encode()).hexdigest()
+
     def with_(self, **changes: Any) -> Session:
         return replace(self, **changes)
+
+    def begun(self, sign_in: SignIn) -> Session:
+        """With one more sign-in under way. The oldest is given up for it if there are too many."""
+        return self.with_(sign_ins=(*self.sign_ins, sign_in)[-MOST_SIGN_INS:])
+
+    def pending(self, state: str, now: float) -> SignIn | None:
+        """The sign-in under way that an answer with this state is for."""
+        for one in self.sign_ins:
+            if hmac.compare_digest(one.state.encode(), state.encode()) and now - one.began_at < ANONYMOUS_SECONDS:
+                return one
+        return None
+
+    def without(self, sign_in: SignIn) -> Session:
+        return self.with_(sign_ins=tuple(one for one in self.sign_ins if one != sign_in))
 
 
 def new_csrf() -> str:
@@ -109,6 +136,11 @@ class Sessions:
         self._prefix = prefix
         self._clock = clock
         self._anonymous = AnonymousCookies(self._redis, prefix, clock)
+        self._kept = KeptForms(self._redis, prefix)
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._clock()
 
     def new(self) -> Session:
         """A session of nobody's, to be kept with `save`."""
@@ -127,7 +159,7 @@ class Sessions:
             sealed = self._redis.getex(name, ex=IDLE_SECONDS)
         except RedisError as error:
             raise SessionsUnavailable from error
-        found = _unseal(sealed, secret, name) if isinstance(sealed, bytes) else None
+        found = _unsealed(sealed, secret, name, _SESSION)
         if found is None or self._clock() - found["began_at"] >= LONGEST_SECONDS:
             return None
         return _from_json(secret, found)
@@ -136,9 +168,7 @@ class Sessions:
         """The cookie that is the whole session of a browser in which nobody has signed in; nothing is kept here."""
         assert session.person is None  # noqa: S101  what the issuer gave never leaves for a browser
         try:
-            return self._anonymous.seal(
-                {"csrf": session.csrf, "sign_in": None if session.sign_in is None else asdict(session.sign_in)}
-            )
+            return self._anonymous.seal(_for_cookie(session))
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -147,16 +177,21 @@ class Sessions:
         name = self._name(session.secret)
         content = asdict(session)
         del content["secret"], content["fresh"]
-        sealed = _seal(json.dumps(content).encode(), session.secret, name)
+        sealed = seal(json.dumps(content).encode(), session.secret, name, _SESSION)
         try:
             self._redis.set(name, sealed, ex=IDLE_SECONDS, xx=not session.fresh)
+            if session.fresh and session.person is not None:
+                recalled = self._recalled_name(session.secret)
+                content = {"subject": session.person.subject, "account": session.account}
+                sealed = seal(json.dumps(content).encode(), session.secret, recalled, _RECALLED)
+                self._redis.set(recalled, sealed, ex=RECALLED_SECONDS)
         except RedisError as error:
             raise SessionsUnavailable from error
 
     def end(self, session: Session) -> None:
         """Forget it."""
         try:
-            self._redis.delete(self._name(session.secret))
+            self._redis.delete(self._name(session.secret), self._recalled_name(session.secret))
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -165,6 +200,33 @@ class Sessions:
         fresh = self.new()
         self.end(session)
         return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at, fresh=True)
+
+    def recall(self, secret: str | None) -> Before | None:
+        """Who was signed in with this cookie, after its session has ended by itself; None for a made-up cookie."""
+        if not secret or not secret.isascii() or len(secret) > 200 or secret.startswith(f"{MARK}."):
+            return None
+        name = self._recalled_name(secret)
+        try:
+            found = _unsealed(self._redis.get(name), secret, name, _RECALLED)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        return None if found is None else before_of(found["subject"], found["account"])
+
+    def keep_form(self, before: Before, form: KeptForm) -> int | None:
+        """Keep what was sent for `before`, until they have signed in. The place that it has; None if it is too long."""
+        try:
+            return self._kept.put(before, form)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def kept_form(self, session: Session, place: int) -> KeptForm | None:
+        """The form that was kept for the person of this session, in this browser."""
+        if session.before is None or session.person is None:
+            return None
+        try:
+            return self._kept.find(session.before, session.person.subject, place)
+        except RedisError as error:
+            raise SessionsUnavailable from error
 
     @contextmanager
     def alone(self, session: Session) -> Iterator[Session | None]:
@@ -213,32 +275,46 @@ class Sessions:
     def _name(self, secret: str) -> str:
         return f"{self._prefix}session:{hashlib.sha256(secret.encode()).hexdigest()}"
 
-
-def _key(secret: str) -> bytes:
-    return HKDF(SHA256(), 32, salt=None, info=b"kataven hub session").derive(secret.encode())
-
-
-def _seal(content: bytes, secret: str, name: str) -> bytes:
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(_key(secret)).encrypt(nonce, content, name.encode())
+    def _recalled_name(self, secret: str) -> str:
+        return f"{self._prefix}recalled:{hashlib.sha256(secret.encode()).hexdigest()}"
 
 
-def _unseal(sealed: bytes, secret: str, name: str) -> dict[str, Any] | None:
-    try:
-        content = AESGCM(_key(secret)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
-    except (InvalidTag, ValueError):
+def before_of(subject: str, account: str | None) -> Before:
+    """Whose session has ended, with a new key for the forms that are kept for them."""
+    return Before(subject, account, secrets.token_urlsafe(_SECRET_BYTES))
+
+
+def _unsealed(sealed: object, secret: str, name: str, purpose: bytes) -> dict[str, Any] | None:
+    content = unseal(sealed, secret, name, purpose) if isinstance(sealed, bytes) else None
+    if content is None:
         return None
     found: dict[str, Any] = json.loads(content)
     return found
 
 
+def _for_cookie(session: Session) -> dict[str, Any]:
+    """What goes into the cookie. If it is too much, the oldest sign-ins lead to the overview, or are given up."""
+    before = None if session.before is None else asdict(session.before)
+    sign_ins = [asdict(one) for one in session.sign_ins]
+    while True:
+        content = {"csrf": session.csrf, "sign_ins": sign_ins, "before": before}
+        if sealed_length(content) <= LONGEST_SEALED or len(sign_ins) <= 1:
+            return content
+        detour = next((one for one in sign_ins[:-1] if len(one["next_path"]) > 1), None)
+        if detour is None:
+            del sign_ins[0]
+        else:
+            detour["next_path"] = "/"
+
+
 def _from_json(secret: str, found: dict[str, Any]) -> Session | None:
     try:
-        person, sign_in = found.pop("person"), found.pop("sign_in")
+        person, sign_ins, before = found.pop("person"), found.pop("sign_ins"), found.pop("before")
         return Session(
             secret=secret,
             person=None if person is None else Person(**person),
-            sign_in=None if sign_in is None else SignIn(**sign_in),
+            sign_ins=tuple(SignIn(**one) for one in sign_ins),
+            before=None if before is None else Before(**before),
             **found,
         )
     except (KeyError, TypeError):  # of another release: sign in anew

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 
 from flask import request
@@ -9,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
-from kataven.hub.gate import front, keep
+from kataven.hub.gate import StaleForm, front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
 from kataven.hub.sign_in_failure import Reason, SignInFailed
@@ -33,29 +35,44 @@ def show_sign_in(visit: Visit) -> AnyResponse:
     if visit.session.person is not None:
         return go(_next(request.args.get("next")))
     keep(visit, visit.session)
-    return _form("", None, _next(request.args.get("next")))
+    before = visit.session.before
+    return _form((before and before.account) or "", None, _next(request.args.get("next")))
 
 
-@desk.takes("/sign-in", STRANGERS)
+def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    """The form of another tab. If somebody has signed in since, it has nothing left to do."""
+    account, next_path = typed.get("account", "").strip().lower(), _next(typed.get("next"))
+    if visit.session.person is not None:
+        return go(next_path if account in {"", visit.session.account} else "/accounts")
+    keep(visit, visit.session)
+    return _form(account, None, next_path)
+
+
+@desk.takes("/sign-in", STRANGERS, _again)
 def begin_sign_in(visit: Visit) -> AnyResponse:
+    if visit.session.person is not None:
+        return _again(visit, request.form)
     account, next_path = request.form.get("account", "").strip().lower(), _next(request.form.get("next"))
     problem = _problem(visit, account)
     if problem is not None:
         return _form(account, problem, next_path)
     url, sign_in = front().provider.begin(account, next_path, _org_id(visit, account))
-    keep(visit, visit.session.with_(sign_in=sign_in))
+    keep(visit, visit.session.begun(replace(sign_in, began_at=front().sessions.now())))
     return go(url)
 
 
 @desk.shows("/auth/callback", STRANGERS)
 def finish_sign_in(visit: Visit) -> AnyResponse:
     """The issuer sent the browser back."""
-    sign_in = _used_up(visit)
-    if sign_in is None:
+    try:
+        sign_in = _used_up(visit)
+    except SignInFailed:
         if visit.session.person is not None:  # somebody went back in their browser
             return go(HOME)
-        raise SignInFailed(Reason.NOT_BEGUN)
+        raise
     person = front().provider.finish(sign_in, request.args.to_dict())
+    if _is_signed_in(visit, person, sign_in):  # in another tab, meanwhile: what is open there stays good
+        return go(sign_in.next_path)
     belongs = _belongs(visit, person, sign_in.account)
     recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, belongs=belongs)
     session = front().sessions.renewed(visit.session)
@@ -82,7 +99,13 @@ def switch_account(visit: Visit) -> AnyResponse:
     return go(HOME)
 
 
-@desk.takes("/sign-out", STRANGERS)
+def _signed_out_already(visit: Visit, _: Mapping[str, str]) -> AnyResponse:
+    if visit.session.person is None:
+        return go("/signed-out")
+    raise StaleForm("You are still signed in. The page was opened in an earlier session: reload it, then sign out.")
+
+
+@desk.takes("/sign-out", STRANGERS, _signed_out_already)
 def sign_out(visit: Visit) -> AnyResponse:
     """End the session here, then at the issuer."""
     ended = visit.session
@@ -99,15 +122,24 @@ def show_signed_out(visit: Visit) -> AnyResponse:
     return show("signed_out.html")
 
 
-def _used_up(visit: Visit) -> SignIn | None:
-    """Remove and return this session's pending sign-in: state, nonce and verifier are valid for one callback only, even
-    if it fails. Redis decides which of several callbacks is the first, so a copy of an old cookie doesn't help. The
-    state is remembered for as long as such a copy can be read."""
-    sign_in = visit.session.sign_in
+def _used_up(visit: Visit) -> SignIn:
+    """Remove and return the pending sign-in that this callback's state names: state, nonce and verifier are valid for
+    one callback only, even if it fails. Redis decides which of several callbacks is the first, so a copy of an old
+    cookie doesn't help. The state is remembered for as long as such a copy can be used.
+
+    Raises SignInFailed. An answer with another state uses nothing up: it is of no sign-in of this browser's."""
+    sign_in = visit.session.pending(request.args.get("state", ""), front().sessions.now())
     if sign_in is None:
-        return None
-    keep(visit, visit.session.with_(sign_in=None))
-    return sign_in if front().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS) else None
+        raise SignInFailed(Reason.STATE if visit.session.sign_ins else Reason.NOT_BEGUN)
+    keep(visit, visit.session.without(sign_in))
+    if not front().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS):
+        raise SignInFailed(Reason.NOT_BEGUN)
+    return sign_in
+
+
+def _is_signed_in(visit: Visit, person: Person, sign_in: SignIn) -> bool:
+    current = visit.session.person
+    return current is not None and current.subject == person.subject and visit.session.account == sign_in.account
 
 
 def _belongs(visit: Visit, person: Person, account: str) -> bool:
@@ -130,7 +162,9 @@ def _org_id(visit: Visit, account: str) -> str | None:
 
 def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
     status = HTTPStatus.OK if problem is None else HTTPStatus.BAD_REQUEST
-    return show("sign_in.html", status, account=account, problem=problem, next_path=next_path)
+    kept = next_path.startswith("/sent/")
+    ended = kept or "ended" in request.args
+    return show("sign_in.html", status, account=account, problem=problem, next_path=next_path, ended=ended, kept=kept)
 
 
 def _problem(visit: Visit, account: str) -> str | None:

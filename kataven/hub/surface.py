@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, request, url_for
 from markupsafe import Markup
 
-from kataven.hub import errors, gate, sign_in, sign_in_audit, words
+from kataven.hub import edits, errors, gate, late_forms, sign_in, sign_in_audit, words
 from kataven.hub.console import account, accounts, health, migrations, trail
 from kataven.hub.gate import Front
 from kataven.hub.page import current_visit
@@ -20,6 +20,7 @@ from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
 DESKS = (
+    late_forms.desk,
     sign_in.desk,
     home.desk,
     agents.desk,
@@ -48,12 +49,15 @@ def create(services: Services, front: Front) -> Flask:
     services.attach(app)
     errors.install(app)
     hardening.install(app, front.url)
-    gate.install(app, front)
+    edits.install(app)
+    gate.install(app, front, late_forms.offer_again)
+    late_forms.install(app)
     words.install(app)
     sign_in_audit.install(services.metrics)
     for desk in DESKS:
         app.register_blueprint(desk)
     app.context_processor(_for_templates)
+    app.jinja_env.globals["note_wrong"] = _note_wrong  # macros see nothing of a context
     return app
 
 
@@ -64,6 +68,8 @@ def _for_templates() -> dict[str, Any]:
 def _notice() -> str | None:
     """What is to be said first on this page, once."""
     visit = current_visit()
+    if visit.remark is not None:
+        return visit.remark
     said = visit.session.notice
     if said is not None:
         gate.keep(visit, visit.session.with_(notice=None))
@@ -71,7 +77,18 @@ def _notice() -> str | None:
 
 
 def _csrf() -> Markup:
-    return Markup('<input type="hidden" name="{}" value="{}">').format(gate.CSRF_FIELD, current_visit().session.csrf)
+    session = current_visit().session
+    field = Markup('<input type="hidden" name="{}" value="{}">')
+    if session.account is None:
+        return field.format(gate.CSRF_FIELD, session.csrf)
+    return field.format(gate.CSRF_FIELD, session.csrf) + field.format(late_forms.IN_ACCOUNT, session.account)
+
+
+def _note_wrong(field_id: str | None, label: str, problem: str | None) -> str:
+    """For the summary above the page: the field at `field_id` is wrong; None if it is about no field."""
+    if problem:
+        current_visit().wrong.append((field_id, label, problem))
+    return ""
 
 
 def _nav(path: str, words: str, below: str | None = None) -> Markup:

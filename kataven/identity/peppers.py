@@ -63,6 +63,11 @@ class PepperRing:
     def current(self) -> Pepper:
         return self._peppers[0]
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all peppers, the current one's first."""
+        return tuple(pepper.id for pepper in self._peppers)
+
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         """Every hash under which this key can be stored, the current pepper's first."""
         return tuple(pepper.hash(token) for pepper in self._peppers)

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     REFUSED = "refused-requests"
     PUBLIC = "public"
     HUB = "hub"
+    HUB_TYPING = "hub-explanations"
+    """Of one session of the Hub: what its pages ask for while somebody types. It has no address."""
 
 
 PER_MINUTE: Mapping[Kind, int] = {
@@ -34,9 +36,12 @@ PER_MINUTE: Mapping[Kind, int] = {
     Kind.REFUSED: 600,
     Kind.PUBLIC: 600,
     Kind.HUB: 300,
+    Kind.HUB_TYPING: 240,
 }
 IN_MEMORY = (Kind.FAILED, Kind.SUBJECT, Kind.REFUSED)
 """Counted by each worker alone, since asking Redis would cost more than what is counted."""
+OF_NO_ADDRESS: Mapping[Kind, str] = {Kind.SUBJECT: "subject", Kind.HUB_TYPING: "hub-session"}
+"""What is counted for something else than an address, and for what."""
 NETWORK_SUFFIX = "-of-network"
 NETWORK_FACTOR = 10
 """How many times the budget of an IPv6 /64 its /48 has. One customer of a provider often has a whole /48."""
@@ -77,8 +82,8 @@ class AddressBudget:
         return None if decision.admitted else decision
 
     def _scopes(self, address: str, kind: Kind) -> tuple[Scope, ...]:
-        if kind is Kind.SUBJECT:
-            return (Scope(f"subject:{address}", self._plans[kind]),)
+        if kind in OF_NO_ADDRESS:
+            return (Scope(f"{OF_NO_ADDRESS[kind]}:{address}", self._plans[kind]),)
         scope = Scope(f"address:{kind}:{bucket(address)}", self._plans[kind])
         wider = network(address)
         return (scope,) if wider is None else (scope, Scope(f"address:{kind}:{wider}", self._network_plans[kind]))
@@ -86,4 +91,4 @@ class AddressBudget:
 
 def limit_names() -> list[str]:
     """Every name that a refusal for a budget may have."""
-    return [*Kind, *(f"{kind}{NETWORK_SUFFIX}" for kind in Kind if kind is not Kind.SUBJECT)]
+    return [*Kind, *(f"{kind}{NETWORK_SUFFIX}" for kind in Kind if kind not in OF_NO_ADDRESS)]

@@ -20,7 +20,7 @@ from kataven.revocation.revocation import Intent
 from kataven.revocation.scope import Scope
 from kataven.system import accounts, intents, operators
 from kataven.system.database import SystemDatabase
-from kataven.system.models import AccountStatus, OperatorEvent
+from kataven.system.models import Account, AccountStatus, OperatorEvent
 
 StandingKeys = Mapping[UUID, datetime | None]
 """Keys that nobody has ended, and when they end by themselves (None: never)."""
@@ -71,13 +71,24 @@ def begin_deletion(office: Office, account: str) -> tuple[UUID, Receipt]:
     return _move(office, "account.deletion_begun", account, DELETING, ACTIVE, SUSPENDED, ARCHIVED, FAILED, DELETING)
 
 
-def limit_expiry(office: Office, account: str, max_days: int | None, *, existing: bool) -> tuple[int, Receipt]:
+def limit_expiry(
+    office: Office,
+    account: str,
+    max_days: int | None,
+    *,
+    existing: bool,
+    condition: Callable[[Account], None] | None = None,
+) -> tuple[int, Receipt]:
     """Let keys live at most `max_days` from now on (None: for ever), and with `existing` those that are there too.
 
-    How many keys were shortened, and the receipt. Raises NoSuchAccount or TenancyError.
+    How many keys were shortened, and the receipt. Raises NoSuchAccount, TenancyError, and what the condition raises:
+    it looks at the account's row once it is locked.
     """
     with office.system.writing() as session:
-        accounts.read(session, account, lock=True).max_key_expiry_days = max_days
+        row = accounts.read(session, account, lock=True)
+        if condition is not None:
+            condition(row)
+        row.max_key_expiry_days = max_days
         detail = {"max_key_expiry_days": max_days, "existing": existing}
         event = operators.record(session, office.operator, "account.policy_changed", account, detail)
         session.flush()

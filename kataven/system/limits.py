@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,22 +24,27 @@ def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
     return Limits(**{column: getattr(row, column) for column in COLUMNS})
 
 
-def change(session: Session, account: str, given: Mapping[str, int]) -> Limits:
-    """Set some limits and keep the others.
+Condition = Callable[[Limits], None]
 
-    Raises NoSuchAccount, ContradictoryLimits, or ValueError for what can't be a limit.
+
+def change(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
+    """Set some limits and keep the others, if the condition holds for the limits of the locked account.
+
+    Raises NoSuchAccount, ContradictoryLimits, ValueError for what can't be a limit, and what the condition raises.
     """
-    limits = write(session, account, given)
+    limits = write(session, account, given, condition)
     problems = tuple(contradictions(limits, given))
     if problems:
         raise ContradictoryLimits(problems)
     return limits
 
 
-def write(session: Session, account: str, given: Mapping[str, int]) -> Limits:
+def write(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
     """The same, also for limits that contradict each other: those of a dump are older than that rule."""
     accounts.read(session, account, lock=True)
     row = session.get(AccountRateLimits, account)
+    if condition is not None:
+        condition(limits_of(row))
     limits = replace(limits_of(row), **given)
     if row is None:
         row = AccountRateLimits(account_id=account)

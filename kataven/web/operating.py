@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +84,19 @@ def now_exists(services: Services, account: str) -> None:
         services.revocation.revoke(Scope(account))
 
 
-def change_limits(services: Services, account: str, given: Mapping[str, int], operator: str) -> Limits:
-    """Set some limits and keep the others; every worker learns of it within a second.
+def change_limits(
+    services: Services,
+    account: str,
+    given: Mapping[str, int],
+    operator: str,
+    condition: Callable[[Limits], None] | None = None,
+) -> Limits:
+    """Set some limits and keep the others, if the condition holds; every worker learns of it within a second.
 
-    Raises NoSuchAccount, ContradictoryLimits, or ValueError for what can't be a limit.
+    Raises as `limits.change`.
     """
     with services.directory.database.writing() as session:
-        changed = limits.change(session, account, given)
+        changed = limits.change(session, account, given, condition)
         operators.record(session, operator, "account.limits_changed", account, given)
     services.revocation.announce(Scope(account))
     return changed

@@ -75,8 +75,8 @@ class Kind:
     title: str
 
 
-ProblemPage = Callable[[Kind, str], Response]
-"""Makes the page for a problem and its detail."""
+ProblemPage = Callable[[Kind, str, Mapping[str, str]], Response]
+"""Makes the page for a problem, its detail, and the headers that its answer will have."""
 
 KINDS: dict[str, Kind] = {
     kind.code: kind
@@ -193,7 +193,7 @@ def problem(
     g.call.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
-        response = page(kind, detail)
+        response = page(kind, detail, headers or {})
     else:
         response = _plain(code, detail) if _prefers_text() else _json(kind, detail, errors)
     response.status_code = kind.status

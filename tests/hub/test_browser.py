@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+import redis
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -137,6 +139,34 @@ def test_pages_of_a_widget_key_are_explained_while_they_are_typed(guest: Guest) 
     assert guest.complaints() == []
 
 
+EXPLANATIONS = "return performance.getEntriesByType('resource').filter(one => one.name.includes('/explain')).length"
+
+
+def test_pages_are_explained_once_for_all_keys_that_were_pressed_in_a_row(guest: Guest) -> None:
+    """There was a request for each key, and the budget of the whole address was gone within a minute."""
+    guest.come_as(ALICE)
+    guest.go(WIDGET_KEYS)
+    guest.chrome.execute_script(
+        "const area = document.getElementById('domain_allowlist');"
+        "for (const letter of 'pages-of.acme.com') { area.value += letter; area.dispatchEvent(new Event('input')); }"
+    )
+    assert guest.find(".explained .good").text == "pages-of.acme.com: pages-of.acme.com over https"
+    assert guest.chrome.execute_script(EXPLANATIONS) == 1
+
+
+def test_an_explanation_that_is_overtaken_is_given_up(guest: Guest) -> None:
+    guest.come_as(ALICE)
+    guest.go(WIDGET_KEYS)
+    guest.chrome.execute_script(
+        "window.asked = []; window.fetch = (_, options) => new Promise(() => window.asked.push(options.signal));"
+    )
+    for count in (1, 2):
+        guest.find("#domain_allowlist").send_keys("a")
+        wait_until(lambda count=count: guest.chrome.execute_script("return asked.length") == count, 20)
+    assert guest.chrome.execute_script("return asked.map(signal => signal.aborted)") == [True, False]
+    assert guest.complaints() == []
+
+
 def test_the_preview_follows_what_is_typed(guest: Guest) -> None:
     guest.come_as(CHARLIE)  # acme's widget is looked at elsewhere
     guest.go("/widget")
@@ -174,6 +204,117 @@ def test_the_copy_button_copies(guest: Guest) -> None:
     guest.find("[data-copy=api-url]").click()
     copied = guest.chrome.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied == guest.find("#api-url").text
+    assert guest.find("[data-copy=api-url] + [role=status]").get_attribute("textContent") == "Copied"
+    # It can be copied again, and says so then.
+    wait_until(lambda: guest.find("[data-copy=api-url]").text == "Copy", 20)
+    assert guest.find("[data-copy=api-url] + [role=status]").get_attribute("textContent") == ""
+
+
+@pytest.mark.parametrize(("platform", "words"), [("MacIntel", "Press ⌘C"), ("Linux x86_64", "Press Ctrl+C")])
+def test_without_a_permission_the_copy_button_names_the_keys(guest: Guest, platform: str, words: str) -> None:
+    guest.come_as(ALICE)
+    script = (
+        f"Object.defineProperty(Navigator.prototype, 'platform', {{ get: () => {platform!r} }});"
+        "Object.defineProperty(Navigator.prototype, 'clipboard', { get: () => undefined });"
+    )
+    added = guest.chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        guest.go("/")
+        guest.find("[data-copy=api-url]").click()
+        assert guest.find("[data-copy=api-url]").text == words
+        assert guest.chrome.execute_script("return getSelection().toString()") == guest.find("#api-url").text
+    finally:
+        guest.chrome.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def focus(guest: Guest) -> str:
+    """What a screen reader reads out, and keys go to."""
+    return guest.chrome.switch_to.active_element.text
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
+def test_what_is_wrong_has_the_focus_and_leads_to_the_field(guest: Guest, script: bool) -> None:
+    guest.come_as(OLIVIA)
+    guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    guest.go("/console/accounts/globex")
+    guest.type("confirm-suspend", "another name")
+    guest.press("Suspend")
+    assert guest.chrome.title.startswith("Error: ")
+    assert focus(guest).startswith("There is a problem")
+    guest.chrome.switch_to.active_element.find_element(By.TAG_NAME, "a").send_keys(Keys.ENTER)
+    assert guest.chrome.switch_to.active_element.get_attribute("id") == "confirm-suspend"
+    guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert guest.violations() == []
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
+def test_after_a_form_what_came_of_it_has_the_focus(guest: Guest, script: bool) -> None:
+    guest.come_as(ALICE)
+    guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    guest.go("/agents/new")
+    guest.type("name", "With focus")
+    guest.press("Make the agent")
+    assert focus(guest) == "“With focus” is made."
+    guest.go(KEYS)
+    guest.type("name", "Key with focus")
+    guest.press("Make the key")
+    assert focus(guest) == "“Key with focus” is made"
+
+
+def test_an_agent_in_two_tabs_is_chosen_field_by_field(guest: Guest) -> None:
+    guest.come_as(ALICE)
+    guest.go("/agents/new")
+    guest.type("name", "In two tabs")
+    guest.press("Make the agent")
+    first = guest.chrome.current_window_handle
+    path = guest.chrome.current_url.removeprefix(guest.place.url)
+    guest.chrome.switch_to.new_window("tab")
+    try:
+        guest.go(path)
+        guest.type("description", "From the second tab")
+        guest.press("Save")
+    finally:
+        guest.chrome.close()
+        guest.chrome.switch_to.window(first)
+    guest.type("description", "From the first tab")
+    guest.type("greeting_message", "Hello from the first tab")
+    guest.press("Save")
+    assert focus(guest) == "This was changed while you had it open"
+    for size in (PHONE, DESKTOP):
+        guest.size(*size)
+        assert guest.violations() == []
+        assert guest.overflow() == 0
+    assert guest.chrome.execute_script("return document.querySelector('[type=radio]:checked')") is None
+    guest.find("input[value='From the second tab']").click()
+    guest.press("Save")
+    assert focus(guest) == "“In two tabs” is saved."
+    assert guest.find("#description").get_attribute("value") == "From the second tab"
+    assert guest.find("#greeting_message").get_attribute("value") == "Hello from the first tab"
+    assert guest.complaints() == []
+
+
+def test_what_was_typed_comes_back_after_signing_in(guest: Guest, house: House) -> None:
+    guest.sign_in(ALICE)
+    guest.go("/agents/new")
+    guest.type("name", "Typed too late")
+    guest.type("system_prompt", "At length.\nWith care.")
+    secret = next(one["value"] for one in guest.sessions[ALICE] if one["name"] == "kataven-hub")
+    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+        assert client.delete(f"hub:session:{hashlib.sha256(secret.encode()).hexdigest()}") == 1
+    del guest.sessions[ALICE]  # it is over
+    guest.press("Make the agent")
+    assert "Your session ended." in guest.text
+    assert guest.violations() == []
+    assert guest.find("#account").get_attribute("value") == "acme"
+    guest.press("Continue")
+    guest.find("button[value=alice]").click()
+    guest.find("details.menu")
+    assert "Check what you typed, and send it again." in focus(guest)
+    assert guest.find("#system_prompt").get_attribute("value") == "At length.\nWith care."
+    assert guest.violations() == []
+    guest.press("Make the agent")
+    assert "“Typed too late” is made." in guest.text
+    assert guest.complaints() == []
 
 
 def test_without_javascript_nothing_is_missing_but_the_copy_button(guest: Guest) -> None:

@@ -69,7 +69,7 @@ def test_whoever_writes_to_redis_signs_in_as_nobody(sessions: Sessions, redis_ur
     alice, other = kept(sessions), sessions.new()
     sessions.save(other)
     with redis.Redis.from_url(redis_url) as client:
-        by_size = sorted(client.keys(), key=lambda name: len(client.get(name) or b""))
+        by_size = sorted(client.keys("hub:session:*"), key=lambda name: len(client.get(name) or b""))
         small, large = by_size[0], by_size[-1]
         sealed = client.get(large) or b""
         client.set(small, sealed)
@@ -93,7 +93,7 @@ def test_a_session_ends_after_a_day_however_busy_it_was(sessions: Sessions, cloc
 def test_each_use_keeps_it_for_as_long_as_it_may_be_idle(sessions: Sessions, redis_url: str) -> None:
     session = kept(sessions)
     with redis.Redis.from_url(redis_url) as client:
-        (name,) = client.keys()
+        (name,) = client.keys("hub:session:*")
         client.expire(name, 5)
         sessions.read(session.secret)
         assert client.ttl(name) > IDLE_SECONDS - 60
@@ -156,7 +156,7 @@ def sign_in(state: str = "a state") -> SignIn:
 
 
 def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, redis_url: str) -> None:
-    session = sessions.new().with_(sign_in=sign_in())
+    session = sessions.new().with_(sign_ins=(sign_in(),))
     cookie = sessions.cookie_of(session)
     before = everything_in(redis_url)
     assert before.startswith(b"hub:anonymous-key:")
@@ -165,7 +165,7 @@ def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, 
     assert everything_in(redis_url) == before
     found = sessions.read(cookie)
     assert found is not None
-    assert (found.csrf, found.sign_in, found.person, found.account) == (session.csrf, session.sign_in, None, None)
+    assert (found.csrf, found.sign_ins, found.person, found.account) == (session.csrf, session.sign_ins, None, None)
     for secret in (session.csrf, "a state", "a verifier", "acme"):
         assert secret not in cookie
 
@@ -194,7 +194,7 @@ def test_the_key_of_strangers_cookies_goes_by_itself(sessions: Sessions, redis_u
 
 
 def test_a_cookie_that_the_hub_did_not_seal_is_nobodys(sessions: Sessions, clock: Clock, redis_url: str) -> None:
-    good = sessions.cookie_of(sessions.new().with_(sign_in=sign_in()))
+    good = sessions.cookie_of(sessions.new().with_(sign_ins=(sign_in(),)))
     mark, day, sealed = good.split(".")
     flipped = sealed[:-2] + ("A" if sealed[-2] != "A" else "B") + sealed[-1]
     made_up = [

@@ -14,6 +14,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from kataven.dev.cast import Person
+from tests.hub.forms import forms_of
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
@@ -31,14 +32,18 @@ class Visitor:
         self.client.environ_base["REMOTE_ADDR"] = str(next(_ADDRESSES))
         self.csrf = ""
         self.form_id = ""
+        self.hidden: dict[str, dict[str, str]] = {}
+        """What the forms that were seen have hidden in them, by where they go."""
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self._seen(self.client.get(path, base_url=self.url, **options))
 
     def post(self, path: str, form: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
         """Send a form, with what the page before it had hidden in it."""
-        hidden = {"csrf": self.csrf, "form_id": self.form_id}
-        return self._seen(self.client.post(path, base_url=self.url, data={**hidden, **(form or {})}, **options))
+        hidden = {**self.hidden.get(path, {}), "csrf": self.csrf, "form_id": self.form_id}
+        headers = {"Origin": self.url, **options.pop("headers", {})}
+        data = {**hidden, **(form or {})}
+        return self._seen(self.client.post(path, base_url=self.url, data=data, headers=headers, **options))
 
     def sign_in(self, person: Person, account: str | None = None) -> Self:
         """The whole way over the issuer, to the page that it leads to."""
@@ -61,4 +66,6 @@ class Visitor:
             self.csrf = html.unescape(found[1])
         if found := _FORM_ID.search(answer.text):
             self.form_id = html.unescape(found[1])
+        if "<form" in answer.text:
+            self.hidden |= {action: form.hidden for action, form in forms_of(answer.text).items()}
         return answer

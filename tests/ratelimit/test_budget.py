@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.ratelimit.budget import AddressBudget, Kind
+from kataven.ratelimit.budget import OF_NO_ADDRESS, AddressBudget, Kind
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.windows import RedisWindows
@@ -98,7 +98,7 @@ def test_memory_for_failures_is_bounded(wire: Wire, clock: Clock) -> None:
     assert budget.exhausted("198.51.100.1", Kind.FAILED) is not None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.SUBJECT])
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in OF_NO_ADDRESS])
 def test_networks_of_one_ipv6_site_share_ten_times_the_budget(budget: AddressBudget, kind: Kind) -> None:
     admitted = [budget.spend(f"2001:db8:1:{number:x}::1", kind).admitted for number in range(40)]
     assert admitted == [True] * 30 + [False] * 10

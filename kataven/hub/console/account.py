@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
 from kataven.hub.console.usage import standings
+from kataven.hub.edits import SEEN, Words, read_edit, seen_of
 from kataven.hub.gate import keep
 from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
 from kataven.hub.words import change_in_words, counted, refusal_in_words
@@ -32,6 +34,16 @@ desk = Desk("console-account", __name__, "account")
 EVENTS = 10
 MAX_DAYS = 36_500
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+
+
+LIMITS_WORDS = {
+    "per_minute": Words("A minute"),
+    "per_hour": Words("An hour"),
+    "per_day": Words("A day"),
+    "concurrent": Words("In flight"),
+}
+POLICY_WORDS = {"max_days": Words("Keys may live for, in days")}
+"""As the page calls its fields."""
 
 
 class LimitsForm(Input):
@@ -55,20 +67,31 @@ def show_account(visit: Visit, account: str) -> AnyResponse:
     return _page(visit, account)
 
 
-@desk.takes("/console/accounts/<account>/limits", OPERATORS)
+def _limits_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(visit, account, typed, form="limits")
+
+
+@desk.takes("/console/accounts/<account>/limits", OPERATORS, _limits_again)
 def set_limits(visit: Visit, account: str) -> AnyResponse:
     form, problems = read_form(LimitsForm)
     if form is None:
         return _page(visit, account, request.form, problems)
     _find(visit, account)
+    edit = read_edit(form.model_dump(), LIMITS_WORDS)
     try:
-        operating.change_limits(visit.services, account, form.model_dump(), visit.operator_label)
+        operating.change_limits(
+            visit.services, account, form.model_dump(), visit.operator_label, lambda found: edit.check(asdict(found))
+        )
     except ContradictoryLimits as error:
         return _page(visit, account, request.form, {"per_minute": str(error)})
     return _done(visit, account, "The limits are changed. Every worker keeps to them within a second.")
 
 
-@desk.takes("/console/accounts/<account>/policy", OPERATORS)
+def _policy_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(visit, account, typed, form="policy")
+
+
+@desk.takes("/console/accounts/<account>/policy", OPERATORS, _policy_again)
 def set_policy(visit: Visit, account: str) -> AnyResponse:
     form, problems = read_form(
         PolicyForm, max_days=request.form.get("max_days", "").strip() or None, existing="existing" in request.form
@@ -76,9 +99,16 @@ def set_policy(visit: Visit, account: str) -> AnyResponse:
     if form is None:
         return _page(visit, account, request.form, problems)
     _find(visit, account)
+    edit = read_edit({"max_days": form.max_days}, POLICY_WORDS)
     office = operating.office(visit.services, visit.operator_label)
     try:
-        shortened, receipt = closing.limit_expiry(office, account, form.max_days, existing=form.existing)
+        shortened, receipt = closing.limit_expiry(
+            office,
+            account,
+            form.max_days,
+            existing=form.existing,
+            condition=lambda found: edit.check({"max_days": found.max_key_expiry_days}),
+        )
     except TenancyError as error:
         return _page(visit, account, request.form, {"max_days": str(error)})
     keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
@@ -131,9 +161,17 @@ def _done(visit: Visit, account: str, words: str) -> AnyResponse:
 
 
 def _page(
-    visit: Visit, account: str, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    visit: Visit,
+    account: str,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
+    form: str | None = None,
 ) -> AnyResponse:
+    """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
     record, row, events = _find(visit, account)
+    seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
+    if typed and SEEN in typed:  # a form that comes back to be corrected was opened with what it says
+        seen[form or request.path.rpartition("/")[2]] = typed[SEEN]
     return show(
         "console/account.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
@@ -141,6 +179,7 @@ def _page(
         row=row,
         events=events,
         standings=standings(account, record.limits),
+        seen=seen,
         typed=typed or {},
         problems=problems or {},
     )

@@ -62,7 +62,11 @@ def show_accounts(visit: Visit) -> AnyResponse:
     return _list(visit)
 
 
-@desk.takes("/console/accounts", OPERATORS)
+def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(visit, typed)
+
+
+@desk.takes("/console/accounts", OPERATORS, _again)
 def make_account(visit: Visit) -> AnyResponse:
     form, problems = read_form(NewAccountForm, discoverable="discoverable" in request.form)
     if form is None:

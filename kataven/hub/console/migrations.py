@@ -58,7 +58,11 @@ def show_run(visit: Visit) -> AnyResponse:
         return show("console/run.html", standing=runs.latest(session))
 
 
-@desk.takes(PAGE, OPERATORS)
+def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _page(visit, typed)
+
+
+@desk.takes(PAGE, OPERATORS, _again)
 def upgrade(visit: Visit) -> AnyResponse:
     form, problems = read_form(UpgradeForm, account=request.form.get("account", "").strip())
     if form is None:

@@ -21,6 +21,7 @@ from kataven.account.models import (
     VoiceProvider,
     WidgetAuthMode,
 )
+from kataven.hub.edits import BOX, SEEN, Words, read_edit, seen_of
 from kataven.hub.gate import keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
 from kataven.hub.paging import asked_position, links, place
@@ -55,6 +56,28 @@ CHOICES = {
 }
 
 
+WORDS = {
+    "name": Words("Name"),
+    "description": Words("Description"),
+    "category": Words("Category", CHOICES["category"]),
+    "status": Words("Status", CHOICES["status"]),
+    "system_prompt": Words("Instructions"),
+    "greeting_message": Words("Greeting"),
+    "greeting_mode": Words("While it greets", CHOICES["greeting_mode"]),
+    "llm_model": Words("Language model"),
+    "voice_provider": Words("Voice provider", CHOICES["voice_provider"]),
+    "voice_id": Words("Voice"),
+    "auth_mode": Words("Elsewhere than on a web page", CHOICES["auth_mode"]),
+    "ringing_enabled": Words("It rings before it answers", BOX),
+    "noise_suppression_enabled": Words("Noise is suppressed", BOX),
+    "background_audio_enabled": Words("There is a background sound", BOX),
+    "background_audio_volume": Words("Its volume"),
+    "widget_enabled": Words("It may be embedded in web pages", BOX),
+    "widget_auth_mode": Words("Visitors of those pages", CHOICES["widget_auth_mode"]),
+}
+"""As the editor calls its fields."""
+
+
 @desk.shows("/agents", MEMBERS)
 def show_agents(visit: Visit) -> AnyResponse:
     with visit.reading() as session:
@@ -68,11 +91,15 @@ def begin_agent(visit: Visit) -> AnyResponse:
     return _editor(None, AgentForm(name="-").model_dump() | {"name": ""}, {})
 
 
-@desk.takes("/agents/new", MANAGERS)
+def _new_again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _editor(None, _typed(typed), {})
+
+
+@desk.takes("/agents/new", MANAGERS, _new_again)
 def make_agent(visit: Visit) -> AnyResponse:
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(None, _typed(), problems)
+        return _editor(None, _typed(request.form), problems)
     with visit.writing() as session:
         agent = agents.create(session, form.model_dump(), visit.actor)
         agent_id = agent.id
@@ -84,18 +111,26 @@ def make_agent(visit: Visit) -> AnyResponse:
 def show_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
     with visit.reading() as session:
         agent = agents.read(session, agent_id)
-    return _editor(agent, {name: getattr(agent, name) for name in AgentForm.model_fields}, {})
+    values = _values(agent)
+    return _editor(agent, values | {SEEN: seen_of(values)}, {})
 
 
-@desk.takes("/agents/<agent_id>", MANAGERS)
+def _again(visit: Visit, typed: Mapping[str, str], agent_id: UUID) -> AnyResponse:
+    with visit.reading() as session:
+        agent = agents.read(session, agent_id)
+    return _editor(agent, _typed(typed), {})
+
+
+@desk.takes("/agents/<agent_id>", MANAGERS, _again)
 def change_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
     with visit.reading() as session:
         agent = agents.read(session, agent_id)
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(agent, _typed(), problems)
+        return _editor(agent, _typed(request.form), problems)
+    edit = read_edit(form.model_dump(), WORDS)
     with visit.writing() as session:
-        agents.change(session, agent_id, form.model_dump(), visit.actor)
+        agents.change(session, agent_id, form.model_dump(), visit.actor, lambda row: edit.check(_values(row)))
     keep(visit, visit.session.with_(notice=f"“{form.name}” is saved."))
     return go(f"/agents/{agent_id}")
 
@@ -111,14 +146,18 @@ def delete_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
     return go("/agents")
 
 
+def _values(agent: Agent) -> dict[str, Any]:
+    return {name: getattr(agent, name) for name in AgentForm.model_fields}
+
+
 def _parsed() -> dict[str, Any]:
     """What a form sends in its own way: nothing for an empty box, and no field for a box that is not ticked."""
-    checked: dict[str, Any] = {name: name in request.form for name in CHECKBOXES}
+    checked: dict[str, Any] = {name: bool(request.form.get(name)) for name in CHECKBOXES}
     return checked | {name: request.form.get(name, "").replace("\r\n", "\n") or None for name in OPTIONAL}
 
 
-def _typed() -> dict[str, Any]:
-    return request.form.to_dict() | {name: name in request.form for name in CHECKBOXES}
+def _typed(form: Mapping[str, str]) -> dict[str, Any]:
+    return dict(form.items()) | {name: bool(form.get(name)) for name in CHECKBOXES}
 
 
 def _editor(agent: Agent | None, values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse:

@@ -70,7 +70,11 @@ def show_api_keys(visit: Visit) -> AnyResponse:
     return _list(visit)
 
 
-@desk.takes("/settings/api-keys", MANAGERS)
+def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(visit, typed)
+
+
+@desk.takes("/settings/api-keys", MANAGERS, _again)
 def make_api_key(visit: Visit) -> AnyResponse:
     """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
     form, problems = read_form(NewKeyForm)
@@ -120,7 +124,7 @@ def _list(
         policy_days=visit.account.max_key_expiry_days,
         typed=typed or {},
         problems=problems or {},
-        form_id=new_form_id(),
+        form_id=(typed or {}).get("form_id") or new_form_id(),
     )
 
 

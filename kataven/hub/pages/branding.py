@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import branding
 from kataven.account.models import WidgetPosition, WidgetTheme
+from kataven.hub.edits import SEEN, Words, read_edit, seen_of
 from kataven.hub.gate import keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
 from kataven.hub.pages.agents import choices_of
@@ -20,21 +21,37 @@ from kataven.web.inputs.branding import BrandingPatch
 desk = Desk("branding", __name__)
 
 OPTIONAL = ("title", "launcher_label", "logo_url")
+POSITIONS, THEMES = choices_of(WidgetPosition), choices_of(WidgetTheme)
+WORDS = {
+    "title": Words("Title"),
+    "launcher_label": Words("Beside the button"),
+    "accent_color": Words("Colour"),
+    "logo_url": Words("Logo"),
+    "position": Words("Where", POSITIONS),
+    "theme": Words("Light or dark", THEMES),
+}
+"""As the page calls its fields."""
 
 
 @desk.shows("/widget", MEMBERS)
 def show_branding(visit: Visit) -> AnyResponse:
     with visit.reading() as session:
-        return _page(asdict(branding.read(session)), {})
+        values = asdict(branding.read(session))
+    return _page(values | {SEEN: seen_of(values)}, {})
 
 
-@desk.takes("/widget", MANAGERS)
+def _again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _page(typed, {})
+
+
+@desk.takes("/widget", MANAGERS, _again)
 def change_branding(visit: Visit) -> AnyResponse:
     form, problems = read_form(BrandingPatch, **{name: request.form.get(name, "").strip() or None for name in OPTIONAL})
     if form is None:
         return _page(request.form, problems)
+    edit = read_edit(form.given(), WORDS)
     with visit.writing() as session:
-        branding.change(session, form.given(), visit.actor)
+        branding.change(session, form.given(), visit.actor, lambda found: edit.check(asdict(found)))
     keep(visit, visit.session.with_(notice="Saved. Pages that are loaded from now on look like this."))
     return go("/widget")
 
@@ -46,6 +63,6 @@ def _page(values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse
         status,
         values=values,
         problems=problems,
-        positions=choices_of(WidgetPosition),
-        themes=choices_of(WidgetTheme),
+        positions=POSITIONS,
+        themes=THEMES,
     )

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
+from kataven.hub.edits import SEEN, Words, as_text, read_edit, seen_of
 from kataven.hub.gate import front, keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
 from kataven.hub.paging import asked_position, links, place
@@ -37,7 +38,11 @@ def show_widget_keys(visit: Visit) -> AnyResponse:
     return _list(visit)
 
 
-@desk.takes(HOME, MANAGERS)
+def _new_again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(visit, typed)
+
+
+@desk.takes(HOME, MANAGERS, _new_again)
 def make_widget_key(visit: Visit) -> AnyResponse:
     form, problems = _read(visit)
     if form is None:
@@ -54,7 +59,7 @@ def make_widget_key(visit: Visit) -> AnyResponse:
     )
 
 
-@desk.takes(f"{HOME}/explain", MEMBERS)
+@desk.takes(f"{HOME}/explain", MEMBERS, while_typing=True)
 def explain_entries(visit: Visit) -> AnyResponse:
     """What each line of the list of pages means, while it is typed. Changes nothing: a list is too long for a URL."""
     lines = request.form.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
@@ -66,12 +71,17 @@ def show_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     return _editor(visit, key_id)
 
 
-@desk.takes(f"{HOME}/<key_id>", MANAGERS)
+def _again(visit: Visit, typed: Mapping[str, str], key_id: UUID) -> AnyResponse:
+    return _editor(visit, key_id, typed)
+
+
+@desk.takes(f"{HOME}/<key_id>", MANAGERS, _again)
 def change_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     form, problems = _read(visit)
     if form is None:
         return _editor(visit, key_id, request.form, problems)
-    return _change(visit, key_id, form.model_dump(), "saved")
+    edit = read_edit(form.model_dump(), _words(visit))
+    return _change(visit, key_id, form.model_dump(), "saved", lambda key: edit.check(_saved(key)))
 
 
 @desk.takes(f"{HOME}/<key_id>/disable", MANAGERS)
@@ -95,9 +105,15 @@ def remove_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
     return go(HOME)
 
 
-def _change(visit: Visit, key_id: UUID, fields: Mapping[str, Any], done: str) -> AnyResponse:
+def _change(
+    visit: Visit,
+    key_id: UUID,
+    fields: Mapping[str, Any],
+    done: str,
+    condition: widget_keys.Condition | None = None,
+) -> AnyResponse:
     with visit.writing() as session:
-        change = widget_keys.change(session, key_id, fields, visit.actor)
+        change = widget_keys.change(session, key_id, fields, visit.actor, condition)
         name, event = change.key.name, change.event_id
         ends = change.takes_away or bool(fields.get("disabled"))
         ending = begin_ending(visit, str(key_id)) if ends else None
@@ -161,7 +177,7 @@ def _list(
         names=names,
         typed=typed or {},
         problems=problems or {},
-        form_id=new_form_id(),
+        form_id=(typed or {}).get("form_id") or new_form_id(),
     )
 
 
@@ -185,8 +201,23 @@ def _editor(
 
 
 def _values(key: WidgetKey) -> dict[str, str]:
-    pinned = "" if key.agent_id is None else str(key.agent_id)
-    return {"name": key.name, "domain_allowlist": "\n".join(key.domain_allowlist), "agent_id": pinned}
+    saved = _saved(key)
+    return {name: as_text(value) for name, value in saved.items()} | {SEEN: seen_of(saved)}
+
+
+def _saved(key: WidgetKey) -> dict[str, Any]:
+    return {name: getattr(key, name) for name in WidgetKeyInput.model_fields}
+
+
+def _words(visit: Visit) -> dict[str, Words]:
+    """As the editor calls its fields."""
+    with visit.reading() as session:
+        found = agents.listing(session, MOST_AGENTS, None).rows
+    return {
+        "name": Words("Name"),
+        "domain_allowlist": Words("Pages that may carry it"),
+        "agent_id": Words("Agent", _choices(found)),
+    }
 
 
 def _choices(visit: Visit, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:

@@ -1,17 +1,24 @@
 // Conveniences only: every page works without this file.
 "use strict";
+// Where focus belongs on a page that answers a form: `autofocus` does it too, but not in every browser.
+document.querySelector("[data-focus]")?.focus();
+const COPY_KEYS = /^(Mac|iP)/.test(navigator.platform) ? "⌘C" : "Ctrl+C";
 for (const button of document.querySelectorAll("[data-copy]")) {
+  const words = button.textContent;
+  const status = button.parentElement.querySelector("[role=status]"); // in the page from the start, so it is read out
+  let timer;
   button.hidden = false;
   button.addEventListener("click", async () => {
     const text = document.getElementById(button.dataset.copy);
+    clearTimeout(timer);
     try {
       await navigator.clipboard.writeText(text.textContent);
-      button.textContent = "Copied";
+      button.textContent = status.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(text); // no permission: then one key press is left to do
-      button.textContent = "Press Ctrl+C";
+      button.textContent = status.textContent = `Press ${COPY_KEYS}`;
     }
-    button.setAttribute("aria-live", "polite");
+    timer = setTimeout(() => { button.textContent = words; status.textContent = ""; }, 4000);
   });
 }
 for (const menu of document.querySelectorAll("details.menu")) {
@@ -25,14 +32,18 @@ document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest
 // The list of pages of a widget key, explained while it is typed.
 for (const area of document.querySelectorAll("[data-explain]")) {
   const list = area.closest("form").querySelector(".explained");
-  let latest = 0;
-  area.addEventListener("input", async () => {
-    const mine = ++latest;
-    const csrf = area.form.elements.csrf.value;
-    const body = new URLSearchParams({ csrf, entries: area.value }); // a long list does not fit into a URL
-    const answer = await fetch(area.dataset.explain, { method: "POST", body });
-    if (!answer.ok || mine !== latest) return;
-    const lines = (await answer.json()).map(({ entry, good, words }) => {
+  let timer, request;
+  const later = (milliseconds) => { clearTimeout(timer); timer = setTimeout(explain, milliseconds); };
+  const explain = async () => {
+    request?.abort();
+    request = new AbortController();
+    const body = new URLSearchParams({ csrf: area.form.elements.csrf.value, entries: area.value }); // too long for a URL
+    const asked = { method: "POST", body, signal: request.signal };
+    const answer = await fetch(area.dataset.explain, asked).catch(() => null);
+    if (answer?.status === 429) return later(1000 * Number(answer.headers.get("Retry-After") || 10));
+    const entries = answer?.ok ? await answer.json().catch(() => null) : null; // null: overtaken, or offline
+    if (entries === null) return;
+    const lines = entries.map(({ entry, good, words }) => {
       const line = document.createElement("li");
       line.textContent = `${entry}: ${words}`;
       line.className = good ? "good" : "bad";
@@ -40,7 +51,8 @@ for (const area of document.querySelectorAll("[data-explain]")) {
     });
     list.replaceChildren(...lines);
     list.hidden = lines.length === 0;
-  });
+  };
+  area.addEventListener("input", () => later(300));
 }
 // The widget's preview follows what is typed.
 for (const box of document.querySelectorAll("[data-preview]")) {

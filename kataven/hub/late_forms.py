@@ -1,0 +1,131 @@
+"""A form that comes too late: its session is over, or another one has begun since the page was opened.
+
+Nothing is done with it. What was typed comes back in the form, for the person to check and send again: at once if there
+is a session, and otherwise after signing in. Only forms that say how they are filled in again (`Desk.takes`) do so, and
+only for a request that the browser vouches for as our own page's: no other page gets a form filled in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Flask, current_app, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.hub import gate
+from kataven.hub.gate import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, front, keep
+from kataven.hub.kept_forms import KeptForm
+from kataven.hub.page import SIGNED_IN, Desk, Visit, again_of, current_visit, go, is_path, page_of, show, who_of
+
+desk = Desk("late-forms", __name__)
+
+IN_ACCOUNT: Final = "in_account"
+"""The hidden field that names the account in which the form was opened."""
+SENT: Final = "/sent/"
+CODE: Final = "stale_form"
+_NOT_TYPED = frozenset({CSRF_FIELD, IN_ACCOUNT, "form_id", "seen", "choose", "next"})
+_CHECK = "Nothing was saved yet. Check what you typed, and send it again."
+_GONE = "What you typed is not kept any more. Fill the form in again."
+
+
+def install(app: Flask) -> None:
+    """Lead every request that needs a session to the sign-in page, without losing its form."""
+    app.register_error_handler(SignInFirst, _to_sign_in)
+
+
+def offer_again(visit: Visit, stale: StaleForm) -> AnyResponse:
+    """The answer to a form that is not one of this session's. Raises StaleForm if it can't be filled in again."""
+    view, typed = current_app.view_functions.get(request.endpoint or ""), _typed()
+    who = who_of(view)
+    if who is None or again_of(view) is None or not is_from_our_page():
+        raise stale
+    if not who.strangers:
+        if IN_ACCOUNT not in typed:
+            raise stale
+        gate.admit()
+        if typed[IN_ACCOUNT] != visit.session.account:
+            return _of_another_account(visit, typed[IN_ACCOUNT], typed)
+    return _filled_in(visit, request.path, typed)
+
+
+def resendable(visit: Visit) -> list[tuple[str, str]] | None:
+    """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
+    not one of this session's. Strangers' forms are not even read."""
+    if request.method in SAFE_METHODS or request.routing_exception is not None or visit.session.person is None:
+        return None
+    return list(request.form.items(multi=True)) if is_from_our_page() and gate.has_token(visit) else None
+
+
+def is_from_our_page() -> bool:
+    """Whether the browser says so itself. Without the header, nothing is known."""
+    return (
+        request.headers.get("Origin") == front().url
+        and request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+    )
+
+
+@desk.shows(f"{SENT}<place>", SIGNED_IN)
+def show_sent(visit: Visit, place: str) -> AnyResponse:
+    """A form that was kept while its person signed in again."""
+    is_one = place.isascii() and place.isdigit() and len(place) == 1
+    kept = front().sessions.kept_form(visit.session, int(place)) if is_one else None
+    if kept is None:
+        page = request.args.get("form", "")
+        keep(visit, visit.session.with_(notice=_GONE))
+        return go(page if is_path(page) else "/")
+    if kept.account != visit.session.account:
+        return _of_another_account(visit, kept.account, kept.fields)
+    return _filled_in(visit, kept.path, kept.fields)
+
+
+def _filled_in(visit: Visit, path: str, typed: Mapping[str, str]) -> AnyResponse:
+    """The page of the form at `path`, for those who may send it."""
+    endpoint, parts = current_app.url_map.bind("").match(path, method="POST")
+    view = current_app.view_functions[endpoint]
+    again, who = again_of(view), who_of(view)
+    assert again is not None  # noqa: S101  only such forms are kept
+    assert who is not None  # noqa: S101  as above
+    gate.let_in(visit, who)
+    visit.remark = _CHECK
+    response = again(visit, typed, **parts)
+    if request.method not in SAFE_METHODS and response.status_code == HTTPStatus.OK:
+        visit.problem = CODE
+        response.status_code = HTTPStatus.FORBIDDEN
+    return response
+
+
+def _of_another_account(visit: Visit, account: str, typed: Mapping[str, str]) -> AnyResponse:
+    visit.problem = CODE
+    shown = [(name.replace("_", " "), value) for name, value in typed.items() if value and name not in _NOT_TYPED]
+    return show("other_account.html", HTTPStatus.FORBIDDEN, account=account, typed=shown)
+
+
+def _to_sign_in(error: SignInFirst) -> AnyResponse:
+    if request.method in SAFE_METHODS:
+        next_path = request.full_path.removesuffix("?")
+        return go(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
+    page = page_of(request.path)
+    if error.path != "/sign-in" or page == "/sign-in":
+        return go(error.path)
+    return go(f"{error.path}?{urlencode({'next': _kept_at(page) or page, 'ended': '1'})}")
+
+
+def _kept_at(page: str) -> str | None:
+    """Keep the form of this request. The path at which it comes back, or None if it is not kept."""
+    visit = current_visit()
+    before = visit.session.before
+    if before is None or not is_from_our_page():
+        return None
+    typed = _typed()
+    place = None
+    if again_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in typed:
+        place = front().sessions.keep_form(before, KeptForm(request.path, typed[IN_ACCOUNT], typed))
+    keep(visit, visit.session)
+    return None if place is None else f"{SENT}{place}?{urlencode({'form': page})}"
+
+
+def _typed() -> dict[str, str]:
+    return {name: value for name, value in request.form.items() if name != CSRF_FIELD}

@@ -1,0 +1,31 @@
+"""Seals with a secret that only a browser holds: AES-256-GCM, with a key by HKDF (RFC 5869)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_NONCE_BYTES: Final = 12
+
+
+def seal(content: bytes, secret: str, name: str, purpose: bytes) -> bytes:
+    """`content`, for the holder of `secret` and under this name alone."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + AESGCM(_key(secret, purpose)).encrypt(nonce, content, name.encode())
+
+
+def unseal(sealed: bytes, secret: str, name: str, purpose: bytes) -> bytes | None:
+    """What was sealed; None if it was sealed with another secret, under another name or for another purpose."""
+    try:
+        return AESGCM(_key(secret, purpose)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+    except (InvalidTag, ValueError):
+        return None
+
+
+def _key(secret: str, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=purpose).derive(secret.encode())

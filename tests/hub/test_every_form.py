@@ -1,0 +1,267 @@
+"""Every form of the Hub, opened in two tabs and sent in both: nothing is lost without a word, and no page is a 500.
+
+The forms are those of the URL map. A new one has no example here and fails until it has one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import pytest
+import redis
+from werkzeug.test import TestResponse
+
+from kataven.dev.cast import ALICE, OLIVIA, Person
+from kataven.hub.page import again_of
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.web import operating
+from tests.hub.conftest import Hub
+from tests.hub.forms import Form, forms_of
+from tests.hub.test_agents import FORM as AGENT
+from tests.hub.test_kept_forms import let_lapse
+from tests.hub.visitor import Visitor
+from tests.support.house import House, new_account
+
+NAMES = itertools.count(1)
+
+Things = dict[str, str]
+"""The parts of a path, and what the forms below need to know of them."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """How one form is come by, and what two tabs type into it."""
+
+    page: str
+    """Where it is; `{name}` is a part of the path."""
+    first: Things = field(default_factory=dict)
+    second: Things = field(default_factory=dict)
+    then: str = "done"
+    """What becomes of the second tab's form: done (again, or with the same result), shown (both values, to choose
+    from), gone (what it was about is no longer there), said (a page or a message says that it was done already)."""
+    person: Person = ALICE
+    prepare: Callable[[Visitor, House], Things] = lambda _visitor, _house: {}
+
+
+def new_agent(visitor: Visitor, _: House) -> Things:
+    visitor.get("/agents/new")
+    made = visitor.post("/agents/new", {**AGENT, "name": f"Agent {next(NAMES)}"})
+    return {"agent_id": made.location.rpartition("/")[2]}
+
+
+def new_key(visitor: Visitor, _: House) -> Things:
+    name = f"Key {next(NAMES)}"
+    visitor.get("/settings/api-keys")
+    visitor.post("/settings/api-keys", {"name": name, "expiry": "never"})
+    page = visitor.get("/settings/api-keys").text
+    found = re.search(rf'/settings/api-keys/([0-9a-f-]+)/revoke">[^\n]*aria-label="Revoke {name}"', page)
+    assert found
+    return {"key_id": found[1]}
+
+
+def new_widget_key(visitor: Visitor, _: House) -> Things:
+    visitor.get("/settings/widget-keys")
+    made = visitor.post("/settings/widget-keys", {"name": f"Key {next(NAMES)}", "domain_allowlist": "acme.com"})
+    found = re.search(r'href="/settings/widget-keys/([0-9a-f-]{36})"', made.text)
+    assert found
+    return {"key_id": found[1]}
+
+
+def disabled_widget_key(visitor: Visitor, house: House) -> Things:
+    things = new_widget_key(visitor, house)
+    visitor.get(f"/settings/widget-keys/{things['key_id']}")
+    visitor.post(f"/settings/widget-keys/{things['key_id']}/disable")
+    return things
+
+
+def account(*steps: str) -> Callable[[Visitor, House], Things]:
+    def made(visitor: Visitor, house: House) -> Things:
+        name = f"form-{next(NAMES)}"
+        new_account(house.services, name)
+        for step in steps:
+            visitor.get(f"/console/accounts/{name}")
+            assert visitor.post(f"/console/accounts/{name}/{step}", {"confirm": name}).status_code == 303
+        return {"account": name}
+
+    return made
+
+
+def new_name(_: Visitor, __: House) -> Things:
+    return {"name": f"form-{next(NAMES)}"}
+
+
+def of_account(first: Things, second: Things, then: str, *steps: str) -> Example:
+    return Example("/console/accounts/{account}", first, second, then, OLIVIA, account(*steps))
+
+
+CONFIRMED = {"confirm": "{account}"}
+EXAMPLES: dict[str, Example] = {
+    "/sign-in": Example("/sign-in", {"account": "acme"}, {"account": "acme"}, "done"),
+    "/sign-out": Example("/", then="done"),
+    "/accounts": Example("/accounts", {"account": "acme"}, {"account": "acme"}, "said"),
+    "/agents/new": Example("/agents/new", {"name": "One"}, {"name": "Two"}, "done"),
+    "/agents/<agent_id>": Example(
+        "/agents/{agent_id}", {"description": "One"}, {"voice_id": "two"}, "shown", ALICE, new_agent
+    ),
+    "/agents/<agent_id>/delete": Example("/agents/{agent_id}", then="gone", prepare=new_agent),
+    "/settings/api-keys": Example("/settings/api-keys", {"name": "One"}, {"name": "Two"}, "done"),
+    "/settings/api-keys/<key_id>/revoke": Example("/settings/api-keys", then="done", prepare=new_key),
+    "/settings/widget-keys": Example("/settings/widget-keys", {"name": "One"}, {"name": "Two"}, "done"),
+    "/settings/widget-keys/<key_id>": Example(
+        "/settings/widget-keys/{key_id}", {"domain_allowlist": "a.com"}, {"name": "Two"}, "shown", ALICE, new_widget_key
+    ),
+    "/settings/widget-keys/<key_id>/disable": Example(
+        "/settings/widget-keys/{key_id}", then="done", prepare=new_widget_key
+    ),
+    "/settings/widget-keys/<key_id>/enable": Example(
+        "/settings/widget-keys/{key_id}", then="done", prepare=disabled_widget_key
+    ),
+    "/settings/widget-keys/<key_id>/remove": Example(
+        "/settings/widget-keys/{key_id}", then="gone", prepare=new_widget_key
+    ),
+    "/widget": Example("/widget", {"title": "One"}, {"launcher_label": "Two"}, "shown"),
+    "/console/accounts": Example(
+        "/console", {"account": "{name}", "name": "One"}, {"account": "{name}", "name": "Two"}, "said", OLIVIA, new_name
+    ),
+    "/console/accounts/<account>/limits": of_account({"per_day": "70001"}, {"per_hour": "7001"}, "shown"),
+    "/console/accounts/<account>/policy": of_account({"max_days": "30"}, {"max_days": "60"}, "shown"),
+    "/console/accounts/<account>/suspend": of_account(CONFIRMED, CONFIRMED, "said"),
+    "/console/accounts/<account>/archive": of_account(CONFIRMED, CONFIRMED, "said"),
+    "/console/accounts/<account>/resume": of_account({}, {}, "said", "suspend"),
+    "/console/accounts/<account>/restore": of_account({}, {}, "said", "archive"),
+    "/console/migrations": Example(
+        "/console/migrations",
+        {"confirm": ACCOUNT_SCHEMA.head, "account": "acme"},
+        {"confirm": ACCOUNT_SCHEMA.head, "account": "globex"},
+        "said",
+        OLIVIA,
+    ),
+    "/console/health/measure": Example("/console/health", then="said", person=OLIVIA),
+}
+
+
+def forms(hub: Hub) -> list[str]:
+    return [rule.rule for rule in hub.pages.url_map.iter_rules() if "POST" in (rule.methods or set())]
+
+
+def test_every_form_has_an_example(hub: Hub) -> None:
+    assert sorted(forms(hub)) == sorted(EXAMPLES)
+
+
+def test_every_form_that_is_typed_into_can_be_filled_in_again(hub: Hub) -> None:
+    views = {
+        rule.rule: hub.pages.view_functions[rule.endpoint]
+        for rule in hub.pages.url_map.iter_rules()
+        if "POST" in (rule.methods or set())
+    }
+    typed = {path for path, example in EXAMPLES.items() if set(example.first) - {"confirm"}} - {"/accounts"}  # a button
+    assert {path for path in typed if again_of(views[path]) is None} == set()
+
+
+@pytest.fixture(autouse=True)
+def no_run(hub: Hub, house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Migrations and measurements are asked for, and not carried out: other tests do that."""
+    given_up: list[Callable[[], None]] = []
+    monkeypatch.setattr(type(hub.front.runner), "begin", lambda _self, _run, gone: given_up.append(gone))
+    monkeypatch.setattr(operating, "measure_revocation", lambda *_: {})
+    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+        client.delete("hub:turn:measure")
+    yield
+    for give_up in given_up:
+        give_up()
+
+
+@dataclass
+class Tabs:
+    """A browser with the same form open twice."""
+
+    visitor: Visitor
+    path: str
+    page: str
+    first: Form
+    second: Form
+
+
+def open_tabs(hub: Hub, house: House, rule: str) -> Tabs:
+    example = EXAMPLES[rule]
+    visitor = hub.visitor() if rule == "/sign-in" else hub.signed_in(example.person)
+    things = example.prepare(visitor, house)
+    path = re.sub(r"<(\w+)>", lambda part: things[part[1]], rule)
+    page = example.page.format(**things)
+    first, second = (forms_of(visitor.get(page).text)[path] for _ in range(2))
+    for form, typed in ((first, example.first), (second, example.second)):
+        form.fields.update({name: text.format(**things) for name, text in typed.items()})
+    return Tabs(visitor, path, page, first, second)
+
+
+def send(visitor: Visitor, form: Form, **changes: str) -> TestResponse:
+    data = {**form.fields, **changes}
+    return visitor.client.post(form.action, base_url=visitor.url, data=data, headers={"Origin": visitor.url})
+
+
+def assert_clear(page: TestResponse) -> None:
+    """A page for people, whatever it says."""
+    assert page.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    if page.status_code not in {HTTPStatus.SEE_OTHER}:
+        assert "text/html" in page.content_type
+        assert re.search(r"<h1[^>]*>[^<]+</h1>", page.text)
+
+
+@pytest.mark.parametrize("rule", EXAMPLES)
+def test_sent_in_both_tabs(hub: Hub, house: House, rule: str) -> None:
+    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
+    first = send(tabs.visitor, tabs.first)
+    assert first.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED}
+    second = send(tabs.visitor, tabs.second)
+    assert_clear(second)
+    if example.then == "done":
+        assert second.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED}
+    elif example.then == "gone":
+        assert second.status_code == HTTPStatus.NOT_FOUND
+    elif example.then == "shown":
+        assert second.status_code == HTTPStatus.CONFLICT
+        (name,) = example.first
+        offered = forms_of(second.text)[tabs.path].offered
+        assert example.first[name] in offered[name]
+    else:
+        assert second.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT}
+        assert re.search(r'role="alert"|<h1[^>]*>This form is out of date', second.text)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in {"/sign-in", "/sign-out"}])
+def test_sent_when_the_session_is_over(hub: Hub, house: House, rule: str) -> None:
+    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
+    let_lapse(house, hub, tabs.visitor)
+    answer = send(tabs.visitor, tabs.first)
+    assert answer.status_code == HTTPStatus.SEE_OTHER
+    sign_in = tabs.visitor.get(answer.location)
+    assert "Your session ended." in sign_in.text
+    form = forms_of(sign_in.text)["/sign-in"]
+    to_issuer = send(tabs.visitor, form).location
+    page = tabs.visitor.get(tabs.visitor.back_from_issuer(to_issuer, example.person), follow_redirects=True)
+    assert page.status_code == HTTPStatus.OK
+    assert_typed(tabs, example, page)
+
+
+@pytest.mark.parametrize("rule", EXAMPLES)
+def test_sent_with_the_token_of_another_session(hub: Hub, house: House, rule: str) -> None:
+    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
+    page = send(tabs.visitor, tabs.first, csrf="of another session")
+    assert_clear(page)
+    assert page.status_code == HTTPStatus.FORBIDDEN
+    assert_typed(tabs, example, page)
+    # Nothing was done, so the form of the other tab still finds everything as it was.
+    assert send(tabs.visitor, tabs.second).status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED}
+
+
+def assert_typed(tabs: Tabs, example: Example, page: TestResponse) -> None:
+    """What was typed is in the form again; a name that was typed to confirm something has to be typed again."""
+    typed = {name for name in example.first if name != "confirm"}
+    if not typed or tabs.path == "/accounts":
+        return
+    found = forms_of(page.text)[tabs.path].fields
+    assert {name: found[name] for name in typed} == {name: tabs.first.fields[name] for name in typed}

@@ -1,0 +1,162 @@
+"""A form that writes a whole object, open in two tabs: what the first one saved is never overwritten unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.hub.conftest import Hub
+from tests.hub.forms import Form, forms_of
+from tests.hub.test_agents import make
+from tests.hub.visitor import Visitor
+from tests.support.house import Caller, House, new_account
+
+
+def opened(visitor: Visitor, page: str, action: str | None = None) -> Form:
+    """A form in a tab of its own: it stays as it is, whatever happens in other tabs."""
+    return forms_of(visitor.get(page).text)[action or page]
+
+
+def send(visitor: Visitor, form: Form, changes: dict[str, str]) -> TestResponse:
+    return visitor.client.post(
+        form.action, base_url=visitor.url, data={**form.fields, **changes}, headers={"Origin": visitor.url}
+    )
+
+
+def agent_of(caller: Caller, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = caller.get(f"/v1{path}").get_json()
+    return found
+
+
+def test_the_second_tab_is_shown_what_the_first_one_saved(alice: Visitor, acme_key: Caller) -> None:
+    path = make(alice, name="In two tabs")
+    first, second = opened(alice, path), opened(alice, path)
+    assert send(alice, first, {"description": "From the first tab"}).status_code == 303
+    page = send(alice, second, {"greeting_message": "From the second tab"})
+    assert page.status_code == 409
+    assert "From the first tab" in page.text
+    agent = agent_of(acme_key, path)
+    assert (agent["description"], agent["greeting_message"]) == ("From the first tab", "Hello!")
+    # The second tab didn't touch the description, so the saved one is chosen; the greeting goes along.
+    choice = forms_of(page.text)[path]
+    assert choice.offered == {"description": ["From the first tab", ""]}
+    assert choice.fields["description"] == "From the first tab"
+    assert send(alice, choice, {}).status_code == 303
+    agent = agent_of(acme_key, path)
+    assert (agent["description"], agent["greeting_message"]) == ("From the first tab", "From the second tab")
+
+
+def test_of_two_changes_of_one_field_the_person_chooses_one(alice: Visitor, acme_key: Caller) -> None:
+    path = make(alice, name="One field, two tabs")
+    first, second = opened(alice, path), opened(alice, path)
+    send(alice, first, {"system_prompt": '\r\nOne.\r\n"Two" & <three>.', "widget_enabled": "on"})
+    choice = forms_of(send(alice, second, {"system_prompt": "Mine."}).text)[path]
+    assert choice.offered == {"system_prompt": ['\nOne.\n"Two" & <three>.', "Mine."]}
+    assert "system_prompt" not in choice.fields  # neither is chosen for them
+    page = send(alice, choice, {})
+    assert page.status_code == 400
+    assert "system_prompt" in page.text
+    assert agent_of(acme_key, path)["system_prompt"].startswith("\nOne.")
+    assert send(alice, choice, {"system_prompt": "Mine."}).status_code == 303
+    assert agent_of(acme_key, path)["system_prompt"] == "Mine."
+
+
+def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: Visitor, acme_key: Caller) -> None:
+    path = make(alice, name="A box in two tabs", ringing_enabled="on")
+    first, second = opened(alice, path), opened(alice, path)
+    del first.fields["ringing_enabled"]
+    send(alice, first, {})
+    choice = forms_of(send(alice, second, {"name": "Renamed"}).text)[path]
+    assert choice.offered == {"ringing_enabled": ["", "on"]}
+    assert choice.fields["ringing_enabled"] == ""
+    send(alice, choice, {})
+    agent = agent_of(acme_key, path)
+    assert (agent["name"], agent["ringing_enabled"]) == ("Renamed", False)
+
+
+def test_what_was_chosen_is_compared_again(alice: Visitor, acme_key: Caller) -> None:
+    path = make(alice, name="Three tabs")
+    first, second, third = (opened(alice, path) for _ in range(3))
+    send(alice, first, {"description": "First"})
+    choice = forms_of(send(alice, second, {"description": "Second"}).text)[path]
+    again = forms_of(send(alice, third, {"description": "Third"}).text)[path]
+    assert send(alice, again, {"description": "Third"}).status_code == 303
+    assert send(alice, choice, {"description": "Second"}).status_code == 409
+    assert agent_of(acme_key, path)["description"] == "Third"
+
+
+def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: Visitor, acme_key: Caller) -> None:
+    path = make(alice, name="Corrected")
+    first, second = opened(alice, path), opened(alice, path)
+    send(alice, first, {"description": "From the first tab"})
+    page = send(alice, second, {"name": ""})
+    assert page.status_code == 400
+    assert send(alice, forms_of(page.text)[path], {"name": "Corrected"}).status_code == 409
+    assert agent_of(acme_key, path)["description"] == "From the first tab"
+
+
+def test_what_says_the_same_is_no_conflict(alice: Visitor) -> None:
+    """A form that is sent twice."""
+    path = make(alice, name="Sent twice")
+    form = opened(alice, path)
+    for _ in range(2):
+        assert send(alice, form, {"description": "The same", "background_audio_volume": "0.50"}).status_code == 303
+
+
+@pytest.mark.parametrize("seen", [None, "", "x", "name~AAAA", "~.~~", "name" * 5_000], ids=lambda seen: str(seen)[:9])
+def test_a_form_that_does_not_say_what_it_was_opened_with_overwrites_nothing(
+    alice: Visitor, acme_key: Caller, seen: str | None
+) -> None:
+    path = make(alice, name="Of another release")
+    form = opened(alice, path)
+    del form.fields["seen"]
+    changes = {"name": "Overwritten"} if seen is None else {"name": "Overwritten", "seen": seen}
+    assert send(alice, form, changes).status_code == 409
+    assert agent_of(acme_key, path)["name"] == "Of another release"
+
+
+def test_the_pages_of_a_widget_key_are_not_lost(alice: Visitor) -> None:
+    alice.get("/settings/widget-keys")
+    made = alice.post("/settings/widget-keys", {"name": "In two tabs", "domain_allowlist": "acme.com", "agent_id": ""})
+    path = made.text.partition('class="button" href="')[2].partition('"')[0]
+    first, second = opened(alice, path), opened(alice, path)
+    assert send(alice, first, {"domain_allowlist": "acme.com\r\nshop.acme.com"}).status_code == 303
+    page = send(alice, second, {"name": "Renamed"})
+    assert page.status_code == 409
+    choice = forms_of(page.text)[path]
+    assert choice.offered == {"domain_allowlist": ["acme.com\nshop.acme.com", "acme.com"]}
+    assert send(alice, choice, {}).status_code == 303
+    saved = opened(alice, path).fields
+    assert (saved["name"], saved["domain_allowlist"]) == ("Renamed", "acme.com\nshop.acme.com")
+
+
+def test_how_the_widget_looks_is_not_lost(charlie: Visitor) -> None:
+    first, second = opened(charlie, "/widget"), opened(charlie, "/widget")
+    assert send(charlie, first, {"title": "First tab"}).status_code == 303
+    page = send(charlie, second, {"theme": "dark"})
+    assert page.status_code == 409
+    send(charlie, forms_of(page.text)["/widget"], {})
+    saved = opened(charlie, "/widget").fields
+    assert (saved["title"], saved["theme"]) == ("First tab", "dark")
+
+
+def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, house: House, olivia: Visitor) -> None:
+    new_account(house.services, "two-operators")
+    page = "/console/accounts/two-operators"
+    first, second = (opened(olivia, page, f"{page}/limits") for _ in range(2))
+    assert send(olivia, first, {"per_day": "777777"}).status_code == 303
+    answer = send(olivia, second, {"concurrent": "7"})
+    assert answer.status_code == 409
+    assert send(olivia, forms_of(answer.text)[f"{page}/limits"], {}).status_code == 303
+    saved = opened(olivia, page, f"{page}/limits").fields
+    assert (saved["per_day"], saved["concurrent"]) == ("777777", "7")
+
+    first, second = (opened(olivia, page, f"{page}/policy") for _ in range(2))
+    assert send(olivia, first, {"max_days": "30"}).status_code == 303
+    answer = send(olivia, second, {"max_days": "90"})
+    assert answer.status_code == 409
+    assert opened(olivia, page, f"{page}/policy").fields["max_days"] == "30"
+    assert send(olivia, forms_of(answer.text)[f"{page}/policy"], {"max_days": "90"}).status_code == 303
+    assert opened(olivia, page, f"{page}/policy").fields["max_days"] == "90"

@@ -1,0 +1,103 @@
+"""Too many requests: what the page says, what it offers, and that no form is lost to it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kataven.dev.cast import ALICE
+from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.web.services import EXTENSION as SERVICES
+from tests.hub.conftest import Hub
+from tests.hub.forms import forms_of
+from tests.hub.test_sign_in import session_of
+from tests.hub.visitor import Visitor
+from tests.support.house import Caller
+
+EXPLAIN = "/settings/widget-keys/explain?entries=acme.com"
+
+
+def spend_all(hub: Hub, visitor: Visitor, kind: Kind = Kind.HUB) -> None:
+    """The pages of this visitor's address, or the explanations of this visitor's session, for this minute."""
+    budget = hub.surface.extensions[SERVICES].limiter.addresses
+    whose = session_of(hub, visitor).handle if kind is Kind.HUB_TYPING else visitor.client.environ_base["REMOTE_ADDR"]
+    for _ in range(2 * PER_MINUTE[kind]):
+        if not budget.spend(whose, kind).admitted:
+            return
+    raise AssertionError("it is not used up")
+
+
+@pytest.fixture
+def refused(hub: Hub) -> Visitor:
+    visitor = hub.signed_in(ALICE)
+    visitor.get("/agents/new")
+    spend_all(hub, visitor)
+    return visitor
+
+
+def test_a_refused_page_says_when_to_reload_it(refused: Visitor) -> None:
+    page = refused.get("/settings/api-keys?cursor=x")
+    assert page.status_code == 429
+    assert "<h1>Too many requests</h1>" in page.text
+    seconds = page.headers["Retry-After"]
+    assert re.search(rf"in {seconds} seconds?\b", page.text)
+    assert '<a href="/settings/api-keys?cursor=x">Reload</a>' in page.text
+    assert "Sign in" not in page.text
+    elsewhere = refused.client.get("//evil.example/", base_url=refused.url)
+    assert elsewhere.status_code == 429
+    assert '"//evil.example' not in elsewhere.text
+
+
+def test_a_refused_form_can_be_sent_again(hub: Hub, refused: Visitor, acme_key: Caller) -> None:
+    form = {"name": "Refused once", "system_prompt": 'Line one.\r\n"Line" <two>.'}
+    page = refused.post("/agents/new", form)
+    assert page.status_code == 429
+    again = forms_of(page.text)["/agents/new"]
+    assert again.fields["system_prompt"].replace("\r\n", "\n") == 'Line one.\n"Line" <two>.'
+    refused.client.environ_base["REMOTE_ADDR"] = "198.51.100.77"  # as if the minute had passed
+    made = refused.client.post("/agents/new", base_url=refused.url, data=again.fields, headers={"Origin": refused.url})
+    assert made.status_code == 303
+    assert acme_key.get(f"/v1{made.location}").get_json()["name"] == "Refused once"
+
+
+def test_a_refused_form_of_somebody_else_is_not_repeated(hub: Hub, refused: Visitor) -> None:
+    stranger = hub.visitor()
+    stranger.client.environ_base["REMOTE_ADDR"] = refused.client.environ_base["REMOTE_ADDR"]
+    for visitor, headers, csrf in (
+        (stranger, {}, refused.csrf),
+        (refused, {"Origin": "https://evil.example"}, refused.csrf),
+        (refused, {}, "made up"),
+    ):
+        page = visitor.post("/agents/new", {"name": "Of another page", "csrf": csrf}, headers=headers)
+        assert page.status_code == 429
+        assert "Of another page" not in page.text
+
+
+def test_explaining_while_somebody_types_uses_no_pages_up(hub: Hub, refused: Visitor) -> None:
+    assert refused.get(EXPLAIN).status_code == 200
+    budget = hub.surface.extensions[SERVICES].limiter.addresses
+    visitor = hub.signed_in(ALICE)
+    address = visitor.client.environ_base["REMOTE_ADDR"]
+    visitor.get("/settings/widget-keys")
+    used = budget.spend(address, Kind.HUB).standings[0].used
+    for _ in range(5):
+        assert visitor.get(EXPLAIN).status_code == 200
+    assert budget.spend(address, Kind.HUB).standings[0].used <= used + 1
+
+
+def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
+    visitor, other = hub.signed_in(ALICE), hub.signed_in(ALICE)
+    assert visitor.get(EXPLAIN).status_code == 200
+    spend_all(hub, visitor, Kind.HUB_TYPING)
+    assert visitor.get(EXPLAIN).status_code == 429
+    assert visitor.get("/settings/widget-keys").status_code == 200
+    assert other.get(EXPLAIN).status_code == 200
+
+
+def test_who_has_no_session_gets_no_explanation_and_pays_for_asking(hub: Hub) -> None:
+    stranger = hub.visitor()
+    stranger.client.set_cookie(hub.front.cookie_name, "x" * 43, domain="localhost")
+    assert stranger.get(EXPLAIN).status_code == 303
+    spend_all(hub, stranger)
+    assert stranger.get(EXPLAIN).status_code == 429
