@@ -91,15 +91,6 @@ class Provider:
         self._metadata: Mapping[str, Any] = {}
         self._ask_again_at = -math.inf
 
-    def origins(self) -> list[str]:
-        """Where browsers are sent to sign in and out; none while the issuer was never reached."""
-        try:
-            metadata = self._discovered()
-        except ProviderUnavailable:
-            return []
-        urls = [httpx2.URL(metadata[name]) for name in (*_ENDPOINTS[:1], "end_session_endpoint") if name in metadata]
-        return sorted({f"{url.scheme}://{url.netloc.decode()}" for url in urls})
-
     def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
         """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
 

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.gate import front, keep
-from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
+from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, leave, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
 from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -44,7 +44,7 @@ def begin_sign_in(visit: Visit) -> AnyResponse:
         return _form(account, problem, next_path)
     url, sign_in = front().provider.begin(account, next_path, _org_id(visit, account))
     keep(visit, visit.session.with_(sign_in=sign_in))
-    return go(url)
+    return leave(url, "Signing in")
 
 
 @desk.shows("/auth/callback", STRANGERS)
@@ -91,7 +91,8 @@ def sign_out(visit: Visit) -> AnyResponse:
     if ended.person is None:
         return go("/signed-out")
     sign_in_audit.signed_out(visit, ended.person, ended.recorded_in)
-    return go(front().provider.sign_out_url(f"{front().url}/signed-out") or "/signed-out")
+    at_issuer = front().provider.sign_out_url(f"{front().url}/signed-out")
+    return go("/signed-out") if at_issuer is None else leave(at_issuer, "Signing out")
 
 
 @desk.shows("/signed-out", STRANGERS)
