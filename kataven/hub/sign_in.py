@@ -12,9 +12,10 @@ from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.gate import front, keep
 from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, leave, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
-from kataven.hub.sign_in_failure import Reason, SignInFailed
+from kataven.hub.sign_in_failure import SignInFailed
+from kataven.hub.sign_in_reasons import Reason, checklist
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.identity.grants import organisations, strongest_role
+from kataven.identity.grants import organisations, role_gap, strongest_role
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.directory import AccountRecord
@@ -57,7 +58,8 @@ def finish_sign_in(visit: Visit) -> AnyResponse:
         raise SignInFailed(Reason.NOT_BEGUN)
     person = front().provider.finish(sign_in, request.args.to_dict())
     belongs = _belongs(visit, person, sign_in.account)
-    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, belongs=belongs)
+    gap = None if belongs else role_gap(front().claims(person).all, front().role_claims)
+    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, gap)
     session = front().sessions.renewed(visit.session)
     keep(visit, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
     return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
@@ -98,6 +100,12 @@ def sign_out(visit: Visit) -> AnyResponse:
 @desk.shows("/signed-out", STRANGERS)
 def show_signed_out(visit: Visit) -> AnyResponse:
     return show("signed_out.html")
+
+
+@desk.shows("/help/sign-in", STRANGERS)
+def show_sign_in_help(visit: Visit) -> AnyResponse:
+    """What to change when signing in fails. Every page of a failed sign-in leads here."""
+    return show("sign_in_help.html", checklist=checklist())
 
 
 def _used_up(visit: Visit) -> SignIn | None:

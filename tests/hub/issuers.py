@@ -170,15 +170,21 @@ def okta(hub_url: str) -> Product:
 
 
 @contextmanager
-def opened_hub(house: House, issuers: IndependentIssuers, make: Callable[[str], Product], port: int) -> Iterator[Hub]:
-    """A Hub that is set up for a new issuer, on the databases and the Redis of the house."""
+def opened_hub(
+    house: House,
+    issuers: IndependentIssuers,
+    make: Callable[[str], Product],
+    port: int,
+    spelled: Callable[[str], str] = str,
+) -> Iterator[Hub]:
+    """A Hub that is set up for a new issuer, whose URL is `spelled` so, on the databases and the Redis of the house."""
     hub_url = f"http://localhost:{port}"
     product = make(hub_url)
     environ = {
         **house.environ,
         "KATAVEN_HUB_URL": hub_url,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
-        "KATAVEN_OIDC_ISSUER": issuers.start(product.shape),
+        "KATAVEN_OIDC_ISSUER": spelled(issuers.start(product.shape)),
         **product.settings,
     }
     surface = factory.create_hub(settings.load(environ))

@@ -154,7 +154,7 @@ def test_what_a_stranger_may_see_is_listed(hub: Hub, stranger: Visitor) -> None:
         answer = stranger.get(path) if method == "GET" else stranger.post(path)
         if not (answer.status_code == 303 and answer.location.startswith("/sign-in")):
             open_to_all.add(rule.rule)
-    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out"}
+    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
 
 def test_pages_come_with_what_keeps_a_browser_safe(alice: Visitor) -> None:

@@ -1,4 +1,4 @@
-"""A certified OpenID Connect provider in a process of its own: npm's `oidc-provider`, shaped like customers' issuers."""
+"""A certified OpenID Connect provider in a process of its own: npm's `oidc-provider` in the shapes of products."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ HOW_TO_INSTALL = (
     "the tests against an independent issuer need Node.js with npm: `make tools/oidc/node_modules/.package-lock.json` "
     'installs the pinned provider. Without Node.js, `make test` leaves them out, and so does `pytest -m "not node"`'
 )
+MOST_STEPS = 10
 SCOPES = "openid profile email offline_access"
 
 
@@ -90,13 +91,18 @@ def signed_in(url: str, back_to: str) -> str:
     """Sign in at the issuer as a browser would, from the URL that the Hub leads to; the URL at `back_to` at the end."""
     with httpx2.Client(trust_env=False) as browser:
         answer = browser.get(url)
-        while not (location := answer.headers.get("Location", "")).startswith(back_to):
+        for _ in range(MOST_STEPS):
+            if (location := answer.headers.get("Location", "")).startswith(back_to):
+                return str(location)
             if answer.status_code == 200 and "/sign-in/" in urlsplit(str(answer.url)).path:
                 answer = browser.post(answer.url)
             else:
                 assert answer.is_redirect, answer.text
-                answer = browser.get(answer.url.join(location))
-    return str(location)
+                target = answer.url.join(location)
+                # Browsers take every name below `localhost` for this machine; resolvers don't.
+                loopback = str(target.host).endswith(".localhost")
+                answer = browser.get(target.copy_with(host="127.0.0.1") if loopback else target)
+    raise AssertionError(f"still at {answer.url} after {MOST_STEPS} steps")
 
 
 @pytest.fixture(scope="session")

@@ -29,11 +29,15 @@ async function signedAgain(token, change) {
 function claimsFor(shape, scopes) {
   const only = scopes.map((scope) => ROLES_OF_ONE.exec(scope)?.[1]).find(Boolean);
   if (!only) return shape.access_claims;
+  const held = ([, organisations]) => only in organisations;
   const limited = (roles) =>
-    Object.fromEntries(Object.entries(roles).map(([role, held]) => [role, only in held ? { [only]: held[only] } : {}]));
-  return Object.fromEntries(
-    Object.entries(shape.access_claims).map(([name, said]) => [name, name.endsWith(":roles") ? limited(said) : said]),
-  );
+    Object.entries(roles).filter(held).map(([role, organisations]) => [role, { [only]: organisations[only] }]);
+  const said = { ...shape.access_claims };
+  for (const name of Object.keys(said).filter((name) => name.endsWith(":roles"))) {
+    said[name] = Object.fromEntries(limited(said[name]));
+    if (Object.keys(said[name]).length === 0) delete said[name];
+  }
+  return said;
 }
 
 function configuration(shape, provider, login) {
@@ -67,9 +71,13 @@ function configuration(shape, provider, login) {
       const grant = new (provider().Grant)({ clientId: client.clientId, accountId: session.accountId });
       const asked = params.scope.split(" ");
       const granted = shape.granted_scopes ? shape.granted_scopes.split(" ") : asked;
+      const refused = asked.filter((scope) => !granted.includes(scope)).join(" ");
       grant.addOIDCScope(granted.join(" "));
-      grant.rejectOIDCScope(asked.filter((scope) => !granted.includes(scope)).join(" "));
       grant.addResourceScope(RESOURCE, granted.join(" "));
+      if (refused) {
+        grant.rejectOIDCScope(refused);
+        grant.rejectResourceScope(RESOURCE, refused);
+      }
       await grant.save();
       return grant;
     },
