@@ -1,8 +1,18 @@
-"""`flask accounts|servers|migrations|peppers|revocation|widget|dev …`: arguments in, tables out."""
+"""`flask accounts|servers|migrations|oidc|peppers|revocation|widget|dev …`: arguments in, tables out."""
 
 from flask import Flask
 
-from kataven.commands import account_dumps, account_import, accounts, migrations, peppers, revocation, servers, widget
+from kataven.commands import (
+    account_dumps,
+    account_import,
+    accounts,
+    migrations,
+    oidc,
+    peppers,
+    revocation,
+    servers,
+    widget,
+)
 from kataven.commands.office import Tools
 from kataven.settings import Settings
 from kataven.tenancy.programs import Programs
@@ -16,6 +26,8 @@ def install(app: Flask, settings: Settings) -> None:
     app.cli.add_command(accounts.group)
     app.cli.add_command(servers.group)
     app.cli.add_command(migrations.group)
+    has_secret = settings.hub_client_secret is not None
+    app.cli.add_command(oidc.group(settings.oidc_issuer, has_secret=has_secret, development=settings.development))
     app.cli.add_command(peppers.group)
     app.cli.add_command(widget.group)
     app.cli.add_command(revocation.group(settings.api_url))

@@ -27,10 +27,8 @@ Roles = Mapping[str, Mapping[str, str]]
 OWNER_OF_ACME: Roles = {"owner": {org_id("acme"): "acme.example"}}
 
 PROJECT = "285309842017386498"
-ZITADEL_SCOPES = (
-    f"{SCOPES} urn:zitadel:iam:org:projects:roles urn:zitadel:iam:org:project:id:{PROJECT}:aud"
-    " urn:zitadel:iam:org:roles:id:{org_id}"
-)
+ZITADEL_SCOPES = f"{SCOPES} urn:zitadel:iam:org:projects:roles urn:zitadel:iam:org:project:id:{PROJECT}:aud"
+ROLES_IN_ONE = "urn:zitadel:iam:org:roles:id:{org_id}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def zitadel_by_default(hub_url: str) -> Product:
         standard(hub_url).shape,
         client_id="285309900000000001",
         subject="361592893423190017",
-        scopes=ZITADEL_SCOPES.replace("{org_id}", org_id("acme")),
+        scopes=f"{ZITADEL_SCOPES} {ROLES_IN_ONE}".replace("{org_id}", org_id("acme")),
         audience=None,
         access_type="JWT",
         access_claims={},

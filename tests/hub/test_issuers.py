@@ -28,7 +28,7 @@ pytestmark = pytest.mark.node
 
 PORT = 4712
 Make = Callable[[str], Product]
-ALL_ROLES = issuers.ZITADEL_SCOPES.replace(" urn:zitadel:iam:org:roles:id:{org_id}", "")
+ROLES_IN_ONE = f"{issuers.ZITADEL_SCOPES} {issuers.ROLES_IN_ONE}"
 
 
 def comes(hub: Hub, visitor: Visitor, account: str = "acme") -> TestResponse:
@@ -102,9 +102,8 @@ def many_organisations(hub_url: str) -> Product:
     return issuers.zitadel(hub_url, held)
 
 
-def with_all_their_roles(hub_url: str) -> Product:
-    """Without the scope that limits roles to the account's organisation."""
-    return many_organisations(hub_url).set(KATAVEN_HUB_SCOPES=ALL_ROLES)
+def many_organisations_one_at_a_time(hub_url: str) -> Product:
+    return many_organisations(hub_url).set(KATAVEN_HUB_SCOPES=ROLES_IN_ONE)
 
 
 def with_wrong_secret(hub_url: str) -> Product:
@@ -115,8 +114,8 @@ def with_roles_elsewhere(hub_url: str) -> Product:
     return issuers.zitadel(hub_url, {"owner": {org_id("globex"): "globex.example"}})
 
 
-def with_all_roles_elsewhere(hub_url: str) -> Product:
-    return with_roles_elsewhere(hub_url).set(KATAVEN_HUB_SCOPES=ALL_ROLES)
+def with_roles_elsewhere_one_at_a_time(hub_url: str) -> Product:
+    return with_roles_elsewhere(hub_url).set(KATAVEN_HUB_SCOPES=ROLES_IN_ONE)
 
 
 def zitadel_without_roles(hub_url: str) -> Product:
@@ -174,7 +173,7 @@ REFUSED: dict[str, tuple[Make, str, str | None, str]] = {
         "audience",
         "KATAVEN_OIDC_AUDIENCE is",
     ),
-    "Zitadel, 71 organisations": (with_all_their_roles, "access_token_too_long", None, "org:roles:id:{org_id}"),
+    "Zitadel, 71 organisations": (many_organisations, "access_token_too_long", None, "org:roles:id:{org_id}"),
     "Keycloak by default": (issuers.keycloak_by_default, "access_token", "audience", "Audience mapper"),
     "Keycloak 24": (keycloak_24, "access_token", "id_token", "Nonce backwards compatible"),
     "Auth0 by default": (issuers.auth0_by_default, "opaque_access_token", None, "“Default Audience”"),
@@ -238,8 +237,12 @@ def test_the_issuers_own_words_are_in_the_log(
 
 WITHOUT_ROLE: dict[str, tuple[Make, str, str]] = {
     "Zitadel, roles not asserted": (zitadel_without_roles, "no_role_claim", "“Add user roles to the access token”"),
-    "Zitadel, another organisation": (with_roles_elsewhere, "no_role_claim", "in the account's organisation"),
-    "Zitadel, all roles": (with_all_roles_elsewhere, "roles_elsewhere", "grant the project to that organisation"),
+    "Zitadel, another organisation": (
+        with_roles_elsewhere,
+        "roles_elsewhere",
+        "grant the project to that organisation",
+    ),
+    "Zitadel, roles in one": (with_roles_elsewhere_one_at_a_time, "no_role_claim", "in the account's organisation"),
     "Keycloak's realm roles": (keycloak_with_realm_roles, "no_role_claim", "KATAVEN_OIDC_ROLE_CLAIMS"),
     "Keycloak's realm_access": (keycloak_reading_realm_roles, "roles_not_readable", '{"owner": {"<organisation id>"'),
     "Okta's groups": (okta_with_groups, "roles_not_readable", '{"owner": {"<organisation id>"'),
@@ -269,7 +272,7 @@ def test_a_token_without_a_role_says_what_to_change(
 def test_with_many_organisations_tokens_hold_the_roles_in_one(
     house: House, independent_issuers: IndependentIssuers
 ) -> None:
-    with opened_hub(house, independent_issuers, many_organisations, PORT) as hub:
+    with opened_hub(house, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
         visitor = visitor_of(hub)
         assert comes(hub, visitor).status_code == 303
         assert visitor.get("/").status_code == 200
