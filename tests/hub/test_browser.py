@@ -283,6 +283,7 @@ PAGES = [
     "/accounts",
     "/nowhere",
     "/signed-out",
+    "/help/sign-in",
 ]
 
 

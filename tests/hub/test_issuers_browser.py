@@ -77,3 +77,21 @@ def test_with_zitadel_as_documented(
         assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "You are signed out"
         assert chrome.current_url == f"{url}/signed-out"
         assert complaints(chrome) == []
+
+
+def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
+    chrome: Chrome, house: House, independent_issuers: IndependentIssuers
+) -> None:
+    port = free_port()
+    make = issuers.zitadel_by_default
+    with issuers.opened_hub(house, independent_issuers, make, port) as hub, issuers.served(hub, port):
+        as_new(chrome)
+        begin(chrome, f"http://localhost:{port}")
+        press(chrome, "#sign-in")
+        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "Not signed in"
+        assert "“Auth token type”: JWT" in chrome.find_element(By.CSS_SELECTOR, "main").text
+        press(chrome, "main a[href^='/help/']")
+        assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
+        assert "instead of Bearer token" in chrome.find_element(By.CSS_SELECTOR, "#opaque_access_token ~ ul").text
+        assert chrome.get_cookie(hub.front.cookie_name) is not None  # of before the sign-in
+        assert complaints(chrome) == []
