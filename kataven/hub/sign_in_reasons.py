@@ -51,7 +51,7 @@ _ALGORITHMS = (
     "algorithms."
 )
 _CLOCKS = "Its times don't fit. Compare the clocks of the Hub's host and of the provider."
-_IN_THE_LOG = "The Hub's log contains the provider's error description. Search for the request id below."
+_IN_THE_LOG = "The Hub's log contains the provider's error description. Search for the page's request id."
 
 MESSAGES: dict[Reason, Message] = {
     Reason.NOT_BEGUN: Message("This sign-in expired, was started in another browser, or was tried before."),
@@ -81,8 +81,8 @@ MESSAGES: dict[Reason, Message] = {
     Reason.ID_TOKEN: Message(
         _NOT_USABLE,
         "The ID token was refused. It must be signed with RS256, PS256, ES256 or EdDSA by a key of the provider's key "
-        "set, and name KATAVEN_HUB_CLIENT_ID in `aud`. The Hub's log names the failed check. Search for the request id "
-        "below.",
+        "set, and name KATAVEN_HUB_CLIENT_ID in `aud`. The Hub's log names the failed check. Search for the page's "
+        "request id.",
     ),
     Reason.NONCE: Message("The response belongs to another sign-in. You can try again."),
     Reason.AT_HASH: Message(_NOT_USABLE, "The `at_hash` of the ID token doesn't match the access token."),
@@ -103,7 +103,7 @@ MESSAGES: dict[Reason, Message] = {
     Reason.ACCESS_TOKEN: Message(
         _NOT_USABLE,
         "The API would refuse the access token. Its `aud` must contain KATAVEN_OIDC_AUDIENCE, and its algorithm must "
-        "be RS256, PS256, ES256 or EdDSA. The Hub's log names the failed check. Search for the request id below.",
+        "be RS256, PS256, ES256 or EdDSA. The Hub's log names the failed check. Search for the page's request id.",
     ),
     Reason.OTHER_PERSON: Message(
         _NOT_USABLE,

@@ -197,7 +197,7 @@ def advised(page: TestResponse) -> str:
     """What the page tells the administrator to change."""
     found = re.search(r"For the administrator:</strong> (.*?)</p>", page.text)
     assert found is not None, page.text
-    return html.unescape(found[1])
+    return html.unescape(re.sub("</?code>", "", found[1]))
 
 
 @pytest.mark.parametrize(("make", "reason", "check", "words"), REFUSED.values(), ids=REFUSED.keys())
