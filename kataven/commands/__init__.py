@@ -1,4 +1,4 @@
-"""`flask accounts|servers|migrations|peppers|revocation|widget|dev …`: arguments in, tables out."""
+"""`flask accounts|servers|migrations|oidc|peppers|revocation|widget|dev …`: arguments in, tables out."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -6,7 +6,17 @@ from http import HTTPStatus
 import click
 from flask import Flask
 
-from kataven.commands import account_dumps, account_import, accounts, migrations, peppers, revocation, servers, widget
+from kataven.commands import (
+    account_dumps,
+    account_import,
+    accounts,
+    migrations,
+    oidc,
+    peppers,
+    revocation,
+    servers,
+    widget,
+)
 from kataven.commands.office import Tools
 from kataven.commands.output import NotConfigured
 from kataven.settings import Settings
@@ -23,7 +33,9 @@ _NOT_OURS = ("limiter", "routes", "run", "shell")
 def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application; the development ones only where they belong."""
     Tools(Programs(settings.postgres_programs), settings.dump_dir).attach(app)
-    _add(app, settings.api_url)
+    has_secret = settings.hub_client_secret is not None
+    issuer = oidc.group(settings.oidc_issuer, has_secret=has_secret, development=settings.development)
+    _add(app, settings.api_url, issuer)
     if settings.development:
         from kataven.commands import dev  # production must not even import it
 
@@ -35,14 +47,16 @@ def without_settings(problems: Sequence[str]) -> Flask:
     app = Flask("kataven-api", static_folder=None)
     app.before_request(lambda: ("The configuration can't be used.\n", HTTPStatus.SERVICE_UNAVAILABLE))
     NotConfigured(tuple(problems)).attach(app)
-    _add(app, DEFAULT_API_URL)
+    # Read about, never run: an issuer is no setting that has a default.
+    _add(app, DEFAULT_API_URL, oidc.group("", has_secret=False, development=False))
     return app
 
 
-def _add(app: Flask, api_url: str) -> None:
+def _add(app: Flask, api_url: str, issuer: click.Group) -> None:
     app.cli.add_command(accounts.group)
     app.cli.add_command(servers.group)
     app.cli.add_command(migrations.group)
+    app.cli.add_command(issuer)
     app.cli.add_command(peppers.group)
     app.cli.add_command(widget.group)
     app.cli.add_command(revocation.group(api_url))

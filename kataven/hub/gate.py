@@ -39,6 +39,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
 MAX_STRANGERS_FORM_BYTES = 8 * 1024
 """Of a form before anybody has signed in: an account's name, and where to go then."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Nothing from anywhere but here, no inline script or style, no frame around it, no form to elsewhere: see `leave`."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +272,7 @@ def finish(response: Response) -> Response:
     """The headers of every page, the cookie, and the line in the log."""
     visit: Visit = g.call
     _set_cookie(visit, response)
-    response.headers.setdefault("Content-Security-Policy", _policy())
+    response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
@@ -275,18 +280,6 @@ def finish(response: Response) -> Response:
         # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
         response.headers["Cache-Control"] = "no-store"
     return observe.finish(visit, request, response)
-
-
-def _policy() -> str:
-    """Nothing from anywhere but here, no inline script or style, no frame around it.
-
-    Signing in and out are forms that are answered with a redirect to the issuer, which `form-action` has to allow.
-    """
-    form_action = " ".join(["'self'", *front().provider.origins()])
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
-    )
 
 
 def _set_cookie(visit: Visit, response: Response) -> None:

@@ -166,6 +166,15 @@ def go(path: str) -> AnyResponse:
     return redirect(path, HTTPStatus.SEE_OTHER)
 
 
+def leave(url: str, heading: str) -> Response:
+    """To the issuer, by a page that leads on by itself, without JavaScript too.
+
+    A redirect would be part of sending the form, and Chromium holds each host of such a chain to `form-action`. Issuers
+    lead straight on to login pages at hosts that the Hub doesn't know.
+    """
+    return show("leave.html", url=url, heading=heading)
+
+
 def new_form_id() -> str:
     """For forms that must not work twice: see `Sessions.use_form`."""
     return secrets.token_urlsafe(16)

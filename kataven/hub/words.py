@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
+from markupsafe import Markup, escape
 
 from kataven.widget.allowlist import Entry
 
@@ -18,9 +19,16 @@ def install(app: Flask) -> None:
     """Filters for the templates."""
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
+    app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["whom"] = whom
     app.jinja_env.filters["limits"] = limits_in_words
     app.jinja_env.filters["counted"] = counted
+
+
+def with_code(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    parts = enumerate(text.split("`"))
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in parts)
 
 
 def refusal_in_words(receipt: Mapping[str, Any]) -> str:

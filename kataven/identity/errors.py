@@ -35,7 +35,7 @@ class Refused(Exception):
     def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
         self.rule = rule
-        """The violated rule, for the log only. None if the text names it."""
+        """The violated rule of a JWT, for the log and for the Hub's advice. None for other credentials."""
 
 
 class MissingCredential(Refused):

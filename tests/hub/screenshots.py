@@ -118,6 +118,8 @@ def as_stranger(guest: Guest, camera: Camera) -> None:
     camera.take("sign-in-problem")
     guest.go("/signed-out")
     camera.take("signed-out")
+    guest.go("/help/sign-in")
+    camera.take("sign-in-help", dark=True)
 
 
 def as_alice(guest: Guest, camera: Camera) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from kataven.hub.page import who_of
+from kataven.hub.words import with_code
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor
 from tests.support.house import House
@@ -155,7 +156,7 @@ def test_what_a_stranger_may_see_is_listed(hub: Hub, stranger: Visitor) -> None:
         answer = stranger.get(path) if method == "GET" else stranger.post(path)
         if not (answer.status_code == 303 and answer.location.startswith("/sign-in")):
             open_to_all.add(rule.rule)
-    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out"}
+    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
 
 def test_pages_come_with_what_keeps_a_browser_safe(alice: Visitor) -> None:
@@ -232,3 +233,7 @@ def test_an_address_that_asks_too_often_is_told_to_wait(hub: Hub, monkeypatch: p
     visitor = hub.visitor()
     statuses = {visitor.get("/sign-in", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code for _ in range(301)}
     assert statuses == {200, 429}
+
+
+def test_backticks_become_code_and_nothing_becomes_markup() -> None:
+    assert with_code("Set `<project id>` & go.") == "Set <code>&lt;project id&gt;</code> &amp; go."

@@ -136,7 +136,7 @@ def restore(visit: Visit, account: str) -> AnyResponse:
 
 
 Verb = Callable[[Office, str], Receipt]
-Words = Callable[[Mapping[str, Any]], str]
+InWords = Callable[[Mapping[str, Any]], str]
 
 
 def _close(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
@@ -146,7 +146,7 @@ def _close(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
     return _move(visit, account, verb, done, refusal_in_words)
 
 
-def _move(visit: Visit, account: str, verb: Verb, done: str, in_words: Words) -> AnyResponse:
+def _move(visit: Visit, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
     _find(visit, account)
     try:
         receipt = verb(operating.office(visit.services, visit.operator_label), account)

@@ -211,12 +211,11 @@ def _saved(key: WidgetKey) -> dict[str, Any]:
 
 def _words(visit: Visit) -> dict[str, Words]:
     """As the editor calls its fields."""
-    with visit.reading() as session:
-        found = agents.listing(session, MOST_AGENTS, None).rows
+    typed = request.form.get("agent_id", "")
     return {
         "name": Words("Name"),
         "domain_allowlist": Words("Pages that may carry it"),
-        "agent_id": Words("Agent", _choices(found)),
+        "agent_id": Words("Agent", _choices(visit, read_id(typed) if typed else None, None)),
     }
 
 
