@@ -18,6 +18,7 @@ from flask import Flask
 from kataven import api, assembly, commands, logs
 from kataven.account import last_used
 from kataven.assembly import Foundation
+from kataven.authservice import wire
 from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.hub import surface
@@ -184,6 +185,7 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> Connection | None:
     if settings.auth_service is None:
         return None
+    metrics.expect_auth_calls((wire.VERIFY, wire.ISSUE, wire.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
     return Connection(settings.auth_service, tls, observe=metrics.auth_call)
 

@@ -1,4 +1,4 @@
-"""One reading of a Redis URL, and the clients that are made from it. A leaf: it imports nothing of ours.
+"""The clients that redis-py makes for a Redis URL. A leaf: it imports nothing of ours but how URLs are read.
 
 A pooled connection can lead to a server that no longer is the primary: after a planned failover the old primary keeps
 its clients and answers them `READONLY`. redis-py takes that for an ordinary answer and puts the connection back into
@@ -9,25 +9,26 @@ a new one. That is safe for every command: the server said that it did nothing.
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from redis import Redis
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from kataven.redis_url import read_redis_url
+
 T = TypeVar("T")
 
-SCHEMES: Final = ("redis", "rediss", "unix")
 NOT_PRIMARY: Final = frozenset({"READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "MOVED"})
 """The error codes with which a server says that it did nothing, and that another server might."""
 
 # A script's refused write. Redis 7 answers with the code of the write; Redis 6 puts it behind words of its own.
 _WITHIN_A_SCRIPT = re.compile(rf"@user_script.*-({'|'.join(sorted(NOT_PRIMARY))})\b")
-_OPTIONS: Final = ("client_name", "db", "password", "ssl_ca_certs", "username")
-"""What a URL may say behind `?`. An option of the URL wins over an argument, so a timeout there would end a promise."""
 
 
 def redis_client(url: str, *, timeout_seconds: float, decode_responses: bool = False, resend: bool = False) -> Redis:
@@ -35,16 +36,43 @@ def redis_client(url: str, *, timeout_seconds: float, decode_responses: bool = F
 
     `timeout_seconds`: the longest wait for a connection, and for an answer. `resend`: whether a command whose
     connection broke before its answer came is sent once more; it may then run twice. Raises ValueError as
-    `check_redis_url` does.
+    `read_redis_url` does.
     """
-    check_redis_url(url)
-    return Redis.from_url(
-        url,
-        decode_responses=decode_responses,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=retry_on_new_connection(resend=resend),
+    return Redis.from_pool(
+        redis_pool(
+            url,
+            timeout_seconds=timeout_seconds,
+            decode_responses=decode_responses,
+            retry=retry_on_new_connection(resend=resend),
+        )
     )
+
+
+def redis_pool(
+    url: str, *, timeout_seconds: float, retry: Retry, decode_responses: bool = False, protocol: int | None = None
+) -> ConnectionPool:
+    """A pool of connections that retry as `retry` says. `protocol`: RESP2 or 3, as redis-py chooses if left out.
+
+    Raises ValueError as `read_redis_url` does.
+    """
+    address = read_redis_url(url)
+    options: dict[str, Any] = {
+        "username": address.username,
+        "password": address.password,
+        "client_name": address.client_name,
+        "db": address.db,
+        "decode_responses": decode_responses,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": retry,
+    }
+    if protocol is not None:
+        options["protocol"] = protocol
+    if address.path is not None:
+        return ConnectionPool(UnixDomainSocketConnection, path=address.path, **options)
+    options |= {"host": address.host, "port": address.port}
+    tls = address.tls_context()
+    return ConnectionPool(_TlsConnection, tls_context=tls, **options) if tls else ConnectionPool(**options)
 
 
 def retry_on_new_connection(*, resend: bool) -> Retry:
@@ -64,48 +92,15 @@ def says_not_primary(answer: str) -> bool:
     return answer.partition(" ")[0] in NOT_PRIMARY or _WITHIN_A_SCRIPT.search(answer) is not None
 
 
-def check_redis_url(url: str) -> None:
-    """Raise ValueError, with what to write instead, unless `url` names one server that a client can be made for.
+class _TlsConnection(SSLConnection):
+    """redis-py's own builds a context for each connection, which trusts the system's authorities beside a given one."""
 
-    The text never repeats the URL, which may hold a password.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("is not a URL; write redis://host:6379/0") from None
-    if parts.scheme not in SCHEMES:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
-    if parts.scheme == "unix":
-        if not parts.path or parts.netloc.rpartition("@")[2]:
-            raise ValueError("must name the socket by its whole path, as in unix:///run/redis/redis.sock?db=0")
-    else:
-        _check_server(parts)
-    _check_options(parts.query)
+    def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls_context = tls_context
 
-
-def _check_server(parts: SplitResult) -> None:
-    if "," in parts.netloc.rpartition("@")[2]:
-        raise ValueError(
-            "names several servers, and a client connects to one; name the address that leads to the primary, "
-            "such as a TCP proxy's, as in redis://redis.internal:6379/0"
-        )
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError("has a port that is not a number from 1 to 65535; write redis://host:6379/0")
-    if parts.path not in {"", "/"} and not parts.path[1:].isdecimal():
-        raise ValueError("has a path that is not the number of a database; write redis://host:6379/0")
-
-
-def _check_options(query: str) -> None:
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(set(given).difference(_OPTIONS))
-    if unknown:
-        raise ValueError(f"has the option {unknown[0]!r}; the options are {', '.join(_OPTIONS)}")
-    if not given.get("db", "0").isdecimal():
-        raise ValueError("has a 'db' that is not the number of a database; write ?db=0")
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._tls_context.wrap_socket(sock, server_hostname=self.host)
 
 
 class _RetryOnNewConnection(Retry):

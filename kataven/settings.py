@@ -19,11 +19,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from kataven import validation
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
-from kataven.redis_clients import check_redis_url
+from kataven.redis_url import check_redis_url
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -393,8 +394,8 @@ def _production_problems(values: Mapping[str, str]) -> Iterator[str]:
 
 def _field_problems(error: ValidationError) -> list[str]:
     problems = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        message = "is missing" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+    for item in validation.errors_of(error):
+        message = "is missing" if item["type"] == "missing" else validation.in_words(item)
         if item["loc"]:
             message = f"{PREFIX}{str(item['loc'][0]).upper()}: {message}"
         problems.extend(message.splitlines())

@@ -18,6 +18,7 @@ from hypothesis import settings
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
 from tests.support.house import acme_key, alice, bob, charlie, house, house_redis
+from tests.support.independent_issuer import independent_issuers
 from tests.support.oidc import issuer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "charlie",
     "house",
     "house_redis",
+    "independent_issuers",
     "issuer",
 ]  # fixtures that live beside what they give
 

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 
+from kataven.hub.discovery import DiscoveryProblem
+from kataven.hub.sign_in_reasons import Reason, checklist
+from kataven.identity.grants import RoleGap
 from kataven.identity.token import TOKEN_PATTERN
+from kataven.ratelimit.pace import Patience
+from kataven.ratelimit.wire import SLOW_SECONDS
 from kataven.settings import PREFIX, Settings
 from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
 from kataven.widget.errors import WidgetRefused
+from tests.hub import issuers
 from tests.support.house import Caller, House
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,6 +90,21 @@ def test_every_metric_is_documented() -> None:
     }
 
 
+def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
+    patience, docs = Patience(), ROOT / "docs"
+    longest = patience.answer + patience.slow_at_most - patience.slow
+    table = (docs / "limits.md").read_text().partition("### Without Redis")[2].partition("### Addresses")[0]
+    for said in (
+        f"| Redis near, a core to spare | {patience.slow * 1_000:g} ms | {patience.answer:g} s |",
+        f"| at most | {patience.slow_at_most:g} s | {longest:g} s, and {patience.connect:g} s to connect |",
+        f"after {patience.answer:g} s\nwithout an answer",
+        f"slow for {SLOW_SECONDS:g} s",
+    ):
+        assert said in table
+    others = {page.name: page.read_text() for page in docs.glob("*.md") if page.name != "limits.md"}
+    assert [name for name, page in others.items() if re.search(r"answer that takes \d+ ms", page)] == []
+
+
 def test_every_command_is_documented(house: House) -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     groups = {name: group for name, group in house.app.cli.commands.items() if isinstance(group, click.Group)}
@@ -136,3 +158,51 @@ def test_every_runtime_dependency_has_its_reason() -> None:
     installed = sorted(re.split(r"[^\w-]", needed, maxsplit=1)[0] for needed in project["dependencies"])
     page = (ROOT / "docs" / "decisions" / "0080-runtime-dependencies.md").read_text()
     assert re.findall(r"^\| `([\w-]+)` \| \S", page, re.MULTILINE) == installed
+
+
+# Issuers.
+
+SIGN_IN_REASONS = {str(reason) for family in (Reason, RoleGap, DiscoveryProblem) for reason in family}
+HUB = "https://hub.example.com"
+
+
+def section(page: str, heading: str) -> str:
+    """The part of a page below a heading, up to the next of its kind."""
+    return (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_every_reason_of_a_failed_sign_in_has_a_row_and_a_place_on_the_help_page() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section("zitadel.md", "When sign-in fails"), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(SIGN_IN_REASONS)
+    assert {anchor for anchor, _, _ in checklist()} == SIGN_IN_REASONS
+
+
+@pytest.mark.parametrize("page", ["zitadel.md", "issuers.md"])
+def test_the_pages_about_issuers_name_settings_and_reasons_that_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    assert {name.lower() for name in re.findall(rf"{PREFIX}([A-Z_]+)", text)} <= set(Settings.model_fields)
+    otherwise = re.findall(r"^\|[^|]*\|[^|]*\| `(\w+)`[^|]*\|$", text, re.MULTILINE)
+    assert otherwise
+    assert set(otherwise) <= SIGN_IN_REASONS
+
+
+def test_zitadels_settings_are_those_that_the_tests_sign_in_with() -> None:
+    page = (ROOT / "docs" / "zitadel.md").read_text()
+    product = issuers.zitadel(HUB)
+    asked = product.settings["KATAVEN_HUB_SCOPES"].replace(issuers.PROJECT, "<project id>")
+    assert f'KATAVEN_HUB_SCOPES="{asked}"' in page
+    assert f"`{issuers.ROLES_IN_ONE}`" in page
+    for url in (product.shape.redirect_uri, product.shape.post_logout_uri):
+        assert f"`{url}`" in page
+    assert set(product.settings) <= set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize("product", ["keycloak", "auth0", "okta"])
+def test_the_settings_for_an_issuer_are_those_that_the_tests_sign_in_with(product: str) -> None:
+    described = section("issuers.md", product.capitalize())
+    made = getattr(issuers, product)(HUB)
+    assert made.shape.path.replace("customers", "<realm>") in described
+    for name, value in made.settings.items():
+        row = re.search(rf"^\| `{name}` \| (.*) \|$", described, re.MULTILINE)
+        assert row is not None, f"{name} is missing"
+        assert value in row[1] or name == "KATAVEN_OIDC_CLIENT_IDS", f"{name} is not {value}"

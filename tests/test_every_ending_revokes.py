@@ -32,7 +32,7 @@ HARMLESS_ROUTES = {
     ("POST", "/v1/widget/auth/exchange"),
     ("POST", "/v1/widget/auth/refresh"),
 }
-HARMLESS_COMMANDS = {"create", "list", "show", "limits", "repair", "dump", "shell", "import-csv"}
+HARMLESS_COMMANDS = {"create", "list", "show", "limits", "key-limits", "repair", "dump", "shell", "import-csv"}
 
 Revoked = list[tuple[Scope, bool, bool]]
 

@@ -135,13 +135,19 @@ def test_key_whose_revoker_died_after_its_commit_is_refused_by_every_worker_all_
 
 
 @pytest.fixture(scope="module")
-def saboteur(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
-    """Another site, and the file that names the rule which is taken out there."""
+def saboteur(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
+    """Another site, and the file that names the rule which is taken out there.
+
+    On a ground of its own: workers of two Redis at one system database would all be told by notices.
+    """
     folder = tmp_path_factory.mktemp("saboteur")
     rule = folder / "rule"
     rule.touch()
     application = f"bench.worlds.sabotage:api('{rule}')"
-    with opened_site(ground, folder / "site", lease_seconds=1.0, proxied=True, application=application) as site:
+    with (
+        laid() as ground,
+        opened_site(ground, folder / "site", lease_seconds=1.0, proxied=True, application=application) as site,
+    ):
         yield site, rule
 
 

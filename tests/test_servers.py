@@ -112,7 +112,7 @@ def test_a_drain_that_comes_between_choosing_and_placing_wins(
 
 
 def test_without_a_server_that_takes_accounts_the_refusal_says_so(house: House) -> None:
-    said(house, "servers", "drain", "default")
+    said(house, "servers", "drain", "default", "--force")
     try:
         refused = flask(house, "accounts", "create", "homeless")
     finally:
@@ -287,3 +287,15 @@ def test_what_is_given_by_hand_is_asked_for_in_the_dark(house: House, monkeypatc
     monkeypatch.setattr("kataven.commands.servers._standard_input", Terminal)
     assert flask(house, "servers", "add", "typed").exit_code == 1
     assert asked == [{"hide_input": True}]
+
+
+def test_the_last_server_that_takes_accounts_stays_open_unless_it_is_forced(house: House, europe: str) -> None:
+    assert said(house, "servers", "drain", europe)["draining"]
+    for verb in ("drain", "remove"):
+        refused = flask(house, "servers", verb, "default")
+        assert refused.exit_code == 1
+        assert "--force" in refused.stderr
+    assert not listed(house)["default"]["draining"]
+    assert said(house, "servers", "drain", "default", "--force")["draining"]
+    assert said(house, "servers", "drain", "default")["draining"], "it takes none already"
+    assert not said(house, "servers", "resume", "default")["draining"]

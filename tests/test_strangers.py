@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_a_good_jwt_for_invented_accounts_costs_the_system_database_what_its_sub
         assert transactions.system - before <= budget() + 2 * len(served)
     assert set(codes(refused)) == {"account_mismatch", "rate_limited"}
     assert served == [200] * 30
+
+
+def test_an_ended_key_that_is_sent_on_and_on_leaves_its_addresss_budget_to_others(
+    house: House, transactions: Transactions
+) -> None:
+    there = elsewhere()
+    address = there["environ_base"]["REMOTE_ADDR"]
+    ended = house.bearer(house.new_key("globex", disabled_at=datetime.now(UTC)))
+    before = transactions.accounts
+    answers = [ended.get("/v1/me", **there) for _ in range(PER_MINUTE[Kind.FAILED] + 50)]
+    assert set(codes(answers)) == {"revoked_credential"}
+    looked_up = transactions.accounts - before
+    assert looked_up < PER_MINUTE[Kind.FAILED], "most of them were refused from memory"
+    assert house.services.limiter.addresses.exhausted(address, Kind.FAILED) is None
 
 
 def test_an_account_is_known_as_soon_as_it_is_made(house: House) -> None:

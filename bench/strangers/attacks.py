@@ -42,7 +42,7 @@ def _silent(name: str, send: str, key: str | None = None) -> Attack:
 GUESSES = 400.0
 """Per second."""
 _LOOKED_UP = Floors(lookups_per_request=0.5, limited=True)
-_FILLING = Floors(held_mb_per_address=10.0)
+_FILLING = Floors(held_mb_per_address=16.0)
 
 ATTACKS = (
     _bodies("1m", "unknown_names", MIB),
@@ -74,7 +74,7 @@ ATTACKS = (
         "chunks",
         4,
         100.0,
-        floors=Floors(log_lines_per_request=1.1, log_bytes_per_request=1024.0),
+        floors=Floors(log_lines_per_request=2.1, log_bytes_per_request=1024.0),
         half_close=True,
     ),
 )

@@ -125,7 +125,8 @@ class Clients:
         for late in await asyncio.gather(*(_asked(self._shower.ask(use)) for _ in range(SHOWN))):
             seen.checks += 1
             seen.late_accepts += _outcome(late) == "200"
-            if _outcome(late) not in {"200", "403"}:
+            # 429 is a refusal too: an address that shows revoked keys again and again spends its budget.
+            if _outcome(late) not in {"200", "403", "429"}:
                 seen.wrong[f"late {_outcome(late)}"] += 1
 
     def _as_owner(self, method: str, path: str, body: Any) -> bytes:

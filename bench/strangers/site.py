@@ -67,7 +67,7 @@ def opened_site(house: House, folder: Path) -> Iterator[Site]:
     }
     alice = house.person(ALICE)
     key = house.new_key("acme")
-    with Gunicorn(environ, folder / "log", WORKERS, "wsgi:app", port) as server:
+    with Gunicorn(environ, folder / "log", WORKERS, "wsgi:app", port=port) as server:
         given = {"key": key, "charlie": house.issuer.token(CHARLIE), "hub": urlsplit(hub).netloc, "origin": ORIGIN}
         owner = bearer(house.issuer.token(ALICE), "acme")
         with redirect_stderr(StringIO()):  # its lines in the log are not the server's

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from kataven.revocation.canary import Spread
 
+MOST_OF_A_KIND = 10_000
+"""Visits of one widget key that Redis keeps at a time: half of the default of KATAVEN_WIDGET_ACCOUNT_VISITS."""
+
 
 @dataclass(frozen=True)
 class Floors:
@@ -94,9 +97,13 @@ class Cost:
     @property
     def held_mb_per_address(self) -> float:
         """What stays if one address goes on like this: budgets are per minute, so what it left in a minute or less,
-        for as many minutes as it lives."""
+        for as many minutes as it lives, and not more keys of a kind than the product keeps (visits of a widget key)."""
         share = min(1.0, 60 / self.seconds) if self.seconds else 1.0
-        return sum(left.bytes * share * max(1.0, left.ttl_seconds / 60) for left in self.left_behind) / 1e6
+        return sum(left.bytes * self._times(left, share) for left in self.left_behind) / 1e6
+
+    @staticmethod
+    def _times(left: LeftBehind, share: float) -> float:
+        return min(share * max(1.0, left.ttl_seconds / 60), MOST_OF_A_KIND / max(1, left.keys))
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,8 @@ from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.limits import Limits
 from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.session import account_of
 from kataven.tenancy.slots import HostSlots
-from kataven.tenancy.testing import assert_no_leaks, check_canary
+from kataven.tenancy.testing import account_of, assert_no_leaks, check_canary
 from kataven.tenancy.wire import ConnectionSettings
 
 WORKERS, THREADS, ACCOUNTS, CAP = 4, 50, 50, 24

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from kataven.account import audit
@@ -32,6 +34,24 @@ def listing(session: Session, limit: int, after: Position | None) -> Page[Agent]
     return newest_first(session, Agent, limit, after)
 
 
+def names(session: Session, agent_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """The names of those of these agents that there are."""
+    if not agent_ids:
+        return {}
+    found = select(Agent.id, Agent.name).where(Agent.id.in_(agent_ids))
+    return {row.id: row.name for row in session.execute(found)}
+
+
+def find(session: Session, text: str, limit: int) -> Sequence[Agent]:
+    """Agents by id or by name, in any case: those that are called exactly so, or else those whose name contains it."""
+    with contextlib.suppress(ValueError):
+        if (by_id := session.get(Agent, UUID(text))) is not None:
+            return [by_id]
+    newest = select(Agent).order_by(Agent.created_at.desc(), Agent.id.desc()).limit(limit)
+    exactly = session.scalars(newest.where(func.lower(Agent.name) == func.lower(text))).all()
+    return exactly or session.scalars(newest.where(Agent.name.icontains(text, autoescape=True))).all()
+
+
 def read(session: Session, agent_id: UUID) -> Agent:
     """Raises NotFound."""
     agent = session.get(Agent, agent_id)
@@ -50,7 +70,7 @@ def change(
         setattr(agent, name, fields[name])
     if changed:
         session.flush()
-        audit.record(session, actor, "agent.changed", agent_id, {"fields": sorted(changed)})
+        audit.record(session, actor, "agent.changed", agent_id, {"name": agent.name, "fields": sorted(changed)})
     return agent
 
 

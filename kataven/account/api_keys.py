@@ -1,4 +1,4 @@
-"""API keys: issue, list, rename, revoke, remove.
+"""API keys: issue, list, rename, limit, revoke, remove.
 
 These verbs change rows. Making every worker forget a key is the revocation room's work: whoever calls `revoke` or
 `cap_expiry` commits, and then waits for the receipt.
@@ -6,6 +6,7 @@ These verbs change rows. Making every worker forget a key is the revocation room
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -15,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from kataven.account import audit
 from kataven.account.audit import Actor
-from kataven.account.errors import NotFound
+from kataven.account.errors import LimitAboveAccount, NotFound
 from kataven.account.models import ApiKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity.issuer import IssuedKey
+from kataven.ratelimit.policy import KeyLimits, Limits
 
 
 class KeyStatus(StrEnum):
@@ -60,6 +62,14 @@ def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey
     return newest_first(session, ApiKey, limit, after)
 
 
+def read(session: Session, key_id: UUID) -> ApiKey:
+    """Raises NotFound."""
+    key = session.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound("API key")
+    return key
+
+
 def is_usable(session: Session, key_id: UUID) -> bool:
     """Whether a key is there, neither revoked nor expired: by the database's own clock, and as it is now."""
     alive = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
@@ -85,9 +95,30 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     if key.disabled_at is not None:
         return key, audit.without_receipt(session, "api_key.revoked", key_id, key.disabled_at)
     key.disabled_at = session.scalar(select(func.clock_timestamp()))
-    event = audit.record(session, actor, "api_key.revoked", key_id, {"hint": key.hint})
+    event = audit.record(session, actor, "api_key.revoked", key_id, {"name": key.name, "hint": key.hint})
     session.flush()
     return key, event.id
+
+
+def change_limits(
+    session: Session, key_id: UUID, given: Mapping[str, int], most: Limits, actor: Actor, *, clear: bool = False
+) -> tuple[ApiKey, dict[str, int]]:
+    """Set some limits of a key's own and keep the others, or with `clear` drop them; the key, and what it had before.
+
+    Raises NotFound, LimitAboveAccount for one above `most`, or ValueError for what can't be a limit.
+    """
+    key = _locked(session, key_id)
+    before = dict(key.limits or {})
+    after = {**({} if clear else before), **given}
+    KeyLimits(**after)
+    for name, limit in given.items():
+        if limit > getattr(most, name):
+            raise LimitAboveAccount(name.replace("_", "-"), limit, getattr(most, name))
+    if after != before:
+        key.limits = after or None
+        audit.record(session, actor, "api_key.limits_changed", key_id, {"from": before, "to": after})
+        session.flush()
+    return key, before
 
 
 def remove_if_unused(session: Session, key_id: UUID) -> bool:

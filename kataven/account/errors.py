@@ -2,7 +2,8 @@
 
 AccountError
 ├── NotFound              raised when this account's database has no such row
-└── ExpiryExceedsPolicy   raised when a key would outlive the account's policy
+├── ExpiryExceedsPolicy   raised when a key would outlive the account's policy
+└── LimitAboveAccount     raised when a key would get a limit above the account's own
 """
 
 from __future__ import annotations
@@ -26,3 +27,12 @@ class ExpiryExceedsPolicy(AccountError):
         choice = f"Allowed: {', '.join(allowed)}." if allowed else "None of the expiries is short enough."
         super().__init__(f"Keys of this account live at most {max_days} days. {choice}")
         self.allowed = allowed
+
+
+class LimitAboveAccount(AccountError):
+    """A key can have lower limits than its account, and no higher ones. `name` is that of the limit."""
+
+    def __init__(self, name: str, asked: int, most: int) -> None:
+        super().__init__(f"{name} {asked} is above the account's {most}")
+        self.name = name
+        self.asked = asked

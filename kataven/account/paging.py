@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Integer, Select, bindparam, select, tuple_
+from sqlalchemy import Integer, Select, bindparam, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
@@ -18,46 +18,75 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last row that a reader has seen."""
+    """A row that a reader has seen, and in which direction the reader goes on from there."""
 
     created_at: datetime
     id: UUID
+    to_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """Some rows, and the position after which the next page begins: None on the last one."""
+    """Some rows, and the positions of the pages beside: None where there is none."""
 
     rows: Sequence[Row]
     next: Position | None
+    previous: Position | None = None
 
 
 def newest_first(
-    session: Session, model: type[Row], limit: int, after: Position | None, *where: ColumnElement[bool]
+    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
 ) -> Page[Row]:
-    """Up to `limit` rows of a model that has `created_at` and `id`, starting behind `after`."""
+    """Up to `limit` rows of a model that has `created_at` and `id`, from behind `start`, or up to it."""
+    if start is not None and start.to_newer:
+        rows = _rows(session, model, limit, start, *where)
+        if len(rows) > limit:
+            shown = rows[:limit][::-1]
+            return Page(shown, _position(shown[-1]), _position(shown[0], to_newer=True))
+        start = None  # the first page, and a whole one
+    rows = _rows(session, model, limit, start, *where)
+    previous = _position(rows[0], to_newer=True) if start is not None and rows else None
+    if len(rows) <= limit:
+        return Page(rows, None, previous)
+    return Page(rows[:limit], _position(rows[limit - 1]), previous)
+
+
+def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
+    """How many rows of a model there are that are newer than `row`, and how many in all."""
+    table, seen = model, row  # type: Any, Any
+    key = tuple_(table.created_at, table.id)
+    newer = func.count().filter(key > tuple_(literal(seen.created_at), literal(seen.id)))
+    before, total = session.execute(select(newer, func.count()).select_from(table)).one()
+    return before, total
+
+
+def _rows(
+    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
+) -> Sequence[Row]:
+    """One row more than `limit`, if there are so many."""
     table: Any = model
-    statement = _statement(table, after is not None)
+    statement = _statement(table, "all" if start is None else "newer" if start.to_newer else "older")
     values: dict[str, Any] = {"at_most": limit + 1}
     if where:
         statement = statement.where(*where)
-    if after is not None:
-        values |= {"moment": after.created_at, "row": after.id}
-    rows = session.scalars(statement, values).all()
-    if len(rows) <= limit:
-        return Page(rows, None)
-    last: Any = rows[limit - 1]
-    return Page(rows[:limit], Position(last.created_at, last.id))
+    if start is not None:
+        values |= {"moment": start.created_at, "row": start.id}
+    return session.scalars(statement, values).all()
+
+
+def _position(row: Any, *, to_newer: bool = False) -> Position:
+    return Position(row.created_at, row.id, to_newer)
 
 
 @cache
-def _statement(model: type[Any], after: bool) -> Select[Any]:
+def _statement(model: type[Any], which: Literal["all", "older", "newer"]) -> Select[Any]:
     """Built once: putting a statement together costs as much as half of its execution."""
     table: Any = model
-    statement = (
-        select(model).order_by(table.created_at.desc(), table.id.desc()).limit(bindparam("at_most", type_=Integer))
-    )
-    if after:
-        here = bindparam("moment", type_=table.created_at.type), bindparam("row", type_=table.id.type)
-        statement = statement.where(tuple_(table.created_at, table.id) < tuple_(*here))
-    return statement
+    key = tuple_(table.created_at, table.id)
+    here = tuple_(bindparam("moment", type_=table.created_at.type), bindparam("row", type_=table.id.type))
+    statement = select(model).limit(bindparam("at_most", type_=Integer))
+    if which == "newer":
+        return statement.where(key > here).order_by(table.created_at, table.id)
+    if which == "older":
+        statement = statement.where(key < here)
+    return statement.order_by(table.created_at.desc(), table.id.desc())

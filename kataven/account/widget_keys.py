@@ -108,7 +108,9 @@ def change(
         ended_at = key.disabled_at if "disabled" in fields else None
         cut_off = ended_at and audit.without_receipt(session, "widget_key.disabled", key_id, ended_at)
         return Change(key, False, cut_off or None)
-    event = audit.record(session, actor, _action(before, after), key_id, _differences(before, after))
+    # The name first: another one of the same field, if it was changed, says from what to what.
+    detail = {"name": key.name, "hint": key.hint, **_differences(before, after)}
+    event = audit.record(session, actor, _action(before, after), key_id, detail)
     session.flush()
     return Change(key, _takes_away(before, after), event.id)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from flask import Response, request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from kataven.identity.token import ACCOUNT_PATTERN
 from kataven.system import accounts
 from kataven.tenancy.errors import InvalidAccountName
 from kataven.tenancy.names import check_account_name
+from kataven.validation import Shaped
 from kataven.web.access import PUBLIC_BY_ADDRESS
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
-from kataven.web.paging import DEFAULT_LIMIT, MAX_LIMIT, link_to_next
+from kataven.web.paging import DEFAULT_LIMIT, MAX_LIMIT, NO_CURSOR, link_to_next
 from kataven.web.schema import Query, View, write_json
 
 room = Room("accounts", __name__, "account", "Finding the account to sign in to. No credential needed.")
@@ -23,11 +24,11 @@ room = Room("accounts", __name__, "account", "Finding the account to sign in to.
 class AccountsQuery(Query):
     """Which accounts."""
 
-    q: Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9_-]*$")] = Field(
-        default="", description="What the account's name begins with."
+    q: Annotated[str, Shaped(r"^[a-z0-9_-]*$", "must be the beginning of an account's name: a-z, 0-9, - and _", 63)] = (
+        Field(default="", description="What the account's name begins with.")
     )
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, StringConstraints(pattern=f"^{ACCOUNT_PATTERN}$")] | None = Field(
+    cursor: Annotated[str, Shaped(f"^{ACCOUNT_PATTERN}$", NO_CURSOR)] | None = Field(
         default=None, description="From the `Link` of the page before: the last account on it."
     )
 

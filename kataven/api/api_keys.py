@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from kataven.account import api_keys, audit, expiry
 from kataven.account.api_keys import KeyStatus
@@ -40,13 +40,22 @@ class ApiKeyInput(Input):
     expiry: Expiry = Field(description="How long it lives, within the account's policy.")
 
 
+def _ended(disabled: bool) -> bool:
+    if not disabled:
+        raise ValueError("can only become true: a revoked key stays revoked; create a new one")
+    return disabled
+
+
+Ended = Annotated[bool, AfterValidator(_ended), WithJsonSchema({"type": "boolean", "const": True})]
+
+
 class ApiKeyPatch(Input):
     """A new name, or the end of the key. A revoked key stays revoked."""
 
     server_set = SERVER_SET
 
     name: KeyName = Field(default="", json_schema_extra=no_default)
-    disabled: Literal[True] = Field(default=True, json_schema_extra=no_default)
+    disabled: Ended = Field(default=True, json_schema_extra=no_default)
 
 
 class KeyLimitsView(View):

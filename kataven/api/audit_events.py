@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from flask import Response
-from pydantic import StringConstraints
 
 from kataven.account import audit
 from kataven.account.models import AuditEvent
+from kataven.validation import Shaped
 from kataven.web.access import MANAGE
 from kataven.web.call import Call
 from kataven.web.operation import Answer, Room
@@ -23,8 +23,10 @@ room = Room("audit-events", __name__, "audit event", "The account's audit trail.
 class AuditQuery(PageQuery):
     """Which events."""
 
-    action: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{1,100}$")] | None = None
-    actor: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,300}$")] | None = None
+    action: Annotated[str, Shaped(r"^[a-z_.]{1,100}$", "must be an action like agent.created")] | None = None
+    actor: Annotated[str, Shaped(r"^[!-~]{1,300}$", "must be an actor as an event names it, like jwt:alice")] | None = (
+        None
+    )
 
 
 class AuditEventView(View):

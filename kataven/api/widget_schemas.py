@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from kataven.api.widget_settings import BrandingView
 from kataven.identity import token as tokens
 from kataven.identity.errors import MalformedToken
 from kataven.identity.token import ACCOUNT_PATTERN, CHECKSUM_LENGTH, SECRET_LENGTH, TokenKind
+from kataven.validation import Shaped
 from kataven.web.schema import Input, Line, Query, View
 from kataven.widget import tickets
 from kataven.widget.visitor_tokens import VisitorKind
@@ -56,7 +57,9 @@ RefreshToken = Annotated[
     AfterValidator(_refresh_token),
     WithJsonSchema({"type": "string", "pattern": f"^{tickets.REFRESH_TOKEN_PATTERN}$"}),
 ]
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")]
+Email = Annotated[
+    str, Shaped(r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", "must be an email address like ada@acme.com", 254)
+]
 
 
 class ConfigQuery(Query):

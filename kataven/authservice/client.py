@@ -15,6 +15,7 @@ from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import wire
 from kataven.authservice.tls import TlsFiles
+from kataven.identity import token as tokens
 from kataven.identity.credential import Credential
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.issuer import IssuedKey
@@ -139,3 +140,8 @@ class RemoteIssuer:
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         response = self._connection.call(wire.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
         return tuple(wire.hash_in(candidate) for candidate in response.candidates)
+
+    def pepper_ids(self) -> tuple[str, ...]:
+        # A key that is stored nowhere has a candidate for each pepper, so the protocol needs no method of its own.
+        unstored = tokens.mint(TokenKind.API_KEY, "kataven-admin")
+        return tuple(candidate.pepper_id for candidate in self.candidates(unstored.text))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -43,8 +44,21 @@ class Call(Generic[Result]):
 
     def __post_init__(self) -> None:
         # As a header it would fail on its way, and look like a connection that did.
-        if self.if_match is not None and not _ETAG.fullmatch(self.if_match):
-            raise ArgumentError("if_match is an ETag as it was given out, with its quotes, as in `agent.etag`")
+        if self.if_match is not None and not (isinstance(self.if_match, str) and _ETAG.fullmatch(self.if_match)):
+            raise ArgumentError("if_match is an ETag as it was given out, with its quotes: `agent.etag`, not the agent")
+        for name, value in (self.body or {}).items():
+            if not _is_json(value):
+                raise ArgumentError(f"{name} can't be sent as JSON: use strings, numbers, True, False, None and lists")
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(
+            value, ensure_ascii=False, allow_nan=False
+        ).encode()  # as it will be sent: no NaN, no half characters
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def me() -> Call[models.Me]:
@@ -143,9 +157,10 @@ def _key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """As they are sent. Raises ArgumentError for a text that is given as a list: each letter would be an entry."""
     sent = dict(fields)
     if "domain_allowlist" in sent:
-        if isinstance(sent["domain_allowlist"], str):
+        given = sent["domain_allowlist"]
+        if isinstance(given, str) or not isinstance(given, Iterable):
             raise ArgumentError('domain_allowlist is a list, as in ["acme.com"]')
-        sent["domain_allowlist"] = list(sent["domain_allowlist"])
+        sent["domain_allowlist"] = list(given)
     if sent.get("agent_id") is not None:
         sent["agent_id"] = _id(sent["agent_id"])
     return sent

@@ -4,6 +4,7 @@ KatavenError
 ├── ConfigurationError        raised before anything is sent: no key, or a URL that a key must not be sent to
 ├── ArgumentError             raised before anything is sent: what the API can't be asked; a ValueError too
 │   └── IdError                   raised for an id that is no UUID
+├── ClientClosedError         raised before anything is sent: the client was closed
 ├── ConnectionFailed          raised when there was no answer
 │   └── RequestTimedOut       raised when there was none in time; a write may have happened
 ├── UnexpectedAnswer          raised when what answered was not the API, or not one that this version understands
@@ -58,6 +59,15 @@ class ArgumentError(KatavenError, ValueError):
 
 class IdError(ArgumentError):
     """An id is a UUID, and this is none; nothing was sent."""
+
+
+class ClientClosedError(KatavenError):
+    """The client was closed; nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This client was closed. Make another one, or make the call before the end of its `with` block."
+        )
 
 
 class ConnectionFailed(KatavenError):

@@ -18,7 +18,8 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 API_KEY_VARIABLE = "KATAVEN_API_KEY"
 BASE_URL_VARIABLE = "KATAVEN_BASE_URL"
 
-_API_KEY = re.compile(r"sk_live_[a-z0-9][a-z0-9_-]{0,62}_[0-9A-Za-z]{49}")
+_LAST_PART = 49
+_API_KEY = re.compile(rf"sk_live_[a-z0-9][a-z0-9_-]{{0,62}}_[0-9A-Za-z]{{{_LAST_PART}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,18 @@ class Options:
 
 def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -> Options:
     """From arguments, else from the environment. Raises ConfigurationError, which never repeats the key."""
-    if not 0 < timeout_seconds < math.inf:  # nor anything that is no number
-        raise ConfigurationError("`timeout` must be a number of seconds, and more than 0.")
+    if not is_number(timeout_seconds) or not 0 < timeout_seconds < math.inf:  # nor anything that is no number
+        raise ConfigurationError("`timeout` must be a number of seconds above 0, such as 30.0; there is always one.")
+    for name, given in (("api_key", api_key), ("base_url", base_url)):
+        if not isinstance(given, str | None):
+            raise ConfigurationError(f"`{name}` must be a string, or left out.")
     url = check_base_url(base_url)
     return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
+
+
+def is_number(given: object) -> bool:
+    """Whether it can be compared with numbers; True and False are none."""
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def check_base_url(given: str | None) -> str:
@@ -56,8 +65,18 @@ def _key(given: str | None) -> str:
     if key.startswith("pk_live_"):
         raise ConfigurationError("This is a widget key (pk_live_…), which opens nothing. Use an API key (sk_live_…).")
     if not _API_KEY.fullmatch(key):
-        raise ConfigurationError("This is no API key: it should look like sk_live_<account>_<49 letters and digits>.")
+        raise ConfigurationError(_what_is_wrong(key))
     return key
+
+
+def _what_is_wrong(key: str) -> str:
+    """With a text that is no API key. Repeats nothing of it."""
+    if key[0] in "\"'`<" or key[-1] in "\"'`>":
+        return "The API key is in quotes or brackets: leave them out."
+    last = key.rpartition("_")[2]
+    if key.startswith("sk_live_") and key.count("_") > 2 and len(last) < _LAST_PART and (not last or last.isalnum()):
+        return f"The API key was cut short: its last part has {len(last)} of {_LAST_PART} characters. Copy it again."
+    return f"This is no API key: it should look like sk_live_<account>_<{_LAST_PART} letters and digits>."
 
 
 def _is_encrypted(url: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from kataven.client.errors import ApiError, ConnectionFailed, KatavenError
+from kataven.client.errors import ApiError, ArgumentError, ConfigurationError, ConnectionFailed, KatavenError
+from kataven.client.options import is_number
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 FIRST_WAIT_SECONDS = 0.5
@@ -25,14 +26,24 @@ class Retry:
     max_wait_seconds: float = 60.0
     """A longer `Retry-After` is not waited for: its error is raised at once."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.tries, int) or isinstance(self.tries, bool) or self.tries < 1:
+            raise ArgumentError("tries must be a whole number of at least 1, the first try included")
+        if not isinstance(self.unsafe, bool):
+            raise ArgumentError("unsafe must be True or False")
+        if not is_number(self.max_wait_seconds) or not self.max_wait_seconds >= 0:
+            raise ArgumentError("max_wait_seconds must be a number of seconds, 0 or more")
+
 
 NEVER = Retry(tries=1)
 
 
 def policy(given: bool | Retry) -> Retry:
-    """`retry=True` is Retry() with its defaults, `retry=False` is none at all."""
+    """`retry=True` is Retry() with its defaults, `retry=False` is none at all. Raises ConfigurationError."""
     if isinstance(given, Retry):
         return given
+    if not isinstance(given, bool):
+        raise ConfigurationError("`retry` must be True, False or a Retry: for three tries, write Retry(tries=3).")
     return Retry() if given else NEVER
 
 

@@ -11,6 +11,7 @@ import httpx2
 
 from kataven.client import calls, models, wire
 from kataven.client.calls import Call, Id
+from kataven.client.errors import ClientClosedError
 from kataven.client.fields import AgentChanges, AgentFields, AgentWidgetChanges, WidgetKeyChanges, WidgetSettingsChanges
 from kataven.client.models import Page
 from kataven.client.options import DEFAULT_TIMEOUT_SECONDS, Options, options
@@ -96,6 +97,10 @@ class _Sender:
             response = self._http.request(**wire.request_options(self.options, call))
         except httpx2.RequestError as error:
             return wire.Outcome(error=wire.no_answer(error))
+        except RuntimeError:
+            if not self._http.is_closed:
+                raise
+            return wire.Outcome(error=ClientClosedError())
         return wire.outcome(self.options, call, response)
 
 

@@ -25,12 +25,16 @@ from kataven.client.errors import (
     UnexpectedAnswer,
     error_for,
 )
-from kataven.client.options import Options
+from kataven.client.options import DEFAULT_BASE_URL, Options
 
 Result = TypeVar("Result")
 
 USER_AGENT = f"kataven-python/{__version__}"
 CONNECT_TIMEOUT_SECONDS = 5.0
+
+_API_URL = f"Check `base_url`: it is the API's URL with its path, as in {DEFAULT_BASE_URL}."
+_HUB_TITLE = b"Kataven Hub</title>"
+_UNKNOWN_PAGE = f"A web page answered, so it was not the API. {_API_URL}"
 
 
 class Bearer(httpx2.Auth):
@@ -94,6 +98,8 @@ def no_answer(error: httpx2.RequestError) -> KatavenError:
 
 def outcome(options: Options, call: Call[Result], response: httpx2.Response) -> Outcome[Result]:
     """What an answer means."""
+    if _is_hub(response):
+        return Outcome(error=UnexpectedAnswer(f"`base_url` leads to the Hub, not to the API. {_API_URL}"))
     if response.is_error:
         return Outcome(error=error_for(_problem(options, response)))
     if not response.is_success:
@@ -104,12 +110,21 @@ def outcome(options: Options, call: Call[Result], response: httpx2.Response) -> 
         return Outcome(error=error)
 
 
+def _is_hub(response: httpx2.Response) -> bool:
+    """Whether it is a page of the Hub, whose host is easily taken for the API's. Redirects of the API are none."""
+    return _is_page(response) and _HUB_TITLE in response.content[:4096]
+
+
+def _is_page(response: httpx2.Response) -> bool:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
+
+
 def _body(response: httpx2.Response) -> Any:
     if response.status_code == 204:
         return None
     body = _json(response)
     if body is None:
-        raise UnexpectedAnswer(f"The answer ({response.status_code}) is not JSON: is this the API's URL?")
+        raise UnexpectedAnswer(f"The answer ({response.status_code}) is not JSON, so it is not the API's. {_API_URL}")
     return body
 
 
@@ -141,7 +156,7 @@ def _problem(options: Options, response: httpx2.Response) -> Problem:
     return Problem(
         status=response.status_code,
         code=text(said.get("code"), f"http_{response.status_code}"),
-        detail=text(said.get("detail"), "The answer does not say why."),
+        detail=text(said.get("detail"), _UNKNOWN_PAGE if _is_page(response) else "The answer does not say why."),
         request_id=text(said.get("request_id"), "") or text(response.headers.get("X-Request-ID"), "") or None,
         errors=tuple(
             FieldProblem(text(item.get("field"), ""), text(item.get("message"), ""))

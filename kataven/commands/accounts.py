@@ -5,18 +5,26 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import AppGroup
 
+from kataven.account.errors import LimitAboveAccount
 from kataven.commands.office import ACTOR, office
+from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system import accounts, closing, lifecycle, limits, repairs
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountRateLimits, AccountStatus
 from kataven.web import operating
 from kataven.web.services import Services, services
+
+MAX_DAYS = 36_500
+
+limit = WholeNumber(most=MAX_LIMIT)
 
 group = AppGroup("accounts", help="Accounts: one customer, one database.")
 
@@ -71,10 +79,10 @@ def show_account(account: str, as_json: bool) -> None:
 
 @group.command("limits")
 @click.argument("account")
-@click.option("--per-minute", type=click.IntRange(min=1))
-@click.option("--per-hour", type=click.IntRange(min=1))
-@click.option("--per-day", type=click.IntRange(min=1))
-@click.option("--concurrent", type=click.IntRange(min=1))
+@click.option("--per-minute", type=limit, help="How many requests in any 60 seconds.")
+@click.option("--per-hour", type=limit, help="How many requests in any 60 minutes; at least --per-minute.")
+@click.option("--per-day", type=limit, help="How many requests in any 24 hours; at least --per-hour.")
+@click.option("--concurrent", type=limit, help="How many requests at the same time.")
 @as_json
 @plainly
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
@@ -85,6 +93,36 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
         show_one(asdict(operating.change_limits(found, account, changes, ACTOR)), as_json=as_json)
     else:
         show_one(asdict(_record(found, account).limits), as_json=as_json)
+
+
+@group.command("key-limits")
+@click.argument("account")
+@click.argument("key_id", type=click.UUID)
+@click.option("--per-minute", type=click.IntRange(min=1))
+@click.option("--per-hour", type=click.IntRange(min=1))
+@click.option("--per-day", type=click.IntRange(min=1))
+@click.option("--concurrent", type=click.IntRange(min=1))
+@click.option("--clear", is_flag=True, help="Drop the key's own limits first; alone, the account's apply to it.")
+@as_json
+@plainly
+def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: int | None) -> None:
+    """Show the limits of one API key of ACCOUNT, or change those that are given; workers learn of it within a second.
+
+    KEY_ID is the `id` in GET /v1/api-keys, and what the log calls `api_key:ID`. Limits above the
+    account's are refused.
+    """
+    found = services()
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes or clear:
+            key = operating.change_key_limits(found, account, key_id, changes, ACTOR, clear=clear)
+        else:
+            key = operating.key_limits(found, account, key_id)
+    except LimitAboveAccount as error:
+        raising = f"flask accounts limits {account} --{error.name} {error.asked}"
+        raise click.ClickException(f"{error}. Give a lower one, or raise the account's: {raising}") from error
+    own = {name: key.limits.get(name) for name in limits.COLUMNS}
+    show_one({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)
 
 
 @group.command("suspend")
@@ -133,7 +171,7 @@ def repair(as_json: bool) -> None:
 
 @group.command("policy")
 @click.argument("account")
-@click.option("--max-key-expiry-days", type=click.IntRange(min=1), help="How long an API key may live at most.")
+@click.option("--max-key-expiry-days", type=WholeNumber(most=MAX_DAYS), help="How many days a key may live.")
 @click.option("--no-max-key-expiry", is_flag=True, help="Let keys live for ever.")
 @click.option("--existing", is_flag=True, help="Shorten the keys that are there, too.")
 @as_json

@@ -7,10 +7,14 @@ from pathlib import Path
 import click
 from flask.cli import AppGroup
 
+from kataven.commands.options import WholeNumber
 from kataven.commands.output import plainly
 from kataven.dev import issuer
 from kataven.dev.cast import CAST
+from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.identity.principal import Role
+from kataven.system.errors import NoSuchAccount
+from kataven.web.services import services
 
 
 def group(data_dir: Path, issuer_url: str) -> AppGroup:
@@ -19,15 +23,23 @@ def group(data_dir: Path, issuer_url: str) -> AppGroup:
 
     @dev.command("token")
     @click.option("--account", required=True, help="The account whose organisation grants the role.")
-    @click.option("--role", type=click.Choice([str(role) for role in Role]), default=str(Role.OWNER), show_default=True)
+    @click.option(
+        "--role",
+        type=click.Choice([str(role) for role in Role]),
+        default=str(Role.OWNER),
+        show_default=True,
+        help="Their role in it.",
+    )
     @click.option("--subject", help="Who: " + ", ".join(person.subject for person in CAST) + ", or anybody.")
-    @click.option("--ttl-seconds", type=click.IntRange(min=1), default=3600, show_default=True)
+    @click.option("--ttl-seconds", type=WholeNumber(), default=3600, show_default=True, help="How long it lives.")
     @plainly
     def token(account: str, role: str, subject: str | None, ttl_seconds: int) -> None:
         """Print a JWT of the development issuer, as a person would get by signing in."""
         folder = data_dir / "issuer"
         if not folder.is_dir():
             raise click.ClickException(f"No development issuer has run in {data_dir}. Start one: make run")
+        if account != OPERATORS_ACCOUNT and services().directory.read(account) is None:
+            raise NoSuchAccount(account)
         click.echo(issuer.sign(folder, issuer_url, account, Role(role), subject=subject, ttl_seconds=ttl_seconds))
 
     return dev

@@ -12,11 +12,14 @@ import click
 from flask.cli import AppGroup
 from rich.progress import Progress
 
+from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, console, plainly, show
 from kataven.system import lifecycle, migrations, runs
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
+from kataven.tenancy.draft import draft_revision, is_empty
 from kataven.tenancy.fleet import RunOptions
 from kataven.tenancy.report import AccountResult, Report
+from kataven.tenancy.server import DatabaseServer
 from kataven.web import operating
 from kataven.web.services import services
 
@@ -25,7 +28,7 @@ group = AppGroup("migrations", help="Schemas of the system database and of every
 ACTOR = "cli"
 
 accounts_option = click.option("--account", "accounts", multiple=True, help="One account; may be repeated.")
-jobs_option = click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Threads.")
+jobs_option = click.option("--jobs", type=WholeNumber(most=64), default=8, show_default=True, help="Threads.")
 
 
 @group.command("upgrade")
@@ -33,10 +36,10 @@ jobs_option = click.option("--jobs", type=click.IntRange(1, 64), default=8, show
 @accounts_option
 @click.option("--all", "everyone", is_flag=True, help="Every account.")
 @jobs_option
-@click.option("--canaries", type=click.IntRange(min=0), default=1, show_default=True, help="So many go first.")
-@click.option("--max-failures", type=click.IntRange(min=1), default=5, show_default=True, help="Then begin no more.")
+@click.option("--canaries", type=WholeNumber(0), default=1, show_default=True, help="So many go first.")
+@click.option("--max-failures", type=WholeNumber(), default=5, show_default=True, help="Then begin no more.")
 @click.option("--dry-run", is_flag=True, help="Render and prove the steps, and touch no account.")
-@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL from the first revision on, and do nothing.")
+@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL, from the first revision on; touch no database.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a line of JSON per account.")
 @as_json
 @plainly
@@ -57,10 +60,12 @@ def upgrade(
     The SQL of each step is rendered once, proved on a copy of one account, and replayed on the others; afterwards each
     database is asked where it is. A run that was stopped is resumed by running it again. Exit status 1 if an account is
     not where it should be.
+
+    With --sql and --account, the SQL begins at the revision that the account's database is at.
     """
     database = services().directory.database
     if only_sql:
-        click.echo(migrations.fleet(database).sql(None))
+        _print_sql(system, accounts, everyone=everyone, jobs=jobs)
         return
     if not (system or accounts or everyone):
         raise click.UsageError("Say what to upgrade: --system, --account NAME or --all.")
@@ -74,6 +79,8 @@ def upgrade(
         done = _upgrade(accounts, options)
         show([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
         click.echo(_summary(done), err=True)
+        if why := runs.early_end({str(outcome): count for outcome, count in done.counts.items()}, max_failures):
+            click.echo(f"{why} The others were not touched.", err=True)
         if not done.succeeded:
             sys.exit(1)
 
@@ -84,6 +91,25 @@ def upgrade(
 def carry_out(run_id: UUID) -> None:
     """Carry out a run that was asked for in the console, which begins this in a process of its own."""
     operating.migrate(services(), run_id)
+
+
+@group.command("revision")
+@click.argument("message")
+@click.option("--system", is_flag=True, help="Of the system database; without it, of the accounts' databases.")
+@plainly
+def revision(message: str, system: bool) -> None:
+    """Draft the next revision from the models, named by MESSAGE, as in "notes about agents". For developers.
+
+    The models are compared with a scratch database on the server of the system database. Read the draft before you use
+    it: a comparison does not see renamed columns or changed CHECK constraints.
+    """
+    if not any(character.isalnum() for character in message):
+        raise click.BadParameter("say in a few words what it changes.", param_hint="MESSAGE")
+    schema = SYSTEM_SCHEMA if system else ACCOUNT_SCHEMA
+    written = draft_revision(schema, DatabaseServer(services().directory.database.url), message.strip())
+    click.echo(written)
+    if is_empty(written):
+        click.echo("The models are as the last revision leaves them: fill this one in by hand, or remove it.", err=True)
 
 
 @group.command("status")
@@ -98,6 +124,28 @@ def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
     show([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
     if not all(state.served and not state.drifted for state in states):
         sys.exit(1)
+
+
+def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs: int) -> None:
+    """The system database's first, since it is upgraded first; without a choice, that of an account."""
+    database = services().directory.database
+    if system:
+        click.echo(migrations.sql(database, SYSTEM_SCHEMA, None))
+    if everyone or not (system or accounts):
+        click.echo(migrations.sql(database, ACCOUNT_SCHEMA, None))
+        return
+    by_start: dict[str | None, list[str]] = {}
+    for state in migrations.status(database, migrations.tenants(database, accounts), jobs) if accounts else []:
+        if state.error:
+            raise click.ClickException(f"{state.account}: {state.error}")
+        by_start.setdefault(state.revision, []).append(state.account)
+    for start, names in by_start.items():
+        listed = ", ".join(names)
+        if start == ACCOUNT_SCHEMA.head:
+            click.echo(f"-- {listed}: at {start}, nothing to do\n")
+        else:
+            click.echo(f"-- {listed}: {start or 'no revision'} to {ACCOUNT_SCHEMA.head}\n")
+            click.echo(migrations.sql(database, ACCOUNT_SCHEMA, start))
 
 
 def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> Report:

@@ -5,22 +5,45 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
+from flask import Flask, current_app
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
+from kataven.account.errors import AccountError
 from kataven.identity.errors import VerifierUnavailable
 from kataven.revocation.receipt import NobodyTold
-from kataven.system.errors import SystemRefusal
+from kataven.system.errors import SystemDatabaseUnavailable, SystemRefusal
 from kataven.tenancy.errors import TenancyError
 from kataven.tenancy.faults import fault_of, in_words
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NOT_CONFIGURED = "kataven-not-configured"
+
+
+@dataclass(frozen=True, slots=True)
+class NotConfigured:
+    """Why the commands of an application can't be run, only read about."""
+
+    problems: tuple[str, ...]
+
+    def attach(self, app: Flask) -> None:
+        app.extensions[_NOT_CONFIGURED] = self
+
+    def __str__(self) -> str:
+        listed = "".join(f"\n  {problem}" for problem in self.problems)
+        return (
+            f"The configuration can't be used:{listed}\ndocs/configuration.md describes every setting. In a checkout, "
+            "`make run` brings a configuration of its own; while it runs, commands in the same folder use it."
+        )
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
@@ -64,9 +87,12 @@ def _text(value: Any) -> str:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """What is foreseen to go wrong is one line on standard error and exit status 1."""
+    not_configured: NotConfigured | None = current_app.extensions.get(_NOT_CONFIGURED) if current_app else None
+    if not_configured is not None:
+        raise click.ClickException(str(not_configured))
     try:
         yield
-    except (SystemRefusal, TenancyError, ValueError) as error:
+    except (AccountError, SystemRefusal, TenancyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     except NobodyTold as error:
         raise click.ClickException(
@@ -79,8 +105,10 @@ def plain_errors() -> Iterator[None]:
         if fault_of(error) is None:
             raise
         raise click.ClickException(f"A database server can't answer: {in_words(error)}") from error
-    except VerifierUnavailable as error:
+    except SystemDatabaseUnavailable as error:
         raise click.ClickException("The system database can't be reached; see KATAVEN_DATABASE_URL.") from error
+    except VerifierUnavailable as error:
+        raise click.ClickException(str(error)) from error
 
 
 def plainly(command: Callable[P, R]) -> Callable[P, R]:

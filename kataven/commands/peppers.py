@@ -51,14 +51,31 @@ def retire(pepper: str) -> None:
     """
     counted, unreachable = _in_use()
     holders = {account: counts[pepper] for account, counts in counted.items() if counts[pepper]}
+    _require_in_ring(pepper, in_use=bool(holders))
     if holders:
         listed = ", ".join(f"{account} ({keys})" for account, keys in sorted(holders.items()))
         raise click.ClickException(f"Pepper {pepper!r} is in use: {sum(holders.values())} usable keys, in {listed}.")
     if unreachable:
         raise click.ClickException(_not_counted(unreachable))
+    _require_not_current(pepper)
     with services().directory.database.writing() as session:
         operators.record(session, "cli", "pepper.retired", None, {"pepper": pepper})
     click.echo(f"Pepper {pepper!r} carries no usable key. Take it out of KATAVEN_PEPPERS and restart who holds it.")
+
+
+def _require_in_ring(pepper: str, *, in_use: bool) -> None:
+    """Refuse an id that is misspelt. One that keys are stored under is none, even if the ring has lost it."""
+    ring = services().issuer.pepper_ids()
+    if pepper not in ring and not in_use:
+        raise click.BadParameter(f"The ring has no pepper {pepper!r}. It has: {', '.join(ring)}.", param_hint="PEPPER")
+
+
+def _require_not_current(pepper: str) -> None:
+    if services().issuer.pepper_ids()[0] == pepper:
+        raise click.ClickException(
+            f"Pepper {pepper!r} is the current one: new keys are stored under it. Put another in front of it in "
+            "KATAVEN_PEPPERS first."
+        )
 
 
 def _in_use() -> tuple[dict[str, Counter[str]], list[str]]:

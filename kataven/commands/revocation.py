@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
+from kataven.commands.options import Seconds, WholeNumber
 from kataven.commands.output import as_json, console, plainly, show, show_one
 from kataven.revocation.scope import EVERYTHING
 from kataven.web.measuring import CanaryWatch, Measurement
@@ -22,7 +23,7 @@ def group(api_url: str) -> AppGroup:
     revocation = AppGroup("revocation", help="Revoked means revoked: the workers, and how fast they forget.")
 
     @revocation.command("measure")
-    @click.option("--n", "rounds", type=click.IntRange(min=1), default=300, show_default=True, help="How many keys.")
+    @click.option("--n", "rounds", type=WholeNumber(), default=300, show_default=True, help="How many keys.")
     @click.option("--url", default=api_url, show_default=True, help="Where the API answers.")
     @as_json
     @plainly
@@ -41,10 +42,10 @@ def group(api_url: str) -> AppGroup:
             raise click.ClickException(f"{measurement.accepted} revoked keys were accepted after their receipt.")
 
     @revocation.command("canary")
-    @click.option("--every", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds of a round.")
+    @click.option("--every", type=Seconds(), default=60.0, show_default=True, help="Seconds of a round.")
     @click.option("--listen", default="127.0.0.1:9464", show_default=True, help="Where Prometheus finds the figures.")
     @click.option("--url", default=api_url, show_default=True, help="Where the API answers.")
-    @click.option("--rounds", type=click.IntRange(min=1), help="End after so many; without it, at SIGTERM.")
+    @click.option("--rounds", type=WholeNumber(), help="End after so many; without it, at SIGTERM.")
     @plainly
     def canary(every: float, listen: str, url: str, rounds: int | None) -> None:
         """Measure one revocation a minute, for ever, as a service, and publish how long it took.

@@ -22,6 +22,8 @@ group = AppGroup("servers", help="The PostgreSQL servers that accounts are place
 
 ACTOR = "cli"
 
+force_option = click.option("--force", is_flag=True, help="Even if no other server takes new accounts.")
+
 
 @group.command("add")
 @click.argument("name")
@@ -51,11 +53,12 @@ def list_servers(as_json: bool) -> None:
 @group.command("drain")
 @click.argument("name")
 @click.option("--undo", is_flag=True, help="Place accounts on it again.")
+@force_option
 @as_json
 @plainly
-def drain(name: str, undo: bool, as_json: bool) -> None:
+def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
     """Place no more accounts on the server NAME. The accounts that it holds stay and are served."""
-    servers.drain(_database(), name, draining=not undo, actor=ACTOR)
+    servers.drain(_database(), name, draining=not undo, actor=ACTOR, force=force)
     _show(name, as_json)
 
 
@@ -71,10 +74,11 @@ def resume(name: str, as_json: bool) -> None:
 
 @group.command("remove")
 @click.argument("name")
+@force_option
 @plainly
-def remove(name: str) -> None:
+def remove(name: str, force: bool) -> None:
     """Take the server NAME, which holds no account, off the list. Nothing is done to the server."""
-    servers.remove(_database(), name, actor=ACTOR)
+    servers.remove(_database(), name, actor=ACTOR, force=force)
     click.echo(f"{name} is off the list.")
 
 

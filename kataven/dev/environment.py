@@ -37,8 +37,6 @@ def development_environment(environ: Mapping[str, str], options: Options, issuer
         "KATAVEN_ENV": "development",
         "KATAVEN_PEPPERS": environ.get("KATAVEN_PEPPERS")
         or _made_once(options.data_dir / "peppers", lambda: f"dev1:{secrets.token_urlsafe(32)}"),
-        "KATAVEN_SECRET_KEY": environ.get("KATAVEN_SECRET_KEY")
-        or _made_once(options.data_dir / "secret_key", lambda: secrets.token_urlsafe(32)),
         "KATAVEN_WIDGET_SIGNING_KEYS": environ.get("KATAVEN_WIDGET_SIGNING_KEYS")
         or _made_once(options.data_dir / "widget_signing_keys", lambda: signing.new_key("dev1")),
         "KATAVEN_PUBLIC_URL": f"http://127.0.0.1:{options.port}",

@@ -93,7 +93,8 @@ class Run:
         dev_json.write_pending(self._data_dir, run)
         self._start_issuer(environ, issuer_port)
         self._start_gunicorn(environ)
-        self._start_demo(run, demo_port)
+        if run.accounts:
+            self._start_demo(run, demo_port)
         dev_json.publish(self._data_dir)
         say(f"ready after {time.monotonic() - began:.1f} s\n{_what_to_do(run)}")
         self._servers.watch()
@@ -146,14 +147,16 @@ class Run:
 
         try:
             say("preparing the system database")
-            prepare(environ)
+            closed = prepare(environ)
             say("preparing the accounts")
             seeded = seed(environ, dev_json.remembered_accounts(self._data_dir))
         except DBAPIError as error:
             if not self._options.database_url:  # our own server: then it is our own fault, and its traceback is wanted
                 raise
             raise DevError(f"KATAVEN_DATABASE_URL: {in_words(error)}") from error
-        return tuple(AccountKeys(account.account, account.api_key, account.widget_key) for account in seeded)
+        for account, why in {**seeded.closed, **closed}.items():
+            complain(_closed(account, why))
+        return tuple(AccountKeys(account.account, account.api_key, account.widget_key) for account in seeded.accounts)
 
     def _start_issuer(self, environ: Mapping[str, str], port: int) -> None:
         say(f"starting the development OIDC issuer on port {port}")
@@ -214,10 +217,21 @@ class Run:
         gunicorn.wait_until(lambda: answers(port, "/healthz"), READY_SECONDS)
 
 
+def _closed(account: str, why: str) -> str:
+    """The line about an account that this code can't serve. The run goes on: the others are served."""
+    return (
+        f"account {account} is closed: {why}\n"
+        f"  It answers 503. Repair it, then: flask migrations upgrade --account {account}; or drop it: "
+        f"flask accounts delete {account} --without-dump"
+    )
+
+
 def _what_to_do(run: DevRun) -> str:
+    places = f"Hub: {run.hub_url}\nAPI: {run.api_url}/docs"
+    if not run.accounts:
+        return f"\n{places}\n\nThere is no account with keys.\n\nCtrl-C stops everything."
     curl = f"curl -s {run.api_url}/v1/agents -H 'Authorization: Bearer {_acme(run).api_key}'"
-    places = f"Hub: {run.hub_url}\nAPI: {run.api_url}/docs\nWidget: {run.widget_demo_url}"
-    return f"\n{places}\n\n{curl}\n\nCtrl-C stops everything."
+    return f"\n{places}\nWidget: {run.widget_demo_url}\n\n{curl}\n\nCtrl-C stops everything."
 
 
 def _acme(run: DevRun) -> AccountKeys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +16,6 @@ from kataven.account import agents, api_keys, widget_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
 from kataven.dev.cast import org_id
-from kataven.dev.errors import DevError
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.peppers import PepperRing
 from kataven.identity.token import TokenKind
@@ -27,8 +26,11 @@ from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.errors import NoSuchAccount
 from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import MigrationError, TenancyError
 from kataven.tenancy.fleet import RunOptions
 from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.report import Outcome
 from kataven.tenancy.session import TenantSession
 from kataven.web.inputs.agents import AgentInput
 
@@ -53,6 +55,15 @@ class SeededAccount:
     account: str
     api_key: str = field(repr=False)
     widget_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """What a run begins with."""
+
+    accounts: tuple[SeededAccount, ...]
+    closed: Mapping[str, str]
+    """Accounts that are not served, each with the reason."""
 
 
 _AGENTS: dict[str, list[dict[str, Any]]] = {
@@ -96,26 +107,58 @@ _AGENTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def prepare(environ: Mapping[str, str]) -> None:
-    """Create the system database if it is missing, and bring it and every account's to this code's schema."""
+def prepare(environ: Mapping[str, str]) -> dict[str, str]:
+    """Create the system database if it is missing, and bring it and every account's to this code's schema.
+
+    The accounts for which that is impossible, each with the reason; the others don't suffer for them.
+    """
     url = settings.load(environ).database_url.get_secret_value()
     lifecycle.prepare_system(url)
     database = SystemDatabase(url)
     try:
         behind = [one for one in migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
-        if behind and not migrations.upgrade(database, behind, RunOptions(), actor=SEED.label).succeeded:
-            raise DevError("an account can't be brought to this code's schema; see `flask migrations status`")
+        try:
+            return _migrated(database, behind)
+        except MigrationError:  # a step failed on a copy of one of them: nothing was touched
+            return {name: why for one in behind for name, why in _migrated_alone(database, one).items()}
     finally:
         database.close()
 
 
-def seed(environ: Mapping[str, str], known: Mapping[str, KnownKeys]) -> list[SeededAccount]:
+def _migrated_alone(database: SystemDatabase, tenant: Tenant) -> dict[str, str]:
+    try:
+        return _migrated(database, [tenant])
+    except MigrationError as error:
+        return {tenant.account: str(error)}
+
+
+def _migrated(database: SystemDatabase, behind: Sequence[Tenant]) -> dict[str, str]:
+    """Migrate them all, whatever fails. Why it failed, for each that did. Raises MigrationError as `upgrade` does."""
+    if not behind:
+        return {}
+    options = RunOptions(canaries=0, max_failures=len(behind) + 1)
+    report = migrations.upgrade(database, behind, options, actor=SEED.label)
+    good = (Outcome.MIGRATED, Outcome.CURRENT)
+    return {one.account: one.error or str(one.outcome) for one in report.results if one.outcome not in good}
+
+
+def seed(environ: Mapping[str, str], known: Mapping[str, KnownKeys]) -> Seeded:
     """The seeded accounts, made where they are missing.
 
-    `known` has the keys that an earlier run wrote down. Those that are still good are kept; lost ones are replaced.
+    `known` has the keys that an earlier run wrote down. Those that are still good are kept; lost ones are replaced. An
+    account whose database can't be used keeps what is known of it.
     """
+    accounts, closed = [], {}
     with _house(environ) as house:
-        return [house.account(account, known.get(account)) for account in ACCOUNT_NAMES]
+        for name in ACCOUNT_NAMES:
+            kept = known.get(name)
+            try:
+                accounts.append(house.account(name, kept))
+            except TenancyError as error:
+                closed[name] = str(error)
+                if kept is not None:
+                    accounts.append(SeededAccount(name, kept.api_key, kept.widget_key))
+    return Seeded(tuple(accounts), closed)
 
 
 class _House:
@@ -173,7 +216,7 @@ def _house(environ: Mapping[str, str]) -> Iterator[_House]:
     configured = settings.load(environ)
     assert configured.peppers is not None  # noqa: S101  a development run verifies in its own processes
     system = SystemDatabase(configured.database_url.get_secret_value())
-    registry = EngineRegistry()
+    registry = EngineRegistry(schema=ACCOUNT_SCHEMA)
     try:
         yield _House(system, registry, PepperRing.parse(configured.peppers.get_secret_value()))
     finally:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from kataven.hub import late_forms, sign_in_audit
-from kataven.hub.gate import SAFE_METHODS, StaleForm
+from kataven.hub.gate import SAFE_METHODS, StaleForm, front
 from kataven.hub.page import Visit, is_path, page_of, show
 from kataven.hub.provider import ProviderUnavailable
 from kataven.hub.sessions import SessionsUnavailable
 from kataven.hub.sign_in_failure import SignInFailed
+from kataven.hub.sign_in_reasons import OF_DISCOVERY, OF_ROLES
+from kataven.identity.errors import Refused, VerifierUnavailable
+from kataven.identity.grants import RoleGap, role_gap
 from kataven.web import problems
 from kataven.web.problems import Kind
 
@@ -44,9 +47,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(
         SessionsUnavailable, lambda _: problems.unavailable("Sessions can't be read right now. Reload in a moment.")
     )
-    app.register_error_handler(
-        ProviderUnavailable, lambda _: problems.unavailable("The sign-in service can't be reached. Reload in a moment.")
-    )
+    app.register_error_handler(ProviderUnavailable, _provider_unavailable)
     app.register_error_handler(
         StaleForm, lambda error: _page(Kind(403, late_forms.CODE, "This form is out of date"), str(error), {})
     )
@@ -55,14 +56,30 @@ def install(app: Flask) -> None:
 
 def _sign_in_failed(error: SignInFailed) -> Response:
     sign_in_audit.refused(g.call, error)
-    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice)
+    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice, error.reason.value)
 
 
-def _page(kind: Kind, detail: str, headers: Mapping[str, str], advice: str | None = None) -> Response:
+def _provider_unavailable(error: ProviderUnavailable) -> Response:
+    page = _page(
+        problems.KINDS["unavailable"],
+        "The sign-in service can't be reached. Reload in a moment.",
+        {},
+        OF_DISCOVERY[error.problem],
+        error.problem.value,
+    )
+    page.headers["Retry-After"] = str(problems.DEFAULT_RETRY_AFTER_SECONDS)
+    return page
+
+
+def _page(
+    kind: Kind, detail: str, headers: Mapping[str, str], advice: str | None = None, reason: str | None = None
+) -> Response:
     visit: Visit = g.call
     visit.problem = kind.code
     if kind.code == "rate_limited":
         detail = _too_many(headers.get("Retry-After"))
+    if kind.code == "account_mismatch" and (gap := _role_gap(visit)) is not None:
+        advice, reason = OF_ROLES[gap], gap.value
     return show(
         "problem.html",
         kind.status,
@@ -72,6 +89,7 @@ def _page(kind: Kind, detail: str, headers: Mapping[str, str], advice: str | Non
         resend=late_forms.resendable(visit) if kind.code == "rate_limited" else None,
         action=request.path,
         way_on=_way_on(visit, kind.code),
+        reason=reason,
         code=kind.code,
         request_id=visit.request_id,
     )
@@ -92,3 +110,14 @@ def _way_on(visit: Visit, code: str) -> tuple[str, str]:
     if code in _PASSING or code == late_forms.CODE:
         return page_of(request.path), "Open the page again"
     return ("/", "To the overview") if visit.session.person is not None else ("/sign-in", "Sign in")
+
+
+def _role_gap(visit: Visit) -> RoleGap | None:
+    """Why the person has no role in the account that they signed in to."""
+    if visit.session.person is None:
+        return None
+    try:
+        claims = front().claims(visit.session.person)
+    except (Refused, VerifierUnavailable):
+        return None
+    return role_gap(claims.all, front().role_claims)

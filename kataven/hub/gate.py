@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from flask import Flask, Response, current_app, g, request
@@ -20,6 +20,7 @@ from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
 from kataven.hub.page import Visit, Who, current_visit, is_asked_while_typing, who_of
 from kataven.hub.provider import GrantGone, Provider
 from kataven.hub.runner import Runner
+from kataven.hub.server_watch import ServerWatch
 from kataven.hub.sessions import Person, Session, Sessions, before_of
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
@@ -38,6 +39,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
 MAX_STRANGERS_FORM_BYTES = 8 * 1024
 """Of a form before anybody has signed in: an account's name, and where to go then."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Nothing from anywhere but here, no inline script or style, no frame around it, no form to elsewhere: see `leave`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Front:
     role_claims: tuple[str, ...]
     runner: Runner
     """What takes longer than a request."""
+    servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
     def secure(self) -> bool:
@@ -265,7 +272,7 @@ def finish(response: Response) -> Response:
     """The headers of every page, the cookie, and the line in the log."""
     visit: Visit = g.call
     _set_cookie(visit, response)
-    response.headers.setdefault("Content-Security-Policy", _policy())
+    response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
@@ -273,18 +280,6 @@ def finish(response: Response) -> Response:
         # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
         response.headers["Cache-Control"] = "no-store"
     return observe.finish(visit, request, response)
-
-
-def _policy() -> str:
-    """Nothing from anywhere but here, no inline script or style, no frame around it.
-
-    Signing in and out are forms that are answered with a redirect to the issuer, which `form-action` has to allow.
-    """
-    form_action = " ".join(["'self'", *front().provider.origins()])
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'"
-    )
 
 
 def _set_cookie(visit: Visit, response: Response) -> None:

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven import validation
 from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
 from kataven.hub.sessions import Session
@@ -89,9 +90,9 @@ class Desk(Blueprint):
         super().__init__(name, import_name)
         self.noun = noun
 
-    def shows(self, path: str, who: Who, *, while_typing: bool = False) -> Callable[[Handler], Handler]:
-        """A page to look at; or, with `while_typing`, what a script asks for again and again while somebody types."""
-        return self._register("GET", path, who, None, while_typing=while_typing)
+    def shows(self, path: str, who: Who) -> Callable[[Handler], Handler]:
+        """A page to look at."""
+        return self._register("GET", path, who, None)
 
     def takes(
         self, path: str, who: Who, again: Again | None = None, *, while_typing: bool = False
@@ -99,7 +100,7 @@ class Desk(Blueprint):
         """A form that is sent; the gate has checked that it was one of this session's.
 
         `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
-        `while_typing` is as for `shows`.
+        With `while_typing` it is what a script asks for again and again while somebody types.
         """
         return self._register("POST", path, who, again, while_typing=while_typing)
 
@@ -165,6 +166,15 @@ def go(path: str) -> AnyResponse:
     return redirect(path, HTTPStatus.SEE_OTHER)
 
 
+def leave(url: str, heading: str) -> Response:
+    """To the issuer, by a page that leads on by itself, without JavaScript too.
+
+    A redirect would be part of sending the form, and Chromium holds each host of such a chain to `form-action`. Issuers
+    lead straight on to login pages at hosts that the Hub doesn't know.
+    """
+    return show("leave.html", url=url, heading=heading)
+
+
 def new_form_id() -> str:
     """For forms that must not work twice: see `Sessions.use_form`."""
     return secrets.token_urlsafe(16)
@@ -176,14 +186,13 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
     try:
         return model.model_validate({**given, **parsed}, strict=False), {}
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        return None, {str(item["loc"][0]): _beside(item) for item in problems if item["loc"]}
+        return None, {str(item["loc"][0]): _beside(item) for item in validation.errors_of(error) if item["loc"]}
 
 
 def _beside(item: ErrorDetails) -> str:
     """What is wrong with a field; where it is a list, in which line."""
     place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + in_words(item["type"], item["msg"], item.get("ctx", {}))
+    return place + in_words(item)
 
 
 _WORDS: Final[Mapping[str, str]] = {
@@ -202,12 +211,13 @@ _WORDS: Final[Mapping[str, str]] = {
 """The commonest mistakes by pydantic's names for them. A list is a field with a line for each of its items."""
 
 
-def in_words(kind: str, message: str, context: Mapping[str, Any]) -> str:
+def in_words(item: ErrorDetails) -> str:
     """What is wrong with a field, for whoever filled it in."""
-    if kind in _WORDS:
-        return _WORDS[kind].format(**{name: _whole(value) for name, value in context.items()})
-    said = message.removeprefix("Value error, ")
-    return f"{said[0].upper()}{said[1:]}." if said else "This can't be used."
+    if item["type"] in _WORDS:
+        context = item.get("ctx", {})
+        return _WORDS[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
+    said = validation.in_words(item)
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _whole(value: Any) -> Any:

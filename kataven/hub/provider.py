@@ -23,12 +23,13 @@ from authlib.common.security import generate_token
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oidc.core.util import create_half_hash
 
+from kataven.hub.discovery import SIGN_OUT_ENDPOINT, DiscoveryFailed, DiscoveryProblem, discover
 from kataven.hub.sessions import Person, SignIn
-from kataven.hub.sign_in_failure import Reason, SignInFailed
-from kataven.identity import jws, strict
+from kataven.hub.sign_in_failure import SignInFailed
+from kataven.hub.sign_in_reasons import Reason
+from kataven.identity import jws
 from kataven.identity.errors import MalformedToken, Refused
-from kataven.identity.fetch import FetchFailed
-from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
+from kataven.identity.jwks import Fetcher
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 
 FRESH_SECONDS = 600
@@ -36,7 +37,6 @@ COOLDOWN_SECONDS = 10
 """Between two attempts to reach an issuer that is down: meanwhile pages don't wait for it."""
 TIMEOUT_SECONDS = 5.0
 VERIFIER_LENGTH = 64
-_ENDPOINTS = ("authorization_endpoint", "token_endpoint")
 _ORG = "{org_id}"
 """Placeholder in a scope for the organisation of the account."""
 
@@ -44,7 +44,11 @@ _log = logging.getLogger(__name__)
 
 
 class ProviderUnavailable(Exception):
-    """The issuer can't be reached, or says what can't be used."""
+    """The issuer can't be reached, or its discovery document can't be used."""
+
+    def __init__(self, problem: DiscoveryProblem = DiscoveryProblem.UNREACHABLE) -> None:
+        super().__init__(problem.value)
+        self.problem = problem
 
 
 class GrantGone(Exception):
@@ -89,16 +93,8 @@ class Provider:
         self._clock = clock
         self._lock = threading.Lock()
         self._metadata: Mapping[str, Any] = {}
+        self._problem = DiscoveryProblem.UNREACHABLE
         self._ask_again_at = -math.inf
-
-    def origins(self) -> list[str]:
-        """Where browsers are sent to sign in and out; none while the issuer was never reached."""
-        try:
-            metadata = self._discovered()
-        except ProviderUnavailable:
-            return []
-        urls = [httpx2.URL(metadata[name]) for name in (*_ENDPOINTS[:1], "end_session_endpoint") if name in metadata]
-        return sorted({f"{url.scheme}://{url.netloc.decode()}" for url in urls})
 
     def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
         """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
@@ -179,7 +175,7 @@ class Provider:
         the browser by its own cookie, and validates the redirect by the client's id.
         """
         try:
-            endpoint = self._discovered().get("end_session_endpoint")
+            endpoint = self._discovered().get(SIGN_OUT_ENDPOINT)
         except ProviderUnavailable:
             return None
         if endpoint is None:
@@ -192,7 +188,7 @@ class Provider:
         try:
             claims = self._id_tokens.claims(id_token)
         except Refused as refusal:
-            raise SignInFailed(Reason.ID_TOKEN, check=refusal.rule or str(refusal)) from refusal
+            raise SignInFailed(Reason.ID_TOKEN, check=refusal.rule or refusal.code) from refusal
         at_hash, algorithm = claims.all.get("at_hash"), jws.parse(id_token).header["alg"]
         if at_hash is not None and not _is_same(at_hash, create_half_hash(access_token, algorithm).decode()):
             raise SignInFailed(Reason.AT_HASH, subject=claims.subject)
@@ -217,7 +213,7 @@ class Provider:
         except MalformedToken as refusal:
             raise SignInFailed(Reason.OPAQUE_ACCESS_TOKEN, subject=subject) from refusal
         except Refused as refusal:
-            raise SignInFailed(Reason.ACCESS_TOKEN, check=refusal.rule or str(refusal), subject=subject) from refusal
+            raise SignInFailed(Reason.ACCESS_TOKEN, check=refusal.rule or refusal.code, subject=subject) from refusal
         if claims.subject != subject:
             raise SignInFailed(Reason.OTHER_PERSON, check="sub of the access token", subject=subject)
 
@@ -254,28 +250,21 @@ class Provider:
         with self._lock:
             if self._clock() >= self._ask_again_at:
                 try:
-                    self._metadata = self._download()
+                    self._metadata = discover(
+                        self._issuer, self._fetcher, allow_loopback_http=self._allow_loopback_http
+                    )
                     self._ask_again_at = self._clock() + FRESH_SECONDS
-                except (FetchFailed, ValueError) as error:
-                    _log.warning("the issuer's discovery document could not be used: %s", error)
+                except DiscoveryFailed as failed:
+                    _log.warning(
+                        "the issuer's discovery document could not be used: %s",
+                        failed,
+                        extra={"reason": failed.problem.value, "issuer": self._issuer},
+                    )
+                    self._problem = failed.problem
                     self._ask_again_at = self._clock() + COOLDOWN_SECONDS
             if not self._metadata:
-                raise ProviderUnavailable
+                raise ProviderUnavailable(self._problem)
             return self._metadata
-
-    def _download(self) -> Mapping[str, Any]:
-        url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
-        found = strict.json_object(self._fetcher.get(url, timeout_seconds=FETCH_SECONDS))
-        if found.get("issuer") != self._issuer:
-            raise ValueError("it names another issuer")
-        if not all(isinstance(found.get(name), str) and self._trusts(found[name]) for name in _ENDPOINTS):
-            raise ValueError("it lacks an endpoint")
-        if not self._trusts(str(found.get("end_session_endpoint", ""))):
-            found.pop("end_session_endpoint", None)
-        return found
-
-    def _trusts(self, url: str) -> bool:
-        return is_trustworthy_url(url, allow_loopback_http=self._allow_loopback_http)
 
 
 def _form_encoded_basic(client: Any, _method: str, uri: str, headers: Any, body: Any) -> tuple[str, Any, Any]:

@@ -12,11 +12,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.gate import StaleForm, front, keep
-from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, show
+from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, leave, show
 from kataven.hub.sessions import Person, SignIn, new_csrf
-from kataven.hub.sign_in_failure import Reason, SignInFailed
+from kataven.hub.sign_in_failure import SignInFailed
+from kataven.hub.sign_in_reasons import Reason, checklist
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.identity.grants import organisations, strongest_role
+from kataven.identity.grants import organisations, role_gap, strongest_role
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.directory import AccountRecord
@@ -58,7 +59,7 @@ def begin_sign_in(visit: Visit) -> AnyResponse:
         return _form(account, problem, next_path)
     url, sign_in = front().provider.begin(account, next_path, _org_id(visit, account))
     keep(visit, visit.session.begun(replace(sign_in, began_at=front().sessions.now())))
-    return go(url)
+    return leave(url, "Signing in")
 
 
 @desk.shows("/auth/callback", STRANGERS)
@@ -74,7 +75,8 @@ def finish_sign_in(visit: Visit) -> AnyResponse:
     if _is_signed_in(visit, person, sign_in):  # in another tab, meanwhile: what is open there stays good
         return go(sign_in.next_path)
     belongs = _belongs(visit, person, sign_in.account)
-    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, belongs=belongs)
+    gap = None if belongs else role_gap(front().claims(person).all, front().role_claims)
+    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, gap)
     session = front().sessions.renewed(visit.session)
     keep(visit, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
     return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
@@ -114,12 +116,19 @@ def sign_out(visit: Visit) -> AnyResponse:
     if ended.person is None:
         return go("/signed-out")
     sign_in_audit.signed_out(visit, ended.person, ended.recorded_in)
-    return go(front().provider.sign_out_url(f"{front().url}/signed-out") or "/signed-out")
+    at_issuer = front().provider.sign_out_url(f"{front().url}/signed-out")
+    return go("/signed-out") if at_issuer is None else leave(at_issuer, "Signing out")
 
 
 @desk.shows("/signed-out", STRANGERS)
 def show_signed_out(visit: Visit) -> AnyResponse:
     return show("signed_out.html")
+
+
+@desk.shows("/help/sign-in", STRANGERS)
+def show_sign_in_help(visit: Visit) -> AnyResponse:
+    """What to change when signing in fails. Every page of a failed sign-in leads here."""
+    return show("sign_in_help.html", checklist=checklist())
 
 
 def _used_up(visit: Visit) -> SignIn:

@@ -15,8 +15,10 @@ from kataven.account.audit import Actor
 from kataven.hub.page import Visit
 from kataven.hub.provider import GrantGone
 from kataven.hub.sessions import Person
-from kataven.hub.sign_in_failure import Reason, SignInFailed
+from kataven.hub.sign_in_failure import SignInFailed
+from kataven.hub.sign_in_reasons import Reason
 from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.identity.grants import RoleGap
 from kataven.system import operators
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.tenancy.errors import TenancyError
@@ -33,11 +35,16 @@ def install(metrics: Metrics) -> None:
         metrics.sign_ins.labels(str(outcome))
 
 
-def signed_in(visit: Visit, person: Person, account: str, *, belongs: bool) -> str | None:
-    """Record a sign-in. Returns the account whose trail contains it: None unless the person belongs to it."""
+def signed_in(visit: Visit, person: Person, account: str, gap: RoleGap | None) -> str | None:
+    """Record a sign-in. Returns the account whose trail contains it.
+
+    With a `gap`, the person has no role in the account. Its trail doesn't contain the sign-in then, and the log has the
+    reason.
+    """
     visit.services.metrics.sign_ins.labels(SIGNED_IN).inc()
-    _log.info("signed in", extra={"account": account, "sub": person.subject})
-    return account if belongs and _recorded(visit, person, account, SIGNED_IN) else None
+    fields = {"account": account, "sub": person.subject}
+    _log.info("signed in", extra=fields if gap is None else {**fields, "reason": gap.value})
+    return account if gap is None and _recorded(visit, person, account, SIGNED_IN) else None
 
 
 def signed_out(visit: Visit, person: Person, recorded_in: str | None) -> None:

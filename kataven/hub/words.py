@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
+from markupsafe import Markup, escape
 
 from kataven.widget.allowlist import Entry
 
@@ -18,17 +19,41 @@ def install(app: Flask) -> None:
     """Filters for the templates."""
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
+    app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["whom"] = whom
     app.jinja_env.filters["limits"] = limits_in_words
+    app.jinja_env.filters["counted"] = counted
 
 
-def receipt_in_words(receipt: Mapping[str, Any]) -> str:
-    """`refused on 4 of 4 workers, after 3 ms`; what was waited out is said too."""
-    workers, acknowledged = receipt["workers"], receipt["acknowledged"]
-    if not workers:
+def with_code(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    parts = enumerate(text.split("`"))
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in parts)
+
+
+def refusal_in_words(receipt: Mapping[str, Any]) -> str:
+    """Of a credential that has ended: `refused on 4 of 4 workers, after 3 ms`; what was waited out is said too."""
+    if not receipt["workers"]:
         return "no worker was running that could have accepted it"
-    said = f"refused on {workers} of {workers} workers, after {receipt['ms']:.0f} ms"
+    return f"refused on {_workers(receipt)}"
+
+
+def change_in_words(receipt: Mapping[str, Any]) -> str:
+    """Of a change after which credentials are still accepted: `known to 4 of 4 workers, after 3 ms`."""
+    if not receipt["workers"]:
+        return "no worker was running that had to know"
+    return f"known to {_workers(receipt)}"
+
+
+def _workers(receipt: Mapping[str, Any]) -> str:
+    workers, acknowledged = receipt["workers"], receipt["acknowledged"]
+    said = f"{workers} of {workers} workers, after {receipt['ms']:.0f} ms"
     return said if acknowledged == workers else f"{said} ({workers - acknowledged} did not answer, and were waited out)"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 key`, `1,200 keys`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def entry_in_words(entry: Entry) -> str:

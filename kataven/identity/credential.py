@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from kataven.identity import jws
+from kataven.identity import jws, mistakes
 from kataven.identity import token as tokens
 from kataven.identity.errors import (
     AccountMismatch,
@@ -48,22 +48,24 @@ class JwtCredential:
 Credential = ApiKeyCredential | JwtCredential
 
 
-def parse_credential(authorization: str | None, account: str | None) -> Credential:
+def parse_credential(authorization: str | None, account: str | None, *, in_x_api_key: bool = False) -> Credential:
     """Read the values of `Authorization` and `X-Account-ID`, None where a header is absent.
+
+    `in_x_api_key` is whether there is something in `X-API-Key`, where other services look; only the refusal says so.
 
     Raises MissingCredential, MalformedToken, NotACredential, MissingAccount, InvalidAccount, ReservedAccount or
     AccountMismatch, whichever comes first in that order.
     """
-    text = _bearer(authorization)
+    text = _bearer(authorization, in_x_api_key=in_x_api_key)
     if text.startswith("eyJ"):
         return _jwt(text, account)
     return _api_key(text, account)
 
 
-def _bearer(authorization: str | None) -> str:
+def _bearer(authorization: str | None, *, in_x_api_key: bool) -> str:
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
-        raise MissingCredential
+        raise MissingCredential(mistakes.without_bearer(authorization, in_x_api_key=in_x_api_key))
     if len(text) > jws.MAX_TOKEN_BYTES:
         raise MalformedToken(f"The bearer token is over {jws.MAX_TOKEN_BYTES} bytes.")
     return text.strip(" ")
@@ -84,7 +86,10 @@ def _jwt(text: str, account: str | None) -> JwtCredential:
 
 
 def _api_key(text: str, account: str | None) -> ApiKeyCredential:
-    token = tokens.parse(text)
+    try:
+        token = tokens.parse(text)
+    except MalformedToken as error:
+        raise MalformedToken(mistakes.in_token(text) or str(error)) from None
     if token.kind is tokens.TokenKind.WIDGET_KEY:
         raise NotACredential
     asked = token.account if account is None else _asked_for(account)

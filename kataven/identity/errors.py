@@ -31,13 +31,11 @@ class Refused(Exception):
     explanation: ClassVar[str]
     field: ClassVar[str | None] = None
     """The request header at fault, where one is."""
-    remembered = False
-    """True where this was found out before, so that telling it again cost no look-up."""
 
     def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
         self.rule = rule
-        """The violated rule, for the log only. None if the text names it."""
+        """The violated rule of a JWT, for the log and for the Hub's advice. None for other credentials."""
 
 
 class MissingCredential(Refused):

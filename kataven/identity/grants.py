@@ -7,6 +7,7 @@ is not of that form grants nothing, and no form of it raises.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from kataven.identity.principal import Role
@@ -41,6 +42,21 @@ def strongest_role(
     """
     held = roles_for(claims, org_id, role_claims)
     return next((role for role in _STRONGEST_FIRST if role in held), None)
+
+
+class RoleGap(StrEnum):
+    """Why a correct token gives its holder no role in an account."""
+
+    NO_CLAIM = "no_role_claim"
+    NOT_READABLE = "roles_not_readable"
+    ELSEWHERE = "roles_elsewhere"
+
+
+def role_gap(claims: Mapping[str, Any], role_claims: Sequence[str] = DEFAULT_ROLE_CLAIMS) -> RoleGap:
+    """The reason, for a token of which `strongest_role` or `is_operator` found nothing."""
+    if not any(claim in claims for claim in role_claims):
+        return RoleGap.NO_CLAIM
+    return RoleGap.ELSEWHERE if organisations(claims, role_claims) else RoleGap.NOT_READABLE
 
 
 def is_operator(

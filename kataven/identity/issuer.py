@@ -28,6 +28,9 @@ class Issuer(Protocol):
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         """The hashes under which an existing key can be stored, the current one first. Raises VerifierUnavailable."""
 
+    def pepper_ids(self) -> tuple[str, ...]:
+        """The ids of the ring, the current one first. Raises VerifierUnavailable."""
+
 
 class LocalIssuer:
     """Issues in this process."""
@@ -41,3 +44,6 @@ class LocalIssuer:
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         return self._peppers.candidates(token)
+
+    def pepper_ids(self) -> tuple[str, ...]:
+        return self._peppers.ids

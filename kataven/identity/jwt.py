@@ -89,7 +89,7 @@ class JwtVerifier:
         claims = self._read(parsed.payload)
         key = self._keys.key(kid)
         if key is None or not jws.is_signed_by(key, parsed):
-            raise InvalidCredential("The JWT's signature is not one of its issuer's.")
+            raise InvalidCredential("The JWT's signature is not one of its issuer's.", rule="signature")
         self._check_use(parsed.header, claims)
         self._check_times(claims)
         return claims
@@ -103,17 +103,17 @@ class JwtVerifier:
 
     def _read(self, payload: Mapping[str, Any]) -> VerifiedClaims:
         if payload.get("iss") != self._issuer:
-            raise InvalidCredential("The JWT comes from another issuer.")
+            raise InvalidCredential("The JWT comes from another issuer.", rule="issuer")
         audience = payload.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if self._audience not in audiences or not all(isinstance(entry, str) for entry in audiences):
-            raise InvalidCredential("The JWT is meant for another audience.")
+            raise InvalidCredential("The JWT is meant for another audience.", rule="audience")
         subject = _text(payload.get("sub"), MAX_SUBJECT_LENGTH)
         if subject is None or not subject.isascii():
-            raise InvalidCredential("The JWT's `sub` is missing or unusable.")
+            raise InvalidCredential("The JWT's `sub` is missing or unusable.", rule="subject")
         expires_at = _time(payload, "exp")
         if expires_at is None:
-            raise InvalidCredential("The JWT has no `exp`.")
+            raise InvalidCredential("The JWT has no `exp`.", rule="times")
         return VerifiedClaims(subject, _name(payload, subject), expires_at, payload)
 
     def _check_times(self, claims: VerifiedClaims) -> None:
@@ -121,7 +121,7 @@ class JwtVerifier:
         for claim in ("nbf", "iat"):
             time = _time(claims.all, claim)
             if time is not None and time > now + self._leeway_seconds:
-                raise InvalidCredential(f"The JWT's `{claim}` is in the future.")
+                raise InvalidCredential(f"The JWT's `{claim}` is in the future.", rule="times")
         if claims.expires_at <= now - self._leeway_seconds:
             raise ExpiredCredential
 
@@ -130,15 +130,15 @@ def _kid(header: Mapping[str, Any]) -> str:
     """The name of the key that is said to have signed. Raises InvalidCredential for a header that we don't act on."""
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in jws.ALGORITHMS:
-        raise InvalidCredential("The JWT's `alg` is not accepted.")
+        raise InvalidCredential("The JWT's `alg` is not accepted.", rule="algorithm")
     if not _REFUSED_HEADERS.isdisjoint(header):
-        raise InvalidCredential("The JWT's header holds a parameter that is not accepted.")
+        raise InvalidCredential("The JWT's header holds a parameter that is not accepted.", rule="header")
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise InvalidCredential("The JWT's `typ` is not that of an access or ID token.")
+        raise InvalidCredential("The JWT's `typ` is not that of an access or ID token.", rule="type")
     kid = _text(header.get("kid"), MAX_KID_LENGTH)
     if kid is None:
-        raise InvalidCredential("The JWT's `kid` is missing or unusable.")
+        raise InvalidCredential("The JWT's `kid` is missing or unusable.", rule="key_id")
     return kid
 
 
@@ -148,7 +148,7 @@ def _time(payload: Mapping[str, Any], claim: str) -> float | None:
         return None
     value = payload[claim]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
-        raise InvalidCredential(f"The JWT's `{claim}` is not a time in seconds.")
+        raise InvalidCredential(f"The JWT's `{claim}` is not a time in seconds.", rule="times")
     return value
 
 

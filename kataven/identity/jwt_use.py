@@ -44,8 +44,8 @@ class AccessTokens:
         return None
 
     def _is_of_known_client(self, payload: Mapping[str, Any]) -> bool:
-        """RFC 9068 uses `client_id`, other profiles `azp`. If a token has both, both must match."""
-        named = [payload[claim] for claim in ("client_id", "azp") if claim in payload]
+        """RFC 9068 uses `client_id`, other profiles `azp`, Okta `cid`. If a token has several, all must match."""
+        named = [payload[claim] for claim in ("client_id", "azp", "cid") if claim in payload]
         return bool(named) and all(isinstance(client, str) and client in self._client_ids for client in named)
 
 

@@ -65,7 +65,7 @@ class PepperRing:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Current first."""
+        """Of all peppers, the current one's first."""
         return tuple(pepper.id for pepper in self._peppers)
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:

@@ -39,8 +39,7 @@ class SigningKey:
         key_id, separator, encoded = text.partition(":")
         if not separator:
             raise ValueError("a signing key is written id:base64url")
-        if _KEY_ID.fullmatch(key_id) is None:
-            raise ValueError("a signing key's id is 1 to 32 of a-z 0-9 and -, the first of them a letter or digit")
+        _check_id(key_id)
         try:
             raw = strict.base64url(encoded)
         except ValueError:
@@ -89,8 +88,14 @@ class SigningRing:
         return {"keys": [key.public_jwk() for key in self.keys]}
 
 
+def _check_id(key_id: str) -> None:
+    if _KEY_ID.fullmatch(key_id) is None:
+        raise ValueError("a signing key's id is 1 to 32 of a-z 0-9 and -, the first of them a letter or digit")
+
+
 def new_key(key_id: str) -> str:
     """A new key as the setting takes it. Raises ValueError for an id that no key can have."""
+    _check_id(key_id)
     number = 1 + secrets.randbelow(_ORDER - 1)
     text = f"{key_id}:{_encoded(number.to_bytes(PRIVATE_BYTES, 'big'))}"
     SigningKey.parse(text)

@@ -10,11 +10,10 @@ import ipaddress
 from dataclasses import dataclass
 
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from kataven.mcp_server.callers import bearer, callers_with_keys
+from kataven.mcp_server.callers import callers_with_keys, client_for_key
+from kataven.mcp_server.refusals import RequireKey
 from kataven.mcp_server.tools import create_server
 
 DEFAULT_HOST = "127.0.0.1"
@@ -53,32 +52,15 @@ def create_app(address: Address, base_url: str | None) -> ASGIApp:
     security = TransportSecuritySettings(
         allowed_hosts=[*here, *address.allowed_hosts], allowed_origins=list(address.allowed_origins)
     )
-    app = create_server(callers_with_keys(base_url)).streamable_http_app(
+    client_of = client_for_key(base_url)
+    app = create_server(callers_with_keys(client_of)).streamable_http_app(
         streamable_http_path=PATH,
         json_response=True,
         stateless_http=True,
         max_request_body_size=MAX_BODY_BYTES,
         transport_security=security,
     )
-    return RequireKey(app)
-
-
-class RequireKey:
-    """ASGI middleware: without a bearer token nothing is looked at. Whether it is a good one, the API decides."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and bearer(Headers(scope=scope).get("authorization")) is None:
-            answer = PlainTextResponse(
-                "Send your Kataven API key: `Authorization: Bearer sk_live_...`.\n",
-                401,
-                {"WWW-Authenticate": 'Bearer realm="kataven"'},
-            )
-            await answer(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    return RequireKey(app, client_of)
 
 
 def _is_this_machine(host: str) -> bool:

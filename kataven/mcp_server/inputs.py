@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kataven.validation import Shaped
+
 AgentId = Annotated[str, Field(description="The agent's id (a UUID), from kataven_list_agents.")]
 WidgetKeyId = Annotated[str, Field(description="The widget key's id (a UUID), from kataven_list_widget_keys.")]
 IfMatch = Annotated[
@@ -21,6 +23,8 @@ Domains = Annotated[
         "acme.com itself), `https://acme.com:8443`, `localhost:*`. An empty list blocks the key."
     ),
 ]
+
+Color = Annotated[str, Shaped("^#[0-9a-fA-F]{6}$", "must be a color like #1746a2: # and six hexadecimal digits")]
 
 
 class Fields(BaseModel):
@@ -83,7 +87,7 @@ class WidgetSettingsChanges(Fields):
 
     title: str | None = Field(None, description="Above the conversation; null: the agent's name.")
     launcher_label: str | None = Field(None, description="Beside the launcher's icon; null: the icon alone.")
-    accent_color: str = Field("#1746a2", pattern="^#[0-9a-fA-F]{6}$")
+    accent_color: Color = Field("#1746a2", description="Six hexadecimal digits, like #1746a2.")
     logo_url: str | None = Field(None, description="An https URL.")
     position: Literal["bottom-right", "bottom-left"] = "bottom-right"
     theme: Literal["auto", "light", "dark"] = "auto"

@@ -14,6 +14,7 @@ from mcp_types import CallToolResult, InputRequiredResult, Tool
 from pydantic import ValidationError
 
 from kataven.mcp_server.advice import CORRECT
+from kataven.validation import errors_of, in_words
 
 
 class StrictServer(MCPServer[Any]):
@@ -54,12 +55,7 @@ def _refusal(name: str, problems: list[str]) -> str:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{_shown('.'.join(map(str, one['loc'])))}: {_message(one['type'], one['msg'])}" for one in found]
-
-
-def _message(kind: str, message: str) -> str:
-    return {"missing": "is required", "extra_forbidden": "is not known"}.get(kind, message)
+    return [f"{_shown('.'.join(map(str, one['loc'])))}: {in_words(one)}" for one in errors_of(error)]
 
 
 def _shown(name: str) -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import hiredis
-from redis.connection import parse_url
 
 from kataven.ratelimit.pace import Pace, Patience
+from kataven.redis_url import RedisAddress, read_redis_url
 
 READ_BYTES = 4096
 TIMER_SECONDS = 0.01
@@ -51,7 +49,7 @@ class Connection:
 
         `pace` is what is known of the way to this Redis; connections to the same one share it.
         """
-        options = parse_url(url)  # type: ignore[no-untyped-call]
+        address = read_redis_url(url)
         self._patience = patience
         self._pace = pace or Pace(patience)
         self._reader = hiredis.Reader(protocolError=Unreachable, notEnoughData=_NOTHING)
@@ -60,11 +58,11 @@ class Connection:
         self.slow = False
         """Whether the last answer was a slow one."""
         try:
-            self._socket = _connect(options, patience)
+            self._socket = _connect(address, patience)
         except OSError as error:
             raise Unreachable(f"can't connect: {error}") from error
         try:
-            for greeting in _greetings(options):
+            for greeting in _greetings(address):
                 self.call(pack(*greeting))
         except BaseException:
             self.abandon()
@@ -85,7 +83,22 @@ class Connection:
             raise Refusal(str(answer))
         return answer
 
-    def send(self, command: bytes) -> None:
+    def call_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands at once and return their answers, in order; a Refusal in place of one that was refused.
+
+        All answers together may take as long as one. Raises Stale or Unreachable. Not for more commands than fit into
+        a socket's buffers: nothing is read before everything is sent.
+        """
+        self.send(b"".join(commands), len(commands))
+        self._waited, self.slow = 0.0, False
+        while self._unread > len(commands):
+            self._read()
+        answers = [self._read() for _ in commands]
+        if self._waited:
+            self.slow = self._waited >= self._pace.slow_after
+        return [Refusal(str(one)) if isinstance(one, hiredis.ReplyError) else one for one in answers]
+
+    def send(self, command: bytes, answers: int = 1) -> None:
         """Send it and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
         try:
             self._socket.sendall(command)
@@ -93,7 +106,7 @@ class Connection:
             raise Unreachable("Redis does not take what is sent") from error
         except OSError as error:
             raise Stale(f"connection lost: {error}") from error
-        self._unread += 1
+        self._unread += answers
 
     def close(self) -> None:
         """Close it once everything that was sent is known to be done, or Redis is out of reach.
@@ -136,34 +149,29 @@ class Connection:
         return answer
 
 
-def _connect(options: Mapping[str, Any], patience: Patience) -> socket.socket:
-    if "path" in options:
+def _connect(address: RedisAddress, patience: Patience) -> socket.socket:
+    if address.path is not None:
         plain = socket.socket(socket.AF_UNIX)
         plain.settimeout(patience.connect)
         try:
-            plain.connect(options["path"])
+            plain.connect(address.path)
         except BaseException:
             plain.close()
             raise
         return _bound(plain, patience)
-    host = options.get("host", "localhost")
-    plain = socket.create_connection((host, options.get("port", 6379)), timeout=patience.connect)
+    tls = address.tls_context()
+    plain = socket.create_connection((address.host, address.port), timeout=patience.connect)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if "connection_class" not in options:
+    if tls is None:
         return _bound(plain, patience)
     try:
-        secured = _tls(options.get("ssl_ca_certs")).wrap_socket(plain, server_hostname=host)
+        secured = tls.wrap_socket(plain, server_hostname=address.host)
     except BaseException:
         plain.close()
         raise
     # Over TLS the kernel's timeout would be taken for a record that is not complete, and waited for again.
     secured.settimeout(patience.slow)
     return secured
-
-
-@lru_cache(maxsize=4)
-def _tls(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
 
 
 def _bound(plain: socket.socket, patience: Patience) -> socket.socket:
@@ -175,8 +183,10 @@ def _bound(plain: socket.socket, patience: Patience) -> socket.socket:
     return plain
 
 
-def _greetings(options: Mapping[str, Any]) -> Iterator[tuple[str | int, ...]]:
-    if "password" in options:
-        yield ("AUTH", *([options["username"]] if options.get("username") else []), options["password"])
-    if options.get("db"):
-        yield ("SELECT", options["db"])
+def _greetings(address: RedisAddress) -> Iterator[tuple[str | int, ...]]:
+    if address.username is not None or address.password is not None:
+        yield ("AUTH", *([address.username] if address.username else []), address.password or "")
+    if address.client_name is not None:
+        yield ("CLIENT", "SETNAME", address.client_name)
+    if address.db:
+        yield ("SELECT", address.db)

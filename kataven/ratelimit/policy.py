@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MAX_LIMIT = 1_000_000_000
 """What still fits the counters' 32 bits."""
+WINDOWS = ("per_minute", "per_hour", "per_day")
+"""Shortest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,21 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check(field.name, getattr(self, field.name))
+
+
+def contradictions(limits: Limits, changed: Collection[str]) -> Iterator[str]:
+    """What is wrong between the windows of `limits`: a shorter one that admits more than a longer one is never reached.
+
+    Only pairs with a changed limit count, so that an account whose limits were set before this was checked can still
+    have another one changed.
+    """
+    for shorter, longer in itertools.combinations(WINDOWS, 2):
+        most, least = getattr(limits, shorter), getattr(limits, longer)
+        if most > least and (shorter in changed or longer in changed):
+            yield (
+                f"{shorter} is {most} and {longer} is {least}, so {most} could never be reached; set {shorter} to at "
+                f"most {least}, or {longer} to at least {most}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from kataven.ratelimit.connection import Connection, Refusal, Stale, Unreachable
 from kataven.ratelimit.misdirected import is_misdirected
 from kataven.ratelimit.pace import Pace, Patience
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 SLOW_SECONDS, SLOW_ANSWERS = 0.15, 3
 """Redis is slow when every answer has been for this long, and at least so many. One hiccup is waited for."""
@@ -51,19 +54,31 @@ class Wire:
 
         It waits for about `Patience.connect` and what `Pace.answer_within` says.
         """
+        return self._ask(Connection.call, command)
+
+    def call_all(self, commands: Sequence[bytes]) -> list[Any]:
+        """The answers to packed commands, in order, after one round trip; a Refusal in place of one that was refused.
+
+        Raises Unreachable.
+        """
+        if not commands:
+            return []
+        return self._ask(Connection.call_all, commands)
+
+    def _ask(self, ask: Callable[[Connection, Asked], Answer], asked: Asked) -> Answer:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._call(self._connect(), command)
+            return self._call(self._connect(), ask, asked)
         try:
-            return self._call(connection, command)
+            return self._call(connection, ask, asked)
         except (Stale, Misdirected):
             # Closed by a restart of Redis or a timeout on the way, perhaps long ago, or kept by a server that has been
             # demoted since: that says nothing about now. If the command of a closed connection was in fact done, it
             # is done twice: one request is counted more, never one less. One that was refused was not done.
             for other in self._take_idle():
                 other.abandon()
-            return self._call(self._connect(), command)
+            return self._call(self._connect(), ask, asked)
 
     def send(self, command: bytes) -> None:
         """Send a packed command and don't wait for it. Raises Unreachable or Refusal."""
@@ -84,9 +99,9 @@ class Wire:
         for connection in self._take_idle():
             connection.close()
 
-    def _call(self, connection: Connection, command: bytes) -> Any:
+    def _call(self, connection: Connection, ask: Callable[[Connection, Asked], Answer], asked: Asked) -> Answer:
         try:
-            answer = connection.call(command)
+            answer = ask(connection, asked)
         except Refusal as refusal:
             if is_misdirected(str(refusal)):
                 connection.abandon()

@@ -86,9 +86,7 @@ class CachingVerifier:
         if refusal is not None:
             self._ledger.refusals_remembered += 1
             # A new one: two threads that raise the same exception would write into one traceback.
-            again = type(refusal)(*refusal.args)
-            again.remembered = True
-            raise again
+            raise type(refusal)(*refusal.args)
         if lease_holds:
             self._ledger.misses += 1
         else:

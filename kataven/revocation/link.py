@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Self
 
-from redis import ConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
+
+from kataven.redis_clients import redis_pool
 
 
 class Link:
@@ -73,12 +74,6 @@ class Link:
 
 
 def _pool(redis_url: str, timeout_seconds: float) -> Any:
-    """A pool, for one connection: it can read every kind of URL. Any, because redis-py leaves connections untyped."""
-    return ConnectionPool.from_url(
-        redis_url,
-        protocol=3,
-        decode_responses=True,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-    )
+    """A pool, for one connection: it can connect in every way. Any, because redis-py leaves connections untyped."""
+    retry = Retry(NoBackoff(), 0)
+    return redis_pool(redis_url, timeout_seconds=timeout_seconds, retry=retry, decode_responses=True, protocol=3)

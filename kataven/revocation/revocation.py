@@ -7,11 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from kataven.redis_clients import redis_client
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Board, Member
 from kataven.revocation.bus import Worker
@@ -67,14 +65,8 @@ class Revocation:
     ) -> None:
         # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
         timeout_seconds = lease_seconds / 4
-        self._client = Redis.from_url(
-            redis_url,
-            decode_responses=True,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            # The barrier tries again by itself, and not with the same words: see Barrier._publish.
-            retry=Retry(NoBackoff(), 0),
-        )
+        # Nothing is sent again by itself but what a server refused since it is no primary: see Barrier._publish.
+        self._client = redis_client(redis_url, timeout_seconds=timeout_seconds, decode_responses=True)
         self._notices = notices
         lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
         self.guard = Guard(lease, reading, on_move=lambda: self._reader.hurry())

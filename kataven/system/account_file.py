@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kataven.ratelimit.policy import MAX_LIMIT
+from kataven.ratelimit.policy import MAX_LIMIT, Limits, contradictions
 from kataven.system.errors import ImportRefused
 from kataven.system.lifecycle import NewAccount
 from kataven.system.limits import COLUMNS as LIMITS
@@ -42,7 +42,8 @@ def read(file: Iterable[str]) -> list[Line]:
             if line is not None:
                 lines.append(line)
     except (csv.Error, UnicodeDecodeError) as error:
-        problems.append(f"line {rows.line_num}: this is not CSV in UTF-8: {error}")
+        reason = "a byte of it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "check its quotes"
+        problems.append(f"line {rows.line_num}: this is not CSV in UTF-8: {reason}")
     problems += _repeated(lines)
     if problems:
         raise ImportRefused(problems)
@@ -87,6 +88,9 @@ class _Row:
             self._problem("more cells than there are columns; a comma belongs into quotes")
         account = self._account()
         limits = {name: number for name in LIMITS if (number := self._number_in(name)) is not None}
+        if limits:
+            for problem in contradictions(replace(Limits(), **limits), limits):
+                self._problem(problem)
         new = NewAccount(
             account,
             self._cell("name") or account,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -55,16 +56,44 @@ def listing(session: Session, status: AccountStatus | None = None) -> Sequence[A
     return session.scalars(statement).all()
 
 
+@dataclass(frozen=True, slots=True)
+class NamePage:
+    """Some accounts, by name, and whether there are others before and after them."""
+
+    rows: Sequence[Account]
+    has_previous: bool
+    has_next: bool
+
+
 def page(
-    session: Session, prefix: str, status: AccountStatus | None, limit: int, after: str | None
-) -> Sequence[Account]:
-    """Accounts by name, from behind `after`, optionally of one status."""
-    statement = select(Account).where(Account.account_id.startswith(prefix, autoescape=True))
+    session: Session,
+    text: str,
+    status: AccountStatus | None,
+    limit: int,
+    *,
+    after: str | None = None,
+    before: str | None = None,
+) -> NamePage:
+    """Accounts by name whose id, name or Zitadel organisation contains `text`, in any case, optionally of one status.
+
+    `limit` of them from behind `after`, or up to `before`.
+    """
+    found = select(Account).limit(limit + 1)
+    if text:
+        columns = (Account.account_id, Account.account_name, Account.zitadel_org_id)
+        found = found.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
     if status is not None:
-        statement = statement.where(Account.status == status)
+        found = found.where(Account.status == status)
+    if before is not None:
+        backwards = found.where(Account.account_id < before).order_by(Account.account_id.desc())
+        rows = session.scalars(backwards).all()
+        if len(rows) > limit:
+            return NamePage(rows[:limit][::-1], has_previous=True, has_next=True)
+        after = None  # the first page, and a whole one
     if after is not None:
-        statement = statement.where(Account.account_id > after)
-    return session.scalars(statement.order_by(Account.account_id).limit(limit)).all()
+        found = found.where(Account.account_id > after)
+    rows = session.scalars(found.order_by(Account.account_id)).all()
+    return NamePage(rows[:limit], has_previous=after is not None, has_next=len(rows) > limit)
 
 
 def count_by_status(session: Session) -> Mapping[str, int]:
@@ -75,6 +104,18 @@ def count_by_status(session: Session) -> Mapping[str, int]:
 def count_by_revision(session: Session) -> Mapping[str | None, int]:
     """How many accounts are at each schema revision, as it was last written down."""
     return dict(_counted(session, Account.schema_revision))
+
+
+def count_by_server(session: Session, names: Collection[str]) -> Mapping[str, int]:
+    """How many of these accounts each server has. Asks nothing if there are none."""
+    if not names:
+        return {}
+    counted = (
+        select(Account.server, func.count().label("accounts"))
+        .where(Account.account_id.in_(names))
+        .group_by(Account.server)
+    )
+    return {row.server: row.accounts for row in session.execute(counted)}
 
 
 def discoverable(session: Session, prefix: str, limit: int, after: str | None) -> Sequence[Account]:

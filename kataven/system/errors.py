@@ -5,12 +5,15 @@ SystemRefusal
 ├── NoSuchAccount          raised when there is none of this name
 ├── WrongStatus            raised when an account's status does not allow what was asked
 ├── ImportRefused          raised when a file of accounts can't be imported; `problems` has a line for each reason
+├── ContradictoryLimits    raised when a short window would admit more than a longer one; the text names both
 ├── NoDatabase             raised when an account's database is not there
 ├── NotRestorable          raised when a dump does not say enough to make its account again
 ├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
 ├── ServerExists           raised when a server of this name is listed already
+├── LastServer             raised when no other database server would take new accounts
 ├── ServerInUse            raised when a server can't be taken off the list, because accounts are on it
 ├── ServerUnsuitable       raised when a server can't be reached, or can't hold accounts; the text names the fix
+├── NoSuchRun              raised when no run over the accounts has this id
 ├── RunUnderWay            raised when accounts are being migrated already
 └── SystemSchemaBehind     raised when the system database lacks what this release needs
 
@@ -20,6 +23,7 @@ SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system databa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from kataven.identity.errors import VerifierUnavailable
 
@@ -49,6 +53,11 @@ class ImportRefused(SystemRefusal):
         self.problems = tuple(problems)
 
 
+class ContradictoryLimits(SystemRefusal):
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("The limits contradict each other: " + "; ".join(problems) + ".")
+
+
 class NoDatabase(SystemRefusal):
     def __init__(self, account: str) -> None:
         super().__init__(
@@ -72,6 +81,14 @@ class ServerExists(SystemRefusal):
         super().__init__(f"A server {server!r} is listed already. See `flask servers list`.")
 
 
+class LastServer(SystemRefusal):
+    def __init__(self, server: str) -> None:
+        super().__init__(
+            f"Server {server!r} is the only one that takes new accounts: without it, none can be created. Add another "
+            "first (`flask servers add NAME`, or `flask servers resume NAME`), or repeat this with --force."
+        )
+
+
 class ServerInUse(SystemRefusal):
     def __init__(self, server: str, accounts: int) -> None:
         reason = f"{accounts} accounts are on it" if accounts else "the system database is on it"
@@ -80,6 +97,11 @@ class ServerInUse(SystemRefusal):
 
 class ServerUnsuitable(SystemRefusal):
     """The text says what is missing and how to mend it, and holds no password."""
+
+
+class NoSuchRun(SystemRefusal):
+    def __init__(self, run_id: UUID) -> None:
+        super().__init__(f"There is no run {run_id}. Runs are begun in the console, or by `flask migrations upgrade`.")
 
 
 class RunUnderWay(SystemRefusal):

@@ -65,7 +65,7 @@ def make(
             servers.require_open(session, server_name)
             accounts.reserve(session, _row(new, server_name))
             if new.limits:
-                limits.change(session, new.account, new.limits)
+                limits.write(session, new.account, new.limits)
         try:
             made = build(reservation)
         except BaseException:

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.policy import Limits, contradictions
 from kataven.system import accounts
+from kataven.system.errors import ContradictoryLimits
 from kataven.system.models import AccountRateLimits
 
 COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
@@ -23,13 +24,23 @@ def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
     return Limits(**{column: getattr(row, column) for column in COLUMNS})
 
 
-def change(
-    session: Session, account: str, given: Mapping[str, int], condition: Callable[[Limits], None] | None = None
-) -> Limits:
+Condition = Callable[[Limits], None]
+
+
+def change(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
     """Set some limits and keep the others, if the condition holds for the limits of the locked account.
 
-    Raises NoSuchAccount, ValueError for what can't be a limit, and what the condition raises.
+    Raises NoSuchAccount, ContradictoryLimits, ValueError for what can't be a limit, and what the condition raises.
     """
+    limits = write(session, account, given, condition)
+    problems = tuple(contradictions(limits, given))
+    if problems:
+        raise ContradictoryLimits(problems)
+    return limits
+
+
+def write(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
+    """The same, also for limits that contradict each other: those of a dump are older than that rule."""
     accounts.read(session, account, lock=True)
     row = session.get(AccountRateLimits, account)
     if condition is not None:

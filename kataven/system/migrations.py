@@ -15,6 +15,7 @@ from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
 from kataven.tenancy.report import AccountResult, Outcome, Report
+from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.survey import AccountState
 from kataven.tenancy.wire import ConnectionSettings
@@ -36,6 +37,11 @@ def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]
 def fleet(database: SystemDatabase, settings: ConnectionSettings = MIGRATION_SETTINGS) -> Fleet:
     """All accounts' databases; the lock against two runs at once is held beside the system database."""
     return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url), settings)
+
+
+def sql(database: SystemDatabase, schema: Schema, start: str | None) -> str:
+    """What takes a database from `start` to the head, for people to read. Raises MigrationError."""
+    return Fleet(schema, DatabaseServer(database.url)).sql(start)
 
 
 def status(

@@ -33,13 +33,38 @@ def latest(session: Session, action: str, account: str) -> OperatorEvent | None:
     return session.scalars(events.order_by(OperatorEvent.at.desc()).limit(1)).first()
 
 
+NEWEST = 10_000
+"""The events whose people and actions can be chosen from; the trail itself has no end."""
+
+
 def listing(
-    session: Session, limit: int, skip: int = 0, account: str | None = None, action: str | None = None
+    session: Session,
+    limit: int,
+    skip: int = 0,
+    account: str | None = None,
+    action: str | None = None,
+    actor: str | None = None,
+    account_contains: str = "",
 ) -> Sequence[OperatorEvent]:
-    """The trail, newest first: `limit` events after the first `skip`, optionally of one account or one action."""
+    """The trail, newest first: `limit` events after the first `skip`, optionally of one account, action or operator.
+
+    `account_contains` is a part of an account's name, in any case.
+    """
     events = select(OperatorEvent).order_by(OperatorEvent.at.desc(), OperatorEvent.id.desc())
     if account is not None:
         events = events.where(OperatorEvent.account_id == account)
     if action is not None:
         events = events.where(OperatorEvent.action == action)
+    if actor is not None:
+        events = events.where(OperatorEvent.actor == actor)
+    if account_contains:
+        events = events.where(OperatorEvent.account_id.icontains(account_contains, autoescape=True))
     return session.scalars(events.offset(skip).limit(limit)).all()
+
+
+def known(session: Session) -> tuple[Sequence[str], Sequence[str]]:
+    """Who did something, and what was done, among the newest events: operators and actions, each in order."""
+    newest = select(OperatorEvent.actor, OperatorEvent.action).order_by(OperatorEvent.at.desc()).limit(NEWEST)
+    pairs = newest.subquery()
+    found = session.execute(select(pairs.c.actor, pairs.c.action).distinct()).all()
+    return sorted({actor for actor, _ in found}), sorted({action for _, action in found})

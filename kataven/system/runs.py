@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
-from kataven.system.errors import RunUnderWay, SystemRefusal, SystemSchemaBehind
+from kataven.system.errors import NoSuchRun, RunUnderWay, SystemRefusal, SystemSchemaBehind
 from kataven.system.models import MigrationRun
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA, system_revision
 from kataven.tenancy.errors import TenancyError
@@ -94,9 +94,26 @@ class Standing:
         return self.count(Outcome.FAILED)
 
     @property
+    def early_end(self) -> str | None:
+        """Why the run left accounts out, once it has ended; None if it did not."""
+        return None if self.live else early_end(self.run.counts, self.run.options["max_failures"])
+
+    @property
     def left(self) -> int:
         """Accounts that the run has not come to, or that it left out when it ended early."""
         return max(0, (self.run.total or 0) - self.done - self.failed)
+
+
+def early_end(counts: Mapping[str, int], max_failures: int) -> str | None:
+    """Why a run left accounts out, from how many accounts had which outcome; None if it left none out."""
+    failed = counts.get(str(Outcome.FAILED), 0)
+    more = failed - max_failures
+    if not counts.get(str(Outcome.SKIPPED)):
+        return None
+    if more < 0:
+        return "Stopped because an account of those that go first failed."
+    said = f"Stopped after {max_failures} failure{'' if max_failures == 1 else 's'}"
+    return f"{said}; {more} more failed that {'was' if more == 1 else 'were'} under way." if more else f"{said}."
 
 
 def ask(database: SystemDatabase, actor: str, choice: Choice) -> UUID:
@@ -187,15 +204,17 @@ class Ledger:
 def carried_out(database: SystemDatabase, run_id: UUID) -> Iterator[Ledger]:
     """Carry out a run that was asked for: whoever looks sees it running until the block, or this process, ends.
 
-    Raises RunUnderWay if somebody does already, or if this run has ended. What the block raises ends the run, and is
-    its error.
+    Raises NoSuchRun, or RunUnderWay if somebody does already, or if this run has ended. What the block raises ends the
+    run, and is its error.
     """
     with DatabaseServer(database.url).connect(str(database.url.database)) as connection:
         take = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
         if not connection.execute(take, {"name": _LOCK}).scalar_one():
             raise RunUnderWay
         with database.writing() as session:
-            run = session.get_one(MigrationRun, run_id, with_for_update=True)
+            run = session.get(MigrationRun, run_id, with_for_update=True)
+            if run is None:
+                raise NoSuchRun(run_id)
             if not run.open or run.began_at is not None:
                 raise RunUnderWay
             run.began_at = run.told_at = _now(session)

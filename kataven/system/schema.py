@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-from kataven.tenancy.dialect import DRIVER, Server
+from kataven.tenancy.fleet import MIGRATION_SETTINGS
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
@@ -20,7 +20,7 @@ OLDEST_SERVED = "account_0001"
 
 An account outside of it is answered 503 `schema_mismatch`. A release that needs a new revision raises this to it; one
 that only prepares for it leaves it, so that accounts can be migrated while both releases serve.
-tests/test_schema_window.py drives the API on a database at each revision of the window.
+tests/hub/test_served_revisions.py drives the API, the Hub and the commands at each revision of the window.
 """
 
 ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata", oldest=OLDEST_SERVED)
@@ -34,13 +34,8 @@ def upgrade_system(url: str) -> str:
         maintenance.lock(f"system {target.database}")
         if not maintenance.exists(target.database):
             maintenance.create(target.database, "template0")
-        # Tenancy's dialect, for what it leaves out of errors.
-        engine = create_engine(target.set(drivername=DRIVER), server=Server(), hide_parameters=True)
-        try:
-            with engine.connect() as connection:
-                SYSTEM_SCHEMA.upgrade(connection)
-        finally:
-            engine.dispose()
+        with DatabaseServer(target, MIGRATION_SETTINGS).connect(target.database) as connection:
+            SYSTEM_SCHEMA.upgrade(connection)
     return SYSTEM_SCHEMA.head
 
 

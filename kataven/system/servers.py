@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from kataven.system import operators
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
-from kataven.system.errors import NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
+from kataven.system.errors import LastServer, NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
 from kataven.system.models import Account, DatabaseServer
 from kataven.system.suitability import identity_of, require_suitable
 from kataven.tenancy.names import check_account_name
@@ -92,28 +92,44 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
         operators.record(session, actor, "server.added", None, {"server": name, "host": host_of(url)})
 
 
-def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str) -> None:
-    """Place no more accounts on a server, or some again. Those that are there stay and are served. Raises NoSuchServer.
+def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str, force: bool = False) -> None:
+    """Place no more accounts on a server, or some again. Those that are there stay and are served.
 
-    When it returns, no account that is being made will turn up there but those listed already.
+    When it returns, no account that is being made will turn up there but those listed already. Raises NoSuchServer, or
+    LastServer if no other one takes accounts, unless `force` is given.
     """
     with database.writing() as session:
-        server = read(session, name, lock=True)
+        server = _read_to_close(session, name, force=force or not draining)
         if server.draining != draining:
             server.draining = draining
             action = "server.draining" if draining else "server.resumed"
             operators.record(session, actor, action, None, {"server": name})
 
 
-def remove(database: SystemDatabase, name: str, *, actor: str) -> None:
-    """Take a server without accounts off the list; nothing is done to the server. Raises NoSuchServer, ServerInUse."""
+def remove(database: SystemDatabase, name: str, *, actor: str, force: bool = False) -> None:
+    """Take a server without accounts off the list; nothing is done to the server.
+
+    Raises NoSuchServer, ServerInUse, or LastServer if no other one takes accounts, unless `force` is given.
+    """
     with database.writing() as session:
-        server = read(session, name, lock=True)
+        server = _read_to_close(session, name, force=force)
         accounts = session.scalar(select(func.count()).where(Account.server == name)) or 0
         if accounts or name == DEFAULT_SERVER:
             raise ServerInUse(name, accounts)
         session.delete(server)
         operators.record(session, actor, "server.removed", None, {"server": name})
+
+
+def _read_to_close(session: Session, name: str, *, force: bool) -> DatabaseServer:
+    """A server that is about to take no more accounts. Raises NoSuchServer, and LastServer unless `force` is given."""
+    # All rows are locked, in one order: else two servers could be closed at once, each for the other's sake.
+    rows = session.scalars(select(DatabaseServer).order_by(DatabaseServer.name).with_for_update()).all()
+    server = next((row for row in rows if row.name == name), None)
+    if server is None:
+        raise NoSuchServer(name)
+    if not force and not server.draining and all(row.draining for row in rows if row is not server):
+        raise LastServer(name)
+    return server
 
 
 def host_of(url: URL) -> str | None:

@@ -1,7 +1,6 @@
-"""Who knows which database is whose: the shape of the answer, and of whoever gives it."""
+"""Which database is whose: the shape of the answer."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import URL
 
@@ -27,10 +26,3 @@ class Tenant:
             raise ValueError(f"a tenant's URL starts with {DRIVER}://, not {self.url.drivername}://")
         if not self.url.database:
             raise ValueError("a tenant's URL names its database")
-
-
-class TenantDirectory(Protocol):
-    """Finds tenants by account."""
-
-    def find(self, account: str) -> Tenant | None:
-        """The account's tenant, or None if there is no such account."""

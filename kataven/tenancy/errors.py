@@ -8,7 +8,8 @@ TenancyError
 ├── InvalidAccountName    the name can't be an account's; `reason` may be shown to the user
 │   └── ReservedAccountName
 ├── TenantUnavailable     this account's database can't answer now; the others can
-├── SchemaMismatch        the account's schema is too old or too new for this code
+├── SchemaMismatch        the account's schema is too old or too new for this code, or for one of its statements
+│   └── BehindSchema      the schema is served, but it has not yet what this statement needs
 ├── ProvisioningError     a database could not be made or removed
 │   ├── DatabaseExists
 │   ├── ProvisioningInProgress
@@ -82,6 +83,16 @@ class SchemaMismatch(TenancyError):
         self.account = account
         self.have = have
         self.serve = serve
+
+
+class BehindSchema(SchemaMismatch):
+    """Raised when this code serves the account's schema, but not with this statement, which needs a newer one."""
+
+    def __init__(self, account: str, have: str, needed: str) -> None:
+        TenancyError.__init__(self, f"account {account!r} is at schema {have}, and this request needs {needed}")
+        self.account = account
+        self.have = have
+        self.serve = needed
 
 
 class ProvisioningError(TenancyError):

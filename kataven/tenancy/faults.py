@@ -21,6 +21,9 @@ _BY_CLASS = {
     "57": "it is stopping or starting",
 }
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42704", "42883"})  # schema, table, column, type or index, function
+# What else a statement meets at a schema that it was not written for: no such unique constraint for its ON CONFLICT,
+# another type, a value that an enumeration, a NOT NULL or a CHECK of that schema does not allow.
+_UNFIT = frozenset({"42P10", "42804", "22P02", "23502", "23514"})
 _QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
@@ -48,6 +51,11 @@ def fault_of(error: DBAPIError) -> Fault | None:
 def is_about_schema(error: DBAPIError) -> bool:
     """Whether something that the statement names is not there, as when schema and code are of different releases."""
     return _code_of(error) in _UNDEFINED
+
+
+def may_be_about_schema(error: DBAPIError) -> bool:
+    """Whether the statement may have failed only because schema and code are of different releases."""
+    return _code_of(error) in _UNDEFINED | _UNFIT
 
 
 def in_words(error: BaseException) -> str:

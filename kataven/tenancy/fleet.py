@@ -69,7 +69,8 @@ class Fleet:
 
     def sql(self, start: str | None, target: str | None = None) -> str:
         """The script that takes a database from `start` to `target`, for people to read. Raises MigrationError."""
-        return script(render(self._schema, start, target or self._schema.head))
+        steps = render(self._schema, start, target or self._schema.head)
+        return script(steps, self._settings.lock_timeout_seconds)
 
     @contextmanager
     def _run_lock(self) -> Iterator[None]:

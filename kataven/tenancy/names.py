@@ -30,7 +30,8 @@ def check_account_name(name: str) -> str:
         first, reason = name[0], "an account name has only lower-case letters, digits, '-' and '_'"
         if first in "-_":
             reason = "an account name starts with a lower-case letter or a digit"
-        raise InvalidAccountName(name, reason)
+        usable = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")
+        raise InvalidAccountName(name, f"{reason}; try {usable}" if usable else reason)
     return name
 
 

@@ -5,7 +5,7 @@
     with registry.noting(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
 
 All raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
-code serves, NoTenant without a tenant, RegistryClosed after `close()`.
+code serves or lacks what a statement needs, NoTenant without a tenant, RegistryClosed after `close()`.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.engines import Engines
-from kataven.tenancy.errors import NoTenant, SchemaMismatch, TenantUnavailable
-from kataven.tenancy.faults import Fault, fault_of, is_about_schema
+from kataven.tenancy.errors import BehindSchema, NoTenant, SchemaMismatch, TenantUnavailable
+from kataven.tenancy.faults import Fault, fault_of, in_words, may_be_about_schema
 from kataven.tenancy.limits import Limits
 from kataven.tenancy.metrics import Metrics
 from kataven.tenancy.pool import Ledger, NoConnection
@@ -46,6 +46,10 @@ class ServedSchema(Protocol):
     @property
     def served(self) -> str:
         """The revisions that this code serves, in words."""
+
+    @property
+    def head(self) -> str:
+        """The newest of them: the one at which every statement of this code works."""
 
     def serves(self, revision: str | None) -> bool:
         """Whether this code can work on a database at `revision`."""
@@ -194,16 +198,26 @@ class EngineRegistry:
             self._check_schema(tenant, connection, self._schema)
 
     def _check_after(self, error: DBAPIError, tenant: Tenant, connection: Connection) -> None:
-        """If a table or column was missing, see whether that is because schema and code are of different releases."""
-        if self._schema is not None and is_about_schema(error):
-            self._check_schema(tenant, connection, self._schema)
+        """If that can be why the statement failed, see whether the database is at another revision than the head.
+
+        A migration may have ended between the two. Then the directory, as it was read before the statement, still names
+        the revision that the statement met.
+        """
+        if self._schema is None or not may_be_about_schema(error):
+            return
+        have = self._check_schema(tenant, connection, self._schema)
+        met = next((one for one in (have, tenant.revision) if one not in (None, self._schema.head)), None)
+        if met is not None:
+            logger.warning("account %s at schema %s: %s", tenant.account, met, in_words(error))
+            raise BehindSchema(tenant.account, met, self._schema.head) from error
 
     @staticmethod
-    def _check_schema(tenant: Tenant, connection: Connection, schema: ServedSchema) -> None:
+    def _check_schema(tenant: Tenant, connection: Connection, schema: ServedSchema) -> str | None:
         with connection.begin():
             have = schema.revision_of(connection)
         if not schema.serves(have):
             raise SchemaMismatch(tenant.account, have, schema.served)
+        return have
 
     def _unavailable(self, tenant: Tenant, fault: Fault) -> TenantUnavailable:
         # A database that is down says so a few times, then its breaker opens; one that is busy would not stop.

@@ -1,7 +1,7 @@
 """One PostgreSQL server as its operator sees it: its databases, made, renamed and dropped one statement at a time."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.dialect import Servers
 from kataven.tenancy.names import quoted
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.tenancy.wire import ConnectionSettings, Wire
 
 Strategy = Literal["wal_log", "file_copy"]
 
@@ -54,6 +54,22 @@ class Maintenance:
         return {
             row.datname: row.pg_database_size for row in self._connection.execute(measure, {"names": list(databases)})
         }
+
+    def connections(self) -> tuple[int, int]:
+        """How many clients are connected to the server, this one too, and how many may be."""
+        count = text(
+            "SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend'"
+        )
+        in_use, limit = self._connection.execute(count).one()
+        return in_use, limit
+
+    def cutter(self) -> Callable[[], None]:
+        """What ends this connection from another thread: a statement that waits for an answer fails as a disconnect."""
+        wire = self._connection.connection.driver_connection
+        if not isinstance(wire, Wire):
+            raise TypeError("not a connection of ours")
+        return wire.cut
 
     def create(self, database: str, template: str, strategy: Strategy = "wal_log") -> None:
         """Copy `template`, which nobody may be connected to."""

@@ -11,13 +11,8 @@ from sqlalchemy.orm import Session
 
 from kataven.tenancy.errors import NoTenant, ReadOnlySession, WrongTenant
 
-_OWNER = "_tenancy_account"
-
-
-def account_of(row: object) -> str | None:
-    """The account that `row` was loaded for or added to; None for a row that never met a session."""
-    owner: str | None = vars(row).get(_OWNER)
-    return owner
+OWNER = "_tenancy_account"
+"""Where a row remembers its account."""
 
 
 class TenantSession(Session):
@@ -42,7 +37,7 @@ class TenantSession(Session):
 
     def claim(self, row: object) -> None:
         """Mark `row` as this account's. Raises WrongTenant if it is another's."""
-        owner = vars(row).setdefault(_OWNER, self.account)
+        owner = vars(row).setdefault(OWNER, self.account)
         if owner != self.account:
             raise WrongTenant(self.account, owner)
 

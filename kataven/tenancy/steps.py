@@ -36,9 +36,10 @@ def render(schema: Schema, start: str | None, end: str) -> dict[str, Step]:
     return steps
 
 
-def script(steps: dict[str, Step]) -> str:
-    """The steps as text for people: what `--sql` shows."""
-    return "\n".join(f"BEGIN;\n\n{step.sql}COMMIT;\n" if step.sql else _placeholder(step) for step in steps.values())
+def script(steps: dict[str, Step], lock_timeout_seconds: float) -> str:
+    """The steps as text for people: what `--sql` shows. They wait for a lock as long as a run of ours does."""
+    begin = f"BEGIN;\n\nSET LOCAL lock_timeout = '{lock_timeout_seconds:g}s';\n\n"
+    return "\n".join(f"{begin}{step.sql}COMMIT;\n" if step.sql else _placeholder(step) for step in steps.values())
 
 
 def lock(connection: Connection) -> None:

@@ -51,15 +51,6 @@ class Templates:
         """The same, without making anything: None if there is no template at `revision` to ask."""
         return self.fingerprint(maintenance, revision) if self._is_current(maintenance, revision) else None
 
-    def prune(self, maintenance: Maintenance) -> list[str]:
-        """Drop the templates of this schema's revisions that the code no longer serves. Returns their names."""
-        there = maintenance.databases()
-        old = [self.name_of(revision) for revision in self.schema.revisions if not self.schema.serves(revision)]
-        dropped = [template for template in old if template in there]
-        for template in dropped:
-            maintenance.discard(template)
-        return dropped
-
     def _is_current(self, maintenance: Maintenance, revision: str) -> bool:
         comment = maintenance.comment_on(self.name_of(revision)) or ""
         return comment.startswith(f"source={self.schema.source(revision)} ")

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, text
 
 from kataven.tenancy.errors import WrongTenant
 from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.session import TenantSession
+from kataven.tenancy.session import OWNER, TenantSession
 
 
 def plant_canary(connection: Connection, account: str) -> None:
@@ -19,6 +19,12 @@ def check_canary(session: TenantSession) -> None:
     found = session.execute(text("SELECT account FROM tenancy_canary.owner")).scalar_one()
     if found != session.account:
         raise WrongTenant(session.account, found)
+
+
+def account_of(row: object) -> str | None:
+    """The account that `row` was loaded for or added to; None for a row that never met a session."""
+    owner: str | None = vars(row).get(OWNER)
+    return owner
 
 
 def assert_no_leaks(registry: EngineRegistry) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -20,6 +20,7 @@ from kataven.revocation.receipt import Receipt, Told
 from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
 from kataven.web.server.patience import REASONS
+from kataven.widget.capacity import LIMIT_NAMES as VISIT_LIMITS
 
 if TYPE_CHECKING:
     from kataven.web.services import Services
@@ -52,7 +53,13 @@ class Metrics:
         )
         self.sign_ins = self._counter("sign_ins", "Sign-ins, sign-outs and failed sign-ins at the Hub.", "outcome")
         self.limited = self._counter("limited", "Requests refused by a limit.", "limit")
-        for name in (*_ACCOUNT_LIMITS, *(f"key-{name}" for name in _ACCOUNT_LIMITS), *limit_names()):
+        for name in (
+            *_ACCOUNT_LIMITS,
+            *(f"key-{name}" for name in _ACCOUNT_LIMITS),
+            *limit_names(),
+            *VISIT_LIMITS,
+            "other",
+        ):
             self.limited.labels(name)  # from the start, so that the first refusal is an increase
         self.credential_lookups = self._counter(
             "credential_lookups", "Credentials that no memory knew, by whether they were looked up.", "outcome"
@@ -67,6 +74,8 @@ class Metrics:
         for reason in REASONS:
             self.connections_refused.labels(reason)
         self.lookups = self._counter("cache_lookups", "Where the answer about a credential came from.", "result")
+        for result in ("hit", "miss", "refusal", "bypass"):
+            self.lookups.labels(result)
         self.stale_drops = self._counter("cache_stale_drops", "Answers dropped: revoked while they were fetched.")
         self.gaps = self._counter("cache_emptied", "Times that a worker forgot everything, to be on the safe side.")
         self.leases = self._live_sum("leases_confirmed", "Workers whose lease holds, so that their cache is used.")
@@ -95,6 +104,8 @@ class Metrics:
         )
         self.engines = self._live_sum("tenancy_engines", "Accounts whose engine is kept.")
         self.connections = self._live_sum("tenancy_connections", "Connections to accounts' databases.", "state")
+        for state in ("in_use", "idle"):
+            self.connections.labels(state)
         self.connections_limit = self._live_sum("tenancy_connections_limit", "The most that the workers may have.")
         self.breakers = self._live_sum("tenancy_open_breakers", "Databases given up on for the moment, per worker.")
         self.waits = self._counter("tenancy_waits", "Requests that queued for a connection.")
@@ -111,6 +122,8 @@ class Metrics:
         self.canaries = self._counter(
             "canary_rounds", "Keys minted, used on every worker, revoked and used again, once a minute.", "outcome"
         )
+        for outcome in ("kept", "broken", "failed"):
+            self.canaries.labels(outcome)
         self.auth_seconds = self._histogram(
             "auth_service_seconds", "Calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
@@ -118,6 +131,8 @@ class Metrics:
         self.key_fetches = self._counter(
             "issuer_key_fetches", "Fetches of the OIDC issuer's keys; none with an auth-service.", "outcome"
         )
+        for outcome in ("fetched", "failed"):
+            self.key_fetches.labels(outcome)
         self.stale_keys = self._counter(
             "issuer_stale_keys", "Keys used past their time, since the issuer could not be asked."
         )
@@ -149,6 +164,11 @@ class Metrics:
         self.receipt_seconds.observe(receipt.ms / 1000)
         if receipt.publish_to_last_ack_ms is not None:
             self.eviction_seconds.observe(receipt.publish_to_last_ack_ms / 1000)
+
+    def expect_auth_calls(self, methods: Iterable[str]) -> None:
+        """Make the series of the usual outcomes, in a process that asks an auth-service."""
+        for method, outcome in itertools.product(methods, ("answered", "deadline_exceeded", "unavailable")):
+            self.auth_seconds.labels(method, outcome)
 
     def auth_call(self, method: str, outcome: str, seconds: float) -> None:
         """One call to the auth-service ended, as `answered` or by the name of gRPC's status."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,11 +15,14 @@ from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, revival
 from kataven.account.audit import Actor
+from kataven.account.models import ApiKey
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.receipt import NobodyTold
 from kataven.revocation.scope import Scope
 from kataven.system import lifecycle, limits, migrations, operators
 from kataven.system.closing import Office, StandingKeys
+from kataven.system.directory import AccountRecord
+from kataven.system.errors import NoSuchAccount
 from kataven.system.lifecycle import NewAccount
 from kataven.system.migrations import Progress
 from kataven.system.sessions import AccountSessions
@@ -29,6 +33,16 @@ from kataven.web.services import Services
 MEASURED = "revocation.measured"
 MEASURE_ROUNDS = 20
 MEASURE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWithLimits:
+    """An API key as operators see it. `limits` has those of its own alone."""
+
+    id: UUID
+    name: str
+    hint: str
+    limits: Mapping[str, int]
 
 
 def office(services: Services, operator: str) -> Office:
@@ -88,6 +102,34 @@ def change_limits(
     return changed
 
 
+def key_limits(services: Services, account: str, key_id: UUID) -> KeyWithLimits:
+    """A key of an account. Raises NoSuchAccount, NotFound or TenancyError."""
+    _require(services, account)
+    with AccountSessions(services.directory, services.registry).reading(account) as session:
+        return _with_limits(api_keys.read(session, key_id))
+
+
+def change_key_limits(
+    services: Services, account: str, key_id: UUID, given: Mapping[str, int], operator: str, *, clear: bool = False
+) -> KeyWithLimits:
+    """Set some limits of one key and keep the others, or with `clear` drop them; workers learn of it within a second.
+
+    The account's own audit trail tells of it, too. If this is cut off between the two databases, the same again
+    completes it. Raises NoSuchAccount, NotFound, LimitAboveAccount, TenancyError, or ValueError for what can't be a
+    limit.
+    """
+    record = _require(services, account)
+    actor = Actor(f"operator:{operator}", operator)
+    with AccountSessions(services.directory, services.registry).writing(account) as session:
+        key, before = api_keys.change_limits(session, key_id, given, record.limits, actor, clear=clear)
+        changed = _with_limits(key)
+    detail = {"key_id": str(key_id), "hint": changed.hint, "from": before, "to": dict(changed.limits)}
+    with services.directory.database.writing() as system:
+        operators.record(system, operator, "account.key_limits_changed", account, detail)
+    services.revocation.announce(Scope(account, str(key_id)))
+    return changed
+
+
 def migrate(
     services: Services, run_id: UUID, report_file: Path | None = None, progress: Progress = lambda _: None
 ) -> Report:
@@ -116,6 +158,17 @@ def measure_revocation(services: Services, api_url: str, operator: str) -> dict[
     with services.directory.database.writing() as session:
         operators.record(session, operator, MEASURED, detail=found)
     return found
+
+
+def _require(services: Services, account: str) -> AccountRecord:
+    record = services.directory.read(account)
+    if record is None:
+        raise NoSuchAccount(account)
+    return record
+
+
+def _with_limits(key: ApiKey) -> KeyWithLimits:
+    return KeyWithLimits(key.id, key.name, key.hint, dict(key.limits or {}))
 
 
 def _standing_keys(connection: Connection) -> StandingKeys:

@@ -9,15 +9,17 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from flask import Response, request
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from kataven.account.paging import Page, Position
+from kataven.validation import Shaped
 from kataven.web.paths import asked_path
 from kataven.web.schema import Query, write_json
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 CURSOR_PATTERN = "^[0-9]{1,16}-[0-9a-f]{32}$"
+NO_CURSOR = "must be a cursor as the `Link` of the page before has it"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +41,7 @@ class PageQuery(Query):
     """Which part of a list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, StringConstraints(pattern=CURSOR_PATTERN)] | None = Field(
+    cursor: Annotated[str, Shaped(CURSOR_PATTERN, NO_CURSOR)] | None = Field(
         default=None, description="From the `Link` of the page before; clients need not look inside."
     )
 

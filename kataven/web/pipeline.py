@@ -69,7 +69,10 @@ def limit() -> None:
 
 
 def _who(call: Call) -> Principal:
-    credential = parse_credential(request.headers.get("Authorization"), request.headers.get("X-Account-ID"))
+    headers = request.headers
+    credential = parse_credential(
+        headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+    )
     call.named = credential.account
     outcome = "unavailable"
     try:

@@ -25,6 +25,7 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import NobodyTold
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
+from kataven.web.nearby import Nearby
 from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
 from kataven.widget.errors import StoreUnavailable, TooManyVisits, WidgetRefused
@@ -55,6 +56,10 @@ class InvalidRequest(Exception):
             shown.append(f"and {len(errors) - MAX_IN_DETAIL} more")
         super().__init__("The request does not fit: " + "; ".join(shown))
         self.errors = tuple(errors)
+
+
+class OwnWords(HTTPException):
+    """An HTTP exception whose description is ours, and for the caller to read. Others have their library's."""
 
 
 class PreconditionFailed(Exception):
@@ -135,6 +140,14 @@ _BY_HTTP_STATUS = {
     413: "payload_too_large",
     415: "unsupported_media_type",
 }
+_DETAILS = {
+    "invalid_request": "The request can't be read: its form does not follow HTTP.",
+    "unsupported_media_type": "Send the body as application/json.",
+    "internal_error": "Something went wrong on our side.",
+}
+"""In place of the text that Werkzeug gives its exceptions."""
+NEARBY_EXTENSION = "kataven.nearby"
+"""Under this name an application's `extensions` may hold a Nearby, which knows its paths."""
 PAGE_EXTENSION = "kataven.problem_page"
 """Under this name an application's `extensions` may hold a ProblemPage."""
 
@@ -298,9 +311,17 @@ def _http(error: HTTPException) -> Response:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
         detail = f"This path answers {headers['Allow']}."
     elif isinstance(error, RouteNotFound):
-        detail = "There is nothing at this path."
+        nearby: Nearby | None = current_app.extensions.get(NEARBY_EXTENSION)
+        meant = None if nearby is None else nearby.of(request.path)
+        detail = "There is nothing at this path." + ("" if meant is None else f" Did you mean {meant}?")
+    elif isinstance(error, OwnWords):
+        detail = str(error.description)
+    elif code == "payload_too_large":
+        limits = (request.max_content_length, request.max_form_memory_size)
+        least = min((limit for limit in limits if limit is not None), default=0)
+        detail = f"The body of this request is limited to {least // 1024} KiB."
     else:
-        detail = error.description or KINDS[code].title
+        detail = _DETAILS.get(code) or KINDS[code].title
     return problem(code, detail, headers=headers)
 
 

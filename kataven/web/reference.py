@@ -12,8 +12,9 @@ from kataven.web import openapi
 from kataven.web.access import PUBLIC
 from kataven.web.call import Call
 from kataven.web.explanations import EXPLANATIONS
+from kataven.web.nearby import Nearby
 from kataven.web.operation import Answer, Room
-from kataven.web.problems import KINDS
+from kataven.web.problems import KINDS, NEARBY_EXTENSION
 from kataven.web.schema import View, write_json
 
 room = Room("reference", __name__, "page", "This reference, for machines.")
@@ -36,7 +37,9 @@ class OpenApiView(View):
 
 def install(app: Flask, rooms: tuple[Room, ...]) -> None:
     """Publish what `app` declares. Call it when every room is registered."""
-    app.extensions[EXTENSION] = openapi.document(openapi.operations_of(app), rooms, __version__)
+    operations = openapi.operations_of(app)
+    app.extensions[EXTENSION] = openapi.document(operations, rooms, __version__)
+    app.extensions[NEARBY_EXTENSION] = Nearby(operation.path for operation in operations)
 
 
 @room.operation(

@@ -27,8 +27,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from kataven import validation
 from kataven.web import json_shape
-from kataven.web.problems import FieldError, InvalidRequest
+from kataven.web.problems import FieldError, InvalidRequest, OwnWords
 
 MAX_BODY_BYTES = 1024 * 1024
 """What no body may exceed."""
@@ -38,9 +39,30 @@ MAX_FIELD_ERRORS = 50
 MAX_MESSAGE_LENGTH = 400
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
+_NO_BODY = "There is no body. Send the fields as a JSON object, with `Content-Type: application/json`."
+MAX_GUESSES = 5
+"""For how many unknown names a known one is looked for: comparing costs more than refusing."""
 _NO_NUL = "^[^\\u0000]*$"
-_ONE_LINE = "^[^\\u0000-\\u001f\\u007f]*[!-~][^\\u0000-\\u001f\\u007f]*$"
+# In a line: no control character of either set (C0, C1), and nothing that turns the direction of the text around it
+# (UAX #9): a name would then be shown as another one.
+_NOT_IN_A_LINE = "\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069"
+# Blanks, and characters that show nothing: a name of these alone could not be seen, let alone clicked.
+_INVISIBLE = (
+    "\\u0020\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028\\u2029\\u202f"
+    "\\u205f-\\u2065\\u206a-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb"
+)
+_ONE_LINE = f"^[^{_NOT_IN_A_LINE}]*[^{_NOT_IN_A_LINE}{_INVISIBLE}][^{_NOT_IN_A_LINE}]*$"
+_FORBIDDEN_IN_A_LINE = re.compile(f"[{_NOT_IN_A_LINE}]")
+_VISIBLE = re.compile(f"[^{_NOT_IN_A_LINE}{_INVISIBLE}]")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+
+
+class BodyTooLarge(OwnWords, RequestEntityTooLarge):
+    """413: the text names the limit."""
+
+
+class NotJson(OwnWords, UnsupportedMediaType):
+    """415: the text says what to send."""
 
 
 class Input(BaseModel):
@@ -97,8 +119,10 @@ def _no_nul(text: str) -> str:
 
 
 def _one_visible_line(text: str) -> str:
-    if not text.strip() or any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise ValueError("must be one line with at least one visible character")
+    if _FORBIDDEN_IN_A_LINE.search(text) is not None:
+        raise ValueError("must be one line, without control characters and characters that turn the text's direction")
+    if _VISIBLE.search(text) is None:
+        raise ValueError("must have at least one visible character")
     return text
 
 
@@ -133,7 +157,7 @@ def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BO
     to `max_bytes`. Its shape is bounded before it is validated: see `json_shape`.
     """
     if request.mimetype not in JSON_TYPES:
-        raise UnsupportedMediaType("Send the body as application/json.")
+        raise NotJson("Send the body as application/json." if request.content_length else _NO_BODY)
     # One byte more than is accepted: a chunked body is cut at this length without a word.
     request.max_content_length = max_bytes + 1
     if (request.content_length or 0) > max_bytes:
@@ -141,13 +165,15 @@ def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BO
     body = request.get_data(cache=False)
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
+    if not body.strip():
+        raise InvalidRequest([FieldError("body", "is missing: there is no body; send a JSON object")])
     try:
         json_shape.check(body)
         return model.model_validate_json(body)
     except json_shape.Misshapen as error:
         raise InvalidRequest([_field_error(error.name or "body", error.message)]) from None
     except ValidationError as error:
-        raise InvalidRequest(_field_errors(error, whole="body")) from None
+        raise InvalidRequest(_field_errors(error, model, whole="body")) from None
 
 
 def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
@@ -161,7 +187,7 @@ def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
-        raise InvalidRequest(_field_errors(error, whole="query")) from None
+        raise InvalidRequest(_field_errors(error, model, whole="query")) from None
 
 
 def in_words(size: int) -> str:
@@ -170,8 +196,8 @@ def in_words(size: int) -> str:
     return f"{size // unit} {name}"
 
 
-def _too_large(max_bytes: int) -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"The body of this request is limited to {in_words(max_bytes)}.")
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body of this request is limited to {in_words(max_bytes)}.")
 
 
 def read_id(text: str) -> UUID | None:
@@ -201,11 +227,22 @@ def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None =
     return response
 
 
-def _field_errors(error: ValidationError, whole: str) -> list[FieldError]:
+def _field_errors(error: ValidationError, model: type[BaseModel], whole: str) -> list[FieldError]:
+    found = validation.errors_of(error)[:MAX_FIELD_ERRORS]
+    unknown = [item["loc"] for item in found if item["type"] == "extra_forbidden"]
+    hints = {place: _instead_of(str(place[-1]), model) for place in unknown[:MAX_GUESSES]}
     return [
-        _field_error(_path(item["loc"]) or whole, _message(item["type"], item["msg"]))
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_FIELD_ERRORS]
+        _field_error(_path(item["loc"]) or whole, validation.in_words(item) + hints.get(item["loc"], ""))
+        for item in found
     ]
+
+
+def _instead_of(name: str, model: type[BaseModel]) -> str:
+    """What a name that is not known was meant to be, or could have been."""
+    if issubclass(model, Query):
+        return f"; this takes: {', '.join(sorted(model.model_fields))}"
+    meant = validation.near(name, model.model_fields)
+    return "" if meant is None else f"; did you mean {meant}?"
 
 
 def _field_error(field: str, message: str) -> FieldError:
@@ -217,11 +254,3 @@ def _path(parts: tuple[int | str, ...]) -> str:
     """Where in the input: `name`, `limits.per_minute`, `domain_allowlist[2]`."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:100]}" for part in parts)
     return path.removeprefix(".")
-
-
-def _message(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "is not a known field"
-    if kind == "missing":
-        return "is required"
-    return message.removeprefix("Value error, ")

@@ -16,6 +16,7 @@ case of letters and a default port are forgiven.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import idna
+from publicsuffixlist import PublicSuffixList
 
 MAX_ENTRIES = 100
 MAX_ENTRY_LENGTH = 300
@@ -144,6 +146,26 @@ def parse_entry(text: str) -> Entry:
     if subdomains:
         return _wildcard(scheme, host, port)
     return _exact(scheme, host, port)
+
+
+def parse_new_entry(text: str) -> Entry:
+    """Read an entry that is about to be stored. Raises InvalidEntry, also for a wildcard over names of many owners.
+
+    Entries that are stored already are read with `parse_entry`, so that a newer list ends no page's widget.
+    """
+    entry = parse_entry(text)
+    if entry.subdomains and not is_loopback(entry.host) and _public_suffixes().is_public(entry.host):
+        raise InvalidEntry(
+            f"`*.{entry.host}` would be everybody with a name under {entry.host}; name your own, like "
+            f"acme.{entry.host} or *.acme.{entry.host}"
+        )
+    return entry
+
+
+@functools.cache
+def _public_suffixes() -> PublicSuffixList:
+    """The list that comes with the package, read once: nothing is fetched."""
+    return PublicSuffixList()
 
 
 def is_loopback(host: str) -> bool:

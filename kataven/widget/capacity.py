@@ -41,11 +41,11 @@ class Capacity:
         return Room(counters, (max(1, self.per_account // 2), self.per_account, self.total))
 
 
-_FULL = ("widget-key-visits", "account-visits", "visits")
+LIMIT_NAMES = ("widget-key-visits", "account-visits", "visits")
 """Which of the counters is full, as metrics name it."""
 
 
 def refusal(found: list[str | None]) -> TooManyVisits:
     """The refusal for what a script answers when there is no room: `full`, which counter, milliseconds to wait."""
     which, milliseconds = int(found[1] or 0), int(found[2] or 0)
-    return TooManyVisits(_FULL[which], max(1, -(-milliseconds // 1000)))
+    return TooManyVisits(LIMIT_NAMES[which], max(1, -(-milliseconds // 1000)))

@@ -54,6 +54,32 @@ def test_limits_are_changed_one_by_one_and_kept(house: House) -> None:
     assert flask(house, "accounts", "limits", "limited", "--per-minute", "0").exit_code == 2
 
 
+def test_limits_that_contradict_each_other_are_refused_with_both(house: House) -> None:
+    flask(house, "accounts", "create", "crossed")
+    for given, said in (
+        (("--per-minute", "10", "--per-hour", "5"), ("per_minute is 10", "per_hour is 5")),
+        (("--per-hour", "50", "--per-day", "20"), ("per_hour is 50", "per_day is 20")),
+        (("--per-minute", "1001"), ("per_minute is 1001", "per_hour is 1000")),
+    ):
+        refused = flask(house, "accounts", "limits", "crossed", *given)
+        assert refused.exit_code == 1
+        assert all(words in refused.stderr for words in said), refused.stderr
+    kept = json.loads(flask(house, "accounts", "limits", "crossed", "--json").stdout)
+    assert (kept["per_minute"], kept["per_hour"]) == (60, 1000)
+
+
+def test_an_older_contradiction_does_not_stand_in_the_way_of_another_limit(house: House) -> None:
+    flask(house, "accounts", "create", "crossed-before")
+    house.set_limits("crossed-before", per_hour=5)
+    assert flask(house, "accounts", "limits", "crossed-before", "--concurrent", "3").exit_code == 0
+    assert flask(house, "accounts", "limits", "crossed-before", "--per-day", "4").exit_code == 1
+
+
+def test_a_name_that_can_be_mended_is_suggested(house: House) -> None:
+    assert "try acme-inc" in flask(house, "accounts", "create", "Acme Inc").stderr
+    assert "try" not in flask(house, "accounts", "create", "株式会社").stderr
+
+
 def test_migrations_status_and_upgrade(house: House) -> None:
     status = flask(house, "migrations", "status", "--account", "acme", "--json")
     assert status.exit_code == 0, status.output

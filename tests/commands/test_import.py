@@ -122,6 +122,15 @@ def test_what_is_no_such_file_is_refused(house: House, tmp_path: Path, content: 
     assert "Traceback" not in refused.output
 
 
+def test_limits_that_contradict_each_other_are_told_with_their_line(house: House, tmp_path: Path) -> None:
+    content = "account,per_minute,per_hour\ncsv-crossed,10,5\ncsv-lowered,,5\n"
+    refused = import_csv(house, tmp_path, content)
+    assert refused.exit_code == 1
+    assert "line 2: per_minute is 10 and per_hour is 5" in refused.stderr
+    assert "line 3: per_minute is 60 and per_hour is 5" in refused.stderr
+    assert shown(house, "csv-crossed") is None
+
+
 def test_a_line_that_fails_is_a_row_and_the_next_run_mends_it(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

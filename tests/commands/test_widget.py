@@ -26,7 +26,11 @@ def test_a_new_key_is_printed_as_the_setting_takes_it(house: House) -> None:
 
 
 def test_what_goes_wrong_is_one_line_and_a_status(house: House) -> None:
-    for words, said in ((("new-key", "dev1"), "an id of its own"), (("new-key", "Not an id"), "1 to 32 of a-z")):
+    for words, said in (
+        (("new-key", "dev1"), "an id of its own"),
+        (("new-key", "Not an id"), "1 to 32 of a-z"),
+        (("new-key", "a:b"), "1 to 32 of a-z"),
+    ):
         result = flask(house, "widget", *words)
         assert result.exit_code == 1
         assert said in result.stderr

@@ -189,4 +189,5 @@ def test_what_is_issued_is_a_key_and_its_hash(key_issuer: Issuer) -> None:
         parsed = tokens.parse(issued.text)
         assert (parsed.kind, parsed.account, parsed.hint) == (kind, "acme", issued.hint)
         assert key_issuer.candidates(issued.text)[0] == issued.hash
+        assert key_issuer.pepper_ids() == ("dev1",)
         assert len(issued.hash.digest) == 32

@@ -121,11 +121,12 @@ def test_the_product_accepts_the_environment(tmp_path: Path) -> None:
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
     first, second = _environment(tmp_path), _environment(tmp_path)
     assert first == second
-    assert first["KATAVEN_SECRET_KEY"] != first["KATAVEN_PEPPERS"].removeprefix("dev1:")
+    assert first["KATAVEN_WIDGET_SIGNING_KEYS"] != first["KATAVEN_PEPPERS"]
     for path in tmp_path.iterdir():
         assert mode(path) == 0o600
     other = _environment(private_folder(tmp_path / "other"))
-    assert other["KATAVEN_SECRET_KEY"] != first["KATAVEN_SECRET_KEY"]
+    for name in ("KATAVEN_PEPPERS", "KATAVEN_WIDGET_SIGNING_KEYS"):
+        assert other[name] != first[name]
 
 
 def test_the_developers_own_peppers_win(tmp_path: Path) -> None:

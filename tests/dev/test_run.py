@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -13,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psycopg2
 import pytest
+from sqlalchemy import make_url
 
 from kataven.dev.dev_json import remembered_accounts
 from kataven.dev.leftovers import living_processes
@@ -25,7 +28,7 @@ from tests.support.servers import ask, mode, pids_that_mention, wait_for_exit
 
 COMMAND = [sys.executable, "-m", "kataven.dev"]
 LAST_LINE = "Ctrl-C stops everything."
-SECRETS = ("peppers", "secret_key", "widget_signing_keys")
+SECRETS = ("peppers", "widget_signing_keys")
 
 
 class DevRun:
@@ -224,6 +227,31 @@ def test_a_run_that_is_interrupted_on_its_way_up_leaves_nothing(data_dir: Path, 
     assert "Traceback" not in rest
     assert not pids_that_mention(str(data_dir))
     assert not (data_dir / "dev.json").exists()
+
+
+def test_an_account_that_this_code_can_not_serve_is_named_and_the_run_goes_on(data_dir: Path) -> None:
+    first = DevRun(data_dir)
+    url = make_url(first.dev_json()["database_url"])
+    for database, statement in (
+        ("globex", "UPDATE alembic_version SET version_num = 'account_9999'"),
+        (url.database, "UPDATE accounts SET schema_revision = 'account_9999' WHERE account_id = 'globex'"),
+    ):
+        there = url.set(drivername="postgresql", database=database).render_as_string(hide_password=False)
+        with contextlib.closing(psycopg2.connect(there)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+    keys = remembered_accounts(data_dir)
+    assert first.ctrl_c() == 0
+    second = DevRun(data_dir)
+    [told] = [line for line in second.said if line.startswith("account globex is closed: ")]
+    assert "account_9999" in told
+    assert any("flask migrations upgrade --account globex" in line for line in second.said)
+    assert remembered_accounts(data_dir) == keys
+    [curl] = [line for line in second.said if line.startswith("curl ")]
+    assert _agents(curl).status_code == 200
+    me = f"{second.dev_json()['api_url']}/v1/me"
+    globex = httpx2.get(me, headers={"Authorization": f"Bearer {keys['globex'].api_key}"})
+    assert (globex.status_code, globex.json()["code"]) == (503, "schema_mismatch")
+    assert second.ctrl_c() == 0
 
 
 def test_a_killed_run_takes_everything_along_and_the_next_one_recovers(data_dir: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kataven.dev import seed
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.system import lifecycle, migrations
@@ -17,15 +19,79 @@ def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, r
     database = SystemDatabase(postgres.url("kataven_older"))
     try:
         lifecycle.create(database, lifecycle.NewAccount("seeded-earlier", "Earlier"), actor="test")
-        for statement in (
-            "DROP TABLE widget_settings",
-            "ALTER TABLE widget_keys DROP COLUMN generation",
-            "UPDATE alembic_version SET version_num = 'account_0001'",
-        ):
-            ask(postgres, statement, "seeded-earlier")
-        ask(postgres, "UPDATE accounts SET schema_revision = 'account_0001'", "kataven_older")
-        seed.prepare(environ)
+        older(postgres, "kataven_older", "seeded-earlier")
+        assert seed.prepare(environ) == {}
         [state] = migrations.status(database, migrations.tenants(database), 1)
         assert (state.revision, state.drifted) == (ACCOUNT_SCHEMA.head, False)
     finally:
         database.close()
+
+
+def older(postgres: EmbeddedPostgres, database: str, account: str, *statements: str) -> None:
+    """Take an account back to the first revision, and do something to it that its owner's code did not."""
+    back = (
+        "DROP TABLE widget_settings",
+        "ALTER TABLE widget_keys DROP COLUMN generation",
+        "UPDATE alembic_version SET version_num = 'account_0001'",
+    )
+    for statement in (*back, *statements):
+        ask(postgres, statement, account)
+    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_0001' WHERE account_id = '{account}'", database)  # noqa: S608
+
+
+def newer(postgres: EmbeddedPostgres, database: str, account: str) -> None:
+    """Take an account to a revision of another branch of the code."""
+    ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)
+    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_9999' WHERE account_id = '{account}'", database)  # noqa: S608
+
+
+def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
+    postgres: EmbeddedPostgres, redis_url: str
+) -> None:
+    environ = environ_for(postgres, redis_url, "http://127.0.0.1:1", "kataven_stuck")
+    seed.prepare(environ)
+    database = SystemDatabase(postgres.url("kataven_stuck"))
+    names = ["stuck-a", "stuck-b", "stuck-c", "stuck-d"]
+    try:
+        for name in names:
+            lifecycle.create(database, lifecycle.NewAccount(name, name), actor="test")
+        older(postgres, "kataven_stuck", "stuck-a", "CREATE TABLE widget_settings (id smallint)")
+        older(postgres, "kataven_stuck", "stuck-b")
+        ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", "stuck-c")
+        ask(
+            postgres,
+            "UPDATE accounts SET schema_revision = 'account_9999' WHERE account_id = 'stuck-c'",
+            "kataven_stuck",
+        )
+        older(postgres, "kataven_stuck", "stuck-d")
+        closed = seed.prepare(environ)
+        assert set(closed) == {"stuck-a", "stuck-c"}
+        assert 'relation "widget_settings" already exists' in closed["stuck-a"]
+        assert "account_9999 is not known here" in closed["stuck-c"]
+        states = {
+            state.account: state.revision for state in migrations.status(database, migrations.tenants(database), 1)
+        }
+        assert (states["stuck-b"], states["stuck-d"]) == (ACCOUNT_SCHEMA.head, ACCOUNT_SCHEMA.head)
+    finally:
+        database.close()
+
+
+def test_a_seeded_account_that_is_closed_keeps_its_keys_and_the_other_is_seeded(
+    postgres: EmbeddedPostgres, redis_url: str
+) -> None:
+    environ = environ_for(postgres, redis_url, "http://127.0.0.1:1", "kataven_seeded")
+    environ["KATAVEN_DATABASE_URL"] = postgres.url("kataven_seeded")
+    seed.prepare(environ)
+    # The names acme and globex are those of other tests' databases on this server.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seed, "ACCOUNT_NAMES", {"seeded-acme": "Acme", "seeded-globex": "Globex"})
+        patch.setattr(seed, "_AGENTS", {"seeded-acme": [], "seeded-globex": []})
+        first = seed.seed(environ, {})
+        assert first.closed == {}
+        newer(postgres, "kataven_seeded", "seeded-acme")
+        known = {one.account: one for one in first.accounts}
+        again = seed.seed(environ, known)
+        assert "account_9999" in again.closed["seeded-acme"]
+        assert again.accounts == first.accounts
+        without = seed.seed(environ, {})
+        assert [one.account for one in without.accounts] == ["seeded-globex"]

@@ -1,7 +1,8 @@
-"""A picture of each page at phone and desktop width, to be looked at: python -m tests.hub.screenshots FOLDER [DEV_JSON]
+"""A picture of each page, to be looked at: python -m tests.hub.screenshots FOLDER [DEV_JSON] [--large]
 
 Needs a `make run` on this machine, and a browser as the tests do. Some pages have states that must be made first, so it
-makes an agent, keys and an account in the development data, and runs a migration.
+makes an agent, keys and an account in the development data, and runs a migration. With `--large` it fills acme and the
+system database first, takes pictures of lists alone, and leaves accounts without databases: remove the data folder.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from selenium.webdriver.common.by import By
 
 from kataven.dev.cast import ALICE, BOB, OLIVIA
 from kataven.system.schema import ACCOUNT_SCHEMA
+from tests.hub import large
 from tests.hub.place import DESKTOP, PHONE, Guest
 from tests.support.browser import browser
 
@@ -78,11 +80,15 @@ class Camera:
         self.guest.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def main(folder: Path, dev_json: Path = Path(".kataven/dev.json")) -> None:
+def main(folder: Path, dev_json: Path = Path(".kataven/dev.json"), *, with_long_lists: bool = False) -> None:
     """Save every picture in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    place: Any = SimpleNamespace(url=json.loads(dev_json.read_text())["hub_url"])
-    for visit in (as_stranger, as_alice, as_bob, as_olivia):
+    run = json.loads(dev_json.read_text())
+    place: Any = SimpleNamespace(url=run["hub_url"])
+    if with_long_lists:
+        large.main(run["database_url"], ALICE.account)
+    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_stranger, as_alice, as_bob, as_olivia)
+    for visit in visits:
         _as_somebody(place, folder, visit)
 
 
@@ -92,6 +98,19 @@ def _as_somebody(place: Any, folder: Path, visit: Callable[[Guest, Camera], None
         visit(guest, Camera(guest, folder))
 
 
+def lists_of_alice(guest: Guest, camera: Camera) -> None:
+    guest.sign_in(ALICE)
+    camera.all_of(SHARED | OWNERS, prefix="large-")
+    guest.go("/settings/api-keys")
+    guest.press("Next keys")
+    camera.take("large-api-keys-second")
+
+
+def lists_of_olivia(guest: Guest, camera: Camera) -> None:
+    guest.sign_in(OLIVIA)
+    camera.all_of(CONSOLE, prefix="large-")
+
+
 def as_stranger(guest: Guest, camera: Camera) -> None:
     guest.go("/sign-in")
     camera.take("sign-in", dark=True)
@@ -99,6 +118,8 @@ def as_stranger(guest: Guest, camera: Camera) -> None:
     camera.take("sign-in-problem")
     guest.go("/signed-out")
     camera.take("signed-out")
+    guest.go("/help/sign-in")
+    camera.take("sign-in-help", dark=True)
 
 
 def as_alice(guest: Guest, camera: Camera) -> None:
@@ -167,4 +188,5 @@ def as_olivia(guest: Guest, camera: Camera) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(word) for word in sys.argv[1:]))
+    paths = [Path(word) for word in sys.argv[1:] if word != "--large"]
+    main(*paths, with_long_lists="--large" in sys.argv)

@@ -424,6 +424,7 @@ PAGES = [
     "/accounts",
     "/nowhere",
     "/signed-out",
+    "/help/sign-in",
 ]
 
 

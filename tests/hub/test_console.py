@@ -95,9 +95,11 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(house: House, olivia
     assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": "to-be-closed"}).status_code == 400
 
     assert olivia.post(f"{page_of('to-be-closed')}/resume").status_code == 303
+    assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
     assert caller.get("/v1/me").status_code == 200
     assert olivia.post(f"{page_of('to-be-closed')}/archive", {"confirm": "to-be-closed"}).status_code == 303
     assert olivia.post(f"{page_of('to-be-closed')}/restore").status_code == 303
+    assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
     assert [event.action for event in trail_of(house, "to-be-closed")] == [
         "account.restored",
         "account.archived",
@@ -116,6 +118,9 @@ def test_limits_are_set_and_bad_ones_are_not(house: House, olivia: Visitor) -> N
         page = olivia.post(path, {**good, **wrong})
         assert page.status_code == 400
         assert f'id="{next(iter(wrong))}-problem"' in page.text
+    crossed = olivia.post(path, {**good, "per_minute": "1002"})
+    assert crossed.status_code == 400
+    assert "per_minute is 1002 and per_hour is 1001" in crossed.text
     assert olivia.post(path, good).status_code == 303
     record = house.services.directory.read("limited-here")
     assert record is not None
@@ -130,7 +135,7 @@ def test_a_policy_may_shorten_the_keys_that_are_there(house: House, olivia: Visi
     olivia.get(page_of("short-lived"))
     assert olivia.post(path, {"max_days": "none"}).status_code == 400
     assert olivia.post(path, {"max_days": "30", "existing": "on"}).status_code == 303
-    assert "1 keys end sooner now" in olivia.get(page_of("short-lived")).text
+    assert "1 key ends sooner now: known to" in olivia.get(page_of("short-lived")).text
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] is not None
     assert olivia.post(path, {"max_days": ""}).status_code == 303
 

@@ -132,6 +132,19 @@ def test_the_pages_of_a_widget_key_are_not_lost(alice: Visitor) -> None:
     assert (saved["name"], saved["domain_allowlist"]) == ("Renamed", "acme.com\nshop.acme.com")
 
 
+def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: Visitor) -> None:
+    agents = [make(alice, name=f"Pinned in tab {number}").rpartition("/")[2] for number in (1, 2)]
+    alice.get("/settings/widget-keys")
+    made = alice.post("/settings/widget-keys", {"name": "Pinned", "domain_allowlist": "acme.com", "agent_id": ""})
+    path = made.text.partition('class="button" href="')[2].partition('"')[0]
+    first, second = opened(alice, path), opened(alice, path)
+    assert send(alice, first, {"agent": "Pinned in tab 1"}).status_code == 303
+    choice = forms_of(send(alice, second, {"agent": "Pinned in tab 2"}).text)[path]
+    assert choice.offered == {"agent_id": agents}
+    assert send(alice, choice, {"agent_id": agents[0]}).status_code == 303
+    assert opened(alice, path).fields["agent_id"] == agents[0]
+
+
 def test_how_the_widget_looks_is_not_lost(charlie: Visitor) -> None:
     first, second = opened(charlie, "/widget"), opened(charlie, "/widget")
     assert send(charlie, first, {"title": "First tab"}).status_code == 303

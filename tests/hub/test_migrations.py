@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,8 @@ def place(house: House, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
         for name, value in environ.items():  # what the process that carries a run out inherits
             patch.setenv(name, value)
         yield Fleet(Hub(surface, pages, pages.extensions[EXTENSION]), postgres)
+    # Whoever waits for a run's process writes into the database, and a process takes a while to end.
+    wait_until(lambda: all(thread.name != "migrations" for thread in threading.enumerate()), SECONDS)
     services.stop()
 
 
@@ -122,6 +125,20 @@ def form(**changes: str) -> dict[str, str]:
 def press(visitor: Visitor, **changes: str) -> int:
     visitor.get(PAGE)
     return visitor.post(PAGE, form(**changes)).status_code
+
+
+def checked(visitor: Visitor, more: str = "") -> str:
+    """The page once the databases were asked; it does not wait for a server that has not answered yet."""
+    pages: list[str] = []
+
+    def is_answered() -> bool:
+        page = visitor.get(f"{PAGE}?check=1{more}")
+        assert page.status_code == 200
+        pages.append(page.text)
+        return "has not answered yet" not in page.text
+
+    wait_until(is_answered, SECONDS)
+    return pages[-1]
 
 
 def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Visitor) -> None:
@@ -190,6 +207,30 @@ def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, oliv
     standing = fleet.wait_for(State.FAILED)
     assert (standing.done, standing.failed, standing.left) == (0, 1, 3)
     assert fleet.revisions() == [OLD] * 4
+    assert "Stopped after 1 failure. The accounts that are left were not touched." in olivia.get(PAGE).text
+
+
+@pytest.mark.parametrize(
+    ("failed", "skipped", "words"),
+    [
+        (9, 991, "Stopped after 5 failures; 4 more failed that were under way."),
+        (6, 1, "Stopped after 5 failures; 1 more failed that was under way."),
+        (5, 1, "Stopped after 5 failures."),
+        (1, 3, "Stopped because an account of those that go first failed."),
+        (9, 0, None),
+        (0, 0, None),
+    ],
+)
+def test_why_a_run_ended_early_is_said(failed: int, skipped: int, words: str | None) -> None:
+    assert runs.early_end({"failed": failed, "skipped": skipped, "current": 7}, max_failures=5) == words
+
+
+def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
+    ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
+    options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
+    done = fleet.hub.surface.test_cli_runner().invoke(args=options)
+    assert done.exit_code == 1
+    assert "Stopped after 1 failure. The others were not touched." in done.stderr
 
 
 def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: Visitor) -> None:
@@ -223,7 +264,7 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     assert press(olivia) == 303
     assert fleet.wait_for(State.DONE).done == 4
     assert fleet.revisions() == [NEW] * 4
-    assert olivia.get(f"{PAGE}?check=1").text.count('<span class="tag active">none</span>') == 4
+    assert checked(olivia).count('<span class="tag active">none</span>') == 4
     with fleet.database.reading() as session:
         ended = operators.listing(session, 3, action="migrations.ended")
     assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
@@ -289,7 +330,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     ask(fleet.postgres, "ALTER TABLE agents ADD COLUMN by_hand int", "behind-a")
     with fleet.database.writing() as session:
         accounts.read(session, "behind-b").schema_revision = NEW  # which is not so
-    page = olivia.get(f"{PAGE}?check=1").text
+    page = checked(olivia)
     assert page.count(">drifted</span>") == 1
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
@@ -301,8 +342,8 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(migrations.migrations, "status", counted)
-    assert "behind-b</a>" not in olivia.get(f"{PAGE}?check=1").text
-    assert "behind-b</a>" in olivia.get(f"{PAGE}?check=1&after=behind-a").text
+    assert "behind-b</a>" not in checked(olivia)
+    assert "behind-b</a>" in checked(olivia, "&after=behind-a")
     assert opened == ["behind-a", "behind-b"]
     assert olivia.get(f"{PAGE}?check=1&q=nobody").status_code == 200
     assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
@@ -312,9 +353,7 @@ def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.maintenance() as maintenance:
         maintenance.drop("behind-d")
-    page = olivia.get(f"{PAGE}?check=1")
-    assert page.status_code == 200
-    assert "does not exist" in page.text
+    assert "does not exist" in checked(olivia)
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from kataven.hub.page import who_of
+from kataven.hub.words import with_code
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor
 from tests.support.house import House
@@ -50,7 +51,7 @@ def test_the_form_sent_again_shows_no_key_and_makes_none(alice: Visitor) -> None
     again = alice.post(KEYS, form)
     assert (first.status_code, again.status_code) == (201, 409)
     assert not KEY.search(again.text)
-    assert alice.get(KEYS).text.count("Reloaded once</h2>") == 1
+    assert alice.get(KEYS).text.count("<bdi>Reloaded once</bdi>") == 1
 
 
 def test_no_page_is_kept_by_anybody(alice: Visitor) -> None:
@@ -89,7 +90,8 @@ def test_text_from_people_is_text(alice: Visitor) -> None:
 def test_a_key_is_revoked_in_one_click_with_its_receipt(house: House, alice: Visitor) -> None:
     key = make_key(alice, "To be revoked")
     assert house.bearer(key).get("/v1/me").status_code == 200
-    assert alice.post(revoke_path(alice, key)).location == KEYS
+    path = revoke_path(alice, key)
+    assert alice.post(path).location == f"{KEYS}#key-{path.split('/')[-2]}"
     assert house.bearer(key).get("/v1/me").get_json()["code"] == "revoked_credential"
     page = alice.get(KEYS).text
     assert re.search(r"“To be revoked” \(…\w{8}\) is revoked: refused on \d+ of \d+ workers, after \d+ ms", page)
@@ -154,7 +156,7 @@ def test_what_a_stranger_may_see_is_listed(hub: Hub, stranger: Visitor) -> None:
         answer = stranger.get(path) if method == "GET" else stranger.post(path)
         if not (answer.status_code == 303 and answer.location.startswith("/sign-in")):
             open_to_all.add(rule.rule)
-    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out"}
+    assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
 
 def test_pages_come_with_what_keeps_a_browser_safe(alice: Visitor) -> None:
@@ -231,3 +233,7 @@ def test_an_address_that_asks_too_often_is_told_to_wait(hub: Hub, monkeypatch: p
     visitor = hub.visitor()
     statuses = {visitor.get("/sign-in", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code for _ in range(301)}
     assert statuses == {200, 429}
+
+
+def test_backticks_become_code_and_nothing_becomes_markup() -> None:
+    assert with_code("Set `<project id>` & go.") == "Set <code>&lt;project id&gt;</code> &amp; go."

@@ -17,6 +17,7 @@ from kataven.dev.cast import Person
 from tests.hub.forms import forms_of
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
+_LEADS_ON = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 
 _ADDRESSES = ipaddress.ip_network("198.18.0.0/15").hosts()
@@ -48,7 +49,7 @@ class Visitor:
     def sign_in(self, person: Person, account: str | None = None) -> Self:
         """The whole way over the issuer, to the page that it leads to."""
         self.get("/sign-in")
-        to_issuer = self.post("/sign-in", {"account": account or person.account}).location
+        to_issuer = leads_on(self.post("/sign-in", {"account": account or person.account}))
         assert self.get(self.back_from_issuer(to_issuer, person)).status_code == 303
         return self
 
@@ -69,3 +70,10 @@ class Visitor:
         if "<form" in answer.text:
             self.hidden |= {action: form.hidden for action, form in forms_of(answer.text).items()}
         return answer
+
+
+def leads_on(answer: TestResponse) -> str:
+    """Where the page takes the browser by itself."""
+    found = _LEADS_ON.search(answer.text)
+    assert found is not None, answer.text
+    return html.unescape(found[1])

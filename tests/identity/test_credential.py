@@ -99,3 +99,40 @@ def test_no_refusal_repeats_what_was_sent() -> None:
 def test_the_token_stays_out_of_the_repr() -> None:
     for credential in (parse_credential(f"Bearer {ACME_KEY}", None), parse_credential(f"Bearer {JWT}", "acme")):
         assert credential.token not in repr(credential)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "said"),
+    [
+        (f"Bearer {ACME_KEY[:-5]}", "44 of 49 characters: it was cut short"),
+        (f"Bearer {ACME_KEY}{ACME_KEY[-5:]}", "54 of 49 characters"),
+        (f'Bearer "{ACME_KEY}"', "in quotes"),
+        (f"Bearer '{ACME_KEY}", "in quotes"),
+        (f"Bearer <{ACME_KEY}>", "brackets"),
+        (f"Bearer {ACME_KEY} {ACME_KEY}", "Send one token, once"),
+        (f"Bearer Bearer {ACME_KEY}", "Send one token, once"),
+        ("Bearer $KATAVEN_API_KEY", "the name of a variable"),
+        ("Bearer ", "nothing after `Bearer`"),
+        (f"Bearer sk-proj-{'a' * 40}", "another service's key"),
+        (f"Bearer sk_test_{'0' * 40}", "no test keys"),
+        (f"Bearer sk_live_{'0' * 40}", "no account's name"),
+        (f"Bearer {ACME_KEY[:-1]}-", "a character in it that no key has"),
+        (f"Bearer {ACME_KEY[:-1]}{'1' if ACME_KEY[-1] == '0' else '0'}", "checksum"),
+        (f"Bearer ut_{'0' * 43}", "a widget's visitor"),
+        ("Bearer \xe2\x80\x9csk_live_acme", "typographic quote"),
+        ("Bearer nonsense", "neither an API key"),
+        (ACME_KEY, "no scheme"),
+        (f"Bearer\t{ACME_KEY}", "one blank"),
+        (f"Basic {ACME_KEY}", "another scheme than `Bearer`"),
+    ],
+)
+def test_the_refusal_says_which_mistake_it_was_and_repeats_nothing(authorization: str, said: str) -> None:
+    with pytest.raises((errors.MalformedToken, errors.MissingCredential)) as refused:
+        parse_credential(authorization, None)
+    assert said in str(refused.value)
+    assert ACME_KEY[-20:-5] not in str(refused.value)
+
+
+def test_a_key_in_another_header_is_pointed_out() -> None:
+    with pytest.raises(errors.MissingCredential, match="X-API-Key"):
+        parse_credential(None, None, in_x_api_key=True)

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from kataven.identity.grants import (
     DEFAULT_ROLE_CLAIMS,
+    RoleGap,
     is_operator,
     organisations,
     role_claims_for,
+    role_gap,
     roles_for,
     strongest_role,
 )
@@ -144,3 +146,19 @@ def test_the_claim_with_the_projects_id_counts_like_the_short_one() -> None:
     assert strongest_role(claims, "org-acme", role_claims_for("4712")) is None
     both = {**claims, **roles(owner={"org-acme": "acme.example"})}
     assert strongest_role(both, "org-acme", role_claims_for("4711")) is Role.OWNER
+
+
+@pytest.mark.parametrize(
+    ("claims", "gap"),
+    [
+        ({}, RoleGap.NO_CLAIM),
+        ({"roles": {"owner": {"1": "acme.example"}}}, RoleGap.NO_CLAIM),
+        ({DEFAULT_ROLE_CLAIMS[0]: ["owner"]}, RoleGap.NOT_READABLE),
+        ({DEFAULT_ROLE_CLAIMS[0]: {"viewer": {"1": "acme.example"}}}, RoleGap.NOT_READABLE),
+        ({DEFAULT_ROLE_CLAIMS[0]: {"owner": {"2": "globex.example"}}}, RoleGap.ELSEWHERE),
+    ],
+    ids=str,
+)
+def test_a_token_without_a_role_is_explained(claims: dict[str, object], gap: RoleGap) -> None:
+    assert strongest_role(claims, "1") is None
+    assert role_gap(claims) is gap

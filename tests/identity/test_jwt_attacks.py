@@ -142,7 +142,10 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
     "jku beside a good signature": lambda: ec_signer().token(claims(), jku="https://evil.example/keys"),
     "x5u": lambda: attacker().token(claims(), x5u="https://evil.example/chain.pem"),
     "x5u as a file": lambda: attacker().token(claims(), x5u="file:///dev/null"),
+    "x5u beside a good signature": lambda: ec_signer().token(claims(), x5u="https://evil.example/chain.pem"),
+    "x5u as a file beside a good signature": lambda: ec_signer().token(claims(), x5u="file:///dev/null"),
     "x5c": lambda: attacker().token(claims(), x5c=["MIIB"]),
+    "x5c beside a good signature": lambda: ec_signer().token(claims(), x5c=["MIIB"]),
     # A name that is more than a name.
     "kid with a path": lambda: attacker("../../../../dev/null").token(claims()),
     "kid with SQL": lambda: attacker("ec-1' OR '1'='1").token(claims()),

@@ -104,6 +104,8 @@ def test_an_id_token_for_another_client_is_refused() -> None:
         ({"client_id": "kataven-hub"}, None),
         ({"azp": "kataven-ci"}, None),
         ({"client_id": "kataven-hub", "azp": "kataven-hub"}, None),
+        ({"cid": "kataven-hub"}, None),  # Okta
+        ({"client_id": "kataven-hub", "cid": "another"}, "client_not_allowed"),
         ({"client_id": "another"}, "client_not_allowed"),
         ({"client_id": "kataven-hub", "azp": "another"}, "client_not_allowed"),
         ({"client_id": "another", "azp": "kataven-hub"}, "client_not_allowed"),

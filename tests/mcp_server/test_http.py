@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
 import httpx2
 import pytest
 
+from kataven.identity import token as tokens
+from kataven.identity.token import TokenKind
 from kataven.mcp_server.callers import bearer
 from kataven.mcp_server.http import Address, UnsafeAddress
 from tests.mcp_server.conftest import HttpServer
@@ -31,6 +37,73 @@ def test_with_a_key_the_tools_are_there(http_server: HttpServer, house: House) -
     assert answer.status_code == 200
     assert "kataven_list_agents" in answer.text
     assert "mcp-session-id" not in answer.headers
+
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+DISCOVER = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {}}
+CALL = {
+    "jsonrpc": "2.0",
+    "id": 2,
+    "method": "tools/call",
+    "params": {"name": "kataven_get_caller", "arguments": {}},
+}
+
+
+def ask(server: HttpServer, key: str, message: dict[str, Any]) -> httpx2.Response:
+    headers = {**ACCEPT, "Authorization": f"Bearer {key}"}
+    return httpx2.post(server.url, json=message, headers=headers, trust_env=False, timeout=60)
+
+
+@pytest.mark.parametrize("message", [INITIALIZE, DISCOVER, CALL], ids=["initialize", "discover", "call"])
+@pytest.mark.parametrize("kind", ["unknown", "expired", "revoked", "mistyped", "nonsense", "a JWT"])
+def test_a_key_that_the_api_refuses_is_a_401(
+    http_server: HttpServer, house: House, kind: str, message: dict[str, Any]
+) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    good = house.new_key("acme")
+    key = {
+        "unknown": tokens.mint(TokenKind.API_KEY, "acme").text,
+        "expired": house.new_key("acme", expires_at=past),
+        "revoked": house.new_key("acme", disabled_at=past),
+        "mistyped": good[:-1] + ("1" if good[-1] == "0" else "0"),
+        "nonsense": "nonsense",
+        "a JWT": house.issuer.token(),
+    }[kind]
+    refused = ask(http_server, key, message)
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == 'Bearer realm="kataven", error="invalid_token"'
+    assert refused.headers["Content-Type"].startswith("text/plain")
+    assert "Ask the user for a good API key" in refused.text
+    assert key not in refused.text
+
+
+@pytest.mark.parametrize("message", [INITIALIZE, CALL], ids=["initialize", "call"])
+def test_a_good_key_is_not_refused(http_server: HttpServer, house: House, message: dict[str, Any]) -> None:
+    answer = ask(http_server, house.new_key("acme"), message)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["result"]
+
+
+def test_what_a_model_can_mend_stays_an_error_of_the_tool(http_server: HttpServer, house: House) -> None:
+    wrong = {**CALL, "params": {"name": "kataven_get_agent", "arguments": {"agent_id": str(uuid4())}}}
+    answer = ask(http_server, house.new_key("acme"), wrong)
+    assert answer.status_code == 200
+    assert "not_found" in answer.text
+
+
+def test_a_long_first_message_is_passed_on_whole(http_server: HttpServer, house: House) -> None:
+    padded = {**INITIALIZE, "params": {**INITIALIZE["params"], "_meta": {"x": "y" * 100_000}}}
+    assert ask(http_server, house.new_key("acme"), padded).status_code == 200
+    assert ask(http_server, house.new_key("acme"), {**padded, "params": {"x": "y" * 2_000_000}}).status_code == 413
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:80", "127.0.0.1.attacker.example", "127.0.0.1"])

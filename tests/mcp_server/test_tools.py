@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import anyio
 import pytest
 from mcp import Client
 
-from tests.mcp_server.conftest import Connect, HttpServer, found, over_http, said
+from tests.mcp_server.conftest import Connect, HttpServer, environ, found, over_http, over_stdio, said
 from tests.support.gunicorn import Gunicorn
 from tests.support.house import House, new_account
 
@@ -132,7 +133,7 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "create_agent",
         {"name": "a", "fields": {"categroy": "sales"}},
-        ["- fields.categroy: is not known", "Correct"],
+        ["- fields.categroy: is not a known field", "Correct"],
     ),
     ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
     ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
@@ -167,12 +168,17 @@ def test_what_is_sent_is_not_said_again(connect: Connect, key: str) -> None:
     in_session(connect, key, work)
 
 
-def test_a_key_that_is_revoked_is_the_users_business(connect: Connect, house: House) -> None:
+def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: Path, house: House) -> None:
+    """Over stdio. Over HTTP it is a 401: see test_http.py."""
+
     async def work(client: Client) -> None:
         result = await client.call_tool("kataven_get_caller", {})
         assert result.is_error
         assert "revoked_credential" in said(result)
         assert "Do not try again" in said(result)
+
+    def connect(key: str) -> AbstractAsyncContextManager[Client]:
+        return over_stdio(environ(api, key), stdio_log)
 
     in_session(connect, house.new_key("acme", disabled_at=datetime.now(UTC)), work)
 

@@ -12,7 +12,7 @@ from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.windows import RedisWindows
 from kataven.ratelimit.wire import Wire
 from tests.ratelimit.monitor import commands_during
-from tests.ratelimit.workers import patient_limiter
+from tests.ratelimit.workers import look, patient_limiter
 from tests.support.clock import Clock
 
 MALLORY = "198.51.100.23"
@@ -58,7 +58,7 @@ def test_addresses_of_one_ipv6_network_share_a_budget(budget: AddressBudget) -> 
 
 
 def test_failed_authentications_ask_redis_nothing(redis_url: str, limiter: Limiter) -> None:
-    limiter.peek("acme", Limits())
+    look(limiter, "acme", Limits())
     with commands_during(redis_url) as commands:
         for _ in range(200):
             limiter.addresses.spend(MALLORY, Kind.FAILED)
@@ -84,7 +84,7 @@ def test_good_key_is_served_from_an_address_without_any_budget_left(limiter: Lim
 
 def test_account_at_its_limit_leaves_the_budgets_of_addresses_alone(limiter: Limiter) -> None:
     limiter.admit("acme", Limits(per_minute=1)).release()
-    assert not limiter.peek("acme", Limits(per_minute=1)).admitted
+    assert not look(limiter, "acme", Limits(per_minute=1)).admitted
     assert limiter.addresses.spend(MALLORY, Kind.PUBLIC).standings[0].used == 1
 
 

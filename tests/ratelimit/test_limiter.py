@@ -14,7 +14,7 @@ from kataven.ratelimit.limiter import Limiter, LimitExceeded
 from kataven.ratelimit.limiter.decorators import Decorators, decorators
 from kataven.ratelimit.policy import KeyLimits, Limits
 from tests.ratelimit.monitor import commands_during
-from tests.ratelimit.workers import patient_limiter
+from tests.ratelimit.workers import look, patient_limiter
 
 Refused = list[LimitExceeded]
 
@@ -44,10 +44,10 @@ def statuses(browser: FlaskClient, path: str, times: int, **headers: str) -> lis
 
 def test_admission_counts_and_holds_a_slot_until_released(limiter: Limiter) -> None:
     admission = limiter.admit("acme", Limits())
-    assert [standing.used for standing in limiter.peek("acme", Limits()).standings] == [1, 1, 1, 1]
+    assert [standing.used for standing in look(limiter, "acme", Limits()).standings] == [1, 1, 1, 1]
     admission.release()
     admission.release()
-    assert [standing.used for standing in limiter.peek("acme", Limits()).standings] == [1, 1, 1, 0]
+    assert [standing.used for standing in look(limiter, "acme", Limits()).standings] == [1, 1, 1, 0]
 
 
 def test_refusal_is_flask_limiters_own_exception_and_a_complete_answer(
@@ -126,8 +126,8 @@ def test_account_that_is_forgotten_begins_with_nothing_used(limiter: Limiter) ->
     for account in ("acme", "globex"):
         limiter.admit(account, limits)
     limiter.forget("acme")
-    assert [standing.used for standing in limiter.peek("acme", limits).standings] == [0, 0, 0, 0]
-    assert [standing.used for standing in limiter.peek("globex", limits).standings] == [1, 1, 1, 1]
+    assert [standing.used for standing in look(limiter, "acme", limits).standings] == [0, 0, 0, 0]
+    assert [standing.used for standing in look(limiter, "globex", limits).standings] == [1, 1, 1, 1]
 
 
 def test_account_is_forgotten_by_itself_without_redis(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
 from tests.ratelimit.waiting import eventually
-from tests.ratelimit.workers import begin, hammer, hold, patient_limiter
+from tests.ratelimit.workers import begin, hammer, hold, look, patient_limiter
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def limiter(redis_url: str) -> Iterator[Limiter]:
 
 
 def in_flight(limiter: Limiter, limits: Limits) -> int:
-    return limiter.peek("acme", limits).standings[-1].used
+    return look(limiter, "acme", limits).standings[-1].used
 
 
 def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, limiter: Limiter) -> None:
@@ -39,7 +39,7 @@ def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, 
     assert not any(degraded for _, degraded in answers)
     assert sum(admitted for admitted, _ in answers) == 600
     # 1,200 were sent: those that were refused are in no window, and no slot is left taken.
-    assert [standing.used for standing in limiter.peek("acme", limits).standings] == [600, 600, 600, 0]
+    assert [standing.used for standing in look(limiter, "acme", limits).standings] == [600, 600, 600, 0]
 
 
 def test_killed_worker_holds_its_slots_for_less_than_five_seconds(redis_url: str, limiter: Limiter) -> None:

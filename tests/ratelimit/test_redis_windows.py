@@ -7,7 +7,8 @@ from typing import cast
 import pytest
 import redis
 
-from kataven.ratelimit.policy import DAY, MINUTE, KeyLimits, Limits
+from kataven.ratelimit.connection import Connection, Refusal
+from kataven.ratelimit.policy import DAY, MINUTE, KeyLimits, Limits, Scope, account_plan
 from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, WORKER_LEASE_SECONDS, RedisWindows
 from kataven.ratelimit.wire import Wire
 from tests.ratelimit.monitor import commands_during
@@ -146,3 +147,37 @@ def test_surfaces_do_not_share_anything(wire: Wire, clock: Clock) -> None:
     assert api.take(scopes, "a").admitted
     assert not api.take(scopes, "b").admitted
     assert hub.take(scopes, "c").admitted
+
+
+def test_many_accounts_are_looked_at_in_one_round_trip(
+    redis_windows: RedisWindows, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = {f"account:{name}": count for count, name in enumerate(("a", "b", "c"))}
+    asked = [(Scope(name, account_plan(Limits())),) for name in used]
+    for (scope,) in asked:
+        for slot in range(used[scope.name]):
+            assert redis_windows.take((scope,), str(slot)).admitted
+    sent: list[bytes] = []
+    send = Connection.send
+
+    def noted(self: Connection, command: bytes, answers: int = 1) -> None:
+        sent.append(command)
+        send(self, command, answers)
+
+    monkeypatch.setattr(Connection, "send", noted)
+    assert [decision.standings[0].used for decision in redis_windows.look_all(asked)] == [0, 1, 2]
+    assert len(sent) == 1
+    client.script_flush()
+    assert redis_windows.look_all(asked) == [redis_windows.look(scopes) for scopes in asked]
+    assert redis_windows.look_all([]) == []
+
+
+def test_one_account_that_is_refused_refuses_all_and_the_connection_goes_on(
+    redis_windows: RedisWindows, client: redis.Redis
+) -> None:
+    asked = [(Scope(f"account:{name}", account_plan(Limits())),) for name in "abc"]
+    client.lpush("limits:account:b", "no window")
+    with pytest.raises(Refusal, match="WRONGTYPE"):
+        redis_windows.look_all(asked)
+    client.delete("limits:account:b")
+    assert [decision.standings[0].used for decision in redis_windows.look_all(asked)] == [0, 0, 0]

@@ -9,8 +9,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.limiter import Admission, Limiter, LimitExceeded
+from kataven.ratelimit.limiter.admission import scopes_of
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.windows import RedisWindows
@@ -25,6 +27,11 @@ def patient_limiter(redis_url: str) -> Limiter:
     """As `Limiter.at` makes it, but one that waits for Redis however busy the machine is."""
     redis = RedisWindows(Wire(redis_url, PATIENT), prefix="limits:api:")
     return Limiter(FallbackWindows(redis, MemoryWindows()))
+
+
+def look(limiter: Limiter, account: str, limits: Limits) -> Decision:
+    """What is left of an account's limits, consuming nothing."""
+    return limiter.windows.look(scopes_of(account, limits, None, None))
 
 
 def begin(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.revocation import EVERYTHING, NobodyTold, Receipt, Scope, Told
+from kataven.revocation import EVERYTHING, Guard, NobodyTold, Receipt, Scope, Told
+from kataven.revocation.epoch import Epoch
 from kataven.revocation.lease import CLOCK_TOLERANCE
-from tests.revocation.simulation.world import LEASE_SECONDS, READING_SECONDS, Process, World
+from kataven.revocation.notices import Notice
+from tests.revocation.simulation.world import LEASE_SECONDS, READING_SECONDS, Parts, Process, World
 
 ONE_LEASE_MS = LEASE_SECONDS * CLOCK_TOLERANCE * 1000
 
@@ -313,6 +315,71 @@ def test_key_whose_revoker_dies_is_refused_within_a_lease_of_its_commit(steps: i
     cast.command.dead = True
     world.go_on(1.1 * LEASE_SECONDS)
     assert (key in world.revoked) != (cast.alice.accepts(key) or cast.bob.accepts(key))
+    world.end()
+
+
+class GuardThatDoesNotWaitUntilItIsWrittenDown(Guard):
+    """A lease counts at once, whatever is written down of where this worker renews."""
+
+    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
+        super().confirmed(asked_at, epoch)
+        self.lease.confirm(asked_at)
+
+
+@pytest.mark.parametrize(("guard", "kept"), [(Guard, True), (GuardThatDoesNotWaitUntilItIsWrittenDown, False)])
+def test_worker_whose_new_home_is_not_written_yet_remembers_nothing(guard: type[Guard], kept: bool) -> None:
+    world = World(type("SomeParts", (Parts,), {"guard": guard}))
+    alice, bob = Process(world), Process(world)
+    alice.start()
+    bob.start()
+    world.go_on(2 * LEASE_SECONDS)
+    alice.cut_off_from_notices = True
+    alice.move(world.other_redis, link_ends=True)
+    world.go_on(0.3 * LEASE_SECONDS)
+    key = world.keys[0]
+    assert alice.accepts(key)
+    receipts: list[Receipt] = []
+    bob.on_receipt = receipts.append
+    bob.revoke(key)
+    world.go_on(2 * LEASE_SECONDS, until=lambda: bool(receipts))
+    assert receipts[0].told is Told.REDIS
+    world.probe()
+    assert (not world.accepted_too_late) is kept
+    world.end()
+
+
+class GuardThatTrustsALapsedReading(Guard):
+    """It was taken off the list of readers, and remembers what it did before."""
+
+    def noticed(self, asked_at: float, notice: Notice) -> None:
+        if notice != self.notice:
+            self._forget(EVERYTHING)
+            self.notice = notice
+        self.reading.confirm(asked_at)
+
+
+@pytest.mark.parametrize(("guard", "kept"), [(Guard, True), (GuardThatTrustsALapsedReading, False)])
+def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(guard: type[Guard], kept: bool) -> None:
+    """It renews at another Redis all the while, and nobody knew that it was there."""
+    world = World(type("SomeParts", (Parts,), {"guard": guard}))
+    alice, bob = Process(world), Process(world)
+    alice.start()
+    bob.start()
+    alice.move(world.other_redis, link_ends=True)
+    world.go_on(2 * LEASE_SECONDS)
+    key = world.keys[0]
+    assert alice.accepts(key)
+    alice.cut_off_from_notices = True
+    world.go_on(4 * READING_SECONDS)  # bob takes it off
+    receipts: list[Receipt] = []
+    bob.on_receipt = receipts.append
+    bob.revoke(key)
+    world.go_on(LEASE_SECONDS, until=lambda: bool(receipts))
+    assert receipts[0].told is Told.REDIS
+    alice.cut_off_from_notices = False
+    world.go_on(LEASE_SECONDS)
+    assert alice.guard.holds()
+    assert (not world.accepted_too_late) is kept
     world.end()
 
 

@@ -91,14 +91,6 @@ class BarrierThatTrustsAnyRedis(Barrier):
         return False
 
 
-class GuardThatDoesNotWaitUntilItIsWrittenDown(Guard):
-    """A lease counts at once, whatever is written down of where this worker renews."""
-
-    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        super().confirmed(asked_at, epoch)
-        self.lease.confirm(asked_at)
-
-
 class WorkerThatAcknowledgesFirst(Worker):
     """It says that it has forgotten, and then forgets."""
 
@@ -154,16 +146,6 @@ class GuardThatReadsNoNotices(Guard):
         self.reading.confirm(asked_at)
 
 
-class GuardThatTrustsALapsedReading(Guard):
-    """It was taken off the list of readers, and remembers what it did before."""
-
-    def noticed(self, asked_at: float, notice: Notice) -> None:
-        if notice != self.notice:
-            self._forget(EVERYTHING)
-            self.notice = notice
-        self.reading.confirm(asked_at)
-
-
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
@@ -172,8 +154,6 @@ class GuardThatTrustsALapsedReading(Guard):
         ("guard", GuardThatMissesGaps),
         ("guard", GuardWithoutTickets),
         ("barrier", BarrierThatTrustsAnyRedis),
-        ("guard", GuardThatDoesNotWaitUntilItIsWrittenDown),
-        ("guard", GuardThatTrustsALapsedReading),
         ("worker", WorkerThatAcknowledgesFirst),
         ("barrier", BarrierThatPostsAndDoesNotWait),
         ("barrier", BarrierThatWaitsForAsLongAsARedisLease),

@@ -12,6 +12,7 @@ from kataven.ratelimit.policy import Limits
 from kataven.revocation import EVERYTHING, Guard, Scope
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.lease import Lease
+from kataven.revocation.notices import Notice
 from kataven.system.directory import (
     TTL_SECONDS,
     UNKNOWN_CAPACITY,
@@ -45,7 +46,10 @@ class CountingDirectory(Directory):
 
 @pytest.fixture
 def guard() -> Guard:
-    guard = Guard(Lease(1_000, Clock()))
+    clock = Clock()
+    guard = Guard(Lease(1_000, clock), Lease(1_000, clock))
+    guard.noticed(clock(), Notice(1, "a mark"))
+    guard.moved("redis")
     guard.confirmed(guard.lease.clock(), Epoch("redis", 1))
     return guard
 

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
-from sqlalchemy import Connection, make_url, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import Connection, TextClause, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.errors import SchemaMismatch, TenantUnavailable
+from kataven.tenancy.errors import BehindSchema, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.limits import Limits
 from kataven.tenancy.registry import EngineRegistry
 from kataven.tenancy.testing import check_canary
@@ -163,16 +163,16 @@ def test_a_database_that_lets_nobody_in_is_unavailable(
 
 
 class Serves:
-    """A schema window of one revision, over a database that says its own."""
+    """A schema window of two revisions, over a database that says its own."""
 
-    served = "revision 2"
+    served, head = "revisions 2 to 3", "3"
 
     def __init__(self, have: str | None) -> None:
         self.have = have
         self.asked = 0
 
     def serves(self, revision: str | None) -> bool:
-        return revision == "2"
+        return revision in {"2", "3"}
 
     def revision_of(self, connection: Connection) -> str | None:
         self.asked += 1
@@ -183,7 +183,7 @@ class Serves:
 def test_a_schema_that_this_code_does_not_serve_is_refused_by_name(make_registry: MakeRegistry, acme: Tenant) -> None:
     old = Tenant("acme", acme.url, revision="1")
     registry = make_registry(schema=Serves("1"))
-    with pytest.raises(SchemaMismatch, match="'acme' is at schema 1, and this code serves revision 2"):
+    with pytest.raises(SchemaMismatch, match="'acme' is at schema 1, and this code serves revisions 2 to 3"):
         registry.reading(old).__enter__()
     with pytest.raises(SchemaMismatch), registry.writing(old):
         pass
@@ -200,10 +200,59 @@ def test_the_database_is_asked_only_when_there_is_a_doubt_and_has_the_last_word(
         assert schema.asked == asked
 
 
-@pytest.mark.parametrize("mode", ["reading", "writing"])
-def test_a_missing_table_is_a_mismatch_or_else_a_bug(make_registry: MakeRegistry, acme: Tenant, mode: str) -> None:
-    missing = text("SELECT * FROM nothing")
+MISSING = text("SELECT * FROM nothing")
+REFUSED_STATEMENTS = [
+    MISSING,
+    text("SELECT nothing FROM pg_class"),
+    text("SELECT nothing()"),
+    text("INSERT INTO tenancy_canary.owner VALUES ('x') ON CONFLICT ((account || 'y')) DO NOTHING"),
+    text("INSERT INTO tenancy_canary.owner VALUES (NULL)"),
+    text("SELECT 'mauve'::pg_catalog.bool"),
+]
+MODES = ["reading", "writing", "noting"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_missing_table_at_an_unserved_schema_is_a_mismatch(
+    make_registry: MakeRegistry, acme: Tenant, mode: str
+) -> None:
     with pytest.raises(SchemaMismatch), getattr(make_registry(schema=Serves(None)), mode)(acme) as session:
-        session.execute(missing)
-    with pytest.raises(ProgrammingError), getattr(make_registry(schema=Serves("2")), mode)(acme) as session:
-        session.execute(missing)
+        session.execute(MISSING)
+
+
+@pytest.mark.parametrize("statement", REFUSED_STATEMENTS, ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_served_schema_before_the_head_that_lacks_something_is_a_mismatch_naming_both(
+    make_registry: MakeRegistry, acme: Tenant, mode: str, statement: TextClause
+) -> None:
+    registry = make_registry(schema=Serves("2"))
+    says = "'acme' is at schema 2, and this request needs 3"
+    with pytest.raises(BehindSchema, match=says), getattr(registry, mode)(acme) as session:
+        session.execute(statement)
+    with registry.writing(acme) as session:
+        check_canary(session)
+
+
+@pytest.mark.parametrize("statement", REFUSED_STATEMENTS, ids=str)
+@pytest.mark.parametrize("revision", [None, "3"])
+def test_what_is_missing_at_the_head_is_a_bug(
+    make_registry: MakeRegistry, acme: Tenant, revision: str | None, statement: TextClause
+) -> None:
+    registry = make_registry(schema=Serves("3"))
+    with pytest.raises(DBAPIError), registry.writing(Tenant("acme", acme.url, revision)) as session:
+        session.execute(statement)
+
+
+def test_a_statement_that_failed_before_a_migration_ended_is_a_mismatch_after_it(
+    make_registry: MakeRegistry, acme: Tenant
+) -> None:
+    registry = make_registry(schema=Serves("3"))  # by the time that it is asked
+    with pytest.raises(BehindSchema, match="at schema 2"), registry.writing(Tenant("acme", acme.url, "2")) as session:
+        session.execute(MISSING)
+
+
+def test_another_error_at_a_schema_before_the_head_stays_what_it_is(make_registry: MakeRegistry, acme: Tenant) -> None:
+    schema = Serves("2")
+    with pytest.raises(DBAPIError), make_registry(schema=schema).writing(acme) as session:
+        session.execute(text("SELECT 1/0"))
+    assert schema.asked == 0

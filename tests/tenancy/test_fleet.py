@@ -298,7 +298,7 @@ def test_statements_arrive_as_they_were_written(accounts: Accounts) -> None:
     with accounts.server.connect("account0") as connection:
         assert connection.execute(text("SELECT text FROM notes")).scalar_one() == r"100%, %s, %(x)s, :y, $$;$$, \\"
     shown = accounts.fleet().sql("r1")
-    assert shown.startswith("BEGIN;\n\n-- Running upgrade r1 -> r2")
+    assert shown.startswith("BEGIN;\n\nSET LOCAL lock_timeout = '3s';\n\n-- Running upgrade r1 -> r2")
     assert shown.endswith("COMMIT;\n")
 
 

@@ -10,8 +10,7 @@ from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.limits import Limits
-from kataven.tenancy.session import account_of
-from kataven.tenancy.testing import assert_no_leaks, check_canary
+from kataven.tenancy.testing import account_of, assert_no_leaks, check_canary
 from tests.tenancy.conftest import MakeRegistry, MakeTenant, drop_database
 from tests.tenancy.models import Note
 

@@ -185,19 +185,6 @@ def test_a_failed_template_leaves_nothing_and_the_next_one_free(
     assert Provisioner(server, line.schema()).provision("new").revision == "r2"
 
 
-def test_templates_that_are_no_longer_served_are_pruned(
-    server: DatabaseServer, line: Line, maintenance: Maintenance
-) -> None:
-    for revision in ("r1", "r2", "r3"):
-        if revision != "r1":
-            line.then(revision)
-        Provisioner(server, line.schema()).provision(f"at-{revision}")
-    templates = Templates(server, line.schema(oldest="r2"))
-    assert templates.prune(maintenance) == ["kataven_template_r1"]
-    assert templates.prune(maintenance) == []
-    assert ours(maintenance) == {"kataven_template_r2", "kataven_template_r3"}
-
-
 def test_a_comment_is_never_sql(maintenance: Maintenance) -> None:
     with pytest.raises(ValueError, match="only letters"):
         maintenance.set_comment("postgres", "'; DROP DATABASE postgres; --")

@@ -5,7 +5,8 @@ from sqlalchemy import create_engine, insert, select, text, update
 
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import NoTenant, ReadOnlySession, TenantUnavailable, WrongTenant
-from kataven.tenancy.session import TenantSession, account_of
+from kataven.tenancy.session import TenantSession
+from kataven.tenancy.testing import account_of
 from kataven.tenancy.wire import ConnectionSettings
 from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note, Tag

@@ -49,6 +49,47 @@ def test_every_refusal_of_a_verifier_has_a_series() -> None:
     assert {refusal.code for refusal in Refused.__subclasses__()} - by_shape <= labels
 
 
+WITHOUT = {
+    "kataven_requests": "one for each route, method and status would be thousands; what goes wrong is in `problems`",
+    "kataven_request_seconds": "as `requests`",
+    "kataven_problems": "made by the application, which has the table: see the first test",
+    "kataven_sign_ins": "made by the Hub's pages: see tests/hub",
+    "kataven_auth_service_seconds": "made where an auth-service is configured: see below",
+}
+"""Labelled metrics that have no series in a process of any kind before something happens, and why."""
+
+
+def test_every_labelled_metric_has_its_series_at_0_or_says_why_not() -> None:
+    made = {family.name for family in Metrics().registry.collect() if family.samples}
+    assert {family.name for family in Metrics().registry.collect()} - made == set(WITHOUT)
+
+
+def test_every_label_value_that_the_page_names_has_a_series() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    for family in Metrics().registry.collect():
+        if family.name in WITHOUT | {"kataven_limited": ""}:
+            continue
+        row = re.search(rf"^\| `{family.name}` .*$", page, re.MULTILINE)
+        assert row is not None
+        listed = row[0].split(" | ")[3]
+        values = {value for sample in family.samples for name, value in sample.labels.items() if name != "le"}
+        assert values >= set(re.findall(r"`([a-z_]+)`", listed)) - {name for s in family.samples for name in s.labels}
+
+
+def test_calls_to_a_configured_auth_service_have_series() -> None:
+    metrics = Metrics()
+    metrics.expect_auth_calls(["Verify"])
+    text = metrics.exposition().decode()
+    for outcome in ("answered", "deadline_exceeded", "unavailable"):
+        assert f'kataven_auth_service_seconds_count{{method="Verify",outcome="{outcome}"}} 0.0' in text
+
+
+def test_the_canarys_outcomes_are_there_before_its_first_round() -> None:
+    text = Metrics().exposition().decode()
+    for outcome in ("kept", "broken", "failed"):
+        assert f'kataven_canary_rounds_total{{outcome="{outcome}"}} 0.0' in text
+
+
 @pytest.mark.parametrize("kind", [Kind.FAILED, Kind.REFUSED])
 def test_what_a_spent_budget_refuses_is_counted(house: House, kind: Kind) -> None:
     addresses = house.services.limiter.addresses

@@ -18,6 +18,7 @@ from kataven.widget.allowlist import (
     is_loopback,
     origin_of,
     parse_entry,
+    parse_new_entry,
     parse_origin,
 )
 from tests.widget.hostile import COUNT, LISTED, hostile_origins
@@ -80,6 +81,27 @@ def admitted(entry: str, origin: str) -> bool:
 )
 def test_what_an_entry_admits(entry: str, origin: str, expected: bool) -> None:
     assert admitted(entry, origin) is expected
+
+
+PUBLIC = [
+    *("github.io", "gitlab.io", "vercel.app", "netlify.app", "pages.dev", "herokuapp.com", "myshopify.com", "web.app"),
+    *("co.uk", "com.au", "co.jp", "gov.uk", "kobe.jp", "anything.ck", "公司.cn", "xn--55qx5d.cn"),
+]
+
+
+@pytest.mark.parametrize("suffix", PUBLIC)
+def test_a_wildcard_over_names_of_many_owners_is_refused_when_it_is_new(suffix: str) -> None:
+    with pytest.raises(InvalidEntry, match="would be everybody with a name under"):
+        parse_new_entry(f"*.{suffix}")
+    assert parse_entry(f"*.{suffix}").subdomains, "a stored one goes on serving"
+    assert not parse_new_entry(suffix).subdomains, "the host alone is its owner's"
+    assert parse_new_entry(f"acme.{suffix}").host.startswith("acme.")
+    assert parse_new_entry(f"*.shop.acme.{suffix}").subdomains
+
+
+@pytest.mark.parametrize("apex", ["acme.com", "acme.co.uk", "city.kobe.jp", "www.ck", "corp.internal", "localhost"])
+def test_a_wildcard_over_names_of_one_owner_is_taken(apex: str) -> None:
+    assert parse_new_entry(f"*.{apex}").text == f"*.{apex}"
 
 
 @pytest.mark.parametrize(

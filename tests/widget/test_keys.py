@@ -96,6 +96,19 @@ def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: st
     assert field in [error["field"] for error in answer.get_json()["errors"]]
 
 
+def test_a_wildcard_over_names_of_many_owners_is_refused_with_its_place(alice: Caller) -> None:
+    entries = ["acme.com", "*.github.io", "acme.github.io", "*.co.uk"]
+    made = make(alice)
+    for answer in (
+        alice.post("/v1/widget-keys", {"name": "x", "domain_allowlist": entries}),
+        alice.patch(f"/v1/widget-keys/{made['id']}", {"domain_allowlist": entries}),
+    ):
+        assert answer.status_code == 400
+        errors = {error["field"]: error["message"] for error in answer.get_json()["errors"]}
+        assert set(errors) == {"domain_allowlist[1]", "domain_allowlist[3]"}
+        assert "acme.github.io" in errors["domain_allowlist[1]"]
+
+
 def test_a_key_can_not_be_pinned_to_another_accounts_agent(alice: Caller, charlie: Caller) -> None:
     agent_id = new_agent(charlie)
     answer = alice.patch(f"/v1/widget-keys/{make(alice)['id']}", {"agent_id": agent_id})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import request
 from pydantic import Field
@@ -16,14 +16,14 @@ from kataven.hub.console.usage import standings
 from kataven.hub.edits import SEEN, Words, read_edit, seen_of
 from kataven.hub.gate import keep
 from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
-from kataven.hub.words import receipt_in_words
+from kataven.hub.words import change_in_words, counted, refusal_in_words
 from kataven.identity.token import is_account_name
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, closing, operators
 from kataven.system.closing import Office
 from kataven.system.directory import AccountRecord, record_of, record_query
-from kataven.system.errors import SystemRefusal
+from kataven.system.errors import ContradictoryLimits, SystemRefusal
 from kataven.system.models import Account, OperatorEvent
 from kataven.tenancy.errors import TenancyError
 from kataven.web import operating
@@ -78,9 +78,12 @@ def set_limits(visit: Visit, account: str) -> AnyResponse:
         return _page(visit, account, request.form, problems)
     _find(visit, account)
     edit = read_edit(form.model_dump(), LIMITS_WORDS)
-    operating.change_limits(
-        visit.services, account, form.model_dump(), visit.operator_label, lambda found: edit.check(asdict(found))
-    )
+    try:
+        operating.change_limits(
+            visit.services, account, form.model_dump(), visit.operator_label, lambda found: edit.check(asdict(found))
+        )
+    except ContradictoryLimits as error:
+        return _page(visit, account, request.form, {"per_minute": str(error)})
     return _done(visit, account, "The limits are changed. Every worker keeps to them within a second.")
 
 
@@ -108,8 +111,8 @@ def set_policy(visit: Visit, account: str) -> AnyResponse:
         )
     except TenancyError as error:
         return _page(visit, account, request.form, {"max_days": str(error)})
-    keys = f" {shortened} keys end sooner now:" if form.existing else ""
-    return _done(visit, account, f"The policy is changed.{keys} Told to all: {receipt_in_words(receipt.as_json())}.")
+    keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
+    return _done(visit, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
 
 
 @desk.takes("/console/accounts/<account>/suspend", OPERATORS)
@@ -124,31 +127,32 @@ def archive(visit: Visit, account: str) -> AnyResponse:
 
 @desk.takes("/console/accounts/<account>/resume", OPERATORS)
 def resume(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.resume, "open again")
+    return _move(visit, account, closing.resume, "open again", change_in_words)
 
 
 @desk.takes("/console/accounts/<account>/restore", OPERATORS)
 def restore(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.restore, "open again")
+    return _move(visit, account, closing.restore, "open again", change_in_words)
 
 
 Verb = Callable[[Office, str], Receipt]
+InWords = Callable[[Mapping[str, Any]], str]
 
 
 def _close(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
         return _page(visit, account, {}, {field: f"Type {account} here: every key of it is refused from then on."})
-    return _move(visit, account, verb, done)
+    return _move(visit, account, verb, done, refusal_in_words)
 
 
-def _move(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
+def _move(visit: Visit, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
     _find(visit, account)
     try:
         receipt = verb(operating.office(visit.services, visit.operator_label), account)
     except SystemRefusal as error:
         return _page(visit, account, {}, {"status": str(error)})
-    return _done(visit, account, f"{account} is {done}: {receipt_in_words(receipt.as_json())}.")
+    return _done(visit, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
 
 
 def _done(visit: Visit, account: str, words: str) -> AnyResponse:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlencode
 
 from flask import request
 from pydantic import StringConstraints
-from sqlalchemy.exc import DBAPIError
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.hub.console.lists import account_page, here, links, searched, server_states
 from kataven.hub.console.usage import used_today
 from kataven.hub.gate import keep
 from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
-from kataven.identity.token import is_account_name
+from kataven.hub.server_watch import ServerState
 from kataven.ratelimit.policy import Limits
 from kataven.system import accounts, lifecycle, servers
-from kataven.system.directory import record_of, record_query, tenant_url
+from kataven.system.directory import record_of, record_query
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import TenancyError
-from kataven.tenancy.server import DatabaseServer
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.validation import Shaped
 from kataven.web import operating
 from kataven.web.schema import Input, Line
 
 desk = Desk("console", __name__, "account")
 
 PAGE_SIZE = 50
-IMPATIENT = ConnectionSettings(application_name="kataven console", connect_timeout_seconds=2)
 
 
 class NewAccountForm(Input):
@@ -40,7 +36,7 @@ class NewAccountForm(Input):
 
     account: Annotated[str, StringConstraints(min_length=1, max_length=63)]
     name: Annotated[str, Line(200)]
-    org_id: Annotated[str, StringConstraints(max_length=200, pattern=r"^[!-~]*$")] = ""
+    org_id: Annotated[str, Shaped(r"^[!-~]*$", "must be an organization's id, without blanks", 200)] = ""
     server: Annotated[str, StringConstraints(max_length=63)] = ""
     discoverable: bool = False
 
@@ -53,9 +49,10 @@ class AccountRow:
     name: str
     status: str
     server: str
+    server_answers: bool
     revision: str | None
     bytes: int | None
-    """None if its server can't be asked."""
+    """None if it is not known: its server does not answer, or has not been asked yet."""
     requests_today: int | None
     """None if Redis can't say."""
 
@@ -86,40 +83,37 @@ def make_account(visit: Visit) -> AnyResponse:
 def _list(
     visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
-    prefix, after = _name(request.args.get("q")) or "", _name(request.args.get("after"))
-    status = _status(request.args.get("status", ""))
+    search, status = searched(), _status(request.args.get("status", ""))
     with visit.services.directory.database.reading() as session:
-        found = accounts.page(session, prefix, status, PAGE_SIZE + 1, after)
+        page = account_page(session, search, status, PAGE_SIZE)
         counts = accounts.count_by_status(session)
         places = servers.listing(session)
-    rows = _rows(visit, found[:PAGE_SIZE])
-    more = {**request.args.to_dict(), "after": rows[-1].account} if len(found) > PAGE_SIZE else None
     return show(
         "console/accounts.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
-        rows=rows,
+        rows=_rows(visit, page.rows, server_states(visit, [server for server, _ in places], page.rows)),
         counts=counts,
         statuses=list(AccountStatus),
-        chosen={"q": prefix, "status": status or ""},
-        more=more and f"/console?{urlencode(more)}",
+        chosen={"q": search.typed, "status": status or ""},
+        links=links("/console", here(), page),
         servers=[("", "The least loaded"), *((s.name, f"{s.name} ({n})") for s, n in places if not s.draining)],
         typed=typed or {},
         problems=problems or {},
     )
 
 
-def _rows(visit: Visit, found: Sequence[Account]) -> list[AccountRow]:
-    sizes = _sizes(visit, found)
-    limits = _limits(visit, found)
+def _rows(visit: Visit, found: Sequence[Account], states: Mapping[str, ServerState]) -> list[AccountRow]:
+    used = used_today(_limits(visit, found))
     return [
         AccountRow(
             account.account_id,
             account.account_name,
             account.status,
             account.server,
+            states[account.server].answers is not False,
             account.schema_revision,
-            sizes.get(account.account_id),
-            used_today(account.account_id, limits[account.account_id]),
+            states[account.server].sizes.get(account.database_name),
+            used.get(account.account_id),
         )
         for account in found
     ]
@@ -131,30 +125,6 @@ def _limits(visit: Visit, found: Sequence[Account]) -> dict[str, Limits]:
         names = [account.account_id for account in found]
         rows = session.execute(record_query().where(Account.account_id.in_(names)))
         return {row.account_id: record_of(database.url, row).limits for row in rows}
-
-
-def _sizes(visit: Visit, found: Sequence[Account]) -> dict[str, int]:
-    """One query for each server; of one that can't be asked, nothing is known."""
-    database = visit.services.directory.database
-    with database.reading() as session:
-        urls = {server.name: tenant_url(database.url, server.url, "postgres") for server, _ in servers.listing(session)}
-    by_server: defaultdict[str, list[Account]] = defaultdict(list)
-    for account in found:
-        by_server[account.server].append(account)
-    sizes: dict[str, int] = {}
-    for name, there in by_server.items():
-        try:
-            with DatabaseServer(urls[name], IMPATIENT).maintenance() as maintenance:
-                measured = maintenance.sizes([account.database_name for account in there])
-        except DBAPIError:
-            continue
-        sizes.update({a.account_id: measured[a.database_name] for a in there if a.database_name in measured})
-    return sizes
-
-
-def _name(text: str | None) -> str | None:
-    """What may be the name of an account, or how one begins."""
-    return text if text and is_account_name(text) else None
 
 
 def _status(text: str) -> AccountStatus | None:

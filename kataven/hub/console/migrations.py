@@ -13,10 +13,11 @@ from flask import request
 from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.hub.console.lists import account_page, here, links, searched, server_states
 from kataven.hub.gate import front, keep
 from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
-from kataven.identity.token import is_account_name
-from kataven.system import accounts, migrations, runs
+from kataven.hub.server_watch import ServerState
+from kataven.system import accounts, migrations, runs, servers
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account
 from kataven.system.runs import Choice
@@ -92,23 +93,22 @@ def _begin(visit: Visit, choice: Choice) -> UUID:
 def _page(
     visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
-    prefix, after = _name("q") or "", _name("after")
+    search, checked = searched(), "check" in request.args
     with visit.services.directory.database.reading() as session:
-        found = accounts.page(session, prefix, None, PAGE_SIZE + 1, after)
+        page = account_page(session, search, None, PAGE_SIZE)
+        places = [server for server, _ in servers.listing(session)]
         revisions = accounts.count_by_revision(session)
         standing = runs.latest(session)
-    shown = found[:PAGE_SIZE]
-    here = {name: value for name, value in (("q", prefix), ("after", after)) if value}
-    more = {**here, "after": shown[-1].account_id} if len(found) > PAGE_SIZE else None
+    query = {name: value for name, value in here().items() if name != "check"}
     return show(
         "console/migrations.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
-        rows=shown,
-        states=_states(visit, shown) if "check" in request.args else {},
-        checked="check" in request.args,
-        check=f"{PAGE}?{urlencode({**here, 'check': '1'})}",
-        more=more and f"{PAGE}?{urlencode(more)}",
-        prefix=prefix,
+        rows=page.rows,
+        states=_states(visit, page.rows, server_states(visit, places)) if checked else {},
+        checked=checked,
+        check=f"{PAGE}?{urlencode({**request.args.to_dict(), 'check': '1'})}",
+        links=links(PAGE, query, page),
+        searched=search.typed,
         revisions=revisions,
         standing=standing,
         behind=_behind,
@@ -119,21 +119,32 @@ def _page(
     )
 
 
-def _states(visit: Visit, shown: Sequence[Account]) -> dict[str, AccountState]:
-    """What the databases of these accounts say themselves: `flask migrations status`, with less patience."""
+def _states(
+    visit: Visit, shown: Sequence[Account], server_states: Mapping[str, ServerState]
+) -> dict[str, AccountState]:
+    """What the databases of these accounts say themselves: `flask migrations status`, but only of servers that answer.
+
+    A database of a server that is silent would be waited for until a timeout, and the page with it.
+    """
     database = visit.services.directory.database
-    names = [account.account_id for account in shown]
-    if not names:
-        return {}
-    chosen = migrations.tenants(database, names)
-    return {state.account: state for state in migrations.status(database, chosen, LOOKING, IMPATIENT)}
+    names = [account.account_id for account in shown if server_states[account.server].answers]
+    states = {
+        account.account_id: _not_asked(account, server_states[account.server])
+        for account in shown
+        if not server_states[account.server].answers
+    }
+    if names:
+        chosen = migrations.tenants(database, names)
+        states |= {state.account: state for state in migrations.status(database, chosen, LOOKING, IMPATIENT)}
+    return states
+
+
+def _not_asked(account: Account, server: ServerState) -> AccountState:
+    silent = server.answers is False
+    says = "does not answer" if silent else "has not answered yet: ask again in a moment"
+    return AccountState(account.account_id, error=f"server {account.server} {says}")
 
 
 def _behind(revision: str | None) -> int | None:
     """How many revisions it is to the newest; None if this release does not know where it is."""
     return len(ACCOUNT_SCHEMA.path(revision)) if revision in ACCOUNT_SCHEMA.revisions else None
-
-
-def _name(field: str) -> str | None:
-    text = request.args.get(field)
-    return text if text and is_account_name(text) else None

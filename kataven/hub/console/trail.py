@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from urllib.parse import urlencode
+
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.hub.console.lists import Search, searched
 from kataven.hub.page import OPERATORS, Desk, Visit, show
-from kataven.identity.token import is_account_name
+from kataven.hub.words import whom
 from kataven.system import operators
+from kataven.system.models import OperatorEvent
 
 desk = Desk("console-trail", __name__)
 
@@ -17,14 +22,47 @@ MOST_PAGES = 1_000
 
 @desk.shows("/console/trail", OPERATORS)
 def show_trail(visit: Visit) -> AnyResponse:
-    asked = request.args.get("account", "").strip()
-    account = asked if is_account_name(asked) else ""
+    """`account` is one account, as links name it; `q` is a part of an account's name, as people type it."""
+    account, part = searched("account"), searched("q")
+    actor, action = searched("actor"), searched("action")
     page = _page_number(request.args.get("page", ""))
     with visit.services.directory.database.reading() as session:
-        events = operators.listing(session, PAGE_SIZE + 1, page * PAGE_SIZE, account or None)
+        actors, actions = operators.known(session)
+        events: Sequence[OperatorEvent] = ()
+        if all(search.can_match for search in (account, part, actor, action)):
+            events = operators.listing(
+                session,
+                PAGE_SIZE + 1,
+                page * PAGE_SIZE,
+                account.text or None,
+                action.text or None,
+                actor.text or None,
+                part.text,
+            )
+    chosen = {"account": account.typed, "q": part.typed, "actor": actor.typed, "action": action.typed}
     return show(
-        "console/trail.html", events=events[:PAGE_SIZE], account=account, page=page, more=len(events) > PAGE_SIZE
+        "console/trail.html",
+        events=events[:PAGE_SIZE],
+        chosen=chosen,
+        actors=_choices("Anybody", actors, actor, whom),
+        actions=_choices("Anything", actions, action),
+        links=_links(chosen, page, more=len(events) > PAGE_SIZE),
     )
+
+
+def _choices(
+    any_: str, known: Sequence[str], chosen: Search, words: Callable[[str], str] = str
+) -> list[tuple[str, str]]:
+    """What exists, and what was chosen, also if that is of another time."""
+    values = sorted({*known, *([chosen.typed] if chosen.typed else [])})
+    return [("", any_), *((value, words(value)) for value in values)]
+
+
+def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:
+    def link(number: int) -> str:
+        return f"/console/trail?{urlencode({**{n: v for n, v in chosen.items() if v}, 'page': str(number)})}"
+
+    return {**({"previous": link(page - 1)} if page else {}), **({"next": link(page + 1)} if more else {})}
 
 
 def _page_number(text: str) -> int:

@@ -24,7 +24,7 @@ from kataven.account.models import (
 from kataven.hub.edits import BOX, SEEN, Words, read_edit, seen_of
 from kataven.hub.gate import keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
-from kataven.hub.paging import asked_position, next_link
+from kataven.hub.paging import asked_position, links, place
 from kataven.web.inputs.agents import AgentInput
 
 desk = Desk("agents", __name__, "agent")
@@ -82,7 +82,8 @@ WORDS = {
 def show_agents(visit: Visit) -> AnyResponse:
     with visit.reading() as session:
         page = agents.listing(session, PAGE_SIZE, asked_position())
-    return show("agents.html", agents=page.rows, more=next_link(page.next))
+        where = place(session, Agent, page)
+    return show("agents.html", agents=page.rows, links=links(page), place=where)
 
 
 @desk.shows("/agents/new", MANAGERS)

@@ -12,14 +12,14 @@ from uuid import UUID
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.account import api_keys, expiry
+from kataven.account import api_keys, audit, expiry
 from kataven.account.errors import ExpiryExceedsPolicy
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.hub.gate import front, keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
-from kataven.hub.paging import asked_position, next_link
-from kataven.hub.words import receipt_in_words
+from kataven.hub.paging import asked_position, here, links, place
+from kataven.hub.words import refusal_in_words
 from kataven.identity.token import TokenKind
 from kataven.web.receipts import begin_ending, end_credentials
 from kataven.web.schema import Input, Line
@@ -57,6 +57,8 @@ class KeyRow:
     expires_at: datetime | None
     disabled_at: datetime | None
     limits: Mapping[str, int]
+    ended_by: str | None = None
+    """Who revoked it, as the audit trail says."""
 
     @property
     def ends_soon(self) -> bool:
@@ -98,8 +100,8 @@ def revoke_api_key(visit: Visit, key_id: UUID) -> AnyResponse:
         name, hint = key.name, key.hint
         ending = begin_ending(visit, str(key_id))
     receipt = end_credentials(visit, ending, event)
-    keep(visit, visit.session.with_(notice=f"“{name}” (…{hint}) is revoked: {receipt_in_words(receipt)}."))
-    return go("/settings/api-keys")
+    keep(visit, visit.session.with_(notice=f"“{name}” (…{hint}) is revoked: {refusal_in_words(receipt)}."))
+    return go(f"/settings/api-keys{here()}#key-{key_id}")
 
 
 def _list(
@@ -107,12 +109,17 @@ def _list(
 ) -> AnyResponse:
     with visit.reading() as session:
         page = api_keys.listing(session, PAGE_SIZE, asked_position())
-        rows = [_row(key) for key in page.rows]
+        ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
+        ended_by = audit.ended_by(session, "api_key.revoked", ended)
+        rows = [_row(key, ended_by.get(str(key.id))) for key in page.rows]
+        where = place(session, ApiKey, page)
     return show(
         "api_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=rows,
-        more=next_link(page.next),
+        links=links(page),
+        place=where,
+        here=here(),
         choices=[(choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(visit.account.max_key_expiry_days)],
         policy_days=visit.account.max_key_expiry_days,
         typed=typed or {},
@@ -121,7 +128,7 @@ def _list(
     )
 
 
-def _row(key: ApiKey) -> KeyRow:
+def _row(key: ApiKey, ended_by: str | None = None) -> KeyRow:
     return KeyRow(
         key.id,
         key.name,
@@ -133,6 +140,7 @@ def _row(key: ApiKey) -> KeyRow:
         key.expires_at,
         key.disabled_at,
         key.limits or {},
+        ended_by,
     )
 
 

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import audit
+from kataven.account.models import AuditEvent
+from kataven.account.paging import Page
 from kataven.hub.page import MANAGERS, Desk, Visit, show
-from kataven.hub.paging import asked_position, next_link
+from kataven.hub.paging import asked_position, links
 
 desk = Desk("audit", __name__)
 
 PAGE_SIZE = 50
 LONGEST_FILTER = 200
-ACTIONS = (
-    "agent.created",
-    "agent.changed",
-    "agent.deleted",
-    "api_key.created",
-    "api_key.renamed",
-    "api_key.revoked",
-    "api_key.removed",
-    "api_keys.expiry_shortened",
-    "person.signed_in",
-    "person.signed_out",
-)
-"""What the filter suggests; it takes any."""
+FIELDS = ("action", "actor", "target")
 
 
 @desk.shows("/audit-log", MANAGERS)
 def show_audit_log(visit: Visit) -> AnyResponse:
-    action, actor = _filter("action"), _filter("actor")
+    typed = {name: request.args.get(name, "") for name in FIELDS}
+    wanted = {name: text.strip() for name, text in typed.items()}
+    can_match = all(len(text) <= LONGEST_FILTER and "\x00" not in text for text in wanted.values())
     with visit.reading() as session:
-        page = audit.listing(session, PAGE_SIZE, asked_position(), action, actor)
+        known = audit.known(session)
+        page: Page[AuditEvent] = Page((), None)
+        if can_match:
+            page = audit.search(session, PAGE_SIZE, asked_position(), audit.Search(**wanted), known)
     return show(
         "audit.html",
         events=page.rows,
-        more=next_link(page.next),
-        actions=ACTIONS,
-        chosen={"action": action, "actor": actor},
+        links=links(page),
+        actions=_choices("Anything", {action: action for action in known.actions}, typed["action"]),
+        actors=_choices(
+            "Anybody", {label: f"{name} ({label})" for label, name in known.actors.items()}, typed["actor"]
+        ),
+        chosen=typed,
     )
 
 
-def _filter(name: str) -> str | None:
-    text = request.args.get(name, "")
-    return text if 0 < len(text) <= LONGEST_FILTER and "\x00" not in text else None
+def _choices(any_: str, known: Mapping[str, str], chosen: str) -> Sequence[tuple[str, str]]:
+    """What exists, and what was asked for, also if that is a beginning or of another time."""
+    choices = {**known, **({chosen: chosen} if chosen and chosen not in known else {})}
+    return [("", any_), *sorted(choices.items(), key=lambda choice: choice[1].lower())]

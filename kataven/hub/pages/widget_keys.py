@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -10,14 +10,13 @@ from uuid import UUID
 from flask import jsonify, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.account import agents, widget_keys
-from kataven.account.errors import NotFound
+from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
 from kataven.hub.edits import SEEN, Words, as_text, read_edit, seen_of
 from kataven.hub.gate import front, keep
 from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
-from kataven.hub.paging import asked_position, next_link
-from kataven.hub.words import entry_in_words, receipt_in_words
+from kataven.hub.paging import asked_position, links, place
+from kataven.hub.words import change_in_words, counted, entry_in_words, refusal_in_words
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
 from kataven.web.receipts import begin_ending, end_credentials
@@ -28,7 +27,9 @@ from kataven.widget.embed import snippet
 desk = Desk("widget-keys", __name__, "widget key")
 
 PAGE_SIZE = 50
-MOST_AGENTS = 200
+MOST_AGENTS = 50
+"""That are offered in the form; any other can be named."""
+LONGEST_NAME = 200
 HOME = "/settings/widget-keys"
 
 
@@ -58,10 +59,10 @@ def make_widget_key(visit: Visit) -> AnyResponse:
     )
 
 
-@desk.shows(f"{HOME}/explain", MEMBERS, while_typing=True)
+@desk.takes(f"{HOME}/explain", MEMBERS, while_typing=True)
 def explain_entries(visit: Visit) -> AnyResponse:
-    """What each line of the list of pages means, while it is typed."""
-    lines = request.args.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
+    """What each line of the list of pages means, while it is typed. Changes nothing: a list is too long for a URL."""
+    lines = request.form.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
     return jsonify([_explained(line.strip()) for line in lines[: allowlist.MAX_ENTRIES] if line.strip()])
 
 
@@ -100,7 +101,7 @@ def remove_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
         event = widget_keys.remove(session, key_id, visit.actor)
         ending = begin_ending(visit, str(key_id))
     receipt = end_credentials(visit, ending, event)
-    keep(visit, visit.session.with_(notice=f"“{name}” is removed: {receipt_in_words(receipt)}."))
+    keep(visit, visit.session.with_(notice=f"“{name}” is removed: {refusal_in_words(receipt)}."))
     return go(HOME)
 
 
@@ -118,31 +119,45 @@ def _change(
         ending = begin_ending(visit, str(key_id)) if ends else None
     words = f"“{name}” is {done}"
     if ending is not None:
-        words += f": {receipt_in_words(end_credentials(visit, ending, event))}"
+        in_words = refusal_in_words if fields.get("disabled") else change_in_words
+        words += f": {in_words(end_credentials(visit, ending, event))}"
     keep(visit, visit.session.with_(notice=f"{words}."))
     return go(f"{HOME}/{key_id}")
 
 
 def _read(visit: Visit) -> tuple[WidgetKeyInput | None, dict[str, str]]:
     lines = [line.strip() for line in request.form.get("domain_allowlist", "").splitlines()]
-    agent = request.form.get("agent_id", "")
+    chosen, problem = _chosen_agent(visit)
     form, problems = read_form(
-        WidgetKeyInput, domain_allowlist=[line for line in lines if line], agent_id=read_id(agent) if agent else None
+        WidgetKeyInput, domain_allowlist=[line for line in lines if line], agent_id=read_id(chosen) if chosen else None
     )
-    if form is not None and agent and not _is_agent(visit, form.agent_id):
-        return None, {"agent_id": "Choose one of the account's agents."}
-    return form, problems
+    return (None, {**problems, **problem}) if problem else (form, problems)
 
 
-def _is_agent(visit: Visit, agent_id: UUID | None) -> bool:
-    if agent_id is None:
-        return False
-    try:
+def _chosen_agent(visit: Visit) -> tuple[str, dict[str, str]]:
+    """The id of the agent that the form names, empty for none, or what is wrong with it.
+
+    What was typed wins over what was chosen: the list has the newest agents only.
+    """
+    typed, chosen = request.form.get("agent", "").strip(), request.form.get("agent_id", "")
+    if not typed:
+        agent_id = read_id(chosen)
         with visit.reading() as session:
-            agents.read(session, agent_id)
-    except NotFound:
-        return False
-    return True
+            known = agents.names(session, [agent_id] if agent_id else [])
+        return chosen, {} if not chosen or known else {"agent_id": "Choose one of the account's agents."}
+    found = _found(visit, typed)
+    if not found:
+        return "", {"agent": "No agent has this id or name."}
+    if len(found) > 1:
+        return "", {"agent": f"{counted(len(found), 'agent')} or more match. Choose one of them above, or give its id."}
+    return str(found[0].id), {}
+
+
+def _found(visit: Visit, typed: str) -> Sequence[Agent]:
+    if not typed or "\x00" in typed or len(typed) > LONGEST_NAME:
+        return ()
+    with visit.reading() as session:
+        return agents.find(session, typed, MOST_AGENTS)
 
 
 def _list(
@@ -150,14 +165,16 @@ def _list(
 ) -> AnyResponse:
     with visit.reading() as session:
         page = widget_keys.listing(session, PAGE_SIZE, asked_position())
-        found = agents.listing(session, MOST_AGENTS, None).rows
+        where = place(session, WidgetKey, page)
+        names = agents.names(session, {key.agent_id for key in page.rows if key.agent_id is not None})
     return show(
         "widget_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=page.rows,
-        more=next_link(page.next),
-        agents=_choices(found),
-        names={agent.id: agent.name for agent in found},
+        links=links(page),
+        place=where,
+        agents=_choices(visit, None, problems),
+        names=names,
         typed=typed or {},
         problems=problems or {},
         form_id=(typed or {}).get("form_id") or new_form_id(),
@@ -169,13 +186,15 @@ def _editor(
 ) -> AnyResponse:
     with visit.reading() as session:
         key = widget_keys.read(session, key_id)
-        found = agents.listing(session, MOST_AGENTS, None).rows
+        ended = {} if key.disabled_at is None else {key.id: key.disabled_at}
+        ended_by = audit.ended_by(session, "widget_key.disabled", ended)
     return show(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         key=key,
+        ended_by=ended_by.get(str(key.id)),
         explained=[_explained(entry) for entry in key.domain_allowlist],
-        agents=_choices(found, key),
+        agents=_choices(visit, key.agent_id, problems),
         typed=typed or _values(key),
         problems=problems or {},
     )
@@ -192,20 +211,25 @@ def _saved(key: WidgetKey) -> dict[str, Any]:
 
 def _words(visit: Visit) -> dict[str, Words]:
     """As the editor calls its fields."""
-    with visit.reading() as session:
-        found = agents.listing(session, MOST_AGENTS, None).rows
+    typed = request.form.get("agent_id", "")
     return {
         "name": Words("Name"),
         "domain_allowlist": Words("Pages that may carry it"),
-        "agent_id": Words("Agent", _choices(found)),
+        "agent_id": Words("Agent", _choices(visit, read_id(typed) if typed else None, None)),
     }
 
 
-def _choices(found: Any, key: WidgetKey | None = None) -> list[tuple[str, str]]:
-    choices = [("", "Any agent of the account"), *((str(agent.id), _agent_name(agent)) for agent in found)]
-    if key is not None and key.agent_id is not None and str(key.agent_id) not in {value for value, _ in choices}:
-        choices.append((str(key.agent_id), "An agent that is gone"))
-    return choices
+def _choices(visit: Visit, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """Any agent, the one that the key is pinned to, and the newest; or those that match what was typed."""
+    matching = _found(visit, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
+    with visit.reading() as session:
+        newest = agents.listing(session, MOST_AGENTS, None).rows
+        names = agents.names(session, [] if pinned is None else [pinned])
+    choices = [("", "Any agent of the account")]
+    if pinned is not None:
+        choices.append((str(pinned), names.get(pinned, "An agent that is gone")))
+    offered = [(str(agent.id), _agent_name(agent)) for agent in matching or newest]
+    return choices + [choice for choice in offered if choice[0] != str(pinned)]
 
 
 def _agent_name(agent: Agent) -> str:
@@ -214,6 +238,6 @@ def _agent_name(agent: Agent) -> str:
 
 def _explained(text: str) -> dict[str, Any]:
     try:
-        return {"entry": text, "good": True, "words": entry_in_words(allowlist.parse_entry(text))}
+        return {"entry": text, "good": True, "words": entry_in_words(allowlist.parse_new_entry(text))}
     except allowlist.InvalidEntry as error:
         return {"entry": text, "good": False, "words": str(error)}

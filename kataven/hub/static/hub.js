@@ -37,8 +37,9 @@ for (const area of document.querySelectorAll("[data-explain]")) {
   const explain = async () => {
     request?.abort();
     request = new AbortController();
-    const query = new URLSearchParams({ entries: area.value });
-    const answer = await fetch(`${area.dataset.explain}?${query}`, { signal: request.signal }).catch(() => null);
+    const body = new URLSearchParams({ csrf: area.form.elements.csrf.value, entries: area.value }); // too long for a URL
+    const asked = { method: "POST", body, signal: request.signal };
+    const answer = await fetch(area.dataset.explain, asked).catch(() => null);
     if (answer?.status === 429) return later(1000 * Number(answer.headers.get("Retry-After") || 10));
     const entries = answer?.ok ? await answer.json().catch(() => null) : null; // null: overtaken, or offline
     if (entries === null) return;

@@ -99,12 +99,6 @@ class Limiter:
         except (Unreachable, Refusal) as error:
             log.warning("limits: what %s has used is forgotten by itself, within a day (%s)", account, error)
 
-    def peek(
-        self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
-    ) -> Decision:
-        """What is left, consuming nothing. A request that was admitted knows it already: `Admission.standings`."""
-        return self.windows.look(scopes_of(account, limits, key_id, key_limits))
-
 
 def account_scope(account: str) -> str:
     """What an account's requests are counted by."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kataven.ratelimit.connection import Refusal, Unreachable
 from kataven.ratelimit.decision import Standing
 from kataven.ratelimit.limiter.admission import prefix_of, scopes_of
@@ -26,3 +28,13 @@ class Meter:
             return self._windows.look(scopes_of(account, limits, None, None)).standings
         except (Unreachable, Refusal):
             return None
+
+    def standings_of(self, asked: Mapping[str, Limits]) -> Mapping[str, tuple[Standing, ...]] | None:
+        """The same of several accounts, in one round trip."""
+        try:
+            found = self._windows.look_all(
+                [scopes_of(account, limits, None, None) for account, limits in asked.items()]
+            )
+        except (Unreachable, Refusal):
+            return None
+        return {account: decision.standings for account, decision in zip(asked, found, strict=True)}

@@ -21,7 +21,7 @@ KeyName = Annotated[str, Line(200)]
 AllowlistEntry = Annotated[
     str,
     StringConstraints(min_length=1, max_length=allowlist.MAX_ENTRY_LENGTH),
-    AfterValidator(lambda text: allowlist.parse_entry(text).text),
+    AfterValidator(lambda text: allowlist.parse_new_entry(text).text),
 ]
 DomainAllowlist = Annotated[
     list[AllowlistEntry],

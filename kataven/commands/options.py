@@ -1,0 +1,44 @@
+"""Numbers on the command line, refused in our own words: click would name its classes and print an inequation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+
+class WholeNumber(click.ParamType[int]):
+    """A whole number within bounds."""
+
+    name = "number"
+
+    def __init__(self, least: int = 1, most: int | None = None) -> None:
+        self._least = least
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        # `int` alone would also take signs, blanks and underscores, and hesitate over thousands of digits.
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+        if number is None or number < self._least or (self._most is not None and number > self._most):
+            self.fail(f"must be a whole number {self._bounds()}, not {text[:20]!r}", param, ctx)
+        return number
+
+    def _bounds(self) -> str:
+        return f"of at least {self._least}" if self._most is None else f"from {self._least} to {self._most}"
+
+
+class Seconds(click.ParamType[float]):
+    """A number of seconds, at least one."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 1 <= number < math.inf:  # nor what is no number
+            self.fail(f"must be a number of seconds, at least 1, not {str(value)[:20]!r}", param, ctx)
+        return number

@@ -1,0 +1,84 @@
+"""What the console's lists share: what was searched for, the links to the pages beside, and the servers' state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from flask import request
+from sqlalchemy.orm import Session
+
+from kataven.hub.gate import front
+from kataven.hub.page import Visit
+from kataven.hub.server_watch import ServerState
+from kataven.identity.token import is_account_name
+from kataven.system import accounts
+from kataven.system.accounts import NamePage
+from kataven.system.directory import tenant_url
+from kataven.system.models import Account, AccountStatus, DatabaseServer
+
+LONGEST_TEXT = 200
+NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What somebody looks for."""
+
+    typed: str
+    """As it was typed: the box keeps it."""
+
+    @property
+    def text(self) -> str:
+        return self.typed.strip()
+
+    @property
+    def can_match(self) -> bool:
+        """Whether there can be such a text at all: PostgreSQL stores no NUL, and nothing here is that long."""
+        return "\x00" not in self.text and len(self.text) <= LONGEST_TEXT
+
+
+def searched(field: str = "q") -> Search:
+    """What the query of this request looks for."""
+    return Search(request.args.get(field, ""))
+
+
+def account_page(session: Session, search: Search, status: AccountStatus | None, size: int) -> NamePage:
+    """The accounts that this request asks for."""
+    if not search.can_match:
+        return NO_ACCOUNTS
+    return accounts.page(session, search.text, status, size, after=_name("after"), before=_name("before"))
+
+
+def links(path: str, query: Mapping[str, str], page: NamePage) -> dict[str, str]:
+    """To the pages before and after, those that there are."""
+    found = {}
+    if page.has_previous and page.rows:
+        found["previous"] = f"{path}?{urlencode({**query, 'before': page.rows[0].account_id})}"
+    if page.has_next:
+        found["next"] = f"{path}?{urlencode({**query, 'after': page.rows[-1].account_id})}"
+    return found
+
+
+def here() -> dict[str, str]:
+    """This request's query without what leads to another page."""
+    return {name: value for name, value in request.args.items() if name not in {"after", "before"} and value}
+
+
+def server_states(
+    visit: Visit, servers: Sequence[DatabaseServer], shown: Sequence[Account] = ()
+) -> Mapping[str, ServerState]:
+    """What is known of each server, and of the sizes of the databases of the accounts that are shown."""
+    system_url = visit.services.directory.database.url
+    databases: defaultdict[str, list[str]] = defaultdict(list)
+    for account in shown:
+        databases[account.server].append(account.database_name)
+    urls = {server.name: tenant_url(system_url, server.url, "postgres") for server in servers}
+    return front().servers.look(urls, databases)
+
+
+def _name(field: str) -> str | None:
+    text = request.args.get(field)
+    return text if text and is_account_name(text) else None

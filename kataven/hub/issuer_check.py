@@ -1,0 +1,164 @@
+"""What of an issuer's published documents would make sign-ins fail: `flask oidc check`.
+
+It fetches what the Hub and the API fetch, with the same client. Tokens, roles and redirect URIs show only in a sign-in.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from socket import gaierror
+from typing import Any
+
+from kataven.hub.discovery import SIGN_OUT_ENDPOINT, DiscoveryFailed, DiscoveryProblem, discover
+from kataven.hub.sign_in_reasons import OF_DISCOVERY
+from kataven.identity import jws, strict
+from kataven.identity.fetch import FetchFailed
+from kataven.identity.jwk import read_key_set
+from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
+
+ACCEPTED = ", ".join(jws.ALGORITHMS)
+
+
+class State(StrEnum):
+    """How a part of the issuer is."""
+
+    WELL = "well"
+    NOTE = "note"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part, and what to change there."""
+
+    part: str
+    state: State
+    words: str
+
+
+def check(issuer: str, fetcher: Fetcher, *, has_secret: bool, allow_loopback_http: bool = False) -> list[Finding]:
+    """Look at the discovery document and the keys. Nothing is sent but two GET requests."""
+    try:
+        metadata = discover(issuer, fetcher, allow_loopback_http=allow_loopback_http)
+    except DiscoveryFailed as failed:
+        return [Finding("discovery", State.FAILS, _of_discovery(failed))]
+    return [
+        Finding("discovery", State.WELL, "The document names this issuer and has the endpoints."),
+        _sign_out(metadata),
+        *_requirements(metadata, has_secret=has_secret),
+        _algorithms(metadata),
+        _keys(metadata.get("jwks_uri"), fetcher, allow_loopback_http=allow_loopback_http),
+    ]
+
+
+def _of_discovery(failed: DiscoveryFailed) -> str:
+    if failed.problem is DiscoveryProblem.UNREACHABLE and isinstance(failed.__cause__, FetchFailed):
+        return why(failed.__cause__)
+    if failed.problem is DiscoveryProblem.NO_ENDPOINT:
+        return f"{OF_DISCOVERY[failed.problem]} In it, {failed}."
+    return OF_DISCOVERY[failed.problem]
+
+
+def why(failed: FetchFailed) -> str:
+    """In words, why a document could not be fetched."""
+    for cause in _causes(failed):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate is not trusted: {cause.verify_message}. If a private authority issued it, add the "
+                "authority to the host's trust store, for example with update-ca-certificates. SSL_CERT_FILE is not "
+                "read."
+            )
+        if isinstance(cause, gaierror):
+            return "The host name can't be resolved. Check KATAVEN_OIDC_ISSUER and the DNS of this host."
+    if str(failed).startswith("status 3"):
+        return f"It answers with a redirect ({failed}), and the Hub follows none. Use the URL that it leads to."
+    if str(failed).startswith("status "):
+        return f"It answers with {failed}. Open <KATAVEN_OIDC_ISSUER>/.well-known/openid-configuration in a browser."
+    return f"It can't be reached: {failed}. Connections go out directly; proxies in the environment are not used."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _sign_out(metadata: Mapping[str, Any]) -> Finding:
+    if SIGN_OUT_ENDPOINT in metadata:
+        return Finding("sign-out", State.WELL, "People are signed out here too.")
+    return Finding(
+        "sign-out",
+        State.NOTE,
+        "There is no `end_session_endpoint`: signing out ends the session at the Hub alone. At Auth0, enable "
+        "“RP-Initiated Logout End Session Endpoint Discovery” in the tenant's settings.",
+    )
+
+
+def _requirements(metadata: Mapping[str, Any], *, has_secret: bool) -> Iterator[Finding]:
+    if metadata.get("require_pushed_authorization_requests") is True:
+        yield Finding(
+            "requests",
+            State.FAILS,
+            "Pushed authorization requests are required, and the Hub doesn't send them. Switch the requirement off.",
+        )
+    challenges = metadata.get("code_challenge_methods_supported")
+    if isinstance(challenges, list) and "S256" not in challenges:
+        yield Finding("requests", State.FAILS, "PKCE with S256 is not supported, and the Hub uses no other method.")
+    if "code" not in _texts(metadata.get("response_types_supported", ["code"])):
+        yield Finding("requests", State.FAILS, "The response type `code` is not supported.")
+    methods = _texts(metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]))
+    wanted = "client_secret_basic" if has_secret else "none"
+    if wanted not in methods:
+        about = "With" if has_secret else "Without"
+        yield Finding(
+            "requests",
+            State.FAILS if has_secret else State.NOTE,
+            f"{about} KATAVEN_HUB_CLIENT_SECRET the Hub uses the method `{wanted}`, which is not listed.",
+        )
+
+
+def _algorithms(metadata: Mapping[str, Any]) -> Finding:
+    offered = _texts(metadata.get("id_token_signing_alg_values_supported", ["RS256"]))
+    usable = [name for name in offered if name in jws.ALGORITHMS]
+    if not usable:
+        return Finding(
+            "algorithms",
+            State.FAILS,
+            f"It signs with {', '.join(offered)}; Kataven accepts {ACCEPTED}. Add one of them.",
+        )
+    if len(usable) < len(offered):
+        others = ", ".join(sorted(set(offered) - set(usable)))
+        words = f"Choose {', '.join(usable)} for the Hub's application: tokens with {others} are refused."
+        return Finding("algorithms", State.NOTE, words)
+    return Finding("algorithms", State.WELL, f"ID tokens are signed with {', '.join(usable)}.")
+
+
+def _keys(jwks_uri: object, fetcher: Fetcher, *, allow_loopback_http: bool) -> Finding:
+    if not isinstance(jwks_uri, str) or not is_trustworthy_url(jwks_uri, allow_loopback_http=allow_loopback_http):
+        return Finding("keys", State.FAILS, "The document has no `jwks_uri` with an https URL.")
+    try:
+        document = strict.json_object(fetcher.get(jwks_uri, timeout_seconds=FETCH_SECONDS))
+        usable = read_key_set(document)
+    except FetchFailed as failed:
+        return Finding("keys", State.FAILS, f"{jwks_uri}: {why(failed)}")
+    except ValueError:
+        return Finding("keys", State.FAILS, f"{jwks_uri} is no JSON Web Key Set.")
+    published = len(document["keys"])
+    if not usable:
+        return Finding(
+            "keys",
+            State.FAILS,
+            f"None of the {published} published keys can be used. Kataven needs RSA keys of 2048 to 8192 bits, P-256 "
+            f"or Ed25519 keys with a `kid`, and accepts {ACCEPTED}.",
+        )
+    algorithms = sorted({name for key in usable.values() for name in key.algorithms})
+    words = f"{len(usable)} of {published} keys can be used, for {', '.join(algorithms)}."
+    return Finding("keys", State.WELL if len(usable) == published else State.NOTE, words)
+
+
+def _texts(said: object) -> list[str]:
+    return [entry for entry in said if isinstance(entry, str)] if isinstance(said, Iterable) else []

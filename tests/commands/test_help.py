@@ -1,0 +1,85 @@
+"""`flask …` before anything is configured: help is there, and a command says what it lacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+from flask import Flask
+
+from kataven import commands
+from tests.support.gunicorn import CHECKOUT
+from tests.support.house import House
+
+MISSING = ["KATAVEN_DATABASE_URL: is missing", "KATAVEN_PEPPERS: is missing"]
+
+
+def bare(*words: str) -> subprocess.CompletedProcess[str]:
+    """The real program, with no setting in its environment nor in a data folder."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("KATAVEN_", "FLASK_"))}
+    environ["KATAVEN_DATA_DIR"] = "/nowhere"
+    program = [sys.executable, "-m", "flask", *words]
+    return subprocess.run(program, cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture(scope="module")
+def unconfigured() -> Flask:
+    return commands.without_settings(MISSING)
+
+
+def leaves(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from leaves(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+def test_help_needs_no_settings() -> None:
+    helped = bare("--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "accounts " in helped.stdout
+    assert "limiter" not in helped.stdout, "commands of libraries are not listed"
+
+
+def test_what_serves_still_says_what_is_missing() -> None:
+    refused = bare("run", "--port", "0")
+    assert refused.returncode == 1
+    assert "KATAVEN_DATABASE_URL: is missing" in refused.stderr
+
+
+def test_every_command_has_its_help_and_says_what_is_missing(unconfigured: Flask) -> None:
+    runner = unconfigured.test_cli_runner()
+    tried = 0
+    for path, command in leaves(unconfigured.cli):
+        helped = runner.invoke(args=[*path, "--help"])
+        assert helped.exit_code == 0
+        assert "Usage: " in helped.stdout
+        arguments = [
+            str(VALUES.get(str(one.name), "acme")) for one in command.params if isinstance(one, click.Argument)
+        ]
+        refused = runner.invoke(args=[*path, *arguments])
+        assert refused.exit_code == 1, (path, refused.output)
+        assert all(problem in refused.stderr for problem in MISSING), path
+        assert "make run" in refused.stderr
+        tried += 1
+    assert tried >= 30
+
+
+def test_the_same_commands_are_there_with_settings(house: House, unconfigured: Flask) -> None:
+    configured = {path for path, _ in leaves(house.app.cli) if path[0] != "dev"}
+    assert {path for path, _ in leaves(unconfigured.cli)} == configured
+
+
+def test_every_option_has_a_help_text(house: House) -> None:
+    for path, command in leaves(house.app.cli):
+        for option in command.params:
+            if isinstance(option, click.Option) and path[0] != "limiter":
+                assert option.help, (path, option.name)
+
+
+VALUES = {"file": __file__, "run_id": "00000000-0000-4000-8000-000000000000"}

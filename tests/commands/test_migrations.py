@@ -1,0 +1,150 @@
+"""`flask migrations upgrade --sql` and `flask migrations revision`: what is read before it is run."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from sqlalchemy import Connection, make_url, text
+
+from kataven.commands import migrations as commands
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.system import schema
+from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
+from kataven.tenancy.schema import Schema
+from kataven.tenancy.server import DatabaseServer
+from tests.support.house import House, new_account
+from tests.support.walk import put_at
+
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
+
+
+def migrations(house: House, *words: str) -> Result:
+    return house.app.test_cli_runner().invoke(args=["migrations", *words])
+
+
+def sql_of(one: Schema, start: str | None = None) -> str:
+    steps = []
+    for revision in one.path(start):
+        steps.append(f"BEGIN;\n\n{LOCK_TIMEOUT}\n\n{one.render(start, revision)}COMMIT;\n")
+        start = revision
+    return "\n".join(steps) + "\n"
+
+
+@pytest.fixture
+def server(postgres: EmbeddedPostgres) -> DatabaseServer:
+    return DatabaseServer(make_url(postgres.url("postgres")))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA), ((), ACCOUNT_SCHEMA)]
+)
+def test_sql_is_that_of_the_databases_that_are_named(house: House, words: tuple[str, ...], expected: Schema) -> None:
+    shown = migrations(house, "upgrade", *words, "--sql")
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout == sql_of(expected)
+
+
+def test_sql_of_both_is_the_systems_and_then_the_accounts(house: House) -> None:
+    shown = migrations(house, "upgrade", "--system", "--all", "--sql")
+    assert shown.stdout == sql_of(SYSTEM_SCHEMA) + sql_of(ACCOUNT_SCHEMA)
+
+
+def test_sql_of_an_account_begins_where_its_database_is(house: House, postgres: EmbeddedPostgres) -> None:
+    oldest = ACCOUNT_SCHEMA.window[0]
+    for name in ("reviewed-a", "reviewed-b", "reviewed-c"):
+        new_account(house.services, name)
+    for name in ("reviewed-a", "reviewed-b"):
+        put_at(house, postgres, name, oldest)
+    chosen = [word for name in "abc" for word in ("--account", f"reviewed-{name}")]
+    shown = migrations(house, "upgrade", *chosen, "--sql")
+    assert shown.stdout == (
+        f"-- reviewed-a, reviewed-b: {oldest} to {ACCOUNT_SCHEMA.head}\n\n{sql_of(ACCOUNT_SCHEMA, oldest)}"
+        f"-- reviewed-c: at {ACCOUNT_SCHEMA.head}, nothing to do\n\n"
+    )
+    unknown = migrations(house, "upgrade", "--account", "reviewed-z", "--sql")
+    assert unknown.exit_code == 1
+    assert "reviewed-z" in unknown.stderr
+
+
+@pytest.mark.parametrize(("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA)])
+def test_sql_run_by_hand_leaves_what_the_command_leaves(
+    house: House, server: DatabaseServer, words: tuple[str, ...], expected: Schema
+) -> None:
+    script = migrations(house, "upgrade", *words, "--sql").stdout
+    states = []
+    for name in ("by_hand", "by_command"):
+        with server.maintenance() as maintenance:
+            maintenance.create(name, "template0")
+        with server.connect(name) as connection:
+            if name == "by_hand":
+                connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+            else:
+                expected.upgrade(connection)
+        with server.connect(name) as connection:
+            states.append(expected.state(connection))
+        with server.maintenance() as maintenance:
+            maintenance.drop(name)
+    assert states[0] == states[1]
+    assert states[0].revision == expected.head
+
+
+def test_upgrade_of_the_system_database_waits_for_a_lock_as_long_as_its_sql_says(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def upgrade(_: Schema, connection: Connection) -> None:
+        found.append(connection.execute(text("SHOW lock_timeout")).scalar_one())
+
+    monkeypatch.setattr(Schema, "upgrade", upgrade)
+    schema.upgrade_system(postgres.url("system_that_waits"))
+    assert found == ["3s"]
+
+
+@pytest.fixture
+def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The product's schemas with their revisions in a folder of the test's own."""
+    folder = tmp_path / "alembic"
+    shutil.copytree(schema.SCRIPTS, folder)
+    for name in ("SYSTEM_SCHEMA", "ACCOUNT_SCHEMA"):
+        monkeypatch.setattr(commands, name, replace(getattr(schema, name), scripts=folder))
+    return folder
+
+
+@pytest.mark.parametrize(("words", "branch"), [((), "account"), (("--system",), "system")])
+def test_a_revision_is_written_with_the_next_number(
+    house: House, server: DatabaseServer, scratch_schemas: Path, words: tuple[str, ...], branch: str
+) -> None:
+    known = {"account": ACCOUNT_SCHEMA, "system": SYSTEM_SCHEMA}[branch]
+    following = f"{branch}_{len(known.revisions) + 1:04}"
+    last = sorted((scratch_schemas / branch).glob("*.py"))[-1]
+    last.write_text(last.read_text().replace("def upgrade() -> None:\n", "def upgrade() -> None:\n    return\n"))
+    before = databases(server)
+    written = migrations(house, "revision", "What the models have", *words)
+    assert written.exit_code == 0, written.output
+    path = scratch_schemas / branch / f"{following}_what_the_models_have.py"
+    assert str(path) in written.output
+    assert f'revision = "{following}"' in path.read_text().replace("'", '"')
+    assert "op.create_table" in path.read_text(), "what the last revision no longer makes is missing"
+    assert databases(server) == before
+
+
+def test_a_revision_without_a_change_of_the_models_is_empty_and_says_so(house: House, scratch_schemas: Path) -> None:
+    written = migrations(house, "revision", "Fill a column")
+    assert written.exit_code == 0, written.output
+    assert "The models are as the last revision leaves them" in written.stderr
+
+
+def databases(server: DatabaseServer) -> set[str]:
+    with server.maintenance() as maintenance:
+        return set(maintenance.databases())
+
+
+def test_a_message_without_a_letter_is_refused(house: House, scratch_schemas: Path) -> None:
+    refused = migrations(house, "revision", " … ")
+    assert refused.exit_code == 2
+    assert not list((scratch_schemas / "account").glob("account_0003*"))

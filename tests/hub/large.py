@@ -1,0 +1,94 @@
+"""An account and a system database of the size at which lists matter, filled by SQL within a few seconds.
+
+Also for `make run`: python -m tests.hub.large SYSTEM_DATABASE_URL ACCOUNT. The accounts are rows without databases, so
+remove the data folder afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from sqlalchemy import Engine, create_engine, make_url, text
+
+KEYS, AGENTS, EVENTS, ACCOUNTS, WIDGET_KEYS = 300, 500, 10_000, 1_000, 120
+PERSON = "jwt:alice"
+
+_AGENTS = """
+INSERT INTO agents (id, name, description, category, status, greeting_mode, llm_model, voice_provider, auth_mode,
+                    ringing_enabled, background_audio_enabled, background_audio_volume, noise_suppression_enabled,
+                    created_by, created_at)
+SELECT gen_random_uuid(), 'Agent ' || n, 'Answers number ' || n, 'sales', 'active', 'locked', 'gpt-4o', 'deepgram',
+       'public', true, false, 0.5, true, :person, now() - n * interval '1 hour'
+FROM generate_series(1, :count) n
+"""
+_KEYS = """
+INSERT INTO api_keys (id, name, key_hash, pepper_id, hint, created_by, created_at, disabled_at)
+SELECT gen_random_uuid(), 'Server ' || n, sha256(('large api key ' || n)::bytea), 'dev1', lpad(n::text, 8, '0'),
+       :person, now() - n * interval '1 hour', CASE WHEN n % 3 = 0 THEN now() - n * interval '1 minute' END
+FROM generate_series(1, :count) n
+"""
+_WIDGET_KEYS = """
+INSERT INTO widget_keys (id, name, key_hash, pepper_id, hint, domain_allowlist, agent_id, created_by, created_at)
+SELECT gen_random_uuid(), 'Shop ' || n, sha256(('large widget key ' || n)::bytea), 'dev1', lpad(n::text, 8, '0'),
+       ARRAY['shop-' || n || '.example'], pinned.id, :person, now() - n * interval '1 hour'
+FROM generate_series(1, :count) n
+JOIN (SELECT id, row_number() OVER (ORDER BY created_at) AS place FROM agents) pinned ON pinned.place = n
+"""
+_EVENTS = """
+INSERT INTO audit_events (id, created_at, actor, actor_name, action, target, detail, address)
+SELECT gen_random_uuid(), now() - n * interval '1 minute', 'jwt:person-' || n % 40, 'Person ' || n % 40,
+       (ARRAY['agent.created', 'agent.changed', 'api_key.created', 'widget_key.changed'])[1 + n % 4],
+       gen_random_uuid()::text, jsonb_build_object('name', 'Thing ' || n), '198.51.100.7'
+FROM generate_series(1, :count) n
+"""
+_REVOCATIONS = """
+INSERT INTO audit_events (id, created_at, actor, actor_name, action, target, detail)
+SELECT gen_random_uuid(), disabled_at, :person, 'Alice', 'api_key.revoked', id::text,
+       jsonb_build_object('name', name, 'hint', hint)
+FROM api_keys WHERE disabled_at IS NOT NULL
+"""
+_ACCOUNTS = """
+INSERT INTO accounts (account_id, account_name, database_name, server, status, schema_revision)
+SELECT 'bulk-' || lpad(n::text, 4, '0'), (ARRAY['Bank', 'Bakery', 'Clinic'])[1 + n % 3] || ' Number ' || n,
+       'bulk-' || lpad(n::text, 4, '0'), 'default', 'active', 'account_0002'
+FROM generate_series(1, :count) n
+"""
+_TRAIL = """
+INSERT INTO operator_events (id, at, actor, action, account_id, detail)
+SELECT gen_random_uuid(), now() - n * interval '1 minute', 'jwt:operator-' || n % 20, 'account.created',
+       'bulk-' || lpad((1 + n % 1000)::text, 4, '0'), jsonb_build_object('note', n)
+FROM generate_series(1, :count) n
+"""
+
+
+def fill_account(engine: Engine) -> None:
+    """Agents, keys, widget keys and events in an account's database."""
+    with engine.begin() as connection:
+        for statement, count in (
+            (_AGENTS, AGENTS),
+            (_KEYS, KEYS),
+            (_WIDGET_KEYS, WIDGET_KEYS),
+            (_EVENTS, EVENTS),
+            (_REVOCATIONS, 0),
+        ):
+            connection.execute(text(statement), {"person": PERSON, "count": count})
+
+
+def fill_system(engine: Engine) -> None:
+    """Accounts without databases, and a trail."""
+    with engine.begin() as connection:
+        connection.execute(text(_ACCOUNTS), {"count": ACCOUNTS})
+        connection.execute(text(_TRAIL), {"count": EVENTS})
+
+
+def main(system_url: str, account: str) -> None:
+    """Fill the databases of a development run."""
+    system = make_url(system_url)
+    for url, fill in ((system.set(database=account), fill_account), (system, fill_system)):
+        engine = create_engine(url)
+        fill(engine)
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

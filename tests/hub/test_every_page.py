@@ -1,0 +1,242 @@
+"""Every page of the Hub in a small account and in a large one: who may see it, and what it costs.
+
+What a page asks PostgreSQL and Redis for must not grow with the number of rows; a page has 50 of them at most.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis.connection
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import NullPool
+
+import app as factory
+from kataven import settings
+from kataven.dev.cast import ALICE, BOB, OLIVIA, Person, org_id
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.hub.gate import EXTENSION
+from kataven.hub.page import MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, STRANGERS, Who, who_of
+from kataven.hub.surface import PAGES
+from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.ratelimit import connection as ratelimit_connection
+from kataven.system import lifecycle
+from kataven.web.services import EXTENSION as SERVICES
+from tests.hub import large
+from tests.hub.conftest import HUB_URL, Hub
+from tests.hub.test_agents import FORM as AGENT
+from tests.hub.visitor import Visitor
+from tests.support.house import House
+
+ACCOUNT = "every-page"
+LATER = 4
+"""What a page may ask more than before because something remembered had just been forgotten."""
+MOST_STATEMENTS, MOST_REDIS_CALLS, MOST_BYTES = 12, 6, 80_000
+
+EXAMPLES = {
+    "/": "/",
+    "/accounts": "/accounts",
+    "/agents": "/agents",
+    "/agents/new": "/agents/new",
+    "/agents/<agent_id>": "/agents/{agent}",
+    "/audit-log": "/audit-log",
+    "/auth/callback": "/auth/callback",
+    "/console": "/console",
+    "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",
+    "/console/health": "/console/health",
+    "/console/migrations": "/console/migrations",
+    "/console/migrations/run": "/console/migrations/run",
+    "/console/trail": "/console/trail",
+    "/settings/api-keys": "/settings/api-keys",
+    "/settings/widget-keys": "/settings/widget-keys",
+    "/settings/widget-keys/<key_id>": "/settings/widget-keys/{widget_key}",
+    "/sign-in": "/sign-in",
+    "/signed-out": "/signed-out",
+    "/widget": "/widget",
+}
+"""Where each page of the URL map can be seen. A new page needs a line here."""
+MORE = (
+    "/audit-log?action=api_key&actor=alice&target=Server",
+    "/console?q=bank",
+    "/console/trail?q=bulk&actor=jwt:operator-1",
+    "/console/migrations?q=bank",
+)
+"""The same pages with what people look for."""
+OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}}
+"""Pages that lead on, whoever asks."""
+PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
+
+
+@dataclass
+class Cost:
+    """What one request asked for, on the thread that served it."""
+
+    status: int = 0
+    bytes: int = 0
+    statements: list[str] = field(default_factory=list)
+    redis_calls: int = 0
+
+
+@contextmanager
+def counted() -> Iterator[Cost]:
+    """What this thread asks PostgreSQL and Redis for: statements, and commands that are sent together as one."""
+    cost, thread = Cost(), threading.get_ident()
+
+    def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
+        if threading.get_ident() == thread:
+            cost.statements.append(words)
+
+    def counting(send: Any) -> Any:
+        def counted_send(*arguments: Any, **options: Any) -> Any:
+            cost.redis_calls += threading.get_ident() == thread
+            return send(*arguments, **options)
+
+        return counted_send
+
+    event.listen(Engine, "before_cursor_execute", statement)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            general, ours = redis.connection.AbstractConnection, ratelimit_connection.Connection
+            patch.setattr(general, "send_packed_command", counting(general.send_packed_command))
+            patch.setattr(ours, "send", counting(ours.send))
+            yield cost
+    finally:
+        event.remove(Engine, "before_cursor_execute", statement)
+
+
+Walk = Mapping[tuple[str, str, str], Cost]
+"""What each page cost each person: by its rule, its path and the person's role."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    hub: Hub
+    small: Walk
+    large: Walk
+
+
+@pytest.fixture(scope="module")
+def hub(house: House, postgres: EmbeddedPostgres) -> Iterator[Hub]:
+    """A Hub on a system database of its own, with one account."""
+    environ = {
+        **house.environ,
+        "KATAVEN_DATABASE_URL": postgres.url("kataven_every_page"),
+        "KATAVEN_HUB_URL": HUB_URL,
+        "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
+    }
+    configured = settings.load(environ)
+    lifecycle.prepare_system(configured.database_url.get_secret_value())
+    surface = factory.create_hub(configured)
+    services = surface.extensions[SERVICES]
+    new = lifecycle.NewAccount(ACCOUNT, "Every page", org_id(ALICE.account))
+    lifecycle.create(services.directory.database, new, actor="test")
+    services.start()
+    pages = surface.extensions[PAGES]
+    yield Hub(surface, pages, pages.extensions[EXTENSION])
+    services.stop()
+
+
+@pytest.fixture(scope="module")
+def walked(hub: Hub, postgres: EmbeddedPostgres) -> Walked:
+    """Every page as everybody, before the account and the system database are filled and afterwards."""
+    visitors = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
+    places = _places(visitors["owner"])
+    small = _walk(visitors, places)
+    for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
+        fill(create_engine(postgres.url(database), poolclass=NullPool))
+    return Walked(hub, small, _walk(visitors, places))
+
+
+def _walk(visitors: Mapping[str, Visitor], places: Sequence[tuple[str, str]]) -> Walk:
+    return {(rule, path, role): _seen(visitor, path) for rule, path in places for role, visitor in visitors.items()}
+
+
+def _signed_in(hub: Hub, person: Person) -> Visitor:
+    return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
+
+
+def _places(owner: Visitor) -> list[tuple[str, str]]:
+    """Each page's rule, with paths to look at."""
+    owner.get("/agents/new")
+    agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
+    owner.get("/settings/widget-keys")
+    made = owner.post("/settings/widget-keys", {"name": "Shop", "domain_allowlist": "shop.example", "agent_id": agent})
+    widget_key = made.text.partition("/settings/widget-keys/")[2][:36]
+    owner.get("/settings/api-keys")
+    owner.post("/settings/api-keys", {"name": "Server", "expiry": "30d"})
+    places = [*EXAMPLES.items(), *((path.partition("?")[0], path) for path in MORE)]
+    return [(rule, path.format(agent=agent, widget_key=widget_key)) for rule, path in places]
+
+
+def _seen(visitor: Visitor, path: str) -> Cost:
+    visitor.get(path)  # what is remembered of this visitor's rights is remembered from here on
+    with counted() as cost:
+        page = visitor.get(path)
+    cost.status, cost.bytes = page.status_code, len(page.data)
+    return cost
+
+
+def rules(hub: Hub) -> dict[str, Who]:
+    """Who may see each page."""
+    found = {}
+    for rule in hub.pages.url_map.iter_rules():
+        who = who_of(hub.pages.view_functions[rule.endpoint])
+        if "GET" in (rule.methods or set()) and who is not None:
+            found[rule.rule] = who
+    return found
+
+
+def test_every_page_has_an_example(hub: Hub) -> None:
+    assert set(rules(hub)) == set(EXAMPLES)
+
+
+def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: Walked) -> None:
+    may = {
+        STRANGERS: {"owner", "member", "operator"},
+        SIGNED_IN: {"owner", "member", "operator"},
+        MEMBERS: {"owner", "member"},
+        MANAGERS: {"owner"},
+        OPERATORS: {"operator"},
+    }
+    declared = rules(walked.hub)
+    wrong = []
+    for (rule, path, role), cost in walked.large.items():
+        who = declared[rule]
+        # An operator is in no account, and is sent to choose one.
+        refused = 303 if role == "operator" and who in {MEMBERS, MANAGERS} else 403
+        expected = OTHERWISE.get(rule, {200 if role in may[who] else refused})
+        if cost.status not in expected:
+            wrong.append((path, role, cost.status, expected))
+    assert wrong == []
+
+
+def test_a_page_asks_no_more_when_there_are_more_rows(walked: Walked) -> None:
+    """One statement or one call for each row would be 50 more."""
+    more = []
+    for page, cost in walked.large.items():
+        small = walked.small[page]
+        if len(cost.statements) > len(small.statements) + LATER or cost.redis_calls > small.redis_calls + LATER:
+            more.append((page, len(small.statements), len(cost.statements), small.redis_calls, cost.redis_calls))
+    assert more == []
+
+
+def test_what_a_page_asks_for_and_sends_is_bounded(walked: Walked) -> None:
+    beyond = [
+        (page, len(cost.statements), cost.redis_calls, cost.bytes)
+        for page, cost in walked.large.items()
+        if len(cost.statements) > MOST_STATEMENTS or cost.redis_calls > MOST_REDIS_CALLS or cost.bytes > MOST_BYTES
+    ]
+    assert beyond == []
+
+
+def test_lists_are_full(walked: Walked) -> None:
+    """So that the tests above see what they are about."""
+    lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
+    lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
+    for path, role in lists.items():
+        assert walked.large[path, path, role].bytes > walked.small[path, path, role].bytes + 50 * 100, path

@@ -1,0 +1,162 @@
+"""What `flask oidc check` says of an issuer, before anybody signs in."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kataven.hub.issuer_check import Finding, State, check
+from kataven.identity.fetch import FetchFailed, HttpFetcher
+from tests.commands.test_accounts import flask
+from tests.hub import issuers
+from tests.support.certificates import authority
+from tests.support.house import House
+from tests.support.independent_issuer import IndependentIssuers
+from tests.support.jose import ec_signer, rsa_signer
+from tests.support.key_server import ISSUER, JWKS_URL, KeyServer
+
+GOOD: dict[str, Any] = {
+    "issuer": ISSUER,
+    "jwks_uri": JWKS_URL,
+    "authorization_endpoint": f"{ISSUER}/authorize",
+    "token_endpoint": f"{ISSUER}/token",
+    "end_session_endpoint": f"{ISSUER}/end",
+    "id_token_signing_alg_values_supported": ["RS256"],
+    "token_endpoint_auth_methods_supported": ["none", "client_secret_basic"],
+}
+
+
+def found(server: KeyServer | None = None, *, has_secret: bool = False, **metadata: object) -> list[Finding]:
+    """What is found of an issuer that is well, but for `metadata`."""
+    server = server or KeyServer(rsa_signer().jwk())
+    server.discovery(**{name: said for name, said in {**GOOD, **metadata}.items() if said is not None})
+    return check(ISSUER, server, has_secret=has_secret)
+
+
+def test_an_issuer_that_is_well() -> None:
+    assert {(one.part, one.state) for one in found()} == {
+        ("discovery", State.WELL),
+        ("sign-out", State.WELL),
+        ("algorithms", State.WELL),
+        ("keys", State.WELL),
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "part", "state", "words"),
+    [
+        ({"issuer": f"{ISSUER}/"}, "discovery", State.FAILS, "names another issuer"),
+        ({"token_endpoint": None}, "discovery", State.FAILS, "`token_endpoint` is missing"),
+        ({"authorization_endpoint": "http://login.example/a"}, "discovery", State.FAILS, "not an https URL"),
+        ({"end_session_endpoint": None}, "sign-out", State.NOTE, "ends the session at the Hub alone"),
+        ({"require_pushed_authorization_requests": True}, "requests", State.FAILS, "Switch the requirement off"),
+        ({"code_challenge_methods_supported": ["plain"]}, "requests", State.FAILS, "S256"),
+        ({"response_types_supported": ["id_token"]}, "requests", State.FAILS, "`code`"),
+        ({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}, "requests", State.NOTE, "`none`"),
+        ({"id_token_signing_alg_values_supported": ["RS512"]}, "algorithms", State.FAILS, "RS256, PS256, ES256, EdDSA"),
+        ({"id_token_signing_alg_values_supported": ["ES384", "ES256"]}, "algorithms", State.NOTE, "Choose ES256"),
+        ({"jwks_uri": None}, "keys", State.FAILS, "no `jwks_uri`"),
+        ({"jwks_uri": f"{ISSUER}/elsewhere"}, "keys", State.FAILS, "can't be reached"),
+    ],
+    ids=str,
+)
+def test_what_would_fail_is_named(metadata: dict[str, object], part: str, state: State, words: str) -> None:
+    assert [words in one.words for one in found(**metadata) if (one.part, one.state) == (part, state)] == [True]
+
+
+def test_a_secret_needs_basic() -> None:
+    methods = ["client_secret_post"]
+    (one,) = [
+        one for one in found(has_secret=True, token_endpoint_auth_methods_supported=methods) if "SECRET" in one.words
+    ]
+    assert (one.state, "`client_secret_basic`" in one.words) == (State.FAILS, True)
+
+
+def test_keys_that_can_not_be_used_are_counted() -> None:
+    p384 = {**ec_signer().jwk(), "kid": "p384", "crv": "P-384"}
+    assert found(KeyServer(p384))[-1].state is State.FAILS
+    both = found(KeyServer(p384, rsa_signer().jwk()))[-1]
+    assert (both.state, both.words) == (State.NOTE, "1 of 2 keys can be used, for RS256.")
+
+
+class FailingFetcher:
+    """Fails as the real one does."""
+
+    def __init__(self, text: str, cause: Exception | None = None) -> None:
+        self.text, self.cause = text, cause
+
+    def get(self, _: str, *, timeout_seconds: float) -> bytes:
+        raise FetchFailed(self.text) from self.cause
+
+
+@pytest.mark.parametrize(
+    ("text", "cause", "words"),
+    [
+        ("ConnectError: …", socket.gaierror(-2, "…"), "can't be resolved"),
+        ("status 302", None, "Use the URL that it leads to"),
+        ("status 404", None, "status 404"),
+        ("no whole answer within 5.0 s", None, "no whole answer"),
+    ],
+    ids=str,
+)
+def test_an_issuer_that_can_not_be_asked(text: str, cause: Exception | None, words: str) -> None:
+    (one,) = check(ISSUER, FailingFetcher(text, cause), has_secret=False)
+    assert (one.part, one.state) == ("discovery", State.FAILS)
+    assert words in one.words
+
+
+@pytest.fixture
+def private_server(tmp_path: Path) -> Iterator[str]:
+    """A server whose certificate no host trusts."""
+    files = authority(tmp_path / "authority").issue("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+
+    class Server(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A handshake that a client breaks off is what is tested."""
+
+    server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"https://localhost:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_private_authority_is_explained(private_server: str) -> None:
+    (one,) = check(private_server, HttpFetcher(), has_secret=False)
+    assert one.state is State.FAILS
+    assert "update-ca-certificates" in one.words
+
+
+def test_the_command_prints_all_of_it_and_fails_if_something_does(house: House) -> None:
+    answer = flask(house, "oidc", "check", "--json")
+    assert answer.exit_code == 0, answer.output
+    assert {row["part"]: row["state"] for row in json.loads(answer.stdout)}["keys"] == "well"
+    assert "discovery" in flask(house, "oidc", "check").stdout
+
+
+@pytest.mark.node
+def test_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
+    shape = issuers.standard("http://localhost:4712").shape
+    issuer = independent_issuers.start(shape)
+    states = [one.state for one in check(issuer, HttpFetcher(), has_secret=False, allow_loopback_http=True)]
+    assert State.FAILS not in states
+    with_par = issuers.standard("http://localhost:4712").but(requires_par=True).shape
+    (failing,) = [
+        one
+        for one in check(independent_issuers.start(with_par), HttpFetcher(), has_secret=False, allow_loopback_http=True)
+        if one.state is State.FAILS
+    ]
+    assert "Pushed authorization requests are required" in failing.words

@@ -1,0 +1,97 @@
+"""Signing in, renewing and signing out in a real browser, at an independent issuer with Zitadel's tokens.
+
+The Hub, the issuer and the issuer's login page have three hosts, and each leads straight on to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from tests.hub import issuers
+from tests.hub.conftest import Hub
+from tests.support.browser import as_new, browser
+from tests.support.gunicorn import free_port
+from tests.support.house import House
+from tests.support.independent_issuer import IndependentIssuers
+
+pytestmark = pytest.mark.node
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
+        chrome.implicitly_wait(PATIENCE_SECONDS)
+        yield chrome
+
+
+def press(chrome: Chrome, selector: str) -> None:
+    chrome.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def begin(chrome: Chrome, url: str) -> None:
+    """Type the account's name and send the form; the browser is led on to the login page."""
+    chrome.get(f"{url}/sign-in")
+    chrome.find_element(By.ID, "account").send_keys("acme")
+    press(chrome, "main form button")
+
+
+def complaints(chrome: Chrome) -> list[Any]:
+    return [entry for entry in chrome.get_log("browser") if entry["source"] != "network"]
+
+
+def cookie_of(chrome: Chrome, hub: Hub) -> str:
+    found = chrome.get_cookie(hub.front.cookie_name)
+    assert found is not None
+    return str(found["value"])
+
+
+@pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no scripts"])
+def test_with_zitadel_as_documented(
+    chrome: Chrome, house: House, independent_issuers: IndependentIssuers, with_scripts: bool
+) -> None:
+    port = free_port()
+    url = f"http://localhost:{port}"
+    with issuers.opened_hub(house, independent_issuers, issuers.zitadel, port) as hub, issuers.served(hub, port):
+        as_new(chrome)
+        chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not with_scripts})
+        begin(chrome, url)
+        press(chrome, "#sign-in")
+        assert chrome.find_element(By.CSS_SELECTOR, "details.menu summary").text.startswith("Alice")
+        expired = issuers.let_expire(hub, independent_issuers, cookie_of(chrome, hub))
+        chrome.get(f"{url}/settings/api-keys")
+        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "API keys"
+        person = issuers.session_of(hub, cookie_of(chrome, hub)).person
+        assert person is not None
+        assert person.access_token != expired
+
+        press(chrome, "details.menu summary")
+        press(chrome, "details.menu form button")
+        press(chrome, "#confirm")  # at the host of the login page
+        press(chrome, "button[name=logout]")  # at the issuer
+        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "You are signed out"
+        assert chrome.current_url == f"{url}/signed-out"
+        assert complaints(chrome) == []
+
+
+def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
+    chrome: Chrome, house: House, independent_issuers: IndependentIssuers
+) -> None:
+    port = free_port()
+    make = issuers.zitadel_by_default
+    with issuers.opened_hub(house, independent_issuers, make, port) as hub, issuers.served(hub, port):
+        as_new(chrome)
+        begin(chrome, f"http://localhost:{port}")
+        press(chrome, "#sign-in")
+        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "Not signed in"
+        assert "“Auth token type”: JWT" in chrome.find_element(By.CSS_SELECTOR, "main").text
+        press(chrome, "main a[href^='/help/']")
+        assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
+        assert "instead of Bearer token" in chrome.find_element(By.CSS_SELECTOR, "#opaque_access_token ~ ul").text
+        assert chrome.get_cookie(hub.front.cookie_name) is not None  # of before the sign-in
+        assert complaints(chrome) == []

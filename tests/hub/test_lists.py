@@ -1,0 +1,349 @@
+"""The Hub's lists: what is found in them, how to get about in them, and where a form leads back to."""
+
+from __future__ import annotations
+
+import html
+import re
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from kataven.hub.pages import agents, api_keys, audit, widget_keys
+from kataven.system import operators
+from tests.hub.conftest import Hub
+from tests.hub.test_agents import FORM as AGENT
+from tests.hub.test_agents import make as make_agent
+from tests.hub.test_pages import make_key, revoke_path
+from tests.hub.test_widget_keys import make as make_widget_key
+from tests.hub.visitor import Visitor
+from tests.support.house import Caller, House
+
+KEYS = "/settings/api-keys"
+WIDGET_KEYS = "/settings/widget-keys"
+AUDIT = "/audit-log"
+CONSOLE = "/console"
+TRAIL = "/console/trail"
+
+
+def id_of(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def link(page: str, relation: str) -> str:
+    """Where the page's link of this relation leads."""
+    found = re.search(rf'<a href="([^"]+)" rel="{relation}"', page)
+    assert found, page
+    return html.unescape(found[1])
+
+
+def names(page: str) -> list[str]:
+    return re.findall(r"<bdi>([^<]+)</bdi>", page)
+
+
+# Widget keys and their agents
+
+
+def test_a_pinned_agent_is_named_however_many_are_newer(alice: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 1)
+    pinned = make_agent(alice, name="The oldest agent")
+    _, place = make_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
+    make_agent(alice, name="A newer agent")
+    listed = alice.get(WIDGET_KEYS).text
+    row = listed[listed.index("Pinned to the oldest") :]
+    assert "<dd>The oldest agent</dd>" in row
+    editor = alice.get(place).text
+    assert "An agent that is gone" not in editor
+    assert re.search(rf'value="{id_of(pinned)}" selected>The oldest agent', editor)
+    form = {"name": "Pinned to the oldest", "domain_allowlist": "shop.example", "agent_id": id_of(pinned)}
+    assert alice.post(place, form).status_code == 303
+
+
+def test_an_agent_that_was_deleted_is_still_said_to_be_gone(alice: Visitor) -> None:
+    agent = make_agent(alice, name="Soon gone")
+    _, place = make_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
+    alice.get(agent)
+    alice.post(f"{agent}/delete")
+    assert "An agent that is gone" in alice.get(place).text
+
+
+def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
+    alice: Visitor, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 2)
+    mark = uuid4().hex[:8]
+    agent = id_of(make_agent(alice, name=f"Quay {mark}"))
+    other = id_of(make_agent(alice, name=f"Quay {mark} by night"))
+    for number in range(2):
+        make_agent(alice, name=f"Filler {number}")
+    for typed, expected in ((agent, agent), (f"quay {mark}", agent), (f"{mark} BY", other)):
+        _, place = make_widget_key(alice, "Named", agent=typed)
+        key = acme_key.get(f"/v1/widget-keys/{id_of(place)}").get_json()
+        assert key["agent_id"] == expected, typed
+
+    alice.get(WIDGET_KEYS)
+    several = alice.post(WIDGET_KEYS, {"name": "Which", "domain_allowlist": "a.example", "agent": mark[:7]})
+    assert several.status_code == 400
+    assert 'id="agent-problem"' in several.text
+    assert f'<option value="{agent}">Quay {mark} (active)' in several.text
+    for nobody in ("no agent is called so", str(uuid4()), "\x00"):
+        page = alice.post(WIDGET_KEYS, {"name": "Whom", "domain_allowlist": "a.example", "agent": nobody})
+        assert page.status_code == 400
+        assert "No agent has this id or name." in page.text
+
+
+def test_the_agents_of_another_account_can_not_be_named(alice: Visitor, charlie: Visitor) -> None:
+    theirs = make_agent(charlie, name="Of globex alone")
+    alice.get(WIDGET_KEYS)
+    for typed in (id_of(theirs), "Of globex alone"):
+        page = alice.post(WIDGET_KEYS, {"name": "Stolen", "domain_allowlist": "a.example", "agent": typed})
+        assert "No agent has this id or name." in page.text
+
+
+# The console's search
+
+
+@pytest.fixture(scope="module")
+def rows(house: House) -> str:
+    """Three accounts without a database, and a mark that is in their names."""
+    mark = uuid4().hex[:8]
+    insert = text(
+        "INSERT INTO accounts (account_id, account_name, database_name, server, status, zitadel_org_id)"
+        " VALUES (:id, :name, :id, 'default', 'archived', :org)"
+    )
+    found = (("one", "First Bank", "Org-1"), ("two", "Second Bank of 100%", "Org-2"), ("three", "Bakery", "Org-3"))
+    with house.services.directory.database.writing() as session:
+        for name, words, org in found:
+            session.execute(insert, {"id": f"{name}-{mark}", "name": f"{words} {mark}", "org": f"{org}-{mark}"})
+    return mark
+
+
+@pytest.mark.parametrize("path", [CONSOLE, "/console/migrations"])
+def test_accounts_are_found_by_any_part_of_id_name_and_organisation(olivia: Visitor, rows: str, path: str) -> None:
+    def found(query: str) -> set[str]:
+        page = olivia.get(path, query_string={"q": query})
+        assert page.status_code == 200
+        assert f'name="q" type="text" value="{html.escape(query)}"' in page.text.replace("&#34;", "&quot;")
+        return set(re.findall(rf"/console/accounts/(\w+)-{rows}", page.text))
+
+    assert found(f"bank {rows}") == {"one"}
+    assert found(f"BANK {rows[:-1]}") == {"one"}
+    assert found(f"  Bakery {rows} ") == {"three"}
+    assert found(f"ne-{rows}") == {"one"}
+    assert found(f"ORG-2-{rows}") == {"two"}
+    assert found(f"100% {rows}") == {"two"}
+    assert found(rows) == {"one", "two", "three"}
+    for nothing in (f"Bank_{rows}", "Nothing is called so!", "%", "x" * 300, "Alpine\x00"):
+        assert found(nothing) <= ({"two"} if nothing == "%" else set()), nothing
+
+
+def test_the_console_s_pages_lead_forwards_and_back(
+    olivia: Visitor, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts, migrations
+
+    for module, path in ((accounts, CONSOLE), (migrations, "/console/migrations")):
+        monkeypatch.setattr(module, "PAGE_SIZE", 1)
+        first = olivia.get(path, query_string={"q": rows}).text
+        assert f"one-{rows}" in first
+        assert 'rel="prev"' not in first
+        second = olivia.get(link(first, "next")).text
+        assert f"three-{rows}" in second
+        third = olivia.get(link(second, "next")).text
+        assert f"two-{rows}" in third
+        assert 'rel="next"' not in third
+        assert f"three-{rows}" in olivia.get(link(third, "prev")).text
+        assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
+
+
+def test_the_trail_is_filtered_by_what_exists(house: House, olivia: Visitor) -> None:
+    mark = uuid4().hex[:8]
+    with house.services.directory.database.writing() as session:
+        operators.record(session, "jwt:oscar", "account.tested", f"trail-{mark}")
+        operators.record(session, "jwt:olivia", "account.tested", f"trail-{mark}-too")
+    page = olivia.get(TRAIL).text
+    assert '<option value="jwt:oscar">oscar</option>' in page
+    assert '<option value="account.tested">' in page
+
+    def count(**query: str) -> int:
+        return olivia.get(TRAIL, query_string=query).text.count("<code>account.tested</code>")
+
+    assert count(q=mark) == 2
+    assert count(q=f"TRAIL-{mark.upper()}") == 2
+    assert count(account=f"trail-{mark}") == 1
+    assert count(q=mark, actor="jwt:oscar") == 1
+    assert count(q=mark, action="account.created") == 0
+    for nothing in ("Nobody!", "\x00", "x" * 300):
+        page = olivia.get(TRAIL, query_string={"q": nothing}).text
+        assert "Nothing found" in page
+        assert html.escape(nothing) in page
+
+
+def test_the_trail_s_pages_lead_back(olivia: Visitor, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kataven.hub.console import trail
+
+    monkeypatch.setattr(trail, "PAGE_SIZE", 1)
+    mark = uuid4().hex[:8]
+    with house.services.directory.database.writing() as session:
+        operators.record(session, "jwt:olivia", "account.tested", f"first-{mark}")
+    with house.services.directory.database.writing() as session:
+        operators.record(session, "jwt:olivia", "account.tested", f"second-{mark}")
+    first = olivia.get(TRAIL, query_string={"q": mark}).text
+    second = olivia.get(link(first, "next")).text
+    assert f"<td>second-{mark}</td>" in first
+    assert f"<td>first-{mark}</td>" in second
+    assert f"<td>second-{mark}</td>" in olivia.get(link(second, "prev")).text
+
+
+# Keys and the audit log
+
+
+def test_a_revoked_key_says_by_whom_and_leads_to_its_events(alice: Visitor) -> None:
+    name = f"Billing {uuid4().hex[:8]}"
+    path = revoke_path(alice, make_key(alice, name))
+    key_id = path.split("/")[-2]
+    alice.post(path)
+    page = alice.get(KEYS).text
+    row = page[page.index(f'id="key-{key_id}"') :].partition("</tr>")[0]
+    assert re.search(r"revoked <time[^>]+>just now</time> by alice", row, re.IGNORECASE)
+    events = alice.get(link_to_events(row)).text
+    assert set(re.findall(r"<code>(api_key\.\w+)</code>", events)) == {"api_key.created", "api_key.revoked"}
+    revoked = events[events.index("<code>api_key.revoked</code>") :].partition("</tr>")[0]
+    assert f'<span class="quiet">name</span> {name}' in revoked
+    assert key_id in alice.get(AUDIT, query_string={"target": name.lower()}).text
+
+
+def link_to_events(row: str) -> str:
+    found = re.search(r'href="(/audit-log\?target=[^"]+)"', row)
+    assert found
+    return found[1]
+
+
+def test_a_member_is_shown_no_link_to_the_audit_log(alice: Visitor, bob: Visitor) -> None:
+    make_key(alice, "Without a link")
+    _, place = make_widget_key(alice, "Without a link")
+    assert AUDIT not in bob.get(KEYS).text
+    assert AUDIT not in bob.get(place).text
+
+
+def test_events_of_widget_keys_and_agents_have_their_names(alice: Visitor) -> None:
+    mark = uuid4().hex[:8]
+    _, place = make_widget_key(alice, f"Widget {mark}")
+    agent = make_agent(alice, name=f"Agent {mark}")
+    alice.get(place)
+    alice.post(f"{place}/disable")
+    assert re.search(r"Disabled <time[^>]+>just now</time> by alice", alice.get(place).text, re.IGNORECASE)
+    alice.get(agent)
+    assert alice.post(agent, {**AGENT, "name": f"Agent {mark}", "description": "Changed"}).status_code == 303
+    for target, action, name in ((place, "widget_key.disabled", "Widget"), (agent, "agent.changed", "Agent")):
+        events = alice.get(AUDIT, query_string={"target": id_of(target), "action": action}).text
+        assert f'<span class="quiet">name</span> {name} {mark}' in events
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"action": "revoked"}, True),
+        ({"action": "API_KEY.REVOKED"}, True),
+        ({"action": "api_key"}, True),
+        ({"action": "evoked"}, False),
+        ({"actor": "jwt:alice"}, True),
+        ({"actor": "alice"}, True),
+        ({"actor": "Alice"}, True),
+        ({"actor": "ali"}, True),
+        ({"actor": "lice"}, False),
+        ({"actor": "jwt:alic"}, True),
+        ({"actor": "%"}, False),
+        ({"actor": "bob"}, False),
+        ({"action": "\x00"}, False),
+        ({"target": "x" * 300}, False),
+    ],
+)
+def test_the_audit_log_is_filtered_by_beginnings(alice: Visitor, query: dict[str, str], found: bool) -> None:
+    key = revoke_path(alice, make_key(alice, "To be looked for"))
+    alice.post(key)
+    target = {} if "target" in query else {"target": key.split("/")[-2]}
+    page = alice.get(AUDIT, query_string={**query, **target})
+    assert page.status_code == 200
+    assert ("<code>api_key.revoked</code>" in page.text) is found
+
+
+def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: Visitor) -> None:
+    make_widget_key(alice, "An event of its own")
+    page = alice.get(AUDIT).text
+    assert '<option value="widget_key.created">' in page
+    assert re.search(r'<option value="jwt:alice">\w+ \(jwt:alice\)</option>', page)
+    asked = alice.get(AUDIT, query_string={"action": "long.ago"}).text
+    assert '<option value="long.ago" selected>' in asked
+
+
+def test_somebody_is_not_taken_for_another_whose_label_begins_so(house: House, alice: Visitor) -> None:
+    record = house.services.directory.read("acme")
+    assert record is not None
+    from kataven.account.audit import Actor
+    from kataven.account.audit import record as record_event
+
+    with house.services.registry.writing(record.tenant) as session:
+        record_event(session, Actor("jwt:al", "Al"), "agent.tested")
+        record_event(session, Actor("jwt:alan", "Alan"), "agent.tested")
+    assert alice.get(AUDIT, query_string={"actor": "jwt:al"}).text.count("<code>agent.tested</code>") == 1
+    assert alice.get(AUDIT, query_string={"actor": "jwt:ala"}).text.count("<code>agent.tested</code>") == 1
+
+
+@pytest.mark.parametrize(("module", "path"), [(api_keys, KEYS), (agents, "/agents"), (audit, AUDIT)])
+def test_account_lists_lead_back(alice: Visitor, monkeypatch: pytest.MonkeyPatch, module: object, path: str) -> None:
+    for number in range(3):
+        make_key(alice, f"Paged {number}")
+        make_agent(alice, name=f"Paged {number}")
+    monkeypatch.setattr(module, "PAGE_SIZE", 2)
+    first = alice.get(path).text
+    assert 'rel="prev"' not in first
+    second = alice.get(link(first, "next")).text
+    back = alice.get(link(second, "prev")).text
+    assert rows_of(back) == rows_of(first)
+    assert alice.get(f"{path}?newer=junk").status_code == 200
+
+
+def rows_of(page: str) -> list[str]:
+    return re.findall(r'href="(/agents/[0-9a-f-]{36})"|id="(key-[^"]+)"|<td><time datetime="([^"]+)"', page)
+
+
+def test_lists_say_which_part_of_them_is_shown(charlie: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        charlie.get(KEYS)
+        assert charlie.post(KEYS, {"name": f"Counted {number}", "expiry": "30d"}).status_code == 201
+    monkeypatch.setattr(api_keys, "PAGE_SIZE", 2)
+    first = charlie.get(KEYS).text
+    place = re.search(r"1 to 2 of (\d+)<", first)
+    assert place
+    assert f"3 to {min(4, int(place[1]))} of {place[1]}<" in charlie.get(link(first, "next")).text
+
+
+def test_after_revoking_a_key_the_same_page_of_the_list_is_shown(
+    hub: Hub, charlie: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        charlie.get(KEYS)
+        assert charlie.post(KEYS, {"name": f"Stays {number}", "expiry": "30d"}).status_code == 201
+    monkeypatch.setattr(api_keys, "PAGE_SIZE", 1)
+    second = link(charlie.get(KEYS).text, "next")
+    third = link(charlie.get(second).text, "next")
+    page = charlie.get(third).text
+    assert names(page) == ["Stays 1"]
+    action = re.search(r'action="(/settings/api-keys/([0-9a-f-]{36})/revoke[^"]*)"', page)
+    assert action
+    back = charlie.post(html.unescape(action[1])).location
+    assert back == f"{third}#key-{action[2]}"
+    page = charlie.get(back.partition("#")[0]).text
+    assert names(page) == ["Stays 1"]
+    assert "“Stays 1”" in page
+    assert f'id="key-{action[2]}"' in page
+
+
+def test_a_form_leads_back_to_lists_of_the_hub_alone(charlie: Visitor) -> None:
+    charlie.get(KEYS)
+    charlie.post(KEYS, {"name": "Elsewhere", "expiry": "30d"})
+    key = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", charlie.get(KEYS).text)
+    assert key
+    back = charlie.post(f"{key[0]}?cursor=//evil.example&newer=%0d%0aSet-Cookie:x").location
+    assert back.startswith(f"{KEYS}#key-")

@@ -1,0 +1,172 @@
+"""Every operation of the API and every page of the Hub, on an account at each revision that this code serves.
+
+An account that waits for its migration is answered what is right, or 503 `schema_mismatch`; never 500.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from werkzeug.test import TestResponse
+
+from kataven.dev.cast import ALICE, OLIVIA
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.hub.page import who_of
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.web.operation import Operation, operation_of
+from tests.hub.conftest import Hub
+from tests.hub.visitor import Visitor
+from tests.support.house import House
+from tests.support.walk import ORIGIN, PAGES, REQUESTS, World, prefixes
+
+OLDEST, HEAD = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
+THREADS = 4
+
+
+def operations(house: House) -> dict[tuple[str, str], Operation]:
+    """Of the real URL map."""
+    declared = (operation_of(view) for view in house.app.view_functions.values())
+    return {(one.method, one.path): one for one in declared if one is not None}
+
+
+@pytest.fixture(scope="module", params=ACCOUNT_SCHEMA.window)
+def world(request: pytest.FixtureRequest, house: House, postgres: EmbeddedPostgres) -> World:
+    return World(house, postgres, f"walked-{request.param.replace('_', '-')}", request.param)
+
+
+def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tuple[str, TestResponse]:
+    """The path that is asked for, and the answer."""
+    request = REQUESTS[operation.method, operation.path](world)
+    path = prefix + request.path
+    app = hub.surface if prefix.startswith("/hub-api") else world.house.app
+    headers = {"Origin": ORIGIN} if request.caller is None else dict(request.caller.headers)
+    return path, app.test_client().open(path, method=operation.method, json=request.body, headers=headers)
+
+
+def right_statuses(operation: Operation) -> set[int]:
+    return {operation.answer.status, *(other.status for other in operation.others)}
+
+
+def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
+    """What is wrong with the answers to an operation, by each of its paths."""
+    for prefix in prefixes(operation.path):
+        path, answer = send(world, hub, operation, prefix)
+        if answer.status_code not in right_statuses(operation) and not is_out_of_step(world, answer):
+            yield f"{operation.method} {path}: {answer.status_code} {code_of(answer)}"
+
+
+def owner_of(world: World, hub: Hub) -> Visitor:
+    """Alice's browser with the token of the account's owner: the issuer signs in nobody outside of the cast."""
+    visitor, sessions = hub.signed_in(ALICE), hub.front.sessions
+    cookie = visitor.client.get_cookie(hub.front.cookie_name)
+    assert cookie is not None
+    session = sessions.read(cookie.value)
+    assert session is not None
+    assert session.person is not None
+    person = replace(session.person, access_token=world.house.issuer.token(world.owner_person))
+    sessions.save(session.with_(person=person, account=world.account))
+    return visitor
+
+
+def code_of(answer: TestResponse) -> str | None:
+    """The code of a problem, from the API or on a page; None for an answer that is none."""
+    found = re.search(r'"quiet small">([a-z_]+) ·|"code":"([a-z_]+)"', answer.text)
+    return found and (found[1] or found[2])
+
+
+def is_out_of_step(world: World, answer: TestResponse) -> bool:
+    """Whether an account behind the head is told so, with its own revision and the one that is needed."""
+    if world.revision == HEAD or answer.status_code != 503:
+        return False
+    problem = answer.get_json()
+    return problem["code"] == "schema_mismatch" and world.revision in problem["detail"] and HEAD in problem["detail"]
+
+
+def test_every_operation_has_a_request_in_the_walk(house: House) -> None:
+    assert set(operations(house)) == set(REQUESTS)
+
+
+def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
+    rules = {
+        (next(iter(rule.methods - {"HEAD", "OPTIONS"})), rule.rule)
+        for rule in hub.pages.url_map.iter_rules()
+        if rule.methods is not None and who_of(hub.pages.view_functions[rule.endpoint]) is not None
+    }
+    assert rules == set(PAGES)
+
+
+def test_every_operation_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
+    found = [fault for operation in operations(world.house).values() for fault in faults_of(world, hub, operation)]
+    assert not found, "\n".join(found)
+
+
+def test_every_page_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
+    owner, olivia = owner_of(world, hub), hub.signed_in(OLIVIA)
+    hub.front.sessions.take_turn("measure", 30)
+    found = []
+    for (method, path), form_of in PAGES.items():
+        form, visitor = form_of(world), olivia if path.startswith("/console") else owner
+        answer = visitor.get(form.path) if method == "GET" else visitor.post(form.path, form.fields)
+        out_of_step = world.revision != HEAD and answer.status_code == 503 and "schema_mismatch" in answer.text
+        if answer.status_code not in form.statuses and not out_of_step:
+            found.append(f"{method} {form.path}: {answer.status_code} {code_of(answer)}")
+    assert not found, "\n".join(found)
+
+
+def test_every_account_command_is_right_or_one_line_at_every_served_revision(world: World) -> None:
+    run, account = world.house.app.test_cli_runner().invoke, world.account
+    dump = ""
+    for words in (
+        ["accounts", "show", account],
+        ["accounts", "limits", account, "--per-minute", "999999"],
+        ["accounts", "policy", account, "--max-key-expiry-days", "3650", "--existing"],
+        ["peppers", "status", "--by-account"],
+        ["migrations", "status", "--account", account],
+        ["migrations", "upgrade", "--account", account, "--dry-run"],
+        ["accounts", "suspend", account],
+        ["accounts", "dump", account, "--json"],
+        ["accounts", "load", account, "--yes-replace", account, "--from"],
+        ["accounts", "resume", account],
+    ):
+        result = run(args=[*words, dump] if words[-1] == "--from" else words)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exc_info)
+        behind = world.revision != HEAD and world.revision in result.output and "needs" in result.output
+        others_count = words[0] == "peppers"  # whose databases other tests may have taken away
+        assert result.exit_code == 0 or behind or others_count, (words, result.output)
+        dump = json.loads(result.stdout)["dump"] if words[1] == "dump" else dump
+
+
+def test_no_request_fails_while_its_account_is_migrated(house: House, hub: Hub, postgres: EmbeddedPostgres) -> None:
+    world = World(house, postgres, "walked-meanwhile", OLDEST)
+    known = list(operations(house).values())
+    waits, migrated = threading.Barrier(THREADS + 1), threading.Event()
+
+    def ask_for_everything(thread: int) -> list[str]:
+        """Twice at least: while the account is migrated, and from then on."""
+        found, rounds_after = [], 0
+        waits.wait()
+        while rounds_after == 0:
+            rounds_after += migrated.is_set()
+            for operation in known[thread::THREADS]:
+                _, answer = send(world, hub, operation)
+                may_wait = answer.status_code == 503 and not rounds_after
+                if answer.status_code not in right_statuses(operation) and not may_wait:
+                    found.append(f"{operation.method} {operation.path}: {answer.status_code} {code_of(answer)}")
+        return found
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        asking = [pool.submit(ask_for_everything, thread) for thread in range(THREADS)]
+        waits.wait()
+        try:
+            done = house.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", world.account])
+        finally:
+            migrated.set()
+        found = [fault for future in asking for fault in future.result()]
+    assert done.exit_code == 0, done.output
+    assert not found, "\n".join(found)

@@ -1,0 +1,207 @@
+"""Database servers in the console: asked in the background, so that no page waits for one that is silent."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.hub import server_watch
+from kataven.hub.gate import EXTENSION
+from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, Cut, ServerState, ServerWatch
+from tests.hub.conftest import Hub
+from tests.hub.visitor import Visitor
+from tests.support.clock import Clock
+from tests.support.house import House
+from tests.support.waiting import wait_until
+
+SECONDS = 60
+CONSOLE, HEALTH, MIGRATIONS = "/console", "/console/health", "/console/migrations?check=1"
+SOMEWHERE = make_url("postgresql+psycopg2://nobody@127.0.0.1/postgres")
+
+
+class Probes:
+    """Stands for the servers: each probe waits until it is told how it ends, or its connection is cut."""
+
+    def __init__(self) -> None:
+        self.begun: list[frozenset[str]] = []
+        self.cuts = 0
+        self._answers: bool | None = None
+        self._changed = threading.Condition()
+
+    def __call__(self, url: URL, databases: Collection[str], connected: Callable[[Cut], None]) -> ServerState:
+        is_cut = threading.Event()
+
+        def cut() -> None:
+            with self._changed:
+                self.cuts += 1
+                is_cut.set()
+                self._changed.notify_all()
+
+        self.begun.append(frozenset(databases))
+        connected(cut)
+        with self._changed:
+            assert self._changed.wait_for(lambda: is_cut.is_set() or self._answers is not None, SECONDS)
+            if is_cut.is_set() or not self._answers:
+                raise OperationalError("SELECT 1", {}, Exception("gone"))
+        return ServerState(True, 1.5, 3, 100, dict.fromkeys(databases, 8192))
+
+    def end(self, *, answers: bool | None) -> None:
+        """How probes end from now on; None: they hang."""
+        with self._changed:
+            self._answers = answers
+            self._changed.notify_all()
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
+    monkeypatch.setattr(server_watch, "GRACE_SECONDS", 0.0)
+    probes = Probes()
+    yield probes
+    probes.end(answers=False)
+
+
+def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Probes) -> None:
+    watch = ServerWatch(probes)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
+    probes.end(answers=True)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    state = watch.look({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
+    assert (state.ms, state.connections, state.connections_limit) == (1.5, 3, 100)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
+
+
+def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Probes) -> None:
+    clock = Clock()
+    watch = ServerWatch(probes, clock)
+    for _ in range(5):
+        watch.look({"pg2": SOMEWHERE})
+    probes.end(answers=True)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    watch.look({"pg2": SOMEWHERE})
+    clock.advance(FRESH_SECONDS - 1)
+    watch.look({"pg2": SOMEWHERE})
+    assert len(probes.begun) == 1
+    clock.advance(1)
+    watch.look({"pg2": SOMEWHERE})
+    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+
+
+def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: Probes) -> None:
+    clock = Clock()
+    watch = ServerWatch(probes, clock)
+    probes.end(answers=True)
+    watch.look({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    probes.end(answers=None)
+    clock.advance(FRESH_SECONDS)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is True  # as far as is known
+    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+    clock.advance(DEADLINE_SECONDS)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is False
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is False and probes.cuts > 0, SECONDS)
+    probes.end(answers=True)
+    clock.advance(FRESH_SECONDS)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+
+
+def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
+    watch = ServerWatch(probes)
+    probes.end(answers=True)
+    watch.look({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    watch.look({})
+    probes.end(answers=None)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
+
+
+def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:
+    cuts: list[Cut] = []
+    state = server_watch.probe(make_url(postgres.url("postgres")), ["postgres", "not-there"], cuts.append)
+    assert state.answers
+    assert state.ms
+    assert state.connections
+    assert state.connections_limit
+    assert state.connections_limit >= state.connections
+    assert state.sizes["postgres"]
+    assert state.sizes["not-there"] is None
+    cuts[0]()  # the connection is closed by now: nothing happens
+
+
+# The pages, with a server that takes connections and says nothing
+
+
+class SilentServer:
+    """Listens, and never says a word."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def silent(hub: Hub, house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The id of an account on a server that is silent. The Hub has not asked any server before."""
+    server, name, account = SilentServer(), f"silent-{uuid4().hex[:8]}", f"on-silent-{uuid4().hex[:8]}"
+    url = f"postgresql+psycopg2://nobody@127.0.0.1:{server.port}/postgres"
+    database = house.services.directory.database
+    with database.writing() as session:
+        session.execute(
+            # Draining, so that no other test places an account there.
+            text("INSERT INTO database_servers (name, url, draining) VALUES (:name, :url, true)"),
+            {"name": name, "url": url},
+        )
+        session.execute(
+            text(
+                "INSERT INTO accounts (account_id, account_name, database_name, server, status, schema_revision)"
+                " VALUES (:id, 'On a silent server', :id, :server, 'suspended', 'account_0002')"
+            ),
+            {"id": account, "server": name},
+        )
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch()))
+    yield account
+    with database.writing() as session:
+        session.execute(text("DELETE FROM accounts WHERE account_id = :id"), {"id": account})
+        session.execute(text("DELETE FROM database_servers WHERE name = :name"), {"name": name})
+    server.close()
+
+
+def test_no_page_waits_for_a_server_that_is_silent(
+    hub: Hub, silent: str, olivia: Visitor, probes: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probes go on until the test is over: a page that waited for one would never come."""
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch(probes)))
+    for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
+        page = olivia.get(path)
+        assert page.status_code == 200
+        assert "does not answer" not in page.text
+    assert "has not answered yet" in olivia.get(f"{MIGRATIONS}&q={silent}").text
+    assert ">being asked<" in olivia.get(HEALTH).text
+
+
+def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, olivia: Visitor) -> None:
+    said = re.compile(r"server (silent-\w+) does not answer")
+    for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
+        wait_until(lambda path=path: said.search(olivia.get(path).text) is not None, SECONDS)
+    health = olivia.get(HEALTH).text
+    row = health[health.index("silent-") :].partition("</tr>")[0]
+    assert "<td>1</td>" in row  # its account
+    default = health[health.index('<th scope="row">default') :].partition("</tr>")[0]
+    assert ">answers<" in default
+    assert re.search(r"<td>\d+ of \d+</td>", default)
+    assert re.search(r"<td>\d+ ms</td>", default)
+
+
+def test_sizes_are_shown_once_they_are_known(hub: Hub, olivia: Visitor) -> None:
+    wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)

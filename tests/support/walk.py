@@ -1,0 +1,294 @@
+"""One plausible request for each operation of the API and each page of the Hub, on an account at any served revision.
+
+Rows are written as SQL with the columns of the oldest served revision: a database at that revision has no others, and
+one at a newer revision still takes them, since the oldest served code has to write there, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import make_url
+
+from kataven.dev.cast import Person
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.identity.principal import Role
+from kataven.identity.token import TokenKind
+from kataven.system import accounts
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.server import DatabaseServer
+from kataven.tenancy.templates import Templates
+from kataven.widget.families import Families
+from kataven.widget.user_tokens import VouchedUser
+from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
+from tests.support.house import Caller, House, new_account
+
+ORIGIN = "https://www.acme.com"
+AGENT_FORM = {
+    "name": "Front desk",
+    "category": "custom",
+    "status": "active",
+    "greeting_mode": "interruptible",
+    "llm_model": "gpt-4o",
+    "voice_provider": "cartesia",
+    "auth_mode": "public",
+    "widget_auth_mode": "both",
+    "background_audio_volume": "0.5",
+}
+LIMITS = {"per_minute": "999999", "per_hour": "999999", "per_day": "999999", "concurrent": "999"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to send. `caller` sends it; None is a visitor's browser."""
+
+    path: str
+    caller: Caller | None = None
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """What to send to a page, as the owner of the account or as an operator, and the statuses of a right answer."""
+
+    path: str
+    fields: Mapping[str, str] | None = None
+    statuses: frozenset[int] = frozenset({200})
+
+
+class World:
+    """An account whose database is at `revision`, and rows in it for each request."""
+
+    def __init__(self, house: House, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+        self.house = house
+        self.account = account
+        self.revision = revision
+        self.owner_person = Person("dora", "Dora", account, Role.OWNER)
+        self._postgres = postgres
+        new_account(house.services, account)
+        put_at(house, postgres, account, revision)
+        self.owner = house.person(self.owner_person)
+        self.key_id, text = self.api_key()
+        self.key = house.bearer(text)
+        self.agent_id = self.agent()
+        self.widget_key_id, self.widget_key_text = self.widget_key()
+
+    def agent(self) -> str:
+        return self._insert(
+            "agents",
+            {
+                **AGENT_FORM,
+                **dict.fromkeys(
+                    ("ringing_enabled", "background_audio_enabled", "noise_suppression_enabled"),
+                    False,
+                ),
+                "widget_enabled": True,
+            },
+        )
+
+    def api_key(self) -> tuple[str, str]:
+        issued = self.house.services.issuer.issue(TokenKind.API_KEY, self.account)
+        hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
+        return self._insert("api_keys", {"name": "CI", **hashed}), issued.text
+
+    def widget_key(self) -> tuple[str, str]:
+        issued = self.house.services.issuer.issue(TokenKind.WIDGET_KEY, self.account)
+        hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
+        return self._insert(
+            "widget_keys", {"name": "Site", "domain_allowlist": ["www.acme.com"], **hashed}
+        ), issued.text
+
+    def user_token(self) -> str:
+        user = VouchedUser(self.key_id, "user-1", "Una", "una@example.com")
+        return self.house.services.widget.vouch(self.account, user)
+
+    def refresh_token(self) -> str:
+        visitor = Visitor(VisitorKind.GUEST, str(uuid4()))
+        visit = Visit(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
+        return Families(self.house.services.widget.store).begin(visit)
+
+    def _key(self, kind: TokenKind, table: str, values: Mapping[str, Any]) -> tuple[str, str]:
+        issued = self.house.services.issuer.issue(kind, self.account)
+        hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
+        return self._insert(table, {**values, **hashed}), issued.text
+
+    def _insert(self, table: str, values: Mapping[str, Any]) -> str:
+        row_id = str(uuid4())
+        row = {"id": row_id, **values, "created_by": "test:walk"}
+        columns, places = ", ".join(row), ", ".join(["%s"] * len(row))
+        with connected(self._postgres, self.account) as connection, connection.cursor() as cursor:
+            cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", list(row.values()))  # noqa: S608
+        return row_id
+
+
+@contextmanager
+def connected(postgres: EmbeddedPostgres, database: str) -> Iterator[psycopg2.extensions.connection]:
+    connection = psycopg2.connect(postgres.url(database).replace("+psycopg2", ""))
+    try:
+        connection.autocommit = True
+        yield connection
+    finally:
+        connection.close()
+
+
+def put_at(house: House, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+    """Give the account an empty database as it was at `revision`, and write that down where workers look."""
+    server = DatabaseServer(make_url(postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)
+        maintenance.drop(account)
+        maintenance.create(account, template)
+    with house.services.directory.database.writing() as session:
+        accounts.read(session, account).schema_revision = revision
+    house.services.revocation.revoke(house.scope(account))
+    house.services.registry.forget(account)
+
+
+def prefixes(path: str) -> tuple[str, ...]:
+    """What the canonical path and its aliases have in front of it."""
+    if path.startswith("/v1/"):
+        return "", "/api", "/hub-api/api"
+    return ("", "/hub-api") if path.startswith("/api/") else ("",)
+
+
+AGENT = {"name": "Front desk", "status": "active"}
+WIDGET_KEY = {"name": "Site", "domain_allowlist": ["www.acme.com"]}
+
+REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
+    ("GET", "/v1/me"): lambda w: Request("/v1/me", w.key),
+    ("GET", "/v1/agents"): lambda w: Request("/v1/agents", w.key),
+    ("POST", "/v1/agents"): lambda w: Request("/v1/agents", w.key, AGENT),
+    ("GET", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent_id}", w.key),
+    ("PATCH", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent_id}", w.key, {"description": "x"}),
+    ("DELETE", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent()}", w.owner),
+    ("GET", "/v1/agents/<agent_id>/widget-settings"): lambda w: Request(
+        f"/v1/agents/{w.agent_id}/widget-settings", w.key
+    ),
+    ("PATCH", "/v1/agents/<agent_id>/widget-settings"): lambda w: Request(
+        f"/v1/agents/{w.agent_id}/widget-settings", w.key, {"widget_enabled": True}
+    ),
+    ("GET", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.key),
+    ("POST", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.owner, {"name": "CI", "expiry": "30d"}),
+    ("PATCH", "/v1/api-keys/<key_id>"): lambda w: Request(
+        f"/v1/api-keys/{w.api_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
+    ),
+    ("DELETE", "/v1/api-keys/<key_id>"): lambda w: Request(f"/v1/api-keys/{w.api_key()[0]}", w.owner),
+    ("GET", "/v1/widget-keys"): lambda w: Request("/v1/widget-keys", w.key),
+    ("POST", "/v1/widget-keys"): lambda w: Request("/v1/widget-keys", w.key, WIDGET_KEY),
+    ("GET", "/v1/widget-keys/<key_id>"): lambda w: Request(f"/v1/widget-keys/{w.widget_key_id}", w.key),
+    ("PATCH", "/v1/widget-keys/<key_id>"): lambda w: Request(
+        f"/v1/widget-keys/{w.widget_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
+    ),
+    ("DELETE", "/v1/widget-keys/<key_id>"): lambda w: Request(f"/v1/widget-keys/{w.widget_key()[0]}", w.owner),
+    ("GET", "/v1/widget-settings"): lambda w: Request("/v1/widget-settings", w.key),
+    ("PATCH", "/v1/widget-settings"): lambda w: Request("/v1/widget-settings", w.key, {"title": "Acme"}),
+    ("GET", "/v1/audit-events"): lambda w: Request("/v1/audit-events", w.owner),
+    ("GET", "/v1/widget/config"): lambda w: Request(
+        f"/v1/widget/config?client_key={w.widget_key_text}&agent_id={w.agent_id}"
+    ),
+    ("POST", "/v1/widget/auth/guest"): lambda w: Request(
+        "/v1/widget/auth/guest", None, {"client_key": w.widget_key_text, "agent_id": w.agent_id}
+    ),
+    ("POST", "/v1/widget/auth/user-token"): lambda w: Request(
+        "/v1/widget/auth/user-token", w.key, {"external_user_id": "user-1"}
+    ),
+    ("POST", "/v1/widget/auth/exchange"): lambda w: Request(
+        "/v1/widget/auth/exchange",
+        None,
+        {"client_key": w.widget_key_text, "agent_id": w.agent_id, "user_token": w.user_token()},
+    ),
+    ("POST", "/v1/widget/auth/refresh"): lambda w: Request(
+        "/v1/widget/auth/refresh", None, {"refresh_token": w.refresh_token()}
+    ),
+    ("GET", "/v1/widget/jwks.json"): lambda _: Request("/v1/widget/jwks.json"),
+    ("GET", "/api/accounts"): lambda _: Request("/api/accounts"),
+    ("GET", "/api/accounts/validate/<string:account>"): lambda w: Request(f"/api/accounts/validate/{w.account}"),
+    **{
+        ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
+        for path in (
+            *("/widget.js", "/v1/openapi.json", "/docs", "/docs/errors", "/docs/style.css"),
+            *("/healthz", "/readyz", "/metrics"),
+        )
+    },
+}
+"""Each operation by its method and declared path."""
+
+SEEN, DONE = frozenset({200}), frozenset({303})
+KEY_FORM = {"name": "Site", "domain_allowlist": "www.acme.com", "agent_id": ""}
+_NUMBERS = itertools.count()
+WIDGET_KEYS = "/settings/widget-keys"
+CONSOLE_ACCOUNT = "/console/accounts/<account>"
+
+PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
+    ("GET", "/accounts"): lambda _: Form("/accounts"),
+    ("POST", "/accounts"): lambda w: Form("/accounts", {"account": w.account}, DONE),
+    ("GET", "/"): lambda _: Form("/"),
+    ("GET", "/agents"): lambda _: Form("/agents"),
+    ("GET", "/agents/new"): lambda _: Form("/agents/new"),
+    ("POST", "/agents/new"): lambda _: Form("/agents/new", AGENT_FORM, DONE),
+    ("GET", "/agents/<agent_id>"): lambda w: Form(f"/agents/{w.agent_id}"),
+    ("POST", "/agents/<agent_id>"): lambda w: Form(f"/agents/{w.agent_id}", AGENT_FORM, DONE),
+    ("POST", "/agents/<agent_id>/delete"): lambda w: Form(f"/agents/{w.agent()}/delete", {}, DONE),
+    ("GET", "/settings/api-keys"): lambda _: Form("/settings/api-keys"),
+    ("POST", "/settings/api-keys"): lambda _: Form(
+        "/settings/api-keys", {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
+    ),
+    ("POST", "/settings/api-keys/<key_id>/revoke"): lambda w: Form(
+        f"/settings/api-keys/{w.api_key()[0]}/revoke", {}, DONE
+    ),
+    ("GET", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS),
+    ("POST", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS, {**KEY_FORM, "form_id": uuid4().hex}, frozenset({201})),
+    ("GET", f"{WIDGET_KEYS}/explain"): lambda _: Form(f"{WIDGET_KEYS}/explain?entries=acme.com"),
+    ("GET", f"{WIDGET_KEYS}/<key_id>"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key_id}"),
+    ("POST", f"{WIDGET_KEYS}/<key_id>"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}", KEY_FORM, DONE),
+    ("POST", f"{WIDGET_KEYS}/<key_id>/disable"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/disable", {}, DONE),
+    ("POST", f"{WIDGET_KEYS}/<key_id>/enable"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/enable", {}, DONE),
+    ("POST", f"{WIDGET_KEYS}/<key_id>/remove"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/remove", {}, DONE),
+    ("GET", "/widget"): lambda _: Form("/widget"),
+    ("POST", "/widget"): lambda _: Form(
+        "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
+    ),
+    ("GET", "/audit-log"): lambda _: Form("/audit-log"),
+    ("GET", "/console"): lambda _: Form("/console"),
+    ("POST", "/console/accounts"): lambda w: Form(
+        "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
+    ),
+    ("GET", CONSOLE_ACCOUNT): lambda w: Form(f"/console/accounts/{w.account}"),
+    ("POST", f"{CONSOLE_ACCOUNT}/limits"): lambda w: Form(f"/console/accounts/{w.account}/limits", LIMITS, DONE),
+    ("POST", f"{CONSOLE_ACCOUNT}/policy"): lambda w: Form(
+        f"/console/accounts/{w.account}/policy", {"max_days": "3650", "existing": "on"}, DONE
+    ),
+    ("POST", f"{CONSOLE_ACCOUNT}/suspend"): lambda w: Form(
+        f"/console/accounts/{w.account}/suspend", {"confirm": w.account}, DONE
+    ),
+    ("POST", f"{CONSOLE_ACCOUNT}/resume"): lambda w: Form(f"/console/accounts/{w.account}/resume", {}, DONE),
+    ("POST", f"{CONSOLE_ACCOUNT}/archive"): lambda w: Form(
+        f"/console/accounts/{w.account}/archive", {"confirm": w.account}, DONE
+    ),
+    ("POST", f"{CONSOLE_ACCOUNT}/restore"): lambda w: Form(f"/console/accounts/{w.account}/restore", {}, DONE),
+    ("GET", "/console/migrations"): lambda w: Form(f"/console/migrations?q={w.account}&check=1"),
+    ("GET", "/console/migrations/run"): lambda _: Form("/console/migrations/run"),
+    # A run needs a process of its own; without the confirmation the page says what is missing.
+    ("POST", "/console/migrations"): lambda w: Form(
+        "/console/migrations",
+        {"account": w.account, "jobs": "1", "canaries": "1", "max_failures": "5"},
+        frozenset({400}),
+    ),
+    ("GET", "/console/health"): lambda _: Form("/console/health"),
+    # There is no API that listens here.
+    ("POST", "/console/health/measure"): lambda _: Form("/console/health/measure", {}, frozenset({409})),
+    ("GET", "/console/trail"): lambda _: Form("/console/trail"),
+    ("GET", "/sign-in"): lambda _: Form("/sign-in", None, DONE),
+    ("POST", "/sign-in"): lambda w: Form("/sign-in", {"account": w.account}, DONE),
+    ("GET", "/auth/callback"): lambda _: Form("/auth/callback", None, frozenset({303, 400})),
+    ("GET", "/signed-out"): lambda _: Form("/signed-out"),
+    ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, DONE),
+}
+"""Each page by its method and declared path, in the order in which one visitor can see them all."""
