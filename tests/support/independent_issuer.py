@@ -67,7 +67,10 @@ class IndependentIssuers:
         command = [node, "provider.mjs"]
         self._process = subprocess.Popen(command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        self.control: str = json.loads(self._process.stdout.readline())["control"]
+        started = self._process.stdout.readline()
+        if not started:  # what it says is on standard error
+            pytest.fail("the provider did not start; it needs Node.js 20.12 or later, see `node --version`")
+        self.control: str = json.loads(started)["control"]
 
     def stop(self) -> None:
         """It ends with its standard input."""
