@@ -17,7 +17,7 @@ from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
 from tests.hub.test_agents import make
 from tests.hub.test_sign_in import keys_of, put_in, session_of
-from tests.hub.visitor import Visitor
+from tests.hub.visitor import Visitor, leads_on
 from tests.support.house import Caller, House
 from tests.support.oidc import IssuerWithPen
 
@@ -48,7 +48,7 @@ def send(visitor: Visitor, form: Form, changes: dict[str, str], **headers: str) 
 def sign_in_again(visitor: Visitor, location: str, person: Person = ALICE, account: str = "acme") -> str:
     """From the redirect to the sign-in page to where it leads."""
     form = forms_of(visitor.get(location).text)["/sign-in"]
-    to_issuer = send(visitor, form, {"account": account}).location
+    to_issuer = leads_on(send(visitor, form, {"account": account}))
     return visitor.get(visitor.back_from_issuer(to_issuer, person)).location
 
 

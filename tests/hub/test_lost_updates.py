@@ -159,12 +159,12 @@ def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, house: House, ol
     new_account(house.services, "two-operators")
     page = "/console/accounts/two-operators"
     first, second = (opened(olivia, page, f"{page}/limits") for _ in range(2))
-    assert send(olivia, first, {"per_day": "777777"}).status_code == 303
+    assert send(olivia, first, {"per_day": "2777777"}).status_code == 303
     answer = send(olivia, second, {"concurrent": "7"})
     assert answer.status_code == 409
     assert send(olivia, forms_of(answer.text)[f"{page}/limits"], {}).status_code == 303
     saved = opened(olivia, page, f"{page}/limits").fields
-    assert (saved["per_day"], saved["concurrent"]) == ("777777", "7")
+    assert (saved["per_day"], saved["concurrent"]) == ("2777777", "7")
 
     first, second = (opened(olivia, page, f"{page}/policy") for _ in range(2))
     assert send(olivia, first, {"max_days": "30"}).status_code == 303
