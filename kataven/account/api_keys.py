@@ -20,7 +20,7 @@ from kataven.account.errors import LimitAboveAccount, NotFound
 from kataven.account.models import ApiKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity.issuer import IssuedKey
-from kataven.ratelimit.policy import KeyLimits, Limits
+from kataven.ratelimit.policy import KeyLimits, Limits, contradictions
 
 
 class KeyStatus(StrEnum):
@@ -105,12 +105,15 @@ def change_limits(
 ) -> tuple[ApiKey, dict[str, int]]:
     """Set some limits of a key's own and keep the others, or with `clear` drop them; the key, and what it had before.
 
-    Raises NotFound, LimitAboveAccount for one above `most`, or ValueError for what can't be a limit.
+    Raises NotFound, LimitAboveAccount for one above `most`, or ValueError for what can't be a limit, or for two that
+    contradict each other.
     """
     key = _locked(session, key_id)
     before = dict(key.limits or {})
     after = {**({} if clear else before), **given}
-    KeyLimits(**after)
+    problems = tuple(contradictions(KeyLimits(**after), given))
+    if problems:
+        raise ValueError("; ".join(problems))
     for name, limit in given.items():
         if limit > getattr(most, name):
             raise LimitAboveAccount(name.replace("_", "-"), limit, getattr(most, name))

@@ -98,10 +98,10 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
 @group.command("key-limits")
 @click.argument("account")
 @click.argument("key_id", type=click.UUID)
-@click.option("--per-minute", type=click.IntRange(min=1))
-@click.option("--per-hour", type=click.IntRange(min=1))
-@click.option("--per-day", type=click.IntRange(min=1))
-@click.option("--concurrent", type=click.IntRange(min=1))
+@click.option("--per-minute", type=limit, help="How many requests in any 60 seconds.")
+@click.option("--per-hour", type=limit, help="How many requests in any 60 minutes; at least --per-minute.")
+@click.option("--per-day", type=limit, help="How many requests in any 24 hours; at least --per-hour.")
+@click.option("--concurrent", type=limit, help="How many requests at the same time.")
 @click.option("--clear", is_flag=True, help="Drop the key's own limits first; alone, the account's apply to it.")
 @as_json
 @plainly

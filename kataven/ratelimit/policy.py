@@ -31,15 +31,16 @@ class Limits:
             _check(field.name, getattr(self, field.name))
 
 
-def contradictions(limits: Limits, changed: Collection[str]) -> Iterator[str]:
+def contradictions(limits: Limits | KeyLimits, changed: Collection[str]) -> Iterator[str]:
     """What is wrong between the windows of `limits`: a shorter one that admits more than a longer one is never reached.
+    Windows in which a key has no limit of its own are left out.
 
     Only pairs with a changed limit count, so that an account whose limits were set before this was checked can still
     have another one changed.
     """
     for shorter, longer in itertools.combinations(WINDOWS, 2):
         most, least = getattr(limits, shorter), getattr(limits, longer)
-        if most > least and (shorter in changed or longer in changed):
+        if None not in (most, least) and most > least and (shorter in changed or longer in changed):
             yield (
                 f"{shorter} is {most} and {longer} is {least}, so {most} could never be reached; set {shorter} to at "
                 f"most {least}, or {longer} to at least {most}"

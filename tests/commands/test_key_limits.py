@@ -158,3 +158,12 @@ def test_what_can_not_be_limited_is_said_in_a_line(
 
 def test_an_id_that_is_no_id_is_a_wrong_use(house: House, account: str) -> None:
     assert key_limits(house, account, "sk_live").exit_code == 2
+
+
+def test_limits_of_a_key_that_contradict_each_other_are_refused(house: House, account: str, key: Caller) -> None:
+    result = key_limits(house, account, id_of(key), "--per-minute", "50", "--per-hour", "5")
+    assert result.exit_code != 0
+    assert "per_minute is 50 and per_hour is 5" in result.output
+    assert said(house, account, id_of(key))["per_minute"] is None
+    # A key without a limit for the minute has the account's, and may have a lower one for the hour.
+    assert said(house, account, id_of(key), "--per-hour", "5")["per_hour"] == 5
