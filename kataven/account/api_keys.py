@@ -111,12 +111,13 @@ def change_limits(
     key = _locked(session, key_id)
     before = dict(key.limits or {})
     after = {**({} if clear else before), **given}
-    problems = tuple(contradictions(KeyLimits(**after), given))
-    if problems:
-        raise ValueError("; ".join(problems))
+    own = KeyLimits(**after)
     for name, limit in given.items():
         if limit > getattr(most, name):
             raise LimitAboveAccount(name.replace("_", "-"), limit, getattr(most, name))
+    problems = tuple(contradictions(own, given))
+    if problems:
+        raise ValueError("; ".join(problems))
     if after != before:
         key.limits = after or None
         audit.record(session, actor, "api_key.limits_changed", key_id, {"from": before, "to": after})

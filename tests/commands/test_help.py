@@ -82,4 +82,4 @@ def test_every_option_has_a_help_text(house: House) -> None:
                 assert option.help, (path, option.name)
 
 
-VALUES = {"file": __file__, "run_id": "00000000-0000-4000-8000-000000000000"}
+VALUES = dict.fromkeys(("run_id", "key_id"), "00000000-0000-4000-8000-000000000000") | {"file": __file__}

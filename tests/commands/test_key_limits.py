@@ -136,7 +136,7 @@ def test_a_key_keeps_limits_that_the_account_has_since_gone_below(house: House) 
     key = house.bearer(house.new_key("lowered", limits={"per_minute": 500}))
     key_id = id_of(key)
     house.set_limits("lowered", per_minute=100)
-    assert said(house, "lowered", key_id, "--per-day", "7")["per_minute"] == 500
+    assert said(house, "lowered", key_id, "--per-day", "700")["per_minute"] == 500
 
 
 @pytest.mark.parametrize(

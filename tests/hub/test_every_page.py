@@ -47,6 +47,8 @@ EXAMPLES = {
     "/audit-log": "/audit-log",
     "/auth/callback": "/auth/callback",
     "/console": "/console",
+    "/help/sign-in": "/help/sign-in",
+    "/sent/<place>": "/sent/1",
     "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",
     "/console/health": "/console/health",
     "/console/migrations": "/console/migrations",
@@ -67,7 +69,7 @@ MORE = (
     "/console/migrations?q=bank",
 )
 """The same pages with what people look for."""
-OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}}
+OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
 """Pages that lead on, whoever asks."""
 PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
 

@@ -245,7 +245,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ),
     ("GET", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS),
     ("POST", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS, {**KEY_FORM, "form_id": uuid4().hex}, frozenset({201})),
-    ("GET", f"{WIDGET_KEYS}/explain"): lambda _: Form(f"{WIDGET_KEYS}/explain?entries=acme.com"),
+    ("POST", f"{WIDGET_KEYS}/explain"): lambda _: Form(f"{WIDGET_KEYS}/explain", {"entries": "acme.com"}, SEEN),
     ("GET", f"{WIDGET_KEYS}/<key_id>"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key_id}"),
     ("POST", f"{WIDGET_KEYS}/<key_id>"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}", KEY_FORM, DONE),
     ("POST", f"{WIDGET_KEYS}/<key_id>/disable"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/disable", {}, DONE),
@@ -289,6 +289,10 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/sign-in"): lambda w: Form("/sign-in", {"account": w.account}, DONE),
     ("GET", "/auth/callback"): lambda _: Form("/auth/callback", None, frozenset({303, 400})),
     ("GET", "/signed-out"): lambda _: Form("/signed-out"),
-    ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, DONE),
+    # What was typed before a session ended is kept for a while; here nothing was.
+    ("GET", "/sent/<place>"): lambda _: Form("/sent/1", None, frozenset({303, 404})),
+    ("GET", "/help/sign-in"): lambda _: Form("/help/sign-in"),
+    # A page that leads to the issuer, not a redirect.
+    ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
 }
 """Each page by its method and declared path, in the order in which one visitor can see them all."""
