@@ -5,10 +5,12 @@ The Hub, the issuer and the issuer's login page have three hosts, and each leads
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
@@ -18,6 +20,7 @@ from tests.support.browser import as_new, browser
 from tests.support.gunicorn import free_port
 from tests.support.house import House
 from tests.support.independent_issuer import IndependentIssuers
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.node
 PATIENCE_SECONDS = 20
@@ -32,6 +35,20 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 def press(chrome: Chrome, selector: str) -> None:
     chrome.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def heading(chrome: Chrome, wanted: str) -> str:
+    """The page's heading, once the browser has been led on as far as the wanted one, or patience is over."""
+    found = [""]
+
+    def is_there() -> bool:
+        with contextlib.suppress(StaleElementReferenceException, NoSuchElementException):  # between two pages
+            found[0] = chrome.find_element(By.CSS_SELECTOR, "h1").text
+        return found[0] == wanted
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(is_there, PATIENCE_SECONDS)
+    return found[0]
 
 
 def begin(chrome: Chrome, url: str) -> None:
@@ -65,7 +82,7 @@ def test_with_zitadel_as_documented(
         assert chrome.find_element(By.CSS_SELECTOR, "details.menu summary").text.startswith("Alice")
         expired = issuers.let_expire(hub, independent_issuers, cookie_of(chrome, hub))
         chrome.get(f"{url}/settings/api-keys")
-        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "API keys"
+        assert heading(chrome, "API keys") == "API keys"
         person = issuers.session_of(hub, cookie_of(chrome, hub)).person
         assert person is not None
         assert person.access_token != expired
@@ -74,7 +91,7 @@ def test_with_zitadel_as_documented(
         press(chrome, "details.menu form button")
         press(chrome, "#confirm")  # at the host of the login page
         press(chrome, "button[name=logout]")  # at the issuer
-        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "You are signed out"
+        assert heading(chrome, "You are signed out") == "You are signed out"
         assert chrome.current_url == f"{url}/signed-out"
         assert complaints(chrome) == []
 
@@ -88,7 +105,7 @@ def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
         as_new(chrome)
         begin(chrome, f"http://localhost:{port}")
         press(chrome, "#sign-in")
-        assert chrome.find_element(By.CSS_SELECTOR, "h1").text == "Not signed in"
+        assert heading(chrome, "Not signed in") == "Not signed in"
         assert "“Auth token type”: JWT" in chrome.find_element(By.CSS_SELECTOR, "main").text
         press(chrome, "main a[href^='/help/']")
         assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
