@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
 from itertools import count
 from typing import Any
 
-from bench.strangers.connection import HOST, Answer, Closed, Connection, Pool, bearer, request
+from bench.strangers.connection import HOST, LATE_ADDRESS, Answer, Closed, Connection, Pool, bearer, request
 from bench.strangers.pace import open_loop
 from bench.strangers.verdict import Seen
 
@@ -20,6 +21,7 @@ PATIENCE_SECONDS = 5.0
 """From when a request was due; the probes of load balancers have about as much."""
 SHOWN = 4
 """On how many connections a key is used before it is revoked, and again after its receipt."""
+MOST_TRIES = 5
 NO_ANSWER_MS = PATIENCE_SECONDS * 1000
 
 _PROBE = request("GET", "/healthz", {})
@@ -38,15 +40,17 @@ class Clients:
         self._unknown = Pool(port, HOST, 4)
         self._revoker = Pool(port, HOST, 2)
         self._shower = Pool(port, HOST, 8)
+        # From another address: revoked keys that are shown again spend the budget of the address that shows them.
+        self._late = Pool(port, LATE_ADDRESS, 8)
         self._seeds = count()
 
     async def warm_up(self) -> None:
         """Open every connection, so that both workers know the key and no slice begins with connecting."""
-        for pool in (self._known, self._unknown, self._revoker, self._shower):
+        for pool in (self._known, self._unknown, self._revoker, self._shower, self._late):
             await pool.fill(self._good)
 
     def close(self) -> None:
-        for pool in (self._known, self._unknown, self._revoker, self._shower):
+        for pool in (self._known, self._unknown, self._revoker, self._shower, self._late):
             pool.close()
 
     async def measure(self, seconds: float) -> Seen:
@@ -79,7 +83,7 @@ class Clients:
 
     async def _ask_unknown(self, seen: Seen, due: float) -> None:
         message = request("GET", "/v1/agents", bearer(next(self._unseen)))
-        seen.miss_ms.append(await _timed(seen, "miss", self._unknown.ask(message), due))
+        seen.miss_ms.append(await _timed(seen, "miss", _as_told(self._unknown, message), due))
 
     async def _probe(self, seen: Seen, due: float) -> None:
         taken = await _timed(Seen(), "probe", self._ask_afresh(_PROBE), due)
@@ -111,7 +115,7 @@ class Clients:
             return
         key = minted.json()
         use = request("GET", "/v1/agents", bearer(key["key"]))
-        for used in await asyncio.gather(*(_asked(self._shower.ask(use)) for _ in range(SHOWN))):
+        for used in await asyncio.gather(*(_asked(_as_told(self._shower, use)) for _ in range(SHOWN))):
             if _outcome(used) != "200":
                 seen.wrong[f"use {_outcome(used)}"] += 1
         end = self._as_owner("PATCH", f"/v1/api-keys/{key['id']}", {"disabled": True})
@@ -122,7 +126,7 @@ class Clients:
             seen.receipt_ms.append(NO_ANSWER_MS)
             return
         seen.receipt_ms.append((_now() - began) * 1000)
-        for late in await asyncio.gather(*(_asked(self._shower.ask(use)) for _ in range(SHOWN))):
+        for late in await asyncio.gather(*(_asked(self._late.ask(use)) for _ in range(SHOWN))):
             seen.checks += 1
             seen.late_accepts += _outcome(late) == "200"
             # 429 is a refusal too: an address that shows revoked keys again and again spends its budget.
@@ -131,6 +135,16 @@ class Clients:
 
     def _as_owner(self, method: str, path: str, body: Any) -> bytes:
         return request(method, path, self._owner, json.dumps(body).encode())
+
+
+async def _as_told(pool: Pool, message: bytes) -> Answer:
+    """Ask with a key that no worker knows: where its address has spent its budget, again after `Retry-After` (1 s)."""
+    for _ in range(MOST_TRIES - 1):
+        answer = await pool.ask(message)
+        if answer.status != HTTPStatus.TOO_MANY_REQUESTS:
+            return answer
+        await asyncio.sleep(1.0)
+    return await pool.ask(message)
 
 
 async def _spread(times: Iterator[float], ask: Callable[[float], Awaitable[None]]) -> None:

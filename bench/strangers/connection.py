@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 HOST = "127.0.0.1"
+LATE_ADDRESS = "127.0.0.2"
+"""Of the client that shows revoked keys."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 

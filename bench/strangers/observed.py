@@ -13,7 +13,7 @@ from typing import Any, Self
 import redis
 from sqlalchemy import create_engine, make_url, text
 
-from bench.strangers.connection import HOST
+from bench.strangers.connection import HOST, LATE_ADDRESS
 from bench.strangers.verdict import LeftBehind
 
 _TRANSACTIONS = text(
@@ -22,7 +22,7 @@ _TRANSACTIONS = text(
 )
 SHORT_LIVED_SECONDS = 120
 """Keys of the limits' windows go by themselves in a minute or two."""
-_GOOD = f'"address":"{HOST}"'.encode()
+_GOOD = tuple(f'"address":"{address}"'.encode() for address in (HOST, LATE_ADDRESS))
 _VARIABLE = re.compile(r"[0-9A-Za-z_-]{16,}|\d+(?:\.\d+){3}|\d{4,}")
 
 
@@ -66,7 +66,7 @@ class Observer:
                 if not line.endswith(b"\n"):
                     break  # the rest of it is still being written
                 self._read += len(line)
-                if _GOOD not in line:
+                if not any(address in line for address in _GOOD):
                     self._lines += 1
                     self._bytes += len(line)
         return Counters(transactions, int(self._redis.info("memory")["used_memory"]), self._lines, self._bytes)
