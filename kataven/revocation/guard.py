@@ -114,13 +114,14 @@ class Guard:
             self._forget(EVERYTHING)
             self.epoch = epoch
         with self._lock:
-            self._renews_at = epoch.redis
+            moved, self._renews_at = epoch.redis != self._renews_at, epoch.redis
             written = self._written == epoch.redis
         if written:
             self.lease.confirm(asked_at)
         else:
             self.lease.drop()
-            self.on_move()
+            if moved:  # once: if it can't be written now, the next look at the notices tries again
+                self.on_move()
 
     @property
     def renews_at(self) -> str | None:
