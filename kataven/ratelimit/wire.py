@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kataven.ratelimit.connection import Connection, Refusal, Stale, Unreachable
-from kataven.ratelimit.misdirected import is_misdirected
 from kataven.ratelimit.pace import Pace, Patience
+from kataven.redis_clients import says_not_primary
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
@@ -103,7 +103,7 @@ class Wire:
         try:
             answer = ask(connection, asked)
         except Refusal as refusal:
-            if is_misdirected(str(refusal)):
+            if says_not_primary(str(refusal)):
                 connection.abandon()
                 raise Misdirected(str(refusal)) from None
             self._put_back(connection)
