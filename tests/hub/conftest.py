@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import redis
 from flask import Flask
 
 import app as factory
@@ -77,3 +78,13 @@ def olivia(hub: Hub) -> Visitor:
 @pytest.fixture
 def stranger(hub: Hub) -> Visitor:
     return hub.visitor()
+
+
+@pytest.fixture(autouse=True)
+def _addresses_have_asked_for_nothing(request: pytest.FixtureRequest) -> None:
+    """All tests of a process ask from a few addresses, and together more than one address may in a minute."""
+    if "house" in request.fixturenames:
+        url = request.getfixturevalue("house").environ["KATAVEN_REDIS_URL"]
+        with redis.Redis.from_url(url) as client:
+            for name in client.scan_iter("limits:*address*"):
+                client.delete(name)
