@@ -144,6 +144,15 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _acme_looks_as_before(house: House) -> Iterator[None]:
+    """Other tests show acme's widget."""
+    yield
+    with house.app.app_context():
+        answer = house.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
+    assert answer.status_code == 200
+
+
 def forms(hub: Hub) -> list[str]:
     """All that are sent by a person, and not by a script while somebody types."""
     views = hub.pages.view_functions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
 
 import pytest
 import redis
@@ -53,10 +54,11 @@ def sign_in_again(visitor: Visitor, location: str, person: Person = ALICE, accou
 
 
 def test_what_was_typed_comes_back_after_signing_in(hub: Hub, house: House, acme_key: Caller) -> None:
+    name = f"Typed too late {uuid4()}"
     visitor = hub.signed_in(ALICE)
     form = opened(visitor, NEW)
     let_lapse(house, hub, visitor)
-    answer = send(visitor, form, {"name": "Typed too late", "system_prompt": LONG, "ringing_enabled": "on"})
+    answer = send(visitor, form, {"name": name, "system_prompt": LONG, "ringing_enabled": "on"})
     assert answer.status_code == 303
     page = visitor.get(answer.location).text
     assert "Your session ended." in page
@@ -64,11 +66,11 @@ def test_what_was_typed_comes_back_after_signing_in(hub: Hub, house: House, acme
     page = visitor.get(sign_in_again(visitor, answer.location)).text
     assert "Nothing was saved yet. Check what you typed, and send it again." in page
     again = forms_of(page)[NEW]
-    assert again.fields["name"] == "Typed too late"
+    assert again.fields["name"] == name
     assert again.fields["system_prompt"] == LONG
     assert again.fields["ringing_enabled"] == "on"
     names = [agent["name"] for agent in acme_key.get("/v1/agents").get_json()]
-    assert "Typed too late" not in names
+    assert name not in names
     made = send(visitor, again, {})
     assert made.status_code == 303
     assert acme_key.get(f"/v1{made.location}").get_json()["system_prompt"] == LONG
