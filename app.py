@@ -16,15 +16,15 @@ from typing import Any
 from flask import Flask
 
 from kataven import api, assembly, commands, logs
-from kataven.account import last_used
+from kataven.account import last_used_tracker
 from kataven.assembly import Foundation
-from kataven.authservice import wire
-from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice import codec
+from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
-from kataven.hub import surface
-from kataven.hub.gate import Front
+from kataven.hub import pages_app
 from kataven.hub.provider import Client, Provider
 from kataven.hub.runner import Runner
+from kataven.hub.session_middleware import HubServices
 from kataven.hub.sessions import Sessions
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
@@ -33,33 +33,33 @@ from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import IdTokens
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
+from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter, Meter
-from kataven.ratelimit.tally import Counts
 from kataven.revocation.cache import CachingVerifier
-from kataven.revocation.scope import EVERYTHING
+from kataven.revocation.target import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, hardening, health, hosts, manners, paths, pipeline, problems, reference, scrape
-from kataven.web.call import client_address
-from kataven.web.insiders import Insiders
+from kataven.web import cors, hardening, health, hosts, http_conventions, paths, pipeline, problems, reference, scrape
+from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
+from kataven.web.request_context import client_address
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
-from kataven.widget.page import Gate
-from kataven.widget.store import Store
+from kataven.widget.key_guard import WidgetKeyGuard
+from kataven.widget.store import WidgetStore
 
 
-class Surface(Flask):
+class SynchronousFlask(Flask):
     """A Flask whose views and hooks are plain functions, so that it need not look, at each call, whether they are."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
 
 
-API_ROOMS = (*api.ROOMS, health.room, scrape.room, reference.room)
+API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, reference.blueprint)
 
 
 def create_api(settings: Settings) -> Flask:
@@ -85,13 +85,13 @@ def _hub(settings: Settings, services: Services) -> Flask:
     hub = _surface("kataven-hub", settings, services)
     front = _front(settings)
     services.closers.append(front.close)
-    pages = surface.create(services, front)
-    hub.extensions[surface.PAGES] = pages
+    pages = pages_app.create(services, front)
+    hub.extensions[pages_app.PAGES] = pages
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
     return hub
 
 
-def _front(settings: Settings) -> Front:
+def _front(settings: Settings) -> HubServices:
     fetcher = HttpFetcher()
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
     secret = settings.hub_client_secret
@@ -102,7 +102,7 @@ def _front(settings: Settings) -> Front:
         settings.hub_scopes,
     )
     access_tokens = assembly.access_tokens(settings, keys)
-    return Front(
+    return HubServices(
         url=settings.hub_url,
         api_url=settings.public_url,
         measured_url=settings.api_url,
@@ -123,7 +123,7 @@ def _front(settings: Settings) -> Front:
     )
 
 
-def build_services(settings: Settings, surface: str) -> Services:
+def build_services(settings: Settings, pages_app: str) -> Services:
     """Every collaborator of a process. Each `surface` has rate limits of its own."""
     parts = assembly.foundation(settings)
     metrics = Metrics()
@@ -138,15 +138,15 @@ def build_services(settings: Settings, surface: str) -> Services:
         issuer = assembly.local_issuer(settings)
     else:  # then this process never sees a pepper
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
-    notes = last_used.LastUsed(partial(_store_last_used, parts.sessions))
+    notes = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions))
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
     parts.revocation.subscribe(
         lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
     )
-    limited_alone = Counts()
+    fallback_stats = FallbackCounters()
     limiter = Limiter.at(
-        settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers, tally=limited_alone
+        settings.redis_url.get_secret_value(), surface=pages_app, workers=settings.workers, stats=fallback_stats
     )
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
     metrics_token = settings.metrics_token
@@ -157,14 +157,14 @@ def build_services(settings: Settings, surface: str) -> Services:
         verifier=CachingVerifier(metered, parts.revocation.guard),
         issuer=issuer,
         limiter=limiter,
-        limited_alone=limited_alone,
+        fallback_stats=fallback_stats,
         revocation=parts.revocation,
-        last_used=notes,
+        last_used_tracker=notes,
         widget=_widget(settings, parts, issuer),
         metrics=metrics,
         auth_service=auth_service,
         issuer_keys=issuer_keys,
-        insiders=Insiders(
+        internal_access=InternalAccess(
             None if metrics_token is None else metrics_token.get_secret_value(), trust_loopback=settings.development
         ),
     )
@@ -173,8 +173,8 @@ def build_services(settings: Settings, surface: str) -> Services:
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     keys = settings.widget_signing_keys
     return Widget(
-        gate=Gate(parts.directory, parts.registry, issuer),
-        store=Store(settings.redis_url.get_secret_value()),
+        gate=WidgetKeyGuard(parts.directory, parts.registry, issuer),
+        store=WidgetStore(settings.redis_url.get_secret_value()),
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,
         voice_url=settings.voice_url,
@@ -182,23 +182,23 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     )
 
 
-def _auth_service(settings: Settings, metrics: Metrics) -> Connection | None:
+def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
-    metrics.expect_auth_calls((wire.VERIFY, wire.ISSUE, wire.CANDIDATES))
+    metrics.expect_auth_calls((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
-    return Connection(settings.auth_service, tls, observe=metrics.auth_call)
+    return AuthServiceChannel(settings.auth_service, tls, observe=metrics.auth_call)
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
-    with sessions.noting(account) as session:  # a worker that is stopped here must not hold a key's row
-        last_used.store(session, uses)
+    with sessions.recording_usage(account) as session:  # a worker that is stopped here must not hold a key's row
+        last_used_tracker.store(session, uses)
 
 
 def _surface(name: str, settings: Settings, services: Services) -> Flask:
     logs.install()
     # No static folder: every path is declared, with who may use it.
-    app = Surface(name, static_folder=None, root_path=str(Path(__file__).parent))
+    app = SynchronousFlask(name, static_folder=None, root_path=str(Path(__file__).parent))
     # One byte more than is accepted: a chunked body is cut at this length without a word, and `read_body` counts.
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.strict_slashes = True
@@ -207,11 +207,11 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
     pipeline.install(app, services.limiter)
-    manners.install(app)
+    http_conventions.install(app)
     cors.install(app)
-    for room in API_ROOMS:
-        app.register_blueprint(room)
-    reference.install(app, API_ROOMS)
+    for blueprint in API_BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    reference.install(app, API_BLUEPRINTS)
     commands.install(app, settings)
     app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
     return app

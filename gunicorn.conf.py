@@ -16,7 +16,7 @@ from gunicorn.sock import close_sockets
 from kataven import settings
 from kataven.web import metrics_folder
 from kataven.web.server import crash
-from kataven.web.server.patience import Patience
+from kataven.web.server.timeouts import SocketTimeouts
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 # A request is mostly Python, so a core feeds a worker; threads are for requests that wait for a database.
@@ -91,8 +91,8 @@ def post_worker_init(worker: Any) -> None:
     sys.setswitchinterval(0.0005)
     services = worker.app.callable.extensions["kataven"]
     configured = settings.load(settings.development_environ(os.environ))
-    worker.be_patient(
-        Patience(
+    worker.set_timeouts(
+        SocketTimeouts(
             head_seconds=configured.head_seconds,
             body_seconds=configured.body_seconds,
             bytes_per_second=configured.body_bytes_per_second,

@@ -19,7 +19,7 @@ from statistics import median, quantiles
 
 import httpx2
 
-from bench.house import standing_house
+from bench.harness import shared_harness
 from tests.support.gunicorn import Gunicorn
 
 SLICE_SECONDS = 1.0
@@ -28,9 +28,9 @@ SLICE_SECONDS = 1.0
 def main() -> None:
     options = _options()
     folder = Path(tempfile.mkdtemp(prefix="kataven-bench-"))
-    with standing_house(folder) as house, Gunicorn(house.environ, folder / "log", workers=2) as server:
-        acme, globex = house.new_key("acme"), house.new_key("globex")
-        house.set_limits("globex", per_minute=1)
+    with shared_harness(folder) as harness, Gunicorn(harness.environ, folder / "log", workers=2) as server:
+        acme, globex = harness.new_key("acme"), harness.new_key("globex")
+        harness.set_limits("globex", per_minute=1)
         alone, beside, refused = [], [], 0
         for _ in range(options.seconds):
             alone += _asked(server, acme)

@@ -27,13 +27,13 @@ from flask_limiter import Limiter as FlaskLimiter
 
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
+from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.limiter import Admission, Limiter, install
 from kataven.ratelimit.limiter.storage import WindowStorage
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Wire
 
 HUGE = 1_000_000
 LIMITS = Limits(per_minute=HUGE, per_hour=HUGE, per_day=HUGE, concurrent=HUGE)
@@ -76,7 +76,7 @@ class OneTrip(WindowStorage):
         return True
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
-        return time.time(), self.admission.standings[0].used
+        return time.time(), self.admission.quota_statuses[0].used
 
 
 def spanning(limiter: Limiter) -> flask.Flask:
@@ -170,7 +170,7 @@ class Meter:
 
 def compare(url: str, seconds: float) -> None:
     """Measure every variant, and print what its limits cost."""
-    patient = Wire(url, Patience(slow=5, answer=30, connect=5))  # this machine may be busy
+    patient = RedisPool(url, RedisTimeouts(slow=5, answer=30, connect=5))  # this machine may be busy
     limiter = Limiter(FallbackWindows(RedisWindows(patient), MemoryWindows()))
     limiter.start()
     apps = {

@@ -32,10 +32,10 @@ from urllib.parse import urlsplit
 
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit.limiter import Limiter
-from kataven.ratelimit.policy import Plan, Quota, Scope
+from kataven.ratelimit.policy import Quota, QuotaSet, RateLimitKey
 
 WORKERS, THREADS = 4, 4
-SCOPE = Scope("account:acme", Plan(Quota("ten-seconds", 60, 10), Quota("thirty-seconds", 150, 30)))
+SCOPE = RateLimitKey("account:acme", QuotaSet(Quota("ten-seconds", 60, 10), Quota("thirty-seconds", 150, 30)))
 PAUSE_SECONDS = 0.02
 """Between two questions of a thread: at best 800 a second, 133 times what the ten seconds admit."""
 ALLOWED_PERCENT = {"near": 0.0, "far": 2.0, "starved": 2.0, "far and starved": 2.0}
@@ -58,14 +58,14 @@ class Seen:
 
     def restored(self, seconds: float) -> None: ...
 
-    def decided_alone(self) -> None:
+    def decided_locally(self) -> None:
         self.alone += 1
 
 
 def work(talk: Connection, url: str, seconds: float) -> None:
     """One worker: ask until the time is over."""
     seen = Seen()
-    limiter = Limiter.at(url, surface="bench", workers=WORKERS, tally=seen)
+    limiter = Limiter.at(url, surface="bench", workers=WORKERS, stats=seen)
     limiter.start()
     talk.send("ready")
     talk.recv()

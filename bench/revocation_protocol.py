@@ -24,12 +24,12 @@ from bench.worlds.ground import laid
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import CachingVerifier, Guard, Revocation, Scope, Spread
+from kataven.revocation import CachingVerifier, Guard, Revocation, RevocationTarget, Spread
 from kataven.revocation.epoch import Epoch
+from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import Notice
 from kataven.system.database import SystemDatabase
-from kataven.system.notices import SystemNotices
+from kataven.system.fallback_channel import SystemFallbackChannel
 
 processes = multiprocessing.get_context("spawn")
 KEY = ApiKeyCredential("sk_live_acme_" + "x" * 49, "acme")
@@ -63,7 +63,9 @@ class Anybody:
 
 
 def revocation_at(redis_url: str, database_url: str) -> Revocation:
-    return Revocation(redis_url, lease_seconds=LEASE_SECONDS, notices=SystemNotices(SystemDatabase(database_url)))
+    return Revocation(
+        redis_url, lease_seconds=LEASE_SECONDS, fallback=SystemFallbackChannel(SystemDatabase(database_url))
+    )
 
 
 def work(redis_url: str, database_url: str, load: Load, ready: Event, stopping: Event) -> None:
@@ -103,16 +105,16 @@ def measure(redis_url: str, database_url: str, load: Load, workers: int, revocat
     for event in ready:
         event.wait()
     revoker = revocation_at(redis_url, database_url)
-    revoker.revoke(Scope("acme"))  # connects
+    revoker.revoke(RevocationTarget("acme"))  # connects
     receipts = []
     for _ in range(revocations):
-        receipts.append(revoker.revoke(revoker.intend(Scope("acme"))))
+        receipts.append(revoker.revoke(revoker.intend(RevocationTarget("acme"))))
         time.sleep(0.005)
     stopping.set()
     for process in team:
         process.join()
     revoker.stop()
-    missing = sum(receipt.lapsed for receipt in receipts)
+    missing = sum(receipt.expired for receipt in receipts)
     eviction = Spread.of([r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None])
     whole = Spread.of([receipt.ms for receipt in receipts])
     print(f"{load.name:36} {show(eviction)}    {show(whole)}    {missing}")
@@ -125,9 +127,9 @@ def show(spread: Spread | None) -> str:
 def measure_hits() -> None:
     """What a hit costs in a hot loop."""
     guard = Guard(Lease(3600), Lease(3600))
-    guard.moved("redis")
-    guard.noticed(guard.lease.clock(), Notice(0, "none"))
-    guard.confirmed(guard.lease.clock(), Epoch("redis", 0))
+    guard.home_recorded("redis")
+    guard.apply_notice(guard.lease.clock(), FallbackNotice(0, "none"))
+    guard.lease_confirmed(guard.lease.clock(), Epoch("redis", 0))
     verifier = CachingVerifier(Anybody(), guard)
     number = 50_000
     for name, credential in (("API key", KEY), ("JWT of 1 KB", ApiKeyCredential("e" * 1024, "acme"))):

@@ -25,10 +25,10 @@ from pathlib import Path
 import httpx2
 from sqlalchemy import create_engine, make_url, text
 
-from bench.house import standing_house
-from kataven.dev.cast import ALICE
+from bench.harness import shared_harness
+from kataven.dev.personas import ALICE
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House, new_account
 
 GENERATIONS = 4
 SETTLED_SECONDS = 10.0
@@ -74,7 +74,7 @@ class Look:
 class Traffic:
     """Everybody who asks, and what they were answered."""
 
-    house: House
+    harness: AppHarness
     server: Gunicorn
     statuses: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
@@ -95,14 +95,14 @@ class Traffic:
             thread.join()
 
     def _hammer(self) -> None:
-        key = self.house.new_key("acme")
+        key = self.harness.new_key("acme")
         with self.server.client(key) as client:
             while not self.stop.is_set():
                 self._count("list", lambda: client.get("/v1/agents"))
 
     def _revoke(self) -> None:
         while not self.stop.is_set():
-            with self.server.client(self.house.issuer.token(ALICE), "acme") as owner:
+            with self.server.client(self.harness.issuer.token(ALICE), "acme") as owner:
                 minted = owner.post("/v1/api-keys", json={"name": "soak", "expiry": "30d"})
                 self.statuses[f"mint {minted.status_code}"] += 1
                 if minted.status_code != 201:
@@ -116,8 +116,8 @@ class Traffic:
     def _create(self) -> None:
         number = 0
         while not self.stop.wait(5):
-            new_account(self.house.services, f"soak{(number := number + 1)}")
-            with self.server.client(self.house.new_key(f"soak{number}")) as client:
+            new_account(self.harness.services, f"soak{(number := number + 1)}")
+            with self.server.client(self.harness.new_key(f"soak{number}")) as client:
                 self._count("cold", lambda c=client: c.get("/v1/agents"))  # type: ignore[misc]
 
     def _count(self, what: str, ask_once: Callable[[], httpx2.Response]) -> None:
@@ -133,21 +133,21 @@ def main() -> int:
     minutes = parser.parse_args().minutes
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kataven-bench-")))
-        house = stack.enter_context(standing_house(folder))
+        harness = stack.enter_context(shared_harness(folder))
         # Workers that end by themselves after so many requests would not be seen to grow.
-        environ = {**house.environ, "MAX_REQUESTS": "0"}
+        environ = {**harness.environ, "MAX_REQUESTS": "0"}
         server = stack.enter_context(Gunicorn(environ, folder / "log", workers=2))
-        traffic = Traffic(house, server)
+        traffic = Traffic(harness, server)
         stack.callback(traffic.end)
         traffic.start()
         ok, masters = True, []
         for generation in range(GENERATIONS):
             time.sleep(SETTLED_SECONDS)
             pids = _workers(server)
-            before = Look.at(pids, _sessions(house))
+            before = Look.at(pids, _sessions(harness))
             masters.append(Look.at({server.process.pid}))
             time.sleep(max(0.0, minutes * 60 / GENERATIONS - SETTLED_SECONDS))
-            after = Look.at(pids, _sessions(house))
+            after = Look.at(pids, _sessions(harness))
             ok = ok and not after.outgrown(before)
             print(f"generation {generation + 1}: {before}  →  {after}")
             if generation < GENERATIONS - 1:
@@ -165,9 +165,9 @@ def _workers(server: Gunicorn) -> set[int]:
     return {int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()}
 
 
-def _sessions(house: House) -> int:
+def _sessions(harness: AppHarness) -> int:
     """Sessions of clients, the bench's own with them."""
-    engine = create_engine(make_url(house.environ["KATAVEN_DATABASE_URL"]))
+    engine = create_engine(make_url(harness.environ["KATAVEN_DATABASE_URL"]))
     with engine.connect() as connection:
         count = connection.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"))
     engine.dispose()

@@ -51,10 +51,10 @@ def _tell(rounds: list[Round]) -> None:
     print(f"{'swings':16}{'connections cut':18}{'told':44}{'receipt ms: p50, max':>22}")
     for point, cut in sorted({(played.point, played.cut) for played in rounds}):
         mine = [played.receipt for played in rounds if (played.point, played.cut) == (point, cut)]
-        told = ", ".join(f"{count} {how}" for how, count in Counter(receipt.told for receipt in mine).items())
+        channel = ", ".join(f"{count} {how}" for how, count in Counter(receipt.channel for receipt in mine).items())
         spread = Spread.of([receipt.ms for receipt in mine])
         times = "" if spread is None else f"{spread.p50:11.1f}{spread.max:11.1f}"
-        print(f"{point:16}{cut:18}{told:44}{times:>22}")
+        print(f"{point:16}{cut:18}{channel:44}{times:>22}")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
-from kataven.system.notices import SystemNotices
+from kataven.system.fallback_channel import SystemFallbackChannel
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.slots import HostSlots
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ def foundation(settings: Settings) -> Foundation:
     """For any process."""
     database = SystemDatabase(settings.database_url.get_secret_value())
     revocation = Revocation(
-        settings.redis_url.get_secret_value(), lease_seconds=settings.lease_seconds, notices=SystemNotices(database)
+        settings.redis_url.get_secret_value(),
+        lease_seconds=settings.lease_seconds,
+        fallback=SystemFallbackChannel(database),
     )
     directory = Directory(database, revocation.guard)
     registry = EngineRegistry(
-        Limits(
+        PoolLimits(
             engines=settings.registry_engines,
             connections=settings.registry_connections,
             connections_per_account=settings.account_connections,
@@ -76,7 +78,7 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
     """A verifier for a process that holds the peppers; `keys` for who wants to look at what it does with them."""
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(parts.sessions.reading_at, parts.sessions.noting_at),
+        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,

@@ -17,7 +17,7 @@ from hypothesis import settings
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
-from tests.support.house import acme_key, alice, bob, charlie, house, house_redis
+from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
 from tests.support.oidc import issuer
 
@@ -26,8 +26,8 @@ __all__ = [
     "alice",
     "bob",
     "charlie",
-    "house",
-    "house_redis",
+    "harness",
+    "shared_redis",
     "independent_issuers",
     "issuer",
 ]  # fixtures that live beside what they give

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -138,7 +138,7 @@ def without_links(text: str) -> str:
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
-def test_every_series_of_a_rule_is_there_from_the_start(house: House, fresh: Mapping[str, set[str]]) -> None:
+def test_every_series_of_a_rule_is_there_from_the_start(harness: AppHarness, fresh: Mapping[str, set[str]]) -> None:
     for rule in RULES:
         for name, _, labels in re.findall(r"(kataven_\w+)(\{([^}]*)\})?", rule["expr"]):
             if name == "kataven_requests_total":
@@ -159,7 +159,7 @@ def test_the_rule_about_5xx_has_every_such_code() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_what_a_rule_is_for_fires_it_and_nothing_else_does(
-    house: House, fresh: Mapping[str, set[str]], tmp_path: Path
+    harness: AppHarness, fresh: Mapping[str, set[str]], tmp_path: Path
 ) -> None:
     base = quiet(fresh)
     tests = []
@@ -187,10 +187,10 @@ def test_what_a_rule_is_for_fires_it_and_nothing_else_does(
 
 
 @pytest.fixture(scope="module")
-def fresh(house: House) -> Mapping[str, set[str]]:
+def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
     """The series of a process that has served nothing: those of Metrics, and those that an application adds."""
     found: dict[str, set[str]] = {}
-    served = house.anybody().get("/metrics").get_data(as_text=True)
+    served = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in [*Metrics().registry.collect(), *text_string_to_metric_families(served)]:
         for sample in family.samples:
             if sample.name.startswith("kataven_"):

@@ -15,14 +15,14 @@ from kataven.hub.discovery import DiscoveryProblem
 from kataven.hub.sign_in_reasons import Reason, checklist
 from kataven.identity.grants import RoleGap
 from kataven.identity.token import TOKEN_PATTERN
-from kataven.ratelimit.pace import Patience
-from kataven.ratelimit.wire import SLOW_SECONDS
+from kataven.ratelimit.latency import RedisTimeouts
+from kataven.ratelimit.redis_pool import SLOW_SECONDS
 from kataven.settings import PREFIX, Settings
 from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
 from kataven.widget.errors import WidgetRefused
 from tests.hub import issuers
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,9 +60,9 @@ def test_the_published_expression_is_the_real_one() -> None:
 
 def test_every_room_is_on_the_map() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    for room in (ROOT / "kataven").iterdir():
-        if (room / "__init__.py").exists():
-            assert f"{room.name}/" in page
+    for blueprint in (ROOT / "kataven").iterdir():
+        if (blueprint / "__init__.py").exists():
+            assert f"{blueprint.name}/" in page
 
 
 def test_the_answer_in_the_readme_has_the_shape_of_the_real_one(acme_key: Caller) -> None:
@@ -91,7 +91,7 @@ def test_every_metric_is_documented() -> None:
 
 
 def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
-    patience, docs = Patience(), ROOT / "docs"
+    patience, docs = RedisTimeouts(), ROOT / "docs"
     longest = patience.answer + patience.slow_at_most - patience.slow
     table = (docs / "limits.md").read_text().partition("### Without Redis")[2].partition("### Addresses")[0]
     for said in (
@@ -105,9 +105,9 @@ def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
     assert [name for name, page in others.items() if re.search(r"answer that takes \d+ ms", page)] == []
 
 
-def test_every_command_is_documented(house: House) -> None:
+def test_every_command_is_documented(harness: AppHarness) -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
-    groups = {name: group for name, group in house.app.cli.commands.items() if isinstance(group, click.Group)}
+    groups = {name: group for name, group in harness.app.cli.commands.items() if isinstance(group, click.Group)}
     ours = {name: group for name, group in groups.items() if any(map(is_ours, group.commands.values()))}
     assert set(ours) >= {"accounts", "migrations"}
     for group_name, group in ours.items():

@@ -12,12 +12,12 @@ import pytest
 from kataven.account.models import ApiKey, WidgetKey
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent
-from kataven.revocation.scope import Scope
+from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, operators
-from kataven.system.notices import SystemNotices
-from kataven.tenancy.provision import Reservation
+from kataven.system.fallback_channel import SystemFallbackChannel
+from kataven.tenancy.databases.provision import Reservation
 from kataven.web.operation import operation_of
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 HARMLESS_ROUTES = {
     ("POST", "/v1/agents"),
@@ -34,42 +34,42 @@ HARMLESS_ROUTES = {
 }
 HARMLESS_COMMANDS = {"create", "list", "show", "limits", "key-limits", "repair", "dump", "shell", "import-csv"}
 
-Revoked = list[tuple[Scope, bool, bool]]
+Revoked = list[tuple[RevocationTarget, bool, bool]]
 
 
 @pytest.fixture
-def revoked(house: House, monkeypatch: pytest.MonkeyPatch) -> Revoked:
+def revoked(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Revoked:
     """Each scope that was revoked, and whether by then another connection could see that something had ended, and that
     it was written down what was about to.
     """
     calls: Revoked = []
-    revoke: Callable[[Intent | Scope], Receipt] = house.services.revocation.revoke
+    revoke: Callable[[Intent | RevocationTarget], Receipt] = harness.services.revocation.revoke
 
-    def noted(ending: Intent | Scope) -> Receipt:
-        scope = ending if isinstance(ending, Scope) else ending.scope
-        calls.append((scope, _is_committed(house, scope), _is_written_down(house, scope)))
+    def noted(ending: Intent | RevocationTarget) -> Receipt:
+        scope = ending if isinstance(ending, RevocationTarget) else ending.target
+        calls.append((scope, _is_committed(harness, scope), _is_written_down(harness, scope)))
         return revoke(ending)
 
-    monkeypatch.setattr(house.services.revocation, "revoke", noted)
+    monkeypatch.setattr(harness.services.revocation, "revoke", noted)
     return calls
 
 
-def _is_committed(house: House, scope: Scope) -> bool:
+def _is_committed(harness: AppHarness, scope: RevocationTarget) -> bool:
     assert scope.account is not None
-    with house.services.directory.database.reading() as session:
+    with harness.services.directory.database.reading() as session:
         row = accounts.read(session, scope.account)
     if scope.key_id is None:
         return row.status != "active" or row.max_key_expiry_days is not None
-    record = house.services.directory.read(scope.account)
+    record = harness.services.directory.read(scope.account)
     assert record is not None
-    with house.services.registry.reading(record.tenant) as session:
+    with harness.services.registry.reading(record.tenant) as session:
         key: Any = session.get(ApiKey, scope.key_id)
         widget_key: Any = session.get(WidgetKey, scope.key_id)
         return (key is None or key.disabled_at is not None) and (widget_key is None or not _serves_pages(widget_key))
 
 
-def _is_written_down(house: House, scope: Scope) -> bool:
-    return scope in SystemNotices(house.services.directory.database).current(0).unfinished
+def _is_written_down(harness: AppHarness, scope: RevocationTarget) -> bool:
+    return scope in SystemFallbackChannel(harness.services.directory.database).current(0).unfinished
 
 
 def _serves_pages(key: WidgetKey) -> bool:
@@ -80,10 +80,10 @@ def _new_key(alice: Caller) -> str:
     return str(alice.post("/v1/api-keys", {"name": "Doomed", "expiry": "30d"}).get_json()["id"])
 
 
-def test_every_changing_route_is_known_to_end_a_credential_or_not(house: House) -> None:
+def test_every_changing_route_is_known_to_end_a_credential_or_not(harness: AppHarness) -> None:
     changing = set()
-    for rule in house.app.url_map.iter_rules():
-        operation = operation_of(house.app.view_functions[rule.endpoint])
+    for rule in harness.app.url_map.iter_rules():
+        operation = operation_of(harness.app.view_functions[rule.endpoint])
         if operation is not None and operation.method != "GET":
             changing.add((operation.method, operation.path))
     assert changing - HARMLESS_ROUTES == {
@@ -96,7 +96,7 @@ def test_ending_a_key_commits_and_then_revokes(alice: Caller, revoked: Revoked, 
     key_id = _new_key(alice)
     answer = alice.call(verb, f"/v1/api-keys/{key_id}", json={"disabled": True} if verb == "PATCH" else None)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
-    assert revoked == [(Scope("acme", key_id), True, True)]
+    assert revoked == [(RevocationTarget("acme", key_id), True, True)]
 
 
 def _new_widget_key(alice: Caller) -> str:
@@ -112,7 +112,7 @@ def test_taking_something_from_a_widget_key_commits_and_then_revokes(
         body = {"agent_id": alice.post("/v1/agents", {"name": "Pinned"}).get_json()["id"]}
     answer = alice.call("DELETE" if body is None else "PATCH", f"/v1/widget-keys/{key_id}", json=body)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
-    assert revoked == [(Scope("acme", key_id), True, True)]
+    assert revoked == [(RevocationTarget("acme", key_id), True, True)]
 
 
 @pytest.mark.parametrize("body", [{"name": "Spared"}, {"domain_allowlist": ["acme.com", "*.acme.com"]}, {}], ids=str)
@@ -128,8 +128,8 @@ def test_a_new_name_revokes_nothing(alice: Caller, revoked: Revoked) -> None:
     assert revoked == []
 
 
-def test_every_account_command_is_known_to_end_credentials_or_not(house: House) -> None:
-    group = house.app.cli.commands["accounts"]
+def test_every_account_command_is_known_to_end_credentials_or_not(harness: AppHarness) -> None:
+    group = harness.app.cli.commands["accounts"]
     assert isinstance(group, click.Group)
     assert set(group.commands) - HARMLESS_COMMANDS == {
         "suspend",
@@ -152,19 +152,19 @@ def test_every_account_command_is_known_to_end_credentials_or_not(house: House) 
     ],
     ids=lambda words: words[0],
 )
-def test_closing_an_account_commits_and_then_revokes(house: House, revoked: Revoked, words: list[str]) -> None:
+def test_closing_an_account_commits_and_then_revokes(harness: AppHarness, revoked: Revoked, words: list[str]) -> None:
     account = f"ends-by-{words[0]}"
-    new_account(house.services, account)
-    result = house.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
+    new_account(harness.services, account)
+    result = harness.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
     assert result.exit_code == 0, result.output
     assert revoked
-    assert set(revoked) == {(Scope(account), True, True)}
+    assert set(revoked) == {(RevocationTarget(account), True, True)}
 
 
 def test_a_deletion_revokes_before_the_database_is_dropped(
-    house: House, revoked: Revoked, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, revoked: Revoked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_account(house.services, "outlived")
+    new_account(harness.services, "outlived")
     dropped: list[int] = []
     drop = Reservation.drop
 
@@ -173,38 +173,38 @@ def test_a_deletion_revokes_before_the_database_is_dropped(
         drop(reservation)
 
     monkeypatch.setattr(Reservation, "drop", noted)
-    result = house.app.test_cli_runner().invoke(args=["accounts", "delete", "outlived", "--yes-delete", "outlived"])
+    result = harness.app.test_cli_runner().invoke(args=["accounts", "delete", "outlived", "--yes-delete", "outlived"])
     assert result.exit_code == 0, result.output
     assert dropped == [1]
 
 
-def test_loading_a_dump_commits_and_then_revokes(house: House, revoked: Revoked) -> None:
-    new_account(house.services, "ends-by-load")
-    run = house.app.test_cli_runner().invoke
+def test_loading_a_dump_commits_and_then_revokes(harness: AppHarness, revoked: Revoked) -> None:
+    new_account(harness.services, "ends-by-load")
+    run = harness.app.test_cli_runner().invoke
     dump = json.loads(run(args=["accounts", "dump", "ends-by-load", "--json"]).stdout)["dump"]
     run(args=["accounts", "suspend", "ends-by-load"])
     revoked.clear()
     loaded = run(args=["accounts", "load", "ends-by-load", "--from", dump, "--yes-replace", "ends-by-load"])
     assert loaded.exit_code == 0, loaded.output
-    assert revoked == [(Scope("ends-by-load"), True, True)]
+    assert revoked == [(RevocationTarget("ends-by-load"), True, True)]
 
 
 @pytest.mark.parametrize("word", ["suspend", "archive", "resume"])
 def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_command(
-    house: House, monkeypatch: pytest.MonkeyPatch, word: str
+    harness: AppHarness, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     account = f"cut-off-{word}"
-    new_account(house.services, account)
-    run = house.app.test_cli_runner().invoke
+    new_account(harness.services, account)
+    run = harness.app.test_cli_runner().invoke
     if word == "resume":
         run(args=["accounts", "suspend", account])
     with monkeypatch.context() as patch:
-        patch.setattr(house.services.revocation, "revoke", _cut_off)
+        patch.setattr(harness.services.revocation, "revoke", _cut_off)
         with pytest.raises(CutOff):
             run(args=["accounts", word, account])
     again = run(args=["accounts", word, account, "--json"])
     assert again.exit_code == 0, again.output
-    with house.services.directory.database.reading() as session:
+    with harness.services.directory.database.reading() as session:
         action = {"suspend": "account.suspended", "archive": "account.archived", "resume": "account.resumed"}[word]
         events = [one for one in operators.listing(session, 10, account=account) if one.action == action]
     assert len(events) == 1
@@ -214,12 +214,12 @@ def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_comman
 
 
 def test_owner_that_was_cut_off_before_the_receipt_gets_it_by_the_same_request(
-    house: House, alice: Caller, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"api-keys": _new_key(alice), "widget-keys": _new_widget_key(alice)}
     for kind, key_id in keys.items():
         with monkeypatch.context() as patch:
-            patch.setattr(house.services.revocation, "revoke", _cut_off)
+            patch.setattr(harness.services.revocation, "revoke", _cut_off)
             with pytest.raises(CutOff):
                 alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True})
         assert _receipts_in_the_trail(alice, key_id) == []

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kataven.dev.postgres import EmbeddedPostgres
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
@@ -25,16 +25,16 @@ SESSIONS = """
 
 
 def test_the_sum_over_all_workers_never_passes_the_cap(
-    house: House, postgres: EmbeddedPostgres, tmp_path: Path
+    harness: AppHarness, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     keys = []
     for account in ACCOUNTS:
-        new_account(house.services, account)
-        keys.append(house.new_key(account))
-        house.services.registry.forget(account)
+        new_account(harness.services, account)
+        keys.append(harness.new_key(account))
+        harness.services.registry.forget(account)
     slots = {"KATAVEN_HOST_CONNECTIONS": str(CAP), "KATAVEN_HOST_SLOTS_DIR": str(tmp_path / "slots")}
     with (
-        Gunicorn({**house.environ, **slots}, tmp_path / "log", workers=WORKERS) as server,
+        Gunicorn({**harness.environ, **slots}, tmp_path / "log", workers=WORKERS) as server,
         watched(postgres) as seen,
     ):
         first = set(server.worker_pids())

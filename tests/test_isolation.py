@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 THREADS = 16
 REQUESTS_PER_THREAD = 25
@@ -15,8 +15,8 @@ ACCOUNTS = tuple(f"tenant-{n}" for n in range(6))
 
 
 @pytest.fixture
-def globex_key(house: House) -> Caller:
-    return house.bearer(house.new_key("globex"))
+def globex_key(harness: AppHarness) -> Caller:
+    return harness.bearer(harness.new_key("globex"))
 
 
 def test_charlie_finds_nothing_of_acmes_by_id(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
@@ -51,16 +51,16 @@ def test_a_cursor_of_acmes_opens_nothing_at_globex(alice: Caller, charlie: Calle
     assert "Acme" not in listed.text
 
 
-def test_an_account_header_never_chooses_a_database(house: House, charlie: Caller, globex_key: Caller) -> None:
+def test_an_account_header_never_chooses_a_database(harness: AppHarness, charlie: Caller, globex_key: Caller) -> None:
     for caller in (charlie, globex_key):
         answer = caller.get("/v1/agents", headers={"X-Account-ID": "acme"})
         assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch")
 
 
-def test_many_threads_over_many_accounts_each_see_their_own(house: House) -> None:
+def test_many_threads_over_many_accounts_each_see_their_own(harness: AppHarness) -> None:
     for account in ACCOUNTS:
-        new_account(house.services, account)
-    keys = {account: house.bearer(house.new_key(account)) for account in ACCOUNTS}
+        new_account(harness.services, account)
+    keys = {account: harness.bearer(harness.new_key(account)) for account in ACCOUNTS}
     for account, caller in keys.items():
         assert caller.post("/v1/agents", {"name": f"canary of {account}"}).status_code == 201
 

@@ -22,12 +22,12 @@ from kataven import settings
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit import limiter
 from kataven.web.access import PUBLIC
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import write_json
 from kataven.web.services import EXTENSION, Services
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import Caller, House, new_account
 from tests.support.waiting import wait_until
 
 CLIENTS = 16
@@ -35,20 +35,20 @@ SLOT_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("server") / "log", workers=4) as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("server") / "log", workers=4) as running:
         yield running
 
 
-def account(house: House, name: str, **limits: int) -> str:
+def account(harness: AppHarness, name: str, **limits: int) -> str:
     """A new account's key."""
-    new_account(house.services, name)
-    house.set_limits(name, **limits)
-    return house.new_key(name)
+    new_account(harness.services, name)
+    harness.set_limits(name, **limits)
+    return harness.new_key(name)
 
 
-def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(house: House) -> None:
-    caller = house.bearer(account(house, "counted", per_minute=2))
+def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(harness: AppHarness) -> None:
+    caller = harness.bearer(account(harness, "counted", per_minute=2))
     first = caller.get("/v1/me")
     assert '"per-minute";q=2;w=60' in first.headers["RateLimit-Policy"]
     assert '"per-minute";r=1' in first.headers["RateLimit"]
@@ -61,25 +61,25 @@ def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(h
     assert caller.get("/v1/me").get_json()["detail"] == "per-minute (2) exceeded"
 
 
-def test_what_is_refused_for_another_reason_counts_nowhere(house: House) -> None:
-    key = account(house, "uncounted", per_minute=5)
-    caller = house.bearer(key)
+def test_what_is_refused_for_another_reason_counts_nowhere(harness: AppHarness) -> None:
+    key = account(harness, "uncounted", per_minute=5)
+    caller = harness.bearer(key)
     for _ in range(20):
         assert caller.post("/v1/api-keys", {}).status_code == 403
         assert caller.get("/v1/agents", headers={"X-Account-ID": "acme"}).status_code == 403
-        assert house.bearer(key[:-1]).get("/v1/agents").status_code == 400
+        assert harness.bearer(key[:-1]).get("/v1/agents").status_code == 400
     assert caller.get("/v1/me").get_json()["limits"]["per_minute"]["remaining"] == 4
 
 
-def test_a_noisy_key_stops_at_its_own_limit_and_its_account_goes_on(house: House) -> None:
-    quiet = account(house, "shared-roof")
-    noisy = house.bearer(house.new_key("shared-roof", limits={"per_minute": 3}))
+def test_a_noisy_key_stops_at_its_own_limit_and_its_account_goes_on(harness: AppHarness) -> None:
+    quiet = account(harness, "shared-roof")
+    noisy = harness.bearer(harness.new_key("shared-roof", limits={"per_minute": 3}))
     assert [noisy.get("/v1/me").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
     assert noisy.get("/v1/me").get_json()["detail"] == "key-per-minute (3) exceeded"
-    assert house.bearer(quiet).get("/v1/me").status_code == 200
+    assert harness.bearer(quiet).get("/v1/me").status_code == 200
 
 
-def test_over_four_workers_exactly_the_limit_is_admitted(house: House, server: Gunicorn) -> None:
+def test_over_four_workers_exactly_the_limit_is_admitted(harness: AppHarness, server: Gunicorn) -> None:
     """Exactly, as long as Redis answers in time: an overloaded machine may make a worker limit alone for a moment."""
 
     def left_redis() -> int:
@@ -95,7 +95,7 @@ def test_over_four_workers_exactly_the_limit_is_admitted(house: House, server: G
 
     for attempt in range(4):
         before = left_redis()
-        counted = admitted(account(house, f"exact{attempt}", per_minute=600))
+        counted = admitted(account(harness, f"exact{attempt}", per_minute=600))
         if left_redis() == before:
             break
     else:
@@ -103,11 +103,11 @@ def test_over_four_workers_exactly_the_limit_is_admitted(house: House, server: G
     assert counted == {200: 600, 429: CLIENTS * 60 - 600}
 
 
-def test_an_operators_change_reaches_every_worker_within_a_second(house: House, server: Gunicorn) -> None:
-    key = account(house, "raised", per_minute=1_000)
+def test_an_operators_change_reaches_every_worker_within_a_second(harness: AppHarness, server: Gunicorn) -> None:
+    key = account(harness, "raised", per_minute=1_000)
     with server.client(key) as client:
         assert client.get("/v1/me").json()["limits"]["per_minute"]["limit"] == 1_000
-    house.set_limits("raised", per_minute=2_000)
+    harness.set_limits("raised", per_minute=2_000)
 
     def seen() -> set[int]:
         limits = set()
@@ -119,9 +119,9 @@ def test_an_operators_change_reaches_every_worker_within_a_second(house: House, 
     wait_until(lambda: seen() == {2_000}, 5)
 
 
-def test_slots_of_a_killed_worker_come_back(house: House, tmp_path: Path) -> None:
-    key = account(house, "crashed", concurrent=10)
-    environ = {**house.environ, "THREADS": "12"}
+def test_slots_of_a_killed_worker_come_back(harness: AppHarness, tmp_path: Path) -> None:
+    key = account(harness, "crashed", concurrent=10)
+    environ = {**harness.environ, "THREADS": "12"}
     with (
         Gunicorn(environ, tmp_path / "log", workers=1, application="tests.support.holding:api") as server,
         ThreadPoolExecutor(10) as pool,
@@ -167,10 +167,10 @@ def _status(server: Gunicorn, key: str) -> int:
 
 
 def test_a_graceful_reload_loses_no_request_and_has_every_slot_back_within_a_lease(
-    house: House, tmp_path: Path
+    harness: AppHarness, tmp_path: Path
 ) -> None:
-    key = account(house, "reloaded", concurrent=20)
-    with Gunicorn(house.environ, tmp_path / "log", workers=2) as server:
+    key = account(harness, "reloaded", concurrent=20)
+    with Gunicorn(harness.environ, tmp_path / "log", workers=2) as server:
         before = set(server.worker_pids())
         with ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(_status, server, key) for _ in range(60)]
@@ -182,16 +182,16 @@ def test_a_graceful_reload_loses_no_request_and_has_every_slot_back_within_a_lea
             assert client.get("/v1/me").json()["limits"]["concurrent"]["remaining"] == 19, server.log.read_text()
 
 
-def test_a_route_may_use_flask_limiters_decorators(house: House) -> None:
-    room = Room("greetings", __name__, "greeting", "A room for a test.")
+def test_a_route_may_use_flask_limiters_decorators(harness: AppHarness) -> None:
+    blueprint = ApiBlueprint("greetings", __name__, "greeting", "A room for a test.")
 
-    @room.operation("GET", "/greeting", access=PUBLIC, summary="Greet", answer=Answer(200, "A greeting."))
+    @blueprint.operation("GET", "/greeting", access=PUBLIC, summary="Greet", answer=Answer(200, "A greeting."))
     @limiter.limit("2/minute")
-    def greet(call: Call) -> Response:
+    def greet(call: RequestContext) -> Response:
         return write_json({"hello": "there"})
 
-    application = factory.create_api(settings.load(house.environ))
-    application.register_blueprint(room)
+    application = factory.create_api(settings.load(harness.environ))
+    application.register_blueprint(blueprint)
     answers = [Caller(application, {}).get("/greeting") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].get_json()["code"] == "rate_limited"
@@ -199,16 +199,16 @@ def test_a_route_may_use_flask_limiters_decorators(house: House) -> None:
     application.extensions[EXTENSION].stop()
 
 
-def test_a_request_asks_redis_once_and_junk_never(house: House, house_redis: EmbeddedRedis) -> None:
-    key = account(house, "watched")
-    caller = house.bearer(key)
+def test_a_request_asks_redis_once_and_junk_never(harness: AppHarness, shared_redis: EmbeddedRedis) -> None:
+    key = account(harness, "watched")
+    caller = harness.bearer(key)
     assert caller.get("/v1/agents").status_code == 200  # connected, verified and remembered
-    with commands_about("watched", house_redis.url) as commands:
+    with commands_about("watched", shared_redis.url) as commands:
         assert caller.get("/v1/agents").status_code == 200
     assert commands == ["EVALSHA", "ZREM"], "one decision, and the slot given back without waiting"
-    with commands_about("watched", house_redis.url) as commands:
+    with commands_about("watched", shared_redis.url) as commands:
         for _ in range(5):
-            assert house.bearer(key[:-1]).get("/v1/agents", headers={"X-Account-ID": "watched"}).status_code == 400
+            assert harness.bearer(key[:-1]).get("/v1/agents", headers={"X-Account-ID": "watched"}).status_code == 400
     assert commands == []
 
 
@@ -228,21 +228,21 @@ def commands_about(account: str, url: str) -> Iterator[list[str]]:
                 commands.append(seen["command"].split(" ")[0].upper())
 
 
-def test_without_redis_a_worker_limits_alone_and_counts_that_it_does(house: House, server_folder: Path) -> None:
-    key = house.new_key("acme")
+def test_without_redis_a_worker_limits_alone_and_counts_that_it_does(harness: AppHarness, server_folder: Path) -> None:
+    key = harness.new_key("acme")
     with EmbeddedRedis(server_folder / "going-redis", persistent=False) as going:
-        application = factory.create_api(settings.load({**house.environ, "KATAVEN_REDIS_URL": going.url}))
+        application = factory.create_api(settings.load({**harness.environ, "KATAVEN_REDIS_URL": going.url}))
         services: Services = application.extensions[EXTENSION]
         services.start()
         caller = Caller(application, {"Authorization": f"Bearer {key}"})
         assert caller.get("/v1/me").status_code == 200
-        assert services.limited_alone.requests_decided_alone == 0
+        assert services.fallback_stats.requests_decided_locally == 0
         assert caller.get("/readyz").get_json()["checks"]["limits"] == "ok"
     try:
         for _ in range(3):
             assert caller.get("/v1/me").status_code == 200
-        assert services.limited_alone.times_degraded == 1
-        assert services.limited_alone.requests_decided_alone == 3
+        assert services.fallback_stats.times_degraded == 1
+        assert services.fallback_stats.requests_decided_locally == 3
         assert caller.get("/readyz").get_json()["checks"]["limits"].startswith("degraded: kept by this worker alone, 3")
     finally:
         services.stop()

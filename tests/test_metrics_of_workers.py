@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     folder = tmp_path_factory.mktemp("metrics")
-    with Gunicorn({**house.environ, "TMPDIR": str(folder)}, folder / "log", workers=2) as running:
+    with Gunicorn({**harness.environ, "TMPDIR": str(folder)}, folder / "log", workers=2) as running:
         yield running
     assert not list(folder.glob("kataven-metrics-*")), "the master removes what its workers wrote"
 
@@ -33,10 +33,10 @@ def value(client: httpx2.Client, line: str) -> float:
     return next((float(row.removeprefix(line)) for row in text.splitlines() if row.startswith(f"{line} ")), 0.0)
 
 
-def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, house: House) -> None:
+def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, harness: AppHarness) -> None:
     served = 'kataven_requests_total{method="GET",route="/v1/me",status="200",surface="api"}'
     timed = 'kataven_request_seconds_count{route="/v1/me",surface="api"}'
-    with server.client(house.new_key("acme")) as client:
+    with server.client(harness.new_key("acme")) as client:
 
         def figures() -> tuple[float, float]:
             return value(client, served), value(client, timed)

@@ -9,15 +9,15 @@ import pytest
 
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 JUNK = [
     "junk",
     "eyJhbGciOiJub25lIn0",
-    tokens.mint(TokenKind.API_KEY, "acme").text[:-1] + "!",
-    tokens.mint(TokenKind.API_KEY, "acme").text[:-2],
-    tokens.mint(TokenKind.WIDGET_KEY, "acme").text,
-    tokens.mint(TokenKind.API_KEY, "kataven-admin").text,
+    tokens.generate(TokenKind.API_KEY, "acme").text[:-1] + "!",
+    tokens.generate(TokenKind.API_KEY, "acme").text[:-2],
+    tokens.generate(TokenKind.WIDGET_KEY, "acme").text,
+    tokens.generate(TokenKind.API_KEY, "kataven-admin").text,
     "x" * 9000,
 ]
 
@@ -37,31 +37,31 @@ class Calls:
 
 
 @pytest.fixture
-def calls(house: House, monkeypatch: pytest.MonkeyPatch) -> Calls:
+def calls(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Calls:
     counted = Calls()
-    system, registry = house.services.directory.database, house.services.registry
+    system, registry = harness.services.directory.database, harness.services.registry
     for owner, name in (
         (system, "reading"),
         (system, "writing"),
         (registry, "reading"),
         (registry, "writing"),
-        (house.services.limiter, "admit"),
-        (house.services.limiter.addresses, "spend"),
-        (house.services.revocation, "revoke"),
+        (harness.services.limiter, "admit"),
+        (harness.services.limiter.addresses, "spend"),
+        (harness.services.revocation, "revoke"),
     ):
         monkeypatch.setattr(owner, name, counted.counting(name, getattr(owner, name)))
     return counted
 
 
 @pytest.mark.parametrize("token", JUNK, ids=range(len(JUNK)))
-def test_junk_is_refused_without_any_io(house: House, calls: Calls, token: str) -> None:
-    assert house.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
-    assert house.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}
+def test_junk_is_refused_without_any_io(harness: AppHarness, calls: Calls, token: str) -> None:
+    assert harness.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
+    assert harness.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}
     assert calls.made == []
 
 
-def test_a_good_key_is_seen_by_the_same_counters(house: House, calls: Calls) -> None:
-    key = house.new_key("acme")
+def test_a_good_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Calls) -> None:
+    key = harness.new_key("acme")
     calls.made.clear()
-    assert house.bearer(key).get("/v1/agents").status_code == 200
+    assert harness.bearer(key).get("/v1/agents").status_code == 200
     assert {"reading", "admit"} <= set(calls.made)

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 
 def everything_stored(postgres: EmbeddedPostgres) -> str:
@@ -33,28 +33,28 @@ def _query(postgres: EmbeddedPostgres, database: str, statement: str) -> list[st
 
 
 def test_no_plaintext_key_is_kept_anywhere(
-    house: House,
+    harness: AppHarness,
     alice: Caller,
     postgres: EmbeddedPostgres,
-    house_redis: EmbeddedRedis,
+    shared_redis: EmbeddedRedis,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     minted = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
     key = minted["key"]
-    caller = house.bearer(key)
+    caller = harness.bearer(key)
     answers = [
         caller.get("/v1/agents"),
         caller.get("/v1/me"),
         caller.post("/v1/agents", {"name": 1}),
         caller.post("/v1/api-keys", {}),
         caller.get("/v1/agents", headers={"X-Account-ID": "globex"}),
-        house.bearer(key[:-1]).get("/v1/agents"),
+        harness.bearer(key[:-1]).get("/v1/agents"),
         alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}),
         caller.get("/v1/agents"),
         alice.delete(f"/v1/api-keys/{minted['id']}"),
         alice.get("/v1/audit-events?limit=200"),
     ]
-    house.services.last_used.flush()
+    harness.services.last_used.flush()
     secret = key.rpartition("_")[2][:40]
 
     for answer in answers:
@@ -63,7 +63,7 @@ def test_no_plaintext_key_is_kept_anywhere(
     stored = everything_stored(postgres)
     assert "Nowhere" in stored, "the search sees what is stored"
     assert secret not in stored
-    with redis.Redis.from_url(house_redis.url) as client:
+    with redis.Redis.from_url(shared_redis.url) as client:
         for name in client.scan_iter():
             assert secret.encode() not in name
             assert secret.encode() not in (client.dump(name) or b"")

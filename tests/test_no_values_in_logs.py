@@ -14,11 +14,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.system.schema import upgrade_system
-from kataven.tenancy.dialect import Servers
-from kataven.tenancy.faults import fault_of, in_words
+from kataven.tenancy.dialect import EngineFactory
+from kataven.tenancy.error_classification import fault_of, in_words
+from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.programs import Programs
-from kataven.tenancy.wire import ConnectionSettings
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 
 MARK = "Marked Words 4711"
@@ -26,14 +26,14 @@ ACCOUNT = "values-in-logs"
 
 
 @pytest.fixture(scope="module")
-def account(house: House) -> str:
-    new_account(house.services, ACCOUNT)
+def account(harness: AppHarness) -> str:
+    new_account(harness.services, ACCOUNT)
     return ACCOUNT
 
 
 @pytest.fixture
-def database(house: House, account: str, postgres: EmbeddedPostgres) -> str:
-    record = house.services.directory.read(account)
+def database(harness: AppHarness, account: str, postgres: EmbeddedPostgres) -> str:
+    record = harness.services.directory.read(account)
     assert record is not None
     return str(record.tenant.url.database)
 
@@ -47,7 +47,7 @@ def database(house: House, account: str, postgres: EmbeddedPostgres) -> str:
     ids=["DETAIL: Key (name)=(…)", "DETAIL: Failing row contains (…)"],
 )
 def test_an_unforeseen_error_of_a_route_is_logged_without_what_was_written(
-    house: House,
+    harness: AppHarness,
     account: str,
     database: str,
     postgres: EmbeddedPostgres,
@@ -56,7 +56,7 @@ def test_an_unforeseen_error_of_a_route_is_logged_without_what_was_written(
     code: str,
 ) -> None:
     ask(postgres, constraint, database)
-    server = house.bearer(house.new_key(account))
+    server = harness.bearer(harness.new_key(account))
     try:
         answers = [server.post("/v1/agents", {"name": MARK}) for _ in range(2)]
     finally:
@@ -73,13 +73,15 @@ def test_an_unforeseen_error_of_a_route_is_logged_without_what_was_written(
 
 
 def test_an_unforeseen_error_of_a_command_is_shown_without_what_was_written(
-    house: House, account: str, postgres: EmbeddedPostgres
+    harness: AppHarness, account: str, postgres: EmbeddedPostgres
 ) -> None:
     system = "kataven_system"
     ask(postgres, "UPDATE accounts SET account_name = 'Marked Words 4711' WHERE account_id = 'values-in-logs'", system)
     ask(postgres, "ALTER TABLE accounts ADD CONSTRAINT marked CHECK (max_key_expiry_days <> 77) NOT VALID", system)
     try:
-        failed = house.app.test_cli_runner().invoke(args=["accounts", "policy", account, "--max-key-expiry-days", "77"])
+        failed = harness.app.test_cli_runner().invoke(
+            args=["accounts", "policy", account, "--max-key-expiry-days", "77"]
+        )
     finally:
         ask(postgres, "ALTER TABLE accounts DROP CONSTRAINT marked", system)
     assert isinstance(failed.exception, IntegrityError)
@@ -91,7 +93,7 @@ def test_an_unforeseen_error_of_a_command_is_shown_without_what_was_written(
 
 @pytest.fixture
 def engine(postgres: EmbeddedPostgres) -> Iterator[Engine]:
-    made = Servers(ConnectionSettings()).create_engine(make_url(postgres.url("postgres")))
+    made = EngineFactory(ConnectionSettings()).create_engine(make_url(postgres.url("postgres")))
     yield made
     made.dispose()
 
@@ -138,7 +140,7 @@ def test_what_programs_ask_an_error_for_is_still_there(engine: Engine) -> None:
 def test_a_connection_that_fails_says_why(postgres: EmbeddedPostgres) -> None:
     url = make_url(postgres.url("there_is_none"))
     with pytest.raises(DBAPIError, match='database "there_is_none" does not exist'):
-        Servers(ConnectionSettings()).create_engine(url).connect()
+        EngineFactory(ConnectionSettings()).create_engine(url).connect()
 
 
 def test_making_the_system_database_leaves_values_out_too(postgres: EmbeddedPostgres) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import Person, org_id
+from kataven.dev.personas import Persona, org_id
 from kataven.identity import token as tokens
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 
 PAST = datetime.now(UTC) - timedelta(days=1)
 NOWHERE = "/v1/agents/00000000-0000-4000-8000-000000000000"
@@ -47,23 +47,23 @@ class Draft:
     method: str = "GET"
     path: str = "/v1/agents"
 
-    def send(self, house: House, alias: str = "") -> TestResponse:
+    def send(self, harness: AppHarness, alias: str = "") -> TestResponse:
         headers = {}
         if self.scheme:
-            headers["Authorization"] = f"{self.scheme} {self.text or self._credential(house)}"
+            headers["Authorization"] = f"{self.scheme} {self.text or self._credential(harness)}"
         header = self.header if self.header is not None else (self.account if self.kind == "jwt" else "")
         if header:
             headers["X-Account-ID"] = header
         # Each from elsewhere, and of another person: refusals have a budget for each address and each subject.
-        return house.anybody().call(
+        return harness.anybody().call(
             self.method, alias + self.path, headers=headers, environ_base={"REMOTE_ADDR": str(next(ADDRESSES))}
         )
 
-    def _credential(self, house: House) -> str:
+    def _credential(self, harness: AppHarness) -> str:
         if self.kind == "key":
-            return house.new_key(self.account, **self.columns)
-        person = Person(f"dora{next(NUMBERS)}", "Dora", self.org_account or self.account, self.role)
-        return house.issuer.token(person, claims=self.claims)
+            return harness.new_key(self.account, **self.columns)
+        person = Persona(f"dora{next(NUMBERS)}", "Dora", self.org_account or self.account, self.role)
+        return harness.issuer.token(person, claims=self.claims)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _set(**changes: Any) -> Callable[[Draft], object]:
 
 
 def _minted(kind: TokenKind, account: str | None = None) -> Callable[[Draft], object]:
-    return lambda draft: setattr(draft, "text", tokens.mint(kind, account or draft.account).text)
+    return lambda draft: setattr(draft, "text", tokens.generate(kind, account or draft.account).text)
 
 
 DEFECTS = (
@@ -144,38 +144,40 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _special_accounts(house: House) -> None:
+def _special_accounts(harness: AppHarness) -> None:
     """`asleep` is suspended, and `throttled` has one request a day, which is spent."""
     for account in ("asleep", "throttled"):
-        new_account(house.services, account)
-    with house.services.directory.database.writing() as session:
+        new_account(harness.services, account)
+    with harness.services.directory.database.writing() as session:
         accounts.move(session, "asleep", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
-    house.set_limits("throttled", per_day=1)
-    assert Draft("key", account="throttled").send(house).status_code == 200
+    harness.set_limits("throttled", per_day=1)
+    assert Draft("key", account="throttled").send(harness).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["key", "jwt"])
 @pytest.mark.parametrize("alias", ALIASES)
-def test_without_a_defect_it_is_served(house: House, kind: str, alias: str) -> None:
-    assert Draft(kind).send(house, alias).status_code == 200
+def test_without_a_defect_it_is_served(harness: AppHarness, kind: str, alias: str) -> None:
+    assert Draft(kind).send(harness, alias).status_code == 200
 
 
 @pytest.mark.parametrize(("kind", "defect"), SINGLES, ids=lambda value: getattr(value, "name", value))
-def test_each_row_is_answered_as_written_under_every_alias(house: House, kind: str, defect: Defect) -> None:
+def test_each_row_is_answered_as_written_under_every_alias(harness: AppHarness, kind: str, defect: Defect) -> None:
     for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
-        answer = draft.send(house, alias)
+        answer = draft.send(harness, alias)
         assert (answer.status_code, _code(answer)) == (defect.status, defect.code)
 
 
 @pytest.mark.parametrize(("kind", "first", "second"), PAIRS, ids=lambda value: getattr(value, "name", value))
 @pytest.mark.parametrize("reverse", [False, True])
-def test_of_two_the_earlier_is_told(house: House, kind: str, first: Defect, second: Defect, reverse: bool) -> None:
+def test_of_two_the_earlier_is_told(
+    harness: AppHarness, kind: str, first: Defect, second: Defect, reverse: bool
+) -> None:
     draft = Draft(kind)
     for defect in (second, first) if reverse else (first, second):
         defect.spoil(draft)
-    answer = draft.send(house)
+    answer = draft.send(harness)
     assert (answer.status_code, _code(answer)) == (first.status, first.code)
 
 
@@ -186,16 +188,16 @@ def _code(answer: TestResponse) -> str:
     return str(body["code"])
 
 
-def test_both_kinds_of_401_carry_a_challenge(house: House) -> None:
+def test_both_kinds_of_401_carry_a_challenge(harness: AppHarness) -> None:
     # RFC 9110, section 11.6.1; RFC 6750, section 3.1
-    assert house.anybody().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
-    unknown = tokens.mint(TokenKind.API_KEY, "acme").text
-    challenge = house.bearer(unknown).get("/v1/agents").headers["WWW-Authenticate"]
+    assert harness.anybody().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
+    unknown = tokens.generate(TokenKind.API_KEY, "acme").text
+    challenge = harness.bearer(unknown).get("/v1/agents").headers["WWW-Authenticate"]
     assert challenge == 'Bearer realm="kataven", error="invalid_token"'
 
 
-def test_a_role_in_another_organisation_is_none_here(house: House) -> None:
-    token = house.issuer.token(Person("eve", "Eve", "globex", Role.OWNER))
-    assert house.bearer(token, "globex").get("/v1/me").get_json()["role"] == "owner"
-    assert _code(house.bearer(token, "acme").get("/v1/me")) == "account_mismatch"
-    assert org_id("acme") not in str(house.bearer(token, "acme").get("/v1/me").get_json())
+def test_a_role_in_another_organisation_is_none_here(harness: AppHarness) -> None:
+    token = harness.issuer.token(Persona("eve", "Eve", "globex", Role.OWNER))
+    assert harness.bearer(token, "globex").get("/v1/me").get_json()["role"] == "owner"
+    assert _code(harness.bearer(token, "acme").get("/v1/me")) == "account_mismatch"
+    assert org_id("acme") not in str(harness.bearer(token, "acme").get("/v1/me").get_json())

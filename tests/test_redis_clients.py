@@ -12,11 +12,11 @@ from typing import BinaryIO, Self
 import pytest
 import redis
 
-from kataven.hub.sessions import Person, Sessions
+from kataven.hub.sessions import Sessions, SignedInUser
 from kataven.redis_clients import is_not_primary, redis_client, says_not_primary
 from kataven.widget.families import Families
-from kataven.widget.store import Store
-from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
+from kataven.widget.store import WidgetStore
+from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 from tests.revocation.scratch_redis import ScratchRedis
 
 TIMEOUT_SECONDS = 30
@@ -188,7 +188,7 @@ def test_sessions_of_the_hub_outlive_a_planned_failover(failover: Failover) -> N
     sessions = Sessions(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS)
     sessions.save(sessions.new())
     failover.happen()
-    session = sessions.new().with_(person=Person("alice", "Alice", "access", "id"))
+    session = sessions.new().with_(person=SignedInUser("alice", "Alice", "access", "id"))
     sessions.save(session)
     with sessions.alone(session) as found:
         assert found == session
@@ -196,8 +196,8 @@ def test_sessions_of_the_hub_outlive_a_planned_failover(failover: Failover) -> N
 
 
 def test_visits_begin_after_a_planned_failover(failover: Failover) -> None:
-    store = Store(failover.relay.url)
-    visit = Visit("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
+    store = WidgetStore(failover.relay.url)
+    visit = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
     Families(store).begin(visit)
     failover.happen()
     assert Families(store).look(Families(store).begin(visit)) == visit

@@ -11,18 +11,18 @@ import pytest
 import redis
 from cryptography.hazmat.primitives import serialization
 
-from kataven.ratelimit.connection import Unreachable, pack
-from kataven.ratelimit.pace import Patience
-from kataven.ratelimit.wire import Wire
+from kataven.ratelimit.latency import RedisTimeouts
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import Unreachable, pack
 from kataven.redis_clients import redis_client
 from kataven.redis_url import OPTIONS, RedisAddress, RedisTls, check_redis_url, read_redis_url
-from kataven.revocation.link import Link
+from kataven.revocation.redis_link import RedisLink
 from tests.ratelimit.proxy import Proxy
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.certificates import Authority, authority
 
 SECONDS = 30
-PATIENT = Patience(slow=SECONDS, answer=SECONDS, connect=SECONDS)
+PATIENT = RedisTimeouts(slow=SECONDS, answer=SECONDS, connect=SECONDS)
 A_SOCKET = "unix:///run/redis.sock"
 
 
@@ -76,7 +76,7 @@ def test_password_is_in_no_repr() -> None:
 
 
 def limiter(url: str) -> str | None:
-    with closing(Wire(url, PATIENT)) as wire:
+    with closing(RedisPool(url, PATIENT)) as wire:
         answer: bytes | None = wire.call(pack("GET", "greeting"))
         return None if answer is None else answer.decode()
 
@@ -88,7 +88,7 @@ def sessions_and_visits(url: str) -> str | None:
 
 
 def revocation(url: str) -> str | None:
-    with Link(url, "channel", SECONDS) as link:
+    with RedisLink(url, "channel", SECONDS) as link:
         answer: str | None = link.call("GET", "greeting")
         return answer
 

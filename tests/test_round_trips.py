@@ -10,21 +10,21 @@ from sqlalchemy import make_url
 from kataven import assembly, settings
 from kataven.identity.credential import ApiKeyCredential
 from kataven.identity.verifier import LocalVerifier
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.tenancy.proxy import CountingProxy
 
 
 @pytest.fixture(scope="module")
-def proxy(house: House) -> Iterator[CountingProxy]:
-    with CountingProxy(make_url(house.environ["KATAVEN_DATABASE_URL"])) as proxy:
+def proxy(harness: AppHarness) -> Iterator[CountingProxy]:
+    with CountingProxy(make_url(harness.environ["KATAVEN_DATABASE_URL"])) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
-def verifier(house: House, proxy: CountingProxy) -> Iterator[LocalVerifier]:
+def verifier(harness: AppHarness, proxy: CountingProxy) -> Iterator[LocalVerifier]:
     """As in the auth-service: without a lease, so that nothing is remembered."""
     url = proxy.url.render_as_string(hide_password=False)
-    configured = settings.load({**house.environ, "KATAVEN_DATABASE_URL": url})
+    configured = settings.load({**harness.environ, "KATAVEN_DATABASE_URL": url})
     parts = assembly.foundation(configured)
     yield assembly.local_verifier(configured, parts)
     parts.registry.close()
@@ -32,9 +32,9 @@ def verifier(house: House, proxy: CountingProxy) -> Iterator[LocalVerifier]:
 
 
 def test_a_miss_asks_for_the_account_and_for_the_key(
-    house: House, verifier: LocalVerifier, proxy: CountingProxy
+    harness: AppHarness, verifier: LocalVerifier, proxy: CountingProxy
 ) -> None:
-    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     verifier.verify(credential)  # connects
     before = proxy.round_trips
     verifier.verify(credential)

@@ -7,9 +7,9 @@ import re
 import pytest
 from flask import Flask
 
-from kataven.dev.cast import BOB
+from kataven.dev.personas import BOB
 from kataven.web.operation import Operation, operation_of
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 
@@ -30,12 +30,12 @@ def path_of(operation: Operation) -> str:
     return re.sub(r"<(?:string:)?\w+>", AN_ID, operation.path)
 
 
-def test_every_route_declares_its_access(house: House) -> None:
-    assert len(declared(house.app)) > 20
+def test_every_route_declares_its_access(harness: AppHarness) -> None:
+    assert len(declared(harness.app)) > 20
 
 
-def test_only_these_are_public(house: House) -> None:
-    assert sorted(operation.path for operation in declared(house.app) if operation.access.public) == [
+def test_only_these_are_public(harness: AppHarness) -> None:
+    assert sorted(operation.path for operation in declared(harness.app) if operation.access.public) == [
         "/api/accounts",
         "/api/accounts/validate/<string:account>",
         "/docs",
@@ -54,22 +54,22 @@ def test_only_these_are_public(house: House) -> None:
     ]
 
 
-def test_without_a_credential_every_other_route_says_401(house: House) -> None:
-    for operation in declared(house.app):
+def test_without_a_credential_every_other_route_says_401(harness: AppHarness) -> None:
+    for operation in declared(harness.app):
         if not operation.access.public:
-            answer = house.anybody().call(operation.method, path_of(operation))
+            answer = harness.anybody().call(operation.method, path_of(operation))
             assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_credential"), operation.path
 
 
-def test_a_member_changes_nothing(house: House) -> None:
-    for operation in declared(house.app):
+def test_a_member_changes_nothing(harness: AppHarness) -> None:
+    for operation in declared(harness.app):
         if operation.method != "GET" and not operation.access.public:
-            answer = house.person(BOB).call(operation.method, path_of(operation))
+            answer = harness.person(BOB).call(operation.method, path_of(operation))
             assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden"), operation.path
 
 
-def test_charlie_reaches_nothing_of_acme(house: House, charlie: Caller) -> None:
-    for operation in declared(house.app):
+def test_charlie_reaches_nothing_of_acme(harness: AppHarness, charlie: Caller) -> None:
+    for operation in declared(harness.app):
         if not operation.access.public:
             answer = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
             assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch"), operation.path
@@ -78,5 +78,5 @@ def test_charlie_reaches_nothing_of_acme(house: House, charlie: Caller) -> None:
 @pytest.mark.parametrize(
     "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
 )
-def test_public_pages_answer(house: House, path: str) -> None:
-    assert house.anybody().get(path).status_code == 200
+def test_public_pages_answer(harness: AppHarness, path: str) -> None:
+    assert harness.anybody().get(path).status_code == 200

@@ -19,10 +19,10 @@ from kataven.mcp_server.callers import callers_with_keys
 from kataven.mcp_server.tools import create_server
 from kataven.web.compression import MIN_BYTES
 from kataven.web.explanations import EXPLANATIONS
-from kataven.web.manners import ALIASES_DEPRECATED_AT
+from kataven.web.http_conventions import ALIASES_DEPRECATED_AT
 from kataven.web.problems import KINDS
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import CHECKOUT, Gunicorn
-from tests.support.house import House, new_account
 
 DOCS = CHECKOUT / "docs"
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -40,9 +40,9 @@ PYTHON = samples("python")
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    new_account(house.services, "samples")
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("samples") / "log") as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    new_account(harness.services, "samples")
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("samples") / "log") as running:
         yield running
 
 
@@ -51,8 +51,8 @@ def test_there_are_samples() -> None:
 
 
 @pytest.mark.parametrize("sample", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
-def test_a_sample_runs(house: House, server: Gunicorn, tmp_path: Path, sample: str) -> None:
-    environ = {"KATAVEN_API_KEY": house.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
+def test_a_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sample: str) -> None:
+    environ = {"KATAVEN_API_KEY": harness.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", sample],
         cwd=tmp_path,

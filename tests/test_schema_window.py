@@ -7,24 +7,24 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import make_url
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.principal import Role
 from kataven.system import accounts
 from kataven.system.schema import ACCOUNT_SCHEMA, OLDEST_SERVED
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.servers import ask
 
 TOO_OLD, TOO_NEW = "account_0000", "account_9999"
 
 
-def written(house: House, account: str, revision: str) -> None:
+def written(harness: AppHarness, account: str, revision: str) -> None:
     """What the system database believes."""
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         accounts.read(session, account).schema_revision = revision
-    house.services.revocation.revoke(house.scope(account))
+    harness.services.revocation.revoke(harness.scope(account))
 
 
 def say(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
@@ -32,25 +32,29 @@ def say(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
     ask(postgres, f"UPDATE alembic_version SET version_num = '{revision}'", account)  # noqa: S608
 
 
-def by_key(house: House, account: str) -> Caller:
-    return house.bearer(house.new_key(account))
+def by_key(harness: AppHarness, account: str) -> Caller:
+    return harness.bearer(harness.new_key(account))
 
 
-def by_jwt(house: House, account: str) -> Caller:
-    return house.person(Person("dora", "Dora", account, Role.OWNER))
+def by_jwt(harness: AppHarness, account: str) -> Caller:
+    return harness.person(Persona("dora", "Dora", account, Role.OWNER))
 
 
 @pytest.mark.parametrize("caller_of", [by_key, by_jwt])
 @pytest.mark.parametrize("revision", [TOO_OLD, TOO_NEW])
 def test_an_account_out_of_step_says_so_and_the_others_are_served(
-    house: House, postgres: EmbeddedPostgres, acme_key: Caller, revision: str, caller_of: Callable[[House, str], Caller]
+    harness: AppHarness,
+    postgres: EmbeddedPostgres,
+    acme_key: Caller,
+    revision: str,
+    caller_of: Callable[[AppHarness, str], Caller],
 ) -> None:
     account = f"{revision.replace('_', '-')}-{caller_of.__name__.replace('_', '-')}"
-    new_account(house.services, account)
-    caller = caller_of(house, account)
+    new_account(harness.services, account)
+    caller = caller_of(harness, account)
     assert caller.get("/v1/agents").status_code == 200
     say(postgres, account, revision)
-    written(house, account, revision)
+    written(harness, account, revision)
 
     for method, path in (("GET", "/v1/agents"), ("POST", "/v1/agents"), ("GET", "/v1/api-keys")):
         answer = caller.call(method, path, json={"name": "x"} if method == "POST" else None)
@@ -60,19 +64,19 @@ def test_an_account_out_of_step_says_so_and_the_others_are_served(
         assert ACCOUNT_SCHEMA.served in problem["detail"]
         assert answer.headers["Retry-After"] == "60"
     assert acme_key.get("/v1/agents").status_code == 200
-    ready = house.anybody().get("/readyz").get_json()
+    ready = harness.anybody().get("/readyz").get_json()
     assert "accounts are at a schema that this code can't serve" in ready["checks"]["migrations"]
 
     say(postgres, account, ACCOUNT_SCHEMA.head)
-    written(house, account, ACCOUNT_SCHEMA.head)
+    written(harness, account, ACCOUNT_SCHEMA.head)
     assert caller.get("/v1/agents").status_code == 200
 
 
 def test_a_database_that_is_older_than_anybody_believed_is_found_out(
-    house: House, postgres: EmbeddedPostgres, acme_key: Caller
+    harness: AppHarness, postgres: EmbeddedPostgres, acme_key: Caller
 ) -> None:
-    new_account(house.services, "older-than-believed")
-    caller = by_jwt(house, "older-than-believed")
+    new_account(harness.services, "older-than-believed")
+    caller = by_jwt(harness, "older-than-believed")
     ask(postgres, "ALTER TABLE agents RENAME TO agents_of_old", "older-than-believed")
     say(postgres, "older-than-believed", TOO_OLD)
     answer = caller.get("/v1/agents")
@@ -87,12 +91,12 @@ def test_the_window_is_declared_and_ends_at_the_newest() -> None:
 
 
 @pytest.mark.parametrize("revision", ACCOUNT_SCHEMA.window)
-def test_every_revision_of_the_window_is_served(house: House, postgres: EmbeddedPostgres, revision: str) -> None:
+def test_every_revision_of_the_window_is_served(harness: AppHarness, postgres: EmbeddedPostgres, revision: str) -> None:
     account = f"at-{revision.replace('_', '-')}"
-    new_account(house.services, account)
+    new_account(harness.services, account)
     _remake(postgres, account, revision)
-    written(house, account, revision)
-    caller, owner = by_key(house, account), by_jwt(house, account)
+    written(harness, account, revision)
+    caller, owner = by_key(harness, account), by_jwt(harness, account)
     agent = caller.post("/v1/agents", {"name": "Front desk"}).get_json()
     for status, answer in (
         (200, caller.get("/v1/me")),

@@ -15,23 +15,23 @@ import pytest
 
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
-from kataven.web.server.patience import REASONS
-from kataven.widget import tickets
+from kataven.web.server.timeouts import REASONS
+from kataven.widget import opaque_tokens
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House
 from tests.support.waiting import wait_until
 from tests.web.server.running import crowd, read_answer
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("server") / "log") as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("server") / "log") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def key(house: House) -> str:
-    return house.new_key("acme")
+def key(harness: AppHarness) -> str:
+    return harness.new_key("acme")
 
 
 def ask(
@@ -120,21 +120,21 @@ def test_a_chunked_body_over_the_limit_is_a_413(server: Gunicorn, key: str) -> N
 
 
 def test_a_query_never_reaches_the_log(server: Gunicorn, key: str) -> None:
-    stray = tokens.mint(TokenKind.API_KEY, "acme").text
+    stray = tokens.generate(TokenKind.API_KEY, "acme").text
     ask(server, bearer(key), line=f"GET /v1/agents?api_key={stray} HTTP/1.1".encode())
     assert stray not in server.log.read_text()
     assert key not in server.log.read_text()
 
 
-KEY = tokens.mint(TokenKind.API_KEY, "acme").text
-REFRESH_TOKEN = tickets.new_refresh_token(tickets.new_name())
-JWT = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOi{tickets.new_name()}.{tickets.new_name()}"
+KEY = tokens.generate(TokenKind.API_KEY, "acme").text
+REFRESH_TOKEN = opaque_tokens.new_refresh_token(opaque_tokens.new_name())
+JWT = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOi{opaque_tokens.new_name()}.{opaque_tokens.new_name()}"
 SECRETS = {
     "key": KEY,
-    "widget-key": tokens.mint(TokenKind.WIDGET_KEY, "acme").text,
+    "widget-key": tokens.generate(TokenKind.WIDGET_KEY, "acme").text,
     "cut-key": KEY[:35],
     "longer-key": f"{KEY}xyz",
-    "user-token": tickets.new_user_token(),
+    "user-token": opaque_tokens.new_user_token(),
     "refresh-token": REFRESH_TOKEN,
     "cut-refresh-token": REFRESH_TOKEN[:60],
     "jwt": JWT,
@@ -339,9 +339,9 @@ def unix_request(path: str, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-def test_a_client_of_a_unix_socket_is_believed_nothing(house: House, server_folder: Path) -> None:
+def test_a_client_of_a_unix_socket_is_believed_nothing(harness: AppHarness, server_folder: Path) -> None:
     path = server_folder / "front.sock"
-    environ = {**house.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "1"}
+    environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "1"}
     asked = b"GET /hub/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     with Gunicorn(environ, server_folder / "unix-log", unix=path):
@@ -351,9 +351,9 @@ def test_a_client_of_a_unix_socket_is_believed_nothing(house: House, server_fold
             assert unix_request(str(path), plain + named + b"\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_a_unix_socket_without_a_proxy_is_refused(house: House, server_folder: Path) -> None:
+def test_a_unix_socket_without_a_proxy_is_refused(harness: AppHarness, server_folder: Path) -> None:
     path, log = server_folder / "alone.sock", server_folder / "alone-log"
-    environ = {**house.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
+    environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(environ, log, unix=path):
         pass
     text = log.read_text()
@@ -362,20 +362,20 @@ def test_a_unix_socket_without_a_proxy_is_refused(house: House, server_folder: P
     assert not path.exists()
 
 
-def test_no_secret_is_in_the_process_list(server: Gunicorn, house: House, key: str) -> None:
+def test_no_secret_is_in_the_process_list(server: Gunicorn, harness: AppHarness, key: str) -> None:
     ask(server, bearer(key))
     listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert "gunicorn" in listed
-    record = house.services.directory.read("acme")
+    record = harness.services.directory.read("acme")
     assert record is not None
     # This house's own: other tests run at the same time, and have URLs among their arguments.
-    urls = [house.environ["KATAVEN_DATABASE_URL"], record.tenant.url.render_as_string(hide_password=False)]
-    for secret in [key, house.environ["KATAVEN_PEPPERS"].partition(":")[2], "Bearer ", *urls]:
+    urls = [harness.environ["KATAVEN_DATABASE_URL"], record.tenant.url.render_as_string(hide_password=False)]
+    for secret in [key, harness.environ["KATAVEN_PEPPERS"].partition(":")[2], "Bearer ", *urls]:
         assert secret not in listed
 
 
-def test_a_bad_environment_is_told_once_and_ends_the_server(house: House, tmp_path: Path) -> None:
-    broken = {**house.environ, "KATAVEN_TRUSTED_PROXIES": "many", "KATAVEN_LEASE_SECONDS": "0"}
+def test_a_bad_environment_is_told_once_and_ends_the_server(harness: AppHarness, tmp_path: Path) -> None:
+    broken = {**harness.environ, "KATAVEN_TRUSTED_PROXIES": "many", "KATAVEN_LEASE_SECONDS": "0"}
     log = tmp_path / "log"
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(broken, log):
         pass

@@ -14,32 +14,33 @@ from click.testing import Result
 from sqlalchemy import delete, make_url
 
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.system import lifecycle, servers
+from kataven.operations import account_creation
+from kataven.operations.account_creation import NewAccount
+from kataven.system import servers
 from kataven.system.errors import NoSuchServer
-from kataven.system.lifecycle import NewAccount
 from kataven.system.models import Account, OperatorEvent
-from kataven.system.models import DatabaseServer as ServerRow
+from kataven.system.models import RegisteredServer as ServerRow
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.suitability import server_url
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.support.servers import ask
 from tests.tenancy.conftest import scratch_server
 
 
-def flask(house: House, *words: str, given: str | None = None) -> Result:
-    return house.app.test_cli_runner().invoke(args=list(words), input=given)
+def flask(harness: AppHarness, *words: str, given: str | None = None) -> Result:
+    return harness.app.test_cli_runner().invoke(args=list(words), input=given)
 
 
-def said(house: House, *words: str, given: str | None = None) -> Any:
-    result = flask(house, *words, "--json", given=given)
+def said(harness: AppHarness, *words: str, given: str | None = None) -> Any:
+    result = flask(harness, *words, "--json", given=given)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def listed(house: House) -> dict[str, dict[str, Any]]:
-    return {row["server"]: row for row in said(house, "servers", "list")}
+def listed(harness: AppHarness) -> dict[str, dict[str, Any]]:
+    return {row["server"]: row for row in said(harness, "servers", "list")}
 
 
 @pytest.fixture(scope="module")
@@ -49,55 +50,57 @@ def other() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def europe(house: House, other: EmbeddedPostgres) -> Iterator[str]:
+def europe(harness: AppHarness, other: EmbeddedPostgres) -> Iterator[str]:
     """A second server, listed for as long as the test lasts, so that others' accounts are not placed on it."""
-    said(house, "servers", "add", "europe", given=other.url(""))
+    said(harness, "servers", "add", "europe", given=other.url(""))
     yield "europe"
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         session.execute(delete(Account).where(Account.server == "europe"))
         session.execute(delete(ServerRow).where(ServerRow.name == "europe"))
 
 
-def test_a_server_is_listed_and_the_trail_says_by_whom(house: House, europe: str, other: EmbeddedPostgres) -> None:
-    row = listed(house)[europe]
+def test_a_server_is_listed_and_the_trail_says_by_whom(
+    harness: AppHarness, europe: str, other: EmbeddedPostgres
+) -> None:
+    row = listed(harness)[europe]
     assert row["host"] == make_url(other.url("x")).query["host"]
     assert (row["port"], row["user"], row["accounts"], row["draining"]) == (5432, "kataven", 0, False)
-    assert listed(house)["default"]["accounts"] >= 2
-    with house.services.directory.database.reading() as session:
+    assert listed(harness)["default"]["accounts"] >= 2
+    with harness.services.directory.database.reading() as session:
         event = session.query(OperatorEvent).filter_by(action="server.added").order_by(OperatorEvent.at.desc()).first()
         assert event is not None
         assert (event.actor, event.detail["server"]) == ("cli", europe)
 
 
-def test_an_account_on_another_server_is_served(house: House, europe: str, other: EmbeddedPostgres) -> None:
-    flask(house, "accounts", "create", "abroad", "--server", europe)
+def test_an_account_on_another_server_is_served(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
+    flask(harness, "accounts", "create", "abroad", "--server", europe)
     assert ask(other, "SELECT 1 FROM pg_database WHERE datname = 'abroad'") == [(1,)]
-    caller = house.bearer(house.new_key("abroad"))
+    caller = harness.bearer(harness.new_key("abroad"))
     assert caller.post("/v1/agents", {"name": "Concierge"}).status_code == 201
     assert [agent["name"] for agent in caller.get("/v1/agents").get_json()] == ["Concierge"]
     assert ask(other, "SELECT name FROM agents", "abroad") == [("Concierge",)]
-    assert listed(house)[europe]["accounts"] == 1
+    assert listed(harness)[europe]["accounts"] == 1
 
 
-def test_the_least_loaded_server_is_chosen_and_never_one_that_is_drained(house: House, europe: str) -> None:
-    placed = said(house, "accounts", "create", "goes-where-room-is")
+def test_the_least_loaded_server_is_chosen_and_never_one_that_is_drained(harness: AppHarness, europe: str) -> None:
+    placed = said(harness, "accounts", "create", "goes-where-room-is")
     assert placed["server"] == europe
-    assert said(house, "servers", "drain", europe)["draining"]
-    assert said(house, "accounts", "create", "stays-away")["server"] == "default"
-    refused = flask(house, "accounts", "create", "insists", "--server", europe)
+    assert said(harness, "servers", "drain", europe)["draining"]
+    assert said(harness, "accounts", "create", "stays-away")["server"] == "default"
+    refused = flask(harness, "accounts", "create", "insists", "--server", europe)
     assert refused.exit_code == 1
     assert "'europe' that takes accounts" in refused.stderr
-    served = house.bearer(house.new_key("goes-where-room-is"))
+    served = harness.bearer(harness.new_key("goes-where-room-is"))
     assert served.get("/v1/agents").status_code == 200
-    assert not said(house, "servers", "drain", europe, "--undo")["draining"]
-    assert said(house, "servers", "drain", europe)["draining"]
-    assert not said(house, "servers", "resume", europe)["draining"]
+    assert not said(harness, "servers", "drain", europe, "--undo")["draining"]
+    assert said(harness, "servers", "drain", europe)["draining"]
+    assert not said(harness, "servers", "resume", europe)["draining"]
 
 
 def test_a_drain_that_comes_between_choosing_and_placing_wins(
-    house: House, europe: str, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, europe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = house.services.directory.database
+    database = harness.services.directory.database
     choose = servers.choose
 
     def drained_after(*given: Any) -> ServerRow:
@@ -107,58 +110,58 @@ def test_a_drain_that_comes_between_choosing_and_placing_wins(
 
     monkeypatch.setattr(servers, "choose", drained_after)
     with pytest.raises(NoSuchServer):
-        lifecycle.create(database, NewAccount("too-late", "x", server=europe), actor="test")
-    assert house.services.directory.read("too-late") is None
+        account_creation.create(database, NewAccount("too-late", "x", server=europe), actor="test")
+    assert harness.services.directory.read("too-late") is None
 
 
-def test_without_a_server_that_takes_accounts_the_refusal_says_so(house: House) -> None:
-    said(house, "servers", "drain", "default", "--force")
+def test_without_a_server_that_takes_accounts_the_refusal_says_so(harness: AppHarness) -> None:
+    said(harness, "servers", "drain", "default", "--force")
     try:
-        refused = flask(house, "accounts", "create", "homeless")
+        refused = flask(harness, "accounts", "create", "homeless")
     finally:
-        said(house, "servers", "resume", "default")
+        said(harness, "servers", "resume", "default")
     assert "There is no database server that takes accounts" in refused.stderr
 
 
-def test_templates_and_migrations_are_on_both(house: House, europe: str, other: EmbeddedPostgres) -> None:
-    flask(house, "accounts", "create", "far", "--server", europe)
-    flask(house, "accounts", "create", "near", "--server", "default")
-    for url in (other.url("x"), str(house.environ["KATAVEN_DATABASE_URL"])):
+def test_templates_and_migrations_are_on_both(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
+    flask(harness, "accounts", "create", "far", "--server", europe)
+    flask(harness, "accounts", "create", "near", "--server", "default")
+    for url in (other.url("x"), str(harness.environ["KATAVEN_DATABASE_URL"])):
         server = DatabaseServer(make_url(url))
         with server.maintenance() as maintenance:
             assert Templates(server, ACCOUNT_SCHEMA).known_fingerprint(maintenance, ACCOUNT_SCHEMA.head)
     chosen = ("--account", "far", "--account", "near")
-    assert [row["outcome"] for row in said(house, "migrations", "upgrade", *chosen)] == ["current", "current"]
-    status = {row["account"]: row for row in said(house, "migrations", "status", *chosen)}
+    assert [row["outcome"] for row in said(harness, "migrations", "upgrade", *chosen)] == ["current", "current"]
+    status = {row["account"]: row for row in said(harness, "migrations", "status", *chosen)}
     assert {row["revision"] for row in status.values()} == {ACCOUNT_SCHEMA.head}
     assert not status["far"]["drifted"]
     ask(other, "ALTER TABLE agents ADD COLUMN stray text", "far")
-    drifted = json.loads(flask(house, "migrations", "status", *chosen, "--json").stdout)
+    drifted = json.loads(flask(harness, "migrations", "status", *chosen, "--json").stdout)
     assert {row["account"]: row["drifted"] for row in drifted} == {"far": True, "near": False}
 
 
-def test_a_server_that_is_down_takes_only_its_own_accounts_along(house: House, acme_key: Any) -> None:
+def test_a_server_that_is_down_takes_only_its_own_accounts_along(harness: AppHarness, acme_key: Any) -> None:
     with scratch_server() as doomed:
-        said(house, "servers", "add", "doomed", given=doomed.url(""))
-        flask(house, "accounts", "create", "sinking", "--server", "doomed")
-        caller = house.bearer(house.new_key("sinking"))
+        said(harness, "servers", "add", "doomed", given=doomed.url(""))
+        flask(harness, "accounts", "create", "sinking", "--server", "doomed")
+        caller = harness.bearer(harness.new_key("sinking"))
         assert caller.get("/v1/agents").status_code == 200
     try:
         answer = caller.get("/v1/agents")
         assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
         assert acme_key.get("/v1/agents").status_code == 200
-        repaired = flask(house, "accounts", "repair", "--json")
+        repaired = flask(harness, "accounts", "repair", "--json")
         assert repaired.exit_code == 1
         found = {row["server"]: row for row in json.loads(repaired.stdout)}
         assert found["doomed"]["found"] == "unreachable"
-        in_use = flask(house, "servers", "remove", "doomed")
+        in_use = flask(harness, "servers", "remove", "doomed")
         assert "1 accounts are on it" in in_use.stderr
     finally:
-        with house.services.directory.database.writing() as session:
+        with harness.services.directory.database.writing() as session:
             session.execute(delete(Account).where(Account.server == "doomed"))
-    assert flask(house, "servers", "remove", "doomed").exit_code == 0
-    assert "doomed" not in listed(house)
-    assert flask(house, "servers", "remove", "default").exit_code == 1
+    assert flask(harness, "servers", "remove", "doomed").exit_code == 0
+    assert "doomed" not in listed(harness)
+    assert flask(harness, "servers", "remove", "default").exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -169,15 +172,15 @@ def test_a_server_that_is_down_takes_only_its_own_accounts_along(house: House, a
     ],
     ids=["no-right-to-create", "no-right-to-log-in"],
 )
-def test_an_unsuitable_server_is_refused_with_the_fix(house: House, role: str, words: str) -> None:
+def test_an_unsuitable_server_is_refused_with_the_fix(harness: AppHarness, role: str, words: str) -> None:
     name = role.partition(" ")[0]
     with scratch_server() as server:
         ask(server, f"CREATE ROLE {role}")
         let_in(server, "trust", name)
-        refused = flask(house, "servers", "add", "unfit", given=server.url("").replace("kataven@", f"{name}@"))
+        refused = flask(harness, "servers", "add", "unfit", given=server.url("").replace("kataven@", f"{name}@"))
     assert refused.exit_code == 1
     assert words in refused.stderr
-    assert "unfit" not in listed(house)
+    assert "unfit" not in listed(harness)
 
 
 def let_in(server: EmbeddedPostgres, method: str, role: str) -> None:
@@ -188,14 +191,14 @@ def let_in(server: EmbeddedPostgres, method: str, role: str) -> None:
     ask(server, "SELECT pg_reload_conf()")
 
 
-def test_the_same_server_under_another_name_is_refused(house: House) -> None:
-    refused = flask(house, "servers", "add", "twin", given=house.environ["KATAVEN_DATABASE_URL"])
+def test_the_same_server_under_another_name_is_refused(harness: AppHarness) -> None:
+    refused = flask(harness, "servers", "add", "twin", given=harness.environ["KATAVEN_DATABASE_URL"])
     assert refused.exit_code == 1
     assert "listed as 'default'" in refused.stderr
 
 
-def test_a_server_that_does_not_answer_is_refused(house: House, tmp_path: Path) -> None:
-    refused = flask(house, "servers", "add", "nowhere", given=f"postgresql://kataven@/?host={tmp_path}")
+def test_a_server_that_does_not_answer_is_refused(harness: AppHarness, tmp_path: Path) -> None:
+    refused = flask(harness, "servers", "add", "nowhere", given=f"postgresql://kataven@/?host={tmp_path}")
     assert refused.exit_code == 1
     assert "can't be connected to" in refused.stderr
     assert "Traceback" not in refused.output
@@ -213,29 +216,29 @@ def test_a_server_that_does_not_answer_is_refused(house: House, tmp_path: Path) 
     ],
     ids=["password", "password-in-query", "no-url", "mysql", "no-user", "no-host"],
 )
-def test_a_bad_url_is_refused_and_never_repeated(house: House, template: str, words: str) -> None:
+def test_a_bad_url_is_refused_and_never_repeated(harness: AppHarness, template: str, words: str) -> None:
     secret = secrets.token_hex(8)
-    refused = flask(house, "servers", "add", "bad", given=template.format(secret))
+    refused = flask(harness, "servers", "add", "bad", given=template.format(secret))
     assert refused.exit_code == 1
     assert words in refused.stderr
     assert secret not in refused.output
 
 
 def test_the_url_comes_from_a_file_or_the_environment_too(
-    house: House, other: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, other: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "url"
     file.write_text(other.url("") + "\n")
     monkeypatch.setenv("EUROPE_URL", other.url(""))
     for source in (["--url-file", str(file)], ["--url-env", "EUROPE_URL"]):
-        said(house, "servers", "add", "sourced", *source)
-        assert flask(house, "servers", "add", "sourced", *source).exit_code == 1
-        assert flask(house, "servers", "remove", "sourced").exit_code == 0
-    assert flask(house, "servers", "add", "x", "--url-env", "NOT_SET").exit_code == 2
-    assert flask(house, "servers", "add", "Not A Name", given=other.url("")).exit_code == 1
+        said(harness, "servers", "add", "sourced", *source)
+        assert flask(harness, "servers", "add", "sourced", *source).exit_code == 1
+        assert flask(harness, "servers", "remove", "sourced").exit_code == 0
+    assert flask(harness, "servers", "add", "x", "--url-env", "NOT_SET").exit_code == 2
+    assert flask(harness, "servers", "add", "Not A Name", given=other.url("")).exit_code == 1
 
 
-def test_a_password_stays_in_its_file(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_stays_in_its_file(harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """libpq finds it, in this process and in every worker; nothing of ours stores, prints or logs it."""
     password = secrets.token_hex(16)
     with scratch_server() as server:
@@ -243,27 +246,27 @@ def test_a_password_stays_in_its_file(house: House, tmp_path: Path, monkeypatch:
         let_in(server, "scram-sha-256", "guarded")
         url = server.url("").replace("kataven@", "guarded@")
         monkeypatch.delenv("PGPASSFILE", raising=False)
-        refused = flask(house, "servers", "add", "guarded", given=url)
+        refused = flask(harness, "servers", "add", "guarded", given=url)
         assert "PGPASSFILE" in refused.stderr
 
         passfile = tmp_path / "passwords"
         passfile.write_text(f"*:*:*:guarded:{password}\n")
         passfile.chmod(0o600)
         monkeypatch.setenv("PGPASSFILE", str(passfile))
-        added = flask(house, "servers", "add", "guarded", given=url)
+        added = flask(harness, "servers", "add", "guarded", given=url)
         assert added.exit_code == 0, added.output
         try:
-            flask(house, "accounts", "create", "behind-a-password", "--server", "guarded")
-            caller = house.bearer(house.new_key("behind-a-password"))
+            flask(harness, "accounts", "create", "behind-a-password", "--server", "guarded")
+            caller = harness.bearer(harness.new_key("behind-a-password"))
             assert caller.get("/v1/agents").status_code == 200
-            with house.services.directory.database.reading() as session:
+            with harness.services.directory.database.reading() as session:
                 kept = [row.url for row, _ in servers.listing(session)]
-            said_of_it = str(kept) + flask(house, "servers", "list").output + added.output + refused.output
+            said_of_it = str(kept) + flask(harness, "servers", "list").output + added.output + refused.output
             assert password not in said_of_it
         finally:
-            with house.services.directory.database.writing() as session:
+            with harness.services.directory.database.writing() as session:
                 session.execute(delete(Account).where(Account.server == "guarded"))
-            flask(house, "servers", "remove", "guarded")
+            flask(harness, "servers", "remove", "guarded")
 
 
 def test_the_url_is_kept_without_a_database() -> None:
@@ -272,7 +275,7 @@ def test_the_url_is_kept_without_a_database() -> None:
     )
 
 
-def test_what_is_given_by_hand_is_asked_for_in_the_dark(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_by_hand_is_asked_for_in_the_dark(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def prompt(text: str, **options: Any) -> str:
@@ -285,17 +288,17 @@ def test_what_is_given_by_hand_is_asked_for_in_the_dark(house: House, monkeypatc
 
     monkeypatch.setattr("click.prompt", prompt)
     monkeypatch.setattr("kataven.commands.servers._standard_input", Terminal)
-    assert flask(house, "servers", "add", "typed").exit_code == 1
+    assert flask(harness, "servers", "add", "typed").exit_code == 1
     assert asked == [{"hide_input": True}]
 
 
-def test_the_last_server_that_takes_accounts_stays_open_unless_it_is_forced(house: House, europe: str) -> None:
-    assert said(house, "servers", "drain", europe)["draining"]
+def test_the_last_server_that_takes_accounts_stays_open_unless_it_is_forced(harness: AppHarness, europe: str) -> None:
+    assert said(harness, "servers", "drain", europe)["draining"]
     for verb in ("drain", "remove"):
-        refused = flask(house, "servers", verb, "default")
+        refused = flask(harness, "servers", verb, "default")
         assert refused.exit_code == 1
         assert "--force" in refused.stderr
-    assert not listed(house)["default"]["draining"]
-    assert said(house, "servers", "drain", "default", "--force")["draining"]
-    assert said(house, "servers", "drain", "default")["draining"], "it takes none already"
-    assert not said(house, "servers", "resume", "default")["draining"]
+    assert not listed(harness)["default"]["draining"]
+    assert said(harness, "servers", "drain", "default", "--force")["draining"]
+    assert said(harness, "servers", "drain", "default")["draining"], "it takes none already"
+    assert not said(harness, "servers", "resume", "default")["draining"]

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import Person, org_id
+from kataven.dev.personas import Persona, org_id
 from kataven.identity import token as tokens
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.operations import operator_actions
+from kataven.operations.account_creation import NewAccount
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.ratelimit.lane import BURST, PER_SECOND
-from kataven.system.lifecycle import NewAccount
-from kataven.web import operating
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 ADDRESSES = ipaddress.ip_network("203.0.113.0/24").hosts()
 
@@ -35,7 +35,7 @@ class Transactions:
 
 
 @pytest.fixture
-def transactions(house: House, monkeypatch: pytest.MonkeyPatch) -> Transactions:
+def transactions(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Transactions:
     counted = Transactions()
 
     def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,13 +45,13 @@ def transactions(house: House, monkeypatch: pytest.MonkeyPatch) -> Transactions:
 
         return begin
 
-    for name, owner in (("system", house.services.directory.database), ("accounts", house.services.registry)):
+    for name, owner in (("system", harness.services.directory.database), ("accounts", harness.services.registry)):
         monkeypatch.setattr(owner, "reading", counting(name, owner.reading))
     return counted
 
 
 @contextmanager
-def allowed(kind: Kind) -> Iterator[Callable[[], float]]:
+def allowed(kind: AddressBudgetKind) -> Iterator[Callable[[], float]]:
     """How many look-ups the budget and the lane allow from the block's beginning until it is asked."""
     began = time.monotonic()
 
@@ -72,17 +72,17 @@ def codes(answers: list[TestResponse]) -> Counter[str]:
 
 
 def test_three_thousand_guesses_from_one_address_cost_what_its_budget_allows(
-    house: House, transactions: Transactions
+    harness: AppHarness, transactions: Transactions
 ) -> None:
     there = elsewhere()
-    good = house.bearer(house.new_key("globex"))
+    good = harness.bearer(harness.new_key("globex"))
     assert good.get("/v1/me", **there).status_code == 200
     refused, served = [], []
-    with allowed(Kind.FAILED) as budget:
+    with allowed(AddressBudgetKind.FAILED) as budget:
         before = transactions.accounts
         for number in range(3_000):
-            guess = tokens.mint(TokenKind.API_KEY, "globex").text
-            refused.append(house.bearer(guess).get("/v1/me", **there))
+            guess = tokens.generate(TokenKind.API_KEY, "globex").text
+            refused.append(harness.bearer(guess).get("/v1/me", **there))
             if number % 100 == 0:
                 served.append(good.get("/v1/me", **there).status_code)
         looked_up = transactions.accounts - before
@@ -94,49 +94,51 @@ def test_three_thousand_guesses_from_one_address_cost_what_its_budget_allows(
     last = refused[-1]
     assert (last.status_code, last.headers["Retry-After"]) == (429, "1")
     assert last.get_json()["detail"] == "failed-authentications (300) exceeded"
-    new = house.bearer(house.new_key("globex"))
+    new = harness.bearer(harness.new_key("globex"))
     statuses = [new.get("/v1/me", **there).status_code for _ in range(2)]
     assert statuses[-1] == 200, "a key that is new here gets in when it comes back"
 
 
 def test_a_good_jwt_for_invented_accounts_costs_the_system_database_what_its_subjects_budget_allows(
-    house: House, transactions: Transactions
+    harness: AppHarness, transactions: Transactions
 ) -> None:
     there = elsewhere()
-    token = house.issuer.token(Person("grace", "Grace", "globex", Role.OWNER))
-    alice_there = house.issuer.token(Person("heidi", "Heidi", "acme", Role.OWNER))
-    assert house.bearer(token, "globex").get("/v1/me", **there).status_code == 200
+    token = harness.issuer.token(Persona("grace", "Grace", "globex", Role.OWNER))
+    alice_there = harness.issuer.token(Persona("heidi", "Heidi", "acme", Role.OWNER))
+    assert harness.bearer(token, "globex").get("/v1/me", **there).status_code == 200
     refused, served = [], []
-    with allowed(Kind.SUBJECT) as budget:
+    with allowed(AddressBudgetKind.SUBJECT) as budget:
         before = transactions.system
         for number in range(1_500):
-            refused.append(house.bearer(token, f"invented-{number}").get("/v1/me", **there))
+            refused.append(harness.bearer(token, f"invented-{number}").get("/v1/me", **there))
             if number % 100 == 0:
-                served.append(house.bearer(token, "globex").get("/v1/me", **there).status_code)
-                served.append(house.bearer(alice_there, "acme").get("/v1/me", **there).status_code)
+                served.append(harness.bearer(token, "globex").get("/v1/me", **there).status_code)
+                served.append(harness.bearer(alice_there, "acme").get("/v1/me", **there).status_code)
         assert transactions.system - before <= budget() + 2 * len(served)
     assert set(codes(refused)) == {"account_mismatch", "rate_limited"}
     assert served == [200] * 30
 
 
 def test_an_ended_key_that_is_sent_on_and_on_leaves_its_addresss_budget_to_others(
-    house: House, transactions: Transactions
+    harness: AppHarness, transactions: Transactions
 ) -> None:
     there = elsewhere()
     address = there["environ_base"]["REMOTE_ADDR"]
-    ended = house.bearer(house.new_key("globex", disabled_at=datetime.now(UTC)))
+    ended = harness.bearer(harness.new_key("globex", disabled_at=datetime.now(UTC)))
     before = transactions.accounts
-    answers = [ended.get("/v1/me", **there) for _ in range(PER_MINUTE[Kind.FAILED] + 50)]
+    answers = [ended.get("/v1/me", **there) for _ in range(PER_MINUTE[AddressBudgetKind.FAILED] + 50)]
     assert set(codes(answers)) == {"revoked_credential"}
     looked_up = transactions.accounts - before
-    assert looked_up < PER_MINUTE[Kind.FAILED], "most of them were refused from memory"
-    assert house.services.limiter.addresses.exhausted(address, Kind.FAILED) is None
+    assert looked_up < PER_MINUTE[AddressBudgetKind.FAILED], "most of them were refused from memory"
+    assert harness.services.limiter.addresses.exhausted(address, AddressBudgetKind.FAILED) is None
 
 
-def test_an_account_is_known_as_soon_as_it_is_made(house: House) -> None:
-    ivan = house.person(Person("ivan", "Ivan", "brand-new", Role.OWNER))
+def test_an_account_is_known_as_soon_as_it_is_made(harness: AppHarness) -> None:
+    ivan = harness.person(Persona("ivan", "Ivan", "brand-new", Role.OWNER))
     there = elsewhere()
     assert ivan.get("/v1/me", **there).get_json()["code"] == "account_mismatch"
     assert ivan.get("/v1/me", **there).get_json()["code"] == "account_mismatch"
-    operating.create_account(house.services, NewAccount("brand-new", "New", org_id("brand-new")), operator="test")
+    operator_actions.create_account(
+        harness.services, NewAccount("brand-new", "New", org_id("brand-new")), operator="test"
+    )
     assert ivan.get("/v1/me", **there).status_code == 200

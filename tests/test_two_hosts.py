@@ -19,16 +19,17 @@ import pytest
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import ALICE, CHARLIE, Person, org_id
+from kataven.dev.personas import ALICE, CHARLIE, Persona, org_id
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.system import lifecycle, servers
-from kataven.system.lifecycle import NewAccount
+from kataven.operations import account_creation
+from kataven.operations.account_creation import NewAccount
+from kataven.system import servers
 from kataven.system.suitability import server_url
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import EXTENSION
+from tests.support.app_harness import PLENTY, AppHarness, environ_for
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import PLENTY, House, environ_for
 from tests.support.oidc import IssuerWithPen
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
@@ -46,7 +47,7 @@ class Fleet:
 
     hosts: Mapping[str, Gunicorn]
     second: EmbeddedPostgres
-    house: House = field(repr=False)
+    harness: AppHarness = field(repr=False)
     """Where the operator is: on neither host, with the same configuration."""
 
     def workers(self, host: str, key: str, stack: ExitStack) -> Sequence[httpx2.Client]:
@@ -74,41 +75,41 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         issuer = stack.enter_context(IssuerWithPen(folder / "issuer"))
         environ = environ_for(first, redis.url, issuer.url, "kataven_system")
         environ["KATAVEN_WORKERS"] = str(ALL_WORKERS)
-        house = opened_house(environ | {"KATAVEN_HOST_SLOTS_DIR": str(folder / "operator")}, issuer)
-        stack.callback(house.services.stop)
-        servers.add(house.services.directory.database, "second", server_url(second.url("")), actor="test")
-        place(house, "acme", "default", PLENTY)
-        place(house, "globex", "second", PLENTY)
+        harness = open_harness(environ | {"KATAVEN_HOST_SLOTS_DIR": str(folder / "operator")}, issuer)
+        stack.callback(harness.services.stop)
+        servers.add(harness.services.directory.database, "second", server_url(second.url("")), actor="test")
+        place(harness, "acme", "default", PLENTY)
+        place(harness, "globex", "second", PLENTY)
         hosts = {}
         for host, workers in WORKERS.items():
             own = environ | {"KATAVEN_HOST_SLOTS_DIR": str(folder / f"slots-{host}")}
             hosts[host] = stack.enter_context(Gunicorn(own, folder / f"{host}.log", workers=workers, host=host))
-        yield Fleet(hosts, second, house)
+        yield Fleet(hosts, second, harness)
 
 
-def opened_house(environ: Mapping[str, str], issuer: IssuerWithPen) -> House:
-    lifecycle.prepare_system(environ["KATAVEN_DATABASE_URL"])
+def open_harness(environ: Mapping[str, str], issuer: IssuerWithPen) -> AppHarness:
+    account_creation.prepare_system(environ["KATAVEN_DATABASE_URL"])
     application = factory.create_api(settings.load(environ))
-    return House(application, application.extensions[EXTENSION], issuer, environ)
+    return AppHarness(application, application.extensions[EXTENSION], issuer, environ)
 
 
-def place(house: House, account: str, server: str, limits: Mapping[str, int]) -> None:
+def place(harness: AppHarness, account: str, server: str, limits: Mapping[str, int]) -> None:
     """A new account, on the server of this name."""
     new = NewAccount(account, account.title(), org_id(account), server, limits=limits)
-    lifecycle.create(house.services.directory.database, new, actor="test")
+    account_creation.create(harness.services.directory.database, new, actor="test")
 
 
 @pytest.mark.parametrize(("revoker", "other"), [(NEAR, FAR), (FAR, NEAR)], ids=["through-near", "through-far"])
 @pytest.mark.parametrize("person", [ALICE, CHARLIE], ids=["first-server", "second-server"])
 def test_a_key_revoked_through_one_host_is_refused_on_the_others_next_request(
-    fleet: Fleet, person: Person, revoker: str, other: str
+    fleet: Fleet, person: Persona, revoker: str, other: str
 ) -> None:
-    key = fleet.house.new_key(person.account)
+    key = fleet.harness.new_key(person.account)
     with ExitStack() as stack:
         callers = [*fleet.workers(other, key, stack), *fleet.workers(revoker, key, stack)]
         for caller in callers:
             assert caller.get("/v1/agents").status_code == 200  # and from now on remembered
-        owner = stack.enter_context(fleet.hosts[revoker].client(fleet.house.issuer.token(person), person.account))
+        owner = stack.enter_context(fleet.hosts[revoker].client(fleet.harness.issuer.token(person), person.account))
         key_id = callers[0].get("/v1/me").json()["credential"]["id"]
         revoked = owner.patch(f"/v1/api-keys/{key_id}", json={"disabled": True})
         answers = [caller.get("/v1/agents") for caller in callers]
@@ -120,8 +121,8 @@ def test_a_key_revoked_through_one_host_is_refused_on_the_others_next_request(
 
 
 def test_a_limit_is_exact_over_both_hosts(fleet: Fleet) -> None:
-    place(fleet.house, "exact", "second", PLENTY | {"per_minute": 20})
-    key = fleet.house.new_key("exact")
+    place(fleet.harness, "exact", "second", PLENTY | {"per_minute": 20})
+    key = fleet.harness.new_key("exact")
 
     def ask_five(host: str) -> list[int]:
         with fleet.hosts[host].client(key) as client:
@@ -133,7 +134,7 @@ def test_a_limit_is_exact_over_both_hosts(fleet: Fleet) -> None:
 
 
 def test_an_account_on_the_second_server_is_served_by_both_hosts(fleet: Fleet) -> None:
-    key = fleet.house.new_key("globex")
+    key = fleet.harness.new_key("globex")
     with fleet.hosts[NEAR].client(key) as near, fleet.hosts[FAR].client(key) as far:
         assert near.post("/v1/agents", json={"name": "made near"}).status_code == 201
         assert far.post("/v1/agents", json={"name": "made far"}).status_code == 201
@@ -143,8 +144,8 @@ def test_an_account_on_the_second_server_is_served_by_both_hosts(fleet: Fleet) -
 
 
 def test_limits_that_an_operator_changes_reach_every_worker_of_both_hosts(fleet: Fleet) -> None:
-    place(fleet.house, "raised", "default", PLENTY)
-    key = fleet.house.new_key("raised")
+    place(fleet.harness, "raised", "default", PLENTY)
+    key = fleet.harness.new_key("raised")
     with ExitStack() as stack:
         callers = [caller for host in fleet.hosts for caller in fleet.workers(host, key, stack)]
 
@@ -153,7 +154,7 @@ def test_limits_that_an_operator_changes_reach_every_worker_of_both_hosts(fleet:
 
         assert seen() == {PLENTY["per_minute"]}
         command = ["accounts", "limits", "raised", "--per-minute", "1234"]
-        changed = fleet.house.app.test_cli_runner().invoke(args=command)
+        changed = fleet.harness.app.test_cli_runner().invoke(args=command)
         assert changed.exit_code == 0, changed.output
         # Promised within a second; more is allowed here to a machine that is busy with other tests.
         wait_until(lambda: seen() == {1234}, 5, seen)

@@ -24,13 +24,13 @@ from urllib.parse import urlsplit
 import redis
 from sqlalchemy import make_url
 
-from bench.house import standing_house
+from bench.harness import shared_harness
 from bench.request import lookups
 from bench.request.client import Asker, requests_per_second
 from bench.request.handlers import PATH
 from bench.request.network import between
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT, free_port
-from tests.support.house import House
 from tests.support.waiting import wait_until
 from tests.tenancy.proxy import CountingProxy
 
@@ -67,20 +67,20 @@ def main() -> int:
     options = _options()
     cores = sorted(os.sched_getaffinity(0))
     print(f"{len(cores)} cores, load average before: {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as name, standing_house(Path(name)) as house:
+    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as name, shared_harness(Path(name)) as harness:
         folder = Path(name)
-        key = _furnished(house)
+        key = _furnished(harness)
         os.sched_setaffinity(0, {cores[-1]})
         print("\nrequests a second, one worker on one core, the same 10 agents")
-        with _serving(VARIANTS, house.environ, key, folder, cores[0]) as urls:
+        with _serving(VARIANTS, harness.environ, key, folder, cores[0]) as urls:
             ok = _compare(urls, key, options, FLOORS)
         print(f"\nthe same with {NETWORK_SECONDS * 1000} ms of network to PostgreSQL and to Redis")
         far = (ORM, NAIVE, OURS)
-        with _over_network(house, folder) as environ, _serving(far, environ, key, folder, cores[0]) as urls:
+        with _over_network(harness, folder) as environ, _serving(far, environ, key, folder, cores[0]) as urls:
             ok = _compare(urls, key, options, FLOORS_OVER_NETWORK) and ok
         os.sched_setaffinity(0, set(cores))
-        _count_round_trips(house, key, folder)
-        ok = lookups.compare(house, folder, options.rounds) and ok
+        _count_round_trips(harness, key, folder)
+        ok = lookups.compare(harness, folder, options.rounds) and ok
     return 0 if ok else 1
 
 
@@ -91,11 +91,11 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _furnished(house: House) -> str:
-    key = house.new_key("acme")
+def _furnished(harness: AppHarness) -> str:
+    key = harness.new_key("acme")
     for number in range(AGENTS):
         agent = {"name": f"Agent {number}", "system_prompt": "x" * 40, "greeting_message": "Good day."}
-        assert house.bearer(key).post("/v1/agents", agent).status_code == 201
+        assert harness.bearer(key).post("/v1/agents", agent).status_code == 201
     return key
 
 
@@ -108,16 +108,16 @@ def _serving(
 
 
 @contextlib.contextmanager
-def _over_network(house: House, folder: Path) -> Iterator[Mapping[str, str]]:
+def _over_network(harness: AppHarness, folder: Path) -> Iterator[Mapping[str, str]]:
     """The environment with both servers further away."""
-    database, redis_url = make_url(house.environ["KATAVEN_DATABASE_URL"]), house.environ["KATAVEN_REDIS_URL"]
+    database, redis_url = make_url(harness.environ["KATAVEN_DATABASE_URL"]), harness.environ["KATAVEN_REDIS_URL"]
     here = folder / "network"
     with (
         between(f"{database.query['host']}/{POSTGRES_SOCKET}", here / POSTGRES_SOCKET, NETWORK_SECONDS),
         between(urlsplit(redis_url).path, here / "redis", NETWORK_SECONDS),
     ):
         far = database.update_query_dict({"host": str(here)}).render_as_string(hide_password=False)
-        yield {**house.environ, "KATAVEN_DATABASE_URL": far, "KATAVEN_REDIS_URL": f"unix://{here / 'redis'}"}
+        yield {**harness.environ, "KATAVEN_DATABASE_URL": far, "KATAVEN_REDIS_URL": f"unix://{here / 'redis'}"}
 
 
 @contextlib.contextmanager
@@ -188,13 +188,13 @@ def _ratio(rates: Mapping[Variant, list[float]], one: Variant, other: Variant) -
     return median(a / b for a, b in zip(rates[one], rates[other], strict=True))
 
 
-def _count_round_trips(house: House, key: str, folder: Path) -> None:
+def _count_round_trips(harness: AppHarness, key: str, folder: Path) -> None:
     """By a proxy in front of PostgreSQL, and by what Redis says that it was asked."""
     print("\nround trips to PostgreSQL / commands to Redis, for each request")
-    upstream = make_url(house.environ["KATAVEN_DATABASE_URL"])
+    upstream = make_url(harness.environ["KATAVEN_DATABASE_URL"])
     for variant in VARIANTS:
-        with CountingProxy(upstream) as proxy, redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
-            environ = {**house.environ, "KATAVEN_DATABASE_URL": proxy.url.render_as_string(hide_password=False)}
+        with CountingProxy(upstream) as proxy, redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
+            environ = {**harness.environ, "KATAVEN_DATABASE_URL": proxy.url.render_as_string(hide_password=False)}
             with _server(variant, environ, key, folder, min(os.sched_getaffinity(0))) as url:
                 asker = Asker(url, PATH, key)
                 for _ in range(WARM_UP):

@@ -14,27 +14,27 @@ from sqlalchemy import select, text
 
 from kataven import assembly, settings
 from kataven.account.models import Agent, ApiKey
-from kataven.authservice.client import Connection, RemoteVerifier
+from kataven.authservice.client import AuthServiceChannel, RemoteVerifier
 from kataven.identity.credential import ApiKeyCredential
+from tests.support.app_harness import AppHarness
 from tests.support.auth_service import Service, serves
 from tests.support.gunicorn import free_port
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 SLICE = 40
 
 
-def compare(house: House, folder: Path, rounds: int) -> bool:
+def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
     """Print the table; whether every ratio is within its ceiling."""
-    configured = settings.load(house.environ)
+    configured = settings.load(harness.environ)
     parts = assembly.foundation(configured)
     verifier = assembly.local_verifier(configured, parts)
-    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     record = parts.directory.read("acme")
     assert record is not None
     tenant = record.tenant
     address = f"127.0.0.1:{free_port()}"
-    remote = RemoteVerifier(connection := Connection(address))
+    remote = RemoteVerifier(connection := AuthServiceChannel(address))
     key_id = verifier.verify(credential).id
     dsn = tenant.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
@@ -70,7 +70,7 @@ def compare(house: House, folder: Path, rounds: int) -> bool:
 
     parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
     wait_until(parts.revocation.guard.holds, 10)
-    with Service(house.environ, folder / "auth-service.log", address):
+    with Service(harness.environ, folder / "auth-service.log", address):
         wait_until(lambda: serves(address), 20)
         taken = _in_turns(
             {

@@ -18,9 +18,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.house import standing_house
+from bench.harness import shared_harness
 from bench.request.handlers import PATH
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 AGENTS = 10
 WAITING = ("'recv' of '_socket", "_Cursor.execute", "'execute' of 'psycopg2", "'poll' of 'select")
@@ -43,10 +43,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000)
     requests = parser.parse_args().requests
-    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as folder, standing_house(Path(folder)) as house:
-        house.services.start()
-        profile = _profiled(house, requests)
-        house.services.stop()
+    with tempfile.TemporaryDirectory(prefix="kataven-bench-") as folder, shared_harness(Path(folder)) as harness:
+        harness.services.start()
+        profile = _profiled(harness, requests)
+        harness.services.stop()
     shares = _by_group(pstats.Stats(profile))
     whole = sum(shares.values())
     for name, seconds in shares.most_common():
@@ -54,17 +54,17 @@ def main() -> int:
     return 0
 
 
-def _profiled(house: House, requests: int) -> cProfile.Profile:
-    caller = house.bearer(house.new_key("acme"))
+def _profiled(harness: AppHarness, requests: int) -> cProfile.Profile:
+    caller = harness.bearer(harness.new_key("acme"))
     for number in range(AGENTS):
         assert caller.post("/v1/agents", {"name": f"Agent {number}", "system_prompt": "x" * 40}).status_code == 201
-    client, profile = house.app.test_client(), cProfile.Profile()
+    client, profile = harness.app.test_client(), cProfile.Profile()
     with open(os.devnull, "w") as nowhere:
         sys.stderr, shown = nowhere, sys.stderr
         try:
             for turn in range(2):  # the first time, to know everything
                 for _ in range(requests):
-                    builder = house.app.test_request_context(PATH, headers=dict(caller.headers)).request.environ
+                    builder = harness.app.test_request_context(PATH, headers=dict(caller.headers)).request.environ
                     if turn:
                         profile.enable()
                     answer = client.run_wsgi_app(builder)

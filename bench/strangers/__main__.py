@@ -20,7 +20,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.house import standing_house
+from bench.harness import shared_harness
 from bench.strangers.attacks import ATTACKS, Attack
 from bench.strangers.campaign import Campaign
 from bench.strangers.site import Site, opened_site
@@ -38,8 +38,8 @@ def main() -> int:
         with ExitStack() as stack:
             stack.callback(ignore_stop_signals)  # what was opened is closed in peace
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kataven-bench-")))
-            house = stack.enter_context(standing_house(folder))
-            site = stack.enter_context(opened_site(house, folder))
+            harness = stack.enter_context(shared_harness(folder))
+            site = stack.enter_context(opened_site(harness, folder))
             stack.callback(ignore_stop_signals)
             return asyncio.run(_run(site, chosen, options.seconds))
     except (StopRequested, asyncio.CancelledError):

@@ -80,7 +80,7 @@ class Campaign:
         """`seconds` of each attack, and as many without it."""
         self._site = site
         self._slice_seconds = seconds / PAIRS
-        self._observer = Observer(site.house.environ, site.server.log)
+        self._observer = Observer(site.harness.environ, site.server.log)
         self._new_keys = site.unseen_keys()
         self._unseen: list[str] = []
         self._clients = Clients(site.server.port, site.key, self._next_unseen(), site.owner)

@@ -9,8 +9,9 @@ from http import HTTPStatus
 from itertools import count
 from typing import Any
 
+from bench.strangers.latency import open_loop
+
 from bench.strangers.connection import HOST, LATE_ADDRESS, Answer, Closed, Connection, Pool, bearer, request
-from bench.strangers.pace import open_loop
 from bench.strangers.verdict import Seen
 
 GOOD_PER_SECOND = 40.0

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from bench.strangers.connection import bearer
 from kataven.account import api_keys
 from kataven.account.audit import Actor
-from kataven.dev.cast import ALICE, CHARLIE
+from kataven.dev.personas import ALICE, CHARLIE
 from kataven.identity.token import TokenKind
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.gunicorn import Gunicorn, free_port
-from tests.support.house import Caller, House
 
 AGENTS = 10
 ORIGIN = "https://www.acme.com"
@@ -28,7 +28,7 @@ MINTED_AT_ONCE = 100
 class Site:
     """See `opened_site`."""
 
-    house: House
+    harness: AppHarness
     server: Gunicorn
     key: str = field(repr=False)
     """Of acme's, known to every worker."""
@@ -39,7 +39,7 @@ class Site:
 
     def unseen_keys(self) -> Iterator[str]:
         """Keys of acme's that nobody has used."""
-        services = self.house.services
+        services = self.harness.services
         record = services.directory.read("acme")
         assert record is not None
         while True:
@@ -51,28 +51,28 @@ class Site:
 
 
 @contextmanager
-def opened_site(house: House, folder: Path) -> Iterator[Site]:
+def opened_site(harness: AppHarness, folder: Path) -> Iterator[Site]:
     """The server on a free port, with everything that it writes in `folder`."""
     port = free_port()
     hub = f"http://localhost:{port}"
     scratch = folder / "tmp"
     scratch.mkdir()
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_HUB_URL": hub,
         "KATAVEN_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "TMPDIR": str(scratch),
         "THREADS": str(THREADS),
         "MAX_REQUESTS": "0",
     }
-    alice = house.person(ALICE)
-    key = house.new_key("acme")
+    alice = harness.person(ALICE)
+    key = harness.new_key("acme")
     with Gunicorn(environ, folder / "log", WORKERS, "wsgi:app", port=port) as server:
-        given = {"key": key, "charlie": house.issuer.token(CHARLIE), "hub": urlsplit(hub).netloc, "origin": ORIGIN}
-        owner = bearer(house.issuer.token(ALICE), "acme")
+        given = {"key": key, "charlie": harness.issuer.token(CHARLIE), "hub": urlsplit(hub).netloc, "origin": ORIGIN}
+        owner = bearer(harness.issuer.token(ALICE), "acme")
         with redirect_stderr(StringIO()):  # its lines in the log are not the server's
             given |= _furnished(alice)
-        yield Site(house, server, key, owner, given)
+        yield Site(harness, server, key, owner, given)
 
 
 def _furnished(alice: Caller) -> dict[str, str]:

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, field
 from itertools import count, cycle
 from typing import Any
 
+from bench.strangers.latency import Pace
+
 from bench.strangers import hostile
 from bench.strangers.connection import Closed, Connection, bearer, request
-from bench.strangers.pace import Pace
-from kataven.identity.token import TokenKind, mint
+from kataven.identity.token import TokenKind, generate
 
 PATIENCE_SECONDS = 5.0
 REOPEN_SECONDS = 0.05
@@ -54,7 +55,7 @@ def _bodies(shape: str, size: int) -> Iterator[bytes]:
 def _guesses(account: str) -> Iterator[bytes]:
     """Keys of `account` that are well-formed, each of them new and none of them issued."""
     while True:
-        yield request("GET", "/v1/agents", bearer(mint(TokenKind.API_KEY, account).text))
+        yield request("GET", "/v1/agents", bearer(generate(TokenKind.API_KEY, account).text))
 
 
 def _accounts(token: str, account: str | None) -> Iterator[bytes]:
@@ -104,8 +105,8 @@ class Stranger:
         self._counts = Counter()
         self._stopping.clear()
         work = self._ask if self._order.per_second else self._hold
-        pace = Pace(self._order.per_second or 1)
-        self._tasks = [asyncio.create_task(work(pace)) for _ in range(self._order.connections)]
+        latency = Pace(self._order.per_second or 1)
+        self._tasks = [asyncio.create_task(work(latency)) for _ in range(self._order.connections)]
         if not self._order.per_second:
             await self._all_held()
 
@@ -115,11 +116,11 @@ class Stranger:
         await asyncio.gather(*self._tasks)
         return self._counts
 
-    async def _ask(self, pace: Pace) -> None:
+    async def _ask(self, latency: Pace) -> None:
         """One request after the other on one connection, at the pace of all together."""
         connection: Connection | None = None
         clock = asyncio.get_running_loop().time
-        while not await self._stopped_within(pace.due(clock()) - clock()):
+        while not await self._stopped_within(latency.due(clock()) - clock()):
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     if connection is None or not connection.open:

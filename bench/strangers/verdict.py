@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kataven.revocation.canary import Spread
+from kataven.revocation.latency_log import Spread
 
 MOST_OF_A_KIND = 10_000
 """Visits of one widget key that Redis keeps at a time: half of the default of KATAVEN_WIDGET_ACCOUNT_VISITS."""

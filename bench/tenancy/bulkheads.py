@@ -18,9 +18,9 @@ from sqlalchemy import select, text
 from bench.tenancy.world import Agent, World, percentile, tell
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
 
 THREADS, PAUSE = 4, 0.02
 
@@ -33,7 +33,7 @@ def run(world: World, *, seconds: float, rounds: int) -> None:
     for name, trouble in (("frozen (SIGSTOP)", _frozen), ("stopped", _stopped), ("its pool full", _full)):
         ratios = []
         for _ in range(rounds):
-            registry = EngineRegistry(Limits(hold=3.0), settings)
+            registry = EngineRegistry(PoolLimits(hold=3.0), settings)
             registry.start()
             _p99(registry, victim, others, seconds / 2)  # to warm up
             before = _p99(registry, victim, others, seconds)

@@ -9,7 +9,7 @@ from statistics import median
 from sqlalchemy import make_url
 
 from bench.tenancy.world import World, percentile, tell
-from kataven.tenancy.repair import KnownAccount, Wreck, WreckKind, find_wrecks, repair
+from kataven.tenancy.databases.repair import KnownAccount, Orphan, OrphanKind, find_orphans, repair
 from kataven.tenancy.server import DatabaseServer
 
 ONE_IN = 4
@@ -59,10 +59,10 @@ def _kill_and_repair(world: World, accounts: int) -> None:
     def undo(account: str) -> None:
         del rows[account]
 
-    found: set[WreckKind] = set()
-    while wrecks := _wrecks(world, rows):
-        found.update(wreck.kind for wreck in wrecks)
-        repair(world.server, wrecks, finish=finish, undo=undo)
+    found: set[OrphanKind] = set()
+    while orphans := _wrecks(world, rows):
+        found.update(orphan.kind for orphan in orphans)
+        repair(world.server, orphans, finish=finish, undo=undo)
     tell(
         "kinds of wreck found after 5 kill -9 / left after a repair",
         f"{len(found)} / {len(_wrecks(world, rows))}",
@@ -70,10 +70,10 @@ def _kill_and_repair(world: World, accounts: int) -> None:
     )
 
 
-def _wrecks(world: World, rows: dict[str, bool]) -> list[Wreck]:
+def _wrecks(world: World, rows: dict[str, bool]) -> list[Orphan]:
     accounts = [KnownAccount(name, name, unfinished) for name, unfinished in rows.items()]
     with world.server.maintenance() as maintenance:
-        return find_wrecks(maintenance.databases(), accounts)
+        return find_orphans(maintenance.databases(), accounts)
 
 
 def _make_accounts(url: str, revisions: str, kill: str) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session, aliased, load_only
 
 from bench.tenancy.world import Agent, Call, World, tell
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
 from tests.tenancy.proxy import CountingProxy
 
 OTHER = aliased(Agent)
@@ -79,7 +79,7 @@ def _resident_kilobytes() -> float:
 
 
 def _measure(kind: str, tenants: list[Tenant]) -> float:
-    registry = EngineRegistry(Limits(engines=1000, connections=1000))
+    registry = EngineRegistry(PoolLimits(engines=1000, connections=1000))
     kept = []
 
     def warm(tenant: Tenant) -> None:

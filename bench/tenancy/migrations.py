@@ -13,8 +13,8 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 
 from bench.tenancy.world import SCRIPTS, World, tell
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.fleet import Fleet, RunOptions
-from kataven.tenancy.report import Outcome, Report
+from kataven.tenancy.migrations.fleet import Fleet, RunOptions
+from kataven.tenancy.migrations.report import MigrationOutcome, MigrationReport
 from kataven.tenancy.server import DatabaseServer
 
 ADD = 'op.add_column("agents", sa.Column("{}", sa.Text)); op.create_index("agents_{}", "agents", ["{}"])'
@@ -30,7 +30,7 @@ def run(world: World, *, accounts: int) -> None:
         _then(world, revision)
     loop = len(sample) / _in_a_loop(world, sample)
     report = _upgrade(world, tenants)
-    _expect(report, {Outcome.MIGRATED: accounts})
+    _expect(report, {MigrationOutcome.MIGRATED: accounts})
     ours = accounts / report.seconds
     tell(f"accounts a second, {accounts} accounts, {len(RELEASE)} revisions, --jobs 8", f"{ours:.0f}")
     tell(f"the same by alembic.command.upgrade in a loop, over {len(sample)}", f"{loop:.0f}")
@@ -39,7 +39,7 @@ def run(world: World, *, accounts: int) -> None:
     began = time.monotonic()
     nothing = _upgrade(world, tenants)
     tell("a run with nothing to do", f"{time.monotonic() - began:.1f} s", "under 10 s")
-    _expect(nothing, {Outcome.CURRENT: accounts})
+    _expect(nothing, {MigrationOutcome.CURRENT: accounts})
     _kill_and_resume(world, tenants)
     _with_failures(world, tenants)
     world.drop(tenants)
@@ -50,7 +50,7 @@ def _then(world: World, name: str) -> None:
     world.then(name, f"r{number - 1}", ADD.format(name, name, name))
 
 
-def _upgrade(world: World, tenants: Sequence[Tenant]) -> Report:
+def _upgrade(world: World, tenants: Sequence[Tenant]) -> MigrationReport:
     return Fleet(world.schema(), world.server).upgrade(tenants, RunOptions(max_failures=100))
 
 
@@ -84,7 +84,7 @@ def _kill_and_resume(world: World, tenants: Sequence[Tenant]) -> None:
     counts = resumed.counts
     once = _applied_once(world, tenants, "r6")
     what = f"killed half-way and resumed: current / migrated by the second run, of {len(tenants)}"
-    tell(what, f"{counts[Outcome.CURRENT]} / {counts[Outcome.MIGRATED]}")
+    tell(what, f"{counts[MigrationOutcome.CURRENT]} / {counts[MigrationOutcome.MIGRATED]}")
     tell("accounts in whose database the revision ran exactly once", str(once), f"{len(tenants)}")
 
 
@@ -95,11 +95,14 @@ def _with_failures(world: World, tenants: Sequence[Tenant]) -> None:
         with world.server.connect(str(tenant.url.database)) as connection:
             connection.exec_driver_sql("ALTER TABLE agents ADD r7 int")
     first = _upgrade(world, tenants)
-    _expect(first, {Outcome.MIGRATED: len(tenants) - len(failing), Outcome.FAILED: len(failing)})
+    _expect(first, {MigrationOutcome.MIGRATED: len(tenants) - len(failing), MigrationOutcome.FAILED: len(failing)})
     for tenant in failing:
         with world.server.connect(str(tenant.url.database)) as connection:
             connection.exec_driver_sql("ALTER TABLE agents DROP r7")
-    _expect(_upgrade(world, tenants), {Outcome.CURRENT: len(tenants) - len(failing), Outcome.MIGRATED: len(failing)})
+    _expect(
+        _upgrade(world, tenants),
+        {MigrationOutcome.CURRENT: len(tenants) - len(failing), MigrationOutcome.MIGRATED: len(failing)},
+    )
     once = _applied_once(world, tenants, "r7")
     tell(f"with {len(failing)} made to fail, mended, and run again: exactly once in", str(once), f"{len(tenants)}")
 
@@ -113,7 +116,7 @@ def _applied_once(world: World, tenants: Sequence[Tenant], revision: str) -> int
     return times[1]
 
 
-def _expect(report: Report, counts: dict[Outcome, int]) -> None:
+def _expect(report: MigrationReport, counts: dict[MigrationOutcome, int]) -> None:
     if report.counts != counts:
         raise AssertionError(f"{report.counts} instead of {counts}")
 

@@ -19,11 +19,11 @@ from sqlalchemy import make_url, select, text
 from bench.tenancy.world import ROWS, Agent, World, tell
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.slots import HostSlots
 from kataven.tenancy.testing import account_of, assert_no_leaks, check_canary
-from kataven.tenancy.wire import ConnectionSettings
 
 WORKERS, THREADS, ACCOUNTS, CAP = 4, 50, 50, 24
 
@@ -93,7 +93,7 @@ def _work(slots: str) -> dict[str, int]:
     logging.basicConfig(level=logging.ERROR)
     urls = [make_url(url) for url in json.loads(sys.stdin.readline())]
     tenants = [Tenant(str(url.database), url) for url in urls]
-    share = Limits(engines=ACCOUNTS // 3, connections=CAP // WORKERS, wait=30)
+    share = PoolLimits(engines=ACCOUNTS // 3, connections=CAP // WORKERS, wait=30)
     slots_of_host = HostSlots(Path(slots), CAP)
     kept = {"expire_on_commit": False}
     registry = EngineRegistry(share, ConnectionSettings("soak"), host_slots=slots_of_host, session_options=kept)

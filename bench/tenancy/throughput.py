@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from bench.tenancy.world import ROWS, Agent, World, tell, zipf
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
 
 ENGINES, THREADS, CAP = 40, 8, 12
 Request = Callable[[Tenant], None]
@@ -51,7 +51,7 @@ class DefaultEngines:
 def run(world: World, *, accounts: int, seconds: float, rounds: int) -> None:
     """Print both throughputs, their ratio, and the most sessions seen over the cap of a small registry."""
     tenants = world.accounts("zipf", accounts)
-    registry, default = EngineRegistry(Limits(engines=ENGINES, connections=ENGINES * 2)), DefaultEngines()
+    registry, default = EngineRegistry(PoolLimits(engines=ENGINES, connections=ENGINES * 2)), DefaultEngines()
 
     def ours(tenant: Tenant) -> None:
         with registry.reading(tenant) as session:
@@ -92,7 +92,7 @@ def _per_second(request: Request, tenants: Sequence[Tenant], order: Sequence[int
 
 def _watch_the_cap(world: World, tenants: Sequence[Tenant], evictions: int) -> None:
     """Load a registry of few connections until so many evictions have happened, while counting its sessions."""
-    limits = Limits(engines=ENGINES // 2, connections=CAP, wait=30)
+    limits = PoolLimits(engines=ENGINES // 2, connections=CAP, wait=30)
     registry, most, done = EngineRegistry(limits, ConnectionSettings("cap")), 0, threading.Event()
     turns = count()
 

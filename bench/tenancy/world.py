@@ -13,8 +13,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import kataven
 from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.provision import Provisioner
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer, Strategy
 from kataven.tenancy.testing import plant_canary

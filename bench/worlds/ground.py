@@ -20,11 +20,12 @@ from kataven import assembly, settings
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.assembly import Foundation
-from kataven.dev.cast import ALICE, org_id
 from kataven.dev.issuer import AUDIENCE, DevIssuer, sign
+from kataven.dev.personas import ALICE, org_id
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.token import TokenKind
-from kataven.system import lifecycle, limits
+from kataven.operations import account_creation
+from kataven.system import limits
 
 ACCOUNT = ALICE.account
 BENCH = Actor("bench:worlds", "Worlds")
@@ -119,9 +120,9 @@ def laid() -> Iterator[Ground]:
 
 
 def _prepare(ground: Ground) -> None:
-    lifecycle.prepare_system(ground.database_url)
+    account_creation.prepare_system(ground.database_url)
     with opened(ground.foundation()) as parts:
         database = parts.directory.database
-        lifecycle.create(database, lifecycle.NewAccount(ACCOUNT, "Acme", org_id(ACCOUNT)), actor="worlds")
+        account_creation.create(database, account_creation.NewAccount(ACCOUNT, "Acme", org_id(ACCOUNT)), actor="worlds")
         with database.writing() as session:
             limits.change(session, ACCOUNT, PLENTY)

@@ -14,7 +14,7 @@ from flask import Flask
 import wsgi
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.guard import Guard
-from kataven.revocation.scope import Scope
+from kataven.revocation.target import RevocationTarget
 from kataven.web.services import EXTENSION, Services
 
 Keep = Callable[[], None]
@@ -57,7 +57,7 @@ class Trusting:
     """A guard whose leases hold when `holds_at` says so."""
 
     def __init__(self, guard: Guard, holds_at: Callable[[float], bool]) -> None:
-        self.begin_fill = guard.begin_fill
+        self.start_fill = guard.start_fill
         self.finish_fill = guard.finish_fill
         self.holds_at = holds_at
 
@@ -68,6 +68,6 @@ def _confirm(guard: Guard, asked_at: float, epoch: Epoch) -> None:
     guard.lease.confirm(asked_at)
 
 
-def _keep(_ticket: int, _scope: Scope, keep: Keep) -> bool:
+def _keep(_ticket: int, _scope: RevocationTarget, keep: Keep) -> bool:
     keep()
     return True

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from kataven.revocation.canary import Spread
+from kataven.revocation.latency_log import Spread
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def listing(
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class AuditFacets:
     """Who did something and what was done, among the newest events."""
 
     actors: Mapping[str, str]
@@ -98,16 +98,16 @@ class Known:
     actions: Sequence[str]
 
 
-def known(session: Session) -> Known:
+def facets(session: Session) -> AuditFacets:
     """What a search can choose from. Looks at the newest events only, since the trail has no end."""
     newest = select(AuditEvent.actor, AuditEvent.actor_name, AuditEvent.action)
     events = newest.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(NEWEST).subquery()
     found = session.execute(select(events).distinct()).all()
-    return Known({actor: name for actor, name, _ in found}, sorted({action for *_, action in found}))
+    return AuditFacets({actor: name for actor, name, _ in found}, sorted({action for *_, action in found}))
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class AuditSearch:
     """What somebody looks for in the trail. Empty texts look for nothing; case does not matter."""
 
     action: str = ""
@@ -118,12 +118,14 @@ class Search:
     """The id of what it was done to, or a part of its name."""
 
 
-def search(session: Session, limit: int, start: Position | None, wanted: Search, known: Known) -> Page[AuditEvent]:
+def search(
+    session: Session, limit: int, start: Position | None, wanted: AuditSearch, facets: AuditFacets
+) -> Page[AuditEvent]:
     """Newest first. An actor that is `known` by exactly this label is looked for exactly."""
     where: list[ColumnElement[bool]] = []
     if wanted.action:
         where.append(_begins(AuditEvent.action, wanted.action, "."))
-    if wanted.actor in known.actors:
+    if wanted.actor in facets.actors:
         where.append(AuditEvent.actor == wanted.actor)
     elif wanted.actor:
         by_name = AuditEvent.actor_name.istartswith(wanted.actor, autoescape=True)

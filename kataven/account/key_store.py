@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from kataven.account.models import ApiKey
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
-from kataven.identity.verifier import Account, StoredKey
+from kataven.identity.verifier import AccountFacts, StoredKey
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 
-OpenSession = Callable[[Account], AbstractContextManager[Session]]
+OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
 
 MIGRATION_SECONDS = 60
@@ -33,11 +33,11 @@ class SqlKeyStore:
     `noting` opens sessions in which each statement is a transaction of its own.
     """
 
-    def __init__(self, reading: OpenSession, noting: OpenSession) -> None:
+    def __init__(self, reading: OpenSession, recording_usage: OpenSession) -> None:
         self._reading = reading
-        self._noting = noting
+        self._noting = recording_usage
 
-    def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
+    def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
             row = session.connection().execute(_BY_HASH, {"digests": digests}).first()  # columns need no ORM
@@ -52,7 +52,7 @@ class SqlKeyStore:
             limits=row.limits,
         )
 
-    def rehash(self, account: Account, key_id: str, old: KeyHash, new: KeyHash) -> None:
+    def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
         with _reachable(), self._noting(account) as session:
             session.execute(
                 update(ApiKey)

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
-class Base(DeclarativeBase):
+class AccountBase(DeclarativeBase):
     """Every table of an account's database."""
 
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
@@ -79,7 +79,7 @@ def _one_of(column: str, values: type[StrEnum], table: str = "agents") -> CheckC
     return CheckConstraint(f"{column} IN ({listed})", name=f"{table}_{column}_known")
 
 
-class Agent(Base):
+class Agent(AccountBase):
     """A voice or chat agent."""
 
     __tablename__ = "agents"
@@ -117,7 +117,7 @@ class Agent(Base):
     created_by: Mapped[str]
 
 
-class ApiKey(Base):
+class ApiKey(AccountBase):
     """A long-lived API key: all of it but the key. `key_hash` is HMAC-SHA256 under the pepper `pepper_id`."""
 
     __tablename__ = "api_keys"
@@ -140,7 +140,7 @@ class ApiKey(Base):
     limits: Mapped[dict[str, Any] | None]
 
 
-class WidgetKey(Base):
+class WidgetKey(AccountBase):
     """A public key for web pages, hashed like the others so that a leaked database names no page's key."""
 
     __tablename__ = "widget_keys"
@@ -165,7 +165,7 @@ class WidgetKey(Base):
     generation: Mapped[int] = mapped_column(server_default=text("0"))
 
 
-class WidgetSettings(Base):
+class WidgetSettings(AccountBase):
     """How the widget looks on the account's pages. One row, or none as long as nobody has changed anything."""
 
     __tablename__ = "widget_settings"
@@ -186,7 +186,7 @@ class WidgetSettings(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
 
-class AuditEvent(Base):
+class AuditEvent(AccountBase):
     """Who did what, when, from where. Written in the transaction of what it tells about."""
 
     __tablename__ = "audit_events"

@@ -12,7 +12,15 @@ from kataven.api import (
     widget_settings,
 )
 
-ROOMS = (
-    *(agents.room, api_keys.room, widget_keys.room, widget_settings.room, me.room, audit_events.room, accounts.room),
-    *(widget.room, widget_script.room),
+BLUEPRINTS = (
+    *(
+        agents.blueprint,
+        api_keys.blueprint,
+        widget_keys.blueprint,
+        widget_settings.blueprint,
+        me.blueprint,
+        audit_events.blueprint,
+        accounts.blueprint,
+    ),
+    *(widget.blueprint, widget_script.blueprint),
 )

@@ -13,12 +13,12 @@ from kataven.tenancy.errors import InvalidAccountName
 from kataven.tenancy.names import check_account_name
 from kataven.validation import Shaped
 from kataven.web.access import PUBLIC_BY_ADDRESS
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.paging import DEFAULT_LIMIT, MAX_LIMIT, NO_CURSOR, link_to_next
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
 
-room = Room("accounts", __name__, "account", "Finding the account to sign in to. No credential needed.")
+blueprint = ApiBlueprint("accounts", __name__, "account", "Finding the account to sign in to. No credential needed.")
 
 
 class AccountsQuery(Query):
@@ -48,7 +48,7 @@ class ValidityView(View):
     reason: str | None = None
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/api/accounts",
     access=PUBLIC_BY_ADDRESS,
@@ -56,9 +56,9 @@ class ValidityView(View):
     answer=Answer(200, "Discoverable active accounts, by name.", list[AccountView]),
     query=AccountsQuery,
 )
-def list_accounts(call: Call, query: AccountsQuery) -> Response:
+def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
     """An account that did not choose to be found is not listed, and can be signed in to all the same."""
-    with call.services.directory.database.reading() as session:
+    with context.services.directory.database.reading() as session:
         found = accounts.discoverable(session, query.q, query.limit + 1, query.cursor)
     shown = found[: query.limit]
     response = write_json([{"account": account.account_id, "name": account.account_name} for account in shown])
@@ -67,24 +67,24 @@ def list_accounts(call: Call, query: AccountsQuery) -> Response:
     return response
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/api/accounts/validate/<string:account>",
     access=PUBLIC_BY_ADDRESS,
     summary="Check an account's name",
     answer=Answer(200, "Whether it names an active account.", ValidityView),
 )
-def validate_account(call: Call, account: str) -> Response:
+def validate_account(context: RequestContext, account: str) -> Response:
     """A name that can't be an account's is `valid: false` too, with the reason."""
-    return write_json({"account": account, **_validity(call, account)})
+    return write_json({"account": account, **_validity(context, account)})
 
 
-def _validity(call: Call, account: str) -> dict[str, Any]:
+def _validity(context: RequestContext, account: str) -> dict[str, Any]:
     try:
         check_account_name(account)
     except InvalidAccountName as error:
         return {"valid": False, "reason": error.reason}
-    record = call.services.directory.find(account)
+    record = context.services.directory.find(account)
     if record is None or not record.open:
         return {"valid": False, "reason": "there is no active account of this name"}
     return {"valid": True}

@@ -11,14 +11,14 @@ from flask import Response
 from kataven.account import agents
 from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
 from kataven.web.access import READ, WRITE
-from kataven.web.call import Call
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.agents import AgentInput, AgentPatch, WidgetSettingsPatch
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.paging import PageQuery, write_page
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, View, fields_of
 
-room = Room("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
+blueprint = ApiBlueprint("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
 
 
 class AgentView(View):
@@ -55,7 +55,7 @@ class WidgetSettingsView(View):
 _SHOWN = tuple(AgentView.model_fields)
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/agents",
     access=READ,
@@ -63,13 +63,13 @@ _SHOWN = tuple(AgentView.model_fields)
     answer=Answer(200, "Agents, newest first.", list[AgentView]),
     query=PageQuery,
 )
-def list_agents(call: Call, query: PageQuery) -> Response:
+def list_agents(context: RequestContext, query: PageQuery) -> Response:
     """Newest first, a page at a time."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_page(agents.listing(session, query.limit, query.after), shape, query)
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/agents",
     access=WRITE,
@@ -77,14 +77,14 @@ def list_agents(call: Call, query: PageQuery) -> Response:
     answer=Answer(201, "The new agent.", AgentView),
     body=AgentInput,
 )
-def create_agent(call: Call, body: AgentInput) -> Response:
+def create_agent(context: RequestContext, body: AgentInput) -> Response:
     """Only `name` is needed; the rest has defaults. A new agent is a `draft` until it is made `active`."""
-    with call.writing() as session:
-        agent = shape(agents.create(session, body.model_dump(), call.actor))
+    with context.writing() as session:
+        agent = shape(agents.create(session, body.model_dump(), context.actor))
     return write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/agents/<agent_id>",
     access=READ,
@@ -92,13 +92,13 @@ def create_agent(call: Call, body: AgentInput) -> Response:
     answer=Answer(200, "The agent.", AgentView),
     conditional=True,
 )
-def read_agent(call: Call, agent_id: UUID) -> Response:
+def read_agent(context: RequestContext, agent_id: UUID) -> Response:
     """With an `ETag`, for a change that must not overwrite another."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_tagged(shape(agents.read(session, agent_id)))
 
 
-@room.operation(
+@blueprint.operation(
     "PATCH",
     "/v1/agents/<agent_id>",
     access=WRITE,
@@ -107,15 +107,17 @@ def read_agent(call: Call, agent_id: UUID) -> Response:
     body=AgentPatch,
     conditional=True,
 )
-def change_agent(call: Call, agent_id: UUID, body: Input) -> Response:
+def change_agent(context: RequestContext, agent_id: UUID, body: Input) -> Response:
     """What is left out stays as it is."""
-    with call.writing() as session:
-        changed = agents.change(session, agent_id, body.given(), call.actor, lambda agent: require_match(shape(agent)))
+    with context.writing() as session:
+        changed = agents.change(
+            session, agent_id, body.given(), context.actor, lambda agent: require_match(shape(agent))
+        )
         agent = shape(changed)
     return write_tagged(agent)
 
 
-@room.operation(
+@blueprint.operation(
     "DELETE",
     "/v1/agents/<agent_id>",
     access=WRITE,
@@ -123,14 +125,14 @@ def change_agent(call: Call, agent_id: UUID, body: Input) -> Response:
     answer=Answer(204, "It is gone."),
     conditional=True,
 )
-def delete_agent(call: Call, agent_id: UUID) -> Response:
+def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
     """A widget key that is pinned to the agent serves nothing from then on."""
-    with call.writing() as session:
-        agents.delete(session, agent_id, call.actor, lambda agent: require_match(shape(agent)))
+    with context.writing() as session:
+        agents.delete(session, agent_id, context.actor, lambda agent: require_match(shape(agent)))
     return Response(status=204)
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/agents/<agent_id>/widget-settings",
     access=READ,
@@ -138,13 +140,13 @@ def delete_agent(call: Call, agent_id: UUID) -> Response:
     answer=Answer(200, "The settings.", WidgetSettingsView),
     conditional=True,
 )
-def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
+def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Response:
     """An agent that was just created can be embedded nowhere."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_tagged(widget_shape(agents.read(session, agent_id)))
 
 
-@room.operation(
+@blueprint.operation(
     "PATCH",
     "/v1/agents/<agent_id>/widget-settings",
     access=WRITE,
@@ -154,12 +156,14 @@ def read_agent_widget_settings(call: Call, agent_id: UUID) -> Response:
     max_body_bytes=8 * 1024,
     conditional=True,
 )
-def change_agent_widget_settings(call: Call, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
+def change_agent_widget_settings(context: RequestContext, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
     """What is left out stays as it is. Applies to the next visitor."""
     columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
     fields = {columns[name]: value for name, value in body.given().items()}
-    with call.writing() as session:
-        changed = agents.change(session, agent_id, fields, call.actor, lambda agent: require_match(widget_shape(agent)))
+    with context.writing() as session:
+        changed = agents.change(
+            session, agent_id, fields, context.actor, lambda agent: require_match(widget_shape(agent))
+        )
         settings = widget_shape(changed)
     return write_tagged(settings)
 

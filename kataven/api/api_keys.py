@@ -15,20 +15,20 @@ from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
 from kataven.web.access import MANAGE, READ
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
-from kataven.web.schema import Input, Line, View, no_default, write_json
+from kataven.web.request_context import RequestContext
+from kataven.web.schema import Input, SingleLine, View, no_default, write_json
 
-room = Room("api-keys", __name__, "API key", "API keys: made and ended by people, with a JWT.")
+blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: made and ended by people, with a JWT.")
 
 SERVER_SET = frozenset(
     {"id", "hint", "status", "created_at", "created_by", "expires_at", "disabled_at", "last_used_at", "limits", "key"}
 )
 
 
-KeyName = Annotated[str, Line(200)]
+KeyName = Annotated[str, SingleLine(200)]
 
 
 class ApiKeyInput(Input):
@@ -102,7 +102,7 @@ class RemovedApiKeyView(View):
     receipt: ReceiptView
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/api-keys",
     access=READ,
@@ -110,15 +110,15 @@ class RemovedApiKeyView(View):
     answer=Answer(200, "Keys, newest first, without their text.", list[ApiKeyView]),
     query=PageQuery,
 )
-def list_api_keys(call: Call, query: PageQuery) -> Response:
+def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     """Revoked and expired ones too."""
     now = datetime.now(UTC)
-    with call.reading() as session:
+    with context.reading() as session:
         page = api_keys.listing(session, query.limit, query.after)
         return write_page(page, lambda key: shape(key, now), query)
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/api-keys",
     access=MANAGE,
@@ -128,17 +128,17 @@ def list_api_keys(call: Call, query: PageQuery) -> Response:
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
 )
-def create_api_key(call: Call, body: ApiKeyInput) -> Response:
+def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     """A key does all that the account allows but manage keys. `expiry` is held to the account's policy."""
     now = datetime.now(UTC)
-    ends = expiry.expires_at(body.expiry, now, call.account.max_key_expiry_days)
-    issued = call.services.issuer.issue(TokenKind.API_KEY, call.account.account)
-    with call.writing() as session:
-        created = shape(api_keys.issue(session, body.name, issued, ends, call.actor), now)
+    ends = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
+    issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
+    with context.writing() as session:
+        created = shape(api_keys.issue(session, body.name, issued, ends, context.actor), now)
     return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
 
 
-@room.operation(
+@blueprint.operation(
     "PATCH",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
@@ -147,39 +147,39 @@ def create_api_key(call: Call, body: ApiKeyInput) -> Response:
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
-def change_api_key(call: Call, key_id: UUID, body: ApiKeyPatch) -> Response:
+def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> Response:
     """`disabled: true` revokes: when this has answered, no worker on any host accepts the key."""
     given = body.given()
     ending = event = None
-    with call.writing() as session:
-        key = api_keys.rename(session, key_id, given.get("name"), call.actor)
+    with context.writing() as session:
+        key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "disabled" in given:
-            key, event = api_keys.revoke(session, key_id, call.actor)
-            ending = begin_ending(call, str(key_id))
+            key, event = api_keys.revoke(session, key_id, context.actor)
+            ending = begin_ending(context, str(key_id))
         changed = shape(key, datetime.now(UTC))
     if ending is not None:
         # Also for a key that had ended before: its first revoker may have been cut off before its receipt.
-        changed["receipt"] = end_credentials(call, ending, event)
+        changed["receipt"] = end_credentials(context, ending, event)
     return write_json(changed)
 
 
-@room.operation(
+@blueprint.operation(
     "DELETE",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Remove an API key",
     answer=Answer(200, "Whether its row is gone or kept, and the receipt.", RemovedApiKeyView),
 )
-def delete_api_key(call: Call, key_id: UUID) -> Response:
+def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     """Ends the key. A key that nobody ever used is removed; the row of one that was used stays, revoked."""
-    with call.writing() as session:
-        _, event = api_keys.revoke(session, key_id, call.actor)
-        ending = begin_ending(call, str(key_id))
-    receipt = end_credentials(call, ending, event)
-    with call.writing() as session:
+    with context.writing() as session:
+        _, event = api_keys.revoke(session, key_id, context.actor)
+        ending = begin_ending(context, str(key_id))
+    receipt = end_credentials(context, ending, event)
+    with context.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:
-            audit.record(session, call.actor, "api_key.removed", key_id)
+            audit.record(session, context.actor, "api_key.removed", key_id)
     return write_json({"id": key_id, "outcome": "removed" if removed else "revoked", "receipt": receipt})
 
 

@@ -12,12 +12,12 @@ from kataven.account import audit
 from kataven.account.models import AuditEvent
 from kataven.validation import Shaped
 from kataven.web.access import MANAGE
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.paging import PageQuery, write_page
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, fields_of
 
-room = Room("audit-events", __name__, "audit event", "The account's audit trail.")
+blueprint = ApiBlueprint("audit-events", __name__, "audit event", "The account's audit trail.")
 
 
 class AuditQuery(PageQuery):
@@ -46,7 +46,7 @@ class AuditEventView(View):
 _SHOWN = tuple(AuditEventView.model_fields)
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/audit-events",
     access=MANAGE,
@@ -54,9 +54,9 @@ _SHOWN = tuple(AuditEventView.model_fields)
     answer=Answer(200, "Events, newest first.", list[AuditEventView]),
     query=AuditQuery,
 )
-def list_audit_events(call: Call, query: AuditQuery) -> Response:
+def list_audit_events(context: RequestContext, query: AuditQuery) -> Response:
     """Newest first, optionally of one action (`api_key.revoked`) or one actor (`jwt:alice`)."""
-    with call.reading() as session:
+    with context.reading() as session:
         page = audit.listing(session, query.limit, query.after, query.action, query.actor)
         return write_page(page, shape, query)
 

@@ -9,11 +9,11 @@ from flask import Response
 
 from kataven.identity.principal import CredentialKind, Role
 from kataven.web.access import READ
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
-room = Room("me", __name__, "principal", "The caller.")
+blueprint = ApiBlueprint("me", __name__, "principal", "The caller.")
 
 
 class CredentialView(View):
@@ -51,15 +51,15 @@ class MeView(View):
     limits: LimitsView
 
 
-@room.operation("GET", "/v1/me", access=READ, summary="Who am I", answer=Answer(200, "The caller.", MeView))
-def read_me(call: Call) -> Response:
+@blueprint.operation("GET", "/v1/me", access=READ, summary="Who am I", answer=Answer(200, "The caller.", MeView))
+def read_me(context: RequestContext) -> Response:
     """The account, the credential, its role (null for an API key), and the limits with what is left of them."""
-    principal = call.principal
+    principal = context.principal
     expires_at = None if principal.expires_at is None else datetime.fromtimestamp(principal.expires_at, UTC)
     return write_json(
         {
             "account": principal.account,
-            "account_name": call.account.name,
+            "account_name": context.account.name,
             "credential": {
                 "kind": principal.kind,
                 "id": principal.id,
@@ -67,17 +67,17 @@ def read_me(call: Call) -> Response:
                 "expires_at": expires_at,
             },
             "role": principal.role,
-            "limits": _limits(call),
+            "limits": _limits(context),
         }
     )
 
 
-def _limits(call: Call) -> dict[str, Any]:
+def _limits(context: RequestContext) -> dict[str, Any]:
     """For each limit the quota that has least left: the account's, or the key's own."""
     limits: dict[str, Any] = {}
-    for standing in call.standings:
-        name = standing.quota.name.removeprefix("key-").replace("-", "_")
-        shown = {"limit": standing.quota.limit, "remaining": standing.remaining}
+    for quota_status in context.quota_statuses:
+        name = quota_status.quota.name.removeprefix("key-").replace("-", "_")
+        shown = {"limit": quota_status.quota.limit, "remaining": quota_status.remaining}
         if name not in limits or shown["remaining"] < limits[name]["remaining"]:
             limits[name] = shown
     return limits

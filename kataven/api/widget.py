@@ -21,16 +21,16 @@ from kataven.api.widget_settings import shape as branding_shape
 from kataven.identity import token as tokens
 from kataven.identity.token import Token
 from kataven.web.access import KEYS_ONLY, PUBLIC, PUBLIC_BY_ADDRESS
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Link, Room
+from kataven.web.operation import Answer, ApiBlueprint, OpenApiLink
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import write_json
 from kataven.widget import allowlist, user_tokens, visitor_tokens
 from kataven.widget.allowlist import Origin
 from kataven.widget.errors import WidgetNotConfigured
-from kataven.widget.flows import Admitted
-from kataven.widget.user_tokens import VouchedUser
+from kataven.widget.flows import VisitorTokens
+from kataven.widget.user_tokens import UserTokenSubject
 
-room = Room("widget", __name__, "widget", "The widget: what pages and the voice edge ask for.")
+blueprint = ApiBlueprint("widget", __name__, "widget", "The widget: what pages and the voice edge ask for.")
 
 JWKS_MAX_AGE_SECONDS = 300
 
@@ -40,10 +40,10 @@ PAGE_REFUSALS = (
     *("agent_missing", "unknown_agent", "wrong_agent", "agent_not_active", "widget_off", "visitor_kind_forbidden"),
     *("widget_not_configured", "schema_mismatch"),
 )
-REFRESH = Link("POST", "/v1/widget/auth/refresh", body={"refresh_token": "refresh_token"})
+REFRESH = OpenApiLink("POST", "/v1/widget/auth/refresh", body={"refresh_token": "refresh_token"})
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/widget/config",
     access=PUBLIC_BY_ADDRESS,
@@ -52,9 +52,9 @@ REFRESH = Link("POST", "/v1/widget/auth/refresh", body={"refresh_token": "refres
     query=ConfigQuery,
     refusals=PAGE_REFUSALS,
 )
-def read_config(call: Call, query: ConfigQuery) -> Response:
+def read_config(context: RequestContext, query: ConfigQuery) -> Response:
     """The `Origin` of the page, else its `Referer`, is compared with the key's list of domains."""
-    page, branding = call.services.widget.config(_token(call, query.client_key), came_from(), query.agent_id)
+    page, branding = context.services.widget.config(_token(context, query.client_key), came_from(), query.agent_id)
     config = {
         "branding": branding_shape(branding),
         "agent": {
@@ -64,12 +64,12 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
             "greeting_mode": page.agent.greeting_mode,
         },
         "auth": sorted(page.kinds),
-        "voice_url": call.services.widget.voice_url,
+        "voice_url": context.services.widget.voice_url,
     }
     return write_json(config, headers=NO_STORE)
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/widget/auth/guest",
     access=PUBLIC_BY_ADDRESS,
@@ -80,12 +80,12 @@ def read_config(call: Call, query: ConfigQuery) -> Response:
     refusals=(*PAGE_REFUSALS, "too_many_visits"),
     links=(REFRESH,),
 )
-def admit_guest(call: Call, body: GuestInput) -> Response:
+def create_guest_session(context: RequestContext, body: GuestInput) -> Response:
     """If the page is on the key's list of domains, and the agent takes guests."""
-    return _pair(call.services.widget.guest(_token(call, body.client_key), came_from(), body.agent_id))
+    return _pair(context.services.widget.guest(_token(context, body.client_key), came_from(), body.agent_id))
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/widget/auth/user-token",
     access=KEYS_ONLY,
@@ -94,16 +94,16 @@ def admit_guest(call: Call, body: GuestInput) -> Response:
     body=UserTokenInput,
     max_body_bytes=16 * 1024,
     refusals=("widget_not_configured",),
-    links=(Link("POST", "/v1/widget/auth/exchange", body={"user_token": "user_token"}),),
+    links=(OpenApiLink("POST", "/v1/widget/auth/exchange", body={"user_token": "user_token"}),),
 )
-def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
+def create_user_token(context: RequestContext, body: UserTokenInput) -> Response:
     """For your server, with its API key: never call it from a browser. The user's visit ends with the API key."""
-    user = VouchedUser(call.principal.id, body.external_user_id, body.display_name, body.email)
-    token = call.services.widget.vouch(call.principal.account, user)
+    user = UserTokenSubject(context.principal.id, body.external_user_id, body.display_name, body.email)
+    token = context.services.widget.vouch(context.principal.account, user)
     return write_json({"user_token": token, "expires_in": user_tokens.TTL_SECONDS}, 201, NO_STORE)
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/widget/auth/exchange",
     access=PUBLIC_BY_ADDRESS,
@@ -118,14 +118,14 @@ def vouch_for_user(call: Call, body: UserTokenInput) -> Response:
     ),
     links=(REFRESH,),
 )
-def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
+def exchange_user_token(context: RequestContext, body: ExchangeInput) -> Response:
     """The user token is used up by the first page that may show it."""
     return _pair(
-        call.services.widget.exchange(_token(call, body.client_key), body.user_token, came_from(), body.agent_id)
+        context.services.widget.exchange(_token(context, body.client_key), body.user_token, came_from(), body.agent_id)
     )
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/widget/auth/refresh",
     access=PUBLIC_BY_ADDRESS,
@@ -136,14 +136,14 @@ def exchange_user_token(call: Call, body: ExchangeInput) -> Response:
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
     links=(REFRESH,),
 )
-def refresh(call: Call, body: RefreshInput) -> Response:
+def refresh(context: RequestContext, body: RefreshInput) -> Response:
     """All that let the visitor in is checked again. A refresh token that was used before ends the whole visit."""
-    admitted = call.services.widget.refresh(body.refresh_token, came_from())
-    call.named = admitted.visit.account
+    admitted = context.services.widget.refresh(body.refresh_token, came_from())
+    context.named = admitted.visit.account
     return _pair(admitted)
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/widget/jwks.json",
     access=PUBLIC,
@@ -151,9 +151,9 @@ def refresh(call: Call, body: RefreshInput) -> Response:
     answer=Answer(200, "A JWK Set (RFC 7517).", JwksView),
     refusals=("widget_not_configured",),
 )
-def read_jwks(call: Call) -> Response:
+def read_jwks(context: RequestContext) -> Response:
     """For the voice edge, which verifies visitor tokens with it and asks nobody."""
-    ring = call.services.widget.ring
+    ring = context.services.widget.ring
     if ring is None:
         raise WidgetNotConfigured
     return write_json(ring.public_jwks(), headers={"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"})
@@ -164,13 +164,13 @@ def came_from() -> Origin | None:
     return allowlist.origin_of(request.headers.get("Origin"), request.headers.get("Referer"))
 
 
-def _token(call: Call, client_key: str) -> Token:
+def _token(context: RequestContext, client_key: str) -> Token:
     token = tokens.parse(client_key)
-    call.named = token.account
+    context.named = token.account
     return token
 
 
-def _pair(admitted: Admitted) -> Response:
+def _pair(admitted: VisitorTokens) -> Response:
     answer: dict[str, Any] = {
         "visitor_token": admitted.visitor_token,
         "token_type": "Bearer",

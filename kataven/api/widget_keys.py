@@ -13,19 +13,21 @@ from kataven.account import agents, widget_keys
 from kataven.account.errors import NotFound
 from kataven.account.models import WidgetKey
 from kataven.identity.token import TokenKind
-from kataven.tenancy.session import TenantSession
+from kataven.tenancy.serving.session import TenantSession
 from kataven.web.access import READ, WRITE
-from kataven.web.call import Call
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
-from kataven.web.operation import Answer, Link, Room
+from kataven.web.operation import Answer, ApiBlueprint, OpenApiLink
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
 
-room = Room("widget-keys", __name__, "widget key", "Widget keys: public, bound to your domains, no credential.")
+blueprint = ApiBlueprint(
+    "widget-keys", __name__, "widget key", "Widget keys: public, bound to your domains, no credential."
+)
 
 
 class WidgetKeyView(View):
@@ -63,7 +65,7 @@ class RemovedWidgetKeyView(View):
     receipt: ReceiptView
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/widget-keys",
     access=READ,
@@ -71,13 +73,13 @@ class RemovedWidgetKeyView(View):
     answer=Answer(200, "Keys, newest first, without their text.", list[WidgetKeyView]),
     query=PageQuery,
 )
-def list_widget_keys(call: Call, query: PageQuery) -> Response:
+def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
     """Disabled ones too."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_page(widget_keys.listing(session, query.limit, query.after), shape, query)
 
 
-@room.operation(
+@blueprint.operation(
     "POST",
     "/v1/widget-keys",
     access=WRITE,
@@ -86,22 +88,24 @@ def list_widget_keys(call: Call, query: PageQuery) -> Response:
     body=WidgetKeyInput,
     max_body_bytes=64 * 1024,
     links=(
-        Link("GET", "/v1/widget/config", query={"client_key": "key"}),
-        Link("POST", "/v1/widget/auth/guest", body={"client_key": "key"}),
+        OpenApiLink("GET", "/v1/widget/config", query={"client_key": "key"}),
+        OpenApiLink("POST", "/v1/widget/auth/guest", body={"client_key": "key"}),
     ),
 )
-def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
+def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response:
     """The key is public and will stand in your pages; the list of domains decides which pages it serves."""
-    issued = call.services.issuer.issue(TokenKind.WIDGET_KEY, call.account.account)
-    with call.writing() as session:
+    issued = context.services.issuer.issue(TokenKind.WIDGET_KEY, context.account.account)
+    with context.writing() as session:
         _require_agent(session, body.agent_id)
-        created = shape(widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, call.actor))
-    script = snippet(call.services.widget.public_url, issued.text)
+        created = shape(
+            widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, context.actor)
+        )
+    script = snippet(context.services.widget.public_url, issued.text)
     headers = {"Cache-Control": "no-store", "Location": f"/v1/widget-keys/{created['id']}"}
     return write_tagged(created, 201, headers, beside={"key": issued.text, "snippet": script})
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/widget-keys/<key_id>",
     access=READ,
@@ -109,13 +113,13 @@ def create_widget_key(call: Call, body: WidgetKeyInput) -> Response:
     answer=Answer(200, "The key, without its text.", WidgetKeyView),
     conditional=True,
 )
-def read_widget_key(call: Call, key_id: UUID) -> Response:
+def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """A disabled one too."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_tagged(shape(widget_keys.read(session, key_id)))
 
 
-@room.operation(
+@blueprint.operation(
     "PATCH",
     "/v1/widget-keys/<key_id>",
     access=WRITE,
@@ -125,25 +129,25 @@ def read_widget_key(call: Call, key_id: UUID) -> Response:
     max_body_bytes=64 * 1024,
     conditional=True,
 )
-def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Response:
+def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatch) -> Response:
     """`disabled: true`, an entry less in the list, or another pin: when this has answered, no worker gives a visitor
     of the pages that lost something a token any more. Visitors of a disabled key stay out when it is enabled again:
     they are let in anew.
     """
     given = body.given()
-    with call.writing() as session:
+    with context.writing() as session:
         _require_agent(session, given.get("agent_id"))
-        change = widget_keys.change(session, key_id, given, call.actor, lambda key: require_match(shape(key)))
+        change = widget_keys.change(session, key_id, given, context.actor, lambda key: require_match(shape(key)))
         changed = shape(change.key)
         # Also for a key that was disabled before: its first revoker may have been cut off before its receipt.
         ends = change.takes_away or bool(given.get("disabled"))
-        ending = begin_ending(call, str(key_id)) if ends else None
+        ending = begin_ending(context, str(key_id)) if ends else None
     if ending is not None:
-        return write_tagged(changed, beside={"receipt": end_credentials(call, ending, change.event_id)})
+        return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})
     return write_tagged(changed)
 
 
-@room.operation(
+@blueprint.operation(
     "DELETE",
     "/v1/widget-keys/<key_id>",
     access=WRITE,
@@ -151,12 +155,12 @@ def change_widget_key(call: Call, key_id: UUID, body: WidgetKeyPatch) -> Respons
     answer=Answer(200, "It is gone, with the receipt.", RemovedWidgetKeyView),
     conditional=True,
 )
-def delete_widget_key(call: Call, key_id: UUID) -> Response:
+def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """Pages that still carry it are refused from then on, and so are the visitors that it let in."""
-    with call.writing() as session:
-        event = widget_keys.remove(session, key_id, call.actor, lambda key: require_match(shape(key)))
-        ending = begin_ending(call, str(key_id))
-    receipt = end_credentials(call, ending, event)
+    with context.writing() as session:
+        event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
+        ending = begin_ending(context, str(key_id))
+    receipt = end_credentials(context, ending, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 
 

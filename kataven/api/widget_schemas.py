@@ -12,8 +12,8 @@ from kataven.identity import token as tokens
 from kataven.identity.errors import MalformedToken
 from kataven.identity.token import ACCOUNT_PATTERN, CHECKSUM_LENGTH, SECRET_LENGTH, TokenKind
 from kataven.validation import Shaped
-from kataven.web.schema import Input, Line, Query, View
-from kataven.widget import tickets
+from kataven.web.schema import Input, Query, SingleLine, View
+from kataven.widget import opaque_tokens
 from kataven.widget.visitor_tokens import VisitorKind
 
 
@@ -32,13 +32,13 @@ def _widget_key(text: str) -> str:
 
 
 def _user_token(text: str) -> str:
-    if not tickets.is_user_token(text):
+    if not opaque_tokens.is_user_token(text):
         raise ValueError("is no user token (ut_…), or a character of it was lost")
     return text
 
 
 def _refresh_token(text: str) -> str:
-    if tickets.visit_of(text) is None:
+    if opaque_tokens.session_of(text) is None:
         raise ValueError("is no refresh token (rt_…), or a character of it was lost")
     return text
 
@@ -50,12 +50,12 @@ ClientKey = Annotated[
 UserToken = Annotated[
     str,
     AfterValidator(_user_token),
-    WithJsonSchema({"type": "string", "pattern": f"^{tickets.USER_TOKEN_PATTERN}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{opaque_tokens.USER_TOKEN_PATTERN}$"}),
 ]
 RefreshToken = Annotated[
     str,
     AfterValidator(_refresh_token),
-    WithJsonSchema({"type": "string", "pattern": f"^{tickets.REFRESH_TOKEN_PATTERN}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^{opaque_tokens.REFRESH_TOKEN_PATTERN}$"}),
 ]
 Email = Annotated[
     str, Shaped(r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", "must be an email address like ada@acme.com", 254)
@@ -93,12 +93,12 @@ class RefreshInput(Input):
 class UserTokenInput(Input):
     """A user of yours. What you say here stands in the visitor token, for the voice edge to read."""
 
-    external_user_id: Annotated[str, Line(200)] = Field(description="Your own id of the user; it becomes `sub`.")
-    display_name: Annotated[str, Line(200)] | None = None
+    external_user_id: Annotated[str, SingleLine(200)] = Field(description="Your own id of the user; it becomes `sub`.")
+    display_name: Annotated[str, SingleLine(200)] | None = None
     email: Email | None = None
 
 
-class AgentFaceView(View):
+class PublicAgentView(View):
     """What visitors may know of an agent."""
 
     id: UUID
@@ -111,7 +111,7 @@ class ConfigView(View):
     """What to draw on a page, and how its visitors come in."""
 
     branding: BrandingView
-    agent: AgentFaceView
+    agent: PublicAgentView
     auth: list[VisitorKind] = Field(description="The kinds of visitor that the agent takes.")
     voice_url: str | None = Field(description="Where conversations are held; null if nowhere yet.")
 

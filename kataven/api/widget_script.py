@@ -5,17 +5,17 @@ from __future__ import annotations
 from flask import Response, request
 
 from kataven.web.access import PUBLIC
-from kataven.web.call import Call
-from kataven.web.operation import Room
+from kataven.web.operation import ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.widget.embed import SCRIPT_PATH, compressed_script, script
 
-room = Room("widget-script", __name__, "script", "The widget's script.")
+blueprint = ApiBlueprint("widget-script", __name__, "script", "The widget's script.")
 
 MAX_AGE_SECONDS = 300
 
 
-@room.page(SCRIPT_PATH, access=PUBLIC, summary="The script that pages embed")
-def show_script(call: Call) -> Response:
+@blueprint.page(SCRIPT_PATH, access=PUBLIC, summary="The script that pages embed")
+def show_script(context: RequestContext) -> Response:
     compressed = request.accept_encodings.quality("gzip") > 0
     found = compressed_script() if compressed else script()
     response = Response(found.body, content_type="text/javascript; charset=utf-8")

@@ -10,13 +10,13 @@ from flask import Response
 from kataven.account import branding
 from kataven.account.models import WidgetPosition, WidgetTheme
 from kataven.web.access import READ, WRITE
-from kataven.web.call import Call
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.branding import BrandingPatch
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
-room = Room("widget-settings", __name__, "setting", "Branding: how the widget looks on your pages.")
+blueprint = ApiBlueprint("widget-settings", __name__, "setting", "Branding: how the widget looks on your pages.")
 
 
 class BrandingView(View):
@@ -30,7 +30,7 @@ class BrandingView(View):
     theme: WidgetTheme
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/widget-settings",
     access=READ,
@@ -38,13 +38,13 @@ class BrandingView(View):
     answer=Answer(200, "The branding.", BrandingView),
     conditional=True,
 )
-def read_widget_settings(call: Call) -> Response:
+def read_widget_settings(context: RequestContext) -> Response:
     """The defaults, as long as nobody has changed anything."""
-    with call.reading() as session:
+    with context.reading() as session:
         return write_tagged(shape(branding.read(session)))
 
 
-@room.operation(
+@blueprint.operation(
     "PATCH",
     "/v1/widget-settings",
     access=WRITE,
@@ -54,10 +54,10 @@ def read_widget_settings(call: Call) -> Response:
     max_body_bytes=16 * 1024,
     conditional=True,
 )
-def change_widget_settings(call: Call, body: BrandingPatch) -> Response:
+def change_widget_settings(context: RequestContext, body: BrandingPatch) -> Response:
     """Pages that are loaded from then on look like this."""
-    with call.writing() as session:
-        changed = branding.change(session, body.given(), call.actor, lambda found: require_match(shape(found)))
+    with context.writing() as session:
+        changed = branding.change(session, body.given(), context.actor, lambda found: require_match(shape(found)))
     return write_tagged(shape(changed))
 
 

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
-from kataven.authservice import wire
+from kataven.authservice import codec
 from kataven.authservice.tls import TlsFiles
 from kataven.identity import token as tokens
 from kataven.identity.credential import Credential
@@ -44,7 +44,7 @@ Response = TypeVar("Response", bound=Message)
 ObserveCall = Callable[[str, str, float], None]
 
 
-class Connection:
+class AuthServiceChannel:
     """One channel to the auth-service, made by the first call: after the fork, in whichever process calls."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Connection:
     def call(self, method: str, request: Message, answer: type[Response]) -> Response:
         """Ask, within the deadline. Raises VerifierUnavailable."""
         ask: Callable[..., Any] = self._opened().unary_unary(
-            f"/{wire.SERVICE}/{method}",
+            f"/{codec.SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
@@ -87,7 +87,7 @@ class Connection:
         """Whether the service says that it can answer, within a second (grpc.health.v1)."""
         ask = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]  # made at run time
         try:
-            answer = ask(health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=HEALTH_SECONDS)
+            answer = ask(health_pb2.HealthCheckRequest(service=codec.SERVICE), timeout=HEALTH_SECONDS)
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -113,14 +113,14 @@ class Connection:
 class RemoteVerifier:
     """Verifies by asking the auth-service."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: AuthServiceChannel) -> None:
         self._connection = connection
 
     def verify(self, credential: Credential) -> Principal:
-        response = self._connection.call(wire.VERIFY, wire.credential_out(credential), pb.VerifyResponse)
+        response = self._connection.call(codec.VERIFY, codec.credential_out(credential), pb.VerifyResponse)
         try:
-            principal = wire.principal_in(response)
-        except wire.UnknownMessage as error:
+            principal = codec.principal_in(response)
+        except codec.UnknownMessage as error:
             raise VerifierUnavailable("The auth-service gave an answer that can't be read.") from error
         if principal.account != credential.account:
             raise VerifierUnavailable("The auth-service answered about another account.")
@@ -130,18 +130,18 @@ class RemoteVerifier:
 class RemoteIssuer:
     """Issues by asking the auth-service, so that this process never holds a pepper."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: AuthServiceChannel) -> None:
         self._connection = connection
 
     def issue(self, kind: TokenKind, account: str) -> IssuedKey:
-        request = pb.IssueRequest(kind=wire.token_kind_out(kind), account=account)
-        return wire.issued_in(self._connection.call(wire.ISSUE, request, pb.IssueResponse))
+        request = pb.IssueRequest(kind=codec.token_kind_out(kind), account=account)
+        return codec.issued_in(self._connection.call(codec.ISSUE, request, pb.IssueResponse))
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
-        response = self._connection.call(wire.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
-        return tuple(wire.hash_in(candidate) for candidate in response.candidates)
+        response = self._connection.call(codec.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
+        return tuple(codec.hash_in(candidate) for candidate in response.candidates)
 
     def pepper_ids(self) -> tuple[str, ...]:
         # A key that is stored nowhere has a candidate for each pepper, so the protocol needs no method of its own.
-        unstored = tokens.mint(TokenKind.API_KEY, "kataven-admin")
+        unstored = tokens.generate(TokenKind.API_KEY, "kataven-admin")
         return tuple(candidate.pepper_id for candidate in self.candidates(unstored.text))

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kataven import tracing
 from kataven.authservice import auth_pb2 as pb
-from kataven.authservice import wire
+from kataven.authservice import codec
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer
@@ -47,27 +47,27 @@ class AuthService:
 
     def verify(self, request: pb.VerifyRequest, context: grpc.ServicerContext) -> pb.VerifyResponse:
         try:
-            return wire.principal_out(self._verifier.verify(wire.credential_in(request)))
+            return codec.principal_out(self._verifier.verify(codec.credential_in(request)))
         except Refused as refusal:
-            return wire.refusal_out(refusal)
+            return codec.refusal_out(refusal)
         except VerifierUnavailable as error:
-            return wire.unavailable_out(error)
+            return codec.unavailable_out(error)
 
     def issue(self, request: pb.IssueRequest, context: grpc.ServicerContext) -> pb.IssueResponse:
-        return wire.issued_out(self._issuer.issue(wire.token_kind_in(request.kind), request.account))
+        return codec.issued_out(self._issuer.issue(codec.token_kind_in(request.kind), request.account))
 
     def candidates(self, request: pb.CandidatesRequest, context: grpc.ServicerContext) -> pb.CandidatesResponse:
         hashes = self._issuer.candidates(request.token)
-        return pb.CandidatesResponse(candidates=[wire.hash_out(candidate) for candidate in hashes])
+        return pb.CandidatesResponse(candidates=[codec.hash_out(candidate) for candidate in hashes])
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods, as a gRPC server takes them."""
         return grpc.method_handlers_generic_handler(
-            wire.SERVICE,
+            codec.SERVICE,
             {
-                wire.VERIFY: _method(wire.VERIFY, self.verify, pb.VerifyRequest),
-                wire.ISSUE: _method(wire.ISSUE, self.issue, pb.IssueRequest),
-                wire.CANDIDATES: _method(wire.CANDIDATES, self.candidates, pb.CandidatesRequest),
+                codec.VERIFY: _method(codec.VERIFY, self.verify, pb.VerifyRequest),
+                codec.ISSUE: _method(codec.ISSUE, self.issue, pb.IssueRequest),
+                codec.CANDIDATES: _method(codec.CANDIDATES, self.candidates, pb.CandidatesRequest),
             },
         )
 
@@ -97,7 +97,7 @@ class AuthServer:
         self._server.stop(GRACE_SECONDS).wait()
 
     def _say(self, status: int) -> None:
-        for name in ("", wire.SERVICE):
+        for name in ("", codec.SERVICE):
             self._health.set(name, status)
 
 
@@ -128,7 +128,7 @@ def _guarded(rpc: Rpc) -> Rpc:
     def guarded(request: Message, context: grpc.ServicerContext) -> Message:
         try:
             return rpc(request, context)
-        except (wire.UnknownMessage, ValueError):
+        except (codec.UnknownMessage, ValueError):
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "not a request of this service")
         except Exception:
             # gRPC would send the exception's text to the caller.

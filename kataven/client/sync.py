@@ -9,8 +9,8 @@ from typing import Self, TypeVar, Unpack
 
 import httpx2
 
-from kataven.client import calls, models, wire
-from kataven.client.calls import Call, Id
+from kataven.client import api_requests, models, transport
+from kataven.client.api_requests import ApiRequest, Id
 from kataven.client.errors import ClientClosedError
 from kataven.client.fields import AgentChanges, AgentFields, AgentWidgetChanges, WidgetKeyChanges, WidgetSettingsChanges
 from kataven.client.models import Page
@@ -44,7 +44,7 @@ class KatavenClient:
 
     def me(self) -> models.Me:
         """Who am I, and how much is left to me?"""
-        return self._sender.send(calls.me())
+        return self._sender.send(api_requests.me())
 
     def close(self) -> None:
         """Close the connections."""
@@ -66,9 +66,9 @@ class _Sender:
     def __init__(self, options: Options, retry: Retry) -> None:
         self.options = options
         self._retry = retry
-        self._http = httpx2.Client(**wire.http_options(options))
+        self._http = httpx2.Client(**transport.http_options(options))
 
-    def send(self, call: Call[Result]) -> Result:
+    def send(self, call: ApiRequest[Result]) -> Result:
         tries = 0
         while True:
             outcome = self._once(call)
@@ -80,28 +80,28 @@ class _Sender:
                 raise outcome.error
             sleep(wait)
 
-    def each(self, page_after: Callable[[str | None], Call[Page[Item]]]) -> Iterator[Item]:
+    def each(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> Iterator[Item]:
         cursor: str | None = None
         while True:
             page = self.send(page_after(cursor))
             yield from page.items
-            cursor = calls.require_progress(cursor, page)
+            cursor = api_requests.require_progress(cursor, page)
             if cursor is None:
                 return
 
     def close(self) -> None:
         self._http.close()
 
-    def _once(self, call: Call[Result]) -> wire.Outcome[Result]:
+    def _once(self, call: ApiRequest[Result]) -> transport.Outcome[Result]:
         try:
-            response = self._http.request(**wire.request_options(self.options, call))
+            response = self._http.request(**transport.request_options(self.options, call))
         except httpx2.RequestError as error:
-            return wire.Outcome(error=wire.no_answer(error))
+            return transport.Outcome(error=transport.no_answer(error))
         except RuntimeError:
             if not self._http.is_closed:
                 raise
-            return wire.Outcome(error=ClientClosedError())
-        return wire.outcome(self.options, call, response)
+            return transport.Outcome(error=ClientClosedError())
+        return transport.outcome(self.options, call, response)
 
 
 class _Resource:
@@ -114,37 +114,37 @@ class Agents(_Resource):
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.Agent]:
         """All of them, newest first; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: calls.agents_page(cursor, page_size))
+        return self._sender.each(lambda cursor: api_requests.agents_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.Agent]:
         """A part of the list."""
-        return self._sender.send(calls.agents_page(cursor, limit))
+        return self._sender.send(api_requests.agents_page(cursor, limit))
 
     def create(self, name: str, **fields: Unpack[AgentFields]) -> models.Agent:
         """A new agent."""
-        return self._sender.send(calls.create_agent({"name": name, **fields}))
+        return self._sender.send(api_requests.create_agent({"name": name, **fields}))
 
     def get(self, agent_id: Id) -> models.Agent:
         """One agent."""
-        return self._sender.send(calls.get_agent(agent_id))
+        return self._sender.send(api_requests.get_agent(agent_id))
 
     def update(self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentChanges]) -> models.Agent:
         """Change the given fields; with `if_match=agent.etag` only if nobody else changed it since it was read."""
-        return self._sender.send(calls.update_agent(agent_id, fields, if_match))
+        return self._sender.send(api_requests.update_agent(agent_id, fields, if_match))
 
     def delete(self, agent_id: Id, *, if_match: str | None = None) -> None:
         """Widget keys that are pinned to the agent serve nothing from then on."""
-        return self._sender.send(calls.delete_agent(agent_id, if_match))
+        return self._sender.send(api_requests.delete_agent(agent_id, if_match))
 
     def get_widget_settings(self, agent_id: Id) -> models.AgentWidgetSettings:
         """Whether web pages may embed the agent, and which visitors it takes."""
-        return self._sender.send(calls.get_agent_widget_settings(agent_id))
+        return self._sender.send(api_requests.get_agent_widget_settings(agent_id))
 
     def update_widget_settings(
         self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentWidgetChanges]
     ) -> models.AgentWidgetSettings:
         """Change the given ones."""
-        return self._sender.send(calls.update_agent_widget_settings(agent_id, fields, if_match))
+        return self._sender.send(api_requests.update_agent_widget_settings(agent_id, fields, if_match))
 
 
 class WidgetKeys(_Resource):
@@ -152,31 +152,31 @@ class WidgetKeys(_Resource):
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.WidgetKey]:
         """All of them, newest first, disabled ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: calls.widget_keys_page(cursor, page_size))
+        return self._sender.each(lambda cursor: api_requests.widget_keys_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.WidgetKey]:
         """A part of the list."""
-        return self._sender.send(calls.widget_keys_page(cursor, limit))
+        return self._sender.send(api_requests.widget_keys_page(cursor, limit))
 
     def create(
         self, name: str, *, domain_allowlist: Sequence[str] = (), agent_id: Id | None = None
     ) -> models.NewWidgetKey:
         """A new key for the pages of `domain_allowlist`; its text and its snippet are in the answer, this once."""
-        return self._sender.send(calls.create_widget_key(name, domain_allowlist, agent_id))
+        return self._sender.send(api_requests.create_widget_key(name, domain_allowlist, agent_id))
 
     def get(self, key_id: Id) -> models.WidgetKey:
         """One key, without its text."""
-        return self._sender.send(calls.get_widget_key(key_id))
+        return self._sender.send(api_requests.get_widget_key(key_id))
 
     def update(
         self, key_id: Id, *, if_match: str | None = None, **fields: Unpack[WidgetKeyChanges]
     ) -> models.WidgetKey:
         """Change the given fields. What is taken away is gone when this has answered: see `receipt`."""
-        return self._sender.send(calls.update_widget_key(key_id, fields, if_match))
+        return self._sender.send(api_requests.update_widget_key(key_id, fields, if_match))
 
     def delete(self, key_id: Id, *, if_match: str | None = None) -> models.RemovedWidgetKey:
         """Pages that still carry the key are refused from then on."""
-        return self._sender.send(calls.delete_widget_key(key_id, if_match))
+        return self._sender.send(api_requests.delete_widget_key(key_id, if_match))
 
 
 class WidgetSettings(_Resource):
@@ -184,11 +184,11 @@ class WidgetSettings(_Resource):
 
     def get(self) -> models.WidgetSettings:
         """The looks as they are."""
-        return self._sender.send(calls.get_widget_settings())
+        return self._sender.send(api_requests.get_widget_settings())
 
     def update(self, *, if_match: str | None = None, **fields: Unpack[WidgetSettingsChanges]) -> models.WidgetSettings:
         """Change the given fields."""
-        return self._sender.send(calls.update_widget_settings(fields, if_match))
+        return self._sender.send(api_requests.update_widget_settings(fields, if_match))
 
 
 class ApiKeys(_Resource):
@@ -196,8 +196,8 @@ class ApiKeys(_Resource):
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.ApiKey]:
         """All of them, newest first, ended ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: calls.api_keys_page(cursor, page_size))
+        return self._sender.each(lambda cursor: api_requests.api_keys_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.ApiKey]:
         """A part of the list."""
-        return self._sender.send(calls.api_keys_page(cursor, limit))
+        return self._sender.send(api_requests.api_keys_page(cursor, limit))

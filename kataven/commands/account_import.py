@@ -13,10 +13,9 @@ from rich.progress import Progress
 from kataven.commands.accounts import group
 from kataven.commands.office import ACTOR
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.system import account_file, importing
-from kataven.system.account_file import Line
-from kataven.system.importing import Outcome, Result
-from kataven.web import operating
+from kataven.operations import account_file, account_import, operator_actions
+from kataven.operations.account_file import AccountFileLine
+from kataven.operations.account_import import ImportOutcome, ImportResult
 from kataven.web.services import services
 
 
@@ -38,18 +37,18 @@ def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
     show(rows, as_json=as_json, empty="The file names no account.")
     counts = Counter(result.outcome for result in results)
     click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing", err=True)
-    if counts[Outcome.FAILED]:
+    if counts[ImportOutcome.FAILED]:
         sys.exit(1)
 
 
-def _run(lines: list[Line], *, dry_run: bool) -> list[Result]:
+def _run(lines: list[AccountFileLine], *, dry_run: bool) -> list[ImportResult]:
     found = services()
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("accounts", total=len(lines))
 
-        def told(result: Result) -> None:
-            if result.outcome is Outcome.CREATED:
-                operating.now_exists(found, result.account)
+        def told(result: ImportResult) -> None:
+            if result.outcome is ImportOutcome.CREATED:
+                operator_actions.now_exists(found, result.account)
             bar.advance(task)
 
-        return importing.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)
+        return account_import.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)

@@ -11,15 +11,15 @@ import click
 from flask.cli import AppGroup
 
 from kataven.account.errors import LimitAboveAccount
-from kataven.commands.office import ACTOR, office
+from kataven.commands.office import ACTOR, operator_context
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.operations import account_creation, account_status, database_repair, operator_actions
 from kataven.ratelimit.policy import MAX_LIMIT
-from kataven.system import accounts, closing, lifecycle, limits, repairs
+from kataven.system import accounts, limits
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountRateLimits, AccountStatus
-from kataven.web import operating
 from kataven.web.services import Services, services
 
 MAX_DAYS = 36_500
@@ -41,8 +41,8 @@ def create(
     account: str, name: str | None, org_id: str | None, server: str | None, discoverable: bool, as_json: bool
 ) -> None:
     """Create ACCOUNT and its database. Nothing is left half-made if it fails."""
-    new = lifecycle.NewAccount(account, name or account, org_id, server, discoverable)
-    operating.create_account(services(), new, ACTOR)
+    new = account_creation.NewAccount(account, name or account, org_id, server, discoverable)
+    operator_actions.create_account(services(), new, ACTOR)
     _show_account(account, as_json)
 
 
@@ -90,7 +90,7 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
     found = services()
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
-        show_one(asdict(operating.change_limits(found, account, changes, ACTOR)), as_json=as_json)
+        show_one(asdict(operator_actions.change_limits(found, account, changes, ACTOR)), as_json=as_json)
     else:
         show_one(asdict(_record(found, account).limits), as_json=as_json)
 
@@ -115,9 +115,9 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
     changes = {name: value for name, value in given.items() if value is not None}
     try:
         if changes or clear:
-            key = operating.change_key_limits(found, account, key_id, changes, ACTOR, clear=clear)
+            key = operator_actions.change_key_limits(found, account, key_id, changes, ACTOR, clear=clear)
         else:
-            key = operating.key_limits(found, account, key_id)
+            key = operator_actions.key_limits(found, account, key_id)
     except LimitAboveAccount as error:
         raising = f"flask accounts limits {account} --{error.name} {error.asked}"
         raise click.ClickException(f"{error}. Give a lower one, or raise the account's: {raising}") from error
@@ -131,7 +131,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
 @plainly
 def suspend(account: str, as_json: bool) -> None:
     """Close ACCOUNT for now: from this command's answer on, no worker lets it in."""
-    show_one(closing.suspend(office(), account).as_json(), as_json=as_json)
+    show_one(account_status.suspend(operator_context(), account).as_json(), as_json=as_json)
 
 
 @group.command("resume")
@@ -140,7 +140,7 @@ def suspend(account: str, as_json: bool) -> None:
 @plainly
 def resume(account: str, as_json: bool) -> None:
     """Open a suspended ACCOUNT again; an archived one is restored."""
-    show_one(closing.resume(office(), account).as_json(), as_json=as_json)
+    show_one(account_status.resume(operator_context(), account).as_json(), as_json=as_json)
 
 
 @group.command("archive")
@@ -149,7 +149,7 @@ def resume(account: str, as_json: bool) -> None:
 @plainly
 def archive(account: str, as_json: bool) -> None:
     """Close ACCOUNT for good and keep its database; `restore` opens it again."""
-    show_one(closing.archive(office(), account).as_json(), as_json=as_json)
+    show_one(account_status.archive(operator_context(), account).as_json(), as_json=as_json)
 
 
 @group.command("repair")
@@ -160,12 +160,12 @@ def repair(as_json: bool) -> None:
 
     Exit status 1 if a server could not be looked at.
     """
-    found = repairs.repair_all(services().directory.database, actor=ACTOR)
-    for account in {one.repair.wreck.account for one in found if one.repair is not None and one.repair.done}:
+    found = database_repair.repair_all(services().directory.database, actor=ACTOR)
+    for account in {one.repair.orphan.account for one in found if one.repair is not None and one.repair.done}:
         if account is not None:
-            operating.now_exists(services(), account)
-    show([_repaired(wreck) for wreck in found], as_json=as_json, empty="Nothing is broken.")
-    if any(wreck.error for wreck in found):
+            operator_actions.now_exists(services(), account)
+    show([_repaired(orphan) for orphan in found], as_json=as_json, empty="Nothing is broken.")
+    if any(orphan.error for orphan in found):
         sys.exit(1)
 
 
@@ -182,20 +182,22 @@ def policy(
     """Set how long ACCOUNT's API keys may live."""
     if (max_key_expiry_days is None) != no_max_key_expiry:
         raise click.UsageError("Give --max-key-expiry-days N or --no-max-key-expiry.")
-    shortened, receipt = closing.limit_expiry(office(), account, max_key_expiry_days, existing=existing)
+    shortened, receipt = account_status.limit_expiry(
+        operator_context(), account, max_key_expiry_days, existing=existing
+    )
     show_one({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
 
 
-def _repaired(found: repairs.Found) -> dict[str, Any]:
+def _repaired(found: database_repair.RepairResult) -> dict[str, Any]:
     if found.repair is None:
         nothing = {"database": None, "account": None}
         return {"server": found.server, **nothing, "found": "unreachable", "repaired": False, "reason": found.error}
-    wreck = found.repair.wreck
+    orphan = found.repair.orphan
     return {
         "server": found.server,
-        "database": wreck.database,
-        "account": wreck.account,
-        "found": str(wreck.kind),
+        "database": orphan.database,
+        "account": orphan.account,
+        "found": str(orphan.kind),
         "repaired": found.repair.done,
         "reason": found.repair.reason or None,
     }

@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import plainly
 from kataven.dev import issuer
-from kataven.dev.cast import CAST
+from kataven.dev.personas import CAST
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.identity.principal import Role
 from kataven.system.errors import NoSuchAccount

@@ -14,13 +14,12 @@ from rich.progress import Progress
 
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.system import lifecycle, migrations, runs
+from kataven.operations import account_creation, account_migrations, migration_runs, operator_actions
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
-from kataven.tenancy.draft import draft_revision, is_empty
-from kataven.tenancy.fleet import RunOptions
-from kataven.tenancy.report import AccountResult, Report
+from kataven.tenancy.migrations.draft import draft_revision, is_empty
+from kataven.tenancy.migrations.fleet import RunOptions
+from kataven.tenancy.migrations.report import AccountResult, MigrationReport
 from kataven.tenancy.server import DatabaseServer
-from kataven.web import operating
 from kataven.web.services import services
 
 group = AppGroup("migrations", help="Schemas of the system database and of every account's.")
@@ -70,7 +69,7 @@ def upgrade(
     if not (system or accounts or everyone):
         raise click.UsageError("Say what to upgrade: --system, --account NAME or --all.")
     if system:
-        lifecycle.prepare_system(database.url.render_as_string(hide_password=False))
+        account_creation.prepare_system(database.url.render_as_string(hide_password=False))
         click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
     if accounts or everyone:
         options = RunOptions(
@@ -79,7 +78,9 @@ def upgrade(
         done = _upgrade(accounts, options)
         show([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
         click.echo(_summary(done), err=True)
-        if why := runs.early_end({str(outcome): count for outcome, count in done.counts.items()}, max_failures):
+        if why := migration_runs.early_end(
+            {str(outcome): count for outcome, count in done.counts.items()}, max_failures
+        ):
             click.echo(f"{why} The others were not touched.", err=True)
         if not done.succeeded:
             sys.exit(1)
@@ -90,7 +91,7 @@ def upgrade(
 @plainly
 def carry_out(run_id: UUID) -> None:
     """Carry out a run that was asked for in the console, which begins this in a process of its own."""
-    operating.migrate(services(), run_id)
+    operator_actions.migrate(services(), run_id)
 
 
 @group.command("revision")
@@ -120,7 +121,7 @@ def revision(message: str, system: bool) -> None:
 def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
     """Show each account's revision and drift. Exit status 1 if one has drifted, or this code can't serve it."""
     database = services().directory.database
-    states = migrations.status(database, migrations.tenants(database, accounts), jobs)
+    states = account_migrations.status(database, account_migrations.tenants(database, accounts), jobs)
     show([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
     if not all(state.served and not state.drifted for state in states):
         sys.exit(1)
@@ -130,12 +131,14 @@ def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs:
     """The system database's first, since it is upgraded first; without a choice, that of an account."""
     database = services().directory.database
     if system:
-        click.echo(migrations.sql(database, SYSTEM_SCHEMA, None))
+        click.echo(account_migrations.sql(database, SYSTEM_SCHEMA, None))
     if everyone or not (system or accounts):
-        click.echo(migrations.sql(database, ACCOUNT_SCHEMA, None))
+        click.echo(account_migrations.sql(database, ACCOUNT_SCHEMA, None))
         return
     by_start: dict[str | None, list[str]] = {}
-    for state in migrations.status(database, migrations.tenants(database, accounts), jobs) if accounts else []:
+    for state in (
+        account_migrations.status(database, account_migrations.tenants(database, accounts), jobs) if accounts else []
+    ):
         if state.error:
             raise click.ClickException(f"{state.account}: {state.error}")
         by_start.setdefault(state.revision, []).append(state.account)
@@ -145,13 +148,13 @@ def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs:
             click.echo(f"-- {listed}: at {start}, nothing to do\n")
         else:
             click.echo(f"-- {listed}: {start or 'no revision'} to {ACCOUNT_SCHEMA.head}\n")
-            click.echo(migrations.sql(database, ACCOUNT_SCHEMA, start))
+            click.echo(account_migrations.sql(database, ACCOUNT_SCHEMA, start))
 
 
-def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> Report:
+def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
     found = services()
     database = found.directory.database
-    count = len(migrations.tenants(database, accounts))
+    count = len(account_migrations.tenants(database, accounts))
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=count)
 
@@ -159,11 +162,11 @@ def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> Report:
             bar.advance(task)
 
         if options.dry_run:
-            return migrations.upgrade(
-                database, migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
+            return account_migrations.upgrade(
+                database, account_migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
             )
-        choice = runs.Choice(accounts, options.jobs, options.canaries, options.max_failures)
-        return operating.migrate(found, runs.ask(database, ACTOR, choice), options.report_file, told)
+        choice = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
+        return operator_actions.migrate(found, migration_runs.ask(database, ACTOR, choice), options.report_file, told)
 
 
 def _result(result: AccountResult) -> dict[str, Any]:
@@ -178,6 +181,6 @@ def _result(result: AccountResult) -> dict[str, Any]:
     }
 
 
-def _summary(report: Report) -> str:
+def _summary(report: MigrationReport) -> str:
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.counts.items())) or "no accounts"
     return f"{counted} in {report.seconds:.1f} s"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from flask import Flask, current_app
 
-from kataven.system.closing import Office
-from kataven.system.dumping import DumpStore
+from kataven.operations import operator_actions
+from kataven.operations.account_dumps import DumpStore
+from kataven.operations.account_status import OperatorContext
 from kataven.tenancy.programs import Programs
-from kataven.web import operating
 from kataven.web.services import services
 
 ACTOR = "cli"
@@ -40,6 +40,6 @@ def store(folder: Path | None = None) -> DumpStore:
     return DumpStore(tools().programs, folder or tools().dump_dir)
 
 
-def office() -> Office:
+def operator_context() -> OperatorContext:
     """Whoever types the command, acting on accounts from outside them."""
-    return operating.office(services(), ACTOR)
+    return operator_actions.operator_context(services(), ACTOR)

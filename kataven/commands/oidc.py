@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from kataven.commands.output import as_json, plainly, show
-from kataven.hub.issuer_check import State, check
+from kataven.hub.issuer_check import CheckState, check
 from kataven.identity.fetch import HttpFetcher
 
 
@@ -25,7 +25,7 @@ def group(issuer: str, *, has_secret: bool, development: bool) -> AppGroup:
         findings = check(issuer, HttpFetcher(), has_secret=has_secret, allow_loopback_http=development)
         rows = [{"part": found.part, "state": found.state.value, "what": found.words} for found in findings]
         show(rows, as_json=as_json)
-        if any(found.state is State.FAILS for found in findings):
+        if any(found.state is CheckState.FAILS for found in findings):
             raise click.exceptions.Exit(1)
 
     return commands

@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven.account.errors import AccountError
 from kataven.identity.errors import VerifierUnavailable
-from kataven.revocation.receipt import NobodyTold
+from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.system.errors import SystemDatabaseUnavailable, SystemRefusal
+from kataven.tenancy.error_classification import fault_of, in_words
 from kataven.tenancy.errors import TenancyError
-from kataven.tenancy.faults import fault_of, in_words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,7 +94,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except (AccountError, SystemRefusal, TenancyError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    except NobodyTold as error:
+    except RevocationUnconfirmed as error:
         raise click.ClickException(
             "The change was saved, but the system database can't be reached to confirm that every worker has applied "
             "it. Run `flask revocation flush` until it shows a receipt."

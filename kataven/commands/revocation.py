@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from kataven.commands.options import Seconds, WholeNumber
 from kataven.commands.output import as_json, console, plainly, show, show_one
-from kataven.revocation.scope import EVERYTHING
-from kataven.web.measuring import CanaryWatch, Measurement
+from kataven.operations.revocation_measurement import CanaryWatch, Measurement
+from kataven.revocation.target import EVERYTHING
 from kataven.web.services import services
 
 

@@ -14,7 +14,7 @@ from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.system import servers
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
-from kataven.system.models import DatabaseServer
+from kataven.system.models import RegisteredServer
 from kataven.system.suitability import server_url
 from kataven.web.services import services
 
@@ -112,7 +112,7 @@ def _rows() -> list[dict[str, Any]]:
         return [_row(database.url, server, accounts) for server, accounts in servers.listing(session)]
 
 
-def _row(system_url: URL, server: DatabaseServer, accounts: int) -> dict[str, Any]:
+def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, Any]:
     url = tenant_url(system_url, server.url, "postgres")
     return {
         "server": server.name,

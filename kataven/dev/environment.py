@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kataven.dev.cast import org_id
 from kataven.dev.errors import DevError
 from kataven.dev.files import read_text, write_private
 from kataven.dev.issuer import AUDIENCE
 from kataven.dev.issuer.tokens import CLIENT_ID
 from kataven.dev.options import Options
+from kataven.dev.personas import org_id
 from kataven.identity import signing
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.settings import SettingsError, load

@@ -25,7 +25,7 @@ from kataven.dev.ports import HOST, answers, free_port, require_free_port
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.processes import Child
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.dev.servers import Servers
+from kataven.dev.servers import DevServers
 from kataven.dev.terminal import StopRequested, complain, ignore_stop_signals, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,9 @@ def main(environ: Mapping[str, str]) -> int:
     if "MAKELEVEL" in environ:  # a make that is killed can't pass it on
         die_with_parent(os.getppid(), signal.SIGTERM)
     try:
-        with Servers() as servers:
+        with DevServers() as servers:
             try:
-                Run(environ, servers).serve()
+                DevSupervisor(environ, servers).serve()
             finally:
                 ignore_stop_signals()
                 if servers.started:
@@ -53,10 +53,10 @@ def main(environ: Mapping[str, str]) -> int:
         return 1
 
 
-class Run:
+class DevSupervisor:
     """One development run; `serve` is the order of its steps."""
 
-    def __init__(self, environ: Mapping[str, str], servers: Servers) -> None:
+    def __init__(self, environ: Mapping[str, str], servers: DevServers) -> None:
         self._given = environ
         self._servers = servers
         self._options = read_options(environ)
@@ -143,7 +143,7 @@ class Run:
         from sqlalchemy.exc import DBAPIError
 
         from kataven.dev.seed import prepare, seed
-        from kataven.tenancy.faults import in_words
+        from kataven.tenancy.error_classification import in_words
 
         try:
             say("preparing the system database")

@@ -15,23 +15,23 @@ from kataven import settings
 from kataven.account import agents, api_keys, widget_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
-from kataven.dev.cast import org_id
+from kataven.dev.personas import org_id
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.peppers import PepperRing
 from kataven.identity.token import TokenKind
+from kataven.operations import account_creation, account_migrations
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import Lease
-from kataven.system import lifecycle, migrations
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.errors import NoSuchAccount
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import MigrationError, TenancyError
-from kataven.tenancy.fleet import RunOptions
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.report import Outcome
-from kataven.tenancy.session import TenantSession
+from kataven.tenancy.migrations.fleet import RunOptions
+from kataven.tenancy.migrations.report import MigrationOutcome
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.session import TenantSession
 from kataven.web.inputs.agents import AgentInput
 
 SEED = Actor("dev:seed", "make run")
@@ -113,10 +113,10 @@ def prepare(environ: Mapping[str, str]) -> dict[str, str]:
     The accounts for which that is impossible, each with the reason; the others don't suffer for them.
     """
     url = settings.load(environ).database_url.get_secret_value()
-    lifecycle.prepare_system(url)
+    account_creation.prepare_system(url)
     database = SystemDatabase(url)
     try:
-        behind = [one for one in migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
+        behind = [one for one in account_migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
         try:
             return _migrated(database, behind)
         except MigrationError:  # a step failed on a copy of one of them: nothing was touched
@@ -137,8 +137,8 @@ def _migrated(database: SystemDatabase, behind: Sequence[Tenant]) -> dict[str, s
     if not behind:
         return {}
     options = RunOptions(canaries=0, max_failures=len(behind) + 1)
-    report = migrations.upgrade(database, behind, options, actor=SEED.label)
-    good = (Outcome.MIGRATED, Outcome.CURRENT)
+    report = account_migrations.upgrade(database, behind, options, actor=SEED.label)
+    good = (MigrationOutcome.MIGRATED, MigrationOutcome.CURRENT)
     return {one.account: one.error or str(one.outcome) for one in report.results if one.outcome not in good}
 
 
@@ -149,11 +149,11 @@ def seed(environ: Mapping[str, str], known: Mapping[str, KnownKeys]) -> Seeded:
     account whose database can't be used keeps what is known of it.
     """
     accounts, closed = [], {}
-    with _house(environ) as house:
+    with _house(environ) as harness:
         for name in ACCOUNT_NAMES:
             kept = known.get(name)
             try:
-                accounts.append(house.account(name, kept))
+                accounts.append(harness.account(name, kept))
             except TenancyError as error:
                 closed[name] = str(error)
                 if kept is not None:
@@ -172,8 +172,8 @@ class _House:
 
     def account(self, account: str, known: KnownKeys | None) -> SeededAccount:
         if self._directory.read(account) is None:
-            new = lifecycle.NewAccount(account, ACCOUNT_NAMES[account], org_id(account), discoverable=True)
-            lifecycle.create(self._system, new, actor=SEED.label)
+            new = account_creation.NewAccount(account, ACCOUNT_NAMES[account], org_id(account), discoverable=True)
+            account_creation.create(self._system, new, actor=SEED.label)
             with self._session(account) as session:
                 _add_agents(session, account)
         with self._session(account) as session:

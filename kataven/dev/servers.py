@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol, Self
 WATCH_SECONDS = 0.2
 
 
-class Server(Protocol):
+class DevServer(Protocol):
     """An embedded server or a child process."""
 
     def start(self) -> None: ...
@@ -19,14 +19,14 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
-class Servers:
+class DevServers:
     """A context that stops what was started in it, the last one first, whatever goes wrong with one of them."""
 
     def __init__(self) -> None:
-        self._servers: list[Server] = []
+        self._servers: list[DevServer] = []
         self._stack = ExitStack()
 
-    def start(self, server: Server) -> None:
+    def start(self, server: DevServer) -> None:
         """Start `server`; it will be stopped even if its start was cut short. Raises what its `start` raises."""
         self._stack.callback(server.stop)
         server.start()

@@ -18,7 +18,7 @@ from typing import Any, Final
 from flask import Flask, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub.page import current_visit, page_of, show
+from kataven.hub.page_blueprint import current_hub_request, page_of, show
 from kataven.web.problems import FieldError, InvalidRequest
 
 SEEN: Final = "seen"
@@ -152,7 +152,7 @@ def _read(text: str) -> dict[str, str]:
 
 
 def _page(error: EditConflict) -> AnyResponse:
-    current_visit().problem = CODE
+    current_hub_request().problem = CODE
     to_choose = {one.name for one in error.differences}
     along = {**error.edit.sent, **error.edit.beside}
     return show(

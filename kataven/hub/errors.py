@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from kataven.hub import late_forms, sign_in_audit
-from kataven.hub.gate import SAFE_METHODS, StaleForm, front
-from kataven.hub.page import Visit, is_path, page_of, show
+from kataven.hub.page_blueprint import HubRequest, is_path, page_of, show
 from kataven.hub.provider import ProviderUnavailable
+from kataven.hub.session_middleware import SAFE_METHODS, StaleForm, hub_services
 from kataven.hub.sessions import SessionsUnavailable
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import OF_DISCOVERY, OF_ROLES
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.grants import RoleGap, role_gap
 from kataven.web import problems
-from kataven.web.problems import Kind
+from kataven.web.problems import ProblemType
 
 _HEADINGS = {
     "not_found": "There is nothing here",
@@ -49,14 +49,14 @@ def install(app: Flask) -> None:
     )
     app.register_error_handler(ProviderUnavailable, _provider_unavailable)
     app.register_error_handler(
-        StaleForm, lambda error: _page(Kind(403, late_forms.CODE, "This form is out of date"), str(error), {})
+        StaleForm, lambda error: _page(ProblemType(403, late_forms.CODE, "This form is out of date"), str(error), {})
     )
     app.register_error_handler(SignInFailed, _sign_in_failed)
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
-    sign_in_audit.refused(g.call, error)
-    return _page(Kind(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice, error.reason.value)
+    sign_in_audit.refused(g.context, error)
+    return _page(ProblemType(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice, error.reason.value)
 
 
 def _provider_unavailable(error: ProviderUnavailable) -> Response:
@@ -72,13 +72,13 @@ def _provider_unavailable(error: ProviderUnavailable) -> Response:
 
 
 def _page(
-    kind: Kind, detail: str, headers: Mapping[str, str], advice: str | None = None, reason: str | None = None
+    kind: ProblemType, detail: str, headers: Mapping[str, str], advice: str | None = None, reason: str | None = None
 ) -> Response:
-    visit: Visit = g.call
-    visit.problem = kind.code
+    hub_request: HubRequest = g.context
+    hub_request.problem = kind.code
     if kind.code == "rate_limited":
         detail = _too_many(headers.get("Retry-After"))
-    if kind.code == "account_mismatch" and (gap := _role_gap(visit)) is not None:
+    if kind.code == "account_mismatch" and (gap := _role_gap(hub_request)) is not None:
         advice, reason = OF_ROLES[gap], gap.value
     return show(
         "problem.html",
@@ -86,12 +86,12 @@ def _page(
         heading=_HEADINGS.get(kind.code, kind.title),
         detail=_DETAILS.get(kind.code, detail),
         advice=advice,
-        resend=late_forms.resendable(visit) if kind.code == "rate_limited" else None,
+        resend=late_forms.resendable(hub_request) if kind.code == "rate_limited" else None,
         action=request.path,
-        way_on=_way_on(visit, kind.code),
+        way_on=_way_on(hub_request, kind.code),
         reason=reason,
         code=kind.code,
-        request_id=visit.request_id,
+        request_id=hub_request.request_id,
     )
 
 
@@ -100,7 +100,7 @@ def _too_many(seconds: str | None) -> str:
     return f"{said} Try again in {seconds} {'second' if seconds == '1' else 'seconds'}." if seconds else said
 
 
-def _way_on(visit: Visit, code: str) -> tuple[str, str]:
+def _way_on(hub_request: HubRequest, code: str) -> tuple[str, str]:
     """Where to go from the page of a problem, and what the link says."""
     if code in {"account_mismatch", "account_suspended"}:
         return "/accounts", "Choose another account"
@@ -109,15 +109,15 @@ def _way_on(visit: Visit, code: str) -> tuple[str, str]:
         return here if is_path(here) else "/", "Reload"  # `//evil.example` would lead elsewhere
     if code in _PASSING or code == late_forms.CODE:
         return page_of(request.path), "Open the page again"
-    return ("/", "To the overview") if visit.session.person is not None else ("/sign-in", "Sign in")
+    return ("/", "To the overview") if hub_request.session.person is not None else ("/sign-in", "Sign in")
 
 
-def _role_gap(visit: Visit) -> RoleGap | None:
+def _role_gap(hub_request: HubRequest) -> RoleGap | None:
     """Why the person has no role in the account that they signed in to."""
-    if visit.session.person is None:
+    if hub_request.session.person is None:
         return None
     try:
-        claims = front().claims(visit.session.person)
+        claims = hub_services().claims(hub_request.session.person)
     except (Refused, VerifierUnavailable):
         return None
-    return role_gap(claims.all, front().role_claims)
+    return role_gap(claims.all, hub_services().role_claims)

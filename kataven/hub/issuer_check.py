@@ -22,7 +22,7 @@ from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
 ACCEPTED = ", ".join(jws.ALGORITHMS)
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a part of the issuer is."""
 
     WELL = "well"
@@ -35,7 +35,7 @@ class Finding:
     """One part, and what to change there."""
 
     part: str
-    state: State
+    state: CheckState
     words: str
 
 
@@ -44,9 +44,9 @@ def check(issuer: str, fetcher: Fetcher, *, has_secret: bool, allow_loopback_htt
     try:
         metadata = discover(issuer, fetcher, allow_loopback_http=allow_loopback_http)
     except DiscoveryFailed as failed:
-        return [Finding("discovery", State.FAILS, _of_discovery(failed))]
+        return [Finding("discovery", CheckState.FAILS, _of_discovery(failed))]
     return [
-        Finding("discovery", State.WELL, "The document names this issuer and has the endpoints."),
+        Finding("discovery", CheckState.WELL, "The document names this issuer and has the endpoints."),
         _sign_out(metadata),
         *_requirements(metadata, has_secret=has_secret),
         _algorithms(metadata),
@@ -89,10 +89,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sign_out(metadata: Mapping[str, Any]) -> Finding:
     if SIGN_OUT_ENDPOINT in metadata:
-        return Finding("sign-out", State.WELL, "People are signed out here too.")
+        return Finding("sign-out", CheckState.WELL, "People are signed out here too.")
     return Finding(
         "sign-out",
-        State.NOTE,
+        CheckState.NOTE,
         "There is no `end_session_endpoint`: signing out ends the session at the Hub alone. At Auth0, enable "
         "“RP-Initiated Logout End Session Endpoint Discovery” in the tenant's settings.",
     )
@@ -102,21 +102,23 @@ def _requirements(metadata: Mapping[str, Any], *, has_secret: bool) -> Iterator[
     if metadata.get("require_pushed_authorization_requests") is True:
         yield Finding(
             "requests",
-            State.FAILS,
+            CheckState.FAILS,
             "Pushed authorization requests are required, and the Hub doesn't send them. Switch the requirement off.",
         )
     challenges = metadata.get("code_challenge_methods_supported")
     if isinstance(challenges, list) and "S256" not in challenges:
-        yield Finding("requests", State.FAILS, "PKCE with S256 is not supported, and the Hub uses no other method.")
+        yield Finding(
+            "requests", CheckState.FAILS, "PKCE with S256 is not supported, and the Hub uses no other method."
+        )
     if "code" not in _texts(metadata.get("response_types_supported", ["code"])):
-        yield Finding("requests", State.FAILS, "The response type `code` is not supported.")
+        yield Finding("requests", CheckState.FAILS, "The response type `code` is not supported.")
     methods = _texts(metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]))
     wanted = "client_secret_basic" if has_secret else "none"
     if wanted not in methods:
         about = "With" if has_secret else "Without"
         yield Finding(
             "requests",
-            State.FAILS if has_secret else State.NOTE,
+            CheckState.FAILS if has_secret else CheckState.NOTE,
             f"{about} KATAVEN_HUB_CLIENT_SECRET the Hub uses the method `{wanted}`, which is not listed.",
         )
 
@@ -127,37 +129,37 @@ def _algorithms(metadata: Mapping[str, Any]) -> Finding:
     if not usable:
         return Finding(
             "algorithms",
-            State.FAILS,
+            CheckState.FAILS,
             f"It signs with {', '.join(offered)}; Kataven accepts {ACCEPTED}. Add one of them.",
         )
     if len(usable) < len(offered):
         others = ", ".join(sorted(set(offered) - set(usable)))
         words = f"Choose {', '.join(usable)} for the Hub's application: tokens with {others} are refused."
-        return Finding("algorithms", State.NOTE, words)
-    return Finding("algorithms", State.WELL, f"ID tokens are signed with {', '.join(usable)}.")
+        return Finding("algorithms", CheckState.NOTE, words)
+    return Finding("algorithms", CheckState.WELL, f"ID tokens are signed with {', '.join(usable)}.")
 
 
 def _keys(jwks_uri: object, fetcher: Fetcher, *, allow_loopback_http: bool) -> Finding:
     if not isinstance(jwks_uri, str) or not is_trustworthy_url(jwks_uri, allow_loopback_http=allow_loopback_http):
-        return Finding("keys", State.FAILS, "The document has no `jwks_uri` with an https URL.")
+        return Finding("keys", CheckState.FAILS, "The document has no `jwks_uri` with an https URL.")
     try:
         document = strict.json_object(fetcher.get(jwks_uri, timeout_seconds=FETCH_SECONDS))
         usable = read_key_set(document)
     except FetchFailed as failed:
-        return Finding("keys", State.FAILS, f"{jwks_uri}: {why(failed)}")
+        return Finding("keys", CheckState.FAILS, f"{jwks_uri}: {why(failed)}")
     except ValueError:
-        return Finding("keys", State.FAILS, f"{jwks_uri} is no JSON Web Key Set.")
+        return Finding("keys", CheckState.FAILS, f"{jwks_uri} is no JSON Web Key Set.")
     published = len(document["keys"])
     if not usable:
         return Finding(
             "keys",
-            State.FAILS,
+            CheckState.FAILS,
             f"None of the {published} published keys can be used. Kataven needs RSA keys of 2048 to 8192 bits, P-256 "
             f"or Ed25519 keys with a `kid`, and accepts {ACCEPTED}.",
         )
     algorithms = sorted({name for key in usable.values() for name in key.algorithms})
     words = f"{len(usable)} of {published} keys can be used, for {', '.join(algorithms)}."
-    return Finding("keys", State.WELL if len(usable) == published else State.NOTE, words)
+    return Finding("keys", CheckState.WELL if len(usable) == published else CheckState.NOTE, words)
 
 
 def _texts(said: object) -> list[str]:

@@ -15,12 +15,23 @@ from urllib.parse import urlencode
 from flask import Flask, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub import gate
-from kataven.hub.gate import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, front, keep
+from kataven.hub import session_middleware
 from kataven.hub.kept_forms import KeptForm
-from kataven.hub.page import SIGNED_IN, Desk, Visit, again_of, current_visit, go, is_path, page_of, show, who_of
+from kataven.hub.page_blueprint import (
+    SIGNED_IN,
+    HubRequest,
+    PageBlueprint,
+    again_of,
+    current_hub_request,
+    go,
+    is_path,
+    page_of,
+    show,
+    who_of,
+)
+from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, hub_services, keep
 
-desk = Desk("late-forms", __name__)
+blueprint = PageBlueprint("late-forms", __name__)
 
 IN_ACCOUNT: Final = "in_account"
 """The hidden field that names the account in which the form was opened."""
@@ -36,7 +47,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(SignInFirst, _to_sign_in)
 
 
-def offer_again(visit: Visit, stale: StaleForm) -> AnyResponse:
+def offer_again(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
     """The answer to a form that is not one of this session's. Raises StaleForm if it can't be filled in again."""
     view, typed = current_app.view_functions.get(request.endpoint or ""), _typed()
     who = who_of(view)
@@ -45,60 +56,64 @@ def offer_again(visit: Visit, stale: StaleForm) -> AnyResponse:
     if not who.strangers:
         if IN_ACCOUNT not in typed:
             raise stale
-        gate.admit()
-        if typed[IN_ACCOUNT] != visit.session.account:
-            return _of_another_account(visit, typed[IN_ACCOUNT], typed)
-    return _filled_in(visit, request.path, typed)
+        session_middleware.admit()
+        if typed[IN_ACCOUNT] != hub_request.session.account:
+            return _of_another_account(hub_request, typed[IN_ACCOUNT], typed)
+    return _filled_in(hub_request, request.path, typed)
 
 
-def resendable(visit: Visit) -> list[tuple[str, str]] | None:
+def resendable(hub_request: HubRequest) -> list[tuple[str, str]] | None:
     """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
     not one of this session's. Strangers' forms are not even read."""
-    if request.method in SAFE_METHODS or request.routing_exception is not None or visit.session.person is None:
+    if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.person is None:
         return None
-    return list(request.form.items(multi=True)) if is_from_our_page() and gate.has_token(visit) else None
+    return (
+        list(request.form.items(multi=True))
+        if is_from_our_page() and session_middleware.has_token(hub_request)
+        else None
+    )
 
 
 def is_from_our_page() -> bool:
     """Whether the browser says so itself. Without the header, nothing is known."""
     return (
-        request.headers.get("Origin") == front().url
+        request.headers.get("Origin") == hub_services().url
         and request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
     )
 
 
-@desk.shows(f"{SENT}<place>", SIGNED_IN)
-def show_sent(visit: Visit, place: str) -> AnyResponse:
+@blueprint.page(f"{SENT}<place>", SIGNED_IN)
+def show_sent(hub_request: HubRequest, place: str) -> AnyResponse:
     """A form that was kept while its person signed in again."""
     is_one = place.isascii() and place.isdigit() and len(place) == 1
-    kept = front().sessions.kept_form(visit.session, int(place)) if is_one else None
+    kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_one else None
     if kept is None:
         page = request.args.get("form", "")
-        keep(visit, visit.session.with_(notice=_GONE))
+        keep(hub_request, hub_request.session.with_(notice=_GONE))
         return go(page if is_path(page) else "/")
-    if kept.account != visit.session.account:
-        return _of_another_account(visit, kept.account, kept.fields)
-    return _filled_in(visit, kept.path, kept.fields)
+    if kept.account != hub_request.session.account:
+        return _of_another_account(hub_request, kept.account, kept.fields)
+    return _filled_in(hub_request, kept.path, kept.fields)
 
 
-def _filled_in(visit: Visit, path: str, typed: Mapping[str, str]) -> AnyResponse:
+def _filled_in(hub_request: HubRequest, path: str, typed: Mapping[str, str]) -> AnyResponse:
     """The page of the form at `path`, for those who may send it."""
     endpoint, parts = current_app.url_map.bind("").match(path, method="POST")
     view = current_app.view_functions[endpoint]
     again, who = again_of(view), who_of(view)
     assert again is not None  # noqa: S101  only such forms are kept
     assert who is not None  # noqa: S101  as above
-    gate.let_in(visit, who)
-    visit.remark = _CHECK
-    response = again(visit, typed, **parts)
+    session_middleware.require_access(hub_request, who)
+    hub_request.remark = _CHECK
+    response = again(hub_request, typed, **parts)
     if request.method not in SAFE_METHODS and response.status_code == HTTPStatus.OK:
-        visit.problem = CODE
+        hub_request.problem = CODE
         response.status_code = HTTPStatus.FORBIDDEN
     return response
 
 
-def _of_another_account(visit: Visit, account: str, typed: Mapping[str, str]) -> AnyResponse:
-    visit.problem = CODE
+def _of_another_account(hub_request: HubRequest, account: str, typed: Mapping[str, str]) -> AnyResponse:
+    hub_request.problem = CODE
     shown = [(name.replace("_", " "), value) for name, value in typed.items() if value and name not in _NOT_TYPED]
     return show("other_account.html", HTTPStatus.FORBIDDEN, account=account, typed=shown)
 
@@ -115,15 +130,15 @@ def _to_sign_in(error: SignInFirst) -> AnyResponse:
 
 def _kept_at(page: str) -> str | None:
     """Keep the form of this request. The path at which it comes back, or None if it is not kept."""
-    visit = current_visit()
-    before = visit.session.before
+    hub_request = current_hub_request()
+    before = hub_request.session.before
     if before is None or not is_from_our_page():
         return None
     typed = _typed()
     place = None
     if again_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in typed:
-        place = front().sessions.keep_form(before, KeptForm(request.path, typed[IN_ACCOUNT], typed))
-    keep(visit, visit.session)
+        place = hub_services().sessions.keep_form(before, KeptForm(request.path, typed[IN_ACCOUNT], typed))
+    keep(hub_request, hub_request.session)
     return None if place is None else f"{SENT}{place}?{urlencode({'form': page})}"
 
 

@@ -24,7 +24,7 @@ from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oidc.core.util import create_half_hash
 
 from kataven.hub.discovery import SIGN_OUT_ENDPOINT, DiscoveryFailed, DiscoveryProblem, discover
-from kataven.hub.sessions import Person, SignIn
+from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason
 from kataven.identity import jws
@@ -112,7 +112,7 @@ class Provider:
             )
         return str(url), sign_in
 
-    def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> Person:
+    def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> SignedInUser:
         """Who it is, from what the issuer sent the browser back with.
 
         Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys can't be had.
@@ -147,9 +147,9 @@ class Provider:
         if not _is_same(claims.all.get("nonce"), sign_in.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
         self._check_access_token(access_token, claims.subject)
-        return Person(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
+        return SignedInUser(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
 
-    def refresh(self, person: Person) -> Person:
+    def refresh(self, person: SignedInUser) -> SignedInUser:
         """The same person with a new token. Raises GrantGone, ProviderUnavailable or VerifierUnavailable."""
         if person.refresh_token is None:
             raise GrantGone
@@ -166,7 +166,7 @@ class Provider:
         except SignInFailed as failure:
             raise GrantGone(failure) from failure
         refresh_token = _refresh_token(tokens) or person.refresh_token
-        return Person(person.subject, person.name, access_token, person.nonce, refresh_token)
+        return SignedInUser(person.subject, person.name, access_token, person.nonce, refresh_token)
 
     def sign_out_url(self, back_to: str) -> str | None:
         """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
@@ -194,7 +194,7 @@ class Provider:
             raise SignInFailed(Reason.AT_HASH, subject=claims.subject)
         return claims
 
-    def _check_refreshed(self, id_token: object, access_token: str, person: Person) -> None:
+    def _check_refreshed(self, id_token: object, access_token: str, person: SignedInUser) -> None:
         """OpenID Connect Core, section 12.2: same issuer, audience and subject, and the same nonce if there is one."""
         if not isinstance(id_token, str):
             raise SignInFailed(Reason.ID_TOKEN, check="no text")

@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.server import DatabaseServer
-from kataven.tenancy.wire import ConnectionSettings
 
 FRESH_SECONDS = 15.0
 DEADLINE_SECONDS = 3.0

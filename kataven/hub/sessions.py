@@ -59,7 +59,7 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class SignedInUser:
     """Who signed in, with what the issuer gave for them."""
 
     subject: str
@@ -78,7 +78,7 @@ class Session:
     csrf: str = field(repr=False)
     """What each form of this session carries."""
     began_at: float
-    person: Person | None = None
+    person: SignedInUser | None = None
     account: str | None = None
     """The one that the person is in."""
     recorded_in: str | None = None
@@ -312,7 +312,7 @@ def _from_json(secret: str, found: dict[str, Any]) -> Session | None:
         person, sign_ins, before = found.pop("person"), found.pop("sign_ins"), found.pop("before")
         return Session(
             secret=secret,
-            person=None if person is None else Person(**person),
+            person=None if person is None else SignedInUser(**person),
             sign_ins=tuple(SignIn(**one) for one in sign_ins),
             before=None if before is None else Before(**before),
             **found,

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
-from kataven.hub.gate import StaleForm, front, keep
-from kataven.hub.page import SIGNED_IN, STRANGERS, Desk, Visit, go, is_path, leave, show
-from kataven.hub.sessions import Person, SignIn, new_csrf
+from kataven.hub.page_blueprint import ANONYMOUS, SIGNED_IN, HubRequest, PageBlueprint, go, is_path, leave, show
+from kataven.hub.session_middleware import StaleForm, hub_services, keep
+from kataven.hub.sessions import SignedInUser, SignIn, new_csrf
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason, checklist
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -22,7 +22,7 @@ from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.directory import AccountRecord
 
-desk = Desk("sign-in", __name__)
+blueprint = PageBlueprint("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
@@ -30,142 +30,142 @@ LONGEST_NEXT_BYTES = 1_024
 """It goes to the issuer and back in a cookie, for which browsers have 4 KiB."""
 
 
-@desk.shows("/sign-in", STRANGERS)
-def show_sign_in(visit: Visit) -> AnyResponse:
+@blueprint.page("/sign-in", ANONYMOUS)
+def show_sign_in(hub_request: HubRequest) -> AnyResponse:
     """Which account? Everything else is asked at the issuer."""
-    if visit.session.person is not None:
+    if hub_request.session.person is not None:
         return go(_next(request.args.get("next")))
-    keep(visit, visit.session)
-    before = visit.session.before
+    keep(hub_request, hub_request.session)
+    before = hub_request.session.before
     return _form((before and before.account) or "", None, _next(request.args.get("next")))
 
 
-def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
+def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
     """The form of another tab. If somebody has signed in since, it has nothing left to do."""
     account, next_path = typed.get("account", "").strip().lower(), _next(typed.get("next"))
-    if visit.session.person is not None:
-        return go(next_path if account in {"", visit.session.account} else "/accounts")
-    keep(visit, visit.session)
+    if hub_request.session.person is not None:
+        return go(next_path if account in {"", hub_request.session.account} else "/accounts")
+    keep(hub_request, hub_request.session)
     return _form(account, None, next_path)
 
 
-@desk.takes("/sign-in", STRANGERS, _again)
-def begin_sign_in(visit: Visit) -> AnyResponse:
-    if visit.session.person is not None:
-        return _again(visit, request.form)
+@blueprint.form("/sign-in", ANONYMOUS, _again)
+def begin_sign_in(hub_request: HubRequest) -> AnyResponse:
+    if hub_request.session.person is not None:
+        return _again(hub_request, request.form)
     account, next_path = request.form.get("account", "").strip().lower(), _next(request.form.get("next"))
-    problem = _problem(visit, account)
+    problem = _problem(hub_request, account)
     if problem is not None:
         return _form(account, problem, next_path)
-    url, sign_in = front().provider.begin(account, next_path, _org_id(visit, account))
-    keep(visit, visit.session.begun(replace(sign_in, began_at=front().sessions.now())))
+    url, sign_in = hub_services().provider.begin(account, next_path, _org_id(hub_request, account))
+    keep(hub_request, hub_request.session.begun(replace(sign_in, began_at=hub_services().sessions.now())))
     return leave(url, "Signing in")
 
 
-@desk.shows("/auth/callback", STRANGERS)
-def finish_sign_in(visit: Visit) -> AnyResponse:
+@blueprint.page("/auth/callback", ANONYMOUS)
+def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
     """The issuer sent the browser back."""
     try:
-        sign_in = _used_up(visit)
+        sign_in = _used_up(hub_request)
     except SignInFailed:
-        if visit.session.person is not None:  # somebody went back in their browser
+        if hub_request.session.person is not None:  # somebody went back in their browser
             return go(HOME)
         raise
-    person = front().provider.finish(sign_in, request.args.to_dict())
-    if _is_signed_in(visit, person, sign_in):  # in another tab, meanwhile: what is open there stays good
+    person = hub_services().provider.finish(sign_in, request.args.to_dict())
+    if _is_signed_in(hub_request, person, sign_in):  # in another tab, meanwhile: what is open there stays good
         return go(sign_in.next_path)
-    belongs = _belongs(visit, person, sign_in.account)
-    gap = None if belongs else role_gap(front().claims(person).all, front().role_claims)
-    recorded_in = sign_in_audit.signed_in(visit, person, sign_in.account, gap)
-    session = front().sessions.renewed(visit.session)
-    keep(visit, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
+    belongs = _belongs(hub_request, person, sign_in.account)
+    gap = None if belongs else role_gap(hub_services().claims(person).all, hub_services().role_claims)
+    recorded_in = sign_in_audit.signed_in(hub_request, person, sign_in.account, gap)
+    session = hub_services().sessions.renewed(hub_request.session)
+    keep(hub_request, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
     return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
 
 
-@desk.shows("/accounts", SIGNED_IN)
-def choose_account(visit: Visit) -> AnyResponse:
+@blueprint.page("/accounts", SIGNED_IN)
+def choose_account(hub_request: HubRequest) -> AnyResponse:
     """Every account that the person has a role in."""
-    assert visit.session.person is not None  # noqa: S101  the gate let nobody else in
-    claims = front().claims(visit.session.person)
-    found = _accounts(visit)
-    return show("accounts.html", accounts=found, operator=front().is_operator(claims))
+    assert hub_request.session.person is not None  # noqa: S101  the gate let nobody else in
+    claims = hub_services().claims(hub_request.session.person)
+    found = _accounts(hub_request)
+    return show("accounts.html", accounts=found, operator=hub_services().is_operator(claims))
 
 
-@desk.takes("/accounts", SIGNED_IN)
-def switch_account(visit: Visit) -> AnyResponse:
+@blueprint.form("/accounts", SIGNED_IN)
+def switch_account(hub_request: HubRequest) -> AnyResponse:
     wanted = request.form.get("account", "")
-    if not any(record.account == wanted for record in _accounts(visit)):
+    if not any(record.account == wanted for record in _accounts(hub_request)):
         return go("/accounts")
     # Forms that are open in another window were about the account from before, and must not be taken to this one.
-    keep(visit, visit.session.with_(account=wanted, csrf=new_csrf()))
+    keep(hub_request, hub_request.session.with_(account=wanted, csrf=new_csrf()))
     return go(HOME)
 
 
-def _signed_out_already(visit: Visit, _: Mapping[str, str]) -> AnyResponse:
-    if visit.session.person is None:
+def _signed_out_already(hub_request: HubRequest, _: Mapping[str, str]) -> AnyResponse:
+    if hub_request.session.person is None:
         return go("/signed-out")
     raise StaleForm("You are still signed in. The page was opened in an earlier session: reload it, then sign out.")
 
 
-@desk.takes("/sign-out", STRANGERS, _signed_out_already)
-def sign_out(visit: Visit) -> AnyResponse:
+@blueprint.form("/sign-out", ANONYMOUS, _signed_out_already)
+def sign_out(hub_request: HubRequest) -> AnyResponse:
     """End the session here, then at the issuer."""
-    ended = visit.session
-    front().sessions.end(ended)
-    visit.session, visit.cookie = front().sessions.new(), ""
+    ended = hub_request.session
+    hub_services().sessions.end(ended)
+    hub_request.session, hub_request.cookie = hub_services().sessions.new(), ""
     if ended.person is None:
         return go("/signed-out")
-    sign_in_audit.signed_out(visit, ended.person, ended.recorded_in)
-    at_issuer = front().provider.sign_out_url(f"{front().url}/signed-out")
+    sign_in_audit.signed_out(hub_request, ended.person, ended.recorded_in)
+    at_issuer = hub_services().provider.sign_out_url(f"{hub_services().url}/signed-out")
     return go("/signed-out") if at_issuer is None else leave(at_issuer, "Signing out")
 
 
-@desk.shows("/signed-out", STRANGERS)
-def show_signed_out(visit: Visit) -> AnyResponse:
+@blueprint.page("/signed-out", ANONYMOUS)
+def show_signed_out(hub_request: HubRequest) -> AnyResponse:
     return show("signed_out.html")
 
 
-@desk.shows("/help/sign-in", STRANGERS)
-def show_sign_in_help(visit: Visit) -> AnyResponse:
+@blueprint.page("/help/sign-in", ANONYMOUS)
+def show_sign_in_help(hub_request: HubRequest) -> AnyResponse:
     """What to change when signing in fails. Every page of a failed sign-in leads here."""
     return show("sign_in_help.html", checklist=checklist())
 
 
-def _used_up(visit: Visit) -> SignIn:
+def _used_up(hub_request: HubRequest) -> SignIn:
     """Remove and return the pending sign-in that this callback's state names: state, nonce and verifier are valid for
     one callback only, even if it fails. Redis decides which of several callbacks is the first, so a copy of an old
     cookie doesn't help. The state is remembered for as long as such a copy can be used.
 
     Raises SignInFailed. An answer with another state uses nothing up: it is of no sign-in of this browser's."""
-    sign_in = visit.session.pending(request.args.get("state", ""), front().sessions.now())
+    sign_in = hub_request.session.pending(request.args.get("state", ""), hub_services().sessions.now())
     if sign_in is None:
-        raise SignInFailed(Reason.STATE if visit.session.sign_ins else Reason.NOT_BEGUN)
-    keep(visit, visit.session.without(sign_in))
-    if not front().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS):
+        raise SignInFailed(Reason.STATE if hub_request.session.sign_ins else Reason.NOT_BEGUN)
+    keep(hub_request, hub_request.session.without(sign_in))
+    if not hub_services().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS):
         raise SignInFailed(Reason.NOT_BEGUN)
     return sign_in
 
 
-def _is_signed_in(visit: Visit, person: Person, sign_in: SignIn) -> bool:
-    current = visit.session.person
-    return current is not None and current.subject == person.subject and visit.session.account == sign_in.account
+def _is_signed_in(hub_request: HubRequest, person: SignedInUser, sign_in: SignIn) -> bool:
+    current = hub_request.session.person
+    return current is not None and current.subject == person.subject and hub_request.session.account == sign_in.account
 
 
-def _belongs(visit: Visit, person: Person, account: str) -> bool:
+def _belongs(hub_request: HubRequest, person: SignedInUser, account: str) -> bool:
     """Whether the person has a role in the account, so that its audit trail records the sign-in."""
-    claims = front().claims(person)
+    claims = hub_services().claims(person)
     if account == OPERATORS_ACCOUNT:
-        return front().is_operator(claims)
-    record = visit.services.directory.find(account)
+        return hub_services().is_operator(claims)
+    record = hub_request.services.directory.find(account)
     if record is None or not record.open or record.zitadel_org_id is None:
         return False
-    return strongest_role(claims.all, record.zitadel_org_id, front().role_claims) is not None
+    return strongest_role(claims.all, record.zitadel_org_id, hub_services().role_claims) is not None
 
 
-def _org_id(visit: Visit, account: str) -> str | None:
+def _org_id(hub_request: HubRequest, account: str) -> str | None:
     if account == OPERATORS_ACCOUNT:
-        return front().operators_org_id
-    record = visit.services.directory.find(account)
+        return hub_services().operators_org_id
+    record = hub_request.services.directory.find(account)
     return None if record is None else record.zitadel_org_id
 
 
@@ -176,12 +176,12 @@ def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
     return show("sign_in.html", status, account=account, problem=problem, next_path=next_path, ended=ended, kept=kept)
 
 
-def _problem(visit: Visit, account: str) -> str | None:
+def _problem(hub_request: HubRequest, account: str) -> str | None:
     if not account:
         return "Type the name of your account."
     if not is_account_name(account):
         return "An account's name has small letters, digits, - and _, and begins with a letter or a digit."
-    if account != OPERATORS_ACCOUNT and visit.services.directory.find(account) is None:
+    if account != OPERATORS_ACCOUNT and hub_request.services.directory.find(account) is None:
         return "There is no account of this name. It is the part of your API keys after “sk_live_”."
     return None
 
@@ -191,10 +191,10 @@ def _next(asked: str | None) -> str:
     return asked if asked is not None and fits else HOME
 
 
-def _accounts(visit: Visit) -> list[AccountRecord]:
-    person = visit.session.person
+def _accounts(hub_request: HubRequest) -> list[AccountRecord]:
+    person = hub_request.session.person
     assert person is not None  # noqa: S101  as above
-    held = organisations(front().claims(person).all, front().role_claims)
-    with visit.services.directory.database.reading() as session:
+    held = organisations(hub_services().claims(person).all, hub_services().role_claims)
+    with hub_request.services.directory.database.reading() as session:
         names = accounts.of_organisations(session, held)
-    return [record for name in names if (record := visit.services.directory.find(name)) is not None]
+    return [record for name in names if (record := hub_request.services.directory.find(name)) is not None]

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kataven.account import audit
 from kataven.account.audit import Actor
-from kataven.hub.page import Visit
+from kataven.hub.page_blueprint import HubRequest
 from kataven.hub.provider import GrantGone
-from kataven.hub.sessions import Person
+from kataven.hub.sessions import SignedInUser
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -35,52 +35,52 @@ def install(metrics: Metrics) -> None:
         metrics.sign_ins.labels(str(outcome))
 
 
-def signed_in(visit: Visit, person: Person, account: str, gap: RoleGap | None) -> str | None:
+def signed_in(hub_request: HubRequest, person: SignedInUser, account: str, gap: RoleGap | None) -> str | None:
     """Record a sign-in. Returns the account whose trail contains it.
 
     With a `gap`, the person has no role in the account. Its trail doesn't contain the sign-in then, and the log has the
     reason.
     """
-    visit.services.metrics.sign_ins.labels(SIGNED_IN).inc()
+    hub_request.services.metrics.sign_ins.labels(SIGNED_IN).inc()
     fields = {"account": account, "sub": person.subject}
     _log.info("signed in", extra=fields if gap is None else {**fields, "reason": gap.value})
-    return account if gap is None and _recorded(visit, person, account, SIGNED_IN) else None
+    return account if gap is None and _recorded(hub_request, person, account, SIGNED_IN) else None
 
 
-def signed_out(visit: Visit, person: Person, recorded_in: str | None) -> None:
+def signed_out(hub_request: HubRequest, person: SignedInUser, recorded_in: str | None) -> None:
     """Record that the person chose to sign out."""
-    visit.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
+    hub_request.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
     _log.info("signed out", extra={"account": recorded_in, "sub": person.subject})
     if recorded_in is not None:
-        _recorded(visit, person, recorded_in, SIGNED_OUT)
+        _recorded(hub_request, person, recorded_in, SIGNED_OUT)
 
 
-def refused(visit: Visit, failure: SignInFailed) -> None:
+def refused(hub_request: HubRequest, failure: SignInFailed) -> None:
     """Record a failed sign-in."""
-    visit.services.metrics.sign_ins.labels(failure.reason.value).inc()
+    hub_request.services.metrics.sign_ins.labels(failure.reason.value).inc()
     _log.warning("sign-in refused", extra=failure.for_log())
 
 
-def not_renewed(visit: Visit, person: Person, gone: GrantGone) -> None:
+def not_renewed(hub_request: HubRequest, person: SignedInUser, gone: GrantGone) -> None:
     """Record that a session ends because its token expired and can't be renewed."""
-    visit.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
+    hub_request.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
     known = {"reason": "no_refresh_token"} if gone.failure is None else gone.failure.for_log()
     _log.warning("session ended: token not renewed", extra={**known, "sub": person.subject})
 
 
-def _recorded(visit: Visit, person: Person, account: str, what: str) -> bool:
+def _recorded(hub_request: HubRequest, person: SignedInUser, account: str, what: str) -> bool:
     """Whether the event was written. A database outage must not prevent a sign-in; the log line exists either way."""
     try:
         if account == OPERATORS_ACCOUNT:
-            detail = {"address": visit.address, "request_id": visit.request_id}
-            with visit.services.directory.database.writing() as session:
+            detail = {"address": hub_request.address, "request_id": hub_request.request_id}
+            with hub_request.services.directory.database.writing() as session:
                 operators.record(session, f"jwt:{person.subject}", f"operator.{what}", None, detail)
             return True
-        record = visit.services.directory.find(account)
+        record = hub_request.services.directory.find(account)
         if record is None:
             return False
-        actor = Actor(f"jwt:{person.subject}", person.name, visit.request_id, visit.address)
-        with visit.services.registry.writing(record.tenant) as session:
+        actor = Actor(f"jwt:{person.subject}", person.name, hub_request.request_id, hub_request.address)
+        with hub_request.services.registry.writing(record.tenant) as session:
             audit.record(session, actor, f"person.{what}")
     except (TenancyError, SystemDatabaseUnavailable, SQLAlchemyError) as error:
         fields = {"account": account, "what": what, "why": type(error).__name__}

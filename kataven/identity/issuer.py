@@ -39,7 +39,7 @@ class LocalIssuer:
         self._peppers = peppers
 
     def issue(self, kind: TokenKind, account: str) -> IssuedKey:
-        token = tokens.mint(kind, account)
+        token = tokens.generate(kind, account)
         return IssuedKey(token.text, self._peppers.current.hash(token.text), token.hint)
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:

@@ -50,7 +50,7 @@ class Token:
         return self.text[-HINT_LENGTH:]
 
 
-def mint(kind: TokenKind, account: str) -> Token:
+def generate(kind: TokenKind, account: str) -> Token:
     """A new random key for `account`. Raises ValueError for a name that no account can have."""
     if not is_account_name(account):
         raise ValueError("not an account name")

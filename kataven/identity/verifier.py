@@ -34,7 +34,7 @@ class Verifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountFacts:
     """What verification needs to know of an account."""
 
     name: str
@@ -60,17 +60,17 @@ class StoredKey:
 class AccountLookup(Protocol):
     """Which accounts there are."""
 
-    def account(self, name: str) -> Account | None:
+    def account(self, name: str) -> AccountFacts | None:
         """None for an account that does not exist or is not ready. Raises VerifierUnavailable."""
 
 
 class KeyStore(Protocol):
     """The API keys of every account, each in its own database."""
 
-    def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
+    def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         """The key stored under one of these hashes. Raises VerifierUnavailable."""
 
-    def rehash(self, account: Account, key_id: str, old: KeyHash, new: KeyHash) -> None:
+    def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
         """Store `new` in place of `old`; does nothing if `old` is no longer there. Raises VerifierUnavailable."""
 
 
@@ -113,7 +113,7 @@ class LocalVerifier:
             CredentialKind.API_KEY, account_name, key.id, key.name, expires_at=key.expires_at, limits=key.limits
         )
 
-    def _find_key(self, token: str, account: Account) -> StoredKey:
+    def _find_key(self, token: str, account: AccountFacts) -> StoredKey:
         candidates = self._peppers.candidates(token)
         key = self._keys.find(account, candidates)
         if key is None:

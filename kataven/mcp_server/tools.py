@@ -19,6 +19,6 @@ API keys can't be made or ended here: people do that in the dashboard."""
 def create_server(client_for: ClientFor) -> MCPServer:
     """A server whose tools act for whoever `client_for` says is calling."""
     server = StrictServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
-    for room in (account, agents, widget_keys, widget_settings):
-        room.add(server, calling_for(client_for))
+    for blueprint in (account, agents, widget_keys, widget_settings):
+        blueprint.add(server, calling_for(client_for))
     return server

@@ -13,11 +13,11 @@ from enum import StrEnum
 from kataven.ratelimit.address import bucket, network
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import MINUTE, Plan, Quota, Scope
+from kataven.ratelimit.policy import MINUTE, Quota, QuotaSet, RateLimitKey
 from kataven.ratelimit.windows import Windows
 
 
-class Kind(StrEnum):
+class AddressBudgetKind(StrEnum):
     """What there is a budget for; also the name that clients see."""
 
     FAILED = "failed-authentications"
@@ -30,17 +30,20 @@ class Kind(StrEnum):
     """Of one session of the Hub: what its pages ask for while somebody types. It has no address."""
 
 
-PER_MINUTE: Mapping[Kind, int] = {
-    Kind.FAILED: 300,
-    Kind.SUBJECT: 60,
-    Kind.REFUSED: 600,
-    Kind.PUBLIC: 600,
-    Kind.HUB: 300,
-    Kind.HUB_TYPING: 240,
+PER_MINUTE: Mapping[AddressBudgetKind, int] = {
+    AddressBudgetKind.FAILED: 300,
+    AddressBudgetKind.SUBJECT: 60,
+    AddressBudgetKind.REFUSED: 600,
+    AddressBudgetKind.PUBLIC: 600,
+    AddressBudgetKind.HUB: 300,
+    AddressBudgetKind.HUB_TYPING: 240,
 }
-IN_MEMORY = (Kind.FAILED, Kind.SUBJECT, Kind.REFUSED)
+IN_MEMORY = (AddressBudgetKind.FAILED, AddressBudgetKind.SUBJECT, AddressBudgetKind.REFUSED)
 """Counted by each worker alone, since asking Redis would cost more than what is counted."""
-OF_NO_ADDRESS: Mapping[Kind, str] = {Kind.SUBJECT: "subject", Kind.HUB_TYPING: "hub-session"}
+OF_NO_ADDRESS: Mapping[AddressBudgetKind, str] = {
+    AddressBudgetKind.SUBJECT: "subject",
+    AddressBudgetKind.HUB_TYPING: "hub-session",
+}
 """What is counted for something else than an address, and for what."""
 NETWORK_SUFFIX = "-of-network"
 NETWORK_FACTOR = 10
@@ -58,37 +61,41 @@ class AddressBudget:
         self,
         shared: Windows,
         *,
-        per_minute: Mapping[Kind, int] = PER_MINUTE,
+        per_minute: Mapping[AddressBudgetKind, int] = PER_MINUTE,
         max_addresses: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Of each kind in memory, at most `max_addresses` are remembered: those that were counted last."""
-        self._windows: dict[Kind, Windows] = dict.fromkeys(Kind, shared)
+        self._windows: dict[AddressBudgetKind, Windows] = dict.fromkeys(AddressBudgetKind, shared)
         for kind in IN_MEMORY:
-            self._windows[kind] = MemoryWindows(max_scopes=max_addresses, clock=clock)
-        self._plans = {kind: Plan(Quota(kind, limit, MINUTE)) for kind, limit in per_minute.items()}
+            self._windows[kind] = MemoryWindows(max_keys=max_addresses, clock=clock)
+        self._plans = {kind: QuotaSet(Quota(kind, limit, MINUTE)) for kind, limit in per_minute.items()}
         self._network_plans = {
-            kind: Plan(Quota(f"{kind}{NETWORK_SUFFIX}", NETWORK_FACTOR * limit, MINUTE))
+            kind: QuotaSet(Quota(f"{kind}{NETWORK_SUFFIX}", NETWORK_FACTOR * limit, MINUTE))
             for kind, limit in per_minute.items()
         }
 
-    def spend(self, address: str, kind: Kind) -> Decision:
+    def spend(self, address: str, kind: AddressBudgetKind) -> Decision:
         """Count one request, unless a budget is used up: then nothing is counted and the decision says so."""
         return self._windows[kind].take(self._scopes(address, kind), slot="")
 
-    def exhausted(self, address: str, kind: Kind) -> Decision | None:
+    def exhausted(self, address: str, kind: AddressBudgetKind) -> Decision | None:
         """The refusal that one request more would get, or None while there is room. Counts nothing."""
         decision = self._windows[kind].look(self._scopes(address, kind))
         return None if decision.admitted else decision
 
-    def _scopes(self, address: str, kind: Kind) -> tuple[Scope, ...]:
+    def _scopes(self, address: str, kind: AddressBudgetKind) -> tuple[RateLimitKey, ...]:
         if kind in OF_NO_ADDRESS:
-            return (Scope(f"{OF_NO_ADDRESS[kind]}:{address}", self._plans[kind]),)
-        scope = Scope(f"address:{kind}:{bucket(address)}", self._plans[kind])
+            return (RateLimitKey(f"{OF_NO_ADDRESS[kind]}:{address}", self._plans[kind]),)
+        limit_key = RateLimitKey(f"address:{kind}:{bucket(address)}", self._plans[kind])
         wider = network(address)
-        return (scope,) if wider is None else (scope, Scope(f"address:{kind}:{wider}", self._network_plans[kind]))
+        return (
+            (limit_key,)
+            if wider is None
+            else (limit_key, RateLimitKey(f"address:{kind}:{wider}", self._network_plans[kind]))
+        )
 
 
 def limit_names() -> list[str]:
     """Every name that a refusal for a budget may have."""
-    return [*Kind, *(f"{kind}{NETWORK_SUFFIX}" for kind in Kind if kind not in OF_NO_ADDRESS)]
+    return [*AddressBudgetKind, *(f"{kind}{NETWORK_SUFFIX}" for kind in AddressBudgetKind if kind not in OF_NO_ADDRESS)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kataven.ratelimit.policy import Plan, Quota
+from kataven.ratelimit.policy import Quota, QuotaSet
 
 SLOT_RETRY_SECONDS = 1
 """Nobody knows when one of the requests in flight will end; most do within a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QuotaStatus:
     """Where one quota stands after the decision."""
 
     quota: Quota
@@ -30,7 +30,7 @@ class Decision:
 
     __slots__ = ("admitted", "counts", "plans")
 
-    def __init__(self, plans: Sequence[Plan], admitted: bool, counts: Sequence[int]) -> None:
+    def __init__(self, plans: Sequence[QuotaSet], admitted: bool, counts: Sequence[int]) -> None:
         """`counts` has two numbers for each quota: what is used, and in how many microseconds that changes."""
         self.plans = plans
         self.admitted = admitted
@@ -47,29 +47,29 @@ class Decision:
         return f"Decision(admitted={self.admitted}, counts={list(self.counts)})"
 
     @property
-    def standings(self) -> tuple[Standing, ...]:
+    def quota_statuses(self) -> tuple[QuotaStatus, ...]:
         """Every quota that was asked, the account's before the key's."""
         return tuple(self._standings())
 
     @property
-    def refused_by(self) -> Standing | None:
+    def refused_by(self) -> QuotaStatus | None:
         """The used-up quota with the longest wait; None if the request was admitted."""
         if self.admitted:
             return None
-        used_up = [standing for standing in self._standings() if not standing.remaining]
-        return max(used_up, key=lambda standing: standing.reset_seconds)
+        used_up = [quota_status for quota_status in self._standings() if not quota_status.remaining]
+        return max(used_up, key=lambda quota_status: quota_status.reset_seconds)
 
     @property
     def retry_after_seconds(self) -> int | None:
         """When a request like this one would be admitted if nobody else came; None if this one was."""
-        standing = self.refused_by
-        return None if standing is None else standing.reset_seconds or SLOT_RETRY_SECONDS
+        quota_status = self.refused_by
+        return None if quota_status is None else quota_status.reset_seconds or SLOT_RETRY_SECONDS
 
     @property
     def detail(self) -> str:
         """For people: `per-minute (60) exceeded`. Empty if the request was admitted."""
-        standing = self.refused_by
-        return f"{standing.quota.name} ({standing.quota.limit}) exceeded" if standing else ""
+        quota_status = self.refused_by
+        return f"{quota_status.quota.name} ({quota_status.quota.limit}) exceeded" if quota_status else ""
 
     def headers(self) -> list[tuple[str, str]]:
         """The fields of draft-ietf-httpapi-ratelimit-headers-11 and, if refused, `Retry-After` (RFC 9110, 10.2.3)."""
@@ -89,11 +89,11 @@ class Decision:
                 reset = _seconds(next(counts))
                 yield f"{item};t={reset}" if reset else item
 
-    def _standings(self) -> Iterator[Standing]:
+    def _standings(self) -> Iterator[QuotaStatus]:
         counts = iter(self.counts)
         for plan in self.plans:
             for quota in plan.quotas:
-                yield Standing(quota, next(counts), _seconds(next(counts)))
+                yield QuotaStatus(quota, next(counts), _seconds(next(counts)))
 
 
 def _seconds(microseconds: int) -> int:

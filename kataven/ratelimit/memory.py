@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from math import floor, inf
 
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.known import Known
-from kataven.ratelimit.policy import Quota, Scope
-from kataven.ratelimit.report import Buckets, Entry, Report
+from kataven.ratelimit.local_usage import Buckets, UsageEntry, UsageReport
+from kataven.ratelimit.policy import Quota, RateLimitKey
+from kataven.ratelimit.recent_counts import RecentCounts
 
 BUCKETS = 60
 """A bucket is this part of its window, as in `windows.lua`, where the algorithm is explained."""
@@ -65,7 +65,7 @@ class Window:
 
 @dataclass(slots=True)
 class _State:
-    scope: Scope
+    limit_key: RateLimitKey
     windows: dict[int, Window] = field(default_factory=dict)
     slots: set[str] = field(default_factory=set)
 
@@ -83,41 +83,41 @@ class MemoryWindows:
     equal share. And it keeps what it admitted until Redis was told (`report`, `told`).
     """
 
-    def __init__(self, *, max_scopes: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, max_keys: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self._max_scopes = max_scopes
+        self._max_scopes = max_keys
         self._states: OrderedDict[str, _State] = OrderedDict()
-        self._report: Report | None = None
-        self._telling: dict[str, Entry] = {}
+        self._report: UsageReport | None = None
+        self._reporting: dict[str, UsageEntry] = {}
         self._lock = threading.Lock()
         self.sharers = 1
         """Among how many workers each quota is divided: what is not this one's share counts as used."""
-        self.known: Known | None = None
+        self.known: RecentCounts | None = None
         """What Redis said last; None where these windows stand in for nothing."""
 
-    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
         with self._lock:
             now = self.now()
-            decision = self._decide(scopes, now)
+            decision = self._decide(limit_keys, now)
             if not decision.admitted:
                 return decision
-            for scope in scopes:
-                state = self._keep(scope)
-                for quota in scope.plan.quotas:
+            for limit_key in limit_keys:
+                state = self._keep(limit_key)
+                for quota in limit_key.plan.quotas:
                     state.consume(quota, slot, now)
-            return Decision(decision.plans, True, self._counts(scopes, now))
+            return Decision(decision.plans, True, self._counts(limit_keys, now))
 
-    def look(self, scopes: tuple[Scope, ...]) -> Decision:
+    def look(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
         with self._lock:
-            return self._decide(scopes, self.now())
+            return self._decide(limit_keys, self.now())
 
-    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
+    def give_back(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         with self._lock:
-            for scope in scopes:
-                if scope.name in self._states:
-                    self._states[scope.name].slots.discard(slot)
+            for limit_key in limit_keys:
+                if limit_key.name in self._states:
+                    self._states[limit_key.name].slots.discard(slot)
 
-    def report(self, most: int) -> Report | None:
+    def report(self, most: int) -> UsageReport | None:
         """What was admitted here of at most so many scopes and is not told yet; None if there is nothing.
 
         Until `told` it is the same report: the answer to it may have been lost, and Redis knows it by its number.
@@ -132,14 +132,14 @@ class MemoryWindows:
                         break
                 if not entries:
                     return None
-                self._report = Report(secrets.token_hex(8), tuple(entries))
-                self._telling = {entry.scope.name: entry for entry in entries}
+                self._report = UsageReport(secrets.token_hex(8), tuple(entries))
+                self._reporting = {entry.limit_key.name: entry for entry in entries}
             return self._report
 
     def told(self) -> None:
         """Redis has counted the report."""
         with self._lock:
-            self._report, self._telling = None, {}
+            self._report, self._reporting = None, {}
 
     def forget(self, name: str) -> None:
         """A scope is no more."""
@@ -150,7 +150,7 @@ class MemoryWindows:
         """In microseconds, on this object's clock."""
         return round(self.clock() * 1_000_000)
 
-    def _leave(self, name: str) -> Entry | None:
+    def _leave(self, name: str) -> UsageEntry | None:
         # What was admitted of a scope goes into a report; only the slots of requests under way stay.
         state = self._states[name]
         windows, state.windows = state.windows, {}
@@ -159,20 +159,22 @@ class MemoryWindows:
         for window in windows.values():
             window.slide(self.now())
         told = {seconds: window.buckets for seconds, window in windows.items() if window.total}
-        return Entry(state.scope, told) if told else None
+        return UsageEntry(state.limit_key, told) if told else None
 
-    def _decide(self, scopes: tuple[Scope, ...], now: int) -> Decision:
-        counts = self._counts(scopes, now)
-        limits = [quota.limit for scope in scopes for quota in scope.plan.quotas]
+    def _decide(self, limit_keys: tuple[RateLimitKey, ...], now: int) -> Decision:
+        counts = self._counts(limit_keys, now)
+        limits = [quota.limit for limit_key in limit_keys for quota in limit_key.plan.quotas]
         admitted = all(used < limit for used, limit in zip(counts[::2], limits, strict=True))
-        return Decision([scope.plan for scope in scopes], admitted, counts)
+        return Decision([limit_key.plan for limit_key in limit_keys], admitted, counts)
 
-    def _counts(self, scopes: tuple[Scope, ...], now: int) -> list[int]:
+    def _counts(self, limit_keys: tuple[RateLimitKey, ...], now: int) -> list[int]:
         return [
             number
-            for scope in scopes
-            for quota in scope.plan.quotas
-            for number in (self._window(scope.name, quota, now) if quota.seconds else self._slots(scope.name, quota))
+            for limit_key in limit_keys
+            for quota in limit_key.plan.quotas
+            for number in (
+                self._window(limit_key.name, quota, now) if quota.seconds else self._slots(limit_key.name, quota)
+            )
         ]
 
     def _slots(self, name: str, quota: Quota) -> tuple[int, int]:
@@ -198,19 +200,19 @@ class MemoryWindows:
 
     def _own(self, name: str, seconds: int, now: int) -> Window:
         """What was admitted here and Redis is not known to have counted."""
-        state, telling = self._states.get(name), self._telling.get(name)
+        state, reporting = self._states.get(name), self._reporting.get(name)
         window = (state and state.windows.get(seconds)) or Window(seconds)
-        if telling is not None and seconds in telling.windows:
-            window = Window(seconds, sorted((*telling.windows[seconds], *window.buckets)))
+        if reporting is not None and seconds in reporting.windows:
+            window = Window(seconds, sorted((*reporting.windows[seconds], *window.buckets)))
         window.slide(now)
         return window
 
     def _share(self, limit: int) -> int:
         return max(1, limit // self.sharers)
 
-    def _keep(self, scope: Scope) -> _State:
-        state = self._states.setdefault(scope.name, _State(scope))
-        self._states.move_to_end(scope.name)
+    def _keep(self, limit_key: RateLimitKey) -> _State:
+        state = self._states.setdefault(limit_key.name, _State(limit_key))
+        self._states.move_to_end(limit_key.name)
         if len(self._states) > self._max_scopes:
             self._states.popitem(last=False)
         return state

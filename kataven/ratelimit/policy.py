@@ -78,7 +78,7 @@ class Quota:
     """The length of the window; 0 for requests in flight, which have none."""
 
 
-class Plan:
+class QuotaSet:
     """The quotas of one scope, with everything that needs to be worked out only once."""
 
     __slots__ = ("arguments", "has_slots", "policy", "quotas")
@@ -99,22 +99,22 @@ def _policy(quota: Quota) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class RateLimitKey:
     """Whose quotas: `account:acme`, `key:acme:…`, `address:public:…`."""
 
     name: str
-    plan: Plan
+    plan: QuotaSet
 
 
 @lru_cache(maxsize=4096)
-def account_plan(limits: Limits) -> Plan:
-    return Plan(*_quotas("", limits))
+def account_quota_set(limits: Limits) -> QuotaSet:
+    return QuotaSet(*_quotas("", limits))
 
 
 @lru_cache(maxsize=4096)
-def key_plan(limits: KeyLimits) -> Plan:
+def key_quota_set(limits: KeyLimits) -> QuotaSet:
     """The quotas that the key has of its own, named `key-per-minute` and so on."""
-    return Plan(*_quotas("key-", limits))
+    return QuotaSet(*_quotas("key-", limits))
 
 
 def _quotas(prefix: str, limits: Limits | KeyLimits) -> list[Quota]:

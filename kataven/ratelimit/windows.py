@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from kataven.ratelimit.connection import Refusal, pack
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.policy import Plan, Scope
-from kataven.ratelimit.report import Report
-from kataven.ratelimit.wire import Wire
+from kataven.ratelimit.local_usage import UsageReport
+from kataven.ratelimit.policy import QuotaSet, RateLimitKey
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import Refusal, pack
 
 SLOT_LEASE_SECONDS = 3.0
 """How long a slot outlives a worker that can't renew it any more. A renewal is due every third of it."""
@@ -25,13 +25,13 @@ on admitting its share: were it not counted any more, the shares would add up to
 class Windows(Protocol):
     """What can decide whether one request more fits into every quota of every scope."""
 
-    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
         """Count a request in every window and take a slot where there are slots, or nothing if any quota is used up."""
 
-    def look(self, scopes: tuple[Scope, ...]) -> Decision:
+    def look(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
         """What `take` would say, without consuming anything; what is used does not count this request."""
 
-    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
+    def give_back(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         """Free the slot that `take` took. Nothing waits for it; giving back twice does no harm."""
 
 
@@ -40,7 +40,7 @@ class RedisWindows:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: RedisPool,
         *,
         prefix: str = "limits:",
         slot_lease_seconds: float = SLOT_LEASE_SECONDS,
@@ -51,9 +51,9 @@ class RedisWindows:
         self._prefix = prefix
         self._slot_lease = round(slot_lease_seconds * 1000)
         self._clock = clock
-        self._windows = Script(wire, "windows.lua")
-        self._beat = Script(wire, "beat.lua")
-        self._tell = Script(wire, "tell.lua")
+        self._windows = WindowScript(wire, "windows.lua")
+        self._heartbeat = WindowScript(wire, "heartbeat.lua")
+        self._report = WindowScript(wire, "report.lua")
         self._command = lru_cache(maxsize=4096)(self._pack)
 
     @property
@@ -66,39 +66,39 @@ class RedisWindows:
         """Whether Redis has been slow for so long that it should be left."""
         return self._wire.too_slow
 
-    def take(self, scopes: tuple[Scope, ...], slot: str) -> Decision:
-        return self._run("take", scopes, slot)
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
+        return self._run("take", limit_keys, slot)
 
-    def look(self, scopes: tuple[Scope, ...]) -> Decision:
-        return self._run("look", scopes, "")
+    def look(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
+        return self._run("look", limit_keys, "")
 
-    def look_all(self, asked: Sequence[tuple[Scope, ...]]) -> list[Decision]:
+    def look_all(self, asked: Sequence[tuple[RateLimitKey, ...]]) -> list[Decision]:
         """What `look` would say to each of these, in one round trip. Other requests are decided in between."""
-        packed = [self._command("look", scopes, self._now(), 0) for scopes in asked]
+        packed = [self._command("look", limit_keys, self._now(), 0) for limit_keys in asked]
         replies = self._windows.run_all([b"%b\r\n" % command for command, _ in packed])
         return [Decision(plans, bool(reply[0]), reply[1:]) for (_, plans), reply in zip(packed, replies, strict=True)]
 
-    def give_back(self, scopes: tuple[Scope, ...], slot: str) -> None:
-        for scope in scopes:
-            if scope.plan.has_slots:
-                self._wire.send(pack("ZREM", self._slots(scope.name), slot))
+    def give_back(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
+        for limit_key in limit_keys:
+            if limit_key.plan.has_slots:
+                self._wire.send(pack("ZREM", self._slots(limit_key.name), slot))
 
-    def beat(self, worker: str, held: Mapping[str, tuple[Scope, ...]]) -> int:
+    def heartbeat(self, worker: str, held: Mapping[str, tuple[RateLimitKey, ...]]) -> int:
         """Say that this worker lives and renew the slots it holds; returns how many workers live."""
         return self._live(worker, "renew", held)
 
-    def hold(self, worker: str, taken: Mapping[str, tuple[Scope, ...]]) -> None:
+    def hold(self, worker: str, taken: Mapping[str, tuple[RateLimitKey, ...]]) -> None:
         """Take slots for requests that are under way already, whether they fit or not."""
         self._live(worker, "take", taken)
 
-    def tell(self, worker: str, report: Report, now: int) -> list[dict[int, int]]:
+    def report_usage(self, worker: str, report: UsageReport, now: int) -> list[dict[int, int]]:
         """Count what this worker admitted by itself, once, however often it is told; `now` is on the worker's clock.
 
         Returns for each entry what is used of its windows now, by their length in seconds.
         """
-        keys = [f"{self._prefix}told:{worker}", *(self._prefix + entry.scope.name for entry in report.entries)]
+        keys = [f"{self._prefix}told:{worker}", *(self._prefix + entry.limit_key.name for entry in report.entries)]
         numbers = [number for entry in report.entries for number in entry.numbers(now)]
-        used = iter(self._tell.run(self._tell.pack(keys, (self._now(), report.number, *numbers))))
+        used = iter(self._report.run(self._report.pack(keys, (self._now(), report.number, *numbers))))
         return [{seconds: next(used) for seconds in entry.windows} for entry in report.entries]
 
     def forget(self, names: Iterable[str], prefixes: Iterable[str] = ()) -> None:
@@ -114,26 +114,26 @@ class RedisWindows:
         """Wait until what was sent is done, and close the connections."""
         self._wire.close()
 
-    def _run(self, verb: str, scopes: tuple[Scope, ...], slot: str) -> Decision:
-        command, plans = self._command(verb, scopes, self._now(), len(slot))
+    def _run(self, verb: str, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
+        command, plans = self._command(verb, limit_keys, self._now(), len(slot))
         reply = self._windows.run(b"%b%b\r\n" % (command, slot.encode()))
         return Decision(plans, bool(reply[0]), reply[1:])
 
     def _pack(
-        self, verb: str, scopes: tuple[Scope, ...], now: str | int, slot_length: int
-    ) -> tuple[bytes, tuple[Plan, ...]]:
+        self, verb: str, limit_keys: tuple[RateLimitKey, ...], now: str | int, slot_length: int
+    ) -> tuple[bytes, tuple[QuotaSet, ...]]:
         """The command up to the slot, which alone differs from one request of an account to its next."""
-        keys = [key for scope in scopes for key in (self._prefix + scope.name, self._slots(scope.name))]
-        numbers = [number for scope in scopes for number in scope.plan.arguments]
+        keys = [key for limit_key in limit_keys for key in (self._prefix + limit_key.name, self._slots(limit_key.name))]
+        numbers = [number for limit_key in limit_keys for number in limit_key.plan.arguments]
         packed = self._windows.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
-        return packed[: -slot_length - len("\r\n")], tuple(scope.plan for scope in scopes)
+        return packed[: -slot_length - len("\r\n")], tuple(limit_key.plan for limit_key in limit_keys)
 
-    def _live(self, worker: str, verb: str, slots_of: Mapping[str, tuple[Scope, ...]]) -> int:
+    def _live(self, worker: str, verb: str, slots_of: Mapping[str, tuple[RateLimitKey, ...]]) -> int:
         slots = [
-            (self._slots(scope.name), slot)
-            for slot, scopes in slots_of.items()
-            for scope in scopes
-            if scope.plan.has_slots
+            (self._slots(limit_key.name), slot)
+            for slot, limit_keys in slots_of.items()
+            for limit_key in limit_keys
+            if limit_key.plan.has_slots
         ]
         keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
         arguments = (
@@ -144,7 +144,7 @@ class RedisWindows:
             verb,
             *(slot for _, slot in slots),
         )
-        return int(self._beat.run(self._beat.pack(keys, arguments)))
+        return int(self._heartbeat.run(self._heartbeat.pack(keys, arguments)))
 
     def _slots(self, name: str) -> str:
         return f"{self._prefix}slots:{name}"
@@ -153,10 +153,10 @@ class RedisWindows:
         return "" if self._clock is None else round(self._clock() * 1_000_000)
 
 
-class Script:
+class WindowScript:
     """A script beside this file, called by its digest; a Redis that does not know it is told on the way."""
 
-    def __init__(self, wire: Wire, file: str) -> None:
+    def __init__(self, wire: RedisPool, file: str) -> None:
         self._wire = wire
         self._source = (importlib.resources.files("kataven.ratelimit") / file).read_bytes()
         self._digest = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()

@@ -8,33 +8,33 @@
 """
 
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.board import Member
 from kataven.revocation.cache import CachingVerifier, GuardedCache
-from kataven.revocation.canary import Canary, Spread, Summary
+from kataven.revocation.cache_stats import CacheStats
+from kataven.revocation.coordination import Member
+from kataven.revocation.fallback.channel import FallbackChannel
 from kataven.revocation.guard import Guard
-from kataven.revocation.ledger import Ledger
-from kataven.revocation.notices import Notices
-from kataven.revocation.receipt import NobodyTold, Receipt, Told
+from kataven.revocation.latency_log import RevocationLatencyLog, Spread, Summary
+from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.revocation import Intent, Revocation, Status
-from kataven.revocation.scope import EVERYTHING, Scope
+from kataven.revocation.target import EVERYTHING, RevocationTarget
 
 __all__ = [
-    "EVERYTHING",
     "Barrier",
+    "CacheStats",
     "CachingVerifier",
-    "Canary",
+    "Channel",
+    "EVERYTHING",
+    "FallbackChannel",
     "Guard",
     "GuardedCache",
     "Intent",
-    "Ledger",
     "Member",
-    "NobodyTold",
-    "Notices",
     "Receipt",
     "Revocation",
-    "Scope",
+    "RevocationLatencyLog",
+    "RevocationTarget",
+    "RevocationUnconfirmed",
     "Spread",
     "Status",
     "Summary",
-    "Told",
 ]

@@ -16,18 +16,18 @@ from threading import Lock
 
 from redis.exceptions import RedisError
 
-from kataven.revocation.board import Board, Published, lease_seconds_of
-from kataven.revocation.lease import Clock, boottime, outlast
-from kataven.revocation.notices import Notices, NoticesUnreachable
-from kataven.revocation.posting import IsDead, Posting
-from kataven.revocation.receipt import NobodyTold, Receipt, Told
-from kataven.revocation.scope import EVERYTHING, Scope
+from kataven.revocation.coordination import CoordinationStore, Published, lease_seconds_of
+from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreachable
+from kataven.revocation.fallback.publisher import FallbackPublisher, IsDead
+from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
+from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
+from kataven.revocation.target import EVERYTHING, RevocationTarget
 
-MAX_OWED = 100
+MAX_PENDING = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Publication:
     """What came of one publication."""
 
     workers: int
@@ -45,9 +45,9 @@ class Barrier:
 
     def __init__(
         self,
-        board: Board,
+        store: CoordinationStore,
         lease_seconds: float,
-        notices: Notices,
+        fallback: FallbackChannel,
         *,
         is_dead: IsDead,
         reading_seconds: float,
@@ -56,8 +56,8 @@ class Barrier:
         clock: Clock = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._board = board
-        self._notices = notices
+        self._board = store
+        self._fallback = fallback
         self._lease_seconds = lease_seconds
         self._is_dead = is_dead
         self._reading_seconds = reading_seconds
@@ -65,10 +65,10 @@ class Barrier:
         self._renews_at = renews_at
         self._clock = clock
         self._sleep = sleep
-        self._owed: set[Scope] = set()
-        self._owed_lock = Lock()
+        self._pending: set[RevocationTarget] = set()
+        self._pending_lock = Lock()
 
-    def revoke(self, scope: Scope) -> Receipt:
+    def revoke(self, target: RevocationTarget) -> Receipt:
         """To be called when the change is committed. Returns when every worker has forgotten what `scope` covers.
 
         Takes some milliseconds; one lease if a worker does not answer; about half of one if there is no Redis, or if a
@@ -76,12 +76,12 @@ class Barrier:
         that Redis reaches have forgotten, and it is not known whether those are all.
         """
         started = self._clock()
-        published = self._publish(scope)
+        published = self._publish(target)
         if published is None:
-            return self._told_by_notice(scope, started, Told.UNREACHABLE)
+            return self._told_by_notice(target, started, Channel.UNREACHABLE)
         # Whom this publication misses is read after the change was committed: a worker that moves later forgets then.
         if self._may_be_elsewhere(published.epoch.redis):
-            return self._told_by_notice(scope, started, Told.SPLIT)
+            return self._told_by_notice(target, started, Channel.SPLIT)
         answered = self._wait(published, self._clock())
         return Receipt(
             workers=answered.workers,
@@ -90,32 +90,32 @@ class Barrier:
             publish_to_last_ack_ms=answered.publish_to_last_ack_ms,
         )
 
-    def announce(self, scope: Scope) -> None:
+    def announce(self, target: RevocationTarget) -> None:
         """Have every worker forget `scope`, without waiting. If Redis is away, as soon as this process reaches it."""
         try:
-            self._board.announce(scope)
+            self._board.announce(target)
         except RedisError:
             self._reconnect()
             try:
-                self._board.announce(scope)
+                self._board.announce(target)
             except RedisError:
-                self._owe(scope)
+                self._owe(target)
 
-    def pay(self) -> None:
+    def flush_pending(self) -> None:
         """Publish what could not be published when it should have been. What fails again is still owed."""
-        with self._owed_lock:
-            owed, self._owed = self._owed, set()
-        for scope in owed:
-            self.announce(scope)
+        with self._pending_lock:
+            owed, self._pending = self._pending, set()
+        for target in owed:
+            self.announce(target)
 
-    def _owe(self, scope: Scope) -> None:
+    def _owe(self, target: RevocationTarget) -> None:
         # A worker that can reach Redis while we can't still renews its lease. It should hear of this as soon as it can.
-        with self._owed_lock:
-            self._owed.add(scope)
-            if len(self._owed) > MAX_OWED:
-                self._owed = {EVERYTHING}
+        with self._pending_lock:
+            self._pending.add(target)
+            if len(self._pending) > MAX_PENDING:
+                self._pending = {EVERYTHING}
 
-    def _publish(self, scope: Scope) -> Published | None:
+    def _publish(self, target: RevocationTarget) -> Published | None:
         """None if Redis can't be reached, or not to write to. An attempt that failed may have been heard all the same.
 
         A connection from the pool may lead to a Redis that nobody else uses any more, or to one that answers READONLY
@@ -123,7 +123,7 @@ class Barrier:
         is made once more, over a new connection. Each has an answer id of its own: what is acknowledged is one attempt.
         """
         try:
-            published = self._board.publish(scope)
+            published = self._board.publish(target)
         except RedisError:
             pass
         else:
@@ -131,32 +131,32 @@ class Barrier:
                 return published
         self._reconnect()
         try:
-            return self._board.publish(scope)
+            return self._board.publish(target)
         except RedisError:
             return None
 
     def _may_be_elsewhere(self, redis: str) -> bool:
         """Whether a worker may hold a lease from another Redis than this. If that can't be read, one may."""
         try:
-            return any(not self._is_dead(reader) for reader in self._notices.elsewhere(redis))
-        except NoticesUnreachable:
+            return any(not self._is_dead(reader) for reader in self._fallback.elsewhere(redis))
+        except FallbackUnreachable:
             return True
 
-    def _wait(self, published: Published, now: float) -> Answered:
+    def _wait(self, published: Published, now: float) -> Publication:
         """Return when every worker on the list has acknowledged, or every lease from before the event has lapsed.
 
         `now` is any time after Redis answered; the event was published before it.
         """
         longest = max([self._lease_seconds, *map(lease_seconds_of, published.workers.values())])
-        lapse_at = now + outlast(longest)
+        lapse_at = now + expiry_wait_seconds(longest)
         last_ack = self._wait_for_all(published, lapse_at)
         if last_ack is not None:
             milliseconds = (last_ack - published.published_at_microseconds) / 1000
-            return Answered(len(published.workers), len(published.workers), milliseconds)
+            return Publication(len(published.workers), len(published.workers), milliseconds)
         missing = self._missing(published) if published.workers else 0
         if missing:
             self._sleep_until(lapse_at)
-        return Answered(len(published.workers), len(published.workers) - missing, None)
+        return Publication(len(published.workers), len(published.workers) - missing, None)
 
     def _wait_for_all(self, published: Published, until: float) -> int | None:
         """When the last worker acknowledged; None once `until` has come, or if there is nobody to wait for."""
@@ -181,21 +181,21 @@ class Barrier:
             return len(published.workers)
         return len(missing)
 
-    def _told_by_notice(self, scope: Scope, started: float, told: Told) -> Receipt:
+    def _told_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         """Return when every worker has read a notice, or its lease has passed. Raises NobodyTold.
 
         If Redis is away, the event is owed to it: a worker that can reach it need not wait for its next look.
         """
-        if told is Told.UNREACHABLE:
-            self._owe(scope)
-        give_up_at = self._clock() + outlast(self._lease_seconds)
-        posting = Posting(self._notices, self._is_dead, self._clock, self._reading_seconds, give_up_at)
+        if channel is Channel.UNREACHABLE:
+            self._owe(target)
+        give_up_at = self._clock() + expiry_wait_seconds(self._lease_seconds)
+        publisher = FallbackPublisher(self._fallback, self._is_dead, self._clock, self._reading_seconds, give_up_at)
         try:
-            while not posting.settled():
+            while not publisher.settled():
                 self._sleep(self._pause)
-        except NoticesUnreachable as error:
-            raise NobodyTold from error
-        return Receipt(posting.workers, posting.acknowledged, self._milliseconds_since(started), told=told)
+        except FallbackUnreachable as error:
+            raise RevocationUnconfirmed from error
+        return Receipt(publisher.workers, publisher.acknowledged, self._milliseconds_since(started), channel=channel)
 
     def _sleep_until(self, moment: float) -> None:
         while (left := moment - self._clock()) > 0:

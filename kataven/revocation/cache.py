@@ -21,8 +21,8 @@ from kataven.identity.errors import AccountSuspended, ExpiredCredential, Invalid
 from kataven.identity.principal import Principal
 from kataven.identity.verifier import Verifier
 from kataven.revocation.guard import Guard
-from kataven.revocation.scope import Scope
-from kataven.revocation.shelf import Shelf
+from kataven.revocation.scoped_cache import ScopedTtlCache
+from kataven.revocation.target import RevocationTarget
 
 TTL_SECONDS = 30.0
 REFUSED_TTL_SECONDS = 5.0
@@ -62,13 +62,13 @@ class CachingVerifier:
     ) -> None:
         self._inner = inner
         self._guard = guard
-        self._ledger = guard.ledger
+        self._ledger = guard.stats
         self._ttl_seconds = ttl_seconds
         self._refused_ttl_seconds = refused_ttl_seconds
         self._clock = guard.lease.clock
         self._wall_clock = wall_clock
-        self._known: Shelf[bytes, Principal] = Shelf(capacity)
-        self._refused: Shelf[bytes, Refused] = Shelf(refused_capacity)
+        self._known: ScopedTtlCache[bytes, Principal] = ScopedTtlCache(capacity)
+        self._refused: ScopedTtlCache[bytes, Refused] = ScopedTtlCache(refused_capacity)
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
         guard.subscribe(self._known.forget)
         guard.subscribe(self._refused.forget)
@@ -94,29 +94,29 @@ class CachingVerifier:
         return self._ask(credential, key, now, keep=lease_holds)
 
     def _ask(self, credential: Credential, key: bytes, now: float, *, keep: bool) -> Principal:
-        ticket = self._guard.begin_fill()
+        fill_token = self._guard.start_fill()
         try:
             principal = self._inner.verify(credential)
         except REMEMBERED_REFUSALS as refusal:
             if isinstance(credential, ApiKeyCredential):
-                self._keep_refusal(ticket, credential.account, key, refusal, now)
+                self._keep_refusal(fill_token, credential.account, key, refusal, now)
             raise
         if keep:
-            self._keep(ticket, key, principal, now)
+            self._keep(fill_token, key, principal, now)
         return principal
 
-    def _keep(self, ticket: int, key: bytes, principal: Principal, now: float) -> None:
-        scope = Scope(principal.account, principal.id)
-        put = partial(self._known.put, key, principal, scope, now=now, expires=now + self._ttl_seconds)
-        if not self._guard.finish_fill(ticket, scope, put):
+    def _keep(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
+        target = RevocationTarget(principal.account, principal.id)
+        put = partial(self._known.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
+        if not self._guard.finish_fill(fill_token, target, put):
             self._ledger.stale_drops += 1
 
-    def _keep_refusal(self, ticket: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
-        scope = Scope(account)
+    def _keep_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
+        target = RevocationTarget(account)
         # Rebuilt, so that it doesn't hold on to the frames that it was raised through.
         plain = type(refusal)(*refusal.args)
-        put = partial(self._refused.put, key, plain, scope, now=now, expires=now + self._refused_ttl_seconds)
-        self._guard.finish_fill(ticket, scope, put)
+        put = partial(self._refused.put, key, plain, target, now=now, expires=now + self._refused_ttl_seconds)
+        self._guard.finish_fill(fill_token, target, put)
 
     def _digest(self, credential: Credential) -> bytes:
         # The account belongs to it: a JWT is verified for one account and may be shown for another.
@@ -136,10 +136,10 @@ class GuardedCache(Generic[Key, Value]):
         self._guard = guard
         self._ttl_seconds = ttl_seconds
         self._clock = guard.lease.clock
-        self._shelf: Shelf[Key, Value] = Shelf(capacity)
+        self._shelf: ScopedTtlCache[Key, Value] = ScopedTtlCache(capacity)
         guard.subscribe(self._shelf.forget)
 
-    def get(self, key: Key, scope: Scope, read: Callable[[], Value]) -> Value:
+    def get(self, key: Key, target: RevocationTarget, read: Callable[[], Value]) -> Value:
         """What is remembered under `key`; else what `read` returns, which is then remembered under `scope`.
 
         None is returned but not remembered. Raises what `read` raises.
@@ -149,9 +149,9 @@ class GuardedCache(Generic[Key, Value]):
         value = self._shelf.get(key, now) if lease_holds else None
         if value is not None:
             return value
-        ticket = self._guard.begin_fill()
+        fill_token = self._guard.start_fill()
         value = read()
         if lease_holds and value is not None:
-            put = partial(self._shelf.put, key, value, scope, now=now, expires=now + self._ttl_seconds)
-            self._guard.finish_fill(ticket, scope, put)
+            put = partial(self._shelf.put, key, value, target, now=now, expires=now + self._ttl_seconds)
+            self._guard.finish_fill(fill_token, target, put)
         return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from kataven.revocation.scope import Scope
+from kataven.revocation.target import RevocationTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Event:
 
     before: Epoch
     after: Epoch
-    scope: Scope
+    target: RevocationTarget
     answer_id: str | None
     """Under which to acknowledge it; None if nobody waits."""
 
@@ -35,9 +35,9 @@ class Event:
         """From what `lua/publish.lua` sends. Raises ValueError, LookupError or TypeError for anything else."""
         redis, count, body = message.split(" ", 2)
         account, key_id, answer_id = json.loads(body)
-        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), Scope(account, key_id), answer_id)
+        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), answer_id)
 
 
-def body(scope: Scope, answer_id: str | None) -> str:
+def body(target: RevocationTarget, answer_id: str | None) -> str:
     """The part of a message that its sender writes."""
-    return json.dumps([scope.account, scope.key_id, answer_id])
+    return json.dumps([target.account, target.key_id, answer_id])

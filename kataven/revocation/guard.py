@@ -20,13 +20,13 @@ from collections.abc import Callable
 from itertools import islice
 from threading import Lock
 
+from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
-from kataven.revocation.ledger import Ledger
-from kataven.revocation.notices import Notice
-from kataven.revocation.scope import EVERYTHING, Scope
+from kataven.revocation.target import EVERYTHING, RevocationTarget
 
-Forget = Callable[[Scope], None]
+Forget = Callable[[RevocationTarget], None]
 RECENT_EVENTS = 1024
 
 
@@ -42,20 +42,20 @@ class Guard:
         self,
         lease: Lease,
         reading: Lease,
-        ledger: Ledger | None = None,
-        on_move: Callable[[], None] = lambda: None,
+        stats: CacheStats | None = None,
+        on_home_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.lease = lease
         self.reading = reading
-        self.ledger = ledger if ledger is not None else Ledger()
-        self.on_move = on_move
+        self.stats = stats if stats is not None else CacheStats()
+        self.on_home_change = on_home_change
         self.epoch: Epoch | None = None
-        self.notice: Notice | None = None
+        self.notice: FallbackNotice | None = None
         self._renews_at: str | None = None
         self._written: str | None = None
         self._memories: list[Forget] = []
         self._lock = Lock()
-        self._recent: deque[Scope] = deque(maxlen=RECENT_EVENTS)
+        self._recent: deque[RevocationTarget] = deque(maxlen=RECENT_EVENTS)
         self._forgotten = 0
 
     def subscribe(self, forget: Forget) -> None:
@@ -77,29 +77,29 @@ class Guard:
         """The same, for whoever has just read the lease's clock."""
         return now < self.lease.until and now < self.reading.until
 
-    def begin_fill(self) -> int:
+    def start_fill(self) -> int:
         """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
         return self._forgotten
 
-    def finish_fill(self, ticket: int, scope: Scope, keep: Callable[[], None]) -> bool:
+    def finish_fill(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
         """Call `keep`, unless an event that covers `scope` came since the ticket was taken. Says whether it did."""
         with self._lock:  # so that no event comes between the look and the keeping
-            missed = self._forgotten - ticket
-            if missed > len(self._recent) or any(s.covers(scope) for s in islice(reversed(self._recent), missed)):
+            missed = self._forgotten - fill_token
+            if missed > len(self._recent) or any(s.covers(target) for s in islice(reversed(self._recent), missed)):
                 return False
             keep()
             return True
 
-    def heard(self, event: Event) -> None:
+    def apply_event(self, event: Event) -> None:
         """An event came. When this returns, nothing that it covers is remembered: it may be acknowledged."""
-        self.ledger.events += 1
+        self.stats.events += 1
         if event.after.redis != self._renews_at:
             # Redis forgot who holds a lease, this worker among them. It may count on one after its next renewal.
             self.lease.drop()
-        self._forget(event.scope if event.before == self.epoch else EVERYTHING)
+        self._forget(event.target if event.before == self.epoch else EVERYTHING)
         self.epoch = event.after
 
-    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
+    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
         """Redis answered a renewal that was sent after `asked_at`, at `epoch`.
 
         If that is not where this worker stands, it has missed an event, or Redis has. If the lease had lapsed, revokers
@@ -109,26 +109,26 @@ class Guard:
         two that answer, such as a primary that was paused while another was promoted, and a revoker may publish at
         either.
         """
-        self.ledger.renewals += 1
+        self.stats.renewals += 1
         if epoch != self.epoch or not self.lease.holds():
             self._forget(EVERYTHING)
             self.epoch = epoch
         with self._lock:
-            moved, self._renews_at = epoch.redis != self._renews_at, epoch.redis
+            home_recorded, self._renews_at = epoch.redis != self._renews_at, epoch.redis
             written = self._written == epoch.redis
         if written:
             self.lease.confirm(asked_at)
         else:
             self.lease.drop()
-            if moved:  # once: if it can't be written now, the next look at the notices tries again
-                self.on_move()
+            if home_recorded:  # once: if it can't be written now, the next look at the notices tries again
+                self.on_home_change()
 
     @property
     def renews_at(self) -> str | None:
         """The identity of the Redis that this worker holds a lease from now; None if it holds none."""
         return self._renews_at if self.lease.holds() else None
 
-    def move_to_write(self) -> tuple[str, bool]:
+    def home_to_record(self) -> tuple[str, bool]:
         """Which Redis to write down as this worker's, empty for none, and whether that is news.
 
         If it is, no lease counts from here until `moved`: in between it is unknown what is written.
@@ -139,12 +139,12 @@ class Guard:
                 self._written = None
             return self._renews_at or "", news
 
-    def moved(self, redis: str) -> None:
+    def home_recorded(self, redis: str) -> None:
         """It is written down, and committed, that this worker renews at `redis`."""
         with self._lock:
             self._written = redis or None
 
-    def noticed(self, asked_at: float, notice: Notice) -> None:
+    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
         """This worker wrote, after `asked_at`, that it reads; what it then read is `notice`.
 
         If that is another one than before, a revoker left word without Redis. If this lease had lapsed, this worker may
@@ -156,18 +156,18 @@ class Guard:
             self.notice = notice
         self.reading.confirm(asked_at)
 
-    def reminded(self, scope: Scope) -> None:
+    def apply_intent(self, target: RevocationTarget) -> None:
         """A revocation of `scope` was begun, and may be committed, but is not completed. Its revoker may have died."""
-        self.ledger.reminders += 1
-        self._forget(scope)
+        self.stats.intents_applied += 1
+        self._forget(target)
 
-    def _forget(self, scope: Scope) -> None:
-        if scope == EVERYTHING:
-            self.ledger.gaps += 1
+    def _forget(self, target: RevocationTarget) -> None:
+        if target == EVERYTHING:
+            self.stats.gaps += 1
         # First spoil the tickets of answers that are on their way, then drop the answers that are here; and so again
         # for each memory, since an answer to it may have come by way of one before it, which was still to forget.
         for forget in self._memories:
             with self._lock:
-                self._recent.append(scope)
+                self._recent.append(target)
                 self._forgotten += 1
-            forget(scope)
+            forget(target)

@@ -45,6 +45,6 @@ class Lease:
         self.until = -math.inf
 
 
-def outlast(lease_seconds: float) -> float:
+def expiry_wait_seconds(lease_seconds: float) -> float:
     """How many seconds a revoker has to wait until a lease of that length has surely lapsed."""
     return lease_seconds * CLOCK_TOLERANCE

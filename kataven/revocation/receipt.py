@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Told(StrEnum):
+class Channel(StrEnum):
     """How the workers were told."""
 
     REDIS = "redis"
@@ -17,7 +17,7 @@ class Told(StrEnum):
     """By a notice, since a worker may hold a lease from another Redis than the one that took the event."""
 
 
-class NobodyTold(Exception):
+class RevocationUnconfirmed(Exception):
     """The change is committed, but it is not known whether every worker was told: the notices can't be reached.
 
     A worker that was not told may accept what it covers for as long as it remembers it. Revoking once more, when the
@@ -38,15 +38,15 @@ class Receipt:
     publish_to_last_ack_ms: float | None = None
     """From the event to the last acknowledgement, by Redis's clock; None if some never came, or if there was nobody,
     or if they were told by a notice."""
-    told: Told = Told.REDIS
+    channel: Channel = Channel.REDIS
 
     @property
     def redis_reachable(self) -> bool:
         """False if Redis did not answer."""
-        return self.told is not Told.UNREACHABLE
+        return self.channel is not Channel.UNREACHABLE
 
     @property
-    def lapsed(self) -> int:
+    def expired(self) -> int:
         """How many did not answer; their leases were waited out."""
         return self.workers - self.acknowledged
 
@@ -57,8 +57,8 @@ class Receipt:
             "acknowledged": self.acknowledged,
             "ms": round(self.ms, 1),
         }
-        if self.lapsed:
-            answer["lapsed"] = self.lapsed
-        if self.told is not Told.REDIS:
-            answer["redis"] = str(self.told)
+        if self.expired:
+            answer["lapsed"] = self.expired
+        if self.channel is not Channel.REDIS:
+            answer["redis"] = str(self.channel)
         return answer

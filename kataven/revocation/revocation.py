@@ -11,18 +11,18 @@ from redis.exceptions import RedisError
 
 from kataven.redis_clients import redis_client
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.board import Board, Member
-from kataven.revocation.bus import Worker
-from kataven.revocation.canary import Canary
+from kataven.revocation.cache_stats import CacheStats
+from kataven.revocation.coordination import CoordinationStore, Member
 from kataven.revocation.epoch import Epoch
+from kataven.revocation.fallback.channel import READING_SECONDS, FallbackChannel, FallbackUnreachable
+from kataven.revocation.fallback.poller import FallbackPoller, is_dead
 from kataven.revocation.guard import Forget, Guard
+from kataven.revocation.latency_log import RevocationLatencyLog
 from kataven.revocation.lease import Clock, Lease, boottime
-from kataven.revocation.ledger import Ledger
-from kataven.revocation.link import Link
-from kataven.revocation.notices import READING_SECONDS, Notices, NoticesUnreachable
-from kataven.revocation.reader import NoticeReader, is_dead
-from kataven.revocation.receipt import NobodyTold, Receipt, Told
-from kataven.revocation.scope import Scope
+from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
+from kataven.revocation.redis_link import RedisLink
+from kataven.revocation.subscriber import Subscriber
+from kataven.revocation.target import RevocationTarget
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Intent:
     """A revocation that is about to be committed: what it covers, and where that is written down, if it is."""
 
-    scope: Scope
+    target: RevocationTarget
     id: str | None
 
 
@@ -60,35 +60,35 @@ class Revocation:
         *,
         lease_seconds: float = 1.0,
         namespace: str = "kataven",
-        notices: Notices,
+        fallback: FallbackChannel,
         clock: Clock = boottime,
     ) -> None:
         # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
         timeout_seconds = lease_seconds / 4
         # Nothing is sent again by itself but what a server refused since it is no primary: see Barrier._publish.
         self._client = redis_client(redis_url, timeout_seconds=timeout_seconds, decode_responses=True)
-        self._notices = notices
+        self._fallback = fallback
         lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
-        self.guard = Guard(lease, reading, on_move=lambda: self._reader.hurry())
-        self._reader = NoticeReader(self.guard, notices)
-        self._board = Board(self._client.execute_command, namespace)
+        self.guard = Guard(lease, reading, on_home_change=lambda: self._reader.hurry())
+        self._reader = FallbackPoller(self.guard, fallback)
+        self._board = CoordinationStore(self._client.execute_command, namespace)
         self._barrier = Barrier(
             self._board,
             lease_seconds,
-            notices,
+            fallback,
             is_dead=is_dead,
             reading_seconds=READING_SECONDS,
             reconnect=self._reconnect,
             renews_at=lambda: self.guard.renews_at,
             clock=clock,
         )
-        self.canary = Canary()
-        open_link = partial(Link, redis_url, self._board.channel, timeout_seconds)
-        self._worker = Worker(self.guard, open_link, namespace, self._barrier)
+        self.canary = RevocationLatencyLog()
+        open_link = partial(RedisLink, redis_url, self._board.channel, timeout_seconds)
+        self._worker = Subscriber(self.guard, open_link, namespace, self._barrier)
 
     @property
-    def ledger(self) -> Ledger:
-        return self.guard.ledger
+    def stats(self) -> CacheStats:
+        return self.guard.stats
 
     def start(self) -> None:
         """Become a worker. After the fork; returns at once. Starting twice does nothing."""
@@ -107,7 +107,7 @@ class Revocation:
         """Have `forget(scope)` called for each event before it is acknowledged; see `Guard.subscribe`."""
         self.guard.subscribe(forget)
 
-    def intend(self, scope: Scope) -> Intent:
+    def intend(self, target: RevocationTarget) -> Intent:
         """Call it right before the change is committed, with everything done but the commit.
 
         If this process dies before its receipt, workers forget what `scope` covers again and again until the change can
@@ -115,30 +115,30 @@ class Revocation:
         be written down, the change goes on without: then they may differ for as long as anything is remembered.
         """
         try:
-            return Intent(scope, self._notices.intend(scope))
-        except NoticesUnreachable as error:
-            self.ledger.unannounced += 1
+            return Intent(target, self._fallback.intend(target))
+        except FallbackUnreachable as error:
+            self.stats.intents_missed += 1
             _log.warning("revocation: not written down before its commit: %s", error)
-            return Intent(scope, None)
+            return Intent(target, None)
 
-    def revoke(self, intent: Intent | Scope) -> Receipt:
+    def revoke(self, intent: Intent | RevocationTarget) -> Receipt:
         """Call it when the change is committed. When it returns, no worker accepts what the intent covers.
 
         Takes some milliseconds, or about a lease where something does not answer. Raises NobodyTold if the
         notices can't be reached; then the intent stands, and workers act on it by themselves.
         """
-        if isinstance(intent, Scope):
+        if isinstance(intent, RevocationTarget):
             intent = Intent(intent, None)
         try:
-            receipt = self._barrier.revoke(intent.scope)
-        except NobodyTold:
-            self.ledger.untold += 1
+            receipt = self._barrier.revoke(intent.target)
+        except RevocationUnconfirmed:
+            self.stats.unconfirmed += 1
             raise
         if intent.id is not None:
             self._complete(intent.id)
-        self.ledger.revocations += 1
-        self.ledger.unreachable += not receipt.redis_reachable
-        self.ledger.split += receipt.told is Told.SPLIT
+        self.stats.revocations += 1
+        self.stats.unreachable += not receipt.redis_reachable
+        self.stats.split += receipt.channel is Channel.SPLIT
         self.canary.note(receipt)
         return receipt
 
@@ -146,16 +146,16 @@ class Revocation:
         if self._reader.running:
             self._reader.completed(intent)
             return
-        with suppress(NoticesUnreachable):  # then workers go on forgetting it until it is too old
-            self._notices.complete([intent])
+        with suppress(FallbackUnreachable):  # then workers go on forgetting it until it is too old
+            self._fallback.complete([intent])
 
     def _reconnect(self) -> None:
         """Drop the connections that lie idle: what they lead to may have been left by everybody else."""
         self._client.connection_pool.disconnect(inuse_connections=False)
 
-    def announce(self, scope: Scope) -> None:
+    def announce(self, target: RevocationTarget) -> None:
         """Have every worker forget `scope` soon, without waiting: for changes that take nobody's access away."""
-        self._barrier.announce(scope)
+        self._barrier.announce(target)
 
     def status(self) -> Status:
         return Status(self._worker.connected, self.guard.holds(), self.guard.epoch, self._worker.id)

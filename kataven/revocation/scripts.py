@@ -19,7 +19,7 @@ class Execute(Protocol):
     def __call__(self, *command: str | int | float) -> Any: ...
 
 
-class Script:
+class RedisScript:
     """A script by name. Redis keeps it by its digest; a Redis that has not seen it yet is sent the text."""
 
     def __init__(self, name: str) -> None:
@@ -34,7 +34,7 @@ class Script:
             return execute("EVAL", self._text, len(keys), *keys, *arguments)
 
 
-RENEW = Script("renew")
-PUBLISH = Script("publish")
-ACKNOWLEDGE = Script("acknowledge")
-SWEEP = Script("sweep")
+RENEW = RedisScript("renew")
+PUBLISH = RedisScript("publish")
+ACKNOWLEDGE = RedisScript("acknowledge")
+SWEEP = RedisScript("sweep")

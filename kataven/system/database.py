@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.watch import Watch
-from kataven.tenancy.breaker import Breaker
-from kataven.tenancy.dialect import DRIVER, Server
-from kataven.tenancy.faults import fault_of
+from kataven.tenancy.dialect import DRIVER, SharedServerState
+from kataven.tenancy.error_classification import fault_of
+from kataven.tenancy.serving.breaker import Breaker
 
 CONNECT_TIMEOUT_SECONDS = 2
 STATEMENT_TIMEOUT_SECONDS = 3
@@ -56,7 +56,7 @@ class SystemDatabase:
         # Tenancy's dialect: in and out of AUTOCOMMIT, and the look whether a connection is alive, without a round trip.
         return create_engine(
             self.url.set(drivername=DRIVER),
-            server=Server(),
+            server=SharedServerState(),
             pool_size=self._pool_size,
             max_overflow=0,
             pool_timeout=POOL_WAIT_SECONDS,

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Row, Select, bindparam, make_url, select
 from sqlalchemy.engine import URL
 
-from kataven.identity.verifier import Account as KnownAccount
+from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
-from kataven.revocation.scope import Scope
+from kataven.revocation.target import RevocationTarget
 from kataven.system.database import SystemDatabase
 from kataven.system.limits import limits_of
-from kataven.system.models import Account, AccountRateLimits, AccountStatus, DatabaseServer
+from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
 from kataven.tenancy.directory import DRIVER, Tenant
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
@@ -60,9 +60,9 @@ def record_query() -> Select[*tuple[Any, ...]]:
             AccountRateLimits.per_hour,
             AccountRateLimits.per_day,
             AccountRateLimits.concurrent,
-            DatabaseServer.url,
+            RegisteredServer.url,
         )
-        .join(DatabaseServer, Account.server == DatabaseServer.name)
+        .join(RegisteredServer, Account.server == RegisteredServer.name)
         .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
     )
 
@@ -105,7 +105,7 @@ class Directory:
 
     def find(self, account: str) -> AccountRecord | None:
         """The account as it was a moment ago; None if callers know of none. Raises SystemDatabaseUnavailable."""
-        return self._remembered.get(account, Scope(account), lambda: self._read_unless_unknown(account))
+        return self._remembered.get(account, RevocationTarget(account), lambda: self._read_unless_unknown(account))
 
     def _read_unless_unknown(self, account: str) -> AccountRecord | None:
         found: AccountRecord | None = None
@@ -115,7 +115,7 @@ class Directory:
             found = self.read(account)
             return True if found is None else None  # None is not remembered: the other memory has the account
 
-        self._unknown.get(account, Scope(account), is_unknown)
+        self._unknown.get(account, RevocationTarget(account), is_unknown)
         return found
 
     def read(self, account: str) -> AccountRecord | None:

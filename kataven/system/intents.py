@@ -13,17 +13,17 @@ from sqlalchemy import ColumnElement, ScalarSelect, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from kataven.revocation.notices import INTENT_SECONDS
-from kataven.revocation.scope import Scope
+from kataven.revocation.fallback.channel import INTENT_SECONDS
+from kataven.revocation.target import RevocationTarget
 from kataven.system.models import RevocationIntent
 
 _age = func.clock_timestamp() - RevocationIntent.begun_at
 _too_old = _age > timedelta(seconds=INTENT_SECONDS)
 
 
-def add(session: Session, scope: Scope) -> UUID:
+def add(session: Session, target: RevocationTarget) -> UUID:
     """Write down that `scope` is about to be revoked; in the same transaction as the change, where both are here."""
-    row = insert(RevocationIntent).values(account=scope.account, key_id=scope.key_id)
+    row = insert(RevocationIntent).values(account=target.account, key_id=target.key_id)
     intent: UUID = session.execute(row.returning(RevocationIntent.id)).scalar_one()
     return intent
 

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
-class Base(DeclarativeBase):
+class SystemBase(DeclarativeBase):
     """Every table of the system database."""
 
     type_annotation_map = {str: Text, datetime: DateTime(timezone=True)}  # noqa: RUF012  SQLAlchemy's own protocol
@@ -41,7 +41,7 @@ class AccountStatus(StrEnum):
     """Closed for ever: its dump is being taken, or its database removed. Left over from a deletion that was killed."""
 
 
-class DatabaseServer(Base):
+class RegisteredServer(SystemBase):
     """A PostgreSQL server that accounts can be placed on. `url` is None for the one that holds this database."""
 
     __tablename__ = "database_servers"
@@ -52,7 +52,7 @@ class DatabaseServer(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Account(Base):
+class Account(SystemBase):
     """A customer. `account_id` is the name in keys and headers; `account_name` is what people read."""
 
     __tablename__ = "accounts"
@@ -78,7 +78,7 @@ class Account(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
 
-class AccountRateLimits(Base):
+class AccountRateLimits(SystemBase):
     """An account's own limits; an account without a row has the product's defaults."""
 
     __tablename__ = "account_rate_limits"
@@ -96,7 +96,7 @@ class AccountRateLimits(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
 
 
-class OperatorEvent(Base):
+class OperatorEvent(SystemBase):
     """One line of the operators' trail. `account_id` is no foreign key: the trail outlives the account."""
 
     __tablename__ = "operator_events"
@@ -110,7 +110,7 @@ class OperatorEvent(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
-class MigrationRun(Base):
+class MigrationRun(SystemBase):
     """One run over the accounts' schemas, as far as it has come. What counts is what each account's database says."""
 
     __tablename__ = "migration_runs"
@@ -142,7 +142,7 @@ class MigrationRun(Base):
     ended_at: Mapped[datetime | None]
 
 
-class RevocationNotice(Base):
+class RevocationNotice(SystemBase):
     """What a revoker that can't reach Redis leaves word with; one row, of which only the latest value counts."""
 
     __tablename__ = "revocation_notice"
@@ -153,7 +153,7 @@ class RevocationNotice(Base):
     mark: Mapped[UUID]
 
 
-class RevocationReader(Base):
+class RevocationReader(SystemBase):
     """A worker that reads the notice: how often it has written so, and the latest one that it has read."""
 
     __tablename__ = "revocation_readers"
@@ -167,7 +167,7 @@ class RevocationReader(Base):
     """Which Redis it renews its lease at; empty for none. NULL is from a release that does not say."""
 
 
-class RevocationIntent(Base):
+class RevocationIntent(SystemBase):
     """A revocation from just before its commit until its receipt. Both columns NULL stand for everything."""
 
     __tablename__ = "revocation_intents"

@@ -7,13 +7,13 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-from kataven.tenancy.fleet import MIGRATION_SETTINGS
+from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
 
-SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:Base.metadata")
+SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata")
 
 OLDEST_SERVED = "account_0001"
 """The oldest revision of an account's database that this code can serve; from here to the newest is the window.
@@ -23,7 +23,7 @@ that only prepares for it leaves it, so that accounts can be migrated while both
 tests/hub/test_served_revisions.py drives the API, the Hub and the commands at each revision of the window.
 """
 
-ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:Base.metadata", oldest=OLDEST_SERVED)
+ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:AccountBase.metadata", oldest=OLDEST_SERVED)
 
 
 def upgrade_system(url: str) -> str:

@@ -16,7 +16,7 @@ from kataven.system import operators
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
 from kataven.system.errors import LastServer, NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
-from kataven.system.models import Account, DatabaseServer
+from kataven.system.models import Account, RegisteredServer
 from kataven.system.suitability import identity_of, require_suitable
 from kataven.tenancy.names import check_account_name
 
@@ -26,31 +26,31 @@ DEFAULT_SERVER = "default"
 
 def ensure_default(session: Session) -> None:
     """Make sure that the system database's own server is listed."""
-    session.execute(insert(DatabaseServer).values(name=DEFAULT_SERVER, url=None).on_conflict_do_nothing())
+    session.execute(insert(RegisteredServer).values(name=DEFAULT_SERVER, url=None).on_conflict_do_nothing())
 
 
-def read(session: Session, name: str, *, lock: bool = False) -> DatabaseServer:
+def read(session: Session, name: str, *, lock: bool = False) -> RegisteredServer:
     """Raises NoSuchServer."""
-    server = session.get(DatabaseServer, name, with_for_update=lock or None)
+    server = session.get(RegisteredServer, name, with_for_update=lock or None)
     if server is None:
         raise NoSuchServer(name)
     return server
 
 
-def listing(session: Session) -> Sequence[tuple[DatabaseServer, int]]:
+def listing(session: Session) -> Sequence[tuple[RegisteredServer, int]]:
     """Every server with its number of accounts, by name."""
     return [
         (server, count)
         for server, count in session.execute(
-            select(DatabaseServer, func.count(Account.account_id))
-            .join(Account, Account.server == DatabaseServer.name, isouter=True)
-            .group_by(DatabaseServer.name)
-            .order_by(DatabaseServer.name)
+            select(RegisteredServer, func.count(Account.account_id))
+            .join(Account, Account.server == RegisteredServer.name, isouter=True)
+            .group_by(RegisteredServer.name)
+            .order_by(RegisteredServer.name)
         )
     ]
 
 
-def choose(session: Session, name: str | None) -> DatabaseServer:
+def choose(session: Session, name: str | None) -> RegisteredServer:
     """The server for a new account: the one that is named, else the least loaded. Raises NoSuchServer."""
     open_servers = [(count, server) for server, count in listing(session) if not server.draining]
     if name is not None:
@@ -65,7 +65,7 @@ def require_open(session: Session, name: str) -> None:
 
     For the transaction that places an account: one that began before a drain is waited for by the drain.
     """
-    statement = select(DatabaseServer).where(DatabaseServer.name == name, ~DatabaseServer.draining)
+    statement = select(RegisteredServer).where(RegisteredServer.name == name, ~RegisteredServer.draining)
     if session.scalar(statement.with_for_update(read=True)) is None:
         raise NoSuchServer(name)
 
@@ -86,7 +86,7 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
             raise ServerUnsuitable(f"This is the server that is listed as {other!r}: accounts would meet on it.")
     with database.writing() as session:
         row = {"name": name, "url": url.render_as_string(hide_password=False)}
-        added = insert(DatabaseServer).values(row).on_conflict_do_nothing().returning(DatabaseServer.name)
+        added = insert(RegisteredServer).values(row).on_conflict_do_nothing().returning(RegisteredServer.name)
         if session.scalar(added) is None:
             raise ServerExists(name)
         operators.record(session, actor, "server.added", None, {"server": name, "host": host_of(url)})
@@ -120,10 +120,10 @@ def remove(database: SystemDatabase, name: str, *, actor: str, force: bool = Fal
         operators.record(session, actor, "server.removed", None, {"server": name})
 
 
-def _read_to_close(session: Session, name: str, *, force: bool) -> DatabaseServer:
+def _read_to_close(session: Session, name: str, *, force: bool) -> RegisteredServer:
     """A server that is about to take no more accounts. Raises NoSuchServer, and LastServer unless `force` is given."""
     # All rows are locked, in one order: else two servers could be closed at once, each for the other's sake.
-    rows = session.scalars(select(DatabaseServer).order_by(DatabaseServer.name).with_for_update()).all()
+    rows = session.scalars(select(RegisteredServer).order_by(RegisteredServer.name).with_for_update()).all()
     server = next((row for row in rows if row.name == name), None)
     if server is None:
         raise NoSuchServer(name)

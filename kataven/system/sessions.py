@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from kataven.identity.verifier import Account as KnownAccount
+from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.system.directory import Directory
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import NoTenant
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.session import TenantSession
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.session import TenantSession
 
 
 class AccountSessions:
@@ -36,18 +36,18 @@ class AccountSessions:
             yield session
 
     @contextmanager
-    def noting(self, account: str) -> Iterator[TenantSession]:
+    def recording_usage(self, account: str) -> Iterator[TenantSession]:
         """Raises TenancyError or SystemDatabaseUnavailable."""
-        with self._registry.noting(self._tenant(account)) as session:
+        with self._registry.recording_usage(self._tenant(account)) as session:
             yield session
 
     def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
         """The same for an account that the directory has just given out, without asking it again."""
         return self._registry.reading(_home(account))
 
-    def noting_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
+    def recording_usage_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
         """The same for an account that the directory has just given out, without asking it again."""
-        return self._registry.noting(_home(account))
+        return self._registry.recording_usage(_home(account))
 
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)

@@ -6,9 +6,9 @@ from sqlalchemy import URL, Connection, NullPool, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from kataven.system.errors import ServerUnsuitable
-from kataven.tenancy.dialect import Servers
+from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.directory import DRIVER
-from kataven.tenancy.faults import in_words
+from kataven.tenancy.error_classification import in_words
 from kataven.tenancy.server import OPERATOR_SETTINGS
 
 OLDEST_VERSION = 150_000
@@ -82,7 +82,7 @@ def identity_of(url: URL) -> str | None:
 
 
 def _connect(url: URL) -> Connection:
-    return Servers(OPERATOR_SETTINGS).create_engine(url.set(database="postgres"), poolclass=NullPool).connect()
+    return EngineFactory(OPERATOR_SETTINGS).create_engine(url.set(database="postgres"), poolclass=NullPool).connect()
 
 
 def _identity(connection: Connection) -> str:

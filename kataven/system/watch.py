@@ -11,12 +11,12 @@ from weakref import WeakSet
 
 from psycopg2.extensions import cursor as Psycopg2Cursor  # noqa: N812
 
-from kataven.tenancy.wire import Wire
+from kataven.tenancy.pg_connection import PgConnection
 
 _LOOKS_PER_PATIENCE = 10
 
 
-class WatchedWire(Wire):
+class WatchedWire(PgConnection):
     """A connection that remembers since when it has been waiting for an answer."""
 
     waiting_since: float | None = None

@@ -18,14 +18,14 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.util import LRUCache
 
-from kataven.tenancy.faults import leave_values_out
-from kataven.tenancy.wire import ConnectionSettings, Wire
+from kataven.tenancy.error_classification import leave_values_out
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
 
 DRIVER = "postgresql+psycopg2_shared"
 _COMPILED_STATEMENTS = 500  # SQLAlchemy's own default, there for each engine
 
 
-class Server:
+class SharedServerState:
     """What all engines of one server share."""
 
     def __init__(self) -> None:
@@ -34,18 +34,20 @@ class Server:
         self.compiled_cache: MutableMapping[Any, Any] = LRUCache(_COMPILED_STATEMENTS)
 
 
-class Servers:
+class EngineFactory:
     """Builds engines that share what their server's others have found out. Engines are in AUTOCOMMIT by default."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._servers: dict[object, Server] = {}
+        self._servers: dict[object, SharedServerState] = {}
 
-    def create_engine(self, url: URL, connection_factory: Callable[..., Wire] = Wire, **options: Any) -> Engine:
+    def create_engine(
+        self, url: URL, connection_factory: Callable[..., PgConnection] = PgConnection, **options: Any
+    ) -> Engine:
         """An engine for `url`; it connects when it is first used. `options` are SQLAlchemy's, mostly the pool's."""
         with self._lock:
-            server = self._servers.setdefault(server_key(url), Server())
+            server = self._servers.setdefault(server_key(url), SharedServerState())
         with server.lock:
             return create_engine(
                 url.set(drivername=DRIVER),
@@ -71,13 +73,13 @@ class SharedDialect(PGDialect_psycopg2):
     _ready = False
     _probed = False
 
-    def __new__(cls, server: Server, **_: Any) -> "SharedDialect":
+    def __new__(cls, server: SharedServerState, **_: Any) -> "SharedDialect":
         """The server's dialect: the one it has, else a new one. The caller holds `server.lock`."""
         if server.dialect is None:
             server.dialect = super().__new__(cls)
         return server.dialect
 
-    def __init__(self, server: Server, **options: Any) -> None:
+    def __init__(self, server: SharedServerState, **options: Any) -> None:
         if not self._ready:
             super().__init__(use_native_hstore=False, **options)  # type: ignore[no-untyped-call]
             self._probe_lock = threading.Lock()
@@ -104,7 +106,7 @@ class SharedDialect(PGDialect_psycopg2):
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Whether the pooled connection is still alive, without a round trip."""
-        wire: Wire = dbapi_connection
+        wire: PgConnection = dbapi_connection
         return wire.is_quiet()
 
 

@@ -20,8 +20,8 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import MigrationError
-from kataven.tenancy.faults import is_about_schema
 from kataven.tenancy.fingerprint import FINGERPRINT
 
 _ALEMBIC = threading.RLock()

@@ -8,9 +8,9 @@ from typing import Literal
 from sqlalchemy import URL, Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 
-from kataven.tenancy.dialect import Servers
+from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.names import quoted
-from kataven.tenancy.wire import ConnectionSettings, Wire
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
 
 Strategy = Literal["wal_log", "file_copy"]
 
@@ -67,7 +67,7 @@ class Maintenance:
     def cutter(self) -> Callable[[], None]:
         """What ends this connection from another thread: a statement that waits for an answer fails as a disconnect."""
         wire = self._connection.connection.driver_connection
-        if not isinstance(wire, Wire):
+        if not isinstance(wire, PgConnection):
             raise TypeError("not a connection of ours")
         return wire.cut
 
@@ -157,7 +157,7 @@ class DatabaseServer:
         self, url: URL, settings: ConnectionSettings = OPERATOR_SETTINGS, maintenance_database: str = "postgres"
     ) -> None:
         self._url = url
-        self._servers = Servers(settings)
+        self._servers = EngineFactory(settings)
         self._maintenance_database = maintenance_database
 
     def url_of(self, database: str) -> URL:

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, text
 
 from kataven.tenancy.errors import WrongTenant
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.session import OWNER, TenantSession
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.session import OWNER, TenantSession
 
 
 def plant_canary(connection: Connection, account: str) -> None:

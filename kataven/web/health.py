@@ -10,12 +10,12 @@ from flask import Response, request
 from kataven.identity.errors import VerifierUnavailable
 from kataven.system import accounts, schema
 from kataven.web.access import PUBLIC
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.web.services import Services
 
-room = Room("health", __name__, "check", "Whether this process, and what it depends on, is well.")
+blueprint = ApiBlueprint("health", __name__, "check", "Whether this process, and what it depends on, is well.")
 
 FAILING = "failing"
 NEEDED = ("system_database",)
@@ -35,13 +35,15 @@ class ReadinessView(View):
     checks: dict[str, str] | None = None
 
 
-@room.operation("GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView))
-def read_health(call: Call) -> Response:
+@blueprint.operation(
+    "GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView)
+)
+def read_health(context: RequestContext) -> Response:
     """Asks nothing and nobody else: a database that is down is no reason to restart this process."""
     return write_json({"status": "ok"})
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/readyz",
     access=PUBLIC,
@@ -49,17 +51,17 @@ def read_health(call: Call) -> Response:
     answer=Answer(200, "Ready for traffic.", ReadinessView),
     others=(Answer(503, "Something that it needs is failing.", ReadinessView),),
 )
-def read_readiness(call: Call) -> Response:
+def read_readiness(context: RequestContext) -> Response:
     """503 without the system database, or with its schema out of date. Without Redis the API still serves.
 
     `checks` says which dependency is in which state, to operators alone: they send `KATAVEN_METRICS_TOKEN` as a
     bearer token.
     """
-    if call.services.insiders.show_bearer(request):
-        checks = checks_of(call.services)
+    if context.services.internal_access.show_bearer(request):
+        checks = checks_of(context.services)
         ready = not any(state.startswith(FAILING) for state in checks.values())
         return write_json({"status": _word(ready), "checks": checks}, 200 if ready else 503)
-    ready = not any(CHECKS[name](call.services).startswith(FAILING) for name in NEEDED)
+    ready = not any(CHECKS[name](context.services).startswith(FAILING) for name in NEEDED)
     return write_json({"status": _word(ready)}, 200 if ready else 503)
 
 
@@ -98,8 +100,8 @@ def _redis(services: Services) -> str:
 def _limits(services: Services) -> str:
     if not services.limiter.degraded:
         return "ok"
-    alone = services.limited_alone
-    return f"degraded: kept by this worker alone, {alone.requests_decided_alone} requests so far"
+    alone = services.fallback_stats
+    return f"degraded: kept by this worker alone, {alone.requests_decided_locally} requests so far"
 
 
 def _lease(services: Services) -> str:

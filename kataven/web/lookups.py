@@ -26,11 +26,11 @@ from kataven.identity.errors import AccountMismatch, AccountSuspended, ExpiredCr
 from kataven.identity.principal import Principal
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.address import bucket, network
-from kataven.ratelimit.budget import AddressBudget, Kind
+from kataven.ratelimit.budget import AddressBudget, AddressBudgetKind
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.lane import Lanes
 from kataven.ratelimit.limiter import LimitExceeded
-from kataven.ratelimit.policy import Plan
+from kataven.ratelimit.policy import QuotaSet
 
 MAX_ACCEPTED = 10_000
 RETRY_AFTER_MICROSECONDS = 1_000_000
@@ -109,10 +109,10 @@ class MeteredVerifier:
         """The lanes to take, each with the decision that asks for it; empty while there is room in every budget."""
         spent: dict[str, Decision] = {}
         subject = _subject(credential)
-        decision = None if subject is None else self._budget.exhausted(subject, Kind.SUBJECT)
+        decision = None if subject is None else self._budget.exhausted(subject, AddressBudgetKind.SUBJECT)
         if decision is not None:
             spent[f"subject:{subject}"] = decision
-        decision = self._budget.exhausted(address, Kind.FAILED)
+        decision = self._budget.exhausted(address, AddressBudgetKind.FAILED)
         if decision is not None:
             # One lane for all of a /48, which may hold 65,536 networks that have budgets of their own.
             spent[f"address:{network(address) or bucket(address)}"] = decision
@@ -121,9 +121,9 @@ class MeteredVerifier:
     def _spend(self, address: str, credential: Credential, refusal: Refused) -> None:
         if isinstance(refusal, SIGNED):
             subject = _subject(credential)
-            if subject is not None and not self._budget.spend(subject, Kind.SUBJECT).admitted:
+            if subject is not None and not self._budget.spend(subject, AddressBudgetKind.SUBJECT).admitted:
                 return  # its lane bounds it; one person with an old token does not spend what a whole office shares
-        self._budget.spend(address, Kind.FAILED)
+        self._budget.spend(address, AddressBudgetKind.FAILED)
 
     def _digest(self, credential: Credential) -> bytes:
         keyed = self._keyed.copy()
@@ -169,7 +169,7 @@ def _subject(credential: Credential) -> str | None:
 
 def _soon(decision: Decision) -> Decision:
     """The same refusal, to be tried again in a second: that is what the lane promises, not a new budget."""
-    standing = decision.refused_by
-    if standing is None:
+    quota_status = decision.refused_by
+    if quota_status is None:
         return decision
-    return Decision([Plan(standing.quota)], False, [standing.used, RETRY_AFTER_MICROSECONDS])
+    return Decision([QuotaSet(quota_status.quota)], False, [quota_status.used, RETRY_AFTER_MICROSECONDS])

@@ -15,11 +15,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from kataven.ratelimit.budget import limit_names
-from kataven.ratelimit.in_flight import Pulse
-from kataven.revocation.receipt import Receipt, Told
+from kataven.ratelimit.heartbeat import Heartbeat
+from kataven.revocation.receipt import Channel, Receipt
 from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, while_still
-from kataven.web.server.patience import REASONS
+from kataven.web.server.timeouts import REASONS
 from kataven.widget.capacity import LIMIT_NAMES as VISIT_LIMITS
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ class Metrics:
         self.disconnects = self._counter("redis_disconnects", "Failed connections of the subscription to Redis.")
         self.events = self._counter("revocation_events", "Revocations that workers heard of.")
         self.revocations = self._counter("revocations", "Revocations, by how the workers were told.", "told_by")
-        for told_by in ("redis", "notice", "split", "nobody"):
-            self.revocations.labels(told_by)
-        self.reminders = self._counter(
+        for channel in ("redis", "notice", "split", "none"):
+            self.revocations.labels(channel)
+        self.intents_applied = self._counter(
             "revocation_reminders", "Revocations that were begun and not completed in time: workers act on them."
         )
-        self.unannounced = self._counter(
+        self.intents_missed = self._counter(
             "revocations_unannounced", "Revocations that could not be written down before their change was committed."
         )
         self.unacknowledged = self._counter(
@@ -116,7 +116,7 @@ class Metrics:
         self.displaced = self._counter("tenancy_connections_displaced", "Idle connections closed to make room.")
         self.cut = self._counter("tenancy_connections_cut", "Connections cut: held by a session for too long.")
         self.alone = self._live_sum("limits_degraded_workers", "Workers that limit by themselves: no Redis.")
-        self.decided_alone = self._counter("limits_decided_alone", "Requests that a worker limited by itself.")
+        self.decided_locally = self._counter("limits_decided_alone", "Requests that a worker limited by itself.")
         self.times_alone = self._counter("limits_degraded", "Times that a worker began to limit by itself.")
         self.seconds_alone = self._counter("limits_degraded_seconds", "How long such times lasted, once over.")
         self.canaries = self._counter(
@@ -159,8 +159,8 @@ class Metrics:
 
     def receipt(self, receipt: Receipt) -> None:
         """One revocation was answered."""
-        self.revocations.labels("notice" if receipt.told is Told.UNREACHABLE else receipt.told).inc()
-        self.unacknowledged.inc(receipt.lapsed)
+        self.revocations.labels("notice" if receipt.channel is Channel.UNREACHABLE else receipt.channel).inc()
+        self.unacknowledged.inc(receipt.expired)
         self.receipt_seconds.observe(receipt.ms / 1000)
         if receipt.publish_to_last_ack_ms is not None:
             self.eviction_seconds.observe(receipt.publish_to_last_ack_ms / 1000)
@@ -191,7 +191,7 @@ class Publisher:
         self._metrics = metrics
         self._services = services
         self._published: dict[Counter, float] = {}
-        self._pulse = Pulse(self.publish, "metrics")
+        self._pulse = Heartbeat(self.publish, "metrics")
 
     def start(self) -> None:
         """Begin. Call it after the fork."""
@@ -213,28 +213,28 @@ class Publisher:
             self._count(metrics.key_fetches.labels("fetched"), counts.fetched)
             self._count(metrics.key_fetches.labels("failed"), counts.failed)
             self._count(metrics.stale_keys, counts.served_stale)
-        alone = services.limited_alone
+        alone = services.fallback_stats
         metrics.alone.set(services.limiter.degraded)
-        self._count(metrics.decided_alone, alone.requests_decided_alone)
+        self._count(metrics.decided_locally, alone.requests_decided_locally)
         self._count(metrics.times_alone, alone.times_degraded)
         self._count(metrics.seconds_alone, alone.seconds_degraded)
 
     def _publish_revocation(self, services: Services) -> None:
-        ledger, status, metrics = services.revocation.ledger, services.revocation.status(), self._metrics
+        stats, status, metrics = services.revocation.stats, services.revocation.status(), self._metrics
         metrics.leases.set(status.lease_confirmed)
         metrics.redis.set(status.redis_reachable)
-        self._count(metrics.lookups.labels("hit"), ledger.hits)
-        self._count(metrics.lookups.labels("miss"), ledger.misses)
-        self._count(metrics.lookups.labels("bypass"), ledger.bypasses)
-        self._count(metrics.lookups.labels("refusal"), ledger.refusals_remembered)
-        self._count(metrics.stale_drops, ledger.stale_drops)
-        self._count(metrics.gaps, ledger.gaps)
-        self._count(metrics.renewals, ledger.renewals)
-        self._count(metrics.disconnects, ledger.disconnects)
-        self._count(metrics.events, ledger.events)
-        self._count(metrics.revocations.labels("nobody"), ledger.untold)
-        self._count(metrics.reminders, ledger.reminders)
-        self._count(metrics.unannounced, ledger.unannounced)
+        self._count(metrics.lookups.labels("hit"), stats.hits)
+        self._count(metrics.lookups.labels("miss"), stats.misses)
+        self._count(metrics.lookups.labels("bypass"), stats.bypasses)
+        self._count(metrics.lookups.labels("refusal"), stats.refusals_remembered)
+        self._count(metrics.stale_drops, stats.stale_drops)
+        self._count(metrics.gaps, stats.gaps)
+        self._count(metrics.renewals, stats.renewals)
+        self._count(metrics.disconnects, stats.disconnects)
+        self._count(metrics.events, stats.events)
+        self._count(metrics.revocations.labels("none"), stats.unconfirmed)
+        self._count(metrics.intents_applied, stats.intents_applied)
+        self._count(metrics.intents_missed, stats.intents_missed)
 
     def _publish_tenancy(self, services: Services) -> None:
         tenancy, metrics = services.registry.metrics(), self._metrics

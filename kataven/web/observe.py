@@ -12,7 +12,7 @@ from flask import Request, Response, current_app
 from kataven import tracing
 from kataven.logs import every_request
 from kataven.ratelimit.address import client_address
-from kataven.web.call import Call
+from kataven.web.request_context import RequestContext
 from kataven.web.services import services
 
 log = every_request("kataven.access")
@@ -27,7 +27,7 @@ WORKER_HEADER = "X-Kataven-Worker"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
-def open_call(request: Request) -> Call:
+def open_context(request: Request) -> RequestContext:
     """A call with the client's own request id, if it is harmless, else a new one."""
     found = services()
     given = request.headers.get("X-Request-ID", "")
@@ -37,36 +37,36 @@ def open_call(request: Request) -> Call:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
     address = client_address(request.remote_addr or "", request.headers.get("X-Forwarded-For"), found.trusted_proxies)
-    return Call(found, request_id, address)
+    return RequestContext(found, request_id, address)
 
 
-def close_call(_error: BaseException | None) -> None:
+def close_context(_error: BaseException | None) -> None:
     """What this thread logs from now on is of no request."""
     structlog.contextvars.clear_contextvars()
     tracing.current.set(None)
 
 
-def finish(call: Call, request: Request, response: Response) -> Response:
+def finish(context: RequestContext, request: Request, response: Response) -> Response:
     """Stamp the answer and write its line. The query string stays out: it may hold what does not belong in a log."""
-    response.headers["X-Request-ID"] = call.request_id
+    response.headers["X-Request-ID"] = context.request_id
     measured = request.headers.get(MEASURE_HEADER)
-    if measured is not None and call.services.insiders.admit(request, measured):
-        response.headers[WORKER_HEADER] = call.services.revocation.status().worker
+    if measured is not None and context.services.internal_access.admit(request, measured):
+        response.headers[WORKER_HEADER] = context.services.revocation.status().worker
     response.headers.setdefault("Cache-Control", "no-store")  # what may be kept says so
-    seconds = time.perf_counter() - call.started
+    seconds = time.perf_counter() - context.started
     route = request.url_rule.rule if request.url_rule else None
-    principal = call.admitted.principal if call.admitted else call.known
+    principal = context.admitted.principal if context.admitted else context.known
     surface = current_app.name.removeprefix("kataven-")
-    call.services.metrics.request(surface, request.method, route, response.status_code, seconds)
+    context.services.metrics.request(surface, request.method, route, response.status_code, seconds)
     log.info(
         "request",
         method=request.method,
         route=route,
         status=response.status_code,
-        code=call.problem,
-        account=principal.account if principal else call.named,
+        code=context.problem,
+        account=principal.account if principal else context.named,
         principal=principal.label if principal else None,
-        address=call.address,
+        address=context.address,
         ms=round(seconds * 1000, 2),
     )
     return response

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.web.conditional import IF_MATCH_PATTERN
-from kataven.web.operation import Link, Operation, Room, operation_of
+from kataven.web.operation import ApiBlueprint, OpenApiLink, Operation, operation_of
 from kataven.web.problems import KINDS
 from kataven.web.schema import Input, in_words
 
@@ -55,7 +55,7 @@ def operations_of(app: Flask) -> list[Operation]:
     return [operation for operation in found if operation is not None and operation.published]
 
 
-def document(operations: Iterable[Operation], rooms: Iterable[Room], version: str) -> Json:
+def document(operations: Iterable[Operation], rooms: Iterable[ApiBlueprint], version: str) -> Json:
     """The whole document."""
     operations = list(operations)
     paths: Json = {}
@@ -74,7 +74,7 @@ def document(operations: Iterable[Operation], rooms: Iterable[Room], version: st
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This server"}],
-        "tags": [{"name": room.name, "description": room.doc} for room in rooms],
+        "tags": [{"name": blueprint.name, "description": blueprint.doc} for blueprint in rooms],
         "paths": paths,
         "components": {
             "schemas": _schemas(operations),
@@ -217,11 +217,11 @@ def _nested(one: Operation, other: Operation) -> bool:
     return one.path.startswith(f"{other.path}/") or other.path.startswith(f"{one.path}/")
 
 
-def _target(link: Link, operations: list[Operation]) -> Operation:
+def _target(link: OpenApiLink, operations: list[Operation]) -> Operation:
     return next(found for found in operations if (found.method, found.path) == (link.method, link.path))
 
 
-def _link(link: Link, target: Operation) -> Json:
+def _link(link: OpenApiLink, target: Operation) -> Json:
     described: Json = {"operationId": _operation_id(target)}
     if link.query:
         described["parameters"] = {name: f"$response.body#/{field}" for name, field in link.query.items()}

@@ -11,11 +11,11 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
-from kataven.ratelimit.budget import Kind
+from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
 from kataven.web.access import Access
-from kataven.web.call import current_call
 from kataven.web.problems import InvalidRequest
+from kataven.web.request_context import current_context
 from kataven.web.schema import (
     MAX_BODY_BYTES,
     MAX_PUBLIC_BODY_BYTES,
@@ -42,7 +42,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class OpenApiLink:
     """Where an answer leads: the operation that this answer's values are for, by method and path."""
 
     method: str
@@ -73,7 +73,7 @@ class Operation:
     """Whether the resource has an ETag, which `If-Match` and `If-None-Match` are compared with."""
     others: tuple[Answer, ...] = ()
     """What it answers besides, that is neither success nor a problem."""
-    links: tuple[Link, ...] = ()
+    links: tuple[OpenApiLink, ...] = ()
     """Where the answer leads, besides to the resource that it makes or shows."""
     published: bool = True
     """False for pages that people read, which OpenAPI leaves out."""
@@ -85,7 +85,7 @@ class Operation:
             raise ValueError(f"{self.method} {self.path}: without a credential, a body is limited to 64 KiB")
 
 
-class Room(Blueprint):
+class ApiBlueprint(Blueprint):
     """A blueprint whose routes are declared as operations; `noun` is the word for one of its resources."""
 
     def __init__(self, name: str, import_name: str, noun: str, doc: str) -> None:
@@ -106,7 +106,7 @@ class Room(Blueprint):
         refusals: tuple[str, ...] = (),
         conditional: bool = False,
         others: tuple[Answer, ...] = (),
-        links: tuple[Link, ...] = (),
+        links: tuple[OpenApiLink, ...] = (),
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
         """Register a handler `(call, *, <parts of the path>, body, query) -> Response`.
@@ -154,18 +154,18 @@ class Room(Blueprint):
 def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..., Response]:
     @functools.wraps(handler)
     def view(**path: str) -> Response:
-        call = current_call()
+        context = current_context()
         if not operation.access.by_address:
-            return handler(call, **_read(operation, path))
+            return handler(context, **_read(operation, path))
         # In memory, before a byte of the body is read: refusing junk must cost less than sending it.
-        call.require(Kind.REFUSED)
+        context.require(AddressBudgetKind.REFUSED)
         try:
             arguments = _read(operation, path)
         except (InvalidRequest, HTTPException, BodyError):
-            call.note(Kind.REFUSED)
+            context.note(AddressBudgetKind.REFUSED)
             raise
-        call.spend(Kind.PUBLIC)
-        return handler(call, **arguments)
+        context.spend(AddressBudgetKind.PUBLIC)
+        return handler(context, **arguments)
 
     view.operation = operation  # type: ignore[attr-defined]  # read back by `operation_of`
     return view

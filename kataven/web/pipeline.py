@@ -17,25 +17,25 @@ from kataven.ratelimit.limiter import Limiter, LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
 from kataven.web.access import Access, Forbidden
-from kataven.web.call import Admitted, Call, current_call
 from kataven.web.operation import operation_of
+from kataven.web.request_context import AuthContext, RequestContext, current_context
 
 
 def install(app: Flask, limiter: Limiter) -> None:
     """Put every request of `app` on this path."""
-    app.before_request(open_call)
+    app.before_request(open_context)
     app.before_request(admit)
     app.before_request(limit)
     # Flask-Limiter's decorators, for routes with a limit of their own; they need the address that the edge believes.
-    decorated.install(app, limiter, lambda: current_call().address)
+    decorated.install(app, limiter, lambda: current_context().address)
     app.after_request(finish)
-    app.teardown_request(observe.close_call)
+    app.teardown_request(observe.close_context)
     app.teardown_request(release)
 
 
-def open_call() -> None:
+def open_context() -> None:
     """The edge: a request id and a believable client address."""
-    g.call = observe.open_call(_request())
+    g.context = observe.open_context(_request())
 
 
 def admit() -> None:
@@ -43,40 +43,42 @@ def admit() -> None:
     access = _declared()
     if access is None:
         return
-    call: Call = g.call
+    context: RequestContext = g.context
     if access.public:
         return  # the budget of the address is spent once the input is read, so that junk costs no look-up: `operation`
-    principal = _who(call)
-    account = call.services.directory.find(principal.account)
+    principal = _who(context)
+    account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
-    call.known = principal
+    context.known = principal
     access.check(principal)
-    call.admitted = Admitted(principal, account)
+    context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
-        call.services.last_used.note(principal.account, principal.id)
+        context.services.last_used.note(principal.account, principal.id)
 
 
 def limit() -> None:
     """How much: one decision over every window of the account and the key. Raises LimitExceeded."""
-    call: Call = g.call
-    if call.admitted is None:
+    context: RequestContext = g.context
+    if context.admitted is None:
         return
-    principal = call.principal
+    principal = context.principal
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
-    call.admitted.admission = call.services.limiter.admit(principal.account, call.account.limits, key_id, key_limits)
+    context.admitted.admission = context.services.limiter.admit(
+        principal.account, context.account.limits, key_id, key_limits
+    )
 
 
-def _who(call: Call) -> Principal:
+def _who(context: RequestContext) -> Principal:
     headers = request.headers
     credential = parse_credential(
         headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
     )
-    call.named = credential.account
+    context.named = credential.account
     outcome = "unavailable"
     try:
-        principal = call.services.verifier.verify(credential)
+        principal = context.services.verifier.verify(credential)
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # what had to be looked up to find that out is counted in `lookups`
@@ -86,24 +88,24 @@ def _who(call: Call) -> Principal:
         raise
     finally:
         kind = "api_key" if isinstance(credential, ApiKeyCredential) else "jwt"
-        call.services.metrics.verifications.labels(kind, outcome).inc()
+        context.services.metrics.verifications.labels(kind, outcome).inc()
     return principal
 
 
 def finish(response: Response) -> Response:
     """The headers that every answer carries, and its line in the log."""
-    call: Call = g.call
-    if call.admitted is not None and call.admitted.admission is not None:
-        for name, value in call.admitted.admission.headers():
+    context: RequestContext = g.context
+    if context.admitted is not None and context.admitted.admission is not None:
+        for name, value in context.admitted.admission.headers():
             response.headers[name] = value
-    return observe.finish(call, _request(), response)
+    return observe.finish(context, _request(), response)
 
 
 def release(_error: BaseException | None) -> None:
     """Give the in-flight slot back. Nothing waits for it."""
-    call: Call | None = g.get("call")
-    if call is not None and call.admitted is not None and call.admitted.admission is not None:
-        call.admitted.admission.release()
+    context: RequestContext | None = g.get("call")
+    if context is not None and context.admitted is not None and context.admitted.admission is not None:
+        context.admitted.admission.release()
 
 
 def _request() -> Request:

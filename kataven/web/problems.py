@@ -22,7 +22,7 @@ from kataven.account.errors import ExpiryExceedsPolicy, NotFound
 from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
-from kataven.revocation.receipt import NobodyTold
+from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 from kataven.web.nearby import Nearby
@@ -67,7 +67,7 @@ class PreconditionFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemType:
     """A row of the table: what a client can program against."""
 
     status: int
@@ -75,59 +75,59 @@ class Kind:
     title: str
 
 
-ProblemPage = Callable[[Kind, str, Mapping[str, str]], Response]
+ProblemPage = Callable[[ProblemType, str, Mapping[str, str]], Response]
 """Makes the page for a problem, its detail, and the headers that its answer will have."""
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ProblemType] = {
     kind.code: kind
     for kind in (
-        Kind(400, "malformed_token", "Malformed token"),
-        Kind(400, "missing_account", "Account not named"),
-        Kind(400, "invalid_account", "Invalid account name"),
-        Kind(400, "invalid_request", "Invalid request"),
-        Kind(400, "malformed_request", "Malformed request"),
-        Kind(400, "expiry_exceeds_policy", "Expiry exceeds the account's policy"),
-        Kind(401, "missing_credential", "Credential missing"),
-        Kind(401, "not_a_credential", "Not a credential"),
-        Kind(401, "invalid_credential", "Invalid credential"),
-        Kind(401, "expired_credential", "Credential expired"),
-        Kind(403, "reserved_account", "Reserved account"),
-        Kind(403, "account_mismatch", "Account mismatch"),
-        Kind(403, "revoked_credential", "Credential revoked"),
-        Kind(403, "account_suspended", "Account suspended"),
-        Kind(403, "forbidden", "Forbidden"),
-        Kind(400, "agent_missing", "Agent not named"),
-        Kind(403, "unknown_widget_key", "Unknown widget key"),
-        Kind(403, "widget_key_disabled", "Widget key disabled"),
-        Kind(403, "origin_refused", "Origin refused"),
-        Kind(403, "wrong_agent", "Wrong agent"),
-        Kind(403, "agent_not_active", "Agent not active"),
-        Kind(403, "widget_off", "Widget switched off"),
-        Kind(403, "visitor_kind_forbidden", "Kind of visitor not taken"),
-        Kind(403, "user_token_unknown", "Unknown user token"),
-        Kind(403, "user_token_expired", "User token expired"),
-        Kind(403, "user_token_used", "User token used before"),
-        Kind(403, "user_token_of_another_account", "User token of another account"),
-        Kind(403, "refresh_token_unknown", "Unknown refresh token"),
-        Kind(403, "refresh_token_reused", "Refresh token used before"),
-        Kind(403, "minting_key_ended", "The API key behind this user has ended"),
-        Kind(404, "unknown_agent", "Unknown agent"),
-        Kind(404, "not_found", "Not found"),
-        Kind(405, "method_not_allowed", "Method not allowed"),
-        Kind(408, "request_timeout", "Request timeout"),
-        Kind(412, "precondition_failed", "Precondition failed"),
-        Kind(413, "payload_too_large", "Payload too large"),
-        Kind(414, "uri_too_long", "URI too long"),
-        Kind(415, "unsupported_media_type", "Unsupported media type"),
-        Kind(417, "expectation_failed", "Expectation failed"),
-        Kind(429, "rate_limited", "Rate limited"),
-        Kind(429, "too_many_visits", "Too many visits"),
-        Kind(431, "headers_too_large", "Headers too large"),
-        Kind(500, "internal_error", "Internal error"),
-        Kind(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
-        Kind(503, "schema_mismatch", "Schema mismatch"),
-        Kind(503, "widget_not_configured", "Widget not configured"),
-        Kind(503, "unavailable", "Unavailable"),
+        ProblemType(400, "malformed_token", "Malformed token"),
+        ProblemType(400, "missing_account", "Account not named"),
+        ProblemType(400, "invalid_account", "Invalid account name"),
+        ProblemType(400, "invalid_request", "Invalid request"),
+        ProblemType(400, "malformed_request", "Malformed request"),
+        ProblemType(400, "expiry_exceeds_policy", "Expiry exceeds the account's policy"),
+        ProblemType(401, "missing_credential", "Credential missing"),
+        ProblemType(401, "not_a_credential", "Not a credential"),
+        ProblemType(401, "invalid_credential", "Invalid credential"),
+        ProblemType(401, "expired_credential", "Credential expired"),
+        ProblemType(403, "reserved_account", "Reserved account"),
+        ProblemType(403, "account_mismatch", "Account mismatch"),
+        ProblemType(403, "revoked_credential", "Credential revoked"),
+        ProblemType(403, "account_suspended", "Account suspended"),
+        ProblemType(403, "forbidden", "Forbidden"),
+        ProblemType(400, "agent_missing", "Agent not named"),
+        ProblemType(403, "unknown_widget_key", "Unknown widget key"),
+        ProblemType(403, "widget_key_disabled", "Widget key disabled"),
+        ProblemType(403, "origin_refused", "Origin refused"),
+        ProblemType(403, "wrong_agent", "Wrong agent"),
+        ProblemType(403, "agent_not_active", "Agent not active"),
+        ProblemType(403, "widget_off", "Widget switched off"),
+        ProblemType(403, "visitor_kind_forbidden", "Kind of visitor not taken"),
+        ProblemType(403, "user_token_unknown", "Unknown user token"),
+        ProblemType(403, "user_token_expired", "User token expired"),
+        ProblemType(403, "user_token_used", "User token used before"),
+        ProblemType(403, "user_token_of_another_account", "User token of another account"),
+        ProblemType(403, "refresh_token_unknown", "Unknown refresh token"),
+        ProblemType(403, "refresh_token_reused", "Refresh token used before"),
+        ProblemType(403, "minting_key_ended", "The API key behind this user has ended"),
+        ProblemType(404, "unknown_agent", "Unknown agent"),
+        ProblemType(404, "not_found", "Not found"),
+        ProblemType(405, "method_not_allowed", "Method not allowed"),
+        ProblemType(408, "request_timeout", "Request timeout"),
+        ProblemType(412, "precondition_failed", "Precondition failed"),
+        ProblemType(413, "payload_too_large", "Payload too large"),
+        ProblemType(414, "uri_too_long", "URI too long"),
+        ProblemType(415, "unsupported_media_type", "Unsupported media type"),
+        ProblemType(417, "expectation_failed", "Expectation failed"),
+        ProblemType(429, "rate_limited", "Rate limited"),
+        ProblemType(429, "too_many_visits", "Too many visits"),
+        ProblemType(431, "headers_too_large", "Headers too large"),
+        ProblemType(500, "internal_error", "Internal error"),
+        ProblemType(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
+        ProblemType(503, "schema_mismatch", "Schema mismatch"),
+        ProblemType(503, "widget_not_configured", "Widget not configured"),
+        ProblemType(503, "unavailable", "Unavailable"),
     )
 }
 """Every code there is; `explanations.py` says more of each, on the page that a problem's `type` leads to."""
@@ -168,7 +168,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(TenancyError, _tenancy)
-    app.register_error_handler(NobodyTold, _nobody_told)
+    app.register_error_handler(RevocationUnconfirmed, _nobody_told)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(BrokenBody, _broken_body)
@@ -190,7 +190,7 @@ def problem(
     """
     kind = KINDS[code]
     services().metrics.problems.labels(code).inc()
-    g.call.problem = code
+    g.context.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
         response = page(kind, detail, headers or {})
@@ -202,14 +202,14 @@ def problem(
     return response
 
 
-def _json(kind: Kind, detail: str, errors: Sequence[FieldError]) -> Response:
+def _json(kind: ProblemType, detail: str, errors: Sequence[FieldError]) -> Response:
     body: dict[str, Any] = {
         "type": f"/docs/errors#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
         "code": kind.code,
-        "request_id": g.call.request_id,
+        "request_id": g.context.request_id,
     }
     if errors:
         body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
@@ -274,7 +274,7 @@ def _tenancy(error: TenancyError) -> Response:
     return _unforeseen(error)
 
 
-def _nobody_told(_: NobodyTold) -> Response:
+def _nobody_told(_: RevocationUnconfirmed) -> Response:
     return unavailable(
         "The change was saved, but we couldn't confirm that every worker has applied it. Some may accept the "
         "credential for up to a minute. Retry to get a receipt."

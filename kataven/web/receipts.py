@@ -9,8 +9,8 @@ from pydantic import Field
 
 from kataven.account import audit
 from kataven.revocation.revocation import Intent
-from kataven.revocation.scope import Scope
-from kataven.web.call import Call
+from kataven.revocation.target import RevocationTarget
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
 
@@ -28,21 +28,21 @@ class ReceiptView(View):
     )
 
 
-def begin_ending(call: Call, key_id: str | None) -> Intent:
+def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
     """Write down what is about to end: a key, or with None all that belongs to the account.
 
     To be called inside the transaction, as its last step: from here on workers act by themselves if this process dies.
     """
-    return call.services.revocation.intend(Scope(call.account.account, key_id))
+    return context.services.revocation.intend(RevocationTarget(context.account.account, key_id))
 
 
-def end_credentials(call: Call, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
+def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
     """Make every worker forget what ended, and wait until each has. The change is committed by now.
 
     The receipt is added to the audit event `event_id`, the one that was committed with the change.
     """
-    receipt = call.services.revocation.revoke(ending).as_json()
+    receipt = context.services.revocation.revoke(ending).as_json()
     if event_id is not None:
-        with call.writing() as session:
+        with context.writing() as session:
             audit.add_detail(session, event_id, {"receipt": receipt})
     return receipt

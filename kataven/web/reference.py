@@ -10,15 +10,15 @@ from flask import Flask, Response, current_app, render_template
 from kataven import __version__
 from kataven.web import openapi
 from kataven.web.access import PUBLIC
-from kataven.web.call import Call
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.problems import KINDS, NEARBY_EXTENSION
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
-room = Room("reference", __name__, "page", "This reference, for machines.")
-room.template_folder = "templates"
+blueprint = ApiBlueprint("reference", __name__, "page", "This reference, for machines.")
+blueprint.template_folder = "templates"
 
 EXTENSION = "kataven.openapi"
 KEPT = {"Cache-Control": "public, max-age=300"}
@@ -35,27 +35,27 @@ class OpenApiView(View):
     components: dict[str, Any]
 
 
-def install(app: Flask, rooms: tuple[Room, ...]) -> None:
+def install(app: Flask, rooms: tuple[ApiBlueprint, ...]) -> None:
     """Publish what `app` declares. Call it when every room is registered."""
     operations = openapi.operations_of(app)
     app.extensions[EXTENSION] = openapi.document(operations, rooms, __version__)
     app.extensions[NEARBY_EXTENSION] = Nearby(operation.path for operation in operations)
 
 
-@room.operation(
+@blueprint.operation(
     "GET",
     "/v1/openapi.json",
     access=PUBLIC,
     summary="The OpenAPI document",
     answer=Answer(200, "This document.", OpenApiView),
 )
-def read_openapi(call: Call) -> Response:
+def read_openapi(context: RequestContext) -> Response:
     """OpenAPI 3.1, made from the declarations that validate."""
     return write_json(_document(), headers={"Access-Control-Allow-Origin": "*", **KEPT})
 
 
-@room.page("/docs", access=PUBLIC, summary="The reference, to read")
-def show_reference(call: Call) -> Response:
+@blueprint.page("/docs", access=PUBLIC, summary="The reference, to read")
+def show_reference(context: RequestContext) -> Response:
     document = _document()
     operations = [
         (method.upper(), path, operation)
@@ -65,13 +65,13 @@ def show_reference(call: Call) -> Response:
     return _page("docs/reference.html", document=document, operations=operations)
 
 
-@room.page("/docs/errors", access=PUBLIC, summary="Every error code")
-def show_errors(call: Call) -> Response:
+@blueprint.page("/docs/errors", access=PUBLIC, summary="Every error code")
+def show_errors(context: RequestContext) -> Response:
     return _page("docs/errors.html", kinds=KINDS.values(), explanations=EXPLANATIONS)
 
 
-@room.page("/docs/style.css", access=PUBLIC, summary="How the reference looks")
-def show_style(call: Call) -> Response:
+@blueprint.page("/docs/style.css", access=PUBLIC, summary="How the reference looks")
+def show_style(context: RequestContext) -> Response:
     return Response(_STYLE, content_type="text/css; charset=utf-8", headers=KEPT)
 
 

@@ -139,7 +139,7 @@ class Prose(GroupedMetadata):
 
 
 @dataclass(frozen=True, slots=True)
-class Line(GroupedMetadata):
+class SingleLine(GroupedMetadata):
     """A short text that a person reads, such as a name: `Annotated[str, Line(200)]`."""
 
     max_length: int

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 from flask import Flask, current_app
 
-from kataven.account.last_used import LastUsed
-from kataven.authservice.client import Connection
+from kataven.account.last_used_tracker import LastUsedTracker
+from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.verifier import Verifier
+from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
-from kataven.ratelimit.tally import Counts
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
-from kataven.tenancy.registry import EngineRegistry
-from kataven.web.insiders import Insiders
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics, Publisher
 from kataven.widget.flows import Widget
 
@@ -34,16 +34,16 @@ class Services:
     verifier: Verifier
     issuer: Issuer
     limiter: Limiter
-    limited_alone: Counts
+    fallback_stats: FallbackCounters
     revocation: Revocation
-    last_used: LastUsed
+    last_used: LastUsedTracker
     widget: Widget
     metrics: Metrics
-    insiders: Insiders = field(default_factory=Insiders)
+    internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Who may see metrics, and how the installation stands."""
 
     _publisher: Publisher = field(init=False, repr=False)
-    auth_service: Connection | None = None
+    auth_service: AuthServiceChannel | None = None
     """None: credentials are verified in the process."""
     issuer_keys: JwksClient | None = None
     """Whose keys JWTs are verified with here; None where the auth-service does it."""

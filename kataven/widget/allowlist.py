@@ -72,7 +72,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AllowlistEntry:
     """One parsed entry. `schemes` and `port` have to fit; `port` None is every port, 0 the scheme's default."""
 
     schemes: frozenset[str]
@@ -98,7 +98,7 @@ class Entry:
         return origin.port == (self.port or DEFAULT_PORTS[origin.scheme])
 
 
-def admits(entries: Iterable[Entry], origin: Origin | None) -> bool:
+def admits(entries: Iterable[AllowlistEntry], origin: Origin | None) -> bool:
     """Whether any entry admits a page. No entries admit nobody, and a page without an origin is never admitted."""
     return origin is not None and any(entry.admits(origin) for entry in entries)
 
@@ -130,7 +130,7 @@ def parse_origin(text: str) -> Origin | None:
         return None
 
 
-def parse_entry(text: str) -> Entry:
+def parse_entry(text: str) -> AllowlistEntry:
     """Read an entry as a customer wrote it. Raises InvalidEntry."""
     if len(text) > MAX_ENTRY_LENGTH:
         raise InvalidEntry(f"is longer than {MAX_ENTRY_LENGTH} characters, which no host is")
@@ -148,7 +148,7 @@ def parse_entry(text: str) -> Entry:
     return _exact(scheme, host, port)
 
 
-def parse_new_entry(text: str) -> Entry:
+def parse_new_entry(text: str) -> AllowlistEntry:
     """Read an entry that is about to be stored. Raises InvalidEntry, also for a wildcard over names of many owners.
 
     Entries that are stored already are read with `parse_entry`, so that a newer list ends no page's widget.
@@ -176,13 +176,13 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _exact(scheme: str | None, host: str, port: str | None) -> Entry:
+def _exact(scheme: str | None, host: str, port: str | None) -> AllowlistEntry:
     if scheme == "http":
         raise InvalidEntry(f"http is allowed on loopback names only; write https://{host}")
     if scheme not in (None, "https"):
         raise InvalidEntry(f"must be https; write https://{host}")
     if port is None:
-        return Entry(frozenset({"https"}), host, False, 0, host)
+        return AllowlistEntry(frozenset({"https"}), host, False, 0, host)
     if port == EVERY_PORT:
         raise InvalidEntry(f"`*` as a port is allowed on loopback names only; write https://{host} with the port")
     number = _port(port)
@@ -190,20 +190,20 @@ def _exact(scheme: str | None, host: str, port: str | None) -> Entry:
         raise InvalidEntry(f"a port needs its scheme; write https://{host}:{number}")
     if number == DEFAULT_PORTS["https"]:
         return _exact(None, host, None)
-    return Entry(frozenset({"https"}), host, False, number, f"https://{host}:{number}")
+    return AllowlistEntry(frozenset({"https"}), host, False, number, f"https://{host}:{number}")
 
 
-def _wildcard(scheme: str | None, host: str, port: str | None) -> Entry:
+def _wildcard(scheme: str | None, host: str, port: str | None) -> AllowlistEntry:
     if _address(host) is not None:
         raise InvalidEntry("an address has no subdomains; write it without `*.`")
     if "." not in host:
         raise InvalidEntry(f"`*.{host}` would be everybody under {host}; name a domain of your own, like *.acme.{host}")
     if scheme is not None or port is not None:
         raise InvalidEntry(f"a wildcard takes no scheme and no port: it is https; write *.{host}")
-    return Entry(frozenset({"https"}), host, True, 0, f"*.{host}")
+    return AllowlistEntry(frozenset({"https"}), host, True, 0, f"*.{host}")
 
 
-def _loopback(scheme: str | None, host: str, port: str | None, subdomains: bool) -> Entry:
+def _loopback(scheme: str | None, host: str, port: str | None, subdomains: bool) -> AllowlistEntry:
     if scheme not in (None, *DEFAULT_PORTS):
         raise InvalidEntry(f"must be http or https; write http://{host}")
     if subdomains and _address(host) is not None:
@@ -215,7 +215,7 @@ def _loopback(scheme: str | None, host: str, port: str | None, subdomains: bool)
     text = "".join(
         (f"{scheme}://" if scheme else "", "*." if subdomains else "", host, "" if port is None else f":{port}")
     )
-    return Entry(schemes, host, subdomains, number, text)
+    return AllowlistEntry(schemes, host, subdomains, number, text)
 
 
 def _refuse_what_no_host_has(text: str) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kataven.widget.errors import TooManyVisits
-from kataven.widget.store import Store
+from kataven.widget.store import WidgetStore
 
 TOTAL = 100_000
 PER_ACCOUNT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class SessionCounters:
     """The counters of one widget key, its account and the installation, and the most that each may say."""
 
     counters: tuple[str, str, str]
@@ -31,14 +31,14 @@ class Capacity:
     total: int = TOTAL
     per_account: int = PER_ACCOUNT
 
-    def room(self, store: Store, account: str, widget_key_id: str) -> Room:
+    def session_counters(self, store: WidgetStore, account: str, widget_key_id: str) -> SessionCounters:
         """Where visits by this widget key are counted."""
         counters = (
             store.key("visits-of-key", f"{account}:{widget_key_id}"),
             store.key("visits-of-account", account),
             store.key("visits", "all"),
         )
-        return Room(counters, (max(1, self.per_account // 2), self.per_account, self.total))
+        return SessionCounters(counters, (max(1, self.per_account // 2), self.per_account, self.total))
 
 
 LIMIT_NAMES = ("widget-key-visits", "account-visits", "visits")

@@ -13,7 +13,7 @@ SCRIPT_PATH = "/widget.js"
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class EmbedScript:
     """One representation of the script. `etag` is strong: it names these bytes (RFC 9110, section 8.8.3)."""
 
     body: bytes = field(repr=False)
@@ -21,13 +21,13 @@ class Script:
 
 
 @cache
-def script() -> Script:
+def script() -> EmbedScript:
     """As it was written."""
     return _script(files(__package__).joinpath("static", "widget.js").read_bytes())
 
 
 @cache
-def compressed_script() -> Script:
+def compressed_script() -> EmbedScript:
     """The same for browsers that take gzip, which is all of them."""
     return _script(gzip.compress(script().body, 9, mtime=0))
 
@@ -38,5 +38,5 @@ def snippet(public_url: str, key: str, agent_id: object = None) -> str:
     return f'<script src="{escape(public_url)}{SCRIPT_PATH}" data-client-key="{escape(key)}"{agent} async></script>'
 
 
-def _script(body: bytes) -> Script:
-    return Script(body, hashlib.sha256(body).hexdigest()[:32])
+def _script(body: bytes) -> EmbedScript:
+    return EmbedScript(body, hashlib.sha256(body).hexdigest()[:32])

@@ -22,27 +22,27 @@ from kataven.widget.allowlist import Origin
 from kataven.widget.capacity import Capacity
 from kataven.widget.errors import WidgetNotConfigured
 from kataven.widget.families import Families
-from kataven.widget.page import Gate, Page
-from kataven.widget.store import Store
-from kataven.widget.user_tokens import UserTokens, VouchedUser
-from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
+from kataven.widget.key_guard import WidgetKeyGuard, WidgetPage
+from kataven.widget.store import WidgetStore
+from kataven.widget.user_tokens import UserTokens, UserTokenSubject
+from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class VisitorTokens:
     """What a visitor gets: a token for the voice edge, and one to get the next with."""
 
     visitor_token: str
     refresh_token: str
-    visit: Visit
+    visit: VisitorSession
 
 
 @dataclass(frozen=True)
 class Widget:
     """The collaborators of one process. Its methods raise WidgetRefused, StoreUnavailable and what the gate raises."""
 
-    gate: Gate
-    store: Store
+    gate: WidgetKeyGuard
+    store: WidgetStore
     ring: SigningRing | None
     """None: this installation lets no visitors in."""
     public_url: str
@@ -52,35 +52,35 @@ class Widget:
     capacity: Capacity = field(default_factory=Capacity)
     clock: Callable[[], float] = time.time
 
-    def config(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> tuple[Page, Branding]:
+    def config(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> tuple[WidgetPage, Branding]:
         """What to draw on a page."""
         page = self.gate.admit(key, origin, agent_id)
         return page, self.gate.branding(page.account)
 
-    def guest(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> Admitted:
+    def guest(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> VisitorTokens:
         """Let a stranger in."""
         signing_key = self._signing_key()
         page = self.gate.admit(key, origin, agent_id)
         page.require(VisitorKind.GUEST)
         return self._begin(signing_key, _visit(page, Visitor(VisitorKind.GUEST, str(uuid4()))))
 
-    def vouch(self, account: str, user: VouchedUser) -> str:
+    def vouch(self, account: str, user: UserTokenSubject) -> str:
         """A user token for somebody whom the caller, an API key, knows."""
         self._signing_key()
         return UserTokens(self.store).issue(account, user)
 
-    def exchange(self, key: Token, user_token: str, origin: Origin | None, agent_id: UUID | None) -> Admitted:
+    def exchange(self, key: Token, user_token: str, origin: Origin | None, agent_id: UUID | None) -> VisitorTokens:
         """Let a user in. The user token is used up only if the page is one that may show it."""
         signing_key = self._signing_key()
         page = self.gate.admit(key, origin, agent_id)
         page.require(VisitorKind.USER)
-        room = self.capacity.room(self.store, page.account, str(page.widget_key_id))
-        user = UserTokens(self.store).redeem(page.account, user_token, room)
+        session_counters = self.capacity.session_counters(self.store, page.account, str(page.widget_key_id))
+        user = UserTokens(self.store).redeem(page.account, user_token, session_counters)
         self.gate.require_minting_key(page.account, user.minted_by)
         visitor = Visitor(VisitorKind.USER, user.external_user_id, user.display_name, user.email)
         return self._begin(signing_key, _visit(page, visitor, user.minted_by))
 
-    def refresh(self, refresh_token: str, origin: Origin | None) -> Admitted:
+    def refresh(self, refresh_token: str, origin: Origin | None) -> VisitorTokens:
         """The next pair. A token that was used before ends its family first of all, wherever it is shown."""
         signing_key = self._signing_key()
         families = Families(self.store, self.capacity)
@@ -89,12 +89,12 @@ class Widget:
         following = families.rotate(refresh_token, visit)
         return self._admitted(signing_key, visit, following)
 
-    def _begin(self, signing_key: SigningKey, visit: Visit) -> Admitted:
+    def _begin(self, signing_key: SigningKey, visit: VisitorSession) -> VisitorTokens:
         return self._admitted(signing_key, visit, Families(self.store, self.capacity).begin(visit))
 
-    def _admitted(self, signing_key: SigningKey, visit: Visit, refresh_token: str) -> Admitted:
+    def _admitted(self, signing_key: SigningKey, visit: VisitorSession, refresh_token: str) -> VisitorTokens:
         token = visitor_tokens.sign(signing_key, self.public_url, visit, self.clock())
-        return Admitted(token, refresh_token, visit)
+        return VisitorTokens(token, refresh_token, visit)
 
     def _signing_key(self) -> SigningKey:
         if self.ring is None:
@@ -102,8 +102,8 @@ class Widget:
         return self.ring.current
 
 
-def _visit(page: Page, visitor: Visitor, minted_by: str | None = None) -> Visit:
-    return Visit(
+def _visit(page: WidgetPage, visitor: Visitor, minted_by: str | None = None) -> VisitorSession:
+    return VisitorSession(
         account=page.account,
         widget_key_id=str(page.widget_key_id),
         generation=page.generation,

@@ -22,7 +22,7 @@ Clock = Callable[[], float]
 """Seconds since the epoch, in place of Redis's own clock; for tests, since no two hosts' clocks agree."""
 
 
-class Store:
+class WidgetStore:
     """A connection to Redis, made on first use, so that it may be built before a fork."""
 
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
@@ -38,7 +38,7 @@ class Store:
         """For a script: '' is Redis's own clock."""
         return "" if self._clock is None else str(round(self._clock() * 1000))
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
+    def run(self, script: StoreScript, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
         """What the script returns. Raises StoreUnavailable."""
         try:
             found: list[str | None] = script(self._client.execute_command, keys, arguments)
@@ -50,7 +50,7 @@ class Store:
         self._client.close()
 
 
-class Script:
+class StoreScript:
     """A script of `lua/`, called by its digest; a Redis that has not seen it yet is sent the text."""
 
     def __init__(self, name: str) -> None:

@@ -32,7 +32,7 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class VisitorSession:
     """A visitor on a page, talking to an agent: what stays the same from one token to the next."""
 
     account: str
@@ -46,7 +46,7 @@ class Visit:
     """The API key that vouched for a user."""
 
 
-def sign(key: SigningKey, issuer: str, visit: Visit, now: float) -> str:
+def sign(key: SigningKey, issuer: str, visit: VisitorSession, now: float) -> str:
     """A visitor token, good from `now` (seconds since the epoch) for `TTL_SECONDS`."""
     issued_at = int(now)
     visitor = visit.visitor

@@ -8,24 +8,24 @@ import pytest
 
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 SHOWN = ("shown-a", "shown-b", "shown-c")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _accounts(house: House) -> None:
+def _accounts(harness: AppHarness) -> None:
     for account in (*SHOWN, "shown-not", "shown-asleep"):
-        new_account(house.services, account)
-    with house.services.directory.database.writing() as session:
+        new_account(harness.services, account)
+    with harness.services.directory.database.writing() as session:
         for account in (*SHOWN, "shown-asleep"):
             accounts.read(session, account).discoverable = True
         accounts.move(session, "shown-asleep", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
 
 
 @pytest.fixture
-def stranger(house: House) -> Caller:
-    return house.anybody()
+def stranger(harness: AppHarness) -> Caller:
+    return harness.anybody()
 
 
 @pytest.mark.parametrize("prefix", ["", "/hub-api"])

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from kataven.web.schema import MAX_BODY_BYTES
-from tests.support.house import Caller
+from tests.support.app_harness import Caller
 
 EVERYTHING = {
     "name": "Front desk",

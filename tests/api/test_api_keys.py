@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kataven.identity import token as tokens
-from kataven.revocation import NobodyTold
+from kataven.revocation import RevocationUnconfirmed
 from kataven.system import accounts
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
@@ -22,7 +22,7 @@ def _mint(caller: Caller, **body: Any) -> dict[str, Any]:
     return minted
 
 
-def test_a_key_is_shown_once_and_works(house: House, alice: Caller) -> None:
+def test_a_key_is_shown_once_and_works(harness: AppHarness, alice: Caller) -> None:
     answer = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d"})
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
@@ -38,7 +38,7 @@ def test_a_key_is_shown_once_and_works(house: House, alice: Caller) -> None:
     assert next(row for row in listed.get_json() if row["id"] == minted["id"]) == minted
     assert key not in listed.text
 
-    me = house.bearer(key).get("/v1/me").get_json()
+    me = harness.bearer(key).get("/v1/me").get_json()
     assert (me["account"], me["role"], me["credential"]["kind"]) == ("acme", None, "api_key")
     assert me["credential"]["id"] == minted["id"]
 
@@ -70,11 +70,11 @@ def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: st
     assert field in [error["field"] for error in answer.get_json()["errors"]]
 
 
-def test_the_account_policy_limits_expiries_and_says_what_is_allowed(house: House) -> None:
-    new_account(house.services, "strict")
-    with house.services.directory.database.writing() as session:
+def test_the_account_policy_limits_expiries_and_says_what_is_allowed(harness: AppHarness) -> None:
+    new_account(harness.services, "strict")
+    with harness.services.directory.database.writing() as session:
         accounts.read(session, "strict").max_key_expiry_days = 100
-    owner = house.bearer(house.issuer.token(claims=_owner_of("strict")), "strict")
+    owner = harness.bearer(harness.issuer.token(claims=_owner_of("strict")), "strict")
     for expiry in ("never", "1y"):
         answer = owner.post("/v1/api-keys", {"name": "x", "expiry": expiry})
         problem = answer.get_json()
@@ -89,9 +89,9 @@ def _owner_of(account: str) -> dict[str, Any]:
     return {"urn:zitadel:iam:org:project:roles": {"owner": {f"org-{account}": f"{account}.example"}}}
 
 
-def test_a_revoked_key_is_refused_once_the_receipt_is_out_and_stays_revoked(house: House, alice: Caller) -> None:
+def test_a_revoked_key_is_refused_once_the_receipt_is_out_and_stays_revoked(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
-    caller = house.bearer(minted["key"])
+    caller = harness.bearer(minted["key"])
     assert caller.get("/v1/me").status_code == 200
     path = f"/v1/api-keys/{minted['id']}"
 
@@ -121,24 +121,24 @@ def test_the_receipt_is_in_the_audit_trail(alice: Caller) -> None:
     assert event["address"] == "127.0.0.1"
 
 
-def test_deleting_a_key_that_nobody_used_removes_it(house: House, alice: Caller) -> None:
+def test_deleting_a_key_that_nobody_used_removes_it(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
     answer = alice.delete(f"/v1/api-keys/{minted['id']}")
     assert (answer.status_code, answer.get_json()["outcome"]) == (200, "removed")
     assert minted["id"] not in [row["id"] for row in alice.get("/v1/api-keys?limit=200").get_json()]
-    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "invalid_credential"
+    assert harness.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "invalid_credential"
     assert alice.delete(f"/v1/api-keys/{minted['id']}").status_code == 404
 
 
-def test_deleting_a_key_that_was_used_keeps_its_row(house: House, alice: Caller) -> None:
+def test_deleting_a_key_that_was_used_keeps_its_row(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
-    assert house.bearer(minted["key"]).get("/v1/me").status_code == 200
+    assert harness.bearer(minted["key"]).get("/v1/me").status_code == 200
     answer = alice.delete(f"/v1/api-keys/{minted['id']}")
     assert (answer.status_code, answer.get_json()["outcome"]) == (200, "revoked")
     row = next(row for row in alice.get("/v1/api-keys?limit=200").get_json() if row["id"] == minted["id"])
     assert row["status"] == "revoked"
     assert row["last_used_at"] is not None
-    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
+    assert harness.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
 
 
 @pytest.mark.parametrize("alias", ["", "/api", "/hub-api/api"])
@@ -190,20 +190,20 @@ def test_unknown_keys_are_404(alice: Caller) -> None:
 
 
 def test_an_end_that_nobody_can_be_told_of_is_made_and_has_no_receipt_until_there_is_somebody(
-    house: House, alice: Caller, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minted = _mint(alice)
 
     def nobody(_: object) -> None:
-        raise NobodyTold
+        raise RevocationUnconfirmed
 
     with monkeypatch.context() as outage:
-        outage.setattr(house.services.revocation, "revoke", nobody)
+        outage.setattr(harness.services.revocation, "revoke", nobody)
         answer = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
     assert (answer.status_code, answer.get_json()["code"]) == (503, "unavailable")
     assert "Retry to get a receipt" in answer.get_json()["detail"]
     assert int(answer.headers["Retry-After"]) >= 1
-    assert house.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
+    assert harness.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
 
     again = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
     assert again["status"] == "revoked"

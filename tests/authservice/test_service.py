@@ -15,18 +15,18 @@ import grpc
 import pytest
 
 from kataven.authservice import auth_pb2 as pb
-from kataven.authservice import wire
-from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice import codec
+from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.credential import ApiKeyCredential
 from kataven.identity.errors import AccountSuspended, Refused, VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.auth_service import Service, remote_environ, serves
 from tests.support.certificates import authority
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
-from tests.support.house import House, new_account
 from tests.support.waiting import wait_until
 
 
@@ -38,15 +38,15 @@ def socket_path(server_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def service(house: House, tmp_path: Path, socket_path: Path) -> Iterator[Service]:
-    with Service(house.environ, tmp_path / "auth.log", f"unix:{socket_path}") as running:
+def service(harness: AppHarness, tmp_path: Path, socket_path: Path) -> Iterator[Service]:
+    with Service(harness.environ, tmp_path / "auth.log", f"unix:{socket_path}") as running:
         wait_until(lambda: serves(running.address), 20, running.log.read_text)
         yield running
 
 
 @pytest.fixture
-def connection(service: Service) -> Iterator[Connection]:
-    connected = Connection(service.address, deadline_seconds=1)
+def connection(service: Service) -> Iterator[AuthServiceChannel]:
+    connected = AuthServiceChannel(service.address, deadline_seconds=1)
     yield connected
     connected.close()
 
@@ -60,10 +60,10 @@ def answers(verifier: RemoteVerifier, credential: ApiKeyCredential) -> bool:
 
 
 def test_a_dead_service_is_unavailable_and_a_new_one_is_found(
-    house: House, service: Service, connection: Connection
+    harness: AppHarness, service: Service, connection: AuthServiceChannel
 ) -> None:
     verifier = RemoteVerifier(connection)
-    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     assert verifier.verify(credential).account == "acme"
     service.kill()
     for _ in range(3):
@@ -75,9 +75,11 @@ def test_a_dead_service_is_unavailable_and_a_new_one_is_found(
     wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
 
 
-def test_a_frozen_service_is_given_up_at_the_deadline(house: House, service: Service, connection: Connection) -> None:
+def test_a_frozen_service_is_given_up_at_the_deadline(
+    harness: AppHarness, service: Service, connection: AuthServiceChannel
+) -> None:
     verifier = RemoteVerifier(connection)
-    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     assert answers(verifier, credential)
     service.process.send_signal(signal.SIGSTOP)
     with pytest.raises(VerifierUnavailable):
@@ -87,13 +89,13 @@ def test_a_frozen_service_is_given_up_at_the_deadline(house: House, service: Ser
 
 
 def test_it_remembers_nothing_so_that_no_worker_can_learn_of_the_past_from_it(
-    house: House, service: Service, connection: Connection
+    harness: AppHarness, service: Service, connection: AuthServiceChannel
 ) -> None:
-    new_account(house.services, "forgotten")
-    credential = ApiKeyCredential(house.new_key("forgotten"), "forgotten")
+    new_account(harness.services, "forgotten")
+    credential = ApiKeyCredential(harness.new_key("forgotten"), "forgotten")
     verifier = RemoteVerifier(connection)
     assert verifier.verify(credential).account == "forgotten"
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         accounts.move(session, "forgotten", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
     # No event was published: whoever remembers the account still believes that it is open.
     with pytest.raises(AccountSuspended):
@@ -103,7 +105,7 @@ def test_it_remembers_nothing_so_that_no_worker_can_learn_of_the_past_from_it(
 def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) -> None:
     with grpc.insecure_channel(service.address) as channel:
         verify = channel.unary_unary(
-            f"/{wire.SERVICE}/{wire.VERIFY}",
+            f"/{codec.SERVICE}/{codec.VERIFY}",
             request_serializer=pb.VerifyRequest.SerializeToString,
             response_deserializer=pb.VerifyResponse.FromString,
         )
@@ -115,18 +117,18 @@ def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) 
 
 
 def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
-    house: House, service: Service, tmp_path: Path
+    harness: AppHarness, service: Service, tmp_path: Path
 ) -> None:
-    key = house.new_key("acme")
-    with Gunicorn(remote_environ(house.environ, service.address), tmp_path / "api.log") as api:
+    key = harness.new_key("acme")
+    with Gunicorn(remote_environ(harness.environ, service.address), tmp_path / "api.log") as api:
         with api.client(key) as client:
             for _ in range(5):
                 assert client.get("/v1/me").json()["account"] == "acme"
-        with api.client(house.issuer.token(), "acme") as alice:
+        with api.client(harness.issuer.token(), "acme") as alice:
             minted = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
         with api.client(minted["key"]) as client:
             assert client.get("/v1/me").status_code == 200
-        pepper = house.environ["KATAVEN_PEPPERS"].partition(":")[2].encode()
+        pepper = harness.environ["KATAVEN_PEPPERS"].partition(":")[2].encode()
         assert holds(service.process.pid, pepper), "the search finds what is there"
         for pid in (api.process.pid, *api.worker_pids()):
             assert not holds(pid, pepper)
@@ -145,10 +147,12 @@ def holds(pid: int, secret: bytes) -> bool:
     return False
 
 
-def test_with_the_service_dead_misses_are_503_and_it_recovers(house: House, service: Service, tmp_path: Path) -> None:
-    known, unknown = house.new_key("acme"), house.new_key("acme")
+def test_with_the_service_dead_misses_are_503_and_it_recovers(
+    harness: AppHarness, service: Service, tmp_path: Path
+) -> None:
+    known, unknown = harness.new_key("acme"), harness.new_key("acme")
     with (
-        Gunicorn(remote_environ(house.environ, service.address), tmp_path / "api.log", workers=1) as api,
+        Gunicorn(remote_environ(harness.environ, service.address), tmp_path / "api.log", workers=1) as api,
         api.client(known) as warm,
         api.client(unknown) as cold,
     ):
@@ -162,30 +166,30 @@ def test_with_the_service_dead_misses_are_503_and_it_recovers(house: House, serv
         wait_until(lambda: cold.get("/v1/me").status_code == 200, 20, service.log.read_text)
 
 
-def test_mutual_tls_lets_in_only_who_has_a_certificate(house: House, tmp_path: Path) -> None:
+def test_mutual_tls_lets_in_only_who_has_a_certificate(harness: AppHarness, tmp_path: Path) -> None:
     ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
     server_files, client_files = ours.issue("localhost"), ours.issue("hub")
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_AUTH_TLS_AUTHORITY": str(server_files.authority),
         "KATAVEN_AUTH_TLS_CERTIFICATE": str(server_files.certificate),
         "KATAVEN_AUTH_TLS_KEY": str(server_files.key),
     }
     address = f"localhost:{free_port()}"
-    credential = ApiKeyCredential(house.new_key("acme"), "acme")
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     with Service(environ, tmp_path / "log", address) as running:
         assert asks(address, client_files, credential, running)
         stranger = theirs.issue("hub")
         mixed = TlsFiles(client_files.authority, stranger.certificate, stranger.key)
         for files in (None, mixed, stranger):
-            connected = Connection(address, files, deadline_seconds=2)
+            connected = AuthServiceChannel(address, files, deadline_seconds=2)
             with pytest.raises(VerifierUnavailable):
                 RemoteVerifier(connected).verify(credential)
             connected.close()
 
 
 def asks(address: str, files: TlsFiles, credential: ApiKeyCredential, running: Service) -> bool:
-    connected = Connection(address, files)
+    connected = AuthServiceChannel(address, files)
     try:
         wait_until(lambda: answers(RemoteVerifier(connected), credential), 20, running.log.read_text)
     finally:
@@ -193,14 +197,14 @@ def asks(address: str, files: TlsFiles, credential: ApiKeyCredential, running: S
     return True
 
 
-def test_a_bad_environment_is_told_and_ends_it(house: House, tmp_path: Path) -> None:
+def test_a_bad_environment_is_told_and_ends_it(harness: AppHarness, tmp_path: Path) -> None:
     for changes, said in (
         ({"KATAVEN_OIDC_ISSUER": ""}, "KATAVEN_OIDC_ISSUER: is missing"),
         ({"KATAVEN_PEPPERS": "", "KATAVEN_AUTH_SERVICE": "localhost:1"}, "KATAVEN_PEPPERS: is missing"),
         ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: there is no such file"),
         ({"KATAVEN_AUTH_BIND": "nowhere.localhost.invalid:x"}, "KATAVEN_AUTH_BIND:"),
     ):
-        environ = {**os.environ, **house.environ, "KATAVEN_AUTH_BIND": "127.0.0.1:0", **changes}
+        environ = {**os.environ, **harness.environ, "KATAVEN_AUTH_BIND": "127.0.0.1:0", **changes}
         ended = subprocess.run(
             [sys.executable, "-m", "kataven.authservice"],
             cwd=CHECKOUT,
@@ -232,4 +236,4 @@ def test_the_generated_messages_are_those_of_the_proto_file(tmp_path: Path) -> N
 
 
 def test_every_refusal_has_a_code_of_its_own() -> None:
-    assert len(set(wire.REFUSALS)) == len(list(wire._family(Refused)))
+    assert len(set(codec.REFUSALS)) == len(list(codec._family(Refused)))

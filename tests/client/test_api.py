@@ -26,13 +26,13 @@ from kataven.client import (
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from tests.client.both import KINDS, client_of
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House, new_account
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("client") / "log") as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("client") / "log") as running:
         yield running
 
 
@@ -42,8 +42,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def kataven(house: House, server: Gunicorn, kind: str) -> Iterator[Any]:
-    with client_of(kind, house.new_key("acme"), base_url=f"{server.url}/v1") as client:
+def kataven(harness: AppHarness, server: Gunicorn, kind: str) -> Iterator[Any]:
+    with client_of(kind, harness.new_key("acme"), base_url=f"{server.url}/v1") as client:
         yield client
 
 
@@ -118,10 +118,10 @@ def test_a_widget_key_from_its_beginning_to_its_end(kataven: Any) -> None:
     assert kataven.widget_keys.delete(made.id).outcome == "removed"
 
 
-def test_the_looks_of_the_widget(house: House, server: Gunicorn, kind: str) -> None:
+def test_the_looks_of_the_widget(harness: AppHarness, server: Gunicorn, kind: str) -> None:
     account = f"sdk-looks-{kind}"  # other tests look at acme's
-    new_account(house.services, account)
-    with client_of(kind, house.new_key(account), base_url=f"{server.url}/v1") as kataven:
+    new_account(harness.services, account)
+    with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
         assert kataven.widget_settings.get().title is None
         changed = kataven.widget_settings.update(title="Ask us", accent_color="#AABBCC", theme="dark")
         assert isinstance(changed, WidgetSettings)
@@ -137,10 +137,10 @@ def test_api_keys_can_be_looked_at(kataven: Any) -> None:
     assert not {"create", "update", "delete", "revoke"} & set(dir(kataven.api_keys))
 
 
-def test_lists_are_walked_page_by_page_to_their_end(house: House, server: Gunicorn, kind: str) -> None:
+def test_lists_are_walked_page_by_page_to_their_end(harness: AppHarness, server: Gunicorn, kind: str) -> None:
     account = f"sdk-{kind}"
-    new_account(house.services, account)
-    with client_of(kind, house.new_key(account), base_url=f"{server.url}/v1") as kataven:
+    new_account(harness.services, account)
+    with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
         made = [kataven.agents.create(f"Agent {n}").id for n in range(7)]
         walk = iter(kataven.agents.list(page_size=3))
         seen = [next(walk).id]
@@ -164,24 +164,24 @@ def test_what_does_not_fit_names_its_field(kataven: Any) -> None:
 
 
 def test_a_key_that_nobody_made(server: Gunicorn, kind: str) -> None:
-    stray = tokens.mint(TokenKind.API_KEY, "acme").text
+    stray = tokens.generate(TokenKind.API_KEY, "acme").text
     with client_of(kind, stray, base_url=f"{server.url}/v1") as kataven, pytest.raises(AuthenticationError) as refusal:
         kataven.me()
     assert refusal.value.code == "invalid_credential"
 
 
-def test_a_revoked_key(house: House, server: Gunicorn, kind: str) -> None:
-    key = house.new_key("acme", disabled_at=datetime.now(UTC))
+def test_a_revoked_key(harness: AppHarness, server: Gunicorn, kind: str) -> None:
+    key = harness.new_key("acme", disabled_at=datetime.now(UTC))
     with client_of(kind, key, base_url=f"{server.url}/v1") as kataven, pytest.raises(PermissionDeniedError) as refusal:
         kataven.me()
     assert refusal.value.code == "revoked_credential"
 
 
-def test_over_the_limit(house: House, server: Gunicorn, kind: str) -> None:
+def test_over_the_limit(harness: AppHarness, server: Gunicorn, kind: str) -> None:
     account = f"sdk-busy-{kind}"
-    new_account(house.services, account)
-    house.set_limits(account, per_minute=1)
-    with client_of(kind, house.new_key(account), base_url=f"{server.url}/v1") as kataven:
+    new_account(harness.services, account)
+    harness.set_limits(account, per_minute=1)
+    with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
         kataven.me()
         with pytest.raises(RateLimitError) as refusal:
             kataven.me()

@@ -26,9 +26,9 @@ from kataven.web.services import EXTENSION
 from tests.client.both import KINDS, client_of
 from tests.client.scripted import Script, Scripted, scripted_server
 from tests.client.test_wire import AN_ID
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
-KEY = tokens.mint(TokenKind.API_KEY, "acme").text
+KEY = tokens.generate(TokenKind.API_KEY, "acme").text
 WRONG: list[Any] = [
     None,
     "5",
@@ -148,8 +148,8 @@ def test_a_client_that_was_closed_says_so(script: Script, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_hub_is_not_taken_for_the_api(house: House, script: Script, kind: str) -> None:
-    hub = factory.create_hub(settings.load({**house.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
+def test_the_hub_is_not_taken_for_the_api(harness: AppHarness, script: Script, kind: str) -> None:
+    hub = factory.create_hub(settings.load({**harness.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
     try:
         page = hub.test_client().get("/v1/me", base_url="http://localhost:8000")
     finally:

@@ -32,7 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def key() -> str:
-    return tokens.mint(TokenKind.API_KEY, "acme").text
+    return tokens.generate(TokenKind.API_KEY, "acme").text
 
 
 def failing(key: str) -> list[Scripted]:
@@ -116,7 +116,7 @@ def test_without_a_key_nothing_begins(kind: str, monkeypatch: pytest.MonkeyPatch
     "broken", ["junk", "sk_live_acme_short", "Bearer {key}", "{key}x", "{key}\r\nX: y", "{widget_key}"]
 )
 def test_a_key_of_the_wrong_shape_is_refused_without_repeating_it(kind: str, key: str, broken: str) -> None:
-    widget_key = tokens.mint(TokenKind.WIDGET_KEY, "acme").text
+    widget_key = tokens.generate(TokenKind.WIDGET_KEY, "acme").text
     given = broken.format(key=key, widget_key=widget_key)
     with pytest.raises(ConfigurationError) as raised, client_of(kind, given):
         pass

@@ -73,7 +73,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def key() -> str:
-    return tokens.mint(TokenKind.API_KEY, "acme").text
+    return tokens.generate(TokenKind.API_KEY, "acme").text
 
 
 @pytest.fixture

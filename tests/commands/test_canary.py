@@ -14,14 +14,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("canary") / "log", workers=2) as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("canary") / "log", workers=2) as running:
         yield running
 
 
@@ -46,10 +46,10 @@ def rounds(address: str, outcome: str) -> float:
 
 
 def test_it_measures_again_and_again_and_publishes_what_it_found(
-    house: House, server: Gunicorn, tmp_path: Path
+    harness: AppHarness, server: Gunicorn, tmp_path: Path
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
-    with canary(house.environ, tmp_path / "log", "--url", server.url, "--listen", address) as process:
+    with canary(harness.environ, tmp_path / "log", "--url", server.url, "--listen", address) as process:
         wait_until(lambda: rounds(address, "kept") >= 2, 40, (tmp_path / "log").read_text)
         text = httpx2.get(f"http://{address}/metrics").text
         process.send_signal(signal.SIGTERM)
@@ -61,14 +61,14 @@ def test_it_measures_again_and_again_and_publishes_what_it_found(
     assert "sk_live" not in (tmp_path / "log").read_text()
 
 
-def test_an_api_that_is_gone_is_a_round_that_failed_and_not_the_end(house: House, tmp_path: Path) -> None:
+def test_an_api_that_is_gone_is_a_round_that_failed_and_not_the_end(harness: AppHarness, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with canary(house.environ, tmp_path / "log", "--url", nowhere, "--listen", address):
+    with canary(harness.environ, tmp_path / "log", "--url", nowhere, "--listen", address):
         wait_until(lambda: rounds(address, "failed") >= 2, 40, (tmp_path / "log").read_text)
 
 
-def test_an_address_that_can_not_be_listened_on_is_told(house: House) -> None:
-    result = house.app.test_cli_runner().invoke(args=["revocation", "canary", "--listen", "nowhere", "--rounds", "1"])
+def test_an_address_that_can_not_be_listened_on_is_told(harness: AppHarness) -> None:
+    result = harness.app.test_cli_runner().invoke(args=["revocation", "canary", "--listen", "nowhere", "--rounds", "1"])
     assert result.exit_code == 1
     assert "--listen: nowhere can't be listened on; it takes HOST:PORT." in result.output

@@ -12,95 +12,97 @@ from click.testing import Result
 import app as factory
 from kataven import settings
 from kataven.identity.peppers import PepperRing
-from kataven.revocation import NobodyTold
+from kataven.revocation import RevocationUnconfirmed
 from kataven.system.models import OperatorEvent
 from kataven.web.services import EXTENSION
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 
-def flask(house: House, *words: str) -> Result:
-    return house.app.test_cli_runner().invoke(args=list(words))
+def flask(harness: AppHarness, *words: str) -> Result:
+    return harness.app.test_cli_runner().invoke(args=list(words))
 
 
-def said(house: House, *words: str) -> Any:
-    result = flask(house, *words, "--json")
+def said(harness: AppHarness, *words: str) -> Any:
+    result = flask(harness, *words, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def trail(house: House, account: str) -> list[dict[str, Any]]:
-    with house.services.directory.database.reading() as session:
+def trail(harness: AppHarness, account: str) -> list[dict[str, Any]]:
+    with harness.services.directory.database.reading() as session:
         events = session.query(OperatorEvent).filter_by(account_id=account).order_by(OperatorEvent.at)
         return [{"action": event.action, **event.detail} for event in events]
 
 
 @pytest.mark.parametrize(("verb", "opened"), [("suspend", "resume"), ("archive", "restore")])
-def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(house: House, verb: str, opened: str) -> None:
+def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(harness: AppHarness, verb: str, opened: str) -> None:
     account = f"to-{verb}"
-    new_account(house.services, account)
-    caller = house.bearer(house.new_key(account))
+    new_account(harness.services, account)
+    caller = harness.bearer(harness.new_key(account))
     assert caller.get("/v1/me").status_code == 200
 
-    receipt = said(house, "accounts", verb, account)
+    receipt = said(harness, "accounts", verb, account)
     assert receipt["workers"] == receipt["acknowledged"] == 1
     assert caller.get("/v1/me").get_json()["code"] == "account_suspended"
-    assert flask(house, "accounts", verb, account).exit_code == 1
+    assert flask(harness, "accounts", verb, account).exit_code == 1
 
-    said(house, "accounts", opened, account)
+    said(harness, "accounts", opened, account)
     assert caller.get("/v1/me").status_code == 200
-    assert trail(house, account)[-2]["receipt"] == receipt
+    assert trail(harness, account)[-2]["receipt"] == receipt
 
 
-def test_a_policy_shortens_the_keys_that_are_there_if_told_so(house: House) -> None:
-    new_account(house.services, "tightened")
-    caller = house.bearer(house.new_key("tightened"))
+def test_a_policy_shortens_the_keys_that_are_there_if_told_so(harness: AppHarness) -> None:
+    new_account(harness.services, "tightened")
+    caller = harness.bearer(harness.new_key("tightened"))
     assert caller.get("/v1/me").status_code == 200
 
-    assert said(house, "accounts", "policy", "tightened", "--max-key-expiry-days", "30")["keys_shortened"] == 0
+    assert said(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30")["keys_shortened"] == 0
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] is None
     assert (
-        said(house, "accounts", "policy", "tightened", "--max-key-expiry-days", "30", "--existing")["keys_shortened"]
+        said(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30", "--existing")["keys_shortened"]
         == 1
     )
     key = caller.get("/v1/api-keys").get_json()[0]
     life = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
     assert life == timedelta(days=30)
-    assert said(house, "accounts", "policy", "tightened", "--no-max-key-expiry")["keys_shortened"] == 0
-    assert flask(house, "accounts", "policy", "tightened").exit_code == 2
+    assert said(harness, "accounts", "policy", "tightened", "--no-max-key-expiry")["keys_shortened"] == 0
+    assert flask(harness, "accounts", "policy", "tightened").exit_code == 2
 
 
-def test_a_key_moves_to_the_current_pepper_when_it_is_used_and_only_then_the_old_one_may_go(house: House) -> None:
-    new_account(house.services, "rotating")
-    used, unused = house.new_key("rotating"), house.new_key("rotating")
-    ring = "2099a:" + "bm5u" * 11 + "," + house.environ["KATAVEN_PEPPERS"]
+def test_a_key_moves_to_the_current_pepper_when_it_is_used_and_only_then_the_old_one_may_go(
+    harness: AppHarness,
+) -> None:
+    new_account(harness.services, "rotating")
+    used, unused = harness.new_key("rotating"), harness.new_key("rotating")
+    ring = "2099a:" + "bm5u" * 11 + "," + harness.environ["KATAVEN_PEPPERS"]
     assert PepperRing.parse(ring).current.id == "2099a"
-    rotated = factory.create_api(settings.load({**house.environ, "KATAVEN_PEPPERS": ring}))
+    rotated = factory.create_api(settings.load({**harness.environ, "KATAVEN_PEPPERS": ring}))
     try:
         assert Caller(rotated, {"Authorization": f"Bearer {used}"}).get("/v1/me").status_code == 200
-        rows = json.loads(flask(house, "peppers", "status", "--by-account", "--json").stdout)
+        rows = json.loads(flask(harness, "peppers", "status", "--by-account", "--json").stdout)
         assert {row["pepper"]: row["keys"] for row in rows if row["account"] == "rotating"} == {"2099a": 1, "dev1": 1}
-        refused = flask(house, "peppers", "retire", "dev1")
+        refused = flask(harness, "peppers", "retire", "dev1")
         assert refused.exit_code == 1
         assert "rotating (1)" in refused.stderr
         assert Caller(rotated, {"Authorization": f"Bearer {unused}"}).get("/v1/me").status_code == 200
-        refused = flask(house, "peppers", "retire", "dev1")
+        refused = flask(harness, "peppers", "retire", "dev1")
         assert "rotating" not in refused.stderr
     finally:
         rotated.extensions[EXTENSION].stop()
 
 
 def test_an_end_that_nobody_can_be_told_of_says_how_to_tell_them_later(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_account(house.services, "untold")
+    new_account(harness.services, "untold")
 
     def nobody(_: object) -> None:
-        raise NobodyTold
+        raise RevocationUnconfirmed
 
     with monkeypatch.context() as outage:
-        outage.setattr(house.services.revocation, "revoke", nobody)
-        refused = flask(house, "accounts", "suspend", "untold")
+        outage.setattr(harness.services.revocation, "revoke", nobody)
+        refused = flask(harness, "accounts", "suspend", "untold")
     assert refused.exit_code == 1
     assert "`flask revocation flush`" in refused.output
-    flushed = said(house, "revocation", "flush")
+    flushed = said(harness, "revocation", "flush")
     assert flushed["workers"] == flushed["acknowledged"] == 1

@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from kataven import commands
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT
-from tests.support.house import House
 
 MISSING = ["KATAVEN_DATABASE_URL: is missing", "KATAVEN_PEPPERS: is missing"]
 
@@ -70,13 +70,13 @@ def test_every_command_has_its_help_and_says_what_is_missing(unconfigured: Flask
     assert tried >= 30
 
 
-def test_the_same_commands_are_there_with_settings(house: House, unconfigured: Flask) -> None:
-    configured = {path for path, _ in leaves(house.app.cli) if path[0] != "dev"}
+def test_the_same_commands_are_there_with_settings(harness: AppHarness, unconfigured: Flask) -> None:
+    configured = {path for path, _ in leaves(harness.app.cli) if path[0] != "dev"}
     assert {path for path, _ in leaves(unconfigured.cli)} == configured
 
 
-def test_every_option_has_a_help_text(house: House) -> None:
-    for path, command in leaves(house.app.cli):
+def test_every_option_has_a_help_text(harness: AppHarness) -> None:
+    for path, command in leaves(harness.app.cli):
         for option in command.params:
             if isinstance(option, click.Option) and path[0] != "limiter":
                 assert option.help, (path, option.name)

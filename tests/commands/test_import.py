@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 import pytest
 from click.testing import Result
 
-from kataven.system import accounts, lifecycle
+from kataven.operations import account_creation
+from kataven.system import accounts
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import ProvisioningError
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 FULL = """\
 account,name,org_id,server,discoverable,max_key_expiry_days,per_minute,concurrent
@@ -23,43 +24,43 @@ csv-third,Third,,,no,,,
 """
 
 
-def import_csv(house: House, folder: Path, content: str | bytes, *words: str) -> Result:
+def import_csv(harness: AppHarness, folder: Path, content: str | bytes, *words: str) -> Result:
     file = folder / "accounts.csv"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return house.app.test_cli_runner().invoke(args=["accounts", "import-csv", str(file), *words])
+    return harness.app.test_cli_runner().invoke(args=["accounts", "import-csv", str(file), *words])
 
 
 def outcomes(result: Result) -> dict[str, str]:
     return {row["account"]: row["outcome"] for row in json.loads(result.stdout)}
 
 
-def shown(house: House, account: str) -> Any:
-    result = house.app.test_cli_runner().invoke(args=["accounts", "show", account, "--json"])
+def shown(harness: AppHarness, account: str) -> Any:
+    result = harness.app.test_cli_runner().invoke(args=["accounts", "show", account, "--json"])
     return json.loads(result.stdout) if result.exit_code == 0 else None
 
 
-def test_every_line_becomes_an_account_as_it_says(house: House, tmp_path: Path) -> None:
-    dry = import_csv(house, tmp_path, FULL, "--dry-run", "--json")
+def test_every_line_becomes_an_account_as_it_says(harness: AppHarness, tmp_path: Path) -> None:
+    dry = import_csv(harness, tmp_path, FULL, "--dry-run", "--json")
     assert set(outcomes(dry).values()) == {"pending"}
-    assert shown(house, "csv-first") is None
-    done = import_csv(house, tmp_path, b"\xef\xbb\xbf" + FULL.encode(), "--json")
+    assert shown(harness, "csv-first") is None
+    done = import_csv(harness, tmp_path, b"\xef\xbb\xbf" + FULL.encode(), "--json")
     assert done.exit_code == 0, done.output
     assert outcomes(done) == {"csv-first": "created", "csv-second": "created", "csv-third": "created"}
-    first = shown(house, "csv-first")
+    first = shown(harness, "csv-first")
     assert (first["name"], first["zitadel_org_id"], first["server"]) == ("First, Inc.", "org-csv-first", "default")
     assert (first["discoverable"], first["max_key_expiry_days"]) == (True, 90)
     assert (first["per_minute"], first["per_hour"], first["concurrent"]) == (600, 1000, 5)
-    second = shown(house, "csv-second")
+    second = shown(harness, "csv-second")
     assert (second["name"], second["discoverable"], second["per_minute"]) == ("csv-second", False, 60)
-    assert house.bearer(house.new_key("csv-third")).get("/v1/agents").get_json() == []
-    again = import_csv(house, tmp_path, FULL, "--json")
+    assert harness.bearer(harness.new_key("csv-third")).get("/v1/agents").get_json() == []
+    again = import_csv(harness, tmp_path, FULL, "--json")
     assert again.exit_code == 0
     assert set(outcomes(again).values()) == {"exists"}
     assert "3 exists" in again.stderr
 
 
-def test_everything_that_is_wrong_is_told_and_nothing_is_made(house: House, tmp_path: Path) -> None:
-    house.app.test_cli_runner().invoke(args=["accounts", "create", "csv-taken", "--org-id", "org-csv-taken"])
+def test_everything_that_is_wrong_is_told_and_nothing_is_made(harness: AppHarness, tmp_path: Path) -> None:
+    harness.app.test_cli_runner().invoke(args=["accounts", "create", "csv-taken", "--org-id", "org-csv-taken"])
     content = """\
 account,org_id,server,discoverable,per_minute
 csv-fine,,,,
@@ -74,7 +75,7 @@ csv-many,,,,0
 csv-lots,,,,99999999999
 csv-comma,,,,,surplus
 """
-    refused = import_csv(house, tmp_path, content)
+    refused = import_csv(harness, tmp_path, content)
     assert refused.exit_code == 1
     for words in (
         "line 3: account: an account name",
@@ -94,14 +95,14 @@ csv-elsewhere,,mars
 csv-thief,org-csv-taken,
 csv-taken,org-csv-other,
 """
-    refused = import_csv(house, tmp_path, content)
+    refused = import_csv(harness, tmp_path, content)
     for words in (
         "line 3: server: There is no database server 'mars'",
         "line 4: org_id: 'org-csv-taken' is the organisation of account 'csv-taken'",
         "line 5: org_id: account 'csv-taken' exists already, for another organisation",
     ):
         assert words in refused.stderr
-    assert shown(house, "csv-fine") is None
+    assert shown(harness, "csv-fine") is None
 
 
 @pytest.mark.parametrize(
@@ -115,27 +116,27 @@ csv-taken,org-csv-other,
     ],
     ids=["empty", "no-header", "column-twice", "bytes", "open-quote"],
 )
-def test_what_is_no_such_file_is_refused(house: House, tmp_path: Path, content: str | bytes, words: str) -> None:
-    refused = import_csv(house, tmp_path, content)
+def test_what_is_no_such_file_is_refused(harness: AppHarness, tmp_path: Path, content: str | bytes, words: str) -> None:
+    refused = import_csv(harness, tmp_path, content)
     assert refused.exit_code == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.output
 
 
-def test_limits_that_contradict_each_other_are_told_with_their_line(house: House, tmp_path: Path) -> None:
+def test_limits_that_contradict_each_other_are_told_with_their_line(harness: AppHarness, tmp_path: Path) -> None:
     content = "account,per_minute,per_hour\ncsv-crossed,10,5\ncsv-lowered,,5\n"
-    refused = import_csv(house, tmp_path, content)
+    refused = import_csv(harness, tmp_path, content)
     assert refused.exit_code == 1
     assert "line 2: per_minute is 10 and per_hour is 5" in refused.stderr
     assert "line 3: per_minute is 60 and per_hour is 5" in refused.stderr
-    assert shown(house, "csv-crossed") is None
+    assert shown(harness, "csv-crossed") is None
 
 
 def test_a_line_that_fails_is_a_row_and_the_next_run_mends_it(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = "account\ncsv-one\ncsv-two\ncsv-three\n"
-    create = lifecycle.create
+    create = account_creation.create
 
     def failing(database: Any, new: Any, **options: Any) -> None:
         if new.account == "csv-two":
@@ -146,24 +147,24 @@ def test_a_line_that_fails_is_a_row_and_the_next_run_mends_it(
         raise ProvisioningError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "create", failing)
-        first = import_csv(house, tmp_path, content, "--json")
+        patch.setattr(account_creation, "create", failing)
+        first = import_csv(harness, tmp_path, content, "--json")
     assert first.exit_code == 1
     assert outcomes(first) == {"csv-one": "created", "csv-two": "failed", "csv-three": "created"}
     assert "the disk is full" in first.stdout
-    second = import_csv(house, tmp_path, content, "--json")
+    second = import_csv(harness, tmp_path, content, "--json")
     assert second.exit_code == 0
     assert outcomes(second) == {"csv-one": "exists", "csv-two": "created", "csv-three": "exists"}
 
 
-def test_what_a_killed_import_left_is_made_by_the_next_one(house: House, tmp_path: Path) -> None:
-    database = house.services.directory.database
-    lifecycle.create(database, lifecycle.NewAccount("csv-whole", "x"), actor="test")
+def test_what_a_killed_import_left_is_made_by_the_next_one(harness: AppHarness, tmp_path: Path) -> None:
+    database = harness.services.directory.database
+    account_creation.create(database, account_creation.NewAccount("csv-whole", "x"), actor="test")
     with database.writing() as session:
         accounts.read(session, "csv-whole").status = AccountStatus.PROVISIONING
         half = Account(account_id="csv-half", account_name="x", database_name="csv-half", server="default")
         accounts.reserve(session, half)
-    done = import_csv(house, tmp_path, "account\ncsv-whole\ncsv-half\n", "--json")
+    done = import_csv(harness, tmp_path, "account\ncsv-whole\ncsv-half\n", "--json")
     assert done.exit_code == 0, done.output
     assert outcomes(done) == {"csv-whole": "exists", "csv-half": "created"}
-    assert shown(house, "csv-whole")["status"] == shown(house, "csv-half")["status"] == "active"
+    assert shown(harness, "csv-whole")["status"] == shown(harness, "csv-half")["status"] == "active"

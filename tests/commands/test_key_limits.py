@@ -9,37 +9,37 @@ from uuid import uuid4
 import pytest
 from click.testing import Result
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
 from kataven.system import operators
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.waiting import wait_until
 
 SECONDS = 20
 """Less than a worker remembers a key without being told."""
 
 
-def key_limits(house: House, *words: str) -> Result:
-    return house.app.test_cli_runner().invoke(args=["accounts", "key-limits", *words])
+def key_limits(harness: AppHarness, *words: str) -> Result:
+    return harness.app.test_cli_runner().invoke(args=["accounts", "key-limits", *words])
 
 
-def said(house: House, *words: str) -> dict[str, Any]:
-    result = key_limits(house, *words, "--json")
+def said(harness: AppHarness, *words: str) -> dict[str, Any]:
+    result = key_limits(harness, *words, "--json")
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
 
 @pytest.fixture(scope="module")
-def account(house: House) -> str:
-    new_account(house.services, "key-limited")
-    house.set_limits("key-limited", per_minute=600, per_hour=1_000)
+def account(harness: AppHarness) -> str:
+    new_account(harness.services, "key-limited")
+    harness.set_limits("key-limited", per_minute=600, per_hour=1_000)
     return "key-limited"
 
 
 @pytest.fixture
-def key(house: House, account: str) -> Caller:
-    return house.bearer(house.new_key(account))
+def key(harness: AppHarness, account: str) -> Caller:
+    return harness.bearer(harness.new_key(account))
 
 
 def id_of(key: Caller) -> str:
@@ -53,49 +53,51 @@ def per_minute_of(key: Caller) -> int:
     return found
 
 
-def events(house: House, account: str) -> list[Any]:
-    with house.services.directory.database.reading() as session:
+def events(harness: AppHarness, account: str) -> list[Any]:
+    with harness.services.directory.database.reading() as session:
         found = operators.listing(session, 50, account=account, action="account.key_limits_changed")
         return [(event.actor, event.detail) for event in found]
 
 
-def test_limits_of_a_key_are_set_changed_one_by_one_and_cleared(house: House, account: str, key: Caller) -> None:
+def test_limits_of_a_key_are_set_changed_one_by_one_and_cleared(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
     none = {"per_minute": None, "per_hour": None, "per_day": None, "concurrent": None}
-    shown = said(house, account, key_id)
+    shown = said(harness, account, key_id)
     assert {name: shown[name] for name in ("key", "name", *none)} == {"key": key_id, "name": "test", **none}
-    assert said(house, account, key_id, "--per-minute", "30")["per_minute"] == 30
-    both = said(house, account, key_id, "--concurrent", "2")
+    assert said(harness, account, key_id, "--per-minute", "30")["per_minute"] == 30
+    both = said(harness, account, key_id, "--concurrent", "2")
     assert (both["per_minute"], both["concurrent"]) == (30, 2)
-    replaced = said(house, account, key_id, "--clear", "--per-day", "50")
+    replaced = said(harness, account, key_id, "--clear", "--per-day", "50")
     assert {name: replaced[name] for name in none} == {**none, "per_day": 50}
-    cleared = said(house, account, key_id, "--clear")
+    cleared = said(harness, account, key_id, "--clear")
     assert {name: cleared[name] for name in none} == none
-    changes = [(detail["key_id"], detail["from"], detail["to"]) for _, detail in events(house, account)][:4]
+    changes = [(detail["key_id"], detail["from"], detail["to"]) for _, detail in events(harness, account)][:4]
     assert changes == [
         (key_id, {"per_day": 50}, {}),
         (key_id, {"per_minute": 30, "concurrent": 2}, {"per_day": 50}),
         (key_id, {"per_minute": 30}, {"per_minute": 30, "concurrent": 2}),
         (key_id, {}, {"per_minute": 30}),
     ]
-    assert {actor for actor, _ in events(house, account)} == {"cli"}
+    assert {actor for actor, _ in events(harness, account)} == {"cli"}
 
 
-def test_a_worker_that_has_the_key_in_its_cache_applies_new_limits(house: House, account: str, key: Caller) -> None:
+def test_a_worker_that_has_the_key_in_its_cache_applies_new_limits(
+    harness: AppHarness, account: str, key: Caller
+) -> None:
     key_id = id_of(key)
     assert per_minute_of(key) == 600
-    said(house, account, key_id, "--per-minute", "5")
+    said(harness, account, key_id, "--per-minute", "5")
     wait_until(lambda: per_minute_of(key) == 5, SECONDS, lambda: per_minute_of(key))
     answers = [key.get("/v1/agents") for _ in range(6)]
     assert answers[-1].get_json()["detail"] == "key-per-minute (5) exceeded"
-    said(house, account, key_id, "--clear")
+    said(harness, account, key_id, "--clear")
     wait_until(lambda: key.get("/v1/agents").status_code == 200, SECONDS, lambda: key.get("/v1/agents").text)
 
 
-def test_owner_sees_the_limits_and_who_set_them(house: House, account: str, key: Caller) -> None:
+def test_owner_sees_the_limits_and_who_set_them(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
-    said(house, account, key_id, "--per-minute", "30")
-    owner = house.person(Person("nora", "Nora", account, Role.OWNER))
+    said(harness, account, key_id, "--per-minute", "30")
+    owner = harness.person(Persona("nora", "Nora", account, Role.OWNER))
     listed = {one["id"]: one["limits"] for one in owner.get("/v1/api-keys?limit=200").get_json()}
     assert listed[key_id]["per_minute"] == 30
     event = owner.get("/v1/audit-events?action=api_key.limits_changed&limit=1").get_json()[0]
@@ -103,12 +105,12 @@ def test_owner_sees_the_limits_and_who_set_them(house: House, account: str, key:
     assert event["detail"] == {"from": {}, "to": {"per_minute": 30}}
 
 
-def test_the_same_limits_again_change_nothing_in_the_account(house: House, account: str, key: Caller) -> None:
+def test_the_same_limits_again_change_nothing_in_the_account(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
-    before = len(events(house, account))
+    before = len(events(harness, account))
     for _ in range(2):
-        said(house, account, key_id, "--per-minute", "30")
-    changes = [detail["to"] for _, detail in events(house, account)[: len(events(house, account)) - before]]
+        said(harness, account, key_id, "--per-minute", "30")
+    changes = [detail["to"] for _, detail in events(harness, account)[: len(events(harness, account)) - before]]
     assert changes == [{"per_minute": 30}] * 2, "a command that was cut off before the trail is completed by the same"
 
 
@@ -120,23 +122,23 @@ def test_the_same_limits_again_change_nothing_in_the_account(house: House, accou
     ],
 )
 def test_a_limit_above_the_accounts_is_refused_and_nothing_changes(
-    house: House, account: str, key: Caller, words: tuple[str, ...], says: str
+    harness: AppHarness, account: str, key: Caller, words: tuple[str, ...], says: str
 ) -> None:
     key_id = id_of(key)
-    said(house, account, key_id, "--per-day", "7")
-    refused = key_limits(house, account, key_id, *words)
+    said(harness, account, key_id, "--per-day", "7")
+    refused = key_limits(harness, account, key_id, *words)
     assert refused.exit_code == 1
     assert says in refused.stderr
     assert f"flask accounts limits {account}" in refused.stderr
-    assert said(house, account, key_id)["per_day"] == 7
+    assert said(harness, account, key_id)["per_day"] == 7
 
 
-def test_a_key_keeps_limits_that_the_account_has_since_gone_below(house: House) -> None:
-    new_account(house.services, "lowered")
-    key = house.bearer(house.new_key("lowered", limits={"per_minute": 500}))
+def test_a_key_keeps_limits_that_the_account_has_since_gone_below(harness: AppHarness) -> None:
+    new_account(harness.services, "lowered")
+    key = harness.bearer(harness.new_key("lowered", limits={"per_minute": 500}))
     key_id = id_of(key)
-    house.set_limits("lowered", per_minute=100)
-    assert said(house, "lowered", key_id, "--per-day", "700")["per_minute"] == 500
+    harness.set_limits("lowered", per_minute=100)
+    assert said(harness, "lowered", key_id, "--per-day", "700")["per_minute"] == 500
 
 
 @pytest.mark.parametrize(
@@ -149,21 +151,21 @@ def test_a_key_keeps_limits_that_the_account_has_since_gone_below(house: House) 
     ],
 )
 def test_what_can_not_be_limited_is_said_in_a_line(
-    house: House, account: str, account_name: str, words: tuple[str, ...], status: int, says: str
+    harness: AppHarness, account: str, account_name: str, words: tuple[str, ...], status: int, says: str
 ) -> None:
-    refused = key_limits(house, account_name, str(uuid4()), *words)
+    refused = key_limits(harness, account_name, str(uuid4()), *words)
     assert (refused.exit_code, says in refused.stderr) == (status, True), refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_an_id_that_is_no_id_is_a_wrong_use(house: House, account: str) -> None:
-    assert key_limits(house, account, "sk_live").exit_code == 2
+def test_an_id_that_is_no_id_is_a_wrong_use(harness: AppHarness, account: str) -> None:
+    assert key_limits(harness, account, "sk_live").exit_code == 2
 
 
-def test_limits_of_a_key_that_contradict_each_other_are_refused(house: House, account: str, key: Caller) -> None:
-    result = key_limits(house, account, id_of(key), "--per-minute", "50", "--per-hour", "5")
+def test_limits_of_a_key_that_contradict_each_other_are_refused(harness: AppHarness, account: str, key: Caller) -> None:
+    result = key_limits(harness, account, id_of(key), "--per-minute", "50", "--per-hour", "5")
     assert result.exit_code != 0
     assert "per_minute is 50 and per_hour is 5" in result.output
-    assert said(house, account, id_of(key))["per_minute"] is None
+    assert said(harness, account, id_of(key))["per_minute"] is None
     # A key without a limit for the minute has the account's, and may have a lower one for the hour.
-    assert said(house, account, id_of(key), "--per-hour", "5")["per_hour"] == 5
+    assert said(harness, account, id_of(key), "--per-hour", "5")["per_hour"] == 5

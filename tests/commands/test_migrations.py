@@ -16,14 +16,14 @@ from kataven.system import schema
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.walk import put_at
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '3s';"
 
 
-def migrations(house: House, *words: str) -> Result:
-    return house.app.test_cli_runner().invoke(args=["migrations", *words])
+def migrations(harness: AppHarness, *words: str) -> Result:
+    return harness.app.test_cli_runner().invoke(args=["migrations", *words])
 
 
 def sql_of(one: Schema, start: str | None = None) -> str:
@@ -42,39 +42,41 @@ def server(postgres: EmbeddedPostgres) -> DatabaseServer:
 @pytest.mark.parametrize(
     ("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA), ((), ACCOUNT_SCHEMA)]
 )
-def test_sql_is_that_of_the_databases_that_are_named(house: House, words: tuple[str, ...], expected: Schema) -> None:
-    shown = migrations(house, "upgrade", *words, "--sql")
+def test_sql_is_that_of_the_databases_that_are_named(
+    harness: AppHarness, words: tuple[str, ...], expected: Schema
+) -> None:
+    shown = migrations(harness, "upgrade", *words, "--sql")
     assert shown.exit_code == 0, shown.output
     assert shown.stdout == sql_of(expected)
 
 
-def test_sql_of_both_is_the_systems_and_then_the_accounts(house: House) -> None:
-    shown = migrations(house, "upgrade", "--system", "--all", "--sql")
+def test_sql_of_both_is_the_systems_and_then_the_accounts(harness: AppHarness) -> None:
+    shown = migrations(harness, "upgrade", "--system", "--all", "--sql")
     assert shown.stdout == sql_of(SYSTEM_SCHEMA) + sql_of(ACCOUNT_SCHEMA)
 
 
-def test_sql_of_an_account_begins_where_its_database_is(house: House, postgres: EmbeddedPostgres) -> None:
+def test_sql_of_an_account_begins_where_its_database_is(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     oldest = ACCOUNT_SCHEMA.window[0]
     for name in ("reviewed-a", "reviewed-b", "reviewed-c"):
-        new_account(house.services, name)
+        new_account(harness.services, name)
     for name in ("reviewed-a", "reviewed-b"):
-        put_at(house, postgres, name, oldest)
+        put_at(harness, postgres, name, oldest)
     chosen = [word for name in "abc" for word in ("--account", f"reviewed-{name}")]
-    shown = migrations(house, "upgrade", *chosen, "--sql")
+    shown = migrations(harness, "upgrade", *chosen, "--sql")
     assert shown.stdout == (
         f"-- reviewed-a, reviewed-b: {oldest} to {ACCOUNT_SCHEMA.head}\n\n{sql_of(ACCOUNT_SCHEMA, oldest)}"
         f"-- reviewed-c: at {ACCOUNT_SCHEMA.head}, nothing to do\n\n"
     )
-    unknown = migrations(house, "upgrade", "--account", "reviewed-z", "--sql")
+    unknown = migrations(harness, "upgrade", "--account", "reviewed-z", "--sql")
     assert unknown.exit_code == 1
     assert "reviewed-z" in unknown.stderr
 
 
 @pytest.mark.parametrize(("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA)])
 def test_sql_run_by_hand_leaves_what_the_command_leaves(
-    house: House, server: DatabaseServer, words: tuple[str, ...], expected: Schema
+    harness: AppHarness, server: DatabaseServer, words: tuple[str, ...], expected: Schema
 ) -> None:
-    script = migrations(house, "upgrade", *words, "--sql").stdout
+    script = migrations(harness, "upgrade", *words, "--sql").stdout
     states = []
     for name in ("by_hand", "by_command"):
         with server.maintenance() as maintenance:
@@ -117,14 +119,14 @@ def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(("words", "branch"), [((), "account"), (("--system",), "system")])
 def test_a_revision_is_written_with_the_next_number(
-    house: House, server: DatabaseServer, scratch_schemas: Path, words: tuple[str, ...], branch: str
+    harness: AppHarness, server: DatabaseServer, scratch_schemas: Path, words: tuple[str, ...], branch: str
 ) -> None:
     known = {"account": ACCOUNT_SCHEMA, "system": SYSTEM_SCHEMA}[branch]
     following = f"{branch}_{len(known.revisions) + 1:04}"
     last = sorted((scratch_schemas / branch).glob("*.py"))[-1]
     last.write_text(last.read_text().replace("def upgrade() -> None:\n", "def upgrade() -> None:\n    return\n"))
     before = databases(server)
-    written = migrations(house, "revision", "What the models have", *words)
+    written = migrations(harness, "revision", "What the models have", *words)
     assert written.exit_code == 0, written.output
     path = scratch_schemas / branch / f"{following}_what_the_models_have.py"
     assert str(path) in written.output
@@ -133,8 +135,10 @@ def test_a_revision_is_written_with_the_next_number(
     assert databases(server) == before
 
 
-def test_a_revision_without_a_change_of_the_models_is_empty_and_says_so(house: House, scratch_schemas: Path) -> None:
-    written = migrations(house, "revision", "Fill a column")
+def test_a_revision_without_a_change_of_the_models_is_empty_and_says_so(
+    harness: AppHarness, scratch_schemas: Path
+) -> None:
+    written = migrations(harness, "revision", "Fill a column")
     assert written.exit_code == 0, written.output
     assert "The models are as the last revision leaves them" in written.stderr
 
@@ -144,7 +148,7 @@ def databases(server: DatabaseServer) -> set[str]:
         return set(maintenance.databases())
 
 
-def test_a_message_without_a_letter_is_refused(house: House, scratch_schemas: Path) -> None:
-    refused = migrations(house, "revision", " … ")
+def test_a_message_without_a_letter_is_refused(harness: AppHarness, scratch_schemas: Path) -> None:
+    refused = migrations(harness, "revision", " … ")
     assert refused.exit_code == 2
     assert not list((scratch_schemas / "account").glob("account_0003*"))

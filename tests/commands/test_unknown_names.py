@@ -10,7 +10,7 @@ import pytest
 
 from kataven.commands import peppers
 from tests.commands.test_accounts import flask
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 NAMES = {"account", "accounts", "name", "server", "pepper", "run_id"}
 """Parameters that name something that has to be there."""
@@ -50,33 +50,35 @@ def named(group: click.Group, *path: str) -> Iterator[str]:
             yield from (" ".join((*path, name, str(one.name))) for one in command.params if one.name in NAMES)
 
 
-def test_every_parameter_that_names_something_is_tried(house: House) -> None:
-    assert set(named(house.app.cli)) - NEW == set(UNKNOWN)
+def test_every_parameter_that_names_something_is_tried(harness: AppHarness) -> None:
+    assert set(named(harness.app.cli)) - NEW == set(UNKNOWN)
 
 
 @pytest.mark.parametrize("parameter", UNKNOWN)
-def test_what_is_not_there_is_refused(house: House, parameter: str) -> None:
+def test_what_is_not_there_is_refused(harness: AppHarness, parameter: str) -> None:
     group, command, _ = parameter.split()
-    result = flask(house, group, command, *UNKNOWN[parameter])
+    result = flask(harness, group, command, *UNKNOWN[parameter])
     assert result.exit_code in {1, 2}, result.output
     assert "Traceback" not in result.output
     assert result.stdout == ""
     assert "Error: " in result.stderr
 
 
-def test_a_pepper_that_the_ring_has_not_is_refused_with_those_that_it_has(house: House) -> None:
-    refused = flask(house, "peppers", "retire", "dve1")
+def test_a_pepper_that_the_ring_has_not_is_refused_with_those_that_it_has(harness: AppHarness) -> None:
+    refused = flask(harness, "peppers", "retire", "dve1")
     assert refused.exit_code == 2
     assert "'dve1'" in refused.stderr
     assert "It has: dev1." in refused.stderr
     assert "Take it out" not in refused.output
 
 
-def test_the_current_pepper_is_not_retired_and_an_older_one_is(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_pepper_is_not_retired_and_an_older_one_is(
+    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peppers, "_in_use", lambda: ({}, []))
-    monkeypatch.setattr(house.services.issuer, "pepper_ids", lambda: ("2099a", "dev1"))
-    refused = flask(house, "peppers", "retire", "2099a")
+    monkeypatch.setattr(harness.services.issuer, "pepper_ids", lambda: ("2099a", "dev1"))
+    refused = flask(harness, "peppers", "retire", "2099a")
     assert refused.exit_code == 1
     assert "is the current one" in refused.stderr
-    retired = flask(house, "peppers", "retire", "dev1")
+    retired = flask(harness, "peppers", "retire", "dev1")
     assert (retired.exit_code, "Take it out" in retired.stdout) == (0, True)

@@ -6,32 +6,32 @@ import json
 
 from kataven.identity.signing import SigningKey
 from tests.commands.test_accounts import flask
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 
-def test_the_ring_is_listed_without_anything_private(house: House) -> None:
-    secret = house.environ["KATAVEN_WIDGET_SIGNING_KEYS"].partition(":")[2]
-    listed = flask(house, "widget", "keys", "--json")
+def test_the_ring_is_listed_without_anything_private(harness: AppHarness) -> None:
+    secret = harness.environ["KATAVEN_WIDGET_SIGNING_KEYS"].partition(":")[2]
+    listed = flask(harness, "widget", "keys", "--json")
     assert listed.exit_code == 0, listed.output
     [row] = json.loads(listed.stdout)
     assert (row["kid"], row["role"]) == ("dev1", "signs")
     assert secret not in listed.output
-    assert "signs" in flask(house, "widget", "keys").stdout
+    assert "signs" in flask(harness, "widget", "keys").stdout
 
 
-def test_a_new_key_is_printed_as_the_setting_takes_it(house: House) -> None:
-    made = flask(house, "widget", "new-key", "2026b").stdout.strip()
+def test_a_new_key_is_printed_as_the_setting_takes_it(harness: AppHarness) -> None:
+    made = flask(harness, "widget", "new-key", "2026b").stdout.strip()
     assert SigningKey.parse(made).id == "2026b"
-    assert flask(house, "widget", "new-key", "2026b").stdout.strip() != made
+    assert flask(harness, "widget", "new-key", "2026b").stdout.strip() != made
 
 
-def test_what_goes_wrong_is_one_line_and_a_status(house: House) -> None:
+def test_what_goes_wrong_is_one_line_and_a_status(harness: AppHarness) -> None:
     for words, said in (
         (("new-key", "dev1"), "an id of its own"),
         (("new-key", "Not an id"), "1 to 32 of a-z"),
         (("new-key", "a:b"), "1 to 32 of a-z"),
     ):
-        result = flask(house, "widget", *words)
+        result = flask(harness, "widget", *words)
         assert result.exit_code == 1
         assert said in result.stderr
         assert "Traceback" not in result.output

@@ -9,22 +9,31 @@ import pytest
 from sqlalchemy import text
 
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.revocation.notices import INTENT_SECONDS, Beat, Notice, Notices, NoticesUnreachable, Reader
-from kataven.revocation.scope import EVERYTHING, Scope
+from kataven.revocation.fallback.channel import (
+    INTENT_SECONDS,
+    FallbackChannel,
+    FallbackNotice,
+    FallbackUnreachable,
+    PollerHeartbeat,
+    PollerId,
+)
+from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.system import schema
 from kataven.system.database import SystemDatabase
-from kataven.system.notices import SystemNotices
+from kataven.system.fallback_channel import SystemFallbackChannel
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
 
-ALICE, BOB = Reader("alice", "host a", 11), Reader("bob", "host b", 12)
+ALICE, BOB = PollerId("alice", "host a", 11), PollerId("bob", "host b", 12)
 DATABASE = "notices"
 
 
 _counts = itertools.count(1)
 
 
-def beat(notices: Notices, reader: Reader, read: Notice | None, redis: str = "here") -> Notice:
-    return notices.beat(Beat(reader, next(_counts), read, redis))
+def heartbeat(
+    fallback: FallbackChannel, reader: PollerId, read: FallbackNotice | None, redis: str = "here"
+) -> FallbackNotice:
+    return fallback.heartbeat(PollerHeartbeat(reader, next(_counts), read, redis))
 
 
 @pytest.fixture(scope="module")
@@ -45,127 +54,127 @@ def database(prepared: str) -> Iterator[SystemDatabase]:
 
 
 @pytest.fixture(params=["the system database", "its twin"])
-def notices(request: pytest.FixtureRequest, database: SystemDatabase) -> Notices:
+def fallback(request: pytest.FixtureRequest, database: SystemDatabase) -> FallbackChannel:
     if request.param == "its twin":
         return NoticesOf(NoticesModel(), lambda: True, lambda: None)
-    return SystemNotices(database)
+    return SystemFallbackChannel(database)
 
 
-def test_every_notice_is_another_one_and_counts_on(notices: Notices) -> None:
-    before = notices.current(0).notice
-    first, second = notices.post().notice, notices.post().notice
-    assert notices.current(0).notice == second
+def test_every_notice_is_another_one_and_counts_on(fallback: FallbackChannel) -> None:
+    before = fallback.current(0).notice
+    first, second = fallback.post().notice, fallback.post().notice
+    assert fallback.current(0).notice == second
     assert len({before.mark, first.mark, second.mark}) == 3
     assert [first.count, second.count] == [before.count + 1, before.count + 2]
 
 
-def test_reader_is_on_the_list_from_its_first_beat_and_told_what_is_posted(notices: Notices) -> None:
-    posted = notices.post().notice
-    assert beat(notices, ALICE, None) == posted
-    notices.beat(Beat(BOB, 7, None, "here"))
-    notices.beat(Beat(BOB, 8, None, "here"))
-    assert notices.post().readers.keys() == {ALICE, BOB}
-    assert notices.post().readers[BOB] == 8
+def test_reader_is_on_the_list_from_its_first_beat_and_told_what_is_posted(fallback: FallbackChannel) -> None:
+    posted = fallback.post().notice
+    assert heartbeat(fallback, ALICE, None) == posted
+    fallback.heartbeat(PollerHeartbeat(BOB, 7, None, "here"))
+    fallback.heartbeat(PollerHeartbeat(BOB, 8, None, "here"))
+    assert fallback.post().readers.keys() == {ALICE, BOB}
+    assert fallback.post().readers[BOB] == 8
 
 
-def test_reader_that_says_it_has_read_the_latest_is_no_longer_missing(notices: Notices) -> None:
-    beat(notices, ALICE, None)
-    beat(notices, BOB, None)
-    posted = notices.post().notice
-    assert notices.unread(posted) == {ALICE, BOB}
-    beat(notices, ALICE, posted)
-    assert notices.unread(posted) == {BOB}
-    beat(notices, ALICE, None)
-    assert notices.unread(posted) == {BOB}
+def test_reader_that_says_it_has_read_the_latest_is_no_longer_missing(fallback: FallbackChannel) -> None:
+    heartbeat(fallback, ALICE, None)
+    heartbeat(fallback, BOB, None)
+    posted = fallback.post().notice
+    assert fallback.unread(posted) == {ALICE, BOB}
+    heartbeat(fallback, ALICE, posted)
+    assert fallback.unread(posted) == {BOB}
+    heartbeat(fallback, ALICE, None)
+    assert fallback.unread(posted) == {BOB}
 
 
-def test_reader_that_has_read_a_later_notice_has_read_the_earlier_one(notices: Notices) -> None:
-    beat(notices, ALICE, None)
-    earlier, later = notices.post().notice, notices.post().notice
-    beat(notices, ALICE, earlier)  # no longer the latest: it is told so, and reads on
-    assert notices.unread(earlier) == {ALICE}
-    beat(notices, ALICE, later)
-    assert notices.unread(earlier) == notices.unread(later) == frozenset()
+def test_reader_that_has_read_a_later_notice_has_read_the_earlier_one(fallback: FallbackChannel) -> None:
+    heartbeat(fallback, ALICE, None)
+    earlier, later = fallback.post().notice, fallback.post().notice
+    heartbeat(fallback, ALICE, earlier)  # no longer the latest: it is told so, and reads on
+    assert fallback.unread(earlier) == {ALICE}
+    heartbeat(fallback, ALICE, later)
+    assert fallback.unread(earlier) == fallback.unread(later) == frozenset()
 
 
-def test_notice_of_another_past_is_not_read_for_having_the_same_count(notices: Notices) -> None:
+def test_notice_of_another_past_is_not_read_for_having_the_same_count(fallback: FallbackChannel) -> None:
     """As after a backup was restored."""
-    beat(notices, ALICE, None)
-    posted = notices.post().notice
-    beat(notices, ALICE, Notice(posted.count, "00000000-0000-0000-0000-000000000000"))
-    assert notices.unread(posted) == {ALICE}
+    heartbeat(fallback, ALICE, None)
+    posted = fallback.post().notice
+    heartbeat(fallback, ALICE, FallbackNotice(posted.count, "00000000-0000-0000-0000-000000000000"))
+    assert fallback.unread(posted) == {ALICE}
 
 
-def test_only_who_has_not_written_since_is_taken_off(notices: Notices) -> None:
-    beat(notices, ALICE, None)
-    beat(notices, BOB, None)
-    seen = notices.beats()
-    beat(notices, BOB, None)
-    notices.remove(seen)
-    assert notices.beats().keys() == {BOB}
-    notices.remove({})
-    notices.leave(BOB)
-    assert notices.beats() == {}
+def test_only_who_has_not_written_since_is_taken_off(fallback: FallbackChannel) -> None:
+    heartbeat(fallback, ALICE, None)
+    heartbeat(fallback, BOB, None)
+    seen = fallback.heartbeats()
+    heartbeat(fallback, BOB, None)
+    fallback.remove(seen)
+    assert fallback.heartbeats().keys() == {BOB}
+    fallback.remove({})
+    fallback.leave(BOB)
+    assert fallback.heartbeats() == {}
 
 
-def test_reader_is_elsewhere_if_it_renews_at_another_redis(notices: Notices) -> None:
-    beat(notices, ALICE, None)
-    beat(notices, BOB, None, "")  # it holds no lease
-    assert notices.elsewhere("here") == frozenset()
-    assert notices.elsewhere("there") == {ALICE}
-    beat(notices, BOB, None, "there")
-    beat(notices, ALICE, None, "there")
-    assert notices.elsewhere("there") == frozenset()
-    assert notices.elsewhere("here") == {ALICE, BOB}
+def test_reader_is_elsewhere_if_it_renews_at_another_redis(fallback: FallbackChannel) -> None:
+    heartbeat(fallback, ALICE, None)
+    heartbeat(fallback, BOB, None, "")  # it holds no lease
+    assert fallback.elsewhere("here") == frozenset()
+    assert fallback.elsewhere("there") == {ALICE}
+    heartbeat(fallback, BOB, None, "there")
+    heartbeat(fallback, ALICE, None, "there")
+    assert fallback.elsewhere("there") == frozenset()
+    assert fallback.elsewhere("here") == {ALICE, BOB}
 
 
-def test_intent_is_unfinished_from_its_patience_until_it_is_complete(notices: Notices) -> None:
-    key, account = Scope("acme", "a key"), Scope("globex")
-    intents = [notices.intend(key), notices.intend(account), notices.intend(EVERYTHING)]
-    assert notices.current(0).unfinished == {key, account, EVERYTHING}
-    assert notices.current(INTENT_SECONDS / 2).unfinished == frozenset()
-    notices.complete(intents[:1])
-    assert notices.current(0).unfinished == {account, EVERYTHING}
-    notices.complete(intents)
-    assert notices.current(0).unfinished == frozenset()
+def test_intent_is_unfinished_from_its_patience_until_it_is_complete(fallback: FallbackChannel) -> None:
+    key, account = RevocationTarget("acme", "a key"), RevocationTarget("globex")
+    intents = [fallback.intend(key), fallback.intend(account), fallback.intend(EVERYTHING)]
+    assert fallback.current(0).unfinished == {key, account, EVERYTHING}
+    assert fallback.current(INTENT_SECONDS / 2).unfinished == frozenset()
+    fallback.complete(intents[:1])
+    assert fallback.current(0).unfinished == {account, EVERYTHING}
+    fallback.complete(intents)
+    assert fallback.current(0).unfinished == frozenset()
 
 
 def test_reader_from_a_release_that_does_not_say_where_it_renews_may_be_anywhere(database: SystemDatabase) -> None:
-    notices = SystemNotices(database)
-    beat(notices, ALICE, None)
+    fallback = SystemFallbackChannel(database)
+    heartbeat(fallback, ALICE, None)
     with database.writing() as session:
         session.execute(text("UPDATE revocation_readers SET redis = NULL"))
-    assert notices.elsewhere("here") == {ALICE}
+    assert fallback.elsewhere("here") == {ALICE}
 
 
 def test_intent_that_nobody_completed_is_dropped_when_its_change_can_no_longer_be_committed(
     database: SystemDatabase,
 ) -> None:
-    notices = SystemNotices(database)
-    notices.intend(Scope("acme"))
+    fallback = SystemFallbackChannel(database)
+    fallback.intend(RevocationTarget("acme"))
     with database.writing() as session:
         session.execute(text("UPDATE revocation_intents SET begun_at = begun_at - interval '61 seconds'"))
-    assert notices.current(0).unfinished == frozenset()
-    notices.complete(())
+    assert fallback.current(0).unfinished == frozenset()
+    fallback.complete(())
     with database.reading() as session:
         assert session.scalar(text("SELECT count(*) FROM revocation_intents")) == 0
 
 
-def test_reader_that_was_taken_off_and_came_back_has_written_since(notices: Notices) -> None:
+def test_reader_that_was_taken_off_and_came_back_has_written_since(fallback: FallbackChannel) -> None:
     """Whoever saw its first beat must not take it for one that has been silent since."""
-    notices.beat(Beat(ALICE, 1, None, "here"))
-    seen = notices.beats()
-    notices.remove(seen)
-    notices.beat(Beat(ALICE, 2, None, "here"))
-    notices.remove(seen)
-    assert notices.beats() == {ALICE: 2}
+    fallback.heartbeat(PollerHeartbeat(ALICE, 1, None, "here"))
+    seen = fallback.heartbeats()
+    fallback.remove(seen)
+    fallback.heartbeat(PollerHeartbeat(ALICE, 2, None, "here"))
+    fallback.remove(seen)
+    assert fallback.heartbeats() == {ALICE: 2}
 
 
 def test_database_that_can_not_be_reached_or_has_no_such_tables_says_so(postgres: EmbeddedPostgres) -> None:
     for name in ("no_such_database", "postgres"):
         database = SystemDatabase(postgres.url(name))
-        with pytest.raises(NoticesUnreachable, match="system database"):
-            SystemNotices(database).current(0)
+        with pytest.raises(FallbackUnreachable, match="system database"):
+            SystemFallbackChannel(database).current(0)
         database.close()
 
 
@@ -174,10 +183,10 @@ def test_database_that_only_reads_gives_nobody_a_lease(database: SystemDatabase)
         connection.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
         try:
             database.engine.dispose()
-            notices = SystemNotices(database)
-            assert notices.current(0).notice
-            with pytest.raises(NoticesUnreachable):
-                beat(notices, ALICE, None)
+            fallback = SystemFallbackChannel(database)
+            assert fallback.current(0).notice
+            with pytest.raises(FallbackUnreachable):
+                heartbeat(fallback, ALICE, None)
         finally:
             connection.execute(text("SET default_transaction_read_only = off"))
             connection.execute(text(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"))

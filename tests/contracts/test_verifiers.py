@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from kataven import assembly, settings
-from kataven.authservice.client import Connection, RemoteIssuer, RemoteVerifier
+from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.server import AuthServer, AuthService
-from kataven.dev.cast import ALICE, CHARLIE, Person
+from kataven.dev.personas import ALICE, CHARLIE, Persona
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity import errors
 from kataven.identity import token as tokens
@@ -23,16 +23,16 @@ from kataven.identity.verifier import Verifier
 from kataven.revocation.cache import CachingVerifier
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 
 PAST = datetime.now(UTC) - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def local(house: House) -> Verifier:
-    configured = settings.load(house.environ)
-    services = house.services
+def local(harness: AppHarness) -> Verifier:
+    configured = settings.load(harness.environ)
+    services = harness.services
     parts = assembly.Foundation(
         services.revocation,
         services.directory,
@@ -43,24 +43,26 @@ def local(house: House) -> Verifier:
 
 
 @pytest.fixture(scope="module")
-def connection(house: House, local: Verifier) -> Iterator[Connection]:
-    server = AuthServer(AuthService(local, house.services.issuer), "127.0.0.1:0")
+def connection(harness: AppHarness, local: Verifier) -> Iterator[AuthServiceChannel]:
+    server = AuthServer(AuthService(local, harness.services.issuer), "127.0.0.1:0")
     server.start()
-    connected = Connection(f"127.0.0.1:{server.port}")
+    connected = AuthServiceChannel(f"127.0.0.1:{server.port}")
     yield connected
     connected.close()
     server.stop()
 
 
 @pytest.fixture(params=["local", "cached", "remote", "remote and cached"])
-def verifier(request: pytest.FixtureRequest, house: House, local: Verifier, connection: Connection) -> Verifier:
+def verifier(
+    request: pytest.FixtureRequest, harness: AppHarness, local: Verifier, connection: AuthServiceChannel
+) -> Verifier:
     inner = RemoteVerifier(connection) if "remote" in request.param else local
-    return CachingVerifier(inner, house.services.revocation.guard) if "cached" in request.param else inner
+    return CachingVerifier(inner, harness.services.revocation.guard) if "cached" in request.param else inner
 
 
 @pytest.fixture(params=["local", "remote"])
-def key_issuer(request: pytest.FixtureRequest, house: House, connection: Connection) -> Issuer:
-    return house.services.issuer if request.param == "local" else RemoteIssuer(connection)
+def key_issuer(request: pytest.FixtureRequest, harness: AppHarness, connection: AuthServiceChannel) -> Issuer:
+    return harness.services.issuer if request.param == "local" else RemoteIssuer(connection)
 
 
 def refusal(verify: Callable[[], object]) -> str:
@@ -74,9 +76,9 @@ def refusal(verify: Callable[[], object]) -> str:
     return first.value.code
 
 
-def test_a_key(house: House, verifier: Verifier) -> None:
+def test_a_key(harness: AppHarness, verifier: Verifier) -> None:
     ends = datetime.now(UTC) + timedelta(hours=1)
-    text = house.new_key("acme", expires_at=ends, limits={"per_minute": 7})
+    text = harness.new_key("acme", expires_at=ends, limits={"per_minute": 7})
     first = verifier.verify(ApiKeyCredential(text, "acme"))
     assert (first.kind, first.account, first.name, first.role) == (CredentialKind.API_KEY, "acme", "test", None)
     assert first.expires_at == pytest.approx(ends.timestamp())
@@ -92,38 +94,38 @@ def test_a_key(house: House, verifier: Verifier) -> None:
         ({"expires_at": PAST, "disabled_at": PAST}, "expired_credential"),
     ],
 )
-def test_a_key_that_has_ended(house: House, verifier: Verifier, columns: dict[str, Any], code: str) -> None:
-    text = house.new_key("acme", **columns)
+def test_a_key_that_has_ended(harness: AppHarness, verifier: Verifier, columns: dict[str, Any], code: str) -> None:
+    text = harness.new_key("acme", **columns)
     assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == code
 
 
 def test_a_key_that_nobody_issued(verifier: Verifier) -> None:
     for account in ("acme", "nobody"):
-        text = tokens.mint(TokenKind.API_KEY, account).text
+        text = tokens.generate(TokenKind.API_KEY, account).text
         assert refusal(lambda text=text, account=account: verifier.verify(ApiKeyCredential(text, account))) == (  # type: ignore[misc]
             "invalid_credential"
         )
 
 
-def test_another_accounts_key_is_unknown_here(house: House, verifier: Verifier) -> None:
-    text = house.new_key("globex")
+def test_another_accounts_key_is_unknown_here(harness: AppHarness, verifier: Verifier) -> None:
+    text = harness.new_key("globex")
     assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == "invalid_credential"
 
 
-def test_a_suspended_account(house: House, verifier: Verifier) -> None:
+def test_a_suspended_account(harness: AppHarness, verifier: Verifier) -> None:
     account = f"dozing-{abs(hash(verifier)) % 10**9}"
-    new_account(house.services, account)
-    text = house.new_key(account)
-    with house.services.directory.database.writing() as session:
+    new_account(harness.services, account)
+    text = harness.new_key(account)
+    with harness.services.directory.database.writing() as session:
         accounts.move(session, account, AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
-    house.services.revocation.revoke(house.scope(account))
+    harness.services.revocation.revoke(harness.scope(account))
     assert refusal(lambda: verifier.verify(ApiKeyCredential(text, account))) == "account_suspended"
-    token = house.issuer.token(Person("dora", "Dora", account, Role.ADMIN))
+    token = harness.issuer.token(Persona("dora", "Dora", account, Role.ADMIN))
     assert refusal(lambda: verifier.verify(JwtCredential(token, account))) == "account_suspended"
 
 
-def test_a_jwt(house: House, verifier: Verifier) -> None:
-    token = house.issuer.token(ALICE)
+def test_a_jwt(harness: AppHarness, verifier: Verifier) -> None:
+    token = harness.issuer.token(ALICE)
     principal = verifier.verify(JwtCredential(token, "acme"))
     assert (principal.kind, principal.id, principal.name, principal.role) == (
         CredentialKind.JWT,
@@ -145,8 +147,8 @@ def test_a_jwt(house: House, verifier: Verifier) -> None:
         ({"iss": "https://others.example"}, "invalid_credential"),
     ],
 )
-def test_a_jwt_that_is_not_good(house: House, verifier: Verifier, claims: dict[str, Any], code: str) -> None:
-    token = house.issuer.token(CHARLIE, claims=claims)
+def test_a_jwt_that_is_not_good(harness: AppHarness, verifier: Verifier, claims: dict[str, Any], code: str) -> None:
+    token = harness.issuer.token(CHARLIE, claims=claims)
     assert refusal(lambda: verifier.verify(JwtCredential(token, "globex"))) == code
 
 
@@ -155,29 +157,29 @@ def test_a_jwt_that_is_not_even_json(verifier: Verifier) -> None:
 
 
 def test_an_account_out_of_step_is_unavailable_by_a_name_of_its_own(
-    house: House, postgres: EmbeddedPostgres, verifier: Verifier
+    harness: AppHarness, postgres: EmbeddedPostgres, verifier: Verifier
 ) -> None:
     account = f"step-{abs(hash(verifier)) % 10**9}"
-    new_account(house.services, account)
-    text = house.new_key(account)
+    new_account(harness.services, account)
+    text = harness.new_key(account)
     ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         accounts.read(session, account).schema_revision = "account_9999"
-    house.services.revocation.revoke(house.scope(account))
+    harness.services.revocation.revoke(harness.scope(account))
     with pytest.raises(errors.AccountOutOfStep, match="account_9999") as unavailable:
         verifier.verify(ApiKeyCredential(text, account))
     assert unavailable.value.code == "schema_mismatch"
     assert unavailable.value.retry_after_seconds == 60
 
 
-def test_an_account_that_cannot_be_asked_is_unavailable(house: House, verifier: Verifier) -> None:
+def test_an_account_that_cannot_be_asked_is_unavailable(harness: AppHarness, verifier: Verifier) -> None:
     account = f"gone-{abs(hash(verifier)) % 10**9}"
-    new_account(house.services, account)
-    text = house.new_key(account)
-    with house.services.directory.database.writing() as session:
+    new_account(harness.services, account)
+    text = harness.new_key(account)
+    with harness.services.directory.database.writing() as session:
         accounts.read(session, account).database_name = f"no-{account}"
-    house.services.registry.forget(account)
-    house.services.revocation.revoke(house.scope(account))
+    harness.services.registry.forget(account)
+    harness.services.revocation.revoke(harness.scope(account))
     with pytest.raises(errors.VerifierUnavailable) as unavailable:
         verifier.verify(ApiKeyCredential(text, account))
     assert unavailable.value.retry_after_seconds >= 1

@@ -18,12 +18,12 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx2
 import pytest
 
-from kataven.dev.cast import ALICE, BOB, CAST, CHARLIE, OLIVIA, Person, org_id
 from kataven.dev.errors import DevError
 from kataven.dev.issuer import AUDIENCE, CLIENT_ID, DevIssuer, sign
 from kataven.dev.issuer.codes import LIFETIME_SECONDS, CodeBook, Grant, InvalidGrant, challenge_of
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCES, at_hash
+from kataven.dev.personas import ALICE, BOB, CAST, CHARLIE, OLIVIA, Persona, org_id
 from kataven.identity import jws
 from kataven.identity.errors import ExpiredCredential, InvalidCredential
 from kataven.identity.fetch import HttpFetcher
@@ -90,7 +90,7 @@ def answer_in(response: httpx2.Response) -> dict[str, str]:
     return dict(parse_qsl(urlsplit(response.headers["Location"]).query))
 
 
-def code_for(browser: httpx2.Client, person: Person = ALICE, **changes: str | None) -> str:
+def code_for(browser: httpx2.Client, person: Persona = ALICE, **changes: str | None) -> str:
     response = browser.post("/oauth/v2/authorize", data={**question(**changes), "person": person.subject})
     return answer_in(response)["code"]
 
@@ -111,7 +111,7 @@ def redeem(browser: httpx2.Client, code: str, /, **changes: str | None) -> httpx
 
 
 @pytest.mark.parametrize("person", CAST, ids=lambda person: person.subject)
-def test_signed_token_is_good_for_the_api(issuer: IssuerWithPen, person: Person) -> None:
+def test_signed_token_is_good_for_the_api(issuer: IssuerWithPen, person: Persona) -> None:
     claims = verifier(issuer).claims(issuer.token(person))
     assert (claims.subject, claims.name) == (person.subject, person.name)
     assert organisations(claims.all) == {org_id(person.account)}

@@ -6,10 +6,10 @@ import pytest
 
 from kataven.dev import seed
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.system import lifecycle, migrations
+from kataven.operations import account_creation, account_migrations
 from kataven.system.database import SystemDatabase
 from kataven.system.schema import ACCOUNT_SCHEMA
-from tests.support.house import environ_for
+from tests.support.app_harness import environ_for
 from tests.support.servers import ask
 
 
@@ -18,10 +18,10 @@ def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, r
     seed.prepare(environ)
     database = SystemDatabase(postgres.url("kataven_older"))
     try:
-        lifecycle.create(database, lifecycle.NewAccount("seeded-earlier", "Earlier"), actor="test")
+        account_creation.create(database, account_creation.NewAccount("seeded-earlier", "Earlier"), actor="test")
         older(postgres, "kataven_older", "seeded-earlier")
         assert seed.prepare(environ) == {}
-        [state] = migrations.status(database, migrations.tenants(database), 1)
+        [state] = account_migrations.status(database, account_migrations.tenants(database), 1)
         assert (state.revision, state.drifted) == (ACCOUNT_SCHEMA.head, False)
     finally:
         database.close()
@@ -54,7 +54,7 @@ def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
     names = ["stuck-a", "stuck-b", "stuck-c", "stuck-d"]
     try:
         for name in names:
-            lifecycle.create(database, lifecycle.NewAccount(name, name), actor="test")
+            account_creation.create(database, account_creation.NewAccount(name, name), actor="test")
         older(postgres, "kataven_stuck", "stuck-a", "CREATE TABLE widget_settings (id smallint)")
         older(postgres, "kataven_stuck", "stuck-b")
         ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", "stuck-c")
@@ -69,7 +69,8 @@ def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
         assert 'relation "widget_settings" already exists' in closed["stuck-a"]
         assert "account_9999 is not known here" in closed["stuck-c"]
         states = {
-            state.account: state.revision for state in migrations.status(database, migrations.tenants(database), 1)
+            state.account: state.revision
+            for state in account_migrations.status(database, account_migrations.tenants(database), 1)
         }
         assert (states["stuck-b"], states["stuck-d"]) == (ACCOUNT_SCHEMA.head, ACCOUNT_SCHEMA.head)
     finally:

@@ -12,19 +12,20 @@ from pathlib import Path
 import app as factory
 from kataven import settings
 from kataven.account import api_keys
-from kataven.dev.cast import ALICE
+from kataven.dev.personas import ALICE
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.token import TokenKind
-from kataven.system import lifecycle, limits, servers
-from kataven.system.lifecycle import NewAccount
+from kataven.operations import account_creation
+from kataven.operations.account_creation import NewAccount
+from kataven.system import limits, servers
 from kataven.system.suitability import server_url
 from kataven.web.services import EXTENSION, Services
 from tests.faults.dependency import Dependency
 from tests.faults.load import Ask, Load
+from tests.support.app_harness import PLENTY, TESTER, environ_for
 from tests.support.auth_service import Service, remote_environ
 from tests.support.gunicorn import Gunicorn, free_port
-from tests.support.house import PLENTY, TESTER, environ_for
 from tests.support.oidc import IssuerProcess, IssuerWithPen
 from tests.support.proxy import Proxy
 from tests.tenancy.conftest import scratch_server
@@ -104,13 +105,13 @@ def _pid_of(server: EmbeddedPostgres | EmbeddedRedis) -> Callable[[], int]:
 
 def _furnish(environ: dict[str, str], proxies: dict[str, Proxy]) -> dict[str, list[str]]:
     """Both accounts, with many keys for acme and one for globex."""
-    lifecycle.prepare_system(environ["KATAVEN_DATABASE_URL"])
+    account_creation.prepare_system(environ["KATAVEN_DATABASE_URL"])
     services: Services = factory.create_api(settings.load(environ)).extensions[EXTENSION]
     keys: dict[str, list[str]] = {}
     for account, proxy in proxies.items():
         servers.add(services.directory.database, account, server_url(_through(proxy, "")), actor="test")
         new = NewAccount(account, account, f"org-{account}", account)
-        lifecycle.create(services.directory.database, new, actor="test")
+        account_creation.create(services.directory.database, new, actor="test")
         with services.directory.database.writing() as session:
             limits.change(session, account, PLENTY)
         record = services.directory.read(account)

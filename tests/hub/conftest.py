@@ -11,13 +11,13 @@ from flask import Flask
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, Person, org_id
-from kataven.hub.gate import EXTENSION, Front
-from kataven.hub.surface import PAGES
+from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, Persona, org_id
+from kataven.hub.pages_app import PAGES
+from kataven.hub.session_middleware import EXTENSION, HubServices
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.visitor import Visitor
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 HUB_URL = "http://localhost:4711"
 
@@ -28,19 +28,19 @@ class Hub:
 
     surface: Flask
     pages: Flask
-    front: Front
+    front: HubServices
 
     def visitor(self) -> Visitor:
         return Visitor(self.surface, HUB_URL)
 
-    def signed_in(self, person: Person, account: str | None = None) -> Visitor:
+    def signed_in(self, person: Persona, account: str | None = None) -> Visitor:
         return self.visitor().sign_in(person, account)
 
 
 @pytest.fixture(scope="module")  # not longer: it is one more worker, whom receipts elsewhere would count
-def hub(house: House) -> Iterator[Hub]:
+def hub(harness: AppHarness) -> Iterator[Hub]:
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_HUB_URL": HUB_URL,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
     }
@@ -83,8 +83,8 @@ def stranger(hub: Hub) -> Visitor:
 @pytest.fixture(autouse=True)
 def _addresses_have_asked_for_nothing(request: pytest.FixtureRequest) -> None:
     """All tests of a process ask from a few addresses, and together more than one address may in a minute."""
-    if "house" in request.fixturenames:
-        url = request.getfixturevalue("house").environ["KATAVEN_REDIS_URL"]
+    if "harness" in request.fixturenames:
+        url = request.getfixturevalue("harness").environ["KATAVEN_REDIS_URL"]
         with redis.Redis.from_url(url) as client:
             for name in client.scan_iter("limits:*address*"):
                 client.delete(name)

@@ -12,15 +12,15 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import org_id
-from kataven.hub.gate import EXTENSION
+from kataven.dev.personas import org_id
+from kataven.hub.pages_app import PAGES
+from kataven.hub.session_middleware import EXTENSION
 from kataven.hub.sessions import Session
-from kataven.hub.surface import PAGES
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import SCOPES, IndependentIssuers, Shape
 
 Roles = Mapping[str, Mapping[str, str]]
@@ -169,7 +169,7 @@ def okta(hub_url: str) -> Product:
 
 @contextmanager
 def opened_hub(
-    house: House,
+    harness: AppHarness,
     issuers: IndependentIssuers,
     make: Callable[[str], Product],
     port: int,
@@ -179,7 +179,7 @@ def opened_hub(
     hub_url = f"http://localhost:{port}"
     product = make(hub_url)
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_HUB_URL": hub_url,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
         "KATAVEN_OIDC_ISSUER": spelled(issuers.start(product.shape)),

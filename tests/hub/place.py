@@ -14,7 +14,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from kataven.dev.cast import Person, org_id
+from kataven.dev.personas import Persona, org_id
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from tests.support.gunicorn import Gunicorn, free_port
 from tests.support.waiting import wait_until
@@ -23,7 +23,7 @@ AXE = Path(__file__).resolve().parents[1] / "vendor" / "axe-core" / "axe.min.js"
 PATIENCE_SECONDS = 20
 PHONE, DESKTOP = (390, 844), (1280, 900)
 
-Sessions = dict[Person, list[dict[str, Any]]]
+Sessions = dict[Persona, list[dict[str, Any]]]
 
 _ADDRESSES = itertools.count(1)
 
@@ -91,7 +91,7 @@ class Guest:
         box.clear()
         box.send_keys(words)
 
-    def sign_in(self, person: Person, account: str | None = None) -> None:
+    def sign_in(self, person: Persona, account: str | None = None) -> None:
         """From the Hub over the issuer and back."""
         self.go("/sign-in")
         self.type("account", account or person.account)
@@ -100,7 +100,7 @@ class Guest:
         self.find("details.menu")  # back at the Hub, with a session
         self.sessions[person] = self._cookies()
 
-    def come_as(self, person: Person) -> None:
+    def come_as(self, person: Persona) -> None:
         """With the session that the person has, where signing in is not what a test is about."""
         if person not in self.sessions:
             self.sign_in(person)

@@ -17,7 +17,7 @@ from typing import Any
 
 from selenium.webdriver.common.by import By
 
-from kataven.dev.cast import ALICE, BOB, OLIVIA
+from kataven.dev.personas import ALICE, BOB, OLIVIA
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub import large
 from tests.hub.place import DESKTOP, PHONE, Guest

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.hub.visitor import Visitor
-from tests.support.house import Caller
+from tests.support.app_harness import Caller
 
 FORM = {
     "name": "Front desk",

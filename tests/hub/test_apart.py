@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx2
 
 from tests.hub.place import opened_place
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.support.waiting import wait_until
 
 
-def test_the_api_serves_on_while_the_hub_is_killed(house: House, tmp_path: Path) -> None:
-    key = house.new_key("acme")
+def test_the_api_serves_on_while_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:
+    key = harness.new_key("acme")
     answers: Counter[int] = Counter()
     enough = threading.Event()
 
@@ -24,7 +24,7 @@ def test_the_api_serves_on_while_the_hub_is_killed(house: House, tmp_path: Path)
             while not enough.is_set():
                 answers[client.get("/v1/me").status_code] += 1
 
-    with opened_place(house.environ, tmp_path) as place:
+    with opened_place(harness.environ, tmp_path) as place:
         users = [threading.Thread(target=use, args=(place.api.url,)) for _ in range(4)]
         for user in users:
             user.start()

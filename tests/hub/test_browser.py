@@ -15,12 +15,12 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA
-from kataven.system import runs
-from kataven.tenancy.report import AccountResult, Outcome
+from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA
+from kataven.operations import migration_runs
+from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from tests.hub.place import DESKTOP, PHONE, Guest, Place, Sessions, opened_place
+from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new, browser
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
@@ -29,8 +29,8 @@ WIDGET_KEYS = "/settings/widget-keys"
 
 
 @pytest.fixture(scope="module")
-def place(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with opened_place(house.environ, tmp_path_factory.mktemp("place")) as place:
+def place(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with opened_place(harness.environ, tmp_path_factory.mktemp("place")) as place:
         yield place
 
 
@@ -293,13 +293,13 @@ def test_an_agent_in_two_tabs_is_chosen_field_by_field(guest: Guest) -> None:
     assert guest.complaints() == []
 
 
-def test_what_was_typed_comes_back_after_signing_in(guest: Guest, house: House) -> None:
+def test_what_was_typed_comes_back_after_signing_in(guest: Guest, harness: AppHarness) -> None:
     guest.sign_in(ALICE)
     guest.go("/agents/new")
     guest.type("name", "Typed too late")
     guest.type("system_prompt", "At length.\nWith care.")
     secret = next(one["value"] for one in guest.sessions[ALICE] if one["name"] == "kataven-hub")
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert client.delete(f"hub:session:{hashlib.sha256(secret.encode()).hexdigest()}") == 1
     del guest.sessions[ALICE]  # it is over
     guest.press("Make the agent")
@@ -347,10 +347,12 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
         assert guest.overflow() == 0
 
 
-def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: House) -> None:
-    database = house.services.directory.database
+def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, harness: AppHarness) -> None:
+    database = harness.services.directory.database
     guest.come_as(OLIVIA)
-    with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
+    with migration_runs.carried_out(
+        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
+    ) as ledger:
         ledger.begin(2)
         guest.go("/console/migrations")
         assert "Upgrade" not in guest.text
@@ -358,10 +360,10 @@ def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: H
             guest.size(*size)
             assert guest.violations() == []
             assert guest.overflow() == 0
-        ledger.note(AccountResult("acme", Outcome.FAILED, "account_0001", error="lock timeout " * 20))
+        ledger.note(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
         guest.find("#run tbody a[href='/console/accounts/acme']")  # arrives by itself
         assert guest.violations() == []
-        ledger.note(AccountResult("globex", Outcome.MIGRATED, "account_0001", "account_0002"))
+        ledger.note(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     guest.find("#confirm")  # so does the end
     assert "ended with failures" in guest.text
     for size in (PHONE, DESKTOP):
@@ -371,28 +373,30 @@ def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, house: H
     assert guest.complaints() == []
 
 
-def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, house: House) -> None:
-    database = house.services.directory.database
+def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, harness: AppHarness) -> None:
+    database = harness.services.directory.database
     guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     guest.come_as(OLIVIA)
-    with runs.carried_out(database, runs.ask(database, "test", runs.Choice(("acme",)))) as ledger:
+    with migration_runs.carried_out(
+        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
+    ) as ledger:
         ledger.begin(1)
         guest.go("/console/migrations")
-        ledger.note(AccountResult("acme", Outcome.MIGRATED, "account_0001", "account_0002"))
+        ledger.note(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     guest.find("#confirm")
     assert "done" in guest.find("#run").text
 
 
-def test_a_run_goes_on_when_the_hub_is_killed(house: House, chrome: Chrome, tmp_path: Path) -> None:
-    database = house.services.directory.database
+def test_a_run_goes_on_when_the_hub_is_killed(harness: AppHarness, chrome: Chrome, tmp_path: Path) -> None:
+    database = harness.services.directory.database
 
-    def state() -> runs.State | None:
+    def state() -> migration_runs.RunState | None:
         with database.reading() as session:
-            found = runs.latest(session)
+            found = migration_runs.latest(session)
         return found and found.state
 
     as_new(chrome)
-    with opened_place(house.environ, tmp_path) as place:
+    with opened_place(harness.environ, tmp_path) as place:
         guest = Guest(chrome, place)
         guest.sign_in(OLIVIA)
         guest.go("/console/migrations")
@@ -401,7 +405,7 @@ def test_a_run_goes_on_when_the_hub_is_killed(house: House, chrome: Chrome, tmp_
         guest.press("Upgrade")
         assert "The run is asked for." in guest.text
         place.hub.kill()
-        wait_until(lambda: state() is runs.State.DONE, 60, state)
+        wait_until(lambda: state() is migration_runs.RunState.DONE, 60, state)
 
 
 def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:

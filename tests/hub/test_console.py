@@ -10,13 +10,13 @@ from kataven.system import operators
 from kataven.system.models import OperatorEvent
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 
 CONSOLE = "/console"
 
 
-def trail_of(house: House, account: str) -> list[OperatorEvent]:
-    with house.services.directory.database.reading() as session:
+def trail_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
+    with harness.services.directory.database.reading() as session:
         return list(operators.listing(session, 50, account=account))
 
 
@@ -38,24 +38,24 @@ def test_nobody_else_sees_any_of_it(alice: Visitor, stranger: Visitor, path: str
 
 
 @pytest.mark.parametrize("verb", ["suspend", "archive", "resume", "restore", "limits", "policy"])
-def test_nobody_else_does_any_of_it(alice: Visitor, house: House, verb: str) -> None:
+def test_nobody_else_does_any_of_it(alice: Visitor, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
     assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
-    record = house.services.directory.read("globex")
+    record = harness.services.directory.read("globex")
     assert record is not None
     assert record.open
 
 
-def test_an_account_is_made_and_works_at_once(hub: Hub, house: House, olivia: Visitor) -> None:
+def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, olivia: Visitor) -> None:
     olivia.get(CONSOLE)
     made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
     page = olivia.get(made.location).text
     assert "New &amp; Co." in page
     assert "is made" in page
-    assert house.bearer(house.new_key("new-in-console")).get("/v1/me").status_code == 200
-    assert [(event.action, event.actor) for event in trail_of(house, "new-in-console")] == [
+    assert harness.bearer(harness.new_key("new-in-console")).get("/v1/me").status_code == 200
+    assert [(event.action, event.actor) for event in trail_of(harness, "new-in-console")] == [
         ("account.created", "jwt:olivia")
     ]
 
@@ -72,17 +72,19 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, house: House, olivia: Vi
         ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
     ],
 )
-def test_what_can_not_be_made_is_explained(olivia: Visitor, house: House, form: dict[str, str], words: str) -> None:
+def test_what_can_not_be_made_is_explained(
+    olivia: Visitor, harness: AppHarness, form: dict[str, str], words: str
+) -> None:
     olivia.get(CONSOLE)
     page = olivia.post(f"{CONSOLE}/accounts", form)
     assert page.status_code == 400
     assert words in page.text
-    assert house.services.directory.read("fine") is None
+    assert harness.services.directory.read("fine") is None
 
 
-def test_suspending_asks_for_the_name_and_refuses_every_key(house: House, olivia: Visitor) -> None:
-    new_account(house.services, "to-be-closed")
-    caller = house.bearer(house.new_key("to-be-closed"))
+def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness, olivia: Visitor) -> None:
+    new_account(harness.services, "to-be-closed")
+    caller = harness.bearer(harness.new_key("to-be-closed"))
     assert caller.get("/v1/me").status_code == 200
     olivia.get(page_of("to-be-closed"))
     for confirm in ("", "to-be", "TO-BE-CLOSED"):
@@ -100,7 +102,7 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(house: House, olivia
     assert olivia.post(f"{page_of('to-be-closed')}/archive", {"confirm": "to-be-closed"}).status_code == 303
     assert olivia.post(f"{page_of('to-be-closed')}/restore").status_code == 303
     assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
-    assert [event.action for event in trail_of(house, "to-be-closed")] == [
+    assert [event.action for event in trail_of(harness, "to-be-closed")] == [
         "account.restored",
         "account.archived",
         "account.resumed",
@@ -109,8 +111,8 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(house: House, olivia
     ]
 
 
-def test_limits_are_set_and_bad_ones_are_not(house: House, olivia: Visitor) -> None:
-    new_account(house.services, "limited-here")
+def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: Visitor) -> None:
+    new_account(harness.services, "limited-here")
     path = f"{page_of('limited-here')}/limits"
     good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
     olivia.get(page_of("limited-here"))
@@ -122,15 +124,15 @@ def test_limits_are_set_and_bad_ones_are_not(house: House, olivia: Visitor) -> N
     assert crossed.status_code == 400
     assert "per_minute is 1002 and per_hour is 1001" in crossed.text
     assert olivia.post(path, good).status_code == 303
-    record = house.services.directory.read("limited-here")
+    record = harness.services.directory.read("limited-here")
     assert record is not None
     assert (record.limits.per_minute, record.limits.concurrent) == (61, 21)
     assert "0 of 61 used" in olivia.get(page_of("limited-here")).text
 
 
-def test_a_policy_may_shorten_the_keys_that_are_there(house: House, olivia: Visitor) -> None:
-    new_account(house.services, "short-lived")
-    caller = house.bearer(house.new_key("short-lived"))
+def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivia: Visitor) -> None:
+    new_account(harness.services, "short-lived")
+    caller = harness.bearer(harness.new_key("short-lived"))
     path = f"{page_of('short-lived')}/policy"
     olivia.get(page_of("short-lived"))
     assert olivia.post(path, {"max_days": "none"}).status_code == 400
@@ -141,12 +143,12 @@ def test_a_policy_may_shorten_the_keys_that_are_there(house: House, olivia: Visi
 
 
 def test_accounts_are_found_by_name_status_and_page(
-    house: House, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts
 
     for name in ("find-a", "find-b"):
-        new_account(house.services, name)
+        new_account(harness.services, name)
     assert "find-b" in olivia.get(f"{CONSOLE}?q=find-").text
     assert "acme" not in olivia.get(f"{CONSOLE}?q=find-").text
     assert "find-a" not in olivia.get(f"{CONSOLE}?q=find-&status=suspended").text
@@ -167,10 +169,10 @@ def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
 
 
 def test_what_was_used_today_is_counted_and_unknown_without_redis(
-    hub: Hub, house: House, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_account(house.services, "counted-here")
-    caller = house.bearer(house.new_key("counted-here"))
+    new_account(harness.services, "counted-here")
+    caller = harness.bearer(harness.new_key("counted-here"))
     for _ in range(3):
         assert caller.get("/v1/me").status_code == 200
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
@@ -190,7 +192,7 @@ def test_health_shows_dependencies_workers_and_schemas(olivia: Visitor) -> None:
     assert "lease" in page
 
 
-def test_the_trail_shows_what_was_done(house: House, olivia: Visitor) -> None:
-    new_account(house.services, "trailed")
+def test_the_trail_shows_what_was_done(harness: AppHarness, olivia: Visitor) -> None:
+    new_account(harness.services, "trailed")
     assert "account.created" in olivia.get(f"{CONSOLE}/trail?account=trailed").text
     assert "Nothing found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text

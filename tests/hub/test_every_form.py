@@ -15,16 +15,16 @@ import pytest
 import redis
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import ALICE, OLIVIA, Person
-from kataven.hub.page import again_of, is_asked_while_typing
+from kataven.dev.personas import ALICE, OLIVIA, Persona
+from kataven.hub.page_blueprint import again_of, is_asked_while_typing
+from kataven.operations import operator_actions
 from kataven.system.schema import ACCOUNT_SCHEMA
-from kataven.web import operating
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
 from tests.hub.test_agents import FORM as AGENT
 from tests.hub.test_kept_forms import let_lapse
 from tests.hub.visitor import Visitor, leads_on
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 
 NAMES = itertools.count(1)
 
@@ -43,17 +43,17 @@ class Example:
     then: str = "done"
     """What becomes of the second tab's form: done (again, or with the same result), shown (both values, to choose
     from), gone (what it was about is no longer there), said (a page or a message says that it was done already)."""
-    person: Person = ALICE
-    prepare: Callable[[Visitor, House], Things] = lambda _visitor, _house: {}
+    person: Persona = ALICE
+    prepare: Callable[[Visitor, AppHarness], Things] = lambda _visitor, _harness: {}
 
 
-def new_agent(visitor: Visitor, _: House) -> Things:
+def new_agent(visitor: Visitor, _: AppHarness) -> Things:
     visitor.get("/agents/new")
     made = visitor.post("/agents/new", {**AGENT, "name": f"Agent {next(NAMES)}"})
     return {"agent_id": made.location.rpartition("/")[2]}
 
 
-def new_key(visitor: Visitor, _: House) -> Things:
+def new_key(visitor: Visitor, _: AppHarness) -> Things:
     name = f"Key {next(NAMES)}"
     visitor.get("/settings/api-keys")
     visitor.post("/settings/api-keys", {"name": name, "expiry": "never"})
@@ -63,7 +63,7 @@ def new_key(visitor: Visitor, _: House) -> Things:
     return {"key_id": found[1]}
 
 
-def new_widget_key(visitor: Visitor, _: House) -> Things:
+def new_widget_key(visitor: Visitor, _: AppHarness) -> Things:
     visitor.get("/settings/widget-keys")
     made = visitor.post("/settings/widget-keys", {"name": f"Key {next(NAMES)}", "domain_allowlist": "acme.com"})
     found = re.search(r'href="/settings/widget-keys/([0-9a-f-]{36})"', made.text)
@@ -71,17 +71,17 @@ def new_widget_key(visitor: Visitor, _: House) -> Things:
     return {"key_id": found[1]}
 
 
-def disabled_widget_key(visitor: Visitor, house: House) -> Things:
-    things = new_widget_key(visitor, house)
+def disabled_widget_key(visitor: Visitor, harness: AppHarness) -> Things:
+    things = new_widget_key(visitor, harness)
     visitor.get(f"/settings/widget-keys/{things['key_id']}")
     visitor.post(f"/settings/widget-keys/{things['key_id']}/disable")
     return things
 
 
-def account(*steps: str) -> Callable[[Visitor, House], Things]:
-    def made(visitor: Visitor, house: House) -> Things:
+def account(*steps: str) -> Callable[[Visitor, AppHarness], Things]:
+    def made(visitor: Visitor, harness: AppHarness) -> Things:
         name = f"form-{next(NAMES)}"
-        new_account(house.services, name)
+        new_account(harness.services, name)
         for step in steps:
             visitor.get(f"/console/accounts/{name}")
             assert visitor.post(f"/console/accounts/{name}/{step}", {"confirm": name}).status_code == 303
@@ -90,7 +90,7 @@ def account(*steps: str) -> Callable[[Visitor, House], Things]:
     return made
 
 
-def new_name(_: Visitor, __: House) -> Things:
+def new_name(_: Visitor, __: AppHarness) -> Things:
     return {"name": f"form-{next(NAMES)}"}
 
 
@@ -145,11 +145,11 @@ EXAMPLES: dict[str, Example] = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _acme_looks_as_before(house: House) -> Iterator[None]:
+def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
     """Other tests show acme's widget."""
     yield
-    with house.app.app_context():
-        answer = house.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
+    with harness.app.app_context():
+        answer = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
     assert answer.status_code == 200
 
 
@@ -178,12 +178,12 @@ def test_every_form_that_is_typed_into_can_be_filled_in_again(hub: Hub) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_run(hub: Hub, house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Migrations and measurements are asked for, and not carried out: other tests do that."""
     given_up: list[Callable[[], None]] = []
     monkeypatch.setattr(type(hub.front.runner), "begin", lambda _self, _run, gone: given_up.append(gone))
-    monkeypatch.setattr(operating, "measure_revocation", lambda *_: {})
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("hub:turn:measure")
     yield
     for give_up in given_up:
@@ -201,10 +201,10 @@ class Tabs:
     second: Form
 
 
-def open_tabs(hub: Hub, house: House, rule: str) -> Tabs:
+def open_tabs(hub: Hub, harness: AppHarness, rule: str) -> Tabs:
     example = EXAMPLES[rule]
     visitor = hub.visitor() if rule == "/sign-in" else hub.signed_in(example.person)
-    things = example.prepare(visitor, house)
+    things = example.prepare(visitor, harness)
     path = re.sub(r"<(\w+)>", lambda part: things[part[1]], rule)
     page = example.page.format(**things)
     first, second = (forms_of(visitor.get(page).text)[path] for _ in range(2))
@@ -234,8 +234,8 @@ def assert_clear(page: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_in_both_tabs(hub: Hub, house: House, rule: str) -> None:
-    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
+def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
+    tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     first = send(tabs.visitor, tabs.first)
     assert is_done(first)
     second = send(tabs.visitor, tabs.second)
@@ -255,9 +255,9 @@ def test_sent_in_both_tabs(hub: Hub, house: House, rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in {"/sign-in", "/sign-out"}])
-def test_sent_when_the_session_is_over(hub: Hub, house: House, rule: str) -> None:
-    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
-    let_lapse(house, hub, tabs.visitor)
+def test_sent_when_the_session_is_over(hub: Hub, harness: AppHarness, rule: str) -> None:
+    tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
+    let_lapse(harness, hub, tabs.visitor)
     answer = send(tabs.visitor, tabs.first)
     assert answer.status_code == HTTPStatus.SEE_OTHER
     sign_in = tabs.visitor.get(answer.location)
@@ -270,8 +270,8 @@ def test_sent_when_the_session_is_over(hub: Hub, house: House, rule: str) -> Non
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_with_the_token_of_another_session(hub: Hub, house: House, rule: str) -> None:
-    tabs, example = open_tabs(hub, house, rule), EXAMPLES[rule]
+def test_sent_with_the_token_of_another_session(hub: Hub, harness: AppHarness, rule: str) -> None:
+    tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     page = send(tabs.visitor, tabs.first, csrf="of another session")
     assert_clear(page)
     assert page.status_code == HTTPStatus.FORBIDDEN

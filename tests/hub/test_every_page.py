@@ -18,20 +18,20 @@ from sqlalchemy.pool import NullPool
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import ALICE, BOB, OLIVIA, Person, org_id
+from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.hub.gate import EXTENSION
-from kataven.hub.page import MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, STRANGERS, Who, who_of
-from kataven.hub.surface import PAGES
+from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, Who, who_of
+from kataven.hub.pages_app import PAGES
+from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.ratelimit import connection as ratelimit_connection
-from kataven.system import lifecycle
+from kataven.operations import account_creation
+from kataven.ratelimit import redis_socket as ratelimit_connection
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub import large
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.test_agents import FORM as AGENT
 from tests.hub.visitor import Visitor
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
 LATER = 4
@@ -103,7 +103,7 @@ def counted() -> Iterator[Cost]:
     event.listen(Engine, "before_cursor_execute", statement)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            general, ours = redis.connection.AbstractConnection, ratelimit_connection.Connection
+            general, ours = redis.connection.AbstractConnection, ratelimit_connection.RedisSocket
             patch.setattr(general, "send_packed_command", counting(general.send_packed_command))
             patch.setattr(ours, "send", counting(ours.send))
             yield cost
@@ -123,20 +123,20 @@ class Walked:
 
 
 @pytest.fixture(scope="module")
-def hub(house: House, postgres: EmbeddedPostgres) -> Iterator[Hub]:
+def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
     """A Hub on a system database of its own, with one account."""
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_DATABASE_URL": postgres.url("kataven_every_page"),
         "KATAVEN_HUB_URL": HUB_URL,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
     }
     configured = settings.load(environ)
-    lifecycle.prepare_system(configured.database_url.get_secret_value())
+    account_creation.prepare_system(configured.database_url.get_secret_value())
     surface = factory.create_hub(configured)
     services = surface.extensions[SERVICES]
-    new = lifecycle.NewAccount(ACCOUNT, "Every page", org_id(ALICE.account))
-    lifecycle.create(services.directory.database, new, actor="test")
+    new = account_creation.NewAccount(ACCOUNT, "Every page", org_id(ALICE.account))
+    account_creation.create(services.directory.database, new, actor="test")
     services.start()
     pages = surface.extensions[PAGES]
     yield Hub(surface, pages, pages.extensions[EXTENSION])
@@ -158,7 +158,7 @@ def _walk(visitors: Mapping[str, Visitor], places: Sequence[tuple[str, str]]) ->
     return {(rule, path, role): _seen(visitor, path) for rule, path in places for role, visitor in visitors.items()}
 
 
-def _signed_in(hub: Hub, person: Person) -> Visitor:
+def _signed_in(hub: Hub, person: Persona) -> Visitor:
     return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
 
 
@@ -199,7 +199,7 @@ def test_every_page_has_an_example(hub: Hub) -> None:
 
 def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: Walked) -> None:
     may = {
-        STRANGERS: {"owner", "member", "operator"},
+        ANONYMOUS: {"owner", "member", "operator"},
         SIGNED_IN: {"owner", "member", "operator"},
         MEMBERS: {"owner", "member"},
         MANAGERS: {"owner"},

@@ -13,9 +13,9 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import ALICE, OLIVIA
+from kataven.dev.personas import ALICE, OLIVIA
 from tests.hub.conftest import HUB_URL, Hub
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 EVIL = "evil.example"
 FORGED = {
@@ -42,19 +42,25 @@ def mentions(answer: TestResponse) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def both(house: House, hub: Hub) -> Iterator[Flask]:
+def both(harness: AppHarness, hub: Hub) -> Iterator[Flask]:
     """The API and the Hub in one process, told apart by host."""
-    built = factory.create_app(settings.load({**house.environ, "KATAVEN_HUB_URL": HUB_URL}))
+    built = factory.create_app(settings.load({**harness.environ, "KATAVEN_HUB_URL": HUB_URL}))
     yield built
     built.extensions["kataven"].stop()
 
 
-def test_no_route_of_the_api_repeats_it(house: House, acme_key: Caller, alice: object, both: Flask) -> None:
-    callers = [house.anybody(), acme_key, house.person(ALICE), Caller(both, acme_key.headers)]
+def test_no_route_of_the_api_repeats_it(harness: AppHarness, acme_key: Caller, alice: object, both: Flask) -> None:
+    callers = [harness.anybody(), acme_key, harness.person(ALICE), Caller(both, acme_key.headers)]
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "One of two"})
     linked = set()
-    for path in [*paths_of(house.app), "/api/v1/agents", "/hub-api/api/v1/agents", "/hub-api/api/accounts", "/nowhere"]:
+    for path in [
+        *paths_of(harness.app),
+        "/api/v1/agents",
+        "/hub-api/api/v1/agents",
+        "/hub-api/api/accounts",
+        "/nowhere",
+    ]:
         for caller in callers:
             for asked in variants(path):
                 answer = caller.get(asked, headers=FORGED, base_url=f"http://{EVIL}")
@@ -98,9 +104,9 @@ def test_a_request_target_without_a_path_is_not_redirected(hub: Hub) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
 
 
-def test_no_rule_makes_the_router_redirect(house: House, hub: Hub) -> None:
+def test_no_rule_makes_the_router_redirect(harness: AppHarness, hub: Hub) -> None:
     """werkzeug's own redirects are absolute, of the request's host."""
-    for application in (house.app, hub.surface, hub.pages):
+    for application in (harness.app, hub.surface, hub.pages):
         assert not application.url_map.merge_slashes
         for rule in application.url_map.iter_rules():
             assert rule.rule == "/" or not rule.rule.endswith("/"), rule
@@ -122,10 +128,10 @@ def test_the_next_page_is_linked_to_by_path_alone(acme_key: Caller) -> None:
         assert acme_key.get(target).status_code == 200
 
 
-def test_a_problems_type_is_a_page_at_the_host_that_answered(house: House, hub: Hub) -> None:
-    refused = house.anybody().get("/v1/me")
+def test_a_problems_type_is_a_page_at_the_host_that_answered(harness: AppHarness, hub: Hub) -> None:
+    refused = harness.anybody().get("/v1/me")
     at_the_hub = hub.visitor().get("/hub-api/api/v1/me")
-    for answer, ask in ((refused, house.anybody().get), (at_the_hub, hub.visitor().get)):
+    for answer, ask in ((refused, harness.anybody().get), (at_the_hub, hub.visitor().get)):
         assert answer.status_code == 401
         path, _, fragment = answer.get_json()["type"].partition("#")
         page = ask(path)

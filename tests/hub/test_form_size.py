@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kataven.hub.gate import MAX_STRANGERS_FORM_BYTES
+from kataven.hub.session_middleware import MAX_STRANGERS_FORM_BYTES
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
 

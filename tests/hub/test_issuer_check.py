@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from kataven.hub.issuer_check import Finding, State, check
+from kataven.hub.issuer_check import CheckState, Finding, check
 from kataven.identity.fetch import FetchFailed, HttpFetcher
 from tests.commands.test_accounts import flask
 from tests.hub import issuers
+from tests.support.app_harness import AppHarness
 from tests.support.certificates import authority
-from tests.support.house import House
 from tests.support.independent_issuer import IndependentIssuers
 from tests.support.jose import ec_signer, rsa_signer
 from tests.support.key_server import ISSUER, JWKS_URL, KeyServer
@@ -43,32 +43,37 @@ def found(server: KeyServer | None = None, *, has_secret: bool = False, **metada
 
 def test_an_issuer_that_is_well() -> None:
     assert {(one.part, one.state) for one in found()} == {
-        ("discovery", State.WELL),
-        ("sign-out", State.WELL),
-        ("algorithms", State.WELL),
-        ("keys", State.WELL),
+        ("discovery", CheckState.WELL),
+        ("sign-out", CheckState.WELL),
+        ("algorithms", CheckState.WELL),
+        ("keys", CheckState.WELL),
     }
 
 
 @pytest.mark.parametrize(
     ("metadata", "part", "state", "words"),
     [
-        ({"issuer": f"{ISSUER}/"}, "discovery", State.FAILS, "names another issuer"),
-        ({"token_endpoint": None}, "discovery", State.FAILS, "`token_endpoint` is missing"),
-        ({"authorization_endpoint": "http://login.example/a"}, "discovery", State.FAILS, "not an https URL"),
-        ({"end_session_endpoint": None}, "sign-out", State.NOTE, "ends the session at the Hub alone"),
-        ({"require_pushed_authorization_requests": True}, "requests", State.FAILS, "Switch the requirement off"),
-        ({"code_challenge_methods_supported": ["plain"]}, "requests", State.FAILS, "S256"),
-        ({"response_types_supported": ["id_token"]}, "requests", State.FAILS, "`code`"),
-        ({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}, "requests", State.NOTE, "`none`"),
-        ({"id_token_signing_alg_values_supported": ["RS512"]}, "algorithms", State.FAILS, "RS256, PS256, ES256, EdDSA"),
-        ({"id_token_signing_alg_values_supported": ["ES384", "ES256"]}, "algorithms", State.NOTE, "Choose ES256"),
-        ({"jwks_uri": None}, "keys", State.FAILS, "no `jwks_uri`"),
-        ({"jwks_uri": f"{ISSUER}/elsewhere"}, "keys", State.FAILS, "can't be reached"),
+        ({"issuer": f"{ISSUER}/"}, "discovery", CheckState.FAILS, "names another issuer"),
+        ({"token_endpoint": None}, "discovery", CheckState.FAILS, "`token_endpoint` is missing"),
+        ({"authorization_endpoint": "http://login.example/a"}, "discovery", CheckState.FAILS, "not an https URL"),
+        ({"end_session_endpoint": None}, "sign-out", CheckState.NOTE, "ends the session at the Hub alone"),
+        ({"require_pushed_authorization_requests": True}, "requests", CheckState.FAILS, "Switch the requirement off"),
+        ({"code_challenge_methods_supported": ["plain"]}, "requests", CheckState.FAILS, "S256"),
+        ({"response_types_supported": ["id_token"]}, "requests", CheckState.FAILS, "`code`"),
+        ({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}, "requests", CheckState.NOTE, "`none`"),
+        (
+            {"id_token_signing_alg_values_supported": ["RS512"]},
+            "algorithms",
+            CheckState.FAILS,
+            "RS256, PS256, ES256, EdDSA",
+        ),
+        ({"id_token_signing_alg_values_supported": ["ES384", "ES256"]}, "algorithms", CheckState.NOTE, "Choose ES256"),
+        ({"jwks_uri": None}, "keys", CheckState.FAILS, "no `jwks_uri`"),
+        ({"jwks_uri": f"{ISSUER}/elsewhere"}, "keys", CheckState.FAILS, "can't be reached"),
     ],
     ids=str,
 )
-def test_what_would_fail_is_named(metadata: dict[str, object], part: str, state: State, words: str) -> None:
+def test_what_would_fail_is_named(metadata: dict[str, object], part: str, state: CheckState, words: str) -> None:
     assert [words in one.words for one in found(**metadata) if (one.part, one.state) == (part, state)] == [True]
 
 
@@ -77,14 +82,14 @@ def test_a_secret_needs_basic() -> None:
     (one,) = [
         one for one in found(has_secret=True, token_endpoint_auth_methods_supported=methods) if "SECRET" in one.words
     ]
-    assert (one.state, "`client_secret_basic`" in one.words) == (State.FAILS, True)
+    assert (one.state, "`client_secret_basic`" in one.words) == (CheckState.FAILS, True)
 
 
 def test_keys_that_can_not_be_used_are_counted() -> None:
     p384 = {**ec_signer().jwk(), "kid": "p384", "crv": "P-384"}
-    assert found(KeyServer(p384))[-1].state is State.FAILS
+    assert found(KeyServer(p384))[-1].state is CheckState.FAILS
     both = found(KeyServer(p384, rsa_signer().jwk()))[-1]
-    assert (both.state, both.words) == (State.NOTE, "1 of 2 keys can be used, for RS256.")
+    assert (both.state, both.words) == (CheckState.NOTE, "1 of 2 keys can be used, for RS256.")
 
 
 class FailingFetcher:
@@ -109,7 +114,7 @@ class FailingFetcher:
 )
 def test_an_issuer_that_can_not_be_asked(text: str, cause: Exception | None, words: str) -> None:
     (one,) = check(ISSUER, FailingFetcher(text, cause), has_secret=False)
-    assert (one.part, one.state) == ("discovery", State.FAILS)
+    assert (one.part, one.state) == ("discovery", CheckState.FAILS)
     assert words in one.words
 
 
@@ -136,15 +141,15 @@ def private_server(tmp_path: Path) -> Iterator[str]:
 
 def test_a_private_authority_is_explained(private_server: str) -> None:
     (one,) = check(private_server, HttpFetcher(), has_secret=False)
-    assert one.state is State.FAILS
+    assert one.state is CheckState.FAILS
     assert "update-ca-certificates" in one.words
 
 
-def test_the_command_prints_all_of_it_and_fails_if_something_does(house: House) -> None:
-    answer = flask(house, "oidc", "check", "--json")
+def test_the_command_prints_all_of_it_and_fails_if_something_does(harness: AppHarness) -> None:
+    answer = flask(harness, "oidc", "check", "--json")
     assert answer.exit_code == 0, answer.output
     assert {row["part"]: row["state"] for row in json.loads(answer.stdout)}["keys"] == "well"
-    assert "discovery" in flask(house, "oidc", "check").stdout
+    assert "discovery" in flask(harness, "oidc", "check").stdout
 
 
 @pytest.mark.node
@@ -152,11 +157,11 @@ def test_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
     shape = issuers.standard("http://localhost:4712").shape
     issuer = independent_issuers.start(shape)
     states = [one.state for one in check(issuer, HttpFetcher(), has_secret=False, allow_loopback_http=True)]
-    assert State.FAILS not in states
+    assert CheckState.FAILS not in states
     with_par = issuers.standard("http://localhost:4712").but(requires_par=True).shape
     (failing,) = [
         one
         for one in check(independent_issuers.start(with_par), HttpFetcher(), has_secret=False, allow_loopback_http=True)
-        if one.state is State.FAILS
+        if one.state is CheckState.FAILS
     ]
     assert "Pushed authorization requests are required" in failing.words

@@ -16,12 +16,12 @@ import httpx2
 import pytest
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import org_id
+from kataven.dev.personas import org_id
 from tests.hub import issuers
 from tests.hub.conftest import Hub
 from tests.hub.issuers import PROJECT, Product, opened_hub
 from tests.hub.visitor import Visitor, leads_on
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import IndependentIssuers, signed_in
 
 pytestmark = pytest.mark.node
@@ -76,8 +76,8 @@ GOOD: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
-def test_sign_in_refresh_and_sign_out(house: House, independent_issuers: IndependentIssuers, make: Make) -> None:
-    with opened_hub(house, independent_issuers, make, PORT) as hub:
+def test_sign_in_refresh_and_sign_out(harness: AppHarness, independent_issuers: IndependentIssuers, make: Make) -> None:
+    with opened_hub(harness, independent_issuers, make, PORT) as hub:
         visitor = visitor_of(hub)
         answer = comes(hub, visitor)
         assert (answer.status_code, answer.location) == (303, "/"), answer.text
@@ -202,7 +202,7 @@ def advised(page: TestResponse) -> str:
 
 @pytest.mark.parametrize(("make", "reason", "check", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_failed_sign_in_says_what_to_change(
-    house: House,
+    harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
     make: Make,
@@ -210,7 +210,7 @@ def test_a_failed_sign_in_says_what_to_change(
     check: str | None,
     words: str,
 ) -> None:
-    with opened_hub(house, independent_issuers, make, PORT) as hub:
+    with opened_hub(harness, independent_issuers, make, PORT) as hub:
         visitor = visitor_of(hub)
         page = comes(hub, visitor)
         assert page.status_code == 400
@@ -226,9 +226,9 @@ def test_a_failed_sign_in_says_what_to_change(
 
 
 def test_the_issuers_own_words_are_in_the_log(
-    house: House, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
+    harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with opened_hub(house, independent_issuers, with_par, PORT) as hub:
+    with opened_hub(harness, independent_issuers, with_par, PORT) as hub:
         comes(hub, visitor_of(hub))
     (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
     assert line["error"] == "invalid_request"
@@ -251,14 +251,14 @@ WITHOUT_ROLE: dict[str, tuple[Make, str, str]] = {
 
 @pytest.mark.parametrize(("make", "reason", "words"), WITHOUT_ROLE.values(), ids=WITHOUT_ROLE.keys())
 def test_a_token_without_a_role_says_what_to_change(
-    house: House,
+    harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
     make: Make,
     reason: str,
     words: str,
 ) -> None:
-    with opened_hub(house, independent_issuers, make, PORT) as hub:
+    with opened_hub(harness, independent_issuers, make, PORT) as hub:
         visitor = visitor_of(hub)
         assert comes(hub, visitor).status_code == 303
         page = visitor.get("/")
@@ -270,9 +270,9 @@ def test_a_token_without_a_role_says_what_to_change(
 
 
 def test_with_many_organisations_tokens_hold_the_roles_in_one(
-    house: House, independent_issuers: IndependentIssuers
+    harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
-    with opened_hub(house, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
+    with opened_hub(harness, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
         visitor = visitor_of(hub)
         assert comes(hub, visitor).status_code == 303
         assert visitor.get("/").status_code == 200
@@ -282,14 +282,14 @@ def test_with_many_organisations_tokens_hold_the_roles_in_one(
 
 
 def test_without_a_refresh_token_a_session_ends_with_its_token(
-    house: House, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
+    harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """OpenID Connect Core, section 11, wants `prompt=consent` for `offline_access`. Most products don't."""
 
     def strict(hub_url: str) -> Product:
         return issuers.standard(hub_url).but(refreshes_without_consent=False)
 
-    with opened_hub(house, independent_issuers, strict, PORT) as hub:
+    with opened_hub(harness, independent_issuers, strict, PORT) as hub:
         visitor = visitor_of(hub)
         assert comes(hub, visitor).status_code == 303
         issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, visitor))
@@ -299,10 +299,10 @@ def test_without_a_refresh_token_a_session_ends_with_its_token(
 
 
 def test_an_issuer_that_is_named_otherwise_is_explained(
-    house: House, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
+    harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Auth0's issuers end with a slash, and the setting often doesn't."""
-    with opened_hub(house, independent_issuers, issuers.auth0, PORT, lambda issuer: issuer.removesuffix("/")) as hub:
+    with opened_hub(harness, independent_issuers, issuers.auth0, PORT, lambda issuer: issuer.removesuffix("/")) as hub:
         visitor = visitor_of(hub)
         visitor.get("/sign-in")
         page = visitor.post("/sign-in", {"account": "acme"})

@@ -16,9 +16,9 @@ from selenium.webdriver.common.by import By
 
 from tests.hub import issuers
 from tests.hub.conftest import Hub
+from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new, browser
 from tests.support.gunicorn import free_port
-from tests.support.house import House
 from tests.support.independent_issuer import IndependentIssuers
 from tests.support.waiting import wait_until
 
@@ -70,11 +70,11 @@ def cookie_of(chrome: Chrome, hub: Hub) -> str:
 
 @pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no scripts"])
 def test_with_zitadel_as_documented(
-    chrome: Chrome, house: House, independent_issuers: IndependentIssuers, with_scripts: bool
+    chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers, with_scripts: bool
 ) -> None:
     port = free_port()
     url = f"http://localhost:{port}"
-    with issuers.opened_hub(house, independent_issuers, issuers.zitadel, port) as hub, issuers.served(hub, port):
+    with issuers.opened_hub(harness, independent_issuers, issuers.zitadel, port) as hub, issuers.served(hub, port):
         as_new(chrome)
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not with_scripts})
         begin(chrome, url)
@@ -97,11 +97,11 @@ def test_with_zitadel_as_documented(
 
 
 def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
-    chrome: Chrome, house: House, independent_issuers: IndependentIssuers
+    chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     port = free_port()
     make = issuers.zitadel_by_default
-    with issuers.opened_hub(house, independent_issuers, make, port) as hub, issuers.served(hub, port):
+    with issuers.opened_hub(harness, independent_issuers, make, port) as hub, issuers.served(hub, port):
         as_new(chrome)
         begin(chrome, f"http://localhost:{port}")
         press(chrome, "#sign-in")

@@ -10,26 +10,26 @@ import pytest
 import redis
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import ALICE, BOB, OLIVIA, Person, org_id
+from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
 from kataven.hub.kept_forms import KEPT_SECONDS, LONGEST_FORM_BYTES, MOST_OF_ONE_PERSON
-from kataven.hub.sessions import Person as Signed
+from kataven.hub.sessions import SignedInUser as Signed
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
 from tests.hub.test_agents import make
 from tests.hub.test_sign_in import keys_of, put_in, session_of
 from tests.hub.visitor import Visitor, leads_on
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.oidc import IssuerWithPen
 
 NEW = "/agents/new"
 LONG = "Typed with care, ünïcödé & <tags>.\n" * 40
 
 
-def let_lapse(house: House, hub: Hub, visitor: Visitor) -> None:
+def let_lapse(harness: AppHarness, hub: Hub, visitor: Visitor) -> None:
     """As when nothing was asked for 8 hours: Redis has dropped the session, and the browser has its cookie."""
     name = hub.front.sessions._name(session_of(hub, visitor).secret)
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert client.delete(name) == 1
 
 
@@ -46,18 +46,18 @@ def send(visitor: Visitor, form: Form, changes: dict[str, str], **headers: str) 
     )
 
 
-def sign_in_again(visitor: Visitor, location: str, person: Person = ALICE, account: str = "acme") -> str:
+def sign_in_again(visitor: Visitor, location: str, person: Persona = ALICE, account: str = "acme") -> str:
     """From the redirect to the sign-in page to where it leads."""
     form = forms_of(visitor.get(location).text)["/sign-in"]
     to_issuer = leads_on(send(visitor, form, {"account": account}))
     return visitor.get(visitor.back_from_issuer(to_issuer, person)).location
 
 
-def test_what_was_typed_comes_back_after_signing_in(hub: Hub, house: House, acme_key: Caller) -> None:
+def test_what_was_typed_comes_back_after_signing_in(hub: Hub, harness: AppHarness, acme_key: Caller) -> None:
     name = f"Typed too late {uuid4()}"
     visitor = hub.signed_in(ALICE)
     form = opened(visitor, NEW)
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     answer = send(visitor, form, {"name": name, "system_prompt": LONG, "ringing_enabled": "on"})
     assert answer.status_code == 303
     page = visitor.get(answer.location).text
@@ -77,12 +77,12 @@ def test_what_was_typed_comes_back_after_signing_in(hub: Hub, house: House, acme
 
 
 def test_a_change_that_was_kept_is_still_compared_with_what_was_saved_meanwhile(
-    hub: Hub, house: House, alice: Visitor
+    hub: Hub, harness: AppHarness, alice: Visitor
 ) -> None:
     path = make(alice, name="Kept and compared")
     visitor = hub.signed_in(ALICE)
     form = opened(visitor, path)
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     answer = send(visitor, form, {"greeting_message": "Mine"})
     alice.get(path)
     assert alice.post(path, {**opened(alice, path).fields, "greeting_message": "Theirs"}).status_code == 303
@@ -90,10 +90,10 @@ def test_a_change_that_was_kept_is_still_compared_with_what_was_saved_meanwhile(
     assert send(visitor, forms_of(page)[path], {}).status_code == 409
 
 
-def test_two_tabs_both_get_theirs_back(hub: Hub, house: House) -> None:
+def test_two_tabs_both_get_theirs_back(hub: Hub, harness: AppHarness) -> None:
     visitor = hub.signed_in(ALICE)
     agent, widget_key = opened(visitor, NEW), opened(visitor, "/settings/widget-keys")
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     first = send(visitor, agent, {"name": "In the first tab"}).location
     second = send(visitor, widget_key, {"name": "In the second tab"}).location
     led_to = sign_in_again(visitor, first)
@@ -118,10 +118,10 @@ def test_a_token_that_can_not_be_renewed_loses_no_form(hub: Hub, issuer: IssuerW
     assert forms_of(page)["/widget"].fields["title"] == "In another tab"
 
 
-def test_another_person_does_not_see_it(hub: Hub, house: House) -> None:
+def test_another_person_does_not_see_it(hub: Hub, harness: AppHarness) -> None:
     visitor = hub.signed_in(ALICE)
     form = opened(visitor, NEW)
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     answer = send(visitor, form, {"name": "Of Alice", "system_prompt": "Alice's secret plan"})
     led_to = sign_in_again(visitor, answer.location, BOB)
     page = visitor.get(led_to, follow_redirects=True)
@@ -131,13 +131,13 @@ def test_another_person_does_not_see_it(hub: Hub, house: House) -> None:
     assert "secret plan" not in other.get(led_to, follow_redirects=True).text
 
 
-def test_it_is_not_taken_to_another_account(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+def test_it_is_not_taken_to_another_account(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     visitor = hub.visitor()
     put_in(hub, visitor, Signed("alice", "Alice", token, "", None), "acme")
     form = opened(visitor, NEW)
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     led_to = sign_in_again(visitor, send(visitor, form, {"name": "Meant for acme"}).location)
     session = session_of(hub, visitor)
     hub.front.sessions.save(session.with_(person=Signed("alice", "Alice", token, "", None), account="globex"))
@@ -166,17 +166,17 @@ def test_a_form_of_an_older_session_comes_back_filled_in(hub: Hub, acme_key: Cal
     [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": ""}],
     ids=str,
 )
-def test_no_other_page_can_fill_a_form_in(hub: Hub, house: House, headers: dict[str, str]) -> None:
+def test_no_other_page_can_fill_a_form_in(hub: Hub, harness: AppHarness, headers: dict[str, str]) -> None:
     """It would be one press away from being sent, by a person who never typed it."""
     visitor = hub.signed_in(ALICE)
     fields = {"name": "Put in by another page", "csrf": "made up", "in_account": "acme"}
     page = send(visitor, Form(NEW, "post", fields), {}, **headers)
     assert page.status_code == 403
     assert "Put in by" not in page.text
-    let_lapse(house, hub, visitor)
-    before = keys_of(house).keys()
+    let_lapse(harness, hub, visitor)
+    before = keys_of(harness).keys()
     send(visitor, Form(NEW, "post", fields), {}, **headers)
-    assert [name for name in keys_of(house).keys() - before if b"kept" in name] == []
+    assert [name for name in keys_of(harness).keys() - before if b"kept" in name] == []
 
 
 def test_a_member_gets_no_form_that_members_may_not_send(hub: Hub) -> None:
@@ -189,8 +189,8 @@ def test_a_member_gets_no_form_that_members_may_not_send(hub: Hub) -> None:
 # What it costs.
 
 
-def test_strangers_leave_no_form_in_redis(hub: Hub, house: House) -> None:
-    before = keys_of(house).keys()
+def test_strangers_leave_no_form_in_redis(hub: Hub, harness: AppHarness) -> None:
+    before = keys_of(harness).keys()
     for cookie in (None, "x" * 43, "y" * 43, "anonymous.1.AAAA"):
         visitor = hub.visitor()
         if cookie is not None:
@@ -200,28 +200,28 @@ def test_strangers_leave_no_form_in_redis(hub: Hub, house: House) -> None:
         answer = send(visitor, Form(NEW, "post", {"name": "x" * 9_000}), {})
         assert answer.status_code == 413
     assert [
-        name for name in keys_of(house).keys() - before if b"limits:" not in name and b"anonymous-key" not in name
+        name for name in keys_of(harness).keys() - before if b"limits:" not in name and b"anonymous-key" not in name
     ] == []
 
 
-def test_one_person_fills_no_more_than_a_few_places_and_for_minutes(hub: Hub, house: House) -> None:
+def test_one_person_fills_no_more_than_a_few_places_and_for_minutes(hub: Hub, harness: AppHarness) -> None:
     visitor = hub.signed_in(OLIVIA)
     form = opened(visitor, "/console", "/console/accounts")
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     for number in range(3 * MOST_OF_ONE_PERSON):
         assert "%2Fsent%2F" in send(visitor, form, {"name": f"Account {number}"}).location
     hers = b":kept:" + hashlib.sha256(b"olivia").hexdigest().encode()
-    new = {name: seconds for name, seconds in keys_of(house).items() if hers in name}
+    new = {name: seconds for name, seconds in keys_of(harness).items() if hers in name}
     assert len(new) == MOST_OF_ONE_PERSON + 1  # and which place is next
     assert all(0 < seconds <= KEPT_SECONDS for seconds in new.values())
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert not any(b"Account" in (client.get(name) or b"") for name in new)
 
 
-def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, house: House) -> None:
+def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, harness: AppHarness) -> None:
     visitor = hub.signed_in(ALICE)
     form = opened(visitor, NEW)
-    let_lapse(house, hub, visitor)
+    let_lapse(harness, hub, visitor)
     answer = send(visitor, form, {"system_prompt": "x" * LONGEST_FORM_BYTES})
     assert dict(parse_qsl(urlsplit(answer.location).query)) == {"next": NEW, "ended": "1"}
     page = visitor.get(answer.location).text
@@ -229,7 +229,7 @@ def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, house: House
     assert "is kept" not in page
 
 
-def test_a_form_that_is_kept_no_longer_leads_to_an_empty_one(hub: Hub, house: House) -> None:
+def test_a_form_that_is_kept_no_longer_leads_to_an_empty_one(hub: Hub, harness: AppHarness) -> None:
     visitor = hub.signed_in(ALICE)
     answer = visitor.get("/sent/0?form=/agents/new")
     assert (answer.status_code, answer.location) == (303, NEW)

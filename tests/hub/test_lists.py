@@ -17,7 +17,7 @@ from tests.hub.test_agents import make as make_agent
 from tests.hub.test_pages import make_key, revoke_path
 from tests.hub.test_widget_keys import make as make_widget_key
 from tests.hub.visitor import Visitor
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/api-keys"
 WIDGET_KEYS = "/settings/widget-keys"
@@ -104,7 +104,7 @@ def test_the_agents_of_another_account_can_not_be_named(alice: Visitor, charlie:
 
 
 @pytest.fixture(scope="module")
-def rows(house: House) -> str:
+def rows(harness: AppHarness) -> str:
     """Three accounts without a database, and a mark that is in their names."""
     mark = uuid4().hex[:8]
     insert = text(
@@ -112,7 +112,7 @@ def rows(house: House) -> str:
         " VALUES (:id, :name, :id, 'default', 'archived', :org)"
     )
     found = (("one", "First Bank", "Org-1"), ("two", "Second Bank of 100%", "Org-2"), ("three", "Bakery", "Org-3"))
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         for name, words, org in found:
             session.execute(insert, {"id": f"{name}-{mark}", "name": f"{words} {mark}", "org": f"{org}-{mark}"})
     return mark
@@ -156,9 +156,9 @@ def test_the_console_s_pages_lead_forwards_and_back(
         assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
 
 
-def test_the_trail_is_filtered_by_what_exists(house: House, olivia: Visitor) -> None:
+def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: Visitor) -> None:
     mark = uuid4().hex[:8]
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         operators.record(session, "jwt:oscar", "account.tested", f"trail-{mark}")
         operators.record(session, "jwt:olivia", "account.tested", f"trail-{mark}-too")
     page = olivia.get(TRAIL).text
@@ -179,14 +179,14 @@ def test_the_trail_is_filtered_by_what_exists(house: House, olivia: Visitor) -> 
         assert html.escape(nothing) in page
 
 
-def test_the_trail_s_pages_lead_back(olivia: Visitor, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kataven.hub.console import trail
+def test_the_trail_s_pages_lead_back(olivia: Visitor, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kataven.hub.console import audit_log
 
-    monkeypatch.setattr(trail, "PAGE_SIZE", 1)
+    monkeypatch.setattr(audit_log, "PAGE_SIZE", 1)
     mark = uuid4().hex[:8]
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         operators.record(session, "jwt:olivia", "account.tested", f"first-{mark}")
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         operators.record(session, "jwt:olivia", "account.tested", f"second-{mark}")
     first = olivia.get(TRAIL, query_string={"q": mark}).text
     second = olivia.get(link(first, "next")).text
@@ -277,13 +277,13 @@ def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: Visitor) 
     assert '<option value="long.ago" selected>' in asked
 
 
-def test_somebody_is_not_taken_for_another_whose_label_begins_so(house: House, alice: Visitor) -> None:
-    record = house.services.directory.read("acme")
+def test_somebody_is_not_taken_for_another_whose_label_begins_so(harness: AppHarness, alice: Visitor) -> None:
+    record = harness.services.directory.read("acme")
     assert record is not None
     from kataven.account.audit import Actor
     from kataven.account.audit import record as record_event
 
-    with house.services.registry.writing(record.tenant) as session:
+    with harness.services.registry.writing(record.tenant) as session:
         record_event(session, Actor("jwt:al", "Al"), "agent.tested")
         record_event(session, Actor("jwt:alan", "Alan"), "agent.tested")
     assert alice.get(AUDIT, query_string={"actor": "jwt:al"}).text.count("<code>agent.tested</code>") == 1

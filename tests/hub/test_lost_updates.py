@@ -11,7 +11,7 @@ from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
 from tests.hub.test_agents import make
 from tests.hub.visitor import Visitor
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 
 def opened(visitor: Visitor, page: str, action: str | None = None) -> Form:
@@ -155,8 +155,8 @@ def test_how_the_widget_looks_is_not_lost(charlie: Visitor) -> None:
     assert (saved["title"], saved["theme"]) == ("First tab", "dark")
 
 
-def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, house: House, olivia: Visitor) -> None:
-    new_account(house.services, "two-operators")
+def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, harness: AppHarness, olivia: Visitor) -> None:
+    new_account(harness.services, "two-operators")
     page = "/console/accounts/two-operators"
     first, second = (opened(olivia, page, f"{page}/limits") for _ in range(2))
     assert send(olivia, first, {"per_day": "2777777"}).status_code == 303

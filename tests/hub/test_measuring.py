@@ -8,42 +8,42 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from kataven.hub.gate import EXTENSION
+from kataven.hub.session_middleware import EXTENSION
+from kataven.operations import operator_actions
 from kataven.system import operators
-from kataven.web import operating
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn, free_port
-from tests.support.house import House
 
 PAGE = "/console/health"
 
 
 @pytest.fixture(scope="module")
-def api(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("api") / "api.log", workers=2) as api:
+def api(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("api") / "api.log", workers=2) as api:
         yield api
 
 
 @pytest.fixture
-def measured(hub: Hub, house: House, api: Gunicorn, monkeypatch: pytest.MonkeyPatch) -> Hub:
+def measured(hub: Hub, harness: AppHarness, api: Gunicorn, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """The Hub beside that API, where nobody has measured for a while."""
     monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, measured_url=api.url))
-    with Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as redis:
+    with Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as redis:
         redis.delete("hub:turn:measure")
     return hub
 
 
-def test_it_is_measured_shown_and_in_the_trail(measured: Hub, house: House, olivia: Visitor) -> None:
+def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarness, olivia: Visitor) -> None:
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
-    with house.services.directory.database.reading() as session:
-        (event,) = operators.listing(session, 1, action=operating.MEASURED)
+    with harness.services.directory.database.reading() as session:
+        (event,) = operators.listing(session, 1, action=operator_actions.MEASURED)
     assert event.actor == "jwt:olivia"
     assert event.detail["accepted"] == 0
     eviction, call = event.detail["rows"]
     for row in (eviction, call):
-        assert 1 <= row["n"] <= operating.MEASURE_ROUNDS
+        assert 1 <= row["n"] <= operator_actions.MEASURE_ROUNDS
         assert row["workers"] == 2
         assert 0 < row["p50"] <= row["p99"] <= row["max"]
     page = olivia.get(PAGE).text
@@ -53,7 +53,7 @@ def test_it_is_measured_shown_and_in_the_trail(measured: Hub, house: House, oliv
 
 
 def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating, "MEASURE_ROUNDS", 1)
+    monkeypatch.setattr(operator_actions, "MEASURE_ROUNDS", 1)
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     again = olivia.post(f"{PAGE}/measure")
@@ -62,7 +62,7 @@ def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch
 
 
 def test_it_ends_when_its_time_is_over(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operating, "MEASURE_SECONDS", -1.0)
+    monkeypatch.setattr(operator_actions, "MEASURE_SECONDS", -1.0)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409

@@ -15,23 +15,24 @@ from sqlalchemy import make_url
 import app as factory
 from kataven import settings
 from kataven.commands.migrations import carry_out
-from kataven.dev.cast import OLIVIA, org_id
 from kataven.dev.leftovers import living_processes
+from kataven.dev.personas import OLIVIA, org_id
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.hub.gate import EXTENSION
+from kataven.hub.pages_app import PAGES
 from kataven.hub.runner import Runner
-from kataven.hub.surface import PAGES
+from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.system import accounts, lifecycle, operators, runs
+from kataven.operations import account_creation, migration_runs
+from kataven.operations.migration_runs import RunRequest, RunState, RunStatus
+from kataven.system import accounts, operators
 from kataven.system.errors import RunUnderWay
-from kataven.system.runs import Choice, Standing, State
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
@@ -62,15 +63,15 @@ class Fleet:
             for name in NAMES:
                 accounts.read(session, name).schema_revision = OLD
 
-    def standing(self) -> Standing:
+    def quota_status(self) -> RunStatus:
         with self.database.reading() as session:
-            found = runs.latest(session)
+            found = migration_runs.latest(session)
         assert found is not None
         return found
 
-    def wait_for(self, state: State) -> Standing:
-        wait_until(lambda: self.standing().state is state, SECONDS, lambda: self.standing())
-        return self.standing()
+    def wait_for(self, state: RunState) -> RunStatus:
+        wait_until(lambda: self.quota_status().state is state, SECONDS, lambda: self.quota_status())
+        return self.quota_status()
 
     def revisions(self) -> list[object]:
         """What each database says itself."""
@@ -83,15 +84,15 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def place(house: House, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
+def place(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
     environ = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_DATABASE_URL": postgres.url("kataven_migrating"),
         "KATAVEN_HUB_URL": HUB_URL,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
     }
     configured = settings.load(environ)
-    lifecycle.prepare_system(configured.database_url.get_secret_value())
+    account_creation.prepare_system(configured.database_url.get_secret_value())
     surface = factory.create_hub(configured)
     services = surface.extensions[SERVICES]
     for name in NAMES:
@@ -145,8 +146,8 @@ def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Vis
     assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
     assert press(olivia) == 303
     assert "The run is asked for." in olivia.get(PAGE).text
-    standing = fleet.wait_for(State.DONE)
-    assert (standing.run.total, standing.done, standing.failed, standing.left) == (4, 4, 0, 0)
+    quota_status = fleet.wait_for(RunState.DONE)
+    assert (quota_status.run.total, quota_status.done, quota_status.failed, quota_status.left) == (4, 4, 0, 0)
     assert fleet.revisions() == [NEW] * 4
     page = olivia.get(PAGE).text
     assert "1 behind" not in page
@@ -160,7 +161,7 @@ def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Vis
 
 def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Visitor) -> None:
     assert press(olivia, account="behind-b") == 303
-    assert fleet.wait_for(State.DONE).done == 1
+    assert fleet.wait_for(RunState.DONE).done == 1
     assert fleet.revisions() == [OLD, NEW, OLD, OLD]
     assert fleet.events("migrations.ended")[0] == "behind-b"
 
@@ -193,8 +194,8 @@ def test_what_does_not_fit_is_explained_and_nothing_begins(
 def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303
-    standing = fleet.wait_for(State.FAILED)
-    assert (standing.done, standing.failed) == (3, 1)
+    quota_status = fleet.wait_for(RunState.FAILED)
+    assert (quota_status.done, quota_status.failed) == (3, 1)
     assert fleet.revisions() == [NEW, NEW, OLD, NEW]
     page = olivia.get(PAGE).text
     assert "already exists" in page
@@ -204,8 +205,8 @@ def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> No
 def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: Visitor) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     assert press(olivia, max_failures="1") == 303
-    standing = fleet.wait_for(State.FAILED)
-    assert (standing.done, standing.failed, standing.left) == (0, 1, 3)
+    quota_status = fleet.wait_for(RunState.FAILED)
+    assert (quota_status.done, quota_status.failed, quota_status.left) == (0, 1, 3)
     assert fleet.revisions() == [OLD] * 4
     assert "Stopped after 1 failure. The accounts that are left were not touched." in olivia.get(PAGE).text
 
@@ -222,7 +223,7 @@ def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, oliv
     ],
 )
 def test_why_a_run_ended_early_is_said(failed: int, skipped: int, words: str | None) -> None:
-    assert runs.early_end({"failed": failed, "skipped": skipped, "current": 7}, max_failures=5) == words
+    assert migration_runs.early_end({"failed": failed, "skipped": skipped, "current": 7}, max_failures=5) == words
 
 
 def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
@@ -238,7 +239,7 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     with server.connect("behind-c") as connection:
         connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
         assert press(olivia) == 303
-        wait_until(lambda: fleet.standing().done == 2, SECONDS)
+        wait_until(lambda: fleet.quota_status().done == 2, SECONDS)
         page = olivia.get(PAGE).text
         assert ">running</span>" in page
         assert "data-live=" in page
@@ -249,10 +250,10 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
         assert second.status_code == 400
         assert "Another run over the accounts is under way." in second.text
         with pytest.raises(RunUnderWay):
-            runs.ask(fleet.database, "cli", Choice())
+            migration_runs.ask(fleet.database, "cli", RunRequest())
 
-        os.kill(process_of(fleet.standing()), signal.SIGKILL)
-        fleet.wait_for(State.STOPPED)
+        os.kill(process_of(fleet.quota_status()), signal.SIGKILL)
+        fleet.wait_for(RunState.STOPPED)
         page = olivia.get(PAGE).text
         assert "stopped on the way" in page
         assert "data-live=" not in page
@@ -262,7 +263,7 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     assert c in {OLD, NEW}  # its server may have finished what it had been sent, and then as a whole
 
     assert press(olivia) == 303
-    assert fleet.wait_for(State.DONE).done == 4
+    assert fleet.wait_for(RunState.DONE).done == 4
     assert fleet.revisions() == [NEW] * 4
     assert checked(olivia).count('<span class="tag active">none</span>') == 4
     with fleet.database.reading() as session:
@@ -270,9 +271,9 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
 
 
-def process_of(standing: Standing) -> int:
+def process_of(quota_status: RunStatus) -> int:
     """Whoever carries it out."""
-    (found,) = (one for one in living_processes() if f"carry-out {standing.run.id}" in one.command)
+    (found,) = (one for one in living_processes() if f"carry-out {quota_status.run.id}" in one.command)
     return found.pid
 
 
@@ -289,25 +290,25 @@ def test_a_process_that_never_begins_is_said_to_have_ended(
     front = replace(place.hub.front, runner=Runner(Path("/"), command))
     monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, front)
     assert press(olivia) == 303
-    place.wait_for(State.FAILED)
+    place.wait_for(RunState.FAILED)
     assert "ended before it began" in olivia.get(PAGE).text
 
 
 def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.ask(place.database, "test", Choice())
-    assert place.standing().state is State.STARTING
+    migration_runs.ask(place.database, "test", RunRequest())
+    assert place.quota_status().state is RunState.STARTING
     with pytest.raises(RunUnderWay):
-        runs.ask(place.database, "test", Choice())
-    monkeypatch.setattr(runs, "START_SECONDS", -1)
-    assert place.standing().state is State.STOPPED
-    run_id = runs.ask(place.database, "test", Choice())
-    runs.give_up(place.database, run_id, "enough")
-    assert place.standing().run.error == "enough"
+        migration_runs.ask(place.database, "test", RunRequest())
+    monkeypatch.setattr(migration_runs, "START_SECONDS", -1)
+    assert place.quota_status().state is RunState.STOPPED
+    run_id = migration_runs.ask(place.database, "test", RunRequest())
+    migration_runs.give_up(place.database, run_id, "enough")
+    assert place.quota_status().run.error == "enough"
 
 
 def test_a_run_is_carried_out_once(fleet: Fleet, olivia: Visitor) -> None:
     assert press(olivia, account="behind-a") == 303
-    run_id = fleet.wait_for(State.DONE).run.id
+    run_id = fleet.wait_for(RunState.DONE).run.id
     again = fleet.hub.surface.test_cli_runner().invoke(carry_out, [str(run_id)])
     assert again.exit_code == 1
     assert "under way" in again.stderr
@@ -341,7 +342,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
         opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(migrations.migrations, "status", counted)
+    monkeypatch.setattr(migrations.account_migrations, "status", counted)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
     assert opened == ["behind-a", "behind-b"]
@@ -357,7 +358,7 @@ def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])
-def test_nobody_else_sees_or_does_any_of_it(house: House, hub: Hub, alice: Visitor, path: str) -> None:
+def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice: Visitor, path: str) -> None:
     assert alice.get(path).status_code == 403
     assert hub.visitor().get(path).location.startswith("/sign-in")
     alice.get("/")
@@ -368,4 +369,4 @@ def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: V
     assert press(olivia, account="behind-a") == 303
     olivia.get(f"{PAGE}/run")
     assert "The run is asked for." in olivia.get(PAGE).text
-    fleet.wait_for(State.DONE)
+    fleet.wait_for(RunState.DONE)

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from kataven.hub.page import who_of
-from kataven.hub.words import with_code
+from kataven.hub.formatting import with_code
+from kataven.hub.page_blueprint import who_of
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
@@ -35,9 +35,9 @@ def revoke_path(visitor: Visitor, key: str) -> str:
     return found[0]
 
 
-def test_a_key_is_shown_once_and_works(hub: Hub, house: House, alice: Visitor) -> None:
+def test_a_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: Visitor) -> None:
     key = make_key(alice)
-    assert house.bearer(key).get("/v1/me").status_code == 200
+    assert harness.bearer(key).get("/v1/me").status_code == 200
     page = alice.get(KEYS)
     assert key not in page.text
     assert key[-8:] in page.text
@@ -87,12 +87,12 @@ def test_text_from_people_is_text(alice: Visitor) -> None:
     assert "&lt;script&gt;alert" in alice.get(KEYS).text
 
 
-def test_a_key_is_revoked_in_one_click_with_its_receipt(house: House, alice: Visitor) -> None:
+def test_a_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: Visitor) -> None:
     key = make_key(alice, "To be revoked")
-    assert house.bearer(key).get("/v1/me").status_code == 200
+    assert harness.bearer(key).get("/v1/me").status_code == 200
     path = revoke_path(alice, key)
     assert alice.post(path).location == f"{KEYS}#key-{path.split('/')[-2]}"
-    assert house.bearer(key).get("/v1/me").get_json()["code"] == "revoked_credential"
+    assert harness.bearer(key).get("/v1/me").get_json()["code"] == "revoked_credential"
     page = alice.get(KEYS).text
     assert re.search(r"“To be revoked” \(…\w{8}\) is revoked: refused on \d+ of \d+ workers, after \d+ ms", page)
     assert "is revoked: refused" not in alice.get(KEYS).text
@@ -112,12 +112,12 @@ def test_a_member_sees_keys_and_no_way_to_make_or_end_them(alice: Visitor, bob: 
     assert bob.get("/audit-log").status_code == 403
 
 
-def test_nobody_reaches_another_accounts_keys(alice: Visitor, charlie: Visitor, house: House) -> None:
+def test_nobody_reaches_another_accounts_keys(alice: Visitor, charlie: Visitor, harness: AppHarness) -> None:
     key = make_key(alice, "Of acme")
     path = revoke_path(alice, key)
     assert "Of acme" not in charlie.get(KEYS).text
     assert charlie.post(path).status_code == 404
-    assert house.bearer(key).get("/v1/me").status_code == 200
+    assert harness.bearer(key).get("/v1/me").status_code == 200
 
 
 def test_a_form_that_is_not_this_sessions_changes_nothing(alice: Visitor, charlie: Visitor) -> None:
@@ -211,8 +211,10 @@ def test_long_lists_have_a_next_page(hub: Hub, charlie: Visitor, monkeypatch: py
     assert charlie.get(f"{KEYS}?cursor=junk").status_code == 200
 
 
-def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(house: House, hub: Hub, alice: Visitor) -> None:
-    key = house.new_key("acme")
+def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(
+    harness: AppHarness, hub: Hub, alice: Visitor
+) -> None:
+    key = harness.new_key("acme")
     headers = {"Authorization": f"Bearer {key}"}
     assert alice.get("/hub-api/api/v1/me", headers=headers).status_code == 200
     assert alice.get("/healthz").get_json() == {"status": "ok"}

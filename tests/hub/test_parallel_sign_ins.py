@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import ALICE, BOB, CHARLIE
+from kataven.dev.personas import ALICE, BOB, CHARLIE
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.sessions import MOST_SIGN_INS, Session, Sessions, SignIn
 from kataven.hub.sign_in import LONGEST_NEXT_BYTES

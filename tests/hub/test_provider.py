@@ -15,7 +15,7 @@ import pytest
 
 from kataven.dev.issuer.tokens import at_hash
 from kataven.hub.provider import Client, GrantGone, Provider, ProviderUnavailable
-from kataven.hub.sessions import Person, SignIn
+from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
@@ -125,7 +125,7 @@ def failure(endpoint: TokenEndpoint, answer: Mapping[str, str] = ANSWER, **metad
 def test_a_good_answer_begins_a_session(endpoint: TokenEndpoint, signer: Signer) -> None:
     endpoint.tokens = issued(signer)
     person = provider(endpoint).finish(SIGN_IN, ANSWER)
-    assert person == Person("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r1")
+    assert person == SignedInUser("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r1")
     ((authorization, form),) = endpoint.sent
     assert authorization is None
     assert form == {
@@ -295,7 +295,7 @@ def test_a_secret_of_any_signs_arrives_as_it_is(endpoint: TokenEndpoint, secret:
 # Going on.
 
 
-ALICE = Person("alice", "Alice A.", "the old one", "a nonce", "r1")
+ALICE = SignedInUser("alice", "Alice A.", "the old one", "a nonce", "r1")
 
 
 def test_a_refresh_asks_for_no_scope(endpoint: TokenEndpoint) -> None:
@@ -309,7 +309,7 @@ def test_a_refresh_asks_for_no_scope(endpoint: TokenEndpoint) -> None:
 def test_a_refresh_for_the_same_person_is_taken(endpoint: TokenEndpoint, changes: dict[str, Any]) -> None:
     endpoint.tokens = issued(**changes, refresh_token="r2")
     renewed = provider(endpoint).refresh(ALICE)
-    assert renewed == Person("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r2")
+    assert renewed == SignedInUser("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r2")
 
 
 def test_a_refresh_token_that_is_not_replaced_is_kept(endpoint: TokenEndpoint) -> None:

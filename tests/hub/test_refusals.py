@@ -6,22 +6,26 @@ import re
 
 import pytest
 
-from kataven.dev.cast import ALICE
-from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.dev.personas import ALICE
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import Hub
 from tests.hub.forms import forms_of
 from tests.hub.test_sign_in import session_of
 from tests.hub.visitor import Visitor
-from tests.support.house import Caller
+from tests.support.app_harness import Caller
 
 EXPLAIN = "/settings/widget-keys/explain"
 
 
-def spend_all(hub: Hub, visitor: Visitor, kind: Kind = Kind.HUB) -> None:
+def spend_all(hub: Hub, visitor: Visitor, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
     """The pages of this visitor's address, or the explanations of this visitor's session, for this minute."""
     budget = hub.surface.extensions[SERVICES].limiter.addresses
-    whose = session_of(hub, visitor).handle if kind is Kind.HUB_TYPING else visitor.client.environ_base["REMOTE_ADDR"]
+    whose = (
+        session_of(hub, visitor).handle
+        if kind is AddressBudgetKind.HUB_TYPING
+        else visitor.client.environ_base["REMOTE_ADDR"]
+    )
     for _ in range(2 * PER_MINUTE[kind]):
         if not budget.spend(whose, kind).admitted:
             return
@@ -85,10 +89,10 @@ def test_explaining_while_somebody_types_uses_no_pages_up(hub: Hub, refused: Vis
     visitor = hub.signed_in(ALICE)
     address = visitor.client.environ_base["REMOTE_ADDR"]
     visitor.get("/settings/widget-keys")
-    used = budget.spend(address, Kind.HUB).standings[0].used
+    used = budget.spend(address, AddressBudgetKind.HUB).quota_statuses[0].used
     for _ in range(5):
         assert explained(visitor) == 200
-    assert budget.spend(address, Kind.HUB).standings[0].used <= used + 1
+    assert budget.spend(address, AddressBudgetKind.HUB).quota_statuses[0].used <= used + 1
 
 
 def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
@@ -96,7 +100,7 @@ def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
     other.get("/settings/widget-keys")
     visitor.get("/settings/widget-keys")
     assert explained(visitor) == 200
-    spend_all(hub, visitor, Kind.HUB_TYPING)
+    spend_all(hub, visitor, AddressBudgetKind.HUB_TYPING)
     assert explained(visitor) == 429
     assert visitor.get("/settings/widget-keys").status_code == 200
     assert explained(other) == 200

@@ -15,36 +15,36 @@ from dataclasses import replace
 import pytest
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import ALICE, OLIVIA
+from kataven.dev.personas import ALICE, OLIVIA
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.hub.page import who_of
+from kataven.hub.page_blueprint import who_of
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.operation import Operation, operation_of
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 from tests.support.walk import ORIGIN, PAGES, REQUESTS, World, prefixes
 
 OLDEST, HEAD = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
 THREADS = 4
 
 
-def operations(house: House) -> dict[tuple[str, str], Operation]:
+def operations(harness: AppHarness) -> dict[tuple[str, str], Operation]:
     """Of the real URL map."""
-    declared = (operation_of(view) for view in house.app.view_functions.values())
+    declared = (operation_of(view) for view in harness.app.view_functions.values())
     return {(one.method, one.path): one for one in declared if one is not None}
 
 
 @pytest.fixture(scope="module", params=ACCOUNT_SCHEMA.window)
-def world(request: pytest.FixtureRequest, house: House, postgres: EmbeddedPostgres) -> World:
-    return World(house, postgres, f"walked-{request.param.replace('_', '-')}", request.param)
+def world(request: pytest.FixtureRequest, harness: AppHarness, postgres: EmbeddedPostgres) -> World:
+    return World(harness, postgres, f"walked-{request.param.replace('_', '-')}", request.param)
 
 
 def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tuple[str, TestResponse]:
     """The path that is asked for, and the answer."""
     request = REQUESTS[operation.method, operation.path](world)
     path = prefix + request.path
-    app = hub.surface if prefix.startswith("/hub-api") else world.house.app
+    app = hub.surface if prefix.startswith("/hub-api") else world.harness.app
     headers = {"Origin": ORIGIN} if request.caller is None else dict(request.caller.headers)
     return path, app.test_client().open(path, method=operation.method, json=request.body, headers=headers)
 
@@ -69,7 +69,7 @@ def owner_of(world: World, hub: Hub) -> Visitor:
     session = sessions.read(cookie.value)
     assert session is not None
     assert session.person is not None
-    person = replace(session.person, access_token=world.house.issuer.token(world.owner_person))
+    person = replace(session.person, access_token=world.harness.issuer.token(world.owner_person))
     sessions.save(session.with_(person=person, account=world.account))
     return visitor
 
@@ -88,8 +88,8 @@ def is_out_of_step(world: World, answer: TestResponse) -> bool:
     return problem["code"] == "schema_mismatch" and world.revision in problem["detail"] and HEAD in problem["detail"]
 
 
-def test_every_operation_has_a_request_in_the_walk(house: House) -> None:
-    assert set(operations(house)) == set(REQUESTS)
+def test_every_operation_has_a_request_in_the_walk(harness: AppHarness) -> None:
+    assert set(operations(harness)) == set(REQUESTS)
 
 
 def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
@@ -102,7 +102,7 @@ def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
 
 
 def test_every_operation_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
-    found = [fault for operation in operations(world.house).values() for fault in faults_of(world, hub, operation)]
+    found = [fault for operation in operations(world.harness).values() for fault in faults_of(world, hub, operation)]
     assert not found, "\n".join(found)
 
 
@@ -120,7 +120,7 @@ def test_every_page_is_right_or_out_of_step_at_every_served_revision(world: Worl
 
 
 def test_every_account_command_is_right_or_one_line_at_every_served_revision(world: World) -> None:
-    run, account = world.house.app.test_cli_runner().invoke, world.account
+    run, account = world.harness.app.test_cli_runner().invoke, world.account
     dump = ""
     for words in (
         ["accounts", "show", account],
@@ -142,9 +142,11 @@ def test_every_account_command_is_right_or_one_line_at_every_served_revision(wor
         dump = json.loads(result.stdout)["dump"] if words[1] == "dump" else dump
 
 
-def test_no_request_fails_while_its_account_is_migrated(house: House, hub: Hub, postgres: EmbeddedPostgres) -> None:
-    world = World(house, postgres, "walked-meanwhile", OLDEST)
-    known = list(operations(house).values())
+def test_no_request_fails_while_its_account_is_migrated(
+    harness: AppHarness, hub: Hub, postgres: EmbeddedPostgres
+) -> None:
+    world = World(harness, postgres, "walked-meanwhile", OLDEST)
+    known = list(operations(harness).values())
     waits, migrated = threading.Barrier(THREADS + 1), threading.Event()
 
     def ask_for_everything(thread: int) -> list[str]:
@@ -164,7 +166,7 @@ def test_no_request_fails_while_its_account_is_migrated(house: House, hub: Hub, 
         asking = [pool.submit(ask_for_everything, thread) for thread in range(THREADS)]
         waits.wait()
         try:
-            done = house.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", world.account])
+            done = harness.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", world.account])
         finally:
             migrated.set()
         found = [fault for future in asking for fault in future.result()]

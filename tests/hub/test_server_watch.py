@@ -15,12 +15,12 @@ from sqlalchemy.exc import OperationalError
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.hub import server_watch
-from kataven.hub.gate import EXTENSION
 from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, Cut, ServerState, ServerWatch
+from kataven.hub.session_middleware import EXTENSION
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
+from tests.support.app_harness import AppHarness
 from tests.support.clock import Clock
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 SECONDS = 60
@@ -151,11 +151,11 @@ class SilentServer:
 
 
 @pytest.fixture
-def silent(hub: Hub, house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The id of an account on a server that is silent. The Hub has not asked any server before."""
     server, name, account = SilentServer(), f"silent-{uuid4().hex[:8]}", f"on-silent-{uuid4().hex[:8]}"
     url = f"postgresql+psycopg2://nobody@127.0.0.1:{server.port}/postgres"
-    database = house.services.directory.database
+    database = harness.services.directory.database
     with database.writing() as session:
         session.execute(
             # Draining, so that no other test places an account there.

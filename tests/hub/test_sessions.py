@@ -12,14 +12,14 @@ from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
 from kataven.hub.sessions import (
     IDLE_SECONDS,
     LONGEST_SECONDS,
-    Person,
     Session,
     Sessions,
     SessionsUnavailable,
+    SignedInUser,
     SignIn,
 )
 
-ALICE = Person("alice", "Alice", "an access token", "a nonce", "a refresh token")
+ALICE = SignedInUser("alice", "Alice", "an access token", "a nonce", "a refresh token")
 
 
 class Clock:

@@ -15,12 +15,12 @@ import httpx2
 import pytest
 import redis
 
-from kataven.dev.cast import ALICE, BOB, CHARLIE, OLIVIA, org_id
 from kataven.dev.issuer.codes import challenge_of
 from kataven.dev.issuer.tokens import at_hash, encode
+from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, org_id
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
 from kataven.hub.provider import Provider
-from kataven.hub.sessions import Person
+from kataven.hub.sessions import SignedInUser
 from kataven.hub.sign_in import LONGEST_NEXT_BYTES
 from kataven.hub.sign_in_failure import Reason
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
@@ -29,7 +29,7 @@ from kataven.tenancy.errors import TenantUnavailable
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.visitor import Visitor, leads_on
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.oidc import IssuerWithPen
 
 
@@ -54,7 +54,7 @@ def cookie_of(hub: Hub, visitor: Visitor) -> str:
     return cookie.value
 
 
-def put_in(hub: Hub, visitor: Visitor, person: Person, account: str) -> None:
+def put_in(hub: Hub, visitor: Visitor, person: SignedInUser, account: str) -> None:
     """A session as if this person had signed in."""
     session = hub.front.sessions.new().with_(person=person, account=account)
     hub.front.sessions.save(session)
@@ -256,7 +256,7 @@ def test_a_token_that_ended_is_renewed_without_a_word(hub: Hub, issuer: IssuerWi
     visitor = hub.signed_in(BOB)
     session = session_of(hub, visitor)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
-    hub.front.sessions.save(session.with_(person=Person(**{**_fields(session.person), "access_token": old})))
+    hub.front.sessions.save(session.with_(person=SignedInUser(**{**_fields(session.person), "access_token": old})))
     assert visitor.get("/").status_code == 200
     assert session_of(hub, visitor).person.access_token != old
 
@@ -265,7 +265,7 @@ def test_when_the_issuer_gives_no_new_token_the_session_is_over(hub: Hub, issuer
     visitor = hub.signed_in(BOB)
     session = session_of(hub, visitor)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
-    person = Person(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
+    person = SignedInUser(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
     hub.front.sessions.save(session.with_(person=person))
     assert visitor.get("/").location == "/sign-in"
     assert hub.front.sessions.read(session.secret) is None
@@ -273,7 +273,7 @@ def test_when_the_issuer_gives_no_new_token_the_session_is_over(hub: Hub, issuer
 
 def test_a_token_that_nobody_signed_ends_the_session(hub: Hub, issuer: IssuerWithPen) -> None:
     visitor = hub.visitor()
-    put_in(hub, visitor, Person("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
+    put_in(hub, visitor, SignedInUser("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
     assert visitor.get("/").location == "/sign-in"
 
 
@@ -289,7 +289,7 @@ def test_who_has_several_accounts_switches_between_them(hub: Hub, issuer: Issuer
     roles = {"owner": {org_id("acme"): "acme.example"}, "member": {org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: roles})
     visitor = hub.visitor()
-    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "acme")
+    put_in(hub, visitor, SignedInUser("alice", "Alice", token, "", None), "acme")
     page = visitor.get("/accounts").text
     assert 'value="acme"' in page
     assert 'value="globex"' in page
@@ -299,16 +299,16 @@ def test_who_has_several_accounts_switches_between_them(hub: Hub, issuer: Issuer
     assert "Globex" in visitor.get("/").text
 
 
-def test_a_suspended_account_opens_no_page(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+def test_a_suspended_account_opens_no_page(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     from kataven.system import accounts
     from kataven.system.models import AccountStatus
 
-    new_account(house.services, "closed-hub")
-    with house.services.directory.database.writing() as session:
+    new_account(harness.services, "closed-hub")
+    with harness.services.directory.database.writing() as session:
         accounts.move(session, "closed-hub", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: {"owner": {org_id("closed-hub"): "x.example"}}})
     visitor = hub.visitor()
-    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "closed-hub")
+    put_in(hub, visitor, SignedInUser("alice", "Alice", token, "", None), "closed-hub")
     page = visitor.get("/settings/api-keys")
     assert page.status_code == 403
     assert "suspended" in page.text
@@ -333,7 +333,7 @@ def test_requests_at_the_same_time_renew_a_token_once(hub: Hub, issuer: IssuerWi
     visitor = hub.signed_in(BOB)
     session = session_of(hub, visitor)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
-    hub.front.sessions.save(session.with_(person=Person(**{**_fields(session.person), "access_token": old})))
+    hub.front.sessions.save(session.with_(person=SignedInUser(**{**_fields(session.person), "access_token": old})))
     together = threading.Barrier(6)
 
     def look(_: int) -> int:
@@ -361,7 +361,7 @@ def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     visitor = hub.visitor()
-    put_in(hub, visitor, Person("alice", "Alice", token, "", None), "acme")
+    put_in(hub, visitor, SignedInUser("alice", "Alice", token, "", None), "acme")
     visitor.get("/settings/api-keys")
     csrf, form_id = visitor.csrf, visitor.form_id
     assert visitor.post("/accounts", {"account": "globex"}).location == "/"
@@ -375,7 +375,7 @@ def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
 # What the Hub does with other tokens of the issuer.
 
 
-def test_an_id_token_opens_nothing_at_the_api(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+def test_an_id_token_opens_nothing_at_the_api(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """It has Alice's role, the API's audience and the type of an access token, as at Zitadel."""
     asked = begin(hub.visitor())
     code = httpx2.post(
@@ -391,15 +391,15 @@ def test_an_id_token_opens_nothing_at_the_api(hub: Hub, house: House, issuer: Is
         "code_verifier": "v" * 43,
     }
     tokens = httpx2.post(f"{issuer.url}/oauth/v2/token", data=form, trust_env=False).json()
-    assert house.bearer(tokens["access_token"], "acme").get("/v1/me").status_code == 200
+    assert harness.bearer(tokens["access_token"], "acme").get("/v1/me").status_code == 200
     for answer in (
-        house.bearer(tokens["id_token"], "acme").get("/v1/me"),
-        house.bearer(tokens["id_token"], "acme").post("/v1/api-keys", {"name": "Minted with an ID token"}),
+        harness.bearer(tokens["id_token"], "acme").get("/v1/me"),
+        harness.bearer(tokens["id_token"], "acme").post("/v1/api-keys", {"name": "Minted with an ID token"}),
     ):
         assert answer.status_code == 401
         assert answer.get_json()["code"] == "invalid_credential"
         assert answer.get_json()["detail"] == "The credential is not valid."
-    put_in(hub, visitor := hub.visitor(), Person("alice", "Alice", tokens["id_token"], "", None), "acme")
+    put_in(hub, visitor := hub.visitor(), SignedInUser("alice", "Alice", tokens["id_token"], "", None), "acme")
     assert visitor.get("/").location == "/sign-in"
 
 
@@ -435,9 +435,9 @@ def count_of(hub: Hub, outcome: str) -> float:
     return float(found)
 
 
-def trail_of(house: House, account: str, action: str) -> list[dict[str, Any]]:
+def trail_of(harness: AppHarness, account: str, action: str) -> list[dict[str, Any]]:
     owner = {"acme": ALICE, "globex": CHARLIE}[account]
-    found: list[dict[str, Any]] = house.person(owner).get(f"/v1/audit-events?action={action}").get_json()
+    found: list[dict[str, Any]] = harness.person(owner).get(f"/v1/audit-events?action={action}").get_json()
     return found
 
 
@@ -447,7 +447,7 @@ def test_every_outcome_has_a_series_before_it_happens(hub: Hub) -> None:
 
 
 def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
-    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+    hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     came, went = count_of(hub, "signed_in"), count_of(hub, "signed_out")
     visitor = hub.signed_in(BOB)
@@ -456,10 +456,10 @@ def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
     assert (count_of(hub, "signed_in"), count_of(hub, "signed_out")) == (came + 1, went + 1)
     address = visitor.client.environ_base["REMOTE_ADDR"]
     for action in ("person.signed_in", "person.signed_out"):
-        event = trail_of(house, "acme", action)[0]
+        event = trail_of(harness, "acme", action)[0]
         assert (event["actor"], event["actor_name"], event["address"]) == ("jwt:bob", "Bob", address)
         assert event["request_id"]
-        assert not [one for one in trail_of(house, "globex", action) if one["actor"] == "jwt:bob"]
+        assert not [one for one in trail_of(harness, "globex", action) if one["actor"] == "jwt:bob"]
     said = lines(capsys.readouterr().err)
     assert [(line["message"], line["sub"]) for line in said if line["logger"] == "kataven.hub.sign_in_audit"] == [
         ("signed in", "bob"),
@@ -468,14 +468,14 @@ def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
 
 
 def test_who_has_no_role_in_an_account_comes_into_no_trail_of_it(
-    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+    hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = len(trail_of(house, "acme", "person.signed_in")), len(trail_of(house, "acme", "person.signed_out"))
+    before = len(trail_of(harness, "acme", "person.signed_in")), len(trail_of(harness, "acme", "person.signed_out"))
     visitor = hub.signed_in(CHARLIE, "acme")
     assert visitor.get("/").status_code == 403
     visitor.get("/accounts")
     visitor.post("/sign-out")
-    after = len(trail_of(house, "acme", "person.signed_in")), len(trail_of(house, "acme", "person.signed_out"))
+    after = len(trail_of(harness, "acme", "person.signed_in")), len(trail_of(harness, "acme", "person.signed_out"))
     assert after == before
     assert any(line["message"] == "signed in" for line in lines(capsys.readouterr().err))
 
@@ -514,9 +514,9 @@ def _raising(error: Exception) -> Iterator[None]:
 
 
 def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
-    hub: Hub, house: House, capsys: pytest.CaptureFixture[str]
+    hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, events = count_of(hub, "refused"), len(trail_of(house, "acme", "person.signed_in"))
+    before, events = count_of(hub, "refused"), len(trail_of(harness, "acme", "person.signed_in"))
     visitor = hub.visitor()
     secret_state = begin(visitor)["state"]
     answer = {
@@ -529,7 +529,7 @@ def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
     page = come_back(visitor, answer)
     assert page.status_code == 400
     assert count_of(hub, "refused") == before + 1
-    assert len(trail_of(house, "acme", "person.signed_in")) == events
+    assert len(trail_of(harness, "acme", "person.signed_in")) == events
     written = capsys.readouterr().err
     (line,) = [line for line in lines(written) if line["logger"] == "kataven.hub.sign_in_audit"]
     assert (line["message"], line["reason"], line["error"]) == ("sign-in refused", "refused", "invalid_request")
@@ -566,7 +566,7 @@ def test_a_session_that_can_not_go_on_is_told_with_the_reason(
     visitor = hub.signed_in(BOB)
     session = session_of(hub, visitor)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
-    person = Person(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
+    person = SignedInUser(**{**_fields(session.person), "access_token": old, "refresh_token": "withdrawn"})
     hub.front.sessions.save(session.with_(person=person))
     before = count_of(hub, "not_renewed")
     assert visitor.get("/").location == "/sign-in"
@@ -584,19 +584,19 @@ def test_a_page_that_is_denied_has_its_code_in_the_log(hub: Hub, capsys: pytest.
     assert (line["status"], line["code"], line["account"], line["principal"]) == (403, "forbidden", "acme", "jwt:bob")
 
 
-def test_trails_have_the_name_of_the_id_token(hub: Hub, house: House, issuer: IssuerWithPen) -> None:
+def test_trails_have_the_name_of_the_id_token(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """At Zitadel access tokens hold no name, and the subject is a long number."""
     nameless = issuer.token(ALICE, claims={"name": None, "preferred_username": None, "email": None})
-    put_in(hub, visitor := hub.visitor(), Person("alice", "Alice A.", nameless, "", None), "acme")
+    put_in(hub, visitor := hub.visitor(), SignedInUser("alice", "Alice A.", nameless, "", None), "acme")
     visitor.get("/agents/new")
     assert visitor.post("/agents/new", {"name": "Of Alice A."}).status_code == 303
-    assert trail_of(house, "acme", "agent.created")[0]["actor_name"] == "Alice A."
+    assert trail_of(harness, "acme", "agent.created")[0]["actor_name"] == "Alice A."
 
 
-def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, house: House) -> None:
+def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, harness: AppHarness) -> None:
     """What counts their requests, and the states of sign-ins that were answered."""
     hub.visitor().get("/sign-in")  # the first of a day makes the key that all their cookies are sealed with
-    before = keys_of(house)
+    before = keys_of(harness)
     for _ in range(20):
         visitor = hub.visitor()
         visitor.get("/sign-in")
@@ -607,7 +607,7 @@ def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, house
         for answer in ("x", state):
             assert visitor.get(f"/auth/callback?state={answer}&code=y").status_code == 400
         visitor.post("/sign-out")
-    new = {name: seconds for name, seconds in keys_of(house).items() if name not in before}
+    new = {name: seconds for name, seconds in keys_of(harness).items() if name not in before}
     # That a sign-in was used up is remembered, for as long as a copy of its cookie can be read.
     used_up = {name for name in new if b":turn:sign-in:" in name}
     assert len(used_up) == 20
@@ -618,9 +618,9 @@ def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, house
     assert max(new[name] for name in counters) <= 180
 
 
-def keys_of(house: House) -> dict[bytes, int]:
+def keys_of(harness: AppHarness) -> dict[bytes, int]:
     """Every key in Redis, with the seconds that it has left; -1 for ever."""
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         return {name: client.ttl(name) for name in client.scan_iter()}
 
 

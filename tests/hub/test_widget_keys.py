@@ -8,7 +8,7 @@ import pytest
 
 from tests.hub.test_agents import make as make_agent
 from tests.hub.visitor import Visitor
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/widget-keys"
 KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
@@ -25,18 +25,18 @@ def make(visitor: Visitor, name: str, pages: str = "shop.example", **form: str) 
     return found[0], place[0]
 
 
-def config(house: House, key: str, origin: str, agent: str) -> int:
+def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
     """What a page at `origin` is answered that carries the key."""
     path = f"/v1/widget/config?client_key={key}&agent_id={agent.removeprefix('/agents/')}"
-    return house.anybody(Origin=origin).get(path).status_code
+    return harness.anybody(Origin=origin).get(path).status_code
 
 
-def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(house: House, alice: Visitor) -> None:
+def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness: AppHarness, alice: Visitor) -> None:
     agent = make_agent(alice, name="On pages")
     key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
-    assert config(house, key, "https://shop.example", agent) == 200
-    assert config(house, key, "https://deep.www.acme.example", agent) == 200
-    assert config(house, key, "https://evil.example", agent) == 403
+    assert config(harness, key, "https://shop.example", agent) == 200
+    assert config(harness, key, "https://deep.www.acme.example", agent) == 200
+    assert config(harness, key, "https://evil.example", agent) == 403
     page = alice.get(place).text
     assert key not in page
     assert "shop.example over https" in page
@@ -81,26 +81,28 @@ def test_entries_are_explained_as_they_are_typed(bob: Visitor) -> None:
     assert bob.post(f"{KEYS}/explain", {"entries": "a\n" * 10_000}).status_code == 200
 
 
-def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(house: House, alice: Visitor, acme_key: Caller) -> None:
+def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
+    harness: AppHarness, alice: Visitor, acme_key: Caller
+) -> None:
     agent = make_agent(alice, name="Pinned")
     key, place = make(alice, "To lose pages", "one.example\ntwo.example")
-    assert config(house, key, "https://two.example", agent) == 200
+    assert config(harness, key, "https://two.example", agent) == 200
 
     form = {"name": "To lose pages", "domain_allowlist": "one.example", "agent_id": agent.removeprefix("/agents/")}
     alice.get(place)
     assert alice.post(place, form).location == place
     assert "is saved: known to" in alice.get(place).text
-    assert config(house, key, "https://two.example", agent) == 403
+    assert config(harness, key, "https://two.example", agent) == 403
 
     assert alice.post(f"{place}/disable").location == place
     assert "is disabled: refused on" in alice.get(place).text
-    assert config(house, key, "https://one.example", agent) == 403
+    assert config(harness, key, "https://one.example", agent) == 403
     assert alice.post(f"{place}/enable").location == place
-    assert config(house, key, "https://one.example", agent) == 200
+    assert config(harness, key, "https://one.example", agent) == 200
 
     assert alice.post(f"{place}/remove").location == KEYS
     assert "is removed: refused on" in alice.get(KEYS).text
-    assert config(house, key, "https://one.example", agent) != 200
+    assert config(harness, key, "https://one.example", agent) != 200
     assert alice.get(place).status_code == 404
 
 
@@ -114,8 +116,8 @@ def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charl
         assert charlie.post(attempt, {"name": "x"}).status_code == 404
 
 
-def test_branding_is_set_and_reaches_the_api(charlie: Visitor, house: House) -> None:
-    api = house.bearer(house.new_key("globex"))
+def test_branding_is_set_and_reaches_the_api(charlie: Visitor, harness: AppHarness) -> None:
+    api = harness.bearer(harness.new_key("globex"))
     form = {
         "title": "Ask Globex",
         "launcher_label": "",

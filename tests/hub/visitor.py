@@ -13,7 +13,7 @@ import httpx2
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 from tests.hub.forms import forms_of
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
@@ -46,14 +46,14 @@ class Visitor:
         data = {**hidden, **(form or {})}
         return self._seen(self.client.post(path, base_url=self.url, data=data, headers=headers, **options))
 
-    def sign_in(self, person: Person, account: str | None = None) -> Self:
+    def sign_in(self, person: Persona, account: str | None = None) -> Self:
         """The whole way over the issuer, to the page that it leads to."""
         self.get("/sign-in")
         to_issuer = leads_on(self.post("/sign-in", {"account": account or person.account}))
         assert self.get(self.back_from_issuer(to_issuer, person)).status_code == 303
         return self
 
-    def back_from_issuer(self, url: str, person: Person) -> str:
+    def back_from_issuer(self, url: str, person: Persona) -> str:
         """Choose somebody at the issuer; the path at the Hub that the browser is sent back to."""
         asked = urlsplit(url)
         query = {**dict(parse_qsl(asked.query)), "person": person.subject}

@@ -26,7 +26,7 @@ texts = st.builds(_assembled, kinds, accounts, st.text(ALPHABET, min_size=43, ma
 
 @given(kinds, accounts)
 def test_what_is_minted_can_be_read(kind: TokenKind, account: str) -> None:
-    minted = tokens.mint(kind, account)
+    minted = tokens.generate(kind, account)
     assert tokens.parse(minted.text) == minted
 
 
@@ -61,14 +61,14 @@ def test_junk_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("blank", ["\n", " ", "\r\n", "\x00"])
 def test_a_blank_at_either_end_is_refused(blank: str) -> None:
-    text = tokens.mint(TokenKind.API_KEY, "acme").text
+    text = tokens.generate(TokenKind.API_KEY, "acme").text
     for padded in (text + blank, blank + text):
         with pytest.raises(MalformedToken):
             tokens.parse(padded)
 
 
 def test_the_checksum_is_the_crc32_of_all_before_it_in_base62() -> None:
-    text = tokens.mint(TokenKind.API_KEY, "a_b-c").text
+    text = tokens.generate(TokenKind.API_KEY, "a_b-c").text
     value = 0
     for character in text[-6:]:
         value = value * 62 + ALPHABET.index(character)
@@ -76,12 +76,12 @@ def test_the_checksum_is_the_crc32_of_all_before_it_in_base62() -> None:
 
 
 def test_the_account_may_hold_underscores_because_the_secret_never_does() -> None:
-    minted = tokens.mint(TokenKind.WIDGET_KEY, "a_b_live_c")
+    minted = tokens.generate(TokenKind.WIDGET_KEY, "a_b_live_c")
     assert tokens.parse(minted.text).account == "a_b_live_c"
 
 
 def test_the_published_expression_finds_keys_in_any_text() -> None:
-    minted = [tokens.mint(kind, account).text for kind in TokenKind for account in ("acme", "a_b-c", "x" * 63)]
+    minted = [tokens.generate(kind, account).text for kind in TokenKind for account in ("acme", "a_b-c", "x" * 63)]
     assert re.findall(TOKEN_PATTERN, " ".join(f'key="{text}";' for text in minted)) == minted
 
 
@@ -92,9 +92,9 @@ def test_a_secret_has_256_bits() -> None:
 def test_minting_for_a_name_that_no_account_has_is_an_error() -> None:
     for name in ("", "Acme", "-acme", "a" * 64, "a b", "ä"):
         with pytest.raises(ValueError, match="not an account name"):
-            tokens.mint(TokenKind.API_KEY, name)
+            tokens.generate(TokenKind.API_KEY, name)
 
 
 def test_the_secret_stays_out_of_the_repr() -> None:
-    minted = tokens.mint(TokenKind.API_KEY, "acme")
+    minted = tokens.generate(TokenKind.API_KEY, "acme")
     assert minted.text[-20:] not in repr(minted)

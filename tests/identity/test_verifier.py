@@ -13,7 +13,7 @@ from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.peppers import KeyHash, Pepper, PepperRing
 from kataven.identity.token import TokenKind
-from kataven.identity.verifier import Account, LocalVerifier, StoredKey
+from kataven.identity.verifier import AccountFacts, LocalVerifier, StoredKey
 from tests.support.clock import Clock
 from tests.support.key_server import ISSUER, KeyServer
 
@@ -27,13 +27,13 @@ class LooseStore:
         self.held = held
         self.rehashed: list[KeyHash] = []
 
-    def account(self, name: str) -> Account | None:
-        return Account(name, open=True, zitadel_org_id=None)
+    def account(self, name: str) -> AccountFacts | None:
+        return AccountFacts(name, open=True, zitadel_org_id=None)
 
-    def find(self, account: Account, candidates: Sequence[KeyHash]) -> StoredKey | None:
+    def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         return StoredKey("id", "CI", self.held, expires_at=None, revoked=False)
 
-    def rehash(self, account: Account, key_id: str, old: KeyHash, new: KeyHash) -> None:
+    def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
         self.rehashed.append(new)
 
 
@@ -44,7 +44,7 @@ def verifier_over(store: LooseStore) -> LocalVerifier:
 
 @pytest.mark.parametrize("pepper", [NEW, OLD])
 def test_key_that_a_loosely_matching_store_returns_is_refused_unless_its_hash_is_equal(pepper: Pepper) -> None:
-    held, other = (tokens.mint(TokenKind.API_KEY, "acme").text for _ in range(2))
+    held, other = (tokens.generate(TokenKind.API_KEY, "acme").text for _ in range(2))
     store = LooseStore(pepper.hash(held))
     verifier = verifier_over(store)
     with pytest.raises(InvalidCredential):

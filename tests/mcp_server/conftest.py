@@ -19,8 +19,8 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
-from tests.support.house import House
 from tests.support.waiting import wait_until
 
 Connect = Callable[[str], AbstractAsyncContextManager[Client]]
@@ -40,8 +40,8 @@ class HttpServer:
 
 
 @pytest.fixture(scope="module")
-def api(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("mcp-api") / "log") as running:
+def api(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("mcp-api") / "log") as running:
         yield running
 
 

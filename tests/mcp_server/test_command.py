@@ -37,7 +37,7 @@ def test_without_a_key_it_says_so_and_ends(api: Gunicorn) -> None:
 
 
 def test_a_broken_key_is_not_repeated(api: Gunicorn) -> None:
-    broken = tokens.mint(TokenKind.API_KEY, "acme").text + "x"
+    broken = tokens.generate(TokenKind.API_KEY, "acme").text + "x"
     ended = run(api, key=broken)
     assert ended.returncode == 2
     assert broken not in ended.stderr
@@ -47,7 +47,7 @@ def test_a_broken_key_is_not_repeated(api: Gunicorn) -> None:
     "arguments", [["--base-url", "http://api.example/v1"], ["--http", "--base-url", "http://api.example/v1"]]
 )
 def test_a_url_that_is_not_safe_is_refused(api: Gunicorn, arguments: list[str]) -> None:
-    ended = run(api, *arguments, key=tokens.mint(TokenKind.API_KEY, "acme").text)
+    ended = run(api, *arguments, key=tokens.generate(TokenKind.API_KEY, "acme").text)
     assert ended.returncode == 2
     assert "https" in ended.stderr
 
@@ -59,7 +59,7 @@ def test_an_address_that_others_can_reach_wants_a_name(api: Gunicorn) -> None:
 
 
 def test_junk_on_stdin_gives_no_traceback_and_no_key(api: Gunicorn) -> None:
-    key = tokens.mint(TokenKind.API_KEY, "acme").text
+    key = tokens.generate(TokenKind.API_KEY, "acme").text
     ended = run(api, key=key, stdin=f"junk\n{key}\n")
     assert ended.returncode == 0
     assert key not in ended.stdout

@@ -14,7 +14,7 @@ from kataven.identity.token import TokenKind
 from kataven.mcp_server.callers import bearer
 from kataven.mcp_server.http import Address, UnsafeAddress
 from tests.mcp_server.conftest import HttpServer
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -32,8 +32,8 @@ def test_without_a_key_nothing_is_looked_at(http_server: HttpServer, authorizati
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_with_a_key_the_tools_are_there(http_server: HttpServer, house: House) -> None:
-    answer = post(http_server, Authorization=f"Bearer {house.new_key('acme')}")
+def test_with_a_key_the_tools_are_there(http_server: HttpServer, harness: AppHarness) -> None:
+    answer = post(http_server, Authorization=f"Bearer {harness.new_key('acme')}")
     assert answer.status_code == 200
     assert "kataven_list_agents" in answer.text
     assert "mcp-session-id" not in answer.headers
@@ -66,17 +66,17 @@ def ask(server: HttpServer, key: str, message: dict[str, Any]) -> httpx2.Respons
 @pytest.mark.parametrize("message", [INITIALIZE, DISCOVER, CALL], ids=["initialize", "discover", "call"])
 @pytest.mark.parametrize("kind", ["unknown", "expired", "revoked", "mistyped", "nonsense", "a JWT"])
 def test_a_key_that_the_api_refuses_is_a_401(
-    http_server: HttpServer, house: House, kind: str, message: dict[str, Any]
+    http_server: HttpServer, harness: AppHarness, kind: str, message: dict[str, Any]
 ) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
-    good = house.new_key("acme")
+    good = harness.new_key("acme")
     key = {
-        "unknown": tokens.mint(TokenKind.API_KEY, "acme").text,
-        "expired": house.new_key("acme", expires_at=past),
-        "revoked": house.new_key("acme", disabled_at=past),
+        "unknown": tokens.generate(TokenKind.API_KEY, "acme").text,
+        "expired": harness.new_key("acme", expires_at=past),
+        "revoked": harness.new_key("acme", disabled_at=past),
         "mistyped": good[:-1] + ("1" if good[-1] == "0" else "0"),
         "nonsense": "nonsense",
-        "a JWT": house.issuer.token(),
+        "a JWT": harness.issuer.token(),
     }[kind]
     refused = ask(http_server, key, message)
     assert refused.status_code == 401
@@ -87,33 +87,33 @@ def test_a_key_that_the_api_refuses_is_a_401(
 
 
 @pytest.mark.parametrize("message", [INITIALIZE, CALL], ids=["initialize", "call"])
-def test_a_good_key_is_not_refused(http_server: HttpServer, house: House, message: dict[str, Any]) -> None:
-    answer = ask(http_server, house.new_key("acme"), message)
+def test_a_good_key_is_not_refused(http_server: HttpServer, harness: AppHarness, message: dict[str, Any]) -> None:
+    answer = ask(http_server, harness.new_key("acme"), message)
     assert answer.status_code == 200, answer.text
     assert answer.json()["result"]
 
 
-def test_what_a_model_can_mend_stays_an_error_of_the_tool(http_server: HttpServer, house: House) -> None:
+def test_what_a_model_can_mend_stays_an_error_of_the_tool(http_server: HttpServer, harness: AppHarness) -> None:
     wrong = {**CALL, "params": {"name": "kataven_get_agent", "arguments": {"agent_id": str(uuid4())}}}
-    answer = ask(http_server, house.new_key("acme"), wrong)
+    answer = ask(http_server, harness.new_key("acme"), wrong)
     assert answer.status_code == 200
     assert "not_found" in answer.text
 
 
-def test_a_long_first_message_is_passed_on_whole(http_server: HttpServer, house: House) -> None:
+def test_a_long_first_message_is_passed_on_whole(http_server: HttpServer, harness: AppHarness) -> None:
     padded = {**INITIALIZE, "params": {**INITIALIZE["params"], "_meta": {"x": "y" * 100_000}}}
-    assert ask(http_server, house.new_key("acme"), padded).status_code == 200
-    assert ask(http_server, house.new_key("acme"), {**padded, "params": {"x": "y" * 2_000_000}}).status_code == 413
+    assert ask(http_server, harness.new_key("acme"), padded).status_code == 200
+    assert ask(http_server, harness.new_key("acme"), {**padded, "params": {"x": "y" * 2_000_000}}).status_code == 413
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:80", "127.0.0.1.attacker.example", "127.0.0.1"])
-def test_another_host_is_refused(http_server: HttpServer, house: House, host: str) -> None:
-    assert post(http_server, Authorization=f"Bearer {house.new_key('acme')}", Host=host).status_code == 421
+def test_another_host_is_refused(http_server: HttpServer, harness: AppHarness, host: str) -> None:
+    assert post(http_server, Authorization=f"Bearer {harness.new_key('acme')}", Host=host).status_code == 421
 
 
 @pytest.mark.parametrize("origin", ["https://attacker.example", "null", "http://localhost:6274"])
-def test_a_web_page_is_refused(http_server: HttpServer, house: House, origin: str) -> None:
-    assert post(http_server, Authorization=f"Bearer {house.new_key('acme')}", Origin=origin).status_code == 403
+def test_a_web_page_is_refused(http_server: HttpServer, harness: AppHarness, origin: str) -> None:
+    assert post(http_server, Authorization=f"Bearer {harness.new_key('acme')}", Origin=origin).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "mcp.acme.com"])  # noqa: S104

@@ -14,8 +14,8 @@ import pytest
 from mcp import Client
 
 from tests.mcp_server.conftest import Connect, HttpServer, environ, found, over_http, over_stdio, said
+from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import House, new_account
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 TOOLS = {
@@ -40,15 +40,15 @@ HINTS = {"read": (True, False, True), "create": (False, False, False), "change":
 
 
 @pytest.fixture(scope="module")
-def account(house: House) -> str:
+def account(harness: AppHarness) -> str:
     """One of these tests' own: other tests look at acme's branding."""
-    new_account(house.services, "tooled")
+    new_account(harness.services, "tooled")
     return "tooled"
 
 
 @pytest.fixture
-def key(house: House, account: str) -> str:
-    return house.new_key(account)
+def key(harness: AppHarness, account: str) -> str:
+    return harness.new_key(account)
 
 
 def in_session(connect: Connect, key: str, work: Callable[[Client], Awaitable[None]]) -> None:
@@ -168,7 +168,7 @@ def test_what_is_sent_is_not_said_again(connect: Connect, key: str) -> None:
     in_session(connect, key, work)
 
 
-def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: Path, house: House) -> None:
+def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: Path, harness: AppHarness) -> None:
     """Over stdio. Over HTTP it is a 401: see test_http.py."""
 
     async def work(client: Client) -> None:
@@ -180,13 +180,13 @@ def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: P
     def connect(key: str) -> AbstractAsyncContextManager[Client]:
         return over_stdio(environ(api, key), stdio_log)
 
-    in_session(connect, house.new_key("acme", disabled_at=datetime.now(UTC)), work)
+    in_session(connect, harness.new_key("acme", disabled_at=datetime.now(UTC)), work)
 
 
-def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, house: House) -> None:
+def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, harness: AppHarness) -> None:
     account = f"mcp-{uuid.uuid4().hex[:8]}"
-    new_account(house.services, account)
-    house.set_limits(account, per_hour=1)
+    new_account(harness.services, account)
+    harness.set_limits(account, per_hour=1)
 
     async def work(client: Client) -> None:
         await client.call_tool("kataven_get_caller", {})
@@ -195,7 +195,7 @@ def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, house
         assert "per-hour (1) exceeded" in said(result)
         assert "Wait 3" in said(result)
 
-    in_session(connect, house.new_key(account), work)
+    in_session(connect, harness.new_key(account), work)
 
 
 def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: Gunicorn) -> None:
@@ -208,11 +208,11 @@ def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: 
     assert key not in api.log.read_text()
 
 
-def test_over_http_everybody_acts_as_themselves(http_server: HttpServer, house: House) -> None:
+def test_over_http_everybody_acts_as_themselves(http_server: HttpServer, harness: AppHarness) -> None:
     seen: dict[str, set[str]] = {"acme": set(), "globex": set()}
 
     async def ask(account: str) -> None:
-        async with over_http(http_server.url, house.new_key(account)) as client:
+        async with over_http(http_server.url, harness.new_key(account)) as client:
             for _ in range(5):
                 caller = found(await client.call_tool("kataven_get_caller", {}))
                 seen[account].add(caller["account"])

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.pace import Patience
+from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows, Windows
-from kataven.ratelimit.wire import Wire
 from tests.support.clock import Clock
 
-PATIENT = Patience(slow=5, answer=30, connect=5)
+PATIENT = RedisTimeouts(slow=5, answer=30, connect=5)
 """For tests of what is decided: a busy machine is no reason to decide otherwise."""
 
 
@@ -24,14 +24,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def wire(redis_url: str) -> Iterator[Wire]:
-    wire = Wire(redis_url, PATIENT)
+def wire(redis_url: str) -> Iterator[RedisPool]:
+    wire = RedisPool(redis_url, PATIENT)
     yield wire
     wire.close()
 
 
 @pytest.fixture
-def redis_windows(wire: Wire, clock: Clock) -> RedisWindows:
+def redis_windows(wire: RedisPool, clock: Clock) -> RedisWindows:
     return RedisWindows(wire, clock=clock)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kataven.ratelimit.connection import Unreachable
-from kataven.ratelimit.wire import Wire
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import Unreachable
 from tests.ratelimit.conftest import PATIENT
 
 
-class Line(Wire):
+class Line(RedisPool):
     """To a real Redis."""
 
     def __init__(self, url: str) -> None:

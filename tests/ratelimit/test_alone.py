@@ -9,10 +9,10 @@ import redis
 
 from kataven.ratelimit.fallback import FEWER_SECONDS, TOLD_AT_ONCE, FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Plan, Quota, Scope
+from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Quota, QuotaSet, RateLimitKey
 from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, RedisWindows
+from tests.ratelimit.limit_keys import WIDE, acme, ci_key, globex, one_window
 from tests.ratelimit.line import Line
-from tests.ratelimit.scopes import WIDE, acme, ci_key, globex, one_window
 from tests.support.clock import Clock
 
 
@@ -24,12 +24,12 @@ class Worker:
         self.memory = MemoryWindows(clock=clock)
         self.windows = FallbackWindows(RedisWindows(self.line, clock=clock), self.memory, workers=workers)
 
-    def admitted(self, scope: Scope, times: int) -> int:
-        return sum(self.windows.take((scope,), "").admitted for _ in range(times))
+    def admitted(self, limit_key: RateLimitKey, times: int) -> int:
+        return sum(self.windows.take((limit_key,), "").admitted for _ in range(times))
 
     def back(self) -> None:
         self.line.down = False
-        self.windows.beat()
+        self.windows.heartbeat()
         assert not self.windows.degraded
 
 
@@ -49,8 +49,8 @@ def hire(redis_url: str, clock: Clock) -> Iterator[Hire]:
         worker.line.close()
 
 
-def used(windows: RedisWindows, scope: Scope) -> list[int]:
-    return [standing.used for standing in windows.look((scope,)).standings]
+def used(windows: RedisWindows, limit_key: RateLimitKey) -> list[int]:
+    return [quota_status.used for quota_status in windows.look((limit_key,)).quota_statuses]
 
 
 def test_worker_alone_has_its_share_of_what_redis_said_was_left(hire: Hire) -> None:
@@ -69,56 +69,56 @@ def test_share_of_what_is_left_is_rounded_down(hire: Hire) -> None:
 
 def test_account_at_its_limit_stays_there_without_redis(hire: Hire, clock: Clock) -> None:
     worker = hire()
-    scope = one_window(3, MINUTE)
-    worker.admitted(scope, 4)
+    limit_key = one_window(3, MINUTE)
+    worker.admitted(limit_key, 4)
     clock.advance(20)
     worker.line.down = True
-    refusal = worker.windows.take((scope,), "")
+    refusal = worker.windows.take((limit_key,), "")
     assert worker.windows.degraded
     assert refusal.retry_after_seconds == 40
     clock.advance(39.9)
-    assert worker.admitted(scope, 1) == 0
+    assert worker.admitted(limit_key, 1) == 0
     clock.advance(0.1)
-    assert worker.admitted(scope, 4) == 3
+    assert worker.admitted(limit_key, 4) == 3
 
 
 def test_retry_after_alone_is_when_a_request_is_admitted(hire: Hire, clock: Clock) -> None:
     worker = hire(workers=2)
-    scope = one_window(8, MINUTE)
-    worker.admitted(scope, 4)
+    limit_key = one_window(8, MINUTE)
+    worker.admitted(limit_key, 4)
     worker.line.down = True
     for _ in range(5):  # of its own, and of Redis' count, now these leave first and now those
-        while (refusal := worker.windows.take((scope,), "")).admitted:
+        while (refusal := worker.windows.take((limit_key,), "")).admitted:
             clock.advance(7)
         assert refusal.retry_after_seconds is not None
         clock.advance(refusal.retry_after_seconds - 1)
-        assert worker.admitted(scope, 1) == 0
+        assert worker.admitted(limit_key, 1) == 0
         clock.advance(1)
-        assert worker.admitted(scope, 1) == 1
+        assert worker.admitted(limit_key, 1) == 1
 
 
 def test_every_window_and_the_keys_own_begin_from_what_redis_said(hire: Hire) -> None:
     worker = hire()
-    scopes = (acme(Limits(per_minute=9, per_hour=9, per_day=9)), ci_key(KeyLimits(per_hour=7)))
+    limit_keys = (acme(Limits(per_minute=9, per_hour=9, per_day=9)), ci_key(KeyLimits(per_hour=7)))
     for _ in range(5):
-        worker.windows.take(scopes, "")
+        worker.windows.take(limit_keys, "")
     worker.line.down = True
-    decision = worker.windows.take(scopes, "")
-    assert [standing.used for standing in decision.standings if standing.quota.seconds] == [6, 6, 6, 6]
-    worker.windows.take(scopes, "")
-    assert worker.windows.take(scopes, "").detail == "key-per-hour (7) exceeded"
-    assert worker.windows.take((globex(Limits(per_minute=9)),), "").standings[0].used == 1
+    decision = worker.windows.take(limit_keys, "")
+    assert [quota_status.used for quota_status in decision.quota_statuses if quota_status.quota.seconds] == [6, 6, 6, 6]
+    worker.windows.take(limit_keys, "")
+    assert worker.windows.take(limit_keys, "").detail == "key-per-hour (7) exceeded"
+    assert worker.windows.take((globex(Limits(per_minute=9)),), "").quota_statuses[0].used == 1
 
 
 def test_slots_that_a_worker_holds_in_redis_count_when_it_is_alone(hire: Hire) -> None:
     worker = hire(workers=2)
-    scopes = (acme(Limits(concurrent=4)),)
-    assert worker.windows.take(scopes, "a").admitted
+    limit_keys = (acme(Limits(concurrent=4)),)
+    assert worker.windows.take(limit_keys, "a").admitted
     worker.line.down = True
-    assert worker.windows.take(scopes, "b").admitted
-    assert worker.windows.take(scopes, "c").detail == "concurrent (4) exceeded"
-    worker.windows.give_back(scopes, "a")
-    assert worker.windows.take(scopes, "d").admitted
+    assert worker.windows.take(limit_keys, "b").admitted
+    assert worker.windows.take(limit_keys, "c").detail == "concurrent (4) exceeded"
+    worker.windows.give_back(limit_keys, "a")
+    assert worker.windows.take(limit_keys, "d").admitted
 
 
 def test_what_a_worker_admitted_alone_is_counted_in_redis_when_it_is_back(
@@ -160,7 +160,7 @@ def test_report_is_counted_once_though_its_answer_was_lost(
     for _ in range(2):
         report = worker.memory.report(TOLD_AT_ONCE)
         assert report is not None
-        RedisWindows(worker.line, clock=clock).tell(worker.windows._worker, report, worker.memory.now())
+        RedisWindows(worker.line, clock=clock).report_usage(worker.windows._worker, report, worker.memory.now())
         assert worker.windows.degraded  # the worker has not heard the answer
         clock.advance(5)
         assert worker.admitted(one_window(20, MINUTE), 1) == 1  # told with the next report
@@ -223,20 +223,23 @@ def test_refused_request_is_not_told(hire: Hire, redis_windows: RedisWindows) ->
 def test_many_accounts_are_told_in_several_reports(hire: Hire, redis_windows: RedisWindows) -> None:
     worker = hire()
     worker.line.down = True
-    scopes = [Scope(f"account:{number}", Plan(Quota("window", 5, MINUTE))) for number in range(2 * TOLD_AT_ONCE + 1)]
-    for scope in scopes:
-        worker.admitted(scope, 2)
+    limit_keys = [
+        RateLimitKey(f"account:{number}", QuotaSet(Quota("window", 5, MINUTE)))
+        for number in range(2 * TOLD_AT_ONCE + 1)
+    ]
+    for limit_key in limit_keys:
+        worker.admitted(limit_key, 2)
     worker.back()
-    assert {used(redis_windows, scope)[0] for scope in scopes} == {2}
+    assert {used(redis_windows, limit_key)[0] for limit_key in limit_keys} == {2}
 
 
 def test_what_is_kept_to_be_told_is_bounded(redis_url: str, clock: Clock) -> None:
-    memory = MemoryWindows(max_scopes=10, clock=clock)
+    memory = MemoryWindows(max_keys=10, clock=clock)
     windows = FallbackWindows(RedisWindows(Line("unix:///nowhere"), clock=clock), memory)
     for number in range(100):
-        windows.take((Scope(f"account:{number}", acme(WIDE).plan),), "")
+        windows.take((RateLimitKey(f"account:{number}", acme(WIDE).plan),), "")
     for _ in range(500):
-        windows.take((Scope("account:99", acme(WIDE).plan),), "")
+        windows.take((RateLimitKey("account:99", acme(WIDE).plan),), "")
         clock.advance(97)
     report = memory.report(1_000)
     assert report is not None
@@ -267,39 +270,43 @@ def test_request_under_way_since_it_was_admitted_alone_takes_a_slot_in_redis(
     hire: Hire, redis_windows: RedisWindows, clock: Clock
 ) -> None:
     worker = hire(workers=2)
-    scopes = (acme(Limits(concurrent=4)), ci_key(KeyLimits(concurrent=4)))
+    limit_keys = (acme(Limits(concurrent=4)), ci_key(KeyLimits(concurrent=4)))
     worker.line.down = True
-    worker.windows.take(scopes, "a")
-    worker.windows.take(scopes, "b")
+    worker.windows.take(limit_keys, "a")
+    worker.windows.take(limit_keys, "b")
     worker.back()
-    in_flight = [standing.used for standing in redis_windows.look(scopes).standings if not standing.quota.seconds]
+    in_flight = [
+        quota_status.used
+        for quota_status in redis_windows.look(limit_keys).quota_statuses
+        if not quota_status.quota.seconds
+    ]
     assert in_flight == [2, 2]
     clock.advance(SLOT_LEASE_SECONDS - 1)
-    worker.windows.beat()
+    worker.windows.heartbeat()
     clock.advance(SLOT_LEASE_SECONDS - 1)
-    assert redis_windows.look(scopes).standings[3].used == 2  # renewed like any other
-    worker.windows.give_back(scopes, "a")
-    worker.windows.give_back(scopes, "a")
-    assert worker.windows.take(scopes, "c").standings[3].used == 2
+    assert redis_windows.look(limit_keys).quota_statuses[3].used == 2  # renewed like any other
+    worker.windows.give_back(limit_keys, "a")
+    worker.windows.give_back(limit_keys, "a")
+    assert worker.windows.take(limit_keys, "c").quota_statuses[3].used == 2
 
 
 def test_slot_given_back_while_it_is_handed_over_stays_given_back(
     hire: Hire, redis_windows: RedisWindows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = hire()
-    scopes = (acme(Limits(concurrent=4)),)
+    limit_keys = (acme(Limits(concurrent=4)),)
     worker.line.down = True
-    worker.windows.take(scopes, "a")
+    worker.windows.take(limit_keys, "a")
     hold = RedisWindows.hold
 
-    def held_too_late(self: RedisWindows, name: str, taken: dict[str, tuple[Scope, ...]]) -> None:
-        worker.windows.give_back(scopes, "a")
+    def held_too_late(self: RedisWindows, name: str, taken: dict[str, tuple[RateLimitKey, ...]]) -> None:
+        worker.windows.give_back(limit_keys, "a")
         hold(self, name, taken)
 
     monkeypatch.setattr(RedisWindows, "hold", held_too_late)
     worker.back()
-    assert redis_windows.look(scopes).standings[-1].used == 0
-    assert worker.windows.take(scopes, "b").standings[-1].used == 1
+    assert redis_windows.look(limit_keys).quota_statuses[-1].used == 0
+    assert worker.windows.take(limit_keys, "b").quota_statuses[-1].used == 1
 
 
 def test_worker_that_stops_tells_what_it_admitted_alone(hire: Hire, redis_windows: RedisWindows) -> None:
@@ -318,7 +325,7 @@ def test_worker_that_is_cut_off_still_counts_among_those_that_share(hire: Hire, 
     other.line.down = True
     for _ in range(50):
         clock.advance(1)
-        one.windows.beat()
+        one.windows.heartbeat()
     one.line.down = True
     assert one.admitted(one_window(30, MINUTE), 30) == 15
 
@@ -328,19 +335,19 @@ def test_that_there_are_fewer_workers_is_believed_after_a_while(hire: Hire, cloc
     for worker in (one, other, one):
         worker.back()
     other.windows.stop()
-    one.windows.beat()
+    one.windows.heartbeat()
     clock.advance(FEWER_SECONDS - 0.1)
-    one.windows.beat()
+    one.windows.heartbeat()
     assert one.memory.sharers == 2
     one.line.down = True
-    one.windows.beat()
+    one.windows.heartbeat()
     one.line.down = False
-    one.windows.beat()
+    one.windows.heartbeat()
     clock.advance(0.1)
-    one.windows.beat()
+    one.windows.heartbeat()
     assert one.memory.sharers == 2  # what Redis said before it was gone does not count
     clock.advance(FEWER_SECONDS)
-    one.windows.beat()
+    one.windows.heartbeat()
     assert one.memory.sharers == 1
 
 
@@ -352,8 +359,8 @@ def test_clock_of_redis_decides_how_old_a_told_request_is(redis_url: str, wire: 
     windows.take((one_window(9, HOUR),), "")
     clock.advance(HOUR - 1800)
     line.down = False
-    windows.beat()
-    standing = RedisWindows(wire).look((one_window(9, HOUR),)).standings[0]
-    assert standing.used == 1
-    assert 1790 <= standing.reset_seconds <= 1800
+    windows.heartbeat()
+    quota_status = RedisWindows(wire).look((one_window(9, HOUR),)).quota_statuses[0]
+    assert quota_status.used == 1
+    assert 1790 <= quota_status.reset_seconds <= 1800
     windows.stop()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.ratelimit.budget import OF_NO_ADDRESS, AddressBudget, Kind
+from kataven.ratelimit.budget import OF_NO_ADDRESS, AddressBudget, AddressBudgetKind
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Wire
 from tests.ratelimit.monitor import commands_during
 from tests.ratelimit.workers import look, patient_limiter
 from tests.support.clock import Clock
@@ -21,7 +21,7 @@ NEIGHBOUR = "198.51.100.24"
 
 @pytest.fixture
 def budget(redis_windows: RedisWindows, clock: Clock) -> AddressBudget:
-    return AddressBudget(redis_windows, per_minute=dict.fromkeys(Kind, 3), max_addresses=100, clock=clock)
+    return AddressBudget(redis_windows, per_minute=dict.fromkeys(AddressBudgetKind, 3), max_addresses=100, clock=clock)
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def limiter(redis_url: str) -> Iterator[Limiter]:
     limiter.stop()
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", AddressBudgetKind)
+def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kind: AddressBudgetKind) -> None:
     assert budget.exhausted(MALLORY, kind) is None
     assert [budget.spend(MALLORY, kind).admitted for _ in range(4)] == [True, True, True, False]
     refusal = budget.exhausted(MALLORY, kind)
@@ -44,62 +44,62 @@ def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kin
 
 
 def test_addresses_and_kinds_are_apart(budget: AddressBudget) -> None:
-    while budget.spend(MALLORY, Kind.FAILED).admitted:
+    while budget.spend(MALLORY, AddressBudgetKind.FAILED).admitted:
         pass
-    assert budget.exhausted(NEIGHBOUR, Kind.FAILED) is None
-    assert budget.exhausted(MALLORY, Kind.PUBLIC) is None
+    assert budget.exhausted(NEIGHBOUR, AddressBudgetKind.FAILED) is None
+    assert budget.exhausted(MALLORY, AddressBudgetKind.PUBLIC) is None
 
 
 def test_addresses_of_one_ipv6_network_share_a_budget(budget: AddressBudget) -> None:
     for number in range(3):
-        budget.spend(f"2001:db8::{number}", Kind.FAILED)
-    assert budget.exhausted("2001:db8::ffff", Kind.FAILED) is not None
-    assert budget.exhausted("2001:db8:0:1::1", Kind.FAILED) is None
+        budget.spend(f"2001:db8::{number}", AddressBudgetKind.FAILED)
+    assert budget.exhausted("2001:db8::ffff", AddressBudgetKind.FAILED) is not None
+    assert budget.exhausted("2001:db8:0:1::1", AddressBudgetKind.FAILED) is None
 
 
 def test_failed_authentications_ask_redis_nothing(redis_url: str, limiter: Limiter) -> None:
     look(limiter, "acme", Limits())
     with commands_during(redis_url) as commands:
         for _ in range(200):
-            limiter.addresses.spend(MALLORY, Kind.FAILED)
-            limiter.addresses.exhausted(MALLORY, Kind.FAILED)
+            limiter.addresses.spend(MALLORY, AddressBudgetKind.FAILED)
+            limiter.addresses.exhausted(MALLORY, AddressBudgetKind.FAILED)
     assert commands == []
 
 
 def test_public_requests_are_counted_once_for_all_workers(redis_url: str, limiter: Limiter) -> None:
     other = patient_limiter(redis_url)
-    limiter.addresses.spend(MALLORY, Kind.PUBLIC)
-    assert other.addresses.spend(MALLORY, Kind.PUBLIC).standings[0].used == 2
+    limiter.addresses.spend(MALLORY, AddressBudgetKind.PUBLIC)
+    assert other.addresses.spend(MALLORY, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 2
     other.stop()
 
 
 def test_good_key_is_served_from_an_address_without_any_budget_left(limiter: Limiter) -> None:
-    for kind in Kind:
+    for kind in AddressBudgetKind:
         while limiter.addresses.spend(MALLORY, kind).admitted:
             pass
     admission = limiter.admit("acme", Limits())
-    assert [standing.used for standing in admission.standings] == [1, 1, 1, 1]
+    assert [quota_status.used for quota_status in admission.quota_statuses] == [1, 1, 1, 1]
     admission.release()
 
 
 def test_account_at_its_limit_leaves_the_budgets_of_addresses_alone(limiter: Limiter) -> None:
     limiter.admit("acme", Limits(per_minute=1)).release()
     assert not look(limiter, "acme", Limits(per_minute=1)).admitted
-    assert limiter.addresses.spend(MALLORY, Kind.PUBLIC).standings[0].used == 1
+    assert limiter.addresses.spend(MALLORY, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 1
 
 
-def test_memory_for_failures_is_bounded(wire: Wire, clock: Clock) -> None:
+def test_memory_for_failures_is_bounded(wire: RedisPool, clock: Clock) -> None:
     budget = AddressBudget(
-        RedisWindows(wire, clock=clock), per_minute=dict.fromkeys(Kind, 1), max_addresses=10, clock=clock
+        RedisWindows(wire, clock=clock), per_minute=dict.fromkeys(AddressBudgetKind, 1), max_addresses=10, clock=clock
     )
     for number in range(11):
-        budget.spend(f"198.51.100.{number}", Kind.FAILED)
-    assert budget.exhausted("198.51.100.0", Kind.FAILED) is None
-    assert budget.exhausted("198.51.100.1", Kind.FAILED) is not None
+        budget.spend(f"198.51.100.{number}", AddressBudgetKind.FAILED)
+    assert budget.exhausted("198.51.100.0", AddressBudgetKind.FAILED) is None
+    assert budget.exhausted("198.51.100.1", AddressBudgetKind.FAILED) is not None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in OF_NO_ADDRESS])
-def test_networks_of_one_ipv6_site_share_ten_times_the_budget(budget: AddressBudget, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in AddressBudgetKind if kind not in OF_NO_ADDRESS])
+def test_networks_of_one_ipv6_site_share_ten_times_the_budget(budget: AddressBudget, kind: AddressBudgetKind) -> None:
     admitted = [budget.spend(f"2001:db8:1:{number:x}::1", kind).admitted for number in range(40)]
     assert admitted == [True] * 30 + [False] * 10
     refusal = budget.exhausted("2001:db8:1:ffff::1", kind)

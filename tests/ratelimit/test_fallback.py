@@ -11,18 +11,18 @@ import redis
 
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
+from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.pace import Patience
 from kataven.ratelimit.policy import MINUTE, Limits
+from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
+from tests.ratelimit.limit_keys import acme, one_window
 from tests.ratelimit.proxy import Proxy
-from tests.ratelimit.scopes import acme, one_window
 from tests.ratelimit.waiting import eventually
 
-PRODUCTION = Patience()
-UNHURRIED = Patience(slow=PRODUCTION.slow, answer=1.0, connect=1.0)
+PRODUCTION = RedisTimeouts()
+UNHURRIED = RedisTimeouts(slow=PRODUCTION.slow, answer=1.0, connect=1.0)
 """For tests that begin with a Redis that is well, also on a machine that is busy."""
 
 
@@ -40,12 +40,12 @@ class Counting:
     def restored(self, seconds: float) -> None:
         self.times_restored += 1
 
-    def decided_alone(self) -> None:
+    def decided_locally(self) -> None:
         self.alone += 1
 
 
 @pytest.fixture
-def tally() -> Counting:
+def stats() -> Counting:
     return Counting()
 
 
@@ -62,76 +62,76 @@ def server(server_folder: Path) -> Iterator[EmbeddedRedis]:
         yield server
 
 
-def fallback(url: str, tally: Counting, workers: int = 1, patience: Patience = PRODUCTION) -> FallbackWindows:
-    return FallbackWindows(RedisWindows(Wire(url, patience)), MemoryWindows(), workers=workers, tally=tally)
+def fallback(url: str, stats: Counting, workers: int = 1, timeouts: RedisTimeouts = PRODUCTION) -> FallbackWindows:
+    return FallbackWindows(RedisWindows(RedisPool(url, timeouts)), MemoryWindows(), workers=workers, stats=stats)
 
 
 @pytest.fixture
-def windows(proxy: Proxy, tally: Counting) -> Iterator[FallbackWindows]:
+def windows(proxy: Proxy, stats: Counting) -> Iterator[FallbackWindows]:
     """Started, and healthy to begin with."""
-    windows = fallback(proxy.url, tally, patience=UNHURRIED)
+    windows = fallback(proxy.url, stats, timeouts=UNHURRIED)
     windows.start()
     yield windows
     windows.stop()
 
 
 def used(windows: FallbackWindows) -> int:
-    return windows.look((one_window(1000, MINUTE),)).standings[0].used
+    return windows.look((one_window(1000, MINUTE),)).quota_statuses[0].used
 
 
 def test_broken_redis_is_left_at_the_first_request(
-    proxy: Proxy, tally: Counting, redis_url: str, caplog: pytest.LogCaptureFixture
+    proxy: Proxy, stats: Counting, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    windows = fallback(proxy.url, tally, workers=4, patience=UNHURRIED)
+    windows = fallback(proxy.url, stats, workers=4, timeouts=UNHURRIED)
     windows.take((one_window(60, MINUTE),), "")
     proxy.end()
     admitted = [windows.take((one_window(60, MINUTE),), "").admitted for _ in range(20)]
     # A quarter of the 59 that Redis said were left.
     assert admitted == [True] * 14 + [False] * 6
     assert windows.degraded
-    assert tally.alone == 20
-    assert len(tally.reasons) == 1
+    assert stats.alone == 20
+    assert len(stats.reasons) == 1
     assert [record.getMessage() for record in caplog.records if "Redis is left" in record.getMessage()] == [
-        f"limits: Redis is left ({tally.reasons[0]}); this worker limits by itself, at 1/4"
+        f"limits: Redis is left ({stats.reasons[0]}); this worker limits by itself, at 1/4"
     ]
     windows.stop()
 
 
-def test_share_of_a_small_budget_is_at_least_one(tally: Counting) -> None:
-    windows = fallback("unix:///nowhere", tally, workers=100)
+def test_share_of_a_small_budget_is_at_least_one(stats: Counting) -> None:
+    windows = fallback("unix:///nowhere", stats, workers=100)
     assert windows.take((acme(Limits(concurrent=1)),), "a").admitted
     refusal = windows.take((acme(Limits(concurrent=1)),), "b")
     assert not refusal.admitted
-    assert refusal.standings[-1].remaining == 0
+    assert refusal.quota_statuses[-1].remaining == 0
     windows.stop()
 
 
-def test_refusal_without_redis_names_the_limit_of_the_account(tally: Counting) -> None:
-    windows = fallback("unix:///nowhere", tally, workers=4)
-    scopes = (acme(Limits(per_minute=60)),)
-    while (decision := windows.take(scopes, "a")).admitted:
+def test_refusal_without_redis_names_the_limit_of_the_account(stats: Counting) -> None:
+    windows = fallback("unix:///nowhere", stats, workers=4)
+    limit_keys = (acme(Limits(per_minute=60)),)
+    while (decision := windows.take(limit_keys, "a")).admitted:
         pass
     assert decision.detail == "per-minute (60) exceeded"
-    assert decision.standings[0].remaining == 0
+    assert decision.quota_statuses[0].remaining == 0
     windows.stop()
 
 
-def test_redis_that_refuses_is_left(redis_url: str, tally: Counting) -> None:
-    windows = fallback(redis_url, tally, patience=UNHURRIED)
+def test_redis_that_refuses_is_left(redis_url: str, stats: Counting) -> None:
+    windows = fallback(redis_url, stats, timeouts=UNHURRIED)
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1")
         assert windows.take((one_window(1, MINUTE),), "").admitted
         assert not windows.take((one_window(1, MINUTE),), "").admitted
         client.config_set("maxmemory", "0")
     assert windows.degraded
-    assert "OOM" in tally.reasons[0]
+    assert "OOM" in stats.reasons[0]
     windows.stop()
 
 
 def test_share_is_an_equal_part_for_each_worker_that_was_last_seen(
-    proxy: Proxy, windows: FallbackWindows, redis_url: str, tally: Counting
+    proxy: Proxy, windows: FallbackWindows, redis_url: str, stats: Counting
 ) -> None:
-    others = [fallback(redis_url, tally, patience=PATIENT) for _ in range(2)]
+    others = [fallback(redis_url, stats, timeouts=PATIENT) for _ in range(2)]
     for other in others:
         other.start()
     eventually(lambda: windows._memory.sharers == 3)
@@ -143,14 +143,14 @@ def test_share_is_an_equal_part_for_each_worker_that_was_last_seen(
         other.stop()
 
 
-def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWindows, tally: Counting) -> None:
+def test_silent_redis_is_left_and_found_again(proxy: Proxy, windows: FallbackWindows, stats: Counting) -> None:
     windows.take((one_window(1000, MINUTE),), "")
     proxy.be_silent()
     assert windows.take((one_window(1000, MINUTE),), "").admitted
     assert windows.degraded
     proxy.talk()
     eventually(lambda: not windows.degraded)
-    eventually(lambda: tally.times_restored == len(tally.reasons))
+    eventually(lambda: stats.times_restored == len(stats.reasons))
     assert used(windows) >= 2  # what Redis had counted before, and what was admitted meanwhile
 
 
@@ -162,36 +162,36 @@ def test_redis_that_is_gone_is_noticed_although_nobody_asks(proxy: Proxy, window
 
 
 def test_slow_redis_is_left_and_not_asked_again_until_it_is_quick(
-    proxy: Proxy, windows: FallbackWindows, tally: Counting
+    proxy: Proxy, windows: FallbackWindows, stats: Counting
 ) -> None:
     windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = UNHURRIED.slow_at_most + 0.1  # slow, however late this process itself is
     while not windows.degraded:
         windows.take((one_window(1000, MINUTE),), "")
-    eventually(lambda: tally.reasons == ["its answers are slow"])
-    alone, heard = tally.alone, proxy.heard
+    eventually(lambda: stats.reasons == ["its answers are slow"])
+    alone, heard = stats.alone, proxy.heard
     for _ in range(100):
         windows.take((one_window(1000, MINUTE),), "")
-    assert tally.alone == alone + 100
+    assert stats.alone == alone + 100
     assert proxy.heard <= heard + 2  # a beat may have come in between
     proxy.delay_seconds = 0
     eventually(lambda: not windows.degraded)
 
 
-def test_one_slow_answer_is_waited_for(proxy: Proxy, tally: Counting) -> None:
-    windows = fallback(proxy.url, tally, patience=Patience(slow=0.005, answer=30, connect=5))
+def test_one_slow_answer_is_waited_for(proxy: Proxy, stats: Counting) -> None:
+    windows = fallback(proxy.url, stats, timeouts=RedisTimeouts(slow=0.005, answer=30, connect=5))
     windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = 0.05
     windows.take((one_window(1000, MINUTE),), "")
     proxy.delay_seconds = 0
     windows.take((one_window(1000, MINUTE),), "")
     assert used(windows) == 3
-    assert tally.alone == 0
+    assert stats.alone == 0
     windows.stop()
 
 
-def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally: Counting) -> None:
-    windows = fallback(server.url, tally, patience=UNHURRIED)
+def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, stats: Counting) -> None:
+    windows = fallback(server.url, stats, timeouts=UNHURRIED)
     windows.start()
     windows.take((one_window(1000, MINUTE),), "")
     server.stop()
@@ -204,36 +204,36 @@ def test_restart_of_redis_needs_no_restart_of_ours(server: EmbeddedRedis, tally:
 
 
 def test_slot_is_given_back_where_it_was_taken(proxy: Proxy, windows: FallbackWindows) -> None:
-    scopes = (acme(Limits(concurrent=2)),)
-    windows.take(scopes, "in Redis")
+    limit_keys = (acme(Limits(concurrent=2)),)
+    windows.take(limit_keys, "in Redis")
     proxy.be_silent()
-    assert windows.take(scopes, "in memory").admitted
-    assert not windows.take(scopes, "one more").admitted
-    assert windows.look(scopes).standings[-1].used == 2
-    windows.give_back(scopes, "in memory")
-    assert windows.look(scopes).standings[-1].used == 1
+    assert windows.take(limit_keys, "in memory").admitted
+    assert not windows.take(limit_keys, "one more").admitted
+    assert windows.look(limit_keys).quota_statuses[-1].used == 2
+    windows.give_back(limit_keys, "in memory")
+    assert windows.look(limit_keys).quota_statuses[-1].used == 1
     proxy.talk()
     eventually(lambda: not windows.degraded)
-    windows.give_back(scopes, "in Redis")
-    eventually(lambda: windows.look(scopes).standings[-1].used == 0)
+    windows.give_back(limit_keys, "in Redis")
+    eventually(lambda: windows.look(limit_keys).quota_statuses[-1].used == 0)
 
 
-def test_stopping_gives_every_slot_back(redis_url: str, tally: Counting) -> None:
-    scopes = (acme(Limits(concurrent=20)),)
-    windows = fallback(redis_url, tally, patience=PATIENT)
+def test_stopping_gives_every_slot_back(redis_url: str, stats: Counting) -> None:
+    limit_keys = (acme(Limits(concurrent=20)),)
+    windows = fallback(redis_url, stats, timeouts=PATIENT)
     windows.start()
     for number in range(10):
-        windows.take(scopes, f"slot-{number}")
-    windows.give_back(scopes, "slot-0")
+        windows.take(limit_keys, f"slot-{number}")
+    windows.give_back(limit_keys, "slot-0")
     windows.stop()
-    other = fallback(redis_url, tally, patience=PATIENT)
-    assert other.look(scopes).standings[-1].used == 0
+    other = fallback(redis_url, stats, timeouts=PATIENT)
+    assert other.look(limit_keys).quota_statuses[-1].used == 0
     other.stop()
 
 
-def test_stopping_without_redis_ends(tally: Counting) -> None:
+def test_stopping_without_redis_ends(stats: Counting) -> None:
     before = set(threading.enumerate())
-    windows = fallback("unix:///nowhere", tally)
+    windows = fallback("unix:///nowhere", stats)
     windows.start()
     assert "limits-pulse" in [thread.name for thread in set(threading.enumerate()) - before]
     windows.take((acme(),), "a")
@@ -241,12 +241,12 @@ def test_stopping_without_redis_ends(tally: Counting) -> None:
     assert "limits-pulse" not in [thread.name for thread in set(threading.enumerate()) - before]
 
 
-def test_slots_of_requests_under_way_outlive_their_first_lease(redis_url: str, tally: Counting) -> None:
-    scopes = (acme(Limits(concurrent=1)),)
-    shared = RedisWindows(Wire(redis_url, PATIENT), slot_lease_seconds=1.5)
-    windows = FallbackWindows(shared, MemoryWindows(), tally=tally)
+def test_slots_of_requests_under_way_outlive_their_first_lease(redis_url: str, stats: Counting) -> None:
+    limit_keys = (acme(Limits(concurrent=1)),)
+    shared = RedisWindows(RedisPool(redis_url, PATIENT), slot_lease_seconds=1.5)
+    windows = FallbackWindows(shared, MemoryWindows(), stats=stats)
     windows.start()
-    windows.take(scopes, "long")
+    windows.take(limit_keys, "long")
     leases: set[bytes] = set()
     with redis.Redis.from_url(redis_url) as client:
 
@@ -255,5 +255,5 @@ def test_slots_of_requests_under_way_outlive_their_first_lease(redis_url: str, t
             return len(leases) >= 4  # at least one of these ran out before the last was given
 
         eventually(renewed)
-    assert not windows.take(scopes, "other").admitted
+    assert not windows.take(limit_keys, "other").admitted
     windows.stop()

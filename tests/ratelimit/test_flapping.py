@@ -5,18 +5,20 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kataven.ratelimit.connection import pack
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import MINUTE, Plan, Quota, Scope
+from kataven.ratelimit.policy import MINUTE, Quota, QuotaSet, RateLimitKey
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.line import Line
 from tests.ratelimit.test_properties import MICROSECONDS, Log, MicrosecondClock
 
 LENGTHS = {7: 3, MINUTE: 8}
-SCOPE = Scope("account:acme", Plan(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in LENGTHS.items())))
+SCOPE = RateLimitKey(
+    "account:acme", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in LENGTHS.items()))
+)
 
 waits = st.one_of(
     st.integers(0, 1_000_000),
@@ -44,17 +46,17 @@ def play(url: str, workers: int, steps: list[tuple[str, int, int]]) -> Log:
     staff = [
         FallbackWindows(RedisWindows(line, clock=clock), MemoryWindows(clock=clock), workers=workers) for line in lines
     ]
-    registry = RedisWindows(Wire(url, PATIENT), clock=clock)
+    registry = RedisWindows(RedisPool(url, PATIENT), clock=clock)
     for verb, number, wait in steps:
         clock.microseconds += wait
         for worker in staff:
-            registry.beat(worker._worker, {})
+            registry.heartbeat(worker._worker, {})
         worker, line = staff[number % workers], lines[number % workers]
         if verb == "take":
             if worker.take((SCOPE,), "").admitted:
                 log.admitted.append(clock.microseconds)
         elif verb == "beat":
-            worker.beat()
+            worker.heartbeat()
         elif verb == "lose":
             line.answers_to_lose = 1
         else:

@@ -44,10 +44,10 @@ def statuses(browser: FlaskClient, path: str, times: int, **headers: str) -> lis
 
 def test_admission_counts_and_holds_a_slot_until_released(limiter: Limiter) -> None:
     admission = limiter.admit("acme", Limits())
-    assert [standing.used for standing in look(limiter, "acme", Limits()).standings] == [1, 1, 1, 1]
+    assert [quota_status.used for quota_status in look(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 1]
     admission.release()
     admission.release()
-    assert [standing.used for standing in look(limiter, "acme", Limits()).standings] == [1, 1, 1, 0]
+    assert [quota_status.used for quota_status in look(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 0]
 
 
 def test_refusal_is_flask_limiters_own_exception_and_a_complete_answer(
@@ -97,7 +97,7 @@ def test_noisy_key_does_not_stop_its_accounts_other_keys(limiter: Limiter) -> No
 
 def test_key_without_limits_of_its_own_has_its_accounts(limiter: Limiter) -> None:
     admission = limiter.admit("acme", Limits(), "ci", KeyLimits())
-    assert [standing.quota.name for standing in admission.standings] == [
+    assert [quota_status.quota.name for quota_status in admission.quota_statuses] == [
         "per-minute",
         "per-hour",
         "per-day",
@@ -111,7 +111,7 @@ def test_charlie_at_his_limit_changes_nothing_for_acme(limiter: Limiter) -> None
     with pytest.raises(LimitExceeded):
         limiter.admit("globex", Limits(per_minute=1, concurrent=1))
     admission = limiter.admit("acme", Limits(per_minute=1, concurrent=1))
-    assert [standing.used for standing in admission.standings] == [1, 1, 1, 1]
+    assert [quota_status.used for quota_status in admission.quota_statuses] == [1, 1, 1, 1]
 
 
 def test_changed_limits_apply_to_the_next_request(limiter: Limiter) -> None:
@@ -126,8 +126,8 @@ def test_account_that_is_forgotten_begins_with_nothing_used(limiter: Limiter) ->
     for account in ("acme", "globex"):
         limiter.admit(account, limits)
     limiter.forget("acme")
-    assert [standing.used for standing in look(limiter, "acme", limits).standings] == [0, 0, 0, 0]
-    assert [standing.used for standing in look(limiter, "globex", limits).standings] == [1, 1, 1, 1]
+    assert [quota_status.used for quota_status in look(limiter, "acme", limits).quota_statuses] == [0, 0, 0, 0]
+    assert [quota_status.used for quota_status in look(limiter, "globex", limits).quota_statuses] == [1, 1, 1, 1]
 
 
 def test_account_is_forgotten_by_itself_without_redis(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,7 +135,7 @@ def test_account_is_forgotten_by_itself_without_redis(caplog: pytest.LogCaptureF
     limits = Limits(per_minute=1)
     limiter.admit("acme", limits).release()
     limiter.forget("acme")
-    assert limiter.admit("acme", limits).standings[0].used == 1
+    assert limiter.admit("acme", limits).quota_statuses[0].used == 1
     assert "acme has used is forgotten by itself" in caplog.text
     limiter.stop()
 
@@ -189,13 +189,13 @@ def test_decorated_route_is_counted_for_all_workers(app: Flask, browser: FlaskCl
 
 
 def test_limits_shared_by_routes_and_of_whole_blueprints(app: Flask, browser: FlaskClient) -> None:
-    together = face.shared_limit("2/minute", scope="together")
+    together = face.shared_limit("2/minute", limit_key="together")
     app.add_url_rule("/one", view_func=together(_named("one")))
     app.add_url_rule("/two", view_func=together(_named("two")))
-    room = Blueprint("room", __name__)
-    room.add_url_rule("/in-the-room", view_func=_named("in_the_room"))
-    face.limit("1/minute")(room)
-    app.register_blueprint(room)
+    blueprint = Blueprint("room", __name__)
+    blueprint.add_url_rule("/in-the-room", view_func=_named("in_the_room"))
+    face.limit("1/minute")(blueprint)
+    app.register_blueprint(blueprint)
 
     assert statuses(browser, "/one", 1) + statuses(browser, "/two", 2) == [200, 200, 429]
     assert statuses(browser, "/in-the-room", 2) == [200, 429]

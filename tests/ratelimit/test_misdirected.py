@@ -9,16 +9,16 @@ import pytest
 import redis
 
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit.connection import pack
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import MINUTE
+from kataven.ratelimit.redis_pool import Misdirected, RedisPool
+from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Misdirected, Wire
 from kataven.redis_clients import NOT_PRIMARY, says_not_primary
 from tests.ratelimit.conftest import PATIENT
+from tests.ratelimit.limit_keys import one_window
 from tests.ratelimit.proxy import Proxy
-from tests.ratelimit.scopes import one_window
 
 SCOPES = (one_window(1000, MINUTE),)
 
@@ -55,15 +55,15 @@ def pair(server_folder: Path) -> Iterator[Pair]:
 
 @pytest.fixture
 def windows(pair: Pair) -> Iterator[FallbackWindows]:
-    windows = FallbackWindows(RedisWindows(Wire(pair.address.url, PATIENT)), MemoryWindows())
+    windows = FallbackWindows(RedisWindows(RedisPool(pair.address.url, PATIENT)), MemoryWindows())
     yield windows
     windows.stop()
 
 
 def counted(server: EmbeddedRedis) -> int:
     """What a server has counted, asked past the address."""
-    wire = Wire(server.url, PATIENT)
-    found = RedisWindows(wire).look(SCOPES).standings[0].used
+    wire = RedisPool(server.url, PATIENT)
+    found = RedisWindows(wire).look(SCOPES).quota_statuses[0].used
     wire.close()
     return found
 
@@ -78,10 +78,10 @@ def test_decision_after_a_planned_failover_is_the_new_primarys(pair: Pair, windo
 
 
 def test_beat_after_a_planned_failover_reaches_the_new_primary(pair: Pair, windows: FallbackWindows) -> None:
-    windows.beat()
+    windows.heartbeat()
     pair.demote()
     pair.promote()
-    windows.beat()
+    windows.heartbeat()
     assert not windows.degraded
 
 
@@ -90,16 +90,16 @@ def test_demoted_primary_is_left_until_the_address_leads_elsewhere(pair: Pair, w
     pair.demote()
     assert windows.take(SCOPES, "").admitted
     assert windows.degraded
-    windows.beat()
+    windows.heartbeat()
     assert windows.degraded
     pair.promote()
-    windows.beat()
+    windows.heartbeat()
     assert not windows.degraded
     assert counted(pair.second) == 1  # what was admitted in between
 
 
 def test_every_idle_connection_to_a_demoted_primary_is_closed(pair: Pair) -> None:
-    wire = Wire(pair.address.url, PATIENT)
+    wire = RedisPool(pair.address.url, PATIENT)
     borrowed = [wire._connect() for _ in range(3)]
     for connection in borrowed:
         wire._put_back(connection)

@@ -8,8 +8,8 @@ import pytest
 
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import MAX_LIMIT, KeyLimits, Limits, account_plan
-from tests.ratelimit.scopes import acme, ci_key, globex
+from kataven.ratelimit.policy import MAX_LIMIT, KeyLimits, Limits, account_quota_set
+from tests.ratelimit.limit_keys import acme, ci_key, globex
 from tests.support.clock import Clock
 
 WINDOWS = '"per-minute";q=60;w=60, "per-hour";q=1000;w=3600, "per-day";q=10000;w=86400'
@@ -34,7 +34,7 @@ def test_account_must_have_every_limit() -> None:
 
 
 def test_same_limits_are_planned_once() -> None:
-    assert account_plan(Limits()) is account_plan(Limits())
+    assert account_quota_set(Limits()) is account_quota_set(Limits())
 
 
 def test_headers_of_an_admitted_request(memory_windows: MemoryWindows) -> None:
@@ -84,10 +84,10 @@ def test_admitted_request_has_nothing_to_retry(memory_windows: MemoryWindows) ->
 
 
 def test_twin_remembers_only_the_scopes_that_were_busy_last(clock: Clock) -> None:
-    windows = MemoryWindows(max_scopes=2, clock=clock)
+    windows = MemoryWindows(max_keys=2, clock=clock)
     windows.take((acme(),), "a")
     windows.take((globex(),), "b")
     windows.take((acme(),), "c")
     windows.take((ci_key(KeyLimits(per_minute=1)),), "d")
-    assert windows.look((acme(),)).standings[0].used == 2
-    assert windows.look((globex(),)).standings[0].used == 0
+    assert windows.look((acme(),)).quota_statuses[0].used == 2
+    assert windows.look((globex(),)).quota_statuses[0].used == 0

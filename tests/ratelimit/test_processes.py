@@ -23,7 +23,7 @@ def limiter(redis_url: str) -> Iterator[Limiter]:
 
 
 def in_flight(limiter: Limiter, limits: Limits) -> int:
-    return look(limiter, "acme", limits).standings[-1].used
+    return look(limiter, "acme", limits).quota_statuses[-1].used
 
 
 def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, limiter: Limiter) -> None:
@@ -39,7 +39,7 @@ def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, 
     assert not any(degraded for _, degraded in answers)
     assert sum(admitted for admitted, _ in answers) == 600
     # 1,200 were sent: those that were refused are in no window, and no slot is left taken.
-    assert [standing.used for standing in look(limiter, "acme", limits).standings] == [600, 600, 600, 0]
+    assert [quota_status.used for quota_status in look(limiter, "acme", limits).quota_statuses] == [600, 600, 600, 0]
 
 
 def test_killed_worker_holds_its_slots_for_less_than_five_seconds(redis_url: str, limiter: Limiter) -> None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kataven.ratelimit.connection import pack
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Plan, Quota, Scope
+from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Quota, QuotaSet, RateLimitKey
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows, Windows
-from kataven.ratelimit.wire import Wire
-from tests.ratelimit.scopes import acme, ci_key
+from tests.ratelimit.limit_keys import acme, ci_key
 
 SECONDS = {1, 7, MINUTE, HOUR, DAY}
 MICROSECONDS = 1_000_000
@@ -52,17 +52,19 @@ class Log:
 )
 @pytest.mark.parametrize("kind", ["redis", "memory"])
 def test_no_window_is_ever_over_its_limit_and_none_refuses_with_room(
-    kind: str, wire: Wire, limits: dict[int, int], arrivals: list[int]
+    kind: str, wire: RedisPool, limits: dict[int, int], arrivals: list[int]
 ) -> None:
     clock = MicrosecondClock()
     wire.call(pack("FLUSHALL"))
     windows: Windows = RedisWindows(wire, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
-    scope = Scope("account:acme", Plan(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items())))
+    limit_key = RateLimitKey(
+        "account:acme", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items()))
+    )
     log = Log()
     for wait in arrivals:
         clock.microseconds += wait
         now = clock.microseconds
-        if windows.take((scope,), "").admitted:
+        if windows.take((limit_key,), "").admitted:
             log.admitted.append(now)
             # Any window is over its limit first at the moment of an arrival, so those that end with one are enough.
             assert all(log.within(now, seconds * MICROSECONDS) <= limit for seconds, limit in limits.items())
@@ -90,7 +92,7 @@ steps = st.tuples(
     steps=st.lists(steps, min_size=1, max_size=50),
 )
 def test_twin_agrees_with_redis_at_every_step(
-    wire: Wire, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
+    wire: RedisPool, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
 ) -> None:
     clock = MicrosecondClock()
     wire.call(pack("FLUSHALL"))
@@ -100,11 +102,11 @@ def test_twin_agrees_with_redis_at_every_step(
         clock.microseconds += wait
         # Operators change limits while requests come in.
         account = acme(account_limits[number % len(account_limits)])
-        scopes = (account, ci_key(key_limits)) if with_key else (account,)
+        limit_keys = (account, ci_key(key_limits)) if with_key else (account,)
         if verb == "take":
-            assert in_redis.take(scopes, f"slot-{slot}-{number}") == twin.take(scopes, f"slot-{slot}-{number}")
+            assert in_redis.take(limit_keys, f"slot-{slot}-{number}") == twin.take(limit_keys, f"slot-{slot}-{number}")
         elif verb == "look":
-            assert in_redis.look(scopes) == twin.look(scopes)
+            assert in_redis.look(limit_keys) == twin.look(limit_keys)
         else:
             for windows in (in_redis, twin):
-                windows.give_back(scopes, f"slot-{slot}-{number - 1}")
+                windows.give_back(limit_keys, f"slot-{slot}-{number - 1}")

@@ -6,81 +6,81 @@ import pytest
 
 from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits
 from kataven.ratelimit.windows import Windows
-from tests.ratelimit.scopes import WIDE, acme, ci_key, globex, one_window
+from tests.ratelimit.limit_keys import WIDE, acme, ci_key, globex, one_window
 from tests.support.clock import Clock
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_limit_is_admitted_and_the_next_one_refused(windows: Windows, seconds: int) -> None:
-    scope = one_window(3, seconds)
-    assert [windows.take((scope,), "").admitted for _ in range(4)] == [True, True, True, False]
+    limit_key = one_window(3, seconds)
+    assert [windows.take((limit_key,), "").admitted for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_request_leaves_the_window_when_it_is_exactly_its_length_old(
     windows: Windows, clock: Clock, seconds: int
 ) -> None:
-    scope = one_window(1, seconds)
-    windows.take((scope,), "")
+    limit_key = one_window(1, seconds)
+    windows.take((limit_key,), "")
     clock.advance(seconds - 0.001)
-    assert not windows.take((scope,), "").admitted
+    assert not windows.take((limit_key,), "").admitted
     clock.advance(0.001)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 def test_window_slides_and_does_not_reset(windows: Windows, clock: Clock) -> None:
-    scope = one_window(2, MINUTE)
-    windows.take((scope,), "")
+    limit_key = one_window(2, MINUTE)
+    windows.take((limit_key,), "")
     clock.advance(30)
-    windows.take((scope,), "")
+    windows.take((limit_key,), "")
     clock.advance(30)
-    assert windows.take((scope,), "").admitted
-    assert not windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
+    assert not windows.take((limit_key,), "").admitted
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_request_is_remembered_at_most_a_sixtieth_of_the_window_too_long(
     windows: Windows, clock: Clock, seconds: int
 ) -> None:
-    scope, bucket = one_window(2, seconds), seconds / 60
+    limit_key, bucket = one_window(2, seconds), seconds / 60
     assert clock.now % bucket == 0
-    windows.take((scope,), "")
+    windows.take((limit_key,), "")
     clock.advance(bucket * 0.9)
-    windows.take((scope,), "")
+    windows.take((limit_key,), "")
     clock.advance(seconds - bucket * 0.9)
-    assert not windows.take((scope,), "").admitted  # the first has left, and is remembered with the second
+    assert not windows.take((limit_key,), "").admitted  # the first has left, and is remembered with the second
     clock.advance(bucket * 0.9)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 def test_requests_of_different_sixtieths_are_told_apart(windows: Windows, clock: Clock, seconds: int) -> None:
-    scope, bucket = one_window(2, seconds), seconds / 60
-    windows.take((scope,), "")
+    limit_key, bucket = one_window(2, seconds), seconds / 60
+    windows.take((limit_key,), "")
     clock.advance(bucket)
-    windows.take((scope,), "")
+    windows.take((limit_key,), "")
     clock.advance(seconds - bucket)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 def test_remaining_counts_down_to_zero(windows: Windows) -> None:
-    remaining = [windows.take((one_window(3, MINUTE),), "").standings[0].remaining for _ in range(4)]
+    remaining = [windows.take((one_window(3, MINUTE),), "").quota_statuses[0].remaining for _ in range(4)]
     assert remaining == [2, 1, 0, 0]
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
 @pytest.mark.parametrize("apart", [0.0, 0.3, 7.0, 50.0, 900.0])
 def test_retry_after_is_exact_to_the_second(windows: Windows, clock: Clock, seconds: int, apart: float) -> None:
-    scope = one_window(4, seconds)
-    while (refusal := windows.take((scope,), "")).admitted:
+    limit_key = one_window(4, seconds)
+    while (refusal := windows.take((limit_key,), "")).admitted:
         clock.advance(apart if 4 * apart < seconds else 0)
     retry_after = refusal.retry_after_seconds
     assert retry_after is not None
     assert 1 <= retry_after <= seconds
     clock.advance(retry_after - 1)
-    assert not windows.take((scope,), "").admitted
+    assert not windows.take((limit_key,), "").admitted
     clock.advance(1)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 def test_lowered_limit_applies_at_once_and_says_when_enough_has_left(windows: Windows, clock: Clock) -> None:
@@ -90,7 +90,7 @@ def test_lowered_limit_applies_at_once_and_says_when_enough_has_left(windows: Wi
     refusal = windows.take((one_window(2, MINUTE),), "")
     # Of the requests at 0, 2, 4, 6 and 8 s, four must leave; it is 10 s now.
     assert refusal.retry_after_seconds == 66 - 10
-    assert refusal.standings[0].remaining == 0
+    assert refusal.quota_statuses[0].remaining == 0
 
 
 def test_raised_limit_applies_at_once(windows: Windows) -> None:
@@ -116,7 +116,7 @@ def test_refusal_by_one_window_consumes_nothing_from_the_others(windows: Windows
         assert not windows.take((acme(limits),), slot).admitted
     assert windows.look((acme(limits),)) == before
     clock.advance(MINUTE)
-    assert [standing.remaining for standing in windows.look((acme(limits),)).standings[:2]] == [1, 2]
+    assert [quota_status.remaining for quota_status in windows.look((acme(limits),)).quota_statuses[:2]] == [1, 2]
 
 
 def test_key_at_its_own_limit_does_not_use_up_its_account(windows: Windows) -> None:
@@ -169,45 +169,45 @@ def test_accounts_do_not_share_anything(windows: Windows) -> None:
 
 
 def test_look_consumes_nothing(windows: Windows) -> None:
-    scope = one_window(1, MINUTE)
+    limit_key = one_window(1, MINUTE)
     for _ in range(3):
-        assert windows.look((scope,)).standings[0].remaining == 1
-    assert windows.take((scope,), "").admitted
-    assert not windows.look((scope,)).admitted
+        assert windows.look((limit_key,)).quota_statuses[0].remaining == 1
+    assert windows.take((limit_key,), "").admitted
+    assert not windows.look((limit_key,)).admitted
 
 
 def test_slots_are_refused_when_all_are_taken_and_free_when_given_back(windows: Windows) -> None:
     limits = Limits(concurrent=2)
-    scopes = (acme(limits),)
-    assert windows.take(scopes, "a").admitted
-    assert windows.take(scopes, "b").admitted
-    refusal = windows.take(scopes, "c")
+    limit_keys = (acme(limits),)
+    assert windows.take(limit_keys, "a").admitted
+    assert windows.take(limit_keys, "b").admitted
+    refusal = windows.take(limit_keys, "c")
     assert refusal.detail == "concurrent (2) exceeded"
     assert refusal.retry_after_seconds == 1
-    windows.give_back(scopes, "a")
-    assert windows.take(scopes, "c").admitted
-    assert not windows.take(scopes, "d").admitted
+    windows.give_back(limit_keys, "a")
+    assert windows.take(limit_keys, "c").admitted
+    assert not windows.take(limit_keys, "d").admitted
 
 
 def test_slot_given_back_twice_frees_one(windows: Windows) -> None:
-    scopes = (acme(Limits(concurrent=2)),)
-    windows.take(scopes, "a")
-    windows.take(scopes, "b")
-    windows.give_back(scopes, "a")
-    windows.give_back(scopes, "a")
-    assert windows.look(scopes).standings[-1].used == 1
+    limit_keys = (acme(Limits(concurrent=2)),)
+    windows.take(limit_keys, "a")
+    windows.take(limit_keys, "b")
+    windows.give_back(limit_keys, "a")
+    windows.give_back(limit_keys, "a")
+    assert windows.look(limit_keys).quota_statuses[-1].used == 1
 
 
 def test_slot_of_a_key_is_held_in_its_account_too(windows: Windows) -> None:
-    scopes = (
+    limit_keys = (
         acme(Limits(concurrent=5)),
         ci_key(KeyLimits(concurrent=1)),
     )
-    windows.take(scopes, "a")
-    assert windows.take(scopes, "b").detail == "key-concurrent (1) exceeded"
-    assert windows.look(scopes[:1]).standings[-1].used == 1
-    windows.give_back(scopes, "a")
-    assert windows.take(scopes, "b").admitted
+    windows.take(limit_keys, "a")
+    assert windows.take(limit_keys, "b").detail == "key-concurrent (1) exceeded"
+    assert windows.look(limit_keys[:1]).quota_statuses[-1].used == 1
+    windows.give_back(limit_keys, "a")
+    assert windows.take(limit_keys, "b").admitted
 
 
 def test_refused_request_takes_no_slot(windows: Windows, clock: Clock) -> None:
@@ -215,32 +215,32 @@ def test_refused_request_takes_no_slot(windows: Windows, clock: Clock) -> None:
     windows.take((acme(limits),), "a")
     windows.give_back((acme(limits),), "a")
     windows.take((acme(limits),), "b")
-    assert windows.look((acme(limits),)).standings[-1].used == 0
+    assert windows.look((acme(limits),)).quota_statuses[-1].used == 0
 
 
 def test_limit_that_a_key_no_longer_has_is_no_longer_counted(windows: Windows) -> None:
     windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "a")
     assert not windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "b").admitted
-    assert windows.take((ci_key(KeyLimits(per_hour=10)),), "c").standings[0].used == 2
+    assert windows.take((ci_key(KeyLimits(per_hour=10)),), "c").quota_statuses[0].used == 2
 
 
 def test_clock_set_back_forgets_nothing(windows: Windows, clock: Clock) -> None:
-    scope = one_window(2, MINUTE)
-    windows.take((scope,), "")
+    limit_key = one_window(2, MINUTE)
+    windows.take((limit_key,), "")
     clock.advance(-20)
-    windows.take((scope,), "")
-    assert not windows.take((scope,), "").admitted
+    windows.take((limit_key,), "")
+    assert not windows.take((limit_key,), "").admitted
     clock.advance(79)
-    assert not windows.take((scope,), "").admitted
+    assert not windows.take((limit_key,), "").admitted
     clock.advance(1)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 def test_clock_set_back_by_more_than_a_window_does_not_lock_anybody_out(windows: Windows, clock: Clock) -> None:
-    scope = one_window(1, MINUTE)
-    windows.take((scope,), "")
+    limit_key = one_window(1, MINUTE)
+    windows.take((limit_key,), "")
     clock.advance(-DAY)
-    assert windows.take((scope,), "").admitted
+    assert windows.take((limit_key,), "").admitted
 
 
 def test_every_quota_of_account_and_key_is_told(windows: Windows) -> None:
@@ -251,7 +251,7 @@ def test_every_quota_of_account_and_key_is_told(windows: Windows) -> None:
         ),
         "a",
     )
-    assert [(standing.quota.name, standing.used) for standing in decision.standings] == [
+    assert [(quota_status.quota.name, quota_status.used) for quota_status in decision.quota_statuses] == [
         ("per-minute", 1),
         ("per-hour", 1),
         ("per-day", 1),

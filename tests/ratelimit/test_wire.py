@@ -21,28 +21,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from kataven.ratelimit.connection import Refusal, Unreachable, pack
-from kataven.ratelimit.pace import Patience
-from kataven.ratelimit.wire import Wire
+from kataven.ratelimit.latency import RedisTimeouts
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import Refusal, Unreachable, pack
 from tests.ratelimit.conftest import PATIENT
 from tests.ratelimit.proxy import Proxy
 
-HASTY = Patience(slow=0.01, answer=0.05, connect=0.5)
-SOON_SLOW = Patience(slow=0.01, answer=30, connect=5, slow_at_most=0.05)
+HASTY = RedisTimeouts(slow=0.01, answer=0.05, connect=0.5)
+SOON_SLOW = RedisTimeouts(slow=0.01, answer=30, connect=5, slow_at_most=0.05)
 
 
 @contextmanager
-def wired(url: str, patience: Patience = PATIENT) -> Iterator[Wire]:
-    wire = Wire(url, patience)
+def wired(url: str, timeouts: RedisTimeouts = PATIENT) -> Iterator[RedisPool]:
+    wire = RedisPool(url, timeouts)
     yield wire
     wire.close()
 
 
-def ask(wire: Wire, *command: str | int) -> Any:
+def ask(wire: RedisPool, *command: str | int) -> Any:
     return wire.call(pack(*command))
 
 
-def tell(wire: Wire, *command: str | int) -> None:
+def report_usage(wire: RedisPool, *command: str | int) -> None:
     wire.send(pack(*command))
 
 
@@ -80,27 +80,27 @@ def test_error_of_redis_is_a_refusal_and_the_connection_goes_on(redis_url: str) 
 def test_what_is_sent_without_waiting_is_done_before_the_next_call(redis_url: str) -> None:
     with wired(redis_url) as wire:
         for number in range(5):
-            tell(wire, "SET", "a", number)
-        tell(wire, "NONSENSE")
+            report_usage(wire, "SET", "a", number)
+        report_usage(wire, "NONSENSE")
         assert ask(wire, "GET", "a") == b"4"
         assert ask(wire, "PING") == b"PONG"
 
 
 def test_closing_waits_until_what_was_sent_is_done(redis_url: str, client: redis.Redis) -> None:
-    wire = Wire(redis_url, PATIENT)
+    wire = RedisPool(redis_url, PATIENT)
     for _ in range(1000):
-        tell(wire, "INCR", "a")
+        report_usage(wire, "INCR", "a")
     wire.close()
     assert client.get("a") == b"1000"
 
 
 def test_after_closing_nothing_is_opened_again(redis_url: str) -> None:
-    wire = Wire(redis_url)
+    wire = RedisPool(redis_url)
     wire.close()
     with pytest.raises(Unreachable):
         ask(wire, "PING")
     with pytest.raises(Unreachable):
-        tell(wire, "PING")
+        report_usage(wire, "PING")
 
 
 def test_connections_that_broke_while_idle_are_replaced(redis_url: str) -> None:
@@ -135,12 +135,12 @@ def test_slow_answer_is_waited_for_and_noticed(redis_url: str) -> None:
 
 
 def test_redis_that_is_far_is_not_slow_and_is_when_it_takes_longer_than_ever(redis_url: str) -> None:
-    patience = Patience(slow=0.01, answer=30, connect=5, slow_at_most=30, times_lag=0)
-    with Proxy(redis_url) as proxy, wired(proxy.url, patience) as wire:
+    timeouts = RedisTimeouts(slow=0.01, answer=30, connect=5, slow_at_most=30, times_lag=0)
+    with Proxy(redis_url) as proxy, wired(proxy.url, timeouts) as wire:
         proxy.delay_seconds = 0.05
         assert ask(wire, "PING") == b"PONG"
         assert wire.slow_since is None
-        slow_after = wire._pace.slow_after
+        slow_after = wire._latency.slow_after
         assert slow_after >= 0.15
         proxy.delay_seconds = slow_after + 0.1
         assert ask(wire, "PING") == b"PONG"
@@ -154,7 +154,7 @@ def test_redis_is_too_slow_when_every_answer_is_slow_for_a_while(redis_url: str)
         assert not wire.too_slow
         wire._slow_answers = 3
         assert wire.too_slow
-        wire._pace.overslept(10)  # it is this process that is late
+        wire._latency.overslept(10)  # it is this process that is late
         assert not wire.too_slow
 
 
@@ -177,7 +177,7 @@ def test_what_does_not_speak_redis_is_unreachable() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        wire = Wire(f"redis://127.0.0.1:{listener.getsockname()[1]}", PATIENT)
+        wire = RedisPool(f"redis://127.0.0.1:{listener.getsockname()[1]}", PATIENT)
         with pytest.raises(Unreachable, match="Protocol error"):
             ask(wire, "PING")
         thread.join()
@@ -191,7 +191,7 @@ def test_threads_do_not_get_each_others_answers(redis_url: str) -> None:
             text = f"{mine}-{number}"
             if ask(wire, "ECHO", text) != text.encode():
                 wrong.append(text)
-            tell(wire, "ECHO", "not mine")
+            report_usage(wire, "ECHO", "not mine")
 
     with wired(redis_url) as wire:
         threads = [threading.Thread(target=converse, args=(mine,)) for mine in range(8)]
@@ -229,7 +229,7 @@ def tls_proxy(redis_url: str, certificate: Path) -> Iterator[Proxy]:
 
 def test_tls_with_a_certificate_that_is_trusted(tls_proxy: Proxy, certificate: Path) -> None:
     with wired(f"{tls_proxy.url}?ssl_ca_certs={certificate}") as wire:
-        tell(wire, "SET", "a", 1)
+        report_usage(wire, "SET", "a", 1)
         assert ask(wire, "GET", "a") == b"1"
 
 

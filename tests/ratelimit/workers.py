@@ -12,11 +12,11 @@ from typing import Any
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.limiter import Admission, Limiter, LimitExceeded
-from kataven.ratelimit.limiter.admission import scopes_of
+from kataven.ratelimit.limiter.admission import rate_limit_keys_of
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
-from kataven.ratelimit.wire import Wire
 from tests.ratelimit.conftest import PATIENT
 
 # Not forked: a worker begins with nothing of the tests' own threads and connections.
@@ -25,13 +25,13 @@ processes = multiprocessing.get_context("spawn")
 
 def patient_limiter(redis_url: str) -> Limiter:
     """As `Limiter.at` makes it, but one that waits for Redis however busy the machine is."""
-    redis = RedisWindows(Wire(redis_url, PATIENT), prefix="limits:api:")
+    redis = RedisWindows(RedisPool(redis_url, PATIENT), prefix="limits:api:")
     return Limiter(FallbackWindows(redis, MemoryWindows()))
 
 
 def look(limiter: Limiter, account: str, limits: Limits) -> Decision:
     """What is left of an account's limits, consuming nothing."""
-    return limiter.windows.look(scopes_of(account, limits, None, None))
+    return limiter.windows.look(rate_limit_keys_of(account, limits, None, None))
 
 
 def begin(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:

@@ -12,8 +12,8 @@ import pytest
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.revocation import Guard
 from kataven.revocation.epoch import Epoch
+from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import Notice
 from kataven.system import schema
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.clock import Clock
@@ -34,9 +34,9 @@ def guard(clock: Clock) -> Guard:
     """With a lease just confirmed, in front of a memory."""
     guard = Guard(Lease(LEASE_SECONDS, clock), Lease(READING_SECONDS, clock))
     guard.subscribe(lambda _: None)
-    guard.noticed(clock(), Notice(1, "a mark"))
-    guard.moved(HERE.redis)
-    guard.confirmed(clock(), HERE)
+    guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
+    guard.home_recorded(HERE.redis)
+    guard.lease_confirmed(clock(), HERE)
     return guard
 
 

@@ -14,10 +14,10 @@ from typing import Any, Self
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import Refused, RevokedCredential
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import CachingVerifier, Receipt, Revocation, Scope
+from kataven.revocation import CachingVerifier, Receipt, Revocation, RevocationTarget
 from kataven.revocation.lease import boottime
 from kataven.system.database import SystemDatabase
-from kataven.system.notices import SystemNotices
+from kataven.system.fallback_channel import SystemFallbackChannel
 from tests.revocation.eventually import PATIENCE_SECONDS, eventually
 
 MAX_KEYS = 2_000
@@ -76,8 +76,8 @@ class Fleet:
         self.shared = Shared(len(urls))
         self._revoker_works = revoker_works
         self._database = SystemDatabase(notices_url)
-        notices = SystemNotices(self._database)
-        self.revocation = Revocation(redis_url, lease_seconds=lease_seconds, notices=notices)
+        fallback = SystemFallbackChannel(self._database)
+        self.revocation = Revocation(redis_url, lease_seconds=lease_seconds, fallback=fallback)
         self._processes = [
             _processes.Process(
                 target=work,
@@ -92,7 +92,7 @@ class Fleet:
         shared, key = self.shared, self.shared.current.value
         self._until_somebody_is_accepted()
         shared.revoked[key] = True
-        receipt = self.revocation.revoke(Scope("acme", str(key)))
+        receipt = self.revocation.revoke(RevocationTarget("acme", str(key)))
         shared.answered_at[key] = boottime()
         # The old key goes on being tried beside the new one: see `hammer`.
         shared.current.value = key + 1
@@ -152,7 +152,7 @@ def work(
 ) -> None:
     """A worker process: two threads that hammer."""
     database = SystemDatabase(notices_url)
-    revocation = Revocation(redis_url, lease_seconds=lease_seconds, notices=SystemNotices(database))
+    revocation = Revocation(redis_url, lease_seconds=lease_seconds, fallback=SystemFallbackChannel(database))
     verifier = CachingVerifier(Database(shared, slow_every), revocation.guard)
     if lose_every:
         _lose_events(revocation, lose_every)
@@ -175,13 +175,13 @@ def hammer(number: int, shared: Shared, revocation: Revocation, verifier: Cachin
         current = shared.current.value
         for key in range(max(0, current - 1), current + 1):
             started = boottime()
-            hits = revocation.ledger.hits
+            hits = revocation.stats.hits
             try:
                 verifier.verify(ApiKeyCredential(str(key), "acme"))
             except Refused:
                 continue
             shared.accepted[number] += key == current
-            shared.accepted_from_memory[number] += revocation.ledger.hits > hits
+            shared.accepted_from_memory[number] += revocation.stats.hits > hits
             if shared.answered_at[key] < started:
                 shared.accepted_too_late[number] += 1
 
@@ -189,14 +189,14 @@ def hammer(number: int, shared: Shared, revocation: Revocation, verifier: Cachin
 def _lose_events(revocation: Revocation, every: int) -> None:
     """Have this worker never hear of each so-many-th event."""
     worker: Any = revocation._worker
-    hear, heard = worker._hear, 0
+    hear, apply_event = worker._hear, 0
 
     def hear_most(messages: list[str]) -> Any:
-        nonlocal heard
+        nonlocal apply_event
         kept = []
         for message in messages:
-            heard += 1
-            if heard % every:
+            apply_event += 1
+            if apply_event % every:
                 kept.append(message)
         return hear(kept)
 

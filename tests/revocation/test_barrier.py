@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.revocation import EVERYTHING, Guard, NobodyTold, Receipt, Scope, Told
+from kataven.revocation import EVERYTHING, Channel, Guard, Receipt, RevocationTarget, RevocationUnconfirmed
 from kataven.revocation.epoch import Epoch
+from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import CLOCK_TOLERANCE
-from kataven.revocation.notices import Notice
 from tests.revocation.simulation.world import LEASE_SECONDS, READING_SECONDS, Parts, Process, World
 
 ONE_LEASE_MS = LEASE_SECONDS * CLOCK_TOLERANCE * 1000
@@ -34,7 +34,7 @@ class Cast:
         self.world.go_on(10 * LEASE_SECONDS, until=lambda: revoker.done)
         assert not self.world.accepted_too_late
         if not receipts:
-            raise NobodyTold
+            raise RevocationUnconfirmed
         return receipts[0]
 
 
@@ -47,7 +47,7 @@ def cast() -> Iterator[Cast]:
 
 def test_receipt_is_out_as_soon_as_every_worker_has_acknowledged(cast: Cast) -> None:
     receipt = cast.revoke(cast.alice)
-    assert (receipt.workers, receipt.acknowledged, receipt.lapsed) == (2, 2, 0)
+    assert (receipt.workers, receipt.acknowledged, receipt.expired) == (2, 2, 0)
     assert receipt.ms < 1
     assert receipt.publish_to_last_ack_ms is not None
 
@@ -55,7 +55,7 @@ def test_receipt_is_out_as_soon_as_every_worker_has_acknowledged(cast: Cast) -> 
 def test_worker_that_does_not_answer_is_waited_out_for_one_lease(cast: Cast) -> None:
     cast.bob.frozen = True
     receipt = cast.revoke(cast.alice)
-    assert (receipt.workers, receipt.acknowledged, receipt.lapsed) == (2, 1, 1)
+    assert (receipt.workers, receipt.acknowledged, receipt.expired) == (2, 1, 1)
     assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
     assert receipt.publish_to_last_ack_ms is None
 
@@ -84,7 +84,7 @@ def test_workers_are_told_by_a_notice_after_redis_forgot_who_holds_a_lease(cast:
     if forgets != "flush":
         cast.world.end_connections()
     receipt = cast.revoke(cast.command)
-    assert (receipt.told, receipt.workers, receipt.acknowledged) == (Told.SPLIT, 2, 2)
+    assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
     assert receipt.ms < ONE_LEASE_MS
     cast.world.go_on(LEASE_SECONDS)
     assert cast.revoke(cast.command).ms < 1
@@ -96,7 +96,7 @@ def test_publication_at_a_redis_that_everybody_else_has_left_is_made_again_where
         process.move(cast.world.other_redis, link_ends=True)
     cast.world.go_on(2 * LEASE_SECONDS)
     receipt = cast.revoke(cast.alice)
-    assert (receipt.told, receipt.workers, receipt.acknowledged) == (Told.REDIS, 2, 2)
+    assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.REDIS, 2, 2)
     assert receipt.ms < 1
 
 
@@ -105,7 +105,7 @@ def test_command_whose_publication_reaches_a_redis_that_nobody_renews_at_tells_b
         worker.move(cast.world.other_redis, link_ends=True)
     cast.world.go_on(2 * LEASE_SECONDS)
     receipt = cast.revoke(cast.command)
-    assert (receipt.told, receipt.workers, receipt.acknowledged) == (Told.SPLIT, 2, 2)
+    assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
 
 
 def test_worker_that_renews_at_another_redis_is_told_by_a_notice(cast: Cast) -> None:
@@ -114,7 +114,7 @@ def test_worker_that_renews_at_another_redis_is_told_by_a_notice(cast: Cast) -> 
     cast.world.go_on(2 * LEASE_SECONDS)
     assert cast.bob.guard.holds()
     receipt = cast.revoke(cast.alice)
-    assert (receipt.told, receipt.workers, receipt.acknowledged) == (Told.SPLIT, 2, 2)
+    assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
 
 
 def test_dead_worker_that_renewed_elsewhere_is_not_waited_for(cast: Cast) -> None:
@@ -135,7 +135,7 @@ def test_without_redis_every_worker_reads_a_notice_within_a_lease_and_the_receip
 
 def test_revoker_that_alone_is_cut_off_is_heard_before_its_receipt(cast: Cast) -> None:
     """Bob can reach Redis and renews his lease there; Alice can't."""
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.alice.cut_off = True
     receipt = cast.revoke(cast.alice)
@@ -148,7 +148,7 @@ def test_revoker_that_was_cut_off_publishes_as_soon_as_it_is_back(cast: Cast) ->
     key = cast.world.keys[0]
     cast.alice.cut_off = True
     cast.revoke(cast.alice)
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.alice.cut_off = False
     cast.world.go_on(2 * LEASE_SECONDS)
@@ -179,7 +179,7 @@ def test_worker_that_is_dead_is_not_waited_for(cast: Cast) -> None:
 def test_where_nobody_can_be_told_there_is_no_receipt(cast: Cast) -> None:
     cast.alice.cut_off = cast.alice.cut_off_from_notices = True
     before = cast.world.now
-    with pytest.raises(NobodyTold):
+    with pytest.raises(RevocationUnconfirmed):
         cast.revoke(cast.alice)
     assert cast.world.now - before == pytest.approx(LEASE_SECONDS * CLOCK_TOLERANCE, abs=0.2)
 
@@ -187,9 +187,9 @@ def test_where_nobody_can_be_told_there_is_no_receipt(cast: Cast) -> None:
 def test_nobody_told_is_told_as_soon_as_redis_can_be_reached(cast: Cast) -> None:
     key = cast.world.keys[0]
     cast.alice.cut_off = cast.alice.cut_off_from_notices = True
-    with pytest.raises(NobodyTold):
+    with pytest.raises(RevocationUnconfirmed):
         cast.revoke(cast.alice)
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.alice.cut_off = False
     cast.world.go_on(2 * LEASE_SECONDS)
@@ -212,11 +212,11 @@ def test_without_the_notices_there_is_no_receipt_but_workers_that_redis_reaches_
     cast: Cast, revoker: str
 ) -> None:
     """It can't be known whether the Redis that took the event is the one that every worker renews at."""
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     key = cast.world.keys[0]
     cast.world.notices_up = False
-    with pytest.raises(NobodyTold):
+    with pytest.raises(RevocationUnconfirmed):
         cast.revoke(getattr(cast, revoker))
     assert forgotten == [key]
 
@@ -224,7 +224,7 @@ def test_without_the_notices_there_is_no_receipt_but_workers_that_redis_reaches_
 def test_answer_to_a_publication_that_got_lost_costs_nothing(cast: Cast) -> None:
     cast.command.next_reply_is_lost = True
     receipt = cast.revoke(cast.command)
-    assert (receipt.told, receipt.workers, receipt.acknowledged) == (Told.REDIS, 2, 2)
+    assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.REDIS, 2, 2)
     assert receipt.ms < 1
 
 
@@ -268,36 +268,36 @@ def test_longest_lease_that_a_worker_counts_on_is_the_one_that_is_waited_out(cas
 
 
 def test_announcement_reaches_every_worker_and_nobody_waits(cast: Cast) -> None:
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     before = cast.world.now
-    cast.alice.barrier.announce(Scope("acme"))
+    cast.alice.barrier.announce(RevocationTarget("acme"))
     cast.world.settle()
-    assert forgotten == [Scope("acme")]
+    assert forgotten == [RevocationTarget("acme")]
     assert cast.world.now == before
 
 
 def test_announcement_that_could_not_be_made_is_made_when_redis_is_back(cast: Cast) -> None:
-    forgotten: list[Scope] = []
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.world.redis_up = False
-    cast.alice.barrier.announce(Scope("acme"))
+    cast.alice.barrier.announce(RevocationTarget("acme"))
     cast.world.settle()
     assert forgotten == []
     cast.world.redis_up = True
     cast.world.go_on(LEASE_SECONDS)
-    assert forgotten == [Scope("acme")]
+    assert forgotten == [RevocationTarget("acme")]
 
 
 def test_too_much_that_is_owed_becomes_everything(cast: Cast) -> None:
     cast.world.redis_up = False
     for number in range(200):
-        cast.alice.barrier.announce(Scope("acme", f"key-{number}"))
-    forgotten: list[Scope] = []
+        cast.alice.barrier.announce(RevocationTarget("acme", f"key-{number}"))
+    forgotten: list[RevocationTarget] = []
     cast.bob.guard.subscribe(forgotten.append)
     cast.world.redis_up = True
     cast.world.go_on(LEASE_SECONDS)
-    assert Scope(None) in forgotten
+    assert RevocationTarget(None) in forgotten
     assert len(forgotten) < 150
 
 
@@ -321,8 +321,8 @@ def test_key_whose_revoker_dies_is_refused_within_a_lease_of_its_commit(steps: i
 class GuardThatDoesNotWaitUntilItIsWrittenDown(Guard):
     """A lease counts at once, whatever is written down of where this worker renews."""
 
-    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        super().confirmed(asked_at, epoch)
+    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
+        super().lease_confirmed(asked_at, epoch)
         self.lease.confirm(asked_at)
 
 
@@ -342,7 +342,7 @@ def test_worker_whose_new_home_is_not_written_yet_remembers_nothing(guard: type[
     bob.on_receipt = receipts.append
     bob.revoke(key)
     world.go_on(2 * LEASE_SECONDS, until=lambda: bool(receipts))
-    assert receipts[0].told is Told.REDIS
+    assert receipts[0].channel is Channel.REDIS
     world.probe()
     assert (not world.accepted_too_late) is kept
     world.end()
@@ -351,7 +351,7 @@ def test_worker_whose_new_home_is_not_written_yet_remembers_nothing(guard: type[
 class GuardThatTrustsALapsedReading(Guard):
     """It was taken off the list of readers, and remembers what it did before."""
 
-    def noticed(self, asked_at: float, notice: Notice) -> None:
+    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
         if notice != self.notice:
             self._forget(EVERYTHING)
             self.notice = notice
@@ -375,7 +375,7 @@ def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(gua
     bob.on_receipt = receipts.append
     bob.revoke(key)
     world.go_on(LEASE_SECONDS, until=lambda: bool(receipts))
-    assert receipts[0].told is Told.REDIS
+    assert receipts[0].channel is Channel.REDIS
     alice.cut_off_from_notices = False
     world.go_on(LEASE_SECONDS)
     assert alice.guard.holds()

@@ -8,29 +8,31 @@ from dataclasses import replace
 
 import pytest
 
-from kataven.revocation import Scope
-from kataven.revocation.board import Board, record
+from kataven.revocation import RevocationTarget
+from kataven.revocation.coordination import CoordinationStore, record
 from kataven.revocation.epoch import Epoch, Event
-from kataven.revocation.link import Link
+from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.scripts import RENEW
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.simulation.redis_model import RedisModel
 
-ACME = Scope("acme")
-CHARLIES_KEY = Scope("globex", "charlies-key")
+ACME = RevocationTarget("acme")
+CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
 class Subject:
     """A board and what is behind it."""
 
-    def __init__(self, board: Board, messages: Callable[[], list[str]], forget_all: Callable[[], object]) -> None:
+    def __init__(
+        self, board: CoordinationStore, messages: Callable[[], list[str]], forget_all: Callable[[], object]
+    ) -> None:
         self.board = board
         self.messages = messages
         self.forget_all = forget_all
 
-    def join(self, *workers: str, beat: int = 1) -> None:
+    def join(self, *workers: str, heartbeat: int = 1) -> None:
         for worker in workers:
-            self.board.renew(worker, record(beat, 1.0, "host", 42))
+            self.board.renew(worker, record(heartbeat, 1.0, "host", 42))
 
 
 @pytest.fixture(params=["redis", "model"])
@@ -39,12 +41,12 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         model = RedisModel(time.time)
         inbox: list[str] = []
         model.subscribe(inbox.append)
-        yield Subject(Board(model.execute, "test"), lambda: inbox, model.flush)
+        yield Subject(CoordinationStore(model.execute, "test"), lambda: inbox, model.flush)
         return
     server: ScratchRedis = request.getfixturevalue("scratch_redis")
     with server.client() as client:
-        board = Board(client.execute_command, "test")
-        with Link(server.url, board.channel, 5) as link:
+        board = CoordinationStore(client.execute_command, "test")
+        with RedisLink(server.url, board.channel, 5) as link:
             yield Subject(board, lambda: link.wait(5), client.flushall)
 
 
@@ -120,7 +122,7 @@ def test_redis_that_forgot_is_another_one(subject: Subject) -> None:
 def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: Subject) -> None:
     subject.join("a", "b")
     seen = subject.board.records()
-    subject.join("b", beat=2)
+    subject.join("b", heartbeat=2)
     subject.board.sweep(seen)
     assert set(subject.board.records()) == {"b"}
 
@@ -143,7 +145,7 @@ class TestRealRedis:
 
     def test_script_that_redis_does_not_have_is_sent(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = Board(client.execute_command, "test")
+            board = CoordinationStore(client.execute_command, "test")
             assert client.script_exists(RENEW.sha) == [False]
             board.renew("a", record(1, 1.0, "host", 42))
             assert client.script_exists(RENEW.sha) == [True]
@@ -151,7 +153,7 @@ class TestRealRedis:
     def test_redis_that_restarted_is_another_one(self, scratch_redis: ScratchRedis) -> None:
         def met() -> Epoch:
             with scratch_redis.client() as client:
-                return Board(client.execute_command, "test").renew("a", record(1, 1.0, "host", 42))
+                return CoordinationStore(client.execute_command, "test").renew("a", record(1, 1.0, "host", 42))
 
         before = met()
         assert met() == before
@@ -161,7 +163,7 @@ class TestRealRedis:
     def test_replica_that_takes_over_is_another_redis_with_what_it_had(self, scratch_redis: ScratchRedis) -> None:
         """And so is the old one when it takes over again, although its process lives on."""
         with scratch_redis.client() as client:
-            board = Board(client.execute_command, "test")
+            board = CoordinationStore(client.execute_command, "test")
             board.announce(ACME)
             before = board.renew("a", record(1, 1.0, "host", 42))
             client.replicaof("127.0.0.1", "1")
@@ -172,15 +174,15 @@ class TestRealRedis:
 
     def test_events_and_replies_come_in_the_order_in_which_redis_spoke(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = Board(client.execute_command, "test")
-            with Link(scratch_redis.url, board.channel, 5) as link:
+            board = CoordinationStore(client.execute_command, "test")
+            with RedisLink(scratch_redis.url, board.channel, 5) as link:
                 board.announce(ACME)
-                epoch = Board(link.call, "test").renew("a", record(1, 1.0, "host", 42))
+                epoch = CoordinationStore(link.call, "test").renew("a", record(1, 1.0, "host", 42))
                 assert [Event.parse(message).after for message in link.drain()] == [epoch]
 
     def test_whatever_belongs_to_an_answer_does_not_stay(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = Board(client.execute_command, "test")
+            board = CoordinationStore(client.execute_command, "test")
             board.renew("a", record(1, 1.0, "host", 42))
             board.publish(ACME)
             published = board.publish(ACME)

@@ -19,7 +19,7 @@ from kataven.identity.errors import (
     VerifierUnavailable,
 )
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import EVERYTHING, CachingVerifier, Guard, GuardedCache, Scope
+from kataven.revocation import EVERYTHING, CachingVerifier, Guard, GuardedCache, RevocationTarget
 from tests.revocation.conftest import HERE, LEASE_SECONDS
 from tests.revocation.test_guard import event
 from tests.support.clock import Clock
@@ -72,7 +72,7 @@ def pass_time(guard: Guard, clock: Clock) -> Callable[[float], None]:
         for _ in range(round(seconds * 2)):
             clock.advance(0.5)
             assert guard.epoch is not None
-            guard.confirmed(clock(), guard.epoch)
+            guard.lease_confirmed(clock(), guard.epoch)
 
     return advance
 
@@ -87,7 +87,7 @@ def test_second_request_is_answered_from_memory(verifier: CachingVerifier, inner
     for credential in CAST:
         assert verifier.verify(credential) == verifier.verify(credential)
     assert inner.asked == list(CAST)
-    assert (guard.ledger.hits, guard.ledger.misses, guard.ledger.bypasses) == (4, 4, 0)
+    assert (guard.stats.hits, guard.stats.misses, guard.stats.bypasses) == (4, 4, 0)
 
 
 def test_without_a_lease_each_request_is_verified(
@@ -98,7 +98,7 @@ def test_without_a_lease_each_request_is_verified(
     verifier.verify(ALICES_KEY)
     verifier.verify(ALICES_KEY)
     assert len(inner.asked) == 3
-    assert guard.ledger.bypasses == 2
+    assert guard.stats.bypasses == 2
 
 
 def test_what_is_verified_without_a_lease_is_not_remembered(
@@ -106,7 +106,7 @@ def test_what_is_verified_without_a_lease_is_not_remembered(
 ) -> None:
     clock.advance(LEASE_SECONDS)
     verifier.verify(ALICES_KEY)
-    guard.confirmed(clock(), HERE)
+    guard.lease_confirmed(clock(), HERE)
     verifier.verify(ALICES_KEY)
     assert len(inner.asked) == 2
 
@@ -147,19 +147,19 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
 @pytest.mark.parametrize(
     ("scope", "forgotten"),
     [
-        (Scope("acme", "id-of-bobs"), [BOBS_KEY]),
-        (Scope("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
-        (Scope("globex", "id-of-bobs"), []),
+        (RevocationTarget("acme", "id-of-bobs"), [BOBS_KEY]),
+        (RevocationTarget("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
+        (RevocationTarget("globex", "id-of-bobs"), []),
         (EVERYTHING, list(CAST)),
     ],
 )
 def test_event_evicts_what_it_covers_and_nothing_else(
-    verifier: CachingVerifier, inner: Inner, guard: Guard, scope: Scope, forgotten: list[Credential]
+    verifier: CachingVerifier, inner: Inner, guard: Guard, scope: RevocationTarget, forgotten: list[Credential]
 ) -> None:
     for credential in CAST:
         verifier.verify(credential)
     inner.asked.clear()
-    guard.heard(event(scope, HERE.count + 1))
+    guard.apply_event(event(scope, HERE.count + 1))
     for credential in CAST:
         verifier.verify(credential)
     assert inner.asked == forgotten
@@ -168,9 +168,9 @@ def test_event_evicts_what_it_covers_and_nothing_else(
 def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_remembered(
     verifier: CachingVerifier, inner: Inner, guard: Guard
 ) -> None:
-    inner.meanwhile = lambda: guard.heard(event(Scope("acme", "id-of-alices"), HERE.count + 1))
+    inner.meanwhile = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
     verifier.verify(ALICES_KEY)
-    assert guard.ledger.stale_drops == 1
+    assert guard.stats.stale_drops == 1
     inner.meanwhile = lambda: None
     inner.error = RevokedCredential()
     assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
@@ -189,7 +189,7 @@ def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
     def held_up_after_reading() -> float:
         now = reading()
         guard.lease.clock = reading
-        guard.confirmed(now, HERE)
+        guard.lease_confirmed(now, HERE)
         return now
 
     guard.lease.clock = held_up_after_reading
@@ -210,7 +210,7 @@ def test_refused_key_is_refused_from_memory_for_five_seconds(
     assert (type(second), str(second)) == (error, "for a reason")
     assert second is not first
     assert len(inner.asked) == 1
-    assert guard.ledger.refusals_remembered == 1
+    assert guard.stats.refusals_remembered == 1
     pass_time(5)
     refusal(verifier, ALICES_KEY)
     assert len(inner.asked) == 2
@@ -228,7 +228,7 @@ def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier,
     inner.error = AccountSuspended()
     refusal(verifier, ALICES_KEY)
     inner.error = None
-    guard.heard(event(Scope("acme"), HERE.count + 1))
+    guard.apply_event(event(RevocationTarget("acme"), HERE.count + 1))
     assert verifier.verify(ALICES_KEY).account == "acme"
 
 
@@ -297,27 +297,33 @@ class TestGuardedCache:
     def test_value_is_read_once_while_the_lease_holds(self, guard: Guard, clock: Clock) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         answers = iter(["first", "second", "third"])
-        assert [cache.get("acme", Scope("acme"), lambda: next(answers)) for _ in range(2)] == ["first", "first"]
+        assert [cache.get("acme", RevocationTarget("acme"), lambda: next(answers)) for _ in range(2)] == [
+            "first",
+            "first",
+        ]
         clock.advance(LEASE_SECONDS)
-        assert [cache.get("acme", Scope("acme"), lambda: next(answers)) for _ in range(2)] == ["second", "third"]
+        assert [cache.get("acme", RevocationTarget("acme"), lambda: next(answers)) for _ in range(2)] == [
+            "second",
+            "third",
+        ]
 
     def test_value_is_read_again_after_an_event(self, guard: Guard) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
-        cache.get("acme", Scope("acme"), lambda: "open")
-        guard.heard(event(Scope("acme"), HERE.count + 1))
-        assert cache.get("acme", Scope("acme"), lambda: "suspended") == "suspended"
+        cache.get("acme", RevocationTarget("acme"), lambda: "open")
+        guard.apply_event(event(RevocationTarget("acme"), HERE.count + 1))
+        assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
     def test_value_read_before_an_event_and_arriving_after_it_is_not_remembered(self, guard: Guard) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
 
         def read_slowly() -> str:
-            guard.heard(event(Scope("acme"), HERE.count + 1))
+            guard.apply_event(event(RevocationTarget("acme"), HERE.count + 1))
             return "open"
 
-        cache.get("acme", Scope("acme"), read_slowly)
-        assert cache.get("acme", Scope("acme"), lambda: "suspended") == "suspended"
+        cache.get("acme", RevocationTarget("acme"), read_slowly)
+        assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
     def test_nothing_is_not_remembered(self, guard: Guard) -> None:
         cache: GuardedCache[str, str | None] = GuardedCache(guard, ttl_seconds=5, capacity=10)
-        cache.get("acme", Scope("acme"), lambda: None)
-        assert cache.get("acme", Scope("acme"), lambda: "created") == "created"
+        cache.get("acme", RevocationTarget("acme"), lambda: None)
+        assert cache.get("acme", RevocationTarget("acme"), lambda: "created") == "created"

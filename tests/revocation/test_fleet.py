@@ -27,13 +27,13 @@ def test_on_a_good_day_every_worker_acknowledges(scratch_redis: ScratchRedis, no
 def test_worker_that_is_stopped_and_continued(scratch_redis: ScratchRedis, notices_url: str) -> None:
     with Fleet(notices_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS) as fleet:
         fleet.revoke_next()
-        lapsed = 0
+        expired = 0
         for _ in range(5):
             fleet.signal(0, signal.SIGSTOP)
-            lapsed += sum(fleet.revoke_next().lapsed for _ in range(3))
+            expired += sum(fleet.revoke_next().expired for _ in range(3))
             fleet.signal(0, signal.SIGCONT)
             fleet.revoke_next()
-    assert lapsed >= 1
+    assert expired >= 1
     assert fleet.accepted_too_late == 0
 
 
@@ -76,13 +76,13 @@ def test_connection_that_is_half_open(scratch_redis: ScratchRedis, notices_url: 
         Fleet(notices_url, scratch_redis.url, [scratch_redis.url, proxy.url], lease_seconds=LEASE_SECONDS) as fleet,
     ):
         _until(lambda: fleet.revoke_next().acknowledged == 3)
-        lapsed = 0
+        expired = 0
         for _ in range(3):
             proxy.swallow()
-            lapsed += sum(fleet.revoke_next().lapsed for _ in range(2))
+            expired += sum(fleet.revoke_next().expired for _ in range(2))
             proxy.pass_on()
             assert _until(lambda: fleet.revoke_next().acknowledged == 3)
-    assert lapsed >= 1
+    assert expired >= 1
     assert fleet.accepted_too_late == 0
 
 
@@ -90,8 +90,8 @@ def test_event_that_a_worker_never_hears(scratch_redis: ScratchRedis, notices_ur
     with Fleet(
         notices_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, lose_every=4
     ) as fleet:
-        lapsed = sum(fleet.revoke_next().lapsed for _ in range(15))
-    assert lapsed >= 1
+        expired = sum(fleet.revoke_next().expired for _ in range(15))
+    assert expired >= 1
     assert fleet.accepted_too_late == 0
 
 

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from kataven.revocation import EVERYTHING, Guard, NobodyTold, Receipt, Scope, Told, bus
+from kataven.revocation import EVERYTHING, Channel, Guard, Receipt, RevocationTarget, RevocationUnconfirmed, subscriber
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.board import Board, Published
-from kataven.revocation.bus import Worker
+from kataven.revocation.coordination import CoordinationStore, Published
 from kataven.revocation.epoch import Epoch, Event
-from kataven.revocation.lease import Lease, outlast
-from kataven.revocation.notices import Beat, Notice, NoticesUnreachable
-from kataven.revocation.reader import NoticeReader
+from kataven.revocation.fallback.channel import FallbackNotice, FallbackUnreachable, PollerHeartbeat
+from kataven.revocation.fallback.poller import FallbackPoller
+from kataven.revocation.lease import Lease, expiry_wait_seconds
+from kataven.revocation.subscriber import Subscriber
 from tests.revocation.simulation.fate import AcceptedTooLate, Fate
 from tests.revocation.simulation.world import Parts
 
@@ -34,7 +34,7 @@ SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=l
 def _nothing_is_left_to_chance() -> Iterator[None]:
     """What Hypothesis finds, it must be able to repeat."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bus, "_backoff", lambda attempt, lease_seconds: lease_seconds / 2 ** max(0, 4 - attempt))
+        patch.setattr(subscriber, "_backoff", lambda attempt, lease_seconds: lease_seconds / 2 ** max(0, 4 - attempt))
         yield
 
 
@@ -69,7 +69,7 @@ class BarrierThatDoesNotWait(Barrier):
 class GuardThatMissesGaps(Guard):
     """Rule 3, its first half missing: a missed epoch is not noticed."""
 
-    def confirmed(self, asked_at: float, epoch: Epoch) -> None:
+    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
         if not self.lease.holds():
             self._forget(EVERYTHING)
         self.epoch = epoch
@@ -79,7 +79,7 @@ class GuardThatMissesGaps(Guard):
 class GuardWithoutTickets(Guard):
     """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
 
-    def finish_fill(self, ticket: int, scope: Scope, keep: Callable[[], None]) -> bool:
+    def finish_fill(self, fill_token: int, scope: RevocationTarget, keep: Callable[[], None]) -> bool:
         keep()
         return True
 
@@ -91,50 +91,50 @@ class BarrierThatTrustsAnyRedis(Barrier):
         return False
 
 
-class WorkerThatAcknowledgesFirst(Worker):
+class WorkerThatAcknowledgesFirst(Subscriber):
     """It says that it has forgotten, and then forgets."""
 
     def _hear(self, messages: list[str]) -> list[Event]:
         return [Event.parse(message) for message in messages]
 
-    def _acknowledge(self, board: Board, events: list[Event]) -> None:
+    def _acknowledge(self, board: CoordinationStore, events: list[Event]) -> None:
         super()._acknowledge(board, events)
         for event in events:
-            self._guard.heard(event)
+            self._guard.apply_event(event)
 
 
 class BarrierThatPostsAndDoesNotWait(Barrier):
     """The way around Redis, without its barrier."""
 
-    def _told_by_notice(self, scope: Scope, started: float, told: Told) -> Receipt:
+    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
         try:
-            self._notices.post()
-        except NoticesUnreachable as error:
-            raise NobodyTold from error
-        return Receipt(0, 0, 0.0, told=told)
+            self._fallback.post()
+        except FallbackUnreachable as error:
+            raise RevocationUnconfirmed from error
+        return Receipt(0, 0, 0.0, channel=channel)
 
 
 class BarrierThatWaitsForAsLongAsARedisLease(Barrier):
     """Without Redis, one lease is not enough: a worker that can reach it renews."""
 
-    def _told_by_notice(self, scope: Scope, started: float, told: Told) -> Receipt:
-        self._sleep_until(self._clock() + outlast(self._lease_seconds))
-        return Receipt(0, 0, 0.0, told=told)
+    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
+        self._sleep_until(self._clock() + expiry_wait_seconds(self._lease_seconds))
+        return Receipt(0, 0, 0.0, channel=channel)
 
 
-class ReaderThatSaysSoFirst(NoticeReader):
+class ReaderThatSaysSoFirst(FallbackPoller):
     """It writes that it has read a notice, and forgets when it writes again."""
 
-    def _beat(self) -> None:
-        self._read = self._notices.current(0).notice
-        super()._beat()
+    def _heartbeat(self) -> None:
+        self._read = self._fallback.current(0).notice
+        super()._heartbeat()
 
     def look(self) -> None:
-        latest = self._notices.current(0).notice
+        latest = self._fallback.current(0).notice
         if self._read not in (None, latest):
             self._read = latest
             self._beats += 1
-            self._notices.beat(Beat(self.me, self._beats, latest, self._guard.move_to_write()[0]))
+            self._fallback.heartbeat(PollerHeartbeat(self.me, self._beats, latest, self._guard.home_to_record()[0]))
         else:
             super().look()
 
@@ -142,7 +142,7 @@ class ReaderThatSaysSoFirst(NoticeReader):
 class GuardThatReadsNoNotices(Guard):
     """It keeps the second lease, and remembers what it should have forgotten."""
 
-    def noticed(self, asked_at: float, notice: Notice) -> None:
+    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
         self.reading.confirm(asked_at)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation import EVERYTHING, Guard, RevocationTarget
 from kataven.revocation.epoch import Epoch
+from kataven.revocation.fallback.channel import FallbackUnreachable, PollerId
+from kataven.revocation.fallback.poller import FallbackPoller, host_identity, is_dead
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import NoticesUnreachable, Reader
-from kataven.revocation.reader import NoticeReader, home, is_dead
 from tests.revocation.eventually import eventually
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
 
@@ -25,10 +25,10 @@ class Place:
         self.now = 0.0
         """By the notices' clock."""
         self.shared = NoticesModel()
-        self.notices = NoticesOf(self.shared, lambda: self.reachable, lambda: None, lambda: self.now)
+        self.fallback = NoticesOf(self.shared, lambda: self.reachable, lambda: None, lambda: self.now)
         self.guard = Guard(Lease(0.02), Lease(30))
-        self.reader = NoticeReader(self.guard, self.notices)
-        self.forgotten: list[Scope] = []
+        self.reader = FallbackPoller(self.guard, self.fallback)
+        self.forgotten: list[RevocationTarget] = []
 
     @property
     def holds(self) -> bool:
@@ -48,8 +48,8 @@ def test_reader_forgets_and_then_says_that_it_has_read(place: Place) -> None:
     place.reader.start()
     assert eventually(lambda: place.holds)
     place.forgotten.clear()
-    posted = place.notices.post()
-    assert eventually(lambda: not place.notices.unread(posted.notice))
+    posted = place.fallback.post()
+    assert eventually(lambda: not place.fallback.unread(posted.notice))
     assert place.forgotten == [EVERYTHING]
     assert [reader.pid for reader in posted.readers] == [os.getpid()]
 
@@ -59,7 +59,7 @@ def test_reader_that_stops_takes_itself_off_and_can_start_again(place: Place) ->
     assert eventually(lambda: place.holds)
     place.reader.stop()
     assert not place.holds
-    assert place.notices.beats() == {}
+    assert place.fallback.heartbeats() == {}
     place.reader.start()
     assert eventually(lambda: place.holds)
 
@@ -83,34 +83,34 @@ def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
     assert eventually(lambda: place.holds)
     broken = True
 
-    def forget(_: Scope) -> None:
+    def forget(_: RevocationTarget) -> None:
         if broken:
             raise SystemExit
 
     place.guard.subscribe(forget)
-    posted = place.notices.post().notice
+    posted = place.fallback.post().notice
     assert eventually(lambda: "can't read notices" in caplog.text)
-    assert place.notices.unread(posted)
+    assert place.fallback.unread(posted)
     broken = False
-    assert eventually(lambda: not place.notices.unread(posted))
+    assert eventually(lambda: not place.fallback.unread(posted))
 
 
 def test_redis_that_a_worker_renews_at_is_written_down_at_once(place: Place) -> None:
-    place.guard.on_move = place.reader.hurry
+    place.guard.on_home_change = place.reader.hurry
     place.reader.start()
     assert eventually(lambda: place.holds)
-    assert place.notices.elsewhere("redis-b") == frozenset()
+    assert place.fallback.elsewhere("redis-b") == frozenset()
     for redis in ("redis-a", "redis-b"):
-        place.guard.confirmed(place.guard.lease.clock(), Epoch(redis, 1))
+        place.guard.lease_confirmed(place.guard.lease.clock(), Epoch(redis, 1))
         assert eventually(lambda redis=redis: place.shared.redis[place.reader.me] == redis)  # type: ignore[misc]
-    assert [reader.pid for reader in place.notices.elsewhere("redis-a")] == [os.getpid()]
+    assert [reader.pid for reader in place.fallback.elsewhere("redis-a")] == [os.getpid()]
 
 
 def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_completed(place: Place) -> None:
-    key = Scope("acme", "a key")
+    key = RevocationTarget("acme", "a key")
     place.reader.look()
     place.forgotten.clear()
-    intent = place.notices.intend(key)
+    intent = place.fallback.intend(key)
     place.reader.look()
     assert place.forgotten == []  # its revoker has a moment
     place.now += 1
@@ -123,10 +123,10 @@ def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_com
 
 
 def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(place: Place) -> None:
-    intent = place.notices.intend(Scope("acme"))
+    intent = place.fallback.intend(RevocationTarget("acme"))
     place.reader.completed(intent)
     place.reachable = False
-    with pytest.raises(NoticesUnreachable):
+    with pytest.raises(FallbackUnreachable):
         place.reader.look()
     place.reachable = True
     place.reader.look()
@@ -136,7 +136,7 @@ def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(plac
 def test_process_is_dead_only_where_that_can_be_seen() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    assert is_dead(Reader("x", home(), ended.pid))
-    assert not is_dead(Reader("x", "another host", ended.pid))
-    assert not is_dead(Reader("x", home(), os.getpid()))
-    assert not is_dead(Reader("x", home(), 1))
+    assert is_dead(PollerId("x", host_identity(), ended.pid))
+    assert not is_dead(PollerId("x", "another host", ended.pid))
+    assert not is_dead(PollerId("x", host_identity(), os.getpid()))
+    assert not is_dead(PollerId("x", host_identity(), 1))

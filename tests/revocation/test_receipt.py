@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kataven.revocation import Canary, Receipt, Scope, Spread, Told
+from kataven.revocation import Channel, Receipt, RevocationLatencyLog, RevocationTarget, Spread
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from kataven.revocation import Canary, Receipt, Scope, Spread, Told
         (Receipt(4, 4, 3.14159, 1.5), {"workers": 4, "acknowledged": 4, "ms": 3.1}),
         (Receipt(4, 3, 1020.04), {"workers": 4, "acknowledged": 3, "ms": 1020.0, "lapsed": 1}),
         (
-            Receipt(0, 0, 1020.0, told=Told.UNREACHABLE),
+            Receipt(0, 0, 1020.0, channel=Channel.UNREACHABLE),
             {"workers": 0, "acknowledged": 0, "ms": 1020.0, "redis": "unreachable"},
         ),
     ],
@@ -23,7 +23,7 @@ def test_receipt_is_written_with_what_there_is_to_say(receipt: Receipt, written:
 
 
 def test_canary_tells_every_receipt_to_its_observers() -> None:
-    canary = Canary()
+    canary = RevocationLatencyLog()
     seen: list[Receipt] = []
     canary.subscribe(seen.append)
     canary.note(Receipt(1, 1, 2.0, 1.0))
@@ -31,7 +31,7 @@ def test_canary_tells_every_receipt_to_its_observers() -> None:
 
 
 def test_canary_sums_up_eviction_and_the_whole_call_apart() -> None:
-    canary = Canary()
+    canary = RevocationLatencyLog()
     for number in range(1, 101):
         canary.note(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
     canary.note(Receipt(1, 0, ms=1020.0))
@@ -42,21 +42,21 @@ def test_canary_sums_up_eviction_and_the_whole_call_apart() -> None:
 
 
 def test_canary_without_receipts_has_no_numbers() -> None:
-    summary = Canary().summary()
+    summary = RevocationLatencyLog().summary()
     assert (summary.count, summary.publish_to_last_ack, summary.whole_call) == (0, None, None)
 
 
 @pytest.mark.parametrize(
     ("wide", "narrow", "covers"),
     [
-        (Scope(None), Scope("acme", "key"), True),
-        (Scope("acme"), Scope("acme", "key"), True),
-        (Scope("acme", "key"), Scope("acme", "key"), True),
-        (Scope("acme", "key"), Scope("acme", "other"), False),
-        (Scope("acme", "key"), Scope("globex", "key"), False),
-        (Scope("acme", "key"), Scope("acme"), False),
-        (Scope("acme"), Scope("globex", "key"), False),
+        (RevocationTarget(None), RevocationTarget("acme", "key"), True),
+        (RevocationTarget("acme"), RevocationTarget("acme", "key"), True),
+        (RevocationTarget("acme", "key"), RevocationTarget("acme", "key"), True),
+        (RevocationTarget("acme", "key"), RevocationTarget("acme", "other"), False),
+        (RevocationTarget("acme", "key"), RevocationTarget("globex", "key"), False),
+        (RevocationTarget("acme", "key"), RevocationTarget("acme"), False),
+        (RevocationTarget("acme"), RevocationTarget("globex", "key"), False),
     ],
 )
-def test_scope_covers_what_is_inside_it(wide: Scope, narrow: Scope, covers: bool) -> None:
+def test_scope_covers_what_is_inside_it(wide: RevocationTarget, narrow: RevocationTarget, covers: bool) -> None:
     assert wide.covers(narrow) is covers

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from redis.exceptions import RedisError
 
-from kataven.revocation import EVERYTHING, Guard, Revocation, Scope, Told
-from kataven.revocation.bus import Worker
+from kataven.revocation import EVERYTHING, Channel, Guard, Revocation, RevocationTarget
 from kataven.revocation.lease import Lease, boottime
+from kataven.revocation.subscriber import Subscriber
 from tests.revocation.eventually import eventually
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
 from tests.revocation.swinging import Cut, Point, SwingingRelay
 
-ACME = Scope("acme")
+ACME = RevocationTarget("acme")
 LEASE_SECONDS = 0.4
 
 
@@ -30,7 +30,7 @@ class House:
 
     def __init__(self, url: str, stack: ExitStack) -> None:
         self.url = url
-        self.notices: defaultdict[str, NoticesModel] = defaultdict(NoticesModel)
+        self.fallback: defaultdict[str, NoticesModel] = defaultdict(NoticesModel)
         self._stack = stack
 
     def process(self, *, namespace: str = "kataven") -> Revocation:
@@ -38,7 +38,7 @@ class House:
             self.url,
             lease_seconds=LEASE_SECONDS,
             namespace=namespace,
-            notices=NoticesOf(self.notices[namespace], lambda: True, lambda: None),
+            fallback=NoticesOf(self.fallback[namespace], lambda: True, lambda: None),
         )
         self._stack.callback(revocation.stop)
         return revocation
@@ -51,75 +51,75 @@ class House:
 
 
 @pytest.fixture
-def house(scratch_redis: ScratchRedis) -> Iterator[House]:
+def harness(scratch_redis: ScratchRedis) -> Iterator[House]:
     with ExitStack() as stack:
         yield House(scratch_redis.url, stack)
 
 
-def test_every_worker_forgets_before_the_receipt_is_out(house: House) -> None:
-    alice, bob = house.worker(), house.worker()
-    forgotten: list[Scope] = []
+def test_every_worker_forgets_before_the_receipt_is_out(harness: House) -> None:
+    alice, bob = harness.worker(), harness.worker()
+    forgotten: list[RevocationTarget] = []
     alice.subscribe(forgotten.append)
     bob.subscribe(forgotten.append)
     receipt = alice.revoke(ACME)
     assert forgotten.count(ACME) == 2
     assert (receipt.workers, receipt.acknowledged) == (2, 2)
     assert alice.canary.summary().count == 1
-    assert alice.ledger.revocations == 1
+    assert alice.stats.revocations == 1
 
 
-def test_process_that_is_no_worker_can_revoke(house: House) -> None:
-    worker, command = house.worker(), house.process()
-    forgotten: list[Scope] = []
+def test_process_that_is_no_worker_can_revoke(harness: House) -> None:
+    worker, command = harness.worker(), harness.process()
+    forgotten: list[RevocationTarget] = []
     worker.subscribe(forgotten.append)
     assert command.revoke(ACME).acknowledged == 1
     assert forgotten == [ACME]
 
 
-def test_announcement_is_heard_by_every_worker(house: House) -> None:
-    alice, bob = house.worker(), house.worker()
-    heard = threading.Event()
-    bob.subscribe(lambda scope: heard.set() if scope == ACME else None)
+def test_announcement_is_heard_by_every_worker(harness: House) -> None:
+    alice, bob = harness.worker(), harness.worker()
+    apply_event = threading.Event()
+    bob.subscribe(lambda scope: apply_event.set() if scope == ACME else None)
     alice.announce(ACME)
-    assert heard.wait(30)
+    assert apply_event.wait(30)
 
 
-def test_worker_that_stopped_gave_its_lease_back_and_is_not_waited_for(house: House) -> None:
-    alice, bob = house.worker(), house.worker()
+def test_worker_that_stopped_gave_its_lease_back_and_is_not_waited_for(harness: House) -> None:
+    alice, bob = harness.worker(), harness.worker()
     bob.stop()
     assert not bob.status().lease_confirmed
     assert [member.id for member in alice.workers()] == [alice.status().worker]
     assert alice.revoke(ACME).workers == 1
 
 
-def test_worker_can_start_again_after_it_stopped(house: House) -> None:
-    worker = house.worker()
+def test_worker_can_start_again_after_it_stopped(harness: House) -> None:
+    worker = harness.worker()
     worker.stop()
     worker.start()
     assert eventually(lambda: worker.status().lease_confirmed)
 
 
-def test_starting_twice_makes_one_worker(house: House) -> None:
-    worker = house.worker()
+def test_starting_twice_makes_one_worker(harness: House) -> None:
+    worker = harness.worker()
     worker.start()
     assert eventually(lambda: len(worker.workers()) == 1)
 
 
-def test_stopping_what_never_started_does_nothing(house: House) -> None:
-    house.process().stop()
+def test_stopping_what_never_started_does_nothing(harness: House) -> None:
+    harness.process().stop()
 
 
-def test_workers_of_another_namespace_are_none_of_ours(house: House) -> None:
-    ours, theirs = house.worker(), house.worker(namespace="another")
-    forgotten: list[Scope] = []
+def test_workers_of_another_namespace_are_none_of_ours(harness: House) -> None:
+    ours, theirs = harness.worker(), harness.worker(namespace="another")
+    forgotten: list[RevocationTarget] = []
     theirs.subscribe(forgotten.append)
     assert ours.revoke(ACME).workers == 1
     assert forgotten == []
 
 
-def test_worker_comes_back_by_itself_after_redis_restarted(house: House, scratch_redis: ScratchRedis) -> None:
-    worker = house.worker()
-    forgotten: list[Scope] = []
+def test_worker_comes_back_by_itself_after_redis_restarted(harness: House, scratch_redis: ScratchRedis) -> None:
+    worker = harness.worker()
+    forgotten: list[RevocationTarget] = []
     worker.subscribe(forgotten.append)
     scratch_redis.kill()
     assert eventually(lambda: worker.status().redis_reachable is worker.status().lease_confirmed is False)
@@ -128,13 +128,13 @@ def test_worker_comes_back_by_itself_after_redis_restarted(house: House, scratch
     assert set(forgotten) == {EVERYTHING}
 
 
-def test_worker_outlives_whatever_a_memory_raises(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_outlives_whatever_a_memory_raises(harness: House, caplog: pytest.LogCaptureFixture) -> None:
     """Even what ends other threads. Meanwhile its lease lapses, so that nothing is answered from memory."""
-    worker, revoker = house.worker(), house.process()
+    worker, revoker = harness.worker(), harness.process()
     broken = threading.Event()
     broken.set()
 
-    def forget(_: Scope) -> None:
+    def forget(_: RevocationTarget) -> None:
         if broken.is_set():
             raise SystemExit
 
@@ -167,7 +167,7 @@ def test_worker_comes_back_after_an_outage_of_any_length() -> None:
     stopping = Impatient()
     guard = Guard(Lease(LEASE_SECONDS), Lease(LEASE_SECONDS))
     barrier: Any = None  # it is used only once there is a connection
-    worker = Worker(guard, open_link, "kataven", barrier)
+    worker = Subscriber(guard, open_link, "kataven", barrier)
     worker.run(stopping)
     assert attempts == 10_001
 
@@ -180,8 +180,8 @@ def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event
         SwingingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
         ExitStack() as stack,
     ):
-        house = House(relay.url, stack)
-        alice, bob = house.worker(), house.worker()
+        harness = House(relay.url, stack)
+        alice, bob = harness.worker(), harness.worker()
         assert alice.revoke(ACME).acknowledged == 2
         before = alice.guard.renews_at
         with scratch_redis.client() as client:
@@ -191,11 +191,11 @@ def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event
             assert eventually(lambda worker=worker: worker.guard.renews_at not in (None, before))  # type: ignore[misc]
         for _ in range(3):
             receipt = alice.revoke(ACME)
-            assert (receipt.told, receipt.acknowledged) == (Told.REDIS, 2)
+            assert (receipt.channel, receipt.acknowledged) == (Channel.REDIS, 2)
 
 
-def test_status_before_anything_is_that_nothing_holds(house: House) -> None:
-    status = house.process().status()
+def test_status_before_anything_is_that_nothing_holds(harness: House) -> None:
+    status = harness.process().status()
     assert (status.redis_reachable, status.lease_confirmed, status.epoch) == (False, False, None)
 
 

@@ -37,5 +37,5 @@ def test_command_that_is_led_to_another_redis_than_the_workers_tells_them_all_th
         for _ in range(3):
             fleet.until_every_worker_remembers()
             receipt = fleet.revoke_next()
-            assert (receipt.told, receipt.workers, receipt.acknowledged) == ("split", 2, 2)
+            assert (receipt.channel, receipt.workers, receipt.acknowledged) == ("split", 2, 2)
     assert fleet.accepted_too_late == 0

@@ -14,7 +14,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kataven.authservice import wire
+from kataven.authservice import codec
 from tests.support.gunicorn import CHECKOUT
 
 
@@ -57,7 +57,7 @@ def serves(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service=wire.SERVICE), timeout=1
+                health_pb2.HealthCheckRequest(service=codec.SERVICE), timeout=1
             )
         except grpc.RpcError:
             return False

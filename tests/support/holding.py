@@ -10,20 +10,20 @@ import threading
 from flask import Response
 
 from kataven.web.access import READ
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import write_json
 from wsgi import api
 
 __all__ = ["api"]
 
-room = Room("held", __name__, "held", "A room for tests.")
+blueprint = ApiBlueprint("held", __name__, "held", "A room for tests.")
 
 
-@room.operation("GET", "/held", access=READ, summary="Hold", answer=Answer(200, "Never."))
-def hold(call: Call) -> Response:
+@blueprint.operation("GET", "/held", access=READ, summary="Hold", answer=Answer(200, "Never."))
+def hold(call: RequestContext) -> Response:
     threading.Event().wait()
     return write_json({})
 
 
-api.register_blueprint(room)
+api.register_blueprint(blueprint)

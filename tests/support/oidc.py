@@ -11,10 +11,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from kataven.dev.cast import ALICE, Person
 from kataven.dev.issuer import DevIssuer
 from kataven.dev.issuer.keys import SigningAlgorithm
 from kataven.dev.issuer.tokens import TYPE, access_claims, id_claims, roles
+from kataven.dev.personas import ALICE, Persona
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from tests.support.jose import Signer, without_none
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ class IssuerWithPen(DevIssuer):
 
     def token(
         self,
-        person: Person = ALICE,
+        person: Persona = ALICE,
         *,
         claims: Mapping[str, object] | None = None,
         algorithm: SigningAlgorithm = "ES256",
@@ -39,7 +39,7 @@ class IssuerWithPen(DevIssuer):
         return self.signer(algorithm).token(payload, **{"typ": TYPE, **header})
 
     def id_token(
-        self, person: Person = ALICE, *, nonce: str | None = "a nonce", access_token: str = "", **claims: object
+        self, person: Persona = ALICE, *, nonce: str | None = "a nonce", access_token: str = "", **claims: object
     ) -> str:
         """An ID token for `person`. `claims` replace or add members; None takes one out."""
         said = id_claims(self.url, person, nonce=nonce, access_token=access_token)

@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.extensions
 from sqlalchemy import make_url
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
@@ -26,9 +26,9 @@ from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
 from kataven.widget.families import Families
-from kataven.widget.user_tokens import VouchedUser
-from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
-from tests.support.house import Caller, House, new_account
+from kataven.widget.user_tokens import UserTokenSubject
+from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 ORIGIN = "https://www.acme.com"
 AGENT_FORM = {
@@ -66,17 +66,17 @@ class Form:
 class World:
     """An account whose database is at `revision`, and rows in it for each request."""
 
-    def __init__(self, house: House, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
-        self.house = house
+    def __init__(self, harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+        self.harness = harness
         self.account = account
         self.revision = revision
-        self.owner_person = Person("dora", "Dora", account, Role.OWNER)
+        self.owner_person = Persona("dora", "Dora", account, Role.OWNER)
         self._postgres = postgres
-        new_account(house.services, account)
-        put_at(house, postgres, account, revision)
-        self.owner = house.person(self.owner_person)
+        new_account(harness.services, account)
+        put_at(harness, postgres, account, revision)
+        self.owner = harness.person(self.owner_person)
         self.key_id, text = self.api_key()
-        self.key = house.bearer(text)
+        self.key = harness.bearer(text)
         self.agent_id = self.agent()
         self.widget_key_id, self.widget_key_text = self.widget_key()
 
@@ -94,28 +94,28 @@ class World:
         )
 
     def api_key(self) -> tuple[str, str]:
-        issued = self.house.services.issuer.issue(TokenKind.API_KEY, self.account)
+        issued = self.harness.services.issuer.issue(TokenKind.API_KEY, self.account)
         hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
         return self._insert("api_keys", {"name": "CI", **hashed}), issued.text
 
     def widget_key(self) -> tuple[str, str]:
-        issued = self.house.services.issuer.issue(TokenKind.WIDGET_KEY, self.account)
+        issued = self.harness.services.issuer.issue(TokenKind.WIDGET_KEY, self.account)
         hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
         return self._insert(
             "widget_keys", {"name": "Site", "domain_allowlist": ["www.acme.com"], **hashed}
         ), issued.text
 
     def user_token(self) -> str:
-        user = VouchedUser(self.key_id, "user-1", "Una", "una@example.com")
-        return self.house.services.widget.vouch(self.account, user)
+        user = UserTokenSubject(self.key_id, "user-1", "Una", "una@example.com")
+        return self.harness.services.widget.vouch(self.account, user)
 
     def refresh_token(self) -> str:
         visitor = Visitor(VisitorKind.GUEST, str(uuid4()))
-        visit = Visit(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
-        return Families(self.house.services.widget.store).begin(visit)
+        visit = VisitorSession(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
+        return Families(self.harness.services.widget.store).begin(visit)
 
     def _key(self, kind: TokenKind, table: str, values: Mapping[str, Any]) -> tuple[str, str]:
-        issued = self.house.services.issuer.issue(kind, self.account)
+        issued = self.harness.services.issuer.issue(kind, self.account)
         hashed = {"key_hash": issued.hash.digest, "pepper_id": issued.hash.pepper_id, "hint": issued.hint}
         return self._insert(table, {**values, **hashed}), issued.text
 
@@ -138,17 +138,17 @@ def connected(postgres: EmbeddedPostgres, database: str) -> Iterator[psycopg2.ex
         connection.close()
 
 
-def put_at(house: House, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+def put_at(harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
     """Give the account an empty database as it was at `revision`, and write that down where workers look."""
     server = DatabaseServer(make_url(postgres.url("postgres")))
     with server.maintenance() as maintenance:
         template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)
         maintenance.drop(account)
         maintenance.create(account, template)
-    with house.services.directory.database.writing() as session:
+    with harness.services.directory.database.writing() as session:
         accounts.read(session, account).schema_revision = revision
-    house.services.revocation.revoke(house.scope(account))
-    house.services.registry.forget(account)
+    harness.services.revocation.revoke(harness.scope(account))
+    harness.services.registry.forget(account)
 
 
 def prefixes(path: str) -> tuple[str, ...]:

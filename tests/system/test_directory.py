@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import make_url
 
 from kataven.ratelimit.policy import Limits
-from kataven.revocation import EVERYTHING, Guard, Scope
+from kataven.revocation import EVERYTHING, Guard, RevocationTarget
 from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import Notice
 from kataven.system.directory import (
     TTL_SECONDS,
     UNKNOWN_CAPACITY,
@@ -48,7 +48,7 @@ class CountingDirectory(Directory):
 def guard() -> Guard:
     clock = Clock()
     guard = Guard(Lease(1_000, clock), Lease(1_000, clock))
-    guard.noticed(clock(), Notice(1, "a mark"))
+    guard.noticed(clock(), FallbackNotice(1, "a mark"))
     guard.moved("redis")
     guard.confirmed(guard.lease.clock(), Epoch("redis", 1))
     return guard
@@ -69,7 +69,7 @@ def made(guard: Guard, account: str) -> None:
     """The event that whoever makes an account sends."""
     assert guard.epoch is not None
     after = Epoch(guard.epoch.redis, guard.epoch.count + 1)
-    guard.heard(Event(guard.epoch, after, Scope(account), None))
+    guard.heard(Event(guard.epoch, after, RevocationTarget(account), None))
 
 
 def test_that_there_is_no_such_account_is_remembered_for_a_moment(directory: CountingDirectory, guard: Guard) -> None:

@@ -8,14 +8,15 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.system import accounts, lifecycle, repairs
+from kataven.operations import account_creation, database_repair
+from kataven.operations.account_creation import NewAccount
+from kataven.system import accounts
 from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
-from kataven.system.lifecycle import NewAccount
 from kataven.system.models import Account, AccountStatus
+from kataven.tenancy.databases.provision import Reservation
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ReservedAccountName
-from kataven.tenancy.provision import Reservation
 from kataven.tenancy.server import Maintenance
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 
 def databases(postgres: EmbeddedPostgres) -> set[str]:
@@ -27,12 +28,12 @@ def databases(postgres: EmbeddedPostgres) -> set[str]:
         engine.dispose()
 
 
-def create(house: House, account: str, **fields: str) -> None:
-    lifecycle.create(house.services.directory.database, NewAccount(account, account, **fields), actor="test")
+def create(harness: AppHarness, account: str, **fields: str) -> None:
+    account_creation.create(harness.services.directory.database, NewAccount(account, account, **fields), actor="test")
 
 
-def is_known(house: House, account: str) -> bool:
-    with house.services.directory.database.reading() as session:
+def is_known(harness: AppHarness, account: str) -> bool:
+    with harness.services.directory.database.reading() as session:
         try:
             accounts.read(session, account)
         except NoSuchAccount:
@@ -40,21 +41,21 @@ def is_known(house: House, account: str) -> bool:
     return True
 
 
-def test_an_account_has_a_row_and_a_database_of_its_own(house: House, postgres: EmbeddedPostgres) -> None:
-    create(house, "whole")
-    record = house.services.directory.read("whole")
+def test_an_account_has_a_row_and_a_database_of_its_own(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    create(harness, "whole")
+    record = harness.services.directory.read("whole")
     assert record is not None
     assert record.open
     assert record.tenant.revision == "account_0002"
     assert "whole" in databases(postgres)
-    assert house.bearer(house.new_key("whole")).get("/v1/agents").get_json() == []
+    assert harness.bearer(harness.new_key("whole")).get("/v1/agents").get_json() == []
 
 
 @pytest.mark.parametrize("step", ["create", "rename"])
 def test_nothing_is_left_when_it_fails_midway(
-    house: House, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, step: str
+    harness: AppHarness, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    create(house, f"warm-{step}")  # so that the template is there already
+    create(harness, f"warm-{step}")  # so that the template is there already
     before = databases(postgres)
 
     def fail(*_: object) -> NoReturn:
@@ -63,14 +64,14 @@ def test_nothing_is_left_when_it_fails_midway(
     with monkeypatch.context() as patch:
         patch.setattr(Maintenance, step, fail)
         with pytest.raises(ProvisioningError, match="the disk is full"):
-            create(house, f"half-{step}")
+            create(harness, f"half-{step}")
     assert databases(postgres) == before
-    assert not is_known(house, f"half-{step}")
-    create(house, f"half-{step}")
+    assert not is_known(harness, f"half-{step}")
+    create(harness, f"half-{step}")
 
 
 def test_nothing_is_left_when_it_is_interrupted(
-    house: House, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = databases(postgres)
 
@@ -80,70 +81,70 @@ def test_nothing_is_left_when_it_is_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(Reservation, "make", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            create(house, "interrupted")
+            create(harness, "interrupted")
     assert databases(postgres) == before
-    assert not is_known(house, "interrupted")
+    assert not is_known(harness, "interrupted")
 
 
 @pytest.mark.parametrize(
     "name", ["kataven-admin", "kataven_system", "postgres", "template0", "template1", "pg_x", "kataven_template_x"]
 )
-def test_reserved_names_are_refused(house: House, name: str) -> None:
+def test_reserved_names_are_refused(harness: AppHarness, name: str) -> None:
     with pytest.raises(ReservedAccountName):
-        create(house, name)
+        create(harness, name)
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a" * 64, 'x"; DROP DATABASE acme; --', "ä", "a/b", "-a"])
-def test_names_out_of_form_are_refused(house: House, name: str) -> None:
+def test_names_out_of_form_are_refused(harness: AppHarness, name: str) -> None:
     with pytest.raises(InvalidAccountName):
-        create(house, name)
+        create(harness, name)
 
 
-def test_a_name_is_taken_once(house: House) -> None:
-    create(house, "taken")
+def test_a_name_is_taken_once(harness: AppHarness) -> None:
+    create(harness, "taken")
     with pytest.raises(AccountExists):
-        create(house, "taken")
-    assert house.services.directory.read("taken") is not None
+        create(harness, "taken")
+    assert harness.services.directory.read("taken") is not None
 
 
-def test_an_organisation_belongs_to_one_account(house: House, postgres: EmbeddedPostgres) -> None:
-    create(house, "org-first", org_id="org-shared")
+def test_an_organisation_belongs_to_one_account(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    create(harness, "org-first", org_id="org-shared")
     with pytest.raises(AccountExists):
-        create(house, "org-second", org_id="org-shared")
+        create(harness, "org-second", org_id="org-shared")
     assert "org-second" not in databases(postgres)
 
 
-def test_a_database_that_is_somebody_elses_is_not_taken_over(house: House, postgres: EmbeddedPostgres) -> None:
+def test_a_database_that_is_somebody_elses_is_not_taken_over(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text('CREATE DATABASE "legacy"'))
     engine.dispose()
     with pytest.raises(DatabaseExists):
-        create(house, "legacy")
+        create(harness, "legacy")
     assert "legacy" in databases(postgres)
-    assert not is_known(house, "legacy")
+    assert not is_known(harness, "legacy")
 
 
-def test_an_unknown_server_is_refused(house: House) -> None:
+def test_an_unknown_server_is_refused(harness: AppHarness) -> None:
     with pytest.raises(NoSuchServer):
-        create(house, "nowhere", server="mars")
+        create(harness, "nowhere", server="mars")
 
 
-def test_a_crash_between_the_row_and_the_database_is_repaired(house: House, postgres: EmbeddedPostgres) -> None:
+def test_a_crash_between_the_row_and_the_database_is_repaired(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     """What a kill -9 leaves: a row in `provisioning`, with or without its database."""
-    database = house.services.directory.database
-    create(house, "was-whole")
+    database = harness.services.directory.database
+    create(harness, "was-whole")
     with database.writing() as session:
         accounts.read(session, "was-whole").status = AccountStatus.PROVISIONING
         accounts.reserve(
             session,
             Account(account_id="was-nothing", account_name="x", database_name="was-nothing", server="default"),
         )
-    assert house.services.directory.read("was-whole") is None
-    repaired = [found.repair for found in repairs.repair_all(database, actor="test") if found.repair]
+    assert harness.services.directory.read("was-whole") is None
+    repaired = [found.repair for found in database_repair.repair_all(database, actor="test") if found.repair]
     found = {repair.wreck.account: repair for repair in repaired}
     assert found["was-whole"].done
     assert found["was-nothing"].done
-    assert house.services.directory.read("was-whole") is not None
-    assert not is_known(house, "was-nothing")
-    create(house, "was-nothing")
+    assert harness.services.directory.read("was-whole") is not None
+    assert not is_known(harness, "was-nothing")
+    create(harness, "was-nothing")

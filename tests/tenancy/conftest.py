@@ -13,7 +13,7 @@ from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.testing import assert_no_leaks, plant_canary
 from tests.tenancy.models import Base
 

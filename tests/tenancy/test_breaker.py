@@ -1,6 +1,6 @@
 """The breaker: how often a database that is down is asked."""
 
-from kataven.tenancy.breaker import Breaker
+from kataven.tenancy.serving.breaker import Breaker
 
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:

@@ -16,18 +16,18 @@ from sqlalchemy import text
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
-from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.slots import HostSlots
 from kataven.tenancy.testing import check_canary
-from kataven.tenancy.wire import ConnectionSettings
 from tests.support.waiting import wait_until
 from tests.tenancy.conftest import MakeRegistry, connected
 
 HOLD_A_SLOT = """
 import sys
 from pathlib import Path
-from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.serving.slots import HostSlots
 slots = HostSlots(Path(sys.argv[1]), 2)
 print(slots.take(), flush=True)
 sys.stdin.read()
@@ -46,7 +46,7 @@ def busy(registry: EngineRegistry, tenant: Tenant, sessions: int) -> Iterator[No
 def test_a_full_account_is_refused_and_the_others_are_not(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
-    registry = make_registry(Limits(connections_per_account=2, wait=0.05))
+    registry = make_registry(PoolLimits(connections_per_account=2, wait=0.05))
     with busy(registry, acme, sessions=2):
         with pytest.raises(TenantUnavailable, match="acme") as refused, registry.reading(acme):
             pass
@@ -58,7 +58,7 @@ def test_a_full_account_is_refused_and_the_others_are_not(
 
 
 def test_nobody_queues_for_an_account_that_does_not_move(make_registry: MakeRegistry, acme: Tenant) -> None:
-    registry = make_registry(Limits(connections_per_account=1, wait=0.05))
+    registry = make_registry(PoolLimits(connections_per_account=1, wait=0.05))
     with busy(registry, acme, sessions=1):
         with pytest.raises(TenantUnavailable, match="no connection came free"), registry.reading(acme):
             pass
@@ -69,7 +69,7 @@ def test_nobody_queues_for_an_account_that_does_not_move(make_registry: MakeRegi
 
 
 def test_who_queues_gets_the_connection_that_comes_back(make_registry: MakeRegistry, acme: Tenant) -> None:
-    registry = make_registry(Limits(connections_per_account=1, wait=30))
+    registry = make_registry(PoolLimits(connections_per_account=1, wait=30))
 
     def backend() -> int:
         with registry.reading(acme) as session:
@@ -88,7 +88,7 @@ def test_who_queues_gets_the_connection_that_comes_back(make_registry: MakeRegis
 def test_the_longest_idle_connection_of_any_account_makes_room(
     make_registry: MakeRegistry, tenants: list[Tenant]
 ) -> None:
-    registry = make_registry(Limits(connections=2))
+    registry = make_registry(PoolLimits(connections=2))
     for tenant in (tenants[0], tenants[1], tenants[0], tenants[2]):
         with registry.reading(tenant) as session:
             check_canary(session)
@@ -101,7 +101,7 @@ def test_the_longest_idle_connection_of_any_account_makes_room(
 def test_who_is_short_of_room_can_have_the_connection_of_its_own_account_that_comes_back(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
-    registry = make_registry(Limits(connections=2, connections_per_account=2, wait=30))
+    registry = make_registry(PoolLimits(connections=2, connections_per_account=2, wait=30))
     with ThreadPoolExecutor(1) as pool, busy(registry, globex, sessions=1):
         with busy(registry, acme, sessions=1):
             waiter = pool.submit(lambda: busy(registry, acme, sessions=1).__enter__())
@@ -112,7 +112,7 @@ def test_who_is_short_of_room_can_have_the_connection_of_its_own_account_that_co
 
 
 def test_a_failed_connection_gives_its_place_back(make_registry: MakeRegistry, acme: Tenant) -> None:
-    registry = make_registry(Limits(connections=1))
+    registry = make_registry(PoolLimits(connections=1))
     nowhere = Tenant("nowhere", acme.url.set(database="nowhere"))
     for _ in range(3):
         with pytest.raises(TenantUnavailable), registry.reading(nowhere):
@@ -124,7 +124,7 @@ def test_a_failed_connection_gives_its_place_back(make_registry: MakeRegistry, a
 def test_all_processes_of_a_host_share_its_slots(
     make_registry: MakeRegistry, tenants: list[Tenant], tmp_path: Path
 ) -> None:
-    limits = Limits(connections=2, wait=0.05)
+    limits = PoolLimits(connections=2, wait=0.05)
     one, other = (make_registry(limits, host_slots=HostSlots(tmp_path, 3)) for _ in range(2))
     with busy(one, tenants[0], sessions=1), busy(one, tenants[1], sessions=1), busy(other, tenants[2], sessions=1):
         refused = other.reading(tenants[3])
@@ -138,7 +138,7 @@ def test_all_processes_of_a_host_share_its_slots(
 def test_a_backend_that_outlives_its_connection_is_counted_until_it_is_gone(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
 ) -> None:
-    one, other = (make_registry(Limits(wait=0.05), host_slots=HostSlots(tmp_path, 1)) for _ in range(2))
+    one, other = (make_registry(PoolLimits(wait=0.05), host_slots=HostSlots(tmp_path, 1)) for _ in range(2))
     with one.reading(acme) as session:
         backend = int(session.execute(text("SELECT pg_backend_pid()")).scalar_one())
     os.kill(backend, signal.SIGSTOP)
@@ -163,7 +163,7 @@ def test_a_process_that_has_plenty_gives_to_one_that_is_short(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
 ) -> None:
     rich = make_registry(host_slots=HostSlots(tmp_path, 1))
-    poor = make_registry(Limits(wait=30), host_slots=HostSlots(tmp_path, 1))
+    poor = make_registry(PoolLimits(wait=30), host_slots=HostSlots(tmp_path, 1))
     with rich.reading(acme) as session:
         check_canary(session)
     rich.sweep()
@@ -195,7 +195,7 @@ def test_the_cap_holds_on_the_server_too_through_hundreds_of_evictions(
 ) -> None:
     name = f"cap{engines}"
     registry = make_registry(
-        Limits(engines=engines, connections=3, connections_per_account=2, wait=30), ConnectionSettings(name)
+        PoolLimits(engines=engines, connections=3, connections_per_account=2, wait=30), ConnectionSettings(name)
     )
     done = threading.Event()
 

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import BehindSchema, SchemaMismatch, TenantUnavailable
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.testing import check_canary
-from kataven.tenancy.wire import ConnectionSettings
 from tests.support.clock import Clock
 from tests.tenancy.conftest import MakeRegistry, MakeTenant, connected, create_tenant, drop_database
 
@@ -42,7 +42,7 @@ def test_a_dropped_database_is_unavailable_then_left_alone_and_found_again(
     make_registry: MakeRegistry, make_tenant: MakeTenant, postgres: EmbeddedPostgres, globex: Tenant
 ) -> None:
     clock = Clock()
-    registry = make_registry(Limits(breaker_failures=3, breaker_pause=2), clock=clock)
+    registry = make_registry(PoolLimits(breaker_failures=3, breaker_pause=2), clock=clock)
     tenant = make_tenant("dropped")
     backend_of(registry, tenant)
     drop_database(postgres, "dropped")
@@ -87,7 +87,7 @@ def test_a_restarted_server_is_found_again_without_a_restart_of_ours(
     make_registry: MakeRegistry, other_server: EmbeddedPostgres
 ) -> None:
     clock = Clock()
-    registry = make_registry(Limits(connections_per_account=2), clock=clock)
+    registry = make_registry(PoolLimits(connections_per_account=2), clock=clock)
     tenant = create_tenant(other_server, "acme")
     with registry.reading(tenant), registry.reading(tenant):
         pass
@@ -107,7 +107,7 @@ def test_a_frozen_backend_is_cut_loose_and_the_others_never_notice(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
     clock = Clock()
-    registry = make_registry(Limits(hold=15), clock=clock)
+    registry = make_registry(PoolLimits(hold=15), clock=clock)
     frozen, backend = Event(), backend_of(registry, acme)
 
     def ask() -> None:
@@ -134,7 +134,7 @@ def test_a_frozen_backend_is_cut_loose_and_the_others_never_notice(
 
 def test_a_slow_statement_ends_in_time_and_counts_for_nothing(make_registry: MakeRegistry, acme: Tenant) -> None:
     settings = ConnectionSettings(statement_timeout_seconds=0.02)
-    registry = make_registry(Limits(breaker_failures=1), settings)
+    registry = make_registry(PoolLimits(breaker_failures=1), settings)
     with pytest.raises(TenantUnavailable, match="a statement took too long"), registry.reading(acme) as session:
         session.execute(text("SELECT pg_sleep(30)"))
     assert registry.metrics().open_breakers == ()

@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import make_url, text
 
 from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import MigrationError, RevisionMoved, RunInProgress
-from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
+from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
+from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome, MigrationReport
+from kataven.tenancy.migrations.steps import lock, render, replay
+from kataven.tenancy.migrations.survey import AccountState
 from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX
-from kataven.tenancy.provision import Provisioner
-from kataven.tenancy.report import AccountResult, Outcome, Report
 from kataven.tenancy.server import DatabaseServer
-from kataven.tenancy.steps import lock, render, replay
-from kataven.tenancy.survey import AccountState
 from tests.tenancy.revisions import Line
 
 ADD_AUTHOR = 'op.add_column("notes", sa.Column("author", sa.Text))'
@@ -34,7 +34,7 @@ from dataclasses import replace
 from pathlib import Path
 from sqlalchemy import make_url
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
+from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.schema import Schema
 from tests.tenancy.revisions import SCRIPTS
@@ -64,7 +64,7 @@ class Accounts:
     def fleet(self) -> Fleet:
         return Fleet(self.line.schema(), self.server)
 
-    def upgrade(self, **options: object) -> Report:
+    def upgrade(self, **options: object) -> MigrationReport:
         return self.fleet().upgrade(self.tenants, RunOptions(**options))  # type: ignore[arg-type]
 
     def execute(self, name: str, statement: str) -> None:
@@ -77,11 +77,11 @@ class Accounts:
             return list(connection.execute(text("SELECT revision FROM applied ORDER BY revision")).scalars())
 
 
-def outcomes(report: Report) -> dict[str, Outcome]:
+def outcomes(report: MigrationReport) -> dict[str, MigrationOutcome]:
     return {result.account: result.outcome for result in report.results}
 
 
-def row(report: Report, account: str) -> AccountResult:
+def row(report: MigrationReport, account: str) -> AccountResult:
     (found,) = [result for result in report.results if result.account == account]
     return found
 
@@ -107,14 +107,14 @@ def test_every_account_is_migrated_once_and_a_second_run_is_a_read(accounts: Acc
         accounts.tenants, RunOptions(report_file=tmp_path / "report"), lambda result: told.append(result.account)
     )
     assert first.succeeded
-    assert first.counts == {Outcome.MIGRATED: 4}
+    assert first.counts == {MigrationOutcome.MIGRATED: 4}
     assert told[0] == "account0", "the canary"
     assert set(told) == set(accounts.names)
     assert {(result.start, result.end, result.drifted) for result in first.results} == {("r1", "r3", False)}
     assert all(result.seconds > 0 for result in first.results)
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
     second = accounts.upgrade()
-    assert (second.counts, second.proofs) == ({Outcome.CURRENT: 4}, ())
+    assert (second.counts, second.proofs) == ({MigrationOutcome.CURRENT: 4}, ())
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
     header, *rows = [json.loads(line) for line in (tmp_path / "report").read_text().splitlines()]
     assert header == {"target": "r3", "accounts": 4}
@@ -159,7 +159,7 @@ def test_what_does_not_stand_the_proof_touches_no_account(accounts: Accounts, up
 def test_a_dry_run_proves_and_touches_nothing(accounts: Accounts) -> None:
     accounts.line.then("r2", ADD_AUTHOR)
     report = accounts.upgrade(dry_run=True)
-    assert (report.counts, len(report.proofs), report.dry_run) == ({Outcome.PENDING: 4}, 1, True)
+    assert (report.counts, len(report.proofs), report.dry_run) == ({MigrationOutcome.PENDING: 4}, 1, True)
     assert {state.revision for state in accounts.fleet().status(accounts.tenants)} == {"r1"}
 
 
@@ -169,12 +169,12 @@ def test_accounts_that_fail_are_rows_and_the_others_go_on(accounts: Accounts) ->
         accounts.execute(name, "ALTER TABLE notes ADD author int")
     report = accounts.upgrade(jobs=2)
     assert not report.succeeded
-    assert report.counts == {Outcome.MIGRATED: 2, Outcome.FAILED: 2}
+    assert report.counts == {MigrationOutcome.MIGRATED: 2, MigrationOutcome.FAILED: 2}
     assert row(report, "account2").error == 'column "author" of relation "notes" already exists (42701)'
     for name in ("account1", "account2"):
         accounts.execute(name, "ALTER TABLE notes DROP author")
     again = accounts.upgrade()
-    assert again.counts == {Outcome.CURRENT: 2, Outcome.MIGRATED: 2}
+    assert again.counts == {MigrationOutcome.CURRENT: 2, MigrationOutcome.MIGRATED: 2}
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2")}
 
 
@@ -184,10 +184,10 @@ def test_after_so_many_failures_nothing_new_is_begun(accounts: Accounts) -> None
         accounts.execute(name, "ALTER TABLE notes ADD author int")
     report = accounts.upgrade(jobs=1, max_failures=2)
     assert outcomes(report) == {
-        "account0": Outcome.MIGRATED,
-        "account1": Outcome.FAILED,
-        "account2": Outcome.FAILED,
-        "account3": Outcome.SKIPPED,
+        "account0": MigrationOutcome.MIGRATED,
+        "account1": MigrationOutcome.FAILED,
+        "account2": MigrationOutcome.FAILED,
+        "account3": MigrationOutcome.SKIPPED,
     }
     assert accounts.applied("account3") == ["r1"]
 
@@ -196,8 +196,8 @@ def test_a_canary_that_fails_keeps_the_others_safe(accounts: Accounts) -> None:
     accounts.line.then("r2", ADD_AUTHOR)
     accounts.execute("account1", "ALTER TABLE notes ADD author int")
     report = accounts.upgrade(canaries=2)
-    assert report.counts == {Outcome.MIGRATED: 1, Outcome.FAILED: 1, Outcome.SKIPPED: 2}
-    assert row(report, "account1").outcome is Outcome.FAILED
+    assert report.counts == {MigrationOutcome.MIGRATED: 1, MigrationOutcome.FAILED: 1, MigrationOutcome.SKIPPED: 2}
+    assert row(report, "account1").outcome is MigrationOutcome.FAILED
 
 
 def test_two_runs_do_not_meet(accounts: Accounts) -> None:
@@ -211,7 +211,7 @@ def test_two_runs_do_not_meet(accounts: Accounts) -> None:
 
     accounts.fleet().upgrade(accounts.tenants, RunOptions(jobs=2), run_another)
     assert len(refused) == 4
-    assert accounts.upgrade().counts == {Outcome.CURRENT: 4}
+    assert accounts.upgrade().counts == {MigrationOutcome.CURRENT: 4}
 
 
 def test_an_account_under_another_run_is_left_to_it(accounts: Accounts) -> None:
@@ -220,7 +220,7 @@ def test_an_account_under_another_run_is_left_to_it(accounts: Accounts) -> None:
         lock(connection)
         report = accounts.upgrade()
     assert row(report, "account3").error == "another run is migrating this account"
-    assert report.counts == {Outcome.MIGRATED: 3, Outcome.FAILED: 1}
+    assert report.counts == {MigrationOutcome.MIGRATED: 3, MigrationOutcome.FAILED: 1}
 
 
 def test_threads_that_race_for_one_database_apply_a_step_once(accounts: Accounts) -> None:
@@ -254,8 +254,8 @@ def test_a_killed_run_is_resumed_and_every_account_migrated_once(accounts: Accou
     assert len((tmp_path / "report").read_text().splitlines()) == 1 + 2
     while not (report := accounts.upgrade()).succeeded:
         pass  # the server has yet to notice that the killed run's connection is gone
-    assert [row(report, name).outcome for name in accounts.names[:2]] == [Outcome.CURRENT] * 2
-    assert row(report, "account3").outcome is Outcome.MIGRATED
+    assert [row(report, name).outcome for name in accounts.names[:2]] == [MigrationOutcome.CURRENT] * 2
+    assert row(report, "account3").outcome is MigrationOutcome.MIGRATED
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2")}
 
 
@@ -264,7 +264,7 @@ def test_revisions_that_need_python_run_in_processes(accounts: Accounts) -> None
     accounts.line.then("r2", COUNT_NOTES, needs_python=True)
     accounts.line.then("r3", ADD_AUTHOR)
     report = accounts.upgrade(jobs=1)
-    assert report.counts == {Outcome.MIGRATED: 4}
+    assert report.counts == {MigrationOutcome.MIGRATED: 4}
     for name, words in (("account0", "there were 0"), ("account1", "there were 1")):
         with accounts.server.connect(name) as connection:
             assert words in connection.execute(text("SELECT text FROM notes")).scalars().all()
@@ -279,7 +279,7 @@ def test_a_revision_that_fails_in_its_process_is_a_row_in_words(accounts: Accoun
     accounts.execute("account1", "INSERT INTO notes (text) VALUES ('one')")
     accounts.tenants = accounts.tenants[:2]
     report = accounts.upgrade(jobs=1)
-    assert outcomes(report) == {"account0": Outcome.MIGRATED, "account1": Outcome.FAILED}
+    assert outcomes(report) == {"account0": MigrationOutcome.MIGRATED, "account1": MigrationOutcome.FAILED}
     assert row(report, "account1").error == "AssertionError: has notes"
 
 
@@ -287,7 +287,7 @@ def test_a_step_outside_of_a_transaction_is_left_to_alembic(accounts: Accounts) 
     concurrently = 'op.create_index("notes_text", "notes", ["text"], postgresql_concurrently=True)'
     accounts.line.then("r2", f"with op.get_context().autocommit_block():\n    {concurrently}")
     assert "run by Alembic, in Python" in accounts.fleet().sql("r1")
-    assert accounts.upgrade(jobs=1).counts == {Outcome.MIGRATED: 4}
+    assert accounts.upgrade(jobs=1).counts == {MigrationOutcome.MIGRATED: 4}
 
 
 def test_statements_arrive_as_they_were_written(accounts: Accounts) -> None:
@@ -308,7 +308,7 @@ def test_accounts_at_different_revisions_meet_at_the_target(accounts: Accounts) 
     accounts.line.then("r3")
     accounts.line.then("r4")
     report = accounts.upgrade(target="r3")
-    assert report.counts == {Outcome.MIGRATED: 4}
+    assert report.counts == {MigrationOutcome.MIGRATED: 4}
     assert {(proof.start, proof.end) for proof in report.proofs} == {("r1", "r3"), ("r2", "r3")}
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
     with pytest.raises(MigrationError, match="r9 is not known"):
@@ -321,7 +321,7 @@ def test_databases_that_can_not_be_migrated_are_told_apart(accounts: Accounts) -
     accounts.execute("account2", "DROP TABLE alembic_version")
     accounts.tenants.append(Tenant("gone", accounts.server.url_of("gone")))
     report = accounts.upgrade()
-    assert report.counts == {Outcome.MIGRATED: 2, Outcome.FAILED: 3}
+    assert report.counts == {MigrationOutcome.MIGRATED: 2, MigrationOutcome.FAILED: 3}
     assert row(report, "account1").error == "revision newer is not known here"
     assert row(report, "account2").error == "it has no schema yet: it was not made from a template"
     assert 'database "gone" does not exist' in row(report, "gone").error
@@ -366,7 +366,7 @@ def test_a_run_spans_servers_and_proves_on_each(accounts: Accounts, other_server
     accounts.line.then("r2", ADD_AUTHOR)
     report = accounts.upgrade()
     provisioner.drop("elsewhere")
-    assert report.counts == {Outcome.MIGRATED: 5}
+    assert report.counts == {MigrationOutcome.MIGRATED: 5}
     assert {proof.subject for proof in report.proofs} == {"account0", "elsewhere"}
 
 
@@ -381,10 +381,10 @@ def test_the_directory_says_where_to_begin_and_the_database_where_it_is(accounts
     believed[3] = Tenant("account3", accounts.tenants[3].url, revision="r3")
     report = fleet.upgrade(believed)
     assert {result.account: (result.outcome, result.start) for result in report.results} == {
-        "account0": (Outcome.MIGRATED, "r2"),
-        "account1": (Outcome.CURRENT, "r3"),
-        "account2": (Outcome.MIGRATED, "r2"),
-        "account3": (Outcome.MIGRATED, "r2"),
+        "account0": (MigrationOutcome.MIGRATED, "r2"),
+        "account1": (MigrationOutcome.CURRENT, "r3"),
+        "account2": (MigrationOutcome.MIGRATED, "r2"),
+        "account3": (MigrationOutcome.MIGRATED, "r2"),
     }
     assert {tuple(accounts.applied(name)) for name in accounts.names} == {("r1", "r2", "r3")}
 
@@ -394,5 +394,5 @@ def test_a_server_that_is_down_fails_its_own_accounts_only(accounts: Accounts) -
     nowhere = accounts.server.url_of("lost").update_query_dict({"host": "/nowhere"})
     accounts.tenants += [Tenant(name, nowhere, revision) for name, revision in (("lost", "r1"), ("lost2", None))]
     report = accounts.upgrade()
-    assert report.counts == {Outcome.MIGRATED: 4, Outcome.FAILED: 2}
+    assert report.counts == {MigrationOutcome.MIGRATED: 4, MigrationOutcome.FAILED: 2}
     assert "No such file or directory" in row(report, "lost").error

@@ -13,8 +13,8 @@ import gc, os, sys, threading
 from pathlib import Path
 from sqlalchemy import make_url, text
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.registry import EngineRegistry, Limits
-from kataven.tenancy.slots import HostSlots
+from kataven.tenancy.serving.registry import EngineRegistry, Limits
+from kataven.tenancy.serving.slots import HostSlots
 
 tenant = Tenant("acme", make_url(sys.stdin.readline().strip()))
 registry = EngineRegistry(Limits(wait=0.1), host_slots=HostSlots(Path(sys.argv[1]), 3))
@@ -63,7 +63,7 @@ import os, sys
 from sqlalchemy import make_url, text
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
-from kataven.tenancy.registry import EngineRegistry
+from kataven.tenancy.serving.registry import EngineRegistry
 from psycopg2 import InterfaceError
 
 registry = EngineRegistry()

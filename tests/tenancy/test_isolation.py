@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
-from kataven.tenancy.limits import Limits
+from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.testing import account_of, assert_no_leaks, check_canary
 from tests.tenancy.conftest import MakeRegistry, MakeTenant, drop_database
 from tests.tenancy.models import Note
@@ -25,7 +25,7 @@ def test_no_row_crosses_from_one_account_to_another(
     make_tenant: MakeTenant,
     postgres: EmbeddedPostgres,
 ) -> None:
-    registry = make_registry(Limits(engines=5, connections=6, wait=30))
+    registry = make_registry(PoolLimits(engines=5, connections=6, wait=30))
     doomed = make_tenant("doomed")
     everybody = [*tenants, doomed]
     written: dict[str, int] = {tenant.account: 0 for tenant in everybody}

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from kataven.dev.binaries import postgres_programs
-from kataven.tenancy import dumps
+from kataven.tenancy.databases import dumps
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import DumpUnreadable, ProgramFailed, ProgramMissing
 from kataven.tenancy.programs import Programs, environment

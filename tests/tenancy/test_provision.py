@@ -10,9 +10,9 @@ from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from kataven.dev.postgres import EmbeddedPostgres
+from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ProvisioningInProgress
 from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX
-from kataven.tenancy.provision import Provisioner
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer, Maintenance
 from kataven.tenancy.templates import Templates

@@ -11,9 +11,9 @@ from kataven.dev.postgres import EmbeddedPostgres
 from kataven.tenancy import dialect
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
-from kataven.tenancy.limits import Limits
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.testing import assert_no_leaks, check_canary
-from kataven.tenancy.wire import ConnectionSettings
 from tests.support.clock import Clock
 from tests.tenancy.conftest import MakeRegistry, MakeTenant, connected
 from tests.tenancy.models import Note, Tag
@@ -38,7 +38,7 @@ def test_nothing_is_built_before_it_is_needed(make_registry: MakeRegistry, acme:
 def test_one_thread_builds_and_the_others_wait(
     make_registry: MakeRegistry, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = make_registry(Limits(connections=8, connections_per_account=8))
+    registry = make_registry(PoolLimits(connections=8, connections_per_account=8))
     building, go_on = threading.Event(), threading.Event()
     create_engine = dialect.create_engine
 
@@ -97,7 +97,7 @@ def test_an_error_of_the_statement_stays_what_it_is(make_registry: MakeRegistry,
 def test_the_least_recently_used_engine_makes_room(
     make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres
 ) -> None:
-    registry = make_registry(Limits(engines=2), ConnectionSettings(application_name="lru"))
+    registry = make_registry(PoolLimits(engines=2), ConnectionSettings(application_name="lru"))
     for index in (0, 1, 0, 2, 0):  # 1 goes when 2 comes
         with registry.reading(tenants[index]) as session:
             check_canary(session)
@@ -107,7 +107,7 @@ def test_the_least_recently_used_engine_makes_room(
 
 
 def test_an_engine_in_use_is_never_evicted(make_registry: MakeRegistry, tenants: list[Tenant]) -> None:
-    registry = make_registry(Limits(engines=1, wait=0.05))
+    registry = make_registry(PoolLimits(engines=1, wait=0.05))
     with registry.reading(tenants[0]) as session:
         with pytest.raises(TenantUnavailable, match="every engine is in use"), registry.reading(tenants[1]):
             pass
@@ -119,7 +119,7 @@ def test_an_engine_in_use_is_never_evicted(make_registry: MakeRegistry, tenants:
 def test_a_waiter_for_an_engine_gets_the_first_that_comes_free(
     make_registry: MakeRegistry, tenants: list[Tenant]
 ) -> None:
-    registry = make_registry(Limits(engines=1, wait=10))
+    registry = make_registry(PoolLimits(engines=1, wait=10))
     with ThreadPoolExecutor(1) as pool:
 
         def read_globex() -> None:
@@ -165,7 +165,7 @@ def test_what_is_idle_too_long_is_closed(
     make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres
 ) -> None:
     clock = Clock()
-    registry = make_registry(Limits(idle=60), ConnectionSettings(application_name="idle"), clock=clock)
+    registry = make_registry(PoolLimits(idle=60), ConnectionSettings(application_name="idle"), clock=clock)
     with registry.reading(tenants[0]), registry.reading(tenants[0]), registry.reading(tenants[1]):
         pass
     clock.advance(59)
@@ -180,7 +180,7 @@ def test_what_is_idle_too_long_is_closed(
 
 
 def test_the_sweeper_runs_only_between_start_and_stop(make_registry: MakeRegistry, acme: Tenant) -> None:
-    registry = make_registry(Limits(idle=0, sweep=0.001))
+    registry = make_registry(PoolLimits(idle=0, sweep=0.001))
     before = set(threading.enumerate())
     with registry.reading(acme):
         pass

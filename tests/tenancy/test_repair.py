@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import make_url
 
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.tenancy.provision import Provisioner
-from kataven.tenancy.repair import KnownAccount, Repair, Wreck, WreckKind, find_wrecks, repair
+from kataven.tenancy.databases.provision import Provisioner
+from kataven.tenancy.databases.repair import KnownAccount, Orphan, OrphanKind, Repair, find_orphans, repair
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import scratch_name
 from tests.tenancy.revisions import Line
@@ -18,7 +18,7 @@ STOP_HALF_WAY = """
 import sys
 from pathlib import Path
 from sqlalchemy import make_url
-from kataven.tenancy.provision import Provisioner
+from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.server import DatabaseServer
 from tests.tenancy.revisions import Line
 
@@ -54,8 +54,8 @@ class Keeper:
 
     def repair(self, server: DatabaseServer) -> list[Repair]:
         with server.maintenance() as maintenance:
-            wrecks = find_wrecks(maintenance.databases(), self.accounts())
-        return repair(server, wrecks, finish=self.finish, undo=self.undo)
+            orphans = find_orphans(maintenance.databases(), self.accounts())
+        return repair(server, orphans, finish=self.finish, undo=self.undo)
 
 
 def test_every_difference_has_its_name() -> None:
@@ -78,16 +78,16 @@ def test_every_difference_has_its_name() -> None:
         KnownAccount("stark", "stark", unfinished=False, leaving=True),
         KnownAccount("wayne", "wayne", unfinished=False, leaving=True),
     ]
-    assert set(find_wrecks(databases, accounts, ignored={"hub"})) == {
-        Wreck(WreckKind.HALF_MADE, scratch_name("x")),
-        Wreck(WreckKind.UNFINISHED, "globex", "globex"),
-        Wreck(WreckKind.NOTHING_MADE, "hooli", "hooli"),
-        Wreck(WreckKind.LOST, "initech_db", "initech"),
-        Wreck(WreckKind.LEAVING, "stark", "stark"),
-        Wreck(WreckKind.REMOVED, "wayne", "wayne"),
-        Wreck(WreckKind.STRAY, "misc"),
+    assert set(find_orphans(databases, accounts, ignored={"hub"})) == {
+        Orphan(OrphanKind.HALF_MADE, scratch_name("x")),
+        Orphan(OrphanKind.UNFINISHED, "globex", "globex"),
+        Orphan(OrphanKind.NOTHING_MADE, "hooli", "hooli"),
+        Orphan(OrphanKind.LOST, "initech_db", "initech"),
+        Orphan(OrphanKind.LEAVING, "stark", "stark"),
+        Orphan(OrphanKind.REMOVED, "wayne", "wayne"),
+        Orphan(OrphanKind.STRAY, "misc"),
     }
-    assert find_wrecks({"acme"}, accounts[:1]) == []
+    assert find_orphans({"acme"}, accounts[:1]) == []
 
 
 @pytest.mark.parametrize("where", ["before", "within", "after"])
@@ -109,7 +109,7 @@ def test_a_killed_creation_is_cleaned_up_and_a_live_one_is_not_touched(
         pass  # the server has yet to notice that its client is gone
     assert keeper.unfinished == ({"acme": False} if where == "after" else {})
     with server.maintenance() as maintenance:
-        assert find_wrecks(maintenance.databases(), keeper.accounts()) == []
+        assert find_orphans(maintenance.databases(), keeper.accounts()) == []
         assert maintenance.exists("acme") == (where == "after")
         maintenance.drop("acme")
     Provisioner(server, line.schema()).provision("acme")
@@ -121,8 +121,8 @@ def test_what_may_be_somebodys_data_is_told_and_left(other_server: EmbeddedPostg
     server, keeper = DatabaseServer(make_url(other_server.url("postgres"))), Keeper(lost=False)
     with server.maintenance() as maintenance:
         maintenance.create("stray", "template0")
-        told = {(result.wreck.kind, result.wreck.database, result.done) for result in keeper.repair(server)}
-        assert told == {(WreckKind.LOST, "lost", False), (WreckKind.STRAY, "stray", False)}
+        told = {(result.orphan.kind, result.orphan.database, result.done) for result in keeper.repair(server)}
+        assert told == {(OrphanKind.LOST, "lost", False), (OrphanKind.STRAY, "stray", False)}
         assert maintenance.exists("stray")
         maintenance.drop("stray")
     assert keeper.unfinished == {"lost": False}

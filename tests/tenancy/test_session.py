@@ -5,9 +5,9 @@ from sqlalchemy import create_engine, insert, select, text, update
 
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import NoTenant, ReadOnlySession, TenantUnavailable, WrongTenant
-from kataven.tenancy.session import TenantSession
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.session import TenantSession
 from kataven.tenancy.testing import account_of
-from kataven.tenancy.wire import ConnectionSettings
 from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note, Tag
 
@@ -114,8 +114,8 @@ def test_a_note_is_committed_at_once_and_keeps_nobody_waiting(make_registry: Mak
     registry = make_registry()
     with registry.writing(acme) as session:
         session.add(Note(text="first"))
-    with registry.noting(acme) as noting:
-        noting.execute(update(Note).values(text="noted"))
+    with registry.recording_usage(acme) as recording_usage:
+        recording_usage.execute(update(Note).values(text="noted"))
         with registry.writing(acme) as session:
             session.execute(select(Note).with_for_update(nowait=True))
             session.execute(update(Note).values(text="second"))

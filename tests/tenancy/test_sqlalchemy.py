@@ -7,10 +7,10 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.util import LRUCache
 
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.engines import Engines
-from kataven.tenancy.limits import Limits
-from kataven.tenancy.pool import Ledger
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.engines import Engines
+from kataven.tenancy.serving.pool import ConnectionBudget
+from kataven.tenancy.serving.pool_limits import PoolLimits
 from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note
 from tests.tenancy.proxy import CountingProxy
@@ -32,7 +32,7 @@ def test_private_names_that_are_overridden_are_still_there() -> None:
 
 
 def test_engines_of_one_server_share_dialect_and_compiled_statements(acme: Tenant, globex: Tenant) -> None:
-    engines = Engines(Limits(), ConnectionSettings(), Ledger(4, None))
+    engines = Engines(PoolLimits(), ConnectionSettings(), ConnectionBudget(4, None))
     first, second = engines.pin(acme), engines.pin(globex)
     assert first.engine.dialect is second.engine.dialect
     cache = first.engine.get_execution_options()["compiled_cache"]

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from kataven.web.compression import MIN_BYTES
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 LARGE = "Be brief. " * MIN_BYTES
 SECRET_FIELDS = {"key", "snippet", "token", "user_token", "visitor_token", "refresh_token"}
@@ -84,8 +84,8 @@ def test_what_is_answered_to_a_post_is_never_compressed(acme_key: Caller) -> Non
     assert "Content-Encoding" not in made.headers
 
 
-def test_no_get_answers_a_secret(house: House) -> None:
-    document = house.anybody().get("/v1/openapi.json").get_json()
+def test_no_get_answers_a_secret(harness: AppHarness) -> None:
+    document = harness.anybody().get("/v1/openapi.json").get_json()
     for path, methods in document["paths"].items():
         if "get" in methods:
             named = json.dumps(methods["get"]["responses"]["200"])
@@ -94,8 +94,8 @@ def test_no_get_answers_a_secret(house: House) -> None:
                     assert not SECRET_FIELDS & set(schema.get("properties", {})), path
 
 
-def test_pages_are_compressed_too(house: House) -> None:
-    assert house.anybody(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
-    script = house.anybody(Accept_Encoding="gzip").get("/widget.js")
+def test_pages_are_compressed_too(harness: AppHarness) -> None:
+    assert harness.anybody(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
+    script = harness.anybody(Accept_Encoding="gzip").get("/widget.js")
     assert script.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(script.data) == house.anybody().get("/widget.js").data
+    assert gzip.decompress(script.data) == harness.anybody().get("/widget.js").data

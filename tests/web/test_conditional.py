@@ -10,7 +10,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from kataven.web.operation import operation_of
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 
 Maker = Callable[[Caller], str]
 
@@ -34,15 +34,15 @@ each_resource = pytest.mark.parametrize(("make", "one", "two"), RESOURCES, ids=I
 
 
 @pytest.fixture(scope="module")
-def account(house: House) -> str:
+def account(harness: AppHarness) -> str:
     """One of these tests' own: other tests look at acme's branding."""
-    new_account(house.services, "tagged")
+    new_account(harness.services, "tagged")
     return "tagged"
 
 
 @pytest.fixture
-def caller(house: House, account: str) -> Caller:
-    return house.bearer(house.new_key(account))
+def caller(harness: AppHarness, account: str) -> Caller:
+    return harness.bearer(harness.new_key(account))
 
 
 def code(answer: TestResponse) -> tuple[int, str]:
@@ -150,11 +150,11 @@ def test_a_change_with_a_receipt_has_the_tag_of_what_is_read_afterwards(caller: 
     assert caller.get(path).headers["ETag"] == disabled.headers["ETag"]
 
 
-def test_every_single_resource_that_can_be_changed_declares_its_conditions(house: House) -> None:
+def test_every_single_resource_that_can_be_changed_declares_its_conditions(harness: AppHarness) -> None:
     undeclared = {
         operation.path
-        for rule in house.app.url_map.iter_rules()
-        if (operation := operation_of(house.app.view_functions[rule.endpoint])) is not None
+        for rule in harness.app.url_map.iter_rules()
+        if (operation := operation_of(harness.app.view_functions[rule.endpoint])) is not None
         and operation.method in {"PATCH", "DELETE"}
         and not operation.conditional
     }

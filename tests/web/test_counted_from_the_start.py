@@ -11,17 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from kataven.identity import token as tokens
 from kataven.identity.errors import Refused
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.lookups import OUTCOMES
 from kataven.web.metrics import Metrics
 from kataven.web.problems import KINDS
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 CROWDED = "203.0.113.250"
 
 
-def series(house: House, name: str, label: str) -> dict[str, float]:
-    text = house.anybody().get("/metrics").get_data(as_text=True)
+def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
+    text = harness.anybody().get("/metrics").get_data(as_text=True)
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -30,11 +30,11 @@ def series(house: House, name: str, label: str) -> dict[str, float]:
     return found
 
 
-def test_every_problem_limit_and_look_up_has_a_series(house: House) -> None:
-    assert set(KINDS) <= set(series(house, "problems", "code"))
-    assert set(OUTCOMES) == set(series(house, "credential_lookups", "outcome"))
-    limits = set(series(house, "limited", "limit"))
-    assert {"per-minute", "key-concurrent", *Kind, "hub-of-network"} <= limits
+def test_every_problem_limit_and_look_up_has_a_series(harness: AppHarness) -> None:
+    assert set(KINDS) <= set(series(harness, "problems", "code"))
+    assert set(OUTCOMES) == set(series(harness, "credential_lookups", "outcome"))
+    limits = set(series(harness, "limited", "limit"))
+    assert {"per-minute", "key-concurrent", *AddressBudgetKind, "hub-of-network"} <= limits
 
 
 def test_every_refusal_of_a_verifier_has_a_series() -> None:
@@ -90,23 +90,23 @@ def test_the_canarys_outcomes_are_there_before_its_first_round() -> None:
         assert f'kataven_canary_rounds_total{{outcome="{outcome}"}} 0.0' in text
 
 
-@pytest.mark.parametrize("kind", [Kind.FAILED, Kind.REFUSED])
-def test_what_a_spent_budget_refuses_is_counted(house: House, kind: Kind) -> None:
-    addresses = house.services.limiter.addresses
+@pytest.mark.parametrize("kind", [AddressBudgetKind.FAILED, AddressBudgetKind.REFUSED])
+def test_what_a_spent_budget_refuses_is_counted(harness: AppHarness, kind: AddressBudgetKind) -> None:
+    addresses = harness.services.limiter.addresses
     for _ in range(PER_MINUTE[kind]):
         addresses.spend(CROWDED, kind)
-    before = series(house, "limited", "limit")[kind], series(house, "credential_lookups", "outcome")["refused"]
+    before = series(harness, "limited", "limit")[kind], series(harness, "credential_lookups", "outcome")["refused"]
     there = {"environ_base": {"REMOTE_ADDR": CROWDED}}
     for _ in range(20):
-        if kind is Kind.FAILED:
-            guess = house.bearer(tokens.mint(TokenKind.API_KEY, "acme").text)
+        if kind is AddressBudgetKind.FAILED:
+            guess = harness.bearer(tokens.generate(TokenKind.API_KEY, "acme").text)
             last = guess.get("/v1/me", **there)
         else:
-            last = house.anybody().post("/v1/widget/auth/guest", {}, **there)
+            last = harness.anybody().post("/v1/widget/auth/guest", {}, **there)
     assert last.status_code == 429
-    after = series(house, "limited", "limit")[kind], series(house, "credential_lookups", "outcome")["refused"]
+    after = series(harness, "limited", "limit")[kind], series(harness, "credential_lookups", "outcome")["refused"]
     assert after[0] > before[0]
-    assert (after[1] > before[1]) is (kind is Kind.FAILED)
+    assert (after[1] > before[1]) is (kind is AddressBudgetKind.FAILED)
 
 
 def test_the_page_names_every_outcome_of_a_look_up() -> None:

@@ -12,12 +12,12 @@ from werkzeug.test import TestResponse
 
 import app as factory
 from kataven import settings
-from kataven.hub import surface
+from kataven.hub import pages_app
 from kataven.web import health
 from kataven.web.hardening import HSTS
 from kataven.web.operation import operation_of
 from kataven.web.services import EXTENSION
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 KEPT = {
@@ -32,8 +32,8 @@ KEPT = {
 
 
 @contextmanager
-def built(house: House, public_url: str, hub_url: str) -> Iterator[tuple[Flask, Flask]]:
-    environ = {**house.environ, "KATAVEN_PUBLIC_URL": public_url, "KATAVEN_HUB_URL": hub_url}
+def built(harness: AppHarness, public_url: str, hub_url: str) -> Iterator[tuple[Flask, Flask]]:
+    environ = {**harness.environ, "KATAVEN_PUBLIC_URL": public_url, "KATAVEN_HUB_URL": hub_url}
     configured = settings.load(environ)
     api, hub = factory.create_api(configured), factory.create_hub(configured)
     yield api, hub
@@ -52,11 +52,11 @@ def answers_of(application: Flask) -> Iterator[TestResponse]:
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_every_answer_says_what_it_is_and_to_stay_with_https(house: House, scheme: str) -> None:
+def test_every_answer_says_what_it_is_and_to_stay_with_https(harness: AppHarness, scheme: str) -> None:
     local = {"https": "https://api.example.com", "http": "http://localhost:8000"}[scheme]
     hub_url = {"https": "https://hub.example.com", "http": "http://localhost:4712"}[scheme]
-    with built(house, local, hub_url) as (api, hub):
-        for application in (api, hub, hub.extensions[surface.PAGES]):
+    with built(harness, local, hub_url) as (api, hub):
+        for application in (api, hub, hub.extensions[pages_app.PAGES]):
             seen = 0
             for answer in answers_of(application):
                 assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"], answer.request.path
@@ -66,20 +66,20 @@ def test_every_answer_says_what_it_is_and_to_stay_with_https(house: House, schem
             assert seen > 20
 
 
-def test_an_answer_of_an_unforeseen_error_carries_them(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_of_an_unforeseen_error_carries_them(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: 1 / 0)
-    answer = house.anybody().get("/readyz")
+    answer = harness.anybody().get("/readyz")
     assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (500, "nosniff")
 
 
-def test_what_may_be_kept_is_listed(house: House, acme_key: Caller) -> None:
-    for rule in house.app.url_map.iter_rules():
-        operation = operation_of(house.app.view_functions[rule.endpoint])
+def test_what_may_be_kept_is_listed(harness: AppHarness, acme_key: Caller) -> None:
+    for rule in harness.app.url_map.iter_rules():
+        operation = operation_of(harness.app.view_functions[rule.endpoint])
         assert operation is not None
         path = re.sub(r"<(?:\w+:)?\w+>", AN_ID, rule.rule)
-        for caller in (house.anybody(), acme_key):
+        for caller in (harness.anybody(), acme_key):
             answer = caller.call(operation.method, path)
             assert answer.headers["Cache-Control"] == KEPT.get(path, "no-store"), path
             if path in KEPT and "Content-Encoding" in caller.get(path, headers={"Accept-Encoding": "gzip"}).headers:
                 assert "Accept-Encoding" in answer.vary, path
-    assert house.anybody().get("/api/accounts").headers["Cache-Control"] == "no-store"
+    assert harness.anybody().get("/api/accounts").headers["Cache-Control"] == "no-store"

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from werkzeug.test import TestResponse
 
 from kataven.api.widget_schemas import ExchangeInput, GuestInput, RefreshInput
-from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web import schema
 from kataven.web.openapi import operations_of
 from kataven.web.schema import MAX_BODY_BYTES, MAX_FIELD_ERRORS, MAX_PUBLIC_BODY_BYTES
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 GUEST = "/v1/widget/auth/guest"
 JSON = "application/json"
@@ -75,9 +75,9 @@ def never_validated(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(model, "model_validate_json", must_not_be_called)
 
 
-def send(house: House, body: Any, address: str, path: str = GUEST) -> TestResponse:
+def send(harness: AppHarness, body: Any, address: str, path: str = GUEST) -> TestResponse:
     data = body if isinstance(body, bytes) else json.dumps(body)
-    return house.anybody().call("POST", path, data=data, content_type=JSON, environ_base={"REMOTE_ADDR": address})
+    return harness.anybody().call("POST", path, data=data, content_type=JSON, environ_base={"REMOTE_ADDR": address})
 
 
 def unread(caller: Caller, path: str, length: int, address: str) -> TestResponse:
@@ -91,32 +91,32 @@ def code(answer: TestResponse) -> tuple[int, str]:
 
 @pytest.mark.parametrize("path", [path for path in LIMITS if path.startswith("/v1/widget/auth")])
 def test_a_body_over_the_operations_limit_is_refused_unread(
-    house: House, acme_key: Caller, path: str, address: str
+    harness: AppHarness, acme_key: Caller, path: str, address: str
 ) -> None:
     answer = unread(acme_key, path, LIMITS[path] + 1, address)
     assert code(answer) == (413, "payload_too_large")
     assert f"{LIMITS[path] // KIBIBYTE} KiB" in answer.get_json()["detail"]
 
 
-def test_a_body_without_a_length_is_read_up_to_the_limit(house: House, address: str) -> None:
+def test_a_body_without_a_length_is_read_up_to_the_limit(harness: AppHarness, address: str) -> None:
     chunks = Chunks(MAX_BODY_BYTES)
     environ = {"wsgi.input": chunks, "wsgi.input_terminated": True, "REMOTE_ADDR": address}
-    answer = house.anybody().call(
+    answer = harness.anybody().call(
         "POST", GUEST, content_type=JSON, headers={"Transfer-Encoding": "chunked"}, environ_overrides=environ
     )
     assert code(answer) == (413, "payload_too_large")
     assert chunks.given <= LIMITS[GUEST] + 1
 
 
-def test_without_a_credential_no_body_is_read(house: House, address: str) -> None:
+def test_without_a_credential_no_body_is_read(harness: AppHarness, address: str) -> None:
     for path, length in LIMITS.items():
         if not path.startswith("/v1/widget/auth") or path.endswith("user-token"):
-            assert unread(house.anybody(), path, length, address).status_code == 401
+            assert unread(harness.anybody(), path, length, address).status_code == 401
 
 
-def test_every_operation_declares_its_limit_and_the_document_says_it(house: House) -> None:
-    document = house.anybody().get("/v1/openapi.json").get_json()
-    with_body = [operation for operation in operations_of(house.app) if operation.body is not None]
+def test_every_operation_declares_its_limit_and_the_document_says_it(harness: AppHarness) -> None:
+    document = harness.anybody().get("/v1/openapi.json").get_json()
+    with_body = [operation for operation in operations_of(harness.app) if operation.body is not None]
     assert with_body
     for operation in with_body:
         assert operation.max_body_bytes <= (MAX_PUBLIC_BODY_BYTES if operation.access.public else MAX_BODY_BYTES)
@@ -140,15 +140,15 @@ def test_every_operation_declares_its_limit_and_the_document_says_it(house: Hous
     ],
     ids=["names", "nested names", "arrays", "values", "repeated", "number", "deep"],
 )
-def test_a_body_that_no_operation_takes_is_refused_unvalidated(house: House, body: Any, address: str) -> None:
-    answer = send(house, body, address)
+def test_a_body_that_no_operation_takes_is_refused_unvalidated(harness: AppHarness, body: Any, address: str) -> None:
+    answer = send(harness, body, address)
     assert code(answer) == (400, "invalid_request")
     assert len(answer.get_json()["errors"]) == 1
 
 
-def test_errors_are_bounded_in_number_and_length(house: House, acme_key: Caller, address: str) -> None:
+def test_errors_are_bounded_in_number_and_length(harness: AppHarness, acme_key: Caller, address: str) -> None:
     names = {f"{number}{'x' * 100}": 0 for number in range(64)}
-    for answer in (send(house, names, address), acme_key.post("/v1/agents", names)):
+    for answer in (send(harness, names, address), acme_key.post("/v1/agents", names)):
         assert code(answer) == (400, "invalid_request")
         errors = answer.get_json()["errors"]
         assert len(errors) == MAX_FIELD_ERRORS
@@ -167,39 +167,41 @@ def test_behind_a_credential_a_mebibyte_of_names_is_not_validated_either(
         assert code(answer) == (400, "invalid_request")
 
 
-def test_a_query_of_many_names_is_refused_unvalidated(house: House, address: str) -> None:
+def test_a_query_of_many_names_is_refused_unvalidated(harness: AppHarness, address: str) -> None:
     query = "&".join(f"a{number}" for number in range(1_000))
     for path in ("/v1/widget/config", "/api/accounts"):
-        answer = house.anybody().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
+        answer = harness.anybody().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
         assert code(answer) == (400, "invalid_request")
         assert [error["field"] for error in answer.get_json()["errors"]] == ["query"]
 
 
-def test_refused_input_has_a_budget_behind_which_nothing_is_read(house: House, acme_key: Caller, address: str) -> None:
-    for _ in range(PER_MINUTE[Kind.REFUSED]):
-        house.services.limiter.addresses.spend(address, Kind.REFUSED)
-    answer = unread(house.anybody(), GUEST, 100, address)
+def test_refused_input_has_a_budget_behind_which_nothing_is_read(
+    harness: AppHarness, acme_key: Caller, address: str
+) -> None:
+    for _ in range(PER_MINUTE[AddressBudgetKind.REFUSED]):
+        harness.services.limiter.addresses.spend(address, AddressBudgetKind.REFUSED)
+    answer = unread(harness.anybody(), GUEST, 100, address)
     assert code(answer) == (429, "rate_limited")
     assert answer.get_json()["detail"] == "refused-requests (600) exceeded"
     assert int(answer.headers["Retry-After"]) > 0
-    other = send(house, {}, str(next(ADDRESSES)))
+    other = send(harness, {}, str(next(ADDRESSES)))
     assert code(other) == (400, "invalid_request"), "its neighbours are answered"
     from_there = {"environ_base": {"REMOTE_ADDR": address}}
     assert acme_key.post("/v1/agents", {"name": "Good"}, **from_there).status_code == 201, "a good key is served"
 
 
 @pytest.mark.parametrize("body", [b"{", b"{}", b" " * 9_000, b'{"client_key": "junk"}'])
-def test_each_refused_public_body_is_counted_for_its_address(house: House, body: bytes, address: str) -> None:
-    addresses = house.services.limiter.addresses
-    assert send(house, body, address).status_code in {400, 413}
-    assert addresses.spend(address, Kind.REFUSED).standings[0].used == 2
-    assert addresses.spend(address, Kind.PUBLIC).standings[0].used == 1, "it cost no look-up"
+def test_each_refused_public_body_is_counted_for_its_address(harness: AppHarness, body: bytes, address: str) -> None:
+    addresses = harness.services.limiter.addresses
+    assert send(harness, body, address).status_code in {400, 413}
+    assert addresses.spend(address, AddressBudgetKind.REFUSED).quota_statuses[0].used == 2
+    assert addresses.spend(address, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 1, "it cost no look-up"
 
 
-def test_long_preferences_are_none(house: House, acme_key: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_preferences_are_none(harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     long = "text/plain," + "a/b;q=0.5," * 6_000
-    assert house.anybody(Accept=long).get("/v1/me").content_type == "application/problem+json"
-    answer = house.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
+    assert harness.anybody(Accept=long).get("/v1/me").content_type == "application/problem+json"
+    answer = harness.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
     assert "Content-Encoding" not in answer.headers
 
 

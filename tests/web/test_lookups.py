@@ -21,7 +21,7 @@ from kataven.identity.errors import (
 )
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.budget import PER_MINUTE, AddressBudget, Kind
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudget, AddressBudgetKind
 from kataven.ratelimit.lane import BURST, RESERVED, Lanes
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.memory import MemoryWindows
@@ -31,8 +31,8 @@ from tests.support.jose import as_json, b64
 
 MALLORY = "198.51.100.23"
 NEIGHBOUR = "198.51.100.24"
-FAILED = PER_MINUTE[Kind.FAILED]
-SUBJECT = PER_MINUTE[Kind.SUBJECT]
+FAILED = PER_MINUTE[AddressBudgetKind.FAILED]
+SUBJECT = PER_MINUTE[AddressBudgetKind.SUBJECT]
 GUESSES_IN_LANE = BURST - RESERVED
 
 
@@ -92,7 +92,7 @@ def world(clock: Clock) -> World:
 
 
 def key(account: str = "acme") -> ApiKeyCredential:
-    return ApiKeyCredential(tokens.mint(TokenKind.API_KEY, account).text, account)
+    return ApiKeyCredential(tokens.generate(TokenKind.API_KEY, account).text, account)
 
 
 def jwt(subject: str = "mallory", account: str = "acme") -> JwtCredential:
@@ -129,7 +129,7 @@ def test_every_refusal_that_was_found_out_is_counted(
 ) -> None:
     world.asked.error = error
     world.show(credential())
-    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 2
+    assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 2
 
 
 def test_a_failure_of_ours_is_nobodys(world: World) -> None:
@@ -141,7 +141,7 @@ def test_a_claimed_subject_is_not_believed(world: World) -> None:
     # Anybody can write alice's name into a token; only the issuer can sign it.
     for _ in range(SUBJECT):
         assert world.show(jwt("alice")) == "invalid_credential"
-    assert world.budget.exhausted("https://id.example alice", Kind.SUBJECT) is None
+    assert world.budget.exhausted("https://id.example alice", AddressBudgetKind.SUBJECT) is None
 
 
 def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world: World, clock: Clock) -> None:
@@ -149,7 +149,7 @@ def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world
     for _ in range(3_000):
         world.show(jwt("bob"))
         clock.advance(0.02)
-    assert world.budget.exhausted(MALLORY, Kind.FAILED) is None
+    assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is None
 
 
 def test_a_new_good_key_behind_a_spent_address_gets_in_when_it_comes_back(world: World, clock: Clock) -> None:
@@ -184,9 +184,9 @@ def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
         assert {world.show(one) for one in ended} == {"accepted"}
         world.asked.good.clear()
         assert {world.show(one) for one in ended} == {"invalid_credential"}
-    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 1
+    assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 1
     world.show(ended[0])
-    assert world.budget.spend(MALLORY, Kind.FAILED).standings[0].used == 3, "its next refusal counts"
+    assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 3, "its next refusal counts"
 
 
 def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> None:
@@ -235,4 +235,4 @@ def test_networks_of_one_ipv6_site_share_ten_budgets_and_one_lane(world: World) 
 def test_outside_of_a_request_nothing_is_counted(world: World) -> None:
     spend_all(world)
     assert world.show(key(), None) == "invalid_credential"
-    assert world.budget.exhausted(MALLORY, Kind.FAILED) is not None
+    assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is not None

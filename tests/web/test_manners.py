@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from kataven.web.operation import Operation, operation_of
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import Caller, House
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 CHANGING = {"X-Request-ID", "Date", "RateLimit"}
 
 
-def operations(house: House) -> list[Operation]:
-    found = (operation_of(house.app.view_functions[rule.endpoint]) for rule in house.app.url_map.iter_rules())
+def operations(harness: AppHarness) -> list[Operation]:
+    found = (operation_of(harness.app.view_functions[rule.endpoint]) for rule in harness.app.url_map.iter_rules())
     return [operation for operation in found if operation is not None]
 
 
@@ -24,9 +24,9 @@ def path_of(operation: Operation) -> str:
     return re.sub(r"<(?:string:)?\w+>", AN_ID, operation.path)
 
 
-def test_head_is_get_without_its_body_on_every_route(house: House, acme_key: Caller) -> None:
+def test_head_is_get_without_its_body_on_every_route(harness: AppHarness, acme_key: Caller) -> None:
     tried = 0
-    for operation in operations(house):
+    for operation in operations(harness):
         if operation.method == "GET":
             tried += 1
             get, head = (acme_key.call(method, path_of(operation)) for method in ("GET", "HEAD"))
@@ -50,9 +50,9 @@ def test_head_where_there_is_no_get_is_a_405(acme_key: Caller) -> None:
     assert (answer.status_code, answer.headers["Allow"], answer.data) == (405, "OPTIONS, POST", b"")
 
 
-def test_options_names_the_methods_of_every_route_to_anybody(house: House) -> None:
-    for operation in operations(house):
-        answer = house.anybody().call("OPTIONS", path_of(operation))
+def test_options_names_the_methods_of_every_route_to_anybody(harness: AppHarness) -> None:
+    for operation in operations(harness):
+        answer = harness.anybody().call("OPTIONS", path_of(operation))
         allowed = answer.headers["Allow"].split(", ")
         assert (answer.status_code, answer.data) == (200, b""), operation.path
         assert operation.method in allowed
@@ -61,15 +61,15 @@ def test_options_names_the_methods_of_every_route_to_anybody(house: House) -> No
         assert allowed == sorted(allowed)
         assert ("Accept-Patch" in answer.headers) == ("PATCH" in allowed)
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allowed):
-            assert house.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
+            assert harness.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
 
 
-def test_options_costs_nothing_of_the_limits(house: House, acme_key: Caller) -> None:
+def test_options_costs_nothing_of_the_limits(harness: AppHarness, acme_key: Caller) -> None:
     assert "RateLimit" not in acme_key.call("OPTIONS", "/v1/agents").headers
 
 
-def test_options_of_no_path_is_a_404(house: House) -> None:
-    assert house.anybody().call("OPTIONS", "/v1/nothing").status_code == 404
+def test_options_of_no_path_is_a_404(harness: AppHarness) -> None:
+    assert harness.anybody().call("OPTIONS", "/v1/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("alias", ["/api/v1/agents", "/hub-api/api/v1/agents"])
@@ -85,14 +85,14 @@ def test_an_alias_says_since_when_there_is_a_better_path(acme_key: Caller, alias
     assert any(link.endswith('rel="next"') for link in links) or query != "?limit=1"
 
 
-def test_refusals_at_an_alias_say_so_too(house: House) -> None:
+def test_refusals_at_an_alias_say_so_too(harness: AppHarness) -> None:
     for alias in ("/api/v1/me", "/hub-api/api/accounts", "/hub-api/api/accounts/validate/acme"):
-        assert "Deprecation" in house.anybody().get(alias).headers, alias
-    assert "Deprecation" not in house.anybody().get("/api/v1/nothing").headers
+        assert "Deprecation" in harness.anybody().get(alias).headers, alias
+    assert "Deprecation" not in harness.anybody().get("/api/v1/nothing").headers
 
 
-def test_canonical_paths_are_not_deprecated(house: House, acme_key: Caller) -> None:
-    for operation in operations(house):
+def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Caller) -> None:
+    for operation in operations(harness):
         answer = acme_key.call("HEAD" if operation.method == "GET" else "OPTIONS", path_of(operation))
         assert "Deprecation" not in answer.headers, operation.path
 
@@ -105,21 +105,21 @@ def test_canonical_paths_are_not_deprecated(house: House, acme_key: Caller) -> N
         ("%3E;%20rel=x", "%3E%3B%20rel%3Dx"),
     ],
 )
-def test_a_hostile_path_is_quoted_in_the_link(house: House, asked: str, canonical: str) -> None:
-    answer = house.anybody().get(f"/hub-api/api/accounts/validate/{asked}")
+def test_a_hostile_path_is_quoted_in_the_link(harness: AppHarness, asked: str, canonical: str) -> None:
+    answer = harness.anybody().get(f"/hub-api/api/accounts/validate/{asked}")
     assert answer.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
     assert "X-Injected" not in answer.headers
-    assert "Deprecation" not in house.anybody().get(f"/api/accounts/validate/{asked}").headers
+    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{asked}").headers
 
 
 @pytest.fixture(scope="module")
-def server(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("manners") / "log") as running:
+def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("manners") / "log") as running:
         yield running
 
 
-def test_on_the_wire_head_and_304_have_no_body(house: House, server: Gunicorn) -> None:
-    key = house.new_key("acme")
+def test_on_the_wire_head_and_304_have_no_body(harness: AppHarness, server: Gunicorn) -> None:
+    key = harness.new_key("acme")
     with server.client(key) as client:
         made = client.post("/v1/agents", json={"name": "On the wire", "system_prompt": "word " * 2_000})
         path = made.headers["Location"]

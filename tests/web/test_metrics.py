@@ -17,21 +17,21 @@ from werkzeug.serving import make_server
 
 import app as factory
 from kataven import settings, tracing
-from kataven.dev.cast import ALICE
+from kataven.dev.personas import ALICE
+from kataven.operations.revocation_measurement import Measurement, MeasurementFailed
 from kataven.web import health
-from kataven.web.insiders import Insiders
-from kataven.web.measuring import Measurement, MeasurementFailed
+from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics, Publisher
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import EXTENSION
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 TOKEN = "a-token-for-prometheus"
 
 
-def sample(house: House, name: str, **labels: str) -> float:
+def sample(harness: AppHarness, name: str, **labels: str) -> float:
     """A metric's value now; 0 if it is not there yet."""
-    text = house.anybody().get("/metrics").get_data(as_text=True)
+    text = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in text_string_to_metric_families(text):
         for found in family.samples:
             if found.name == f"kataven_{name}" and labels.items() <= found.labels.items():
@@ -40,27 +40,27 @@ def sample(house: House, name: str, **labels: str) -> float:
 
 
 @pytest.fixture
-def with_token(house: House) -> Iterator[House]:
-    services = house.app.extensions[EXTENSION]
-    house.app.extensions[EXTENSION] = dataclasses.replace(services, insiders=Insiders(TOKEN))
-    yield house
-    house.app.extensions[EXTENSION] = services
+def with_token(harness: AppHarness) -> Iterator[AppHarness]:
+    services = harness.app.extensions[EXTENSION]
+    harness.app.extensions[EXTENSION] = dataclasses.replace(services, internal_access=InternalAccess(TOKEN))
+    yield harness
+    harness.app.extensions[EXTENSION] = services
 
 
-def test_without_a_token_this_machine_alone_may_read(house: House) -> None:
-    assert house.anybody().get("/metrics").status_code == 200
+def test_without_a_token_this_machine_alone_may_read(harness: AppHarness) -> None:
+    assert harness.anybody().get("/metrics").status_code == 200
     for elsewhere in ("192.0.2.1", "2001:db8::1", ""):
-        answer = house.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
+        answer = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
         assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
         assert "KATAVEN_METRICS_TOKEN" in answer.json["detail"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
-def test_who_comes_by_way_of_a_proxy_on_this_machine_is_not_this_machine(house: House, header: str) -> None:
-    assert house.anybody().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
+def test_who_comes_by_way_of_a_proxy_on_this_machine_is_not_this_machine(harness: AppHarness, header: str) -> None:
+    assert harness.anybody().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
 
 
-def test_with_a_token_whoever_has_it_may_read(with_token: House) -> None:
+def test_with_a_token_whoever_has_it_may_read(with_token: AppHarness) -> None:
     assert with_token.anybody().get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer wrong").get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer \xe9").get("/metrics").status_code == 403
@@ -71,31 +71,33 @@ def test_with_a_token_whoever_has_it_may_read(with_token: House) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_in_production_nobody_reads_them_without_a_token(house: House) -> None:
+def test_in_production_nobody_reads_them_without_a_token(harness: AppHarness) -> None:
     """A TCP proxy on the same host, which adds no header, has a loopback address as well."""
-    assert factory.build_services(settings.load(house.environ), "api").insiders == Insiders(None, trust_loopback=True)
+    assert factory.build_services(settings.load(harness.environ), "api").internal_access == InternalAccess(
+        None, trust_loopback=True
+    )
     production = {
-        **house.environ,
+        **harness.environ,
         "KATAVEN_ENV": "production",
-        "KATAVEN_PEPPERS": f"p{house.environ['KATAVEN_PEPPERS'][3:]}",
-        "KATAVEN_WIDGET_SIGNING_KEYS": f"p{house.environ['KATAVEN_WIDGET_SIGNING_KEYS'][3:]}",
+        "KATAVEN_PEPPERS": f"p{harness.environ['KATAVEN_PEPPERS'][3:]}",
+        "KATAVEN_WIDGET_SIGNING_KEYS": f"p{harness.environ['KATAVEN_WIDGET_SIGNING_KEYS'][3:]}",
         "KATAVEN_PUBLIC_URL": "https://api.example.com",
         "KATAVEN_OIDC_ISSUER": "https://login.example.com",
     }
-    services = house.app.extensions[EXTENSION]
+    services = harness.app.extensions[EXTENSION]
     for token, status in ((None, 403), (TOKEN, 200)):
         given = {**production, **({} if token is None else {"KATAVEN_METRICS_TOKEN": token})}
-        insiders = factory.build_services(settings.load(given), "api").insiders
-        house.app.extensions[EXTENSION] = dataclasses.replace(services, insiders=insiders)
+        internal_access = factory.build_services(settings.load(given), "api").internal_access
+        harness.app.extensions[EXTENSION] = dataclasses.replace(services, internal_access=internal_access)
         try:
             for shown in (f"Bearer {token}", f"bearer {token}"):
-                assert house.anybody(Authorization=shown).get("/metrics").status_code == status
-            assert house.anybody().get("/metrics").status_code == 403
+                assert harness.anybody(Authorization=shown).get("/metrics").status_code == status
+            assert harness.anybody().get("/metrics").status_code == 403
         finally:
-            house.app.extensions[EXTENSION] = services
+            harness.app.extensions[EXTENSION] = services
 
 
-def test_how_an_installation_stands_is_for_operators(with_token: House) -> None:
+def test_how_an_installation_stands_is_for_operators(with_token: AppHarness) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Kataven-Measure": "1"}, {"X-Kataven-Measure": "wrong"}):
         answer = with_token.anybody().call("GET", "/readyz", headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, {"status": "ready"})
@@ -108,7 +110,7 @@ def test_how_an_installation_stands_is_for_operators(with_token: House) -> None:
 
 
 def test_a_load_balancer_learns_that_something_fails_and_not_what(
-    with_token: House, monkeypatch: pytest.MonkeyPatch
+    with_token: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: "failing: run `flask migrations upgrade --system`")
     answer = with_token.anybody().get("/readyz")
@@ -117,16 +119,16 @@ def test_a_load_balancer_learns_that_something_fails_and_not_what(
     assert (answer.status_code, "flask migrations" in answer.text) == (503, True)
 
 
-def test_without_the_token_the_api_is_not_measured(with_token: House) -> None:
+def test_without_the_token_the_api_is_not_measured(with_token: AppHarness) -> None:
     """It says what is missing."""
-    without = dataclasses.replace(with_token.services, insiders=Insiders())
+    without = dataclasses.replace(with_token.services, internal_access=InternalAccess())
     with serving(with_token.app) as url:
         with (
             pytest.raises(MeasurementFailed, match="KATAVEN_METRICS_TOKEN"),
             Measurement.begin(without, url, "test"),
         ):
             pass
-        measured = dataclasses.replace(with_token.services, insiders=Insiders(TOKEN))
+        measured = dataclasses.replace(with_token.services, internal_access=InternalAccess(TOKEN))
         with Measurement.begin(measured, url, "test") as measurement:
             assert measurement.workers == {with_token.services.revocation.status().worker}
 
@@ -143,75 +145,75 @@ def serving(app: Flask) -> Iterator[str]:
     server.server_close()
 
 
-def test_requests_are_counted_by_route_and_status_never_by_path(house: House, acme_key: Caller) -> None:
+def test_requests_are_counted_by_route_and_status_never_by_path(harness: AppHarness, acme_key: Caller) -> None:
     route = {"surface": "api", "method": "GET", "route": "/v1/agents/<agent_id>", "status": "404"}
-    before = sample(house, "requests_total", **route)
-    lost = sample(house, "requests_total", route="none", status="404", method="other")
+    before = sample(harness, "requests_total", **route)
+    lost = sample(harness, "requests_total", route="none", status="404", method="other")
     acme_key.get("/v1/agents/00000000-0000-4000-8000-00000000dead")
     acme_key.call("BREW", "/v1/pot-of-coffee")
-    assert sample(house, "requests_total", **route) == before + 1
-    assert sample(house, "requests_total", route="none", status="404", method="other") == lost + 1
-    text = house.anybody().get("/metrics").get_data(as_text=True)
+    assert sample(harness, "requests_total", **route) == before + 1
+    assert sample(harness, "requests_total", route="none", status="404", method="other") == lost + 1
+    text = harness.anybody().get("/metrics").get_data(as_text=True)
     assert "dead" not in text
     assert "coffee" not in text
 
 
-def test_verifications_are_counted_by_outcome(house: House, acme_key: Caller) -> None:
+def test_verifications_are_counted_by_outcome(harness: AppHarness, acme_key: Caller) -> None:
     def count(credential: str, outcome: str) -> float:
-        return sample(house, "verifications_total", credential=credential, outcome=outcome)
+        return sample(harness, "verifications_total", credential=credential, outcome=outcome)
 
     before = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
     acme_key.get("/v1/me")
-    house.person(ALICE).get("/v1/me")
-    key = house.new_key("acme", expires_at=datetime(2026, 1, 1, tzinfo=UTC))
-    assert house.bearer(key).get("/v1/me").status_code == 401
+    harness.person(ALICE).get("/v1/me")
+    key = harness.new_key("acme", expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+    assert harness.bearer(key).get("/v1/me").status_code == 401
     after = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
     assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 1]
 
 
-def test_problems_are_counted_by_code(house: House) -> None:
-    before = sample(house, "problems_total", code="missing_credential")
-    house.anybody().get("/v1/me")
-    assert sample(house, "problems_total", code="missing_credential") == before + 1
+def test_problems_are_counted_by_code(harness: AppHarness) -> None:
+    before = sample(harness, "problems_total", code="missing_credential")
+    harness.anybody().get("/v1/me")
+    assert sample(harness, "problems_total", code="missing_credential") == before + 1
 
 
-def test_revocations_are_measured(house: House) -> None:
-    before = sample(house, "revocation_receipt_seconds_count"), sample(house, "revocations_total", told_by="redis")
-    house.services.revocation.revoke(house.scope("acme"))
-    after = sample(house, "revocation_receipt_seconds_count"), sample(house, "revocations_total", told_by="redis")
+def test_revocations_are_measured(harness: AppHarness) -> None:
+    before = sample(harness, "revocation_receipt_seconds_count"), sample(harness, "revocations_total", channel="redis")
+    harness.services.revocation.revoke(harness.scope("acme"))
+    after = sample(harness, "revocation_receipt_seconds_count"), sample(harness, "revocations_total", channel="redis")
     assert after == (before[0] + 1, before[1] + 1)
 
 
-def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(house: House) -> None:
+def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(harness: AppHarness) -> None:
     metrics = Metrics()
-    publisher = Publisher(metrics, lambda: house.services)
+    publisher = Publisher(metrics, lambda: harness.services)
     for _ in range(3):
         publisher.publish()
     lookups = metrics.registry.get_sample_value("kataven_cache_lookups_total", {"result": "miss"})
-    assert lookups == house.services.revocation.ledger.misses
+    assert lookups == harness.services.revocation.stats.misses
     builds = metrics.registry.get_sample_value("kataven_tenancy_engine_builds_total")
-    assert builds == house.services.registry.metrics().builds
+    assert builds == harness.services.registry.metrics().builds
     assert metrics.registry.get_sample_value("kataven_workers") == 1
 
 
-def test_fetches_of_the_issuers_keys_are_counted(house: House) -> None:
-    assert house.person(ALICE).get("/v1/me").status_code == 200  # nobody verifies a JWT without them
-    keys = house.services.issuer_keys
+def test_fetches_of_the_issuers_keys_are_counted(harness: AppHarness) -> None:
+    assert harness.person(ALICE).get("/v1/me").status_code == 200  # nobody verifies a JWT without them
+    keys = harness.services.issuer_keys
     assert keys is not None
     metrics = Metrics()
-    Publisher(metrics, lambda: house.services).publish()
+    Publisher(metrics, lambda: harness.services).publish()
     fetched = metrics.registry.get_sample_value("kataven_issuer_key_fetches_total", {"outcome": "fetched"})
     assert fetched == keys.counts.fetched >= 1
 
 
-def test_no_metric_names_an_account_a_key_or_a_person(house: House, acme_key: Caller) -> None:
+def test_no_metric_names_an_account_a_key_or_a_person(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/agents")
-    house.person(ALICE).get("/v1/api-keys")
-    text = house.anybody().get("/metrics").get_data(as_text=True)
+    harness.person(ALICE).get("/v1/api-keys")
+    text = harness.anybody().get("/metrics").get_data(as_text=True)
     assert not re.search(r"acme|globex|sk_live|pk_live|alice|127\.0\.0\.1", text)
 
 
-def test_what_is_logged_after_a_request_is_of_no_request(house: House, acme_key: Caller) -> None:
+def test_what_is_logged_after_a_request_is_of_no_request(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/me")
     assert structlog.contextvars.get_contextvars() == {}
     assert tracing.current.get() is None

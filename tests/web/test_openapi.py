@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
 from kataven.web.problems import KINDS
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 # KATAVEN_TEST_EXAMPLES=200 looks further, and elsewhere on every run.
 ASKED_FOR = os.environ.get("KATAVEN_TEST_EXAMPLES")
@@ -38,17 +38,17 @@ def excluded_checks(path: str) -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def api_schema(house: House) -> OpenApiSchema:
-    return schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
+def api_schema(harness: AppHarness) -> OpenApiSchema:
+    return schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
 
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("credential", ["key", "jwt"])
 def test_no_5xx_no_undocumented_status_and_no_schema_violation(
-    house: House, api_schema: OpenApiSchema, credential: str
+    harness: AppHarness, api_schema: OpenApiSchema, credential: str
 ) -> None:
-    token = house.new_key("acme") if credential == "key" else house.issuer.token()
+    token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
     # Identity, because its WSGI transport does not decompress what it asks for; tests/web/test_compression.py does.
     headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
     tried = 0
@@ -56,13 +56,17 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
         operation = result.ok()
         tried += 1
         every_case_conforms(operation, headers)
-    assert tried == len(published(house.app)) - 1, "all but the document itself"
+    assert tried == len(published(harness.app)) - 1, "all but the document itself"
 
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_what_does_not_fit_is_refused_with_a_documented_status(house: House, api_schema: OpenApiSchema) -> None:
-    headers = {"Authorization": f"Bearer {house.issuer.token()}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
+def test_what_does_not_fit_is_refused_with_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
+    headers = {
+        "Authorization": f"Bearer {harness.issuer.token()}",
+        "X-Account-ID": "acme",
+        "Accept-Encoding": "identity",
+    }
     for result in api_schema.get_all_operations():
         operation = result.ok()
         if operation.body or operation.query:
@@ -101,15 +105,15 @@ def published(app: Flask) -> set[tuple[str, str]]:
     return found
 
 
-def test_every_published_route_is_in_the_document_and_nothing_else(house: House) -> None:
-    document = house.anybody().get("/v1/openapi.json").get_json()
+def test_every_published_route_is_in_the_document_and_nothing_else(harness: AppHarness) -> None:
+    document = harness.anybody().get("/v1/openapi.json").get_json()
     listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    assert listed == published(house.app)
+    assert listed == published(harness.app)
     assert document["openapi"] == "3.1.0"
 
 
-def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(house: House) -> None:
-    paths = house.anybody().get("/v1/openapi.json").get_json()["paths"]
+def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(harness: AppHarness) -> None:
+    paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
             methods["operationId"] for at, ops in paths.items() if at.startswith(f"{path}/") for methods in ops.values()
@@ -121,22 +125,22 @@ def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(h
         assert {place for link in made.values() for place in link["parameters"].values()} == {"$response.body#/id"}
 
 
-def test_every_code_is_explained(house: House) -> None:
+def test_every_code_is_explained(harness: AppHarness) -> None:
     assert set(EXPLANATIONS) == set(KINDS)
-    page = house.anybody().get("/docs/errors").text
+    page = harness.anybody().get("/docs/errors").text
     for code in KINDS:
         assert f'id="{code}"' in page
 
 
-def test_the_reference_needs_nothing_from_elsewhere(house: House) -> None:
+def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None:
     for path in ("/docs", "/docs/errors"):
-        page = house.anybody().get(path)
+        page = harness.anybody().get(path)
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
         assert "<script" not in page.text
 
 
-def test_readiness_documents_what_it_answers_when_something_fails(house: House) -> None:
-    paths = house.anybody().get("/v1/openapi.json").get_json()["paths"]
+def test_readiness_documents_what_it_answers_when_something_fails(harness: AppHarness) -> None:
+    paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
     answers = paths["/readyz"]["get"]["responses"]
     assert answers["503"]["content"]["application/json"] == answers["200"]["content"]["application/json"]

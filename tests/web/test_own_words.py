@@ -20,14 +20,14 @@ from pydantic import BaseModel
 import app as factory
 from kataven import settings, validation
 from kataven.client import AsyncKatavenClient
-from kataven.hub.page import read_form
+from kataven.hub.page_blueprint import read_form
 from kataven.mcp_server.callers import one_caller
 from kataven.mcp_server.tools import create_server
 from kataven.web.openapi import operations_of
 from kataven.web.problems import InvalidRequest
 from kataven.web.schema import Input, dump_json, read_body, read_query
 from tests.commands.test_help import leaves
-from tests.support.house import House
+from tests.support.app_harness import AppHarness
 
 WRONG: list[Any] = [
     *(
@@ -65,8 +65,8 @@ def subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 @pytest.fixture(scope="module")
-def hub(house: House) -> Flask:
-    return factory.create_hub(settings.load({**house.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
+def hub(harness: AppHarness) -> Flask:
+    return factory.create_hub(settings.load({**harness.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
 
 
 def test_the_words_that_are_looked_for_are_found() -> None:
@@ -81,11 +81,11 @@ def test_the_words_that_are_looked_for_are_found() -> None:
         assert not is_ours(sample)
 
 
-def test_of_every_field_of_every_operation(house: House) -> None:
+def test_of_every_field_of_every_operation(harness: AppHarness) -> None:
     tried = 0
-    for operation in operations_of(house.app):
+    for operation in operations_of(harness.app):
         for model in filter(None, (operation.body, operation.query)):
-            for message in refusals(house.app, model):
+            for message in refusals(harness.app, model):
                 assert is_ours(message), (operation.method, operation.path, message)
                 tried += 1
     assert tried > 500
@@ -114,11 +114,11 @@ def number(value: Any) -> float:
 @pytest.mark.parametrize(
     "body", [b"", b" ", b"{", b"[]", b"1", b"nul", b'{"name": }', b'{"name":"\xff"}', b'{"a":1,"a":1}']
 )
-def test_of_a_body_that_is_no_object(house: House, body: bytes) -> None:
-    for operation in operations_of(house.app):
+def test_of_a_body_that_is_no_object(harness: AppHarness, body: bytes) -> None:
+    for operation in operations_of(harness.app):
         if operation.body is None:
             continue
-        context = house.app.test_request_context("/", method="POST", content_type="application/json", data=body)
+        context = harness.app.test_request_context("/", method="POST", content_type="application/json", data=body)
         with context as here, pytest.raises(InvalidRequest) as refused:
             read_body(here.request, operation.body)
         assert is_ours(str(refused.value)), str(refused.value)
@@ -179,17 +179,17 @@ def inner_fields(schema: dict[str, Any], name: str) -> list[str]:
     )
 
 
-def test_of_every_option_of_every_command(house: House) -> None:
-    runner = house.app.test_cli_runner()
+def test_of_every_option_of_every_command(harness: AppHarness) -> None:
+    runner = harness.app.test_cli_runner()
     tried = 0
-    for path, command in leaves(house.app.cli):
+    for path, command in leaves(harness.app.cli):
         for option in command.params:
             if path[0] in {"limiter"} or not isinstance(option, click.Option) or option.is_flag:
                 continue
             if isinstance(option.type, click.types.StringParamType):
                 continue  # takes any text; what it means is judged by the commands' own tests
             for value in ("abc", "0", "-1", "1.5", "9" * 30, "", "nan", "/nowhere/at/all"):
-                with house.app.app_context(), pytest.MonkeyPatch.context() as patch:
+                with harness.app.app_context(), pytest.MonkeyPatch.context() as patch:
                     patch.setattr(command, "callback", lambda **_: None)
                     refused = runner.invoke(args=[*path, option.opts[0], value])
                 assert is_ours(refused.output), (path, value, refused.output)
@@ -197,17 +197,17 @@ def test_of_every_option_of_every_command(house: House) -> None:
     assert tried > 50
 
 
-def test_of_every_setting(house: House) -> None:
+def test_of_every_setting(harness: AppHarness) -> None:
     for name, field in settings.Settings.model_fields.items():
         for value in ("abc", "-1", "1.5", "9" * 30, "\x00", "[", "://"):
             try:
-                settings.load({**house.environ, f"KATAVEN_{name.upper()}": value})
+                settings.load({**harness.environ, f"KATAVEN_{name.upper()}": value})
             except settings.SettingsError as error:
                 for problem in error.problems:
                     assert is_ours(problem), (name, get_args(field.annotation), problem)
 
 
-def test_everything_that_is_refused_by_http_is_in_our_words(house: House) -> None:
+def test_everything_that_is_refused_by_http_is_in_our_words(harness: AppHarness) -> None:
     for method, path, options, said in (
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
@@ -216,7 +216,7 @@ def test_everything_that_is_refused_by_http_is_in_our_words(house: House) -> Non
         ("GET", f"/v1/{'agent' * 100}", {}, "There is nothing at this path."),
         ("PUT", "/v1/agents", {}, "This path answers GET, HEAD, OPTIONS, POST."),
     ):
-        answer = house.anybody().call(method, path, **options)
+        answer = harness.anybody().call(method, path, **options)
         assert answer.get_json()["detail"].endswith(said), answer.get_json()["detail"]
 
 
@@ -248,7 +248,7 @@ def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> N
 
 
 @pytest.mark.parametrize("name", ["生产环境", "Ünïcode", "🦜", "Ж", "a"])
-def test_the_document_takes_the_names_that_the_api_takes(house: House, alice: Any, name: str) -> None:
+def test_the_document_takes_the_names_that_the_api_takes(harness: AppHarness, alice: Any, name: str) -> None:
     document = alice.get("/v1/openapi.json").get_json()
     field = document["components"]["schemas"]["AgentInput"]["properties"]["name"]
     assert re.search(field["pattern"], name)

@@ -9,12 +9,12 @@ from flask import Flask
 
 import app as factory
 from kataven import settings
-from kataven.dev.cast import ALICE
+from kataven.dev.personas import ALICE
 from kataven.web.access import PUBLIC
-from kataven.web.call import Call
-from kataven.web.operation import Answer, Room
+from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.problems import KINDS
-from tests.support.house import Caller, House
+from kataven.web.request_context import RequestContext
+from tests.support.app_harness import AppHarness, Caller
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ from tests.support.house import Caller, House
         ("GET", "/v1/agents", 401, "missing_credential"),
     ],
 )
-def test_the_shape_of_a_problem(house: House, method: str, path: str, status: int, code: str) -> None:
-    answer = house.anybody().call(method, path)
+def test_the_shape_of_a_problem(harness: AppHarness, method: str, path: str, status: int, code: str) -> None:
+    answer = harness.anybody().call(method, path)
     assert answer.content_type == "application/problem+json"
     problem = answer.get_json()
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
@@ -43,13 +43,13 @@ def test_the_shape_of_a_problem(house: House, method: str, path: str, status: in
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_405_says_which_methods_there_are(house: House) -> None:
-    assert house.anybody().call("PUT", "/v1/agents").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+def test_405_says_which_methods_there_are(harness: AppHarness) -> None:
+    assert harness.anybody().call("PUT", "/v1/agents").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "text/plain, application/json;q=0.5"])
-def test_one_plain_line_for_those_who_ask(house: House, accept: str) -> None:
-    answer = house.anybody(Accept=accept).get("/v1/agents")
+def test_one_plain_line_for_those_who_ask(harness: AppHarness, accept: str) -> None:
+    answer = harness.anybody(Accept=accept).get("/v1/agents")
     assert answer.content_type == "text/plain; charset=utf-8"
     assert answer.text == "missing_credential: Send an API key or a JWT: `Authorization: Bearer …`.\n"
 
@@ -57,24 +57,24 @@ def test_one_plain_line_for_those_who_ask(house: House, accept: str) -> None:
 @pytest.mark.parametrize(
     "accept", ["*/*", "application/json", "text/html,*/*;q=0.1", "text/plain;q=0.1, application/json"]
 )
-def test_json_for_everybody_else(house: House, accept: str) -> None:
-    assert house.anybody(Accept=accept).get("/v1/agents").content_type == "application/problem+json"
+def test_json_for_everybody_else(harness: AppHarness, accept: str) -> None:
+    assert harness.anybody(Accept=accept).get("/v1/agents").content_type == "application/problem+json"
 
 
-def test_a_request_id_of_the_client_is_kept_if_it_is_harmless(house: House) -> None:
-    assert house.anybody(X_Request_ID="order-4711.a_b").get("/healthz").headers["X-Request-ID"] == "order-4711.a_b"
+def test_a_request_id_of_the_client_is_kept_if_it_is_harmless(harness: AppHarness) -> None:
+    assert harness.anybody(X_Request_ID="order-4711.a_b").get("/healthz").headers["X-Request-ID"] == "order-4711.a_b"
     for hostile in ("short", "with blank 123", "x" * 129, '"quoted-id"', "ünïcode-id"):
-        assert house.anybody(X_Request_ID=hostile).get("/healthz").headers["X-Request-ID"] != hostile
+        assert harness.anybody(X_Request_ID=hostile).get("/healthz").headers["X-Request-ID"] != hostile
 
 
-def test_every_answer_has_its_own_request_id(house: House) -> None:
-    ids = {house.anybody().get("/healthz").headers["X-Request-ID"] for _ in range(5)}
+def test_every_answer_has_its_own_request_id(harness: AppHarness) -> None:
+    ids = {harness.anybody().get("/healthz").headers["X-Request-ID"] for _ in range(5)}
     assert len(ids) == 5
 
 
-def test_what_is_unforeseen_is_a_500_that_tells_nothing(house: House, capfd: pytest.CaptureFixture[str]) -> None:
-    key = house.new_key("acme")
-    application = _with_a_broken_route(house, f"it broke while holding {key}")
+def test_what_is_unforeseen_is_a_500_that_tells_nothing(harness: AppHarness, capfd: pytest.CaptureFixture[str]) -> None:
+    key = harness.new_key("acme")
+    application = _with_a_broken_route(harness, f"it broke while holding {key}")
     answer = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
     problem = answer.get_json()
     assert (answer.status_code, problem["code"]) == (500, "internal_error")
@@ -84,31 +84,31 @@ def test_what_is_unforeseen_is_a_500_that_tells_nothing(house: House, capfd: pyt
     assert key not in logged
 
 
-def _with_a_broken_route(house: House, message: str) -> Flask:
-    room = Room("broken", __name__, "thing", "A room for a test.")
+def _with_a_broken_route(harness: AppHarness, message: str) -> Flask:
+    blueprint = ApiBlueprint("broken", __name__, "thing", "A room for a test.")
 
-    @room.operation("GET", "/broken", access=PUBLIC, summary="Break", answer=Answer(200, "Never."))
-    def broken(call: Call) -> None:  # type: ignore[misc]
+    @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", answer=Answer(200, "Never."))
+    def broken(call: RequestContext) -> None:  # type: ignore[misc]
         raise RuntimeError(message)
 
-    application = factory.create_api(settings.load(house.environ))
-    application.register_blueprint(room)
+    application = factory.create_api(settings.load(harness.environ))
+    application.register_blueprint(blueprint)
     return application
 
 
-def test_a_route_that_declares_no_access_is_refused_to_everybody(house: House) -> None:
-    application = factory.create_api(settings.load(house.environ))
+def test_a_route_that_declares_no_access_is_refused_to_everybody(harness: AppHarness) -> None:
+    application = factory.create_api(settings.load(harness.environ))
     application.add_url_rule("/undeclared", view_func=lambda: "secret")
-    answer = Caller(application, {"Authorization": f"Bearer {house.new_key('acme')}"}).get("/undeclared")
+    answer = Caller(application, {"Authorization": f"Bearer {harness.new_key('acme')}"}).get("/undeclared")
     assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
 
 
 def test_the_log_line_of_a_denied_request_has_its_code_and_its_caller(
-    house: House, bob: Caller, capsys: pytest.CaptureFixture[str]
+    harness: AppHarness, bob: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bob.post("/v1/agents", {"name": "Not allowed"})
-    house.bearer(house.issuer.token(ALICE), "globex").get("/v1/me")
-    house.anybody().get("/v1/me")
+    harness.bearer(harness.issuer.token(ALICE), "globex").get("/v1/me")
+    harness.anybody().get("/v1/me")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"kataven.access"' in line]
     assert [[line.get(name) for name in ("status", "code", "account", "principal")] for line in lines] == [
         [403, "forbidden", "acme", "jwt:bob"],

@@ -15,13 +15,13 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.generation.stateful.state_machine import APIStateMachine
 from schemathesis.specs.openapi import stateful
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
-from tests.support.house import House, new_account
+from tests.support.app_harness import AppHarness, new_account
 from tests.web.test_openapi import excluded_checks
 
 ACCOUNT = "walked"
-OWNER = Person("walker", "Walker", ACCOUNT, Role.OWNER)
+OWNER = Persona("walker", "Walker", ACCOUNT, Role.OWNER)
 HOST = "shop.example"
 
 ROUNDS = int(os.environ.get("KATAVEN_TEST_WALK_ROUNDS", "3"))
@@ -48,8 +48,8 @@ EXPECTED = {
 
 
 @pytest.fixture(scope="module")
-def machine(house: House) -> type[APIStateMachine]:
-    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", house.app)
+def machine(harness: AppHarness) -> type[APIStateMachine]:
+    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
     schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi.py sends what does not fit
     with pytest.MonkeyPatch.context() as patch:
         # A walk may begin wherever no id is needed. Schemathesis guesses, and takes X-Account-ID and voice_id for ids.
@@ -59,9 +59,9 @@ def machine(house: House) -> type[APIStateMachine]:
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_every_walk_finds_what_it_left(house: House, machine: type[APIStateMachine]) -> None:
-    new_account(house.services, ACCOUNT)
-    owner = house.person(OWNER)
+def test_every_walk_finds_what_it_left(harness: AppHarness, machine: type[APIStateMachine]) -> None:
+    new_account(harness.services, ACCOUNT)
+    owner = harness.person(OWNER)
     met: set[str] = set()
     failures: list[Exception] = []
 
@@ -72,7 +72,7 @@ def test_every_walk_finds_what_it_left(house: House, machine: type[APIStateMachi
             self.page = {"domain_allowlist": [HOST], "agent_id": agent["id"]}
             key = owner.post("/v1/widget-keys", {"name": "Walk-in", **self.page}).get_json()
             self.client_key = {"client_key": key["key"], "agent_id": agent["id"]}
-            self.api_key = house.new_key(ACCOUNT)
+            self.api_key = harness.new_key(ACCOUNT)
 
         def before_call(self, case: schemathesis.Case) -> None:
             # What JSON Schema can't say: which ETag is the right one, and which widget key lets somebody in.
@@ -85,7 +85,7 @@ def test_every_walk_finds_what_it_left(house: House, machine: type[APIStateMachi
 
         def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
             from_server = case.operation.path == "/v1/widget/auth/user-token"
-            caller = house.bearer(self.api_key) if from_server else owner
+            caller = harness.bearer(self.api_key) if from_server else owner
             return {"headers": {**caller.headers, "Origin": f"https://{HOST}", "Accept-Encoding": "identity"}}
 
         def validate_response(self, response: Any, case: schemathesis.Case, **_options: Any) -> None:

@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 from werkzeug.test import TestResponse
 
 from kataven.widget.visitor_tokens import AUDIENCE
-from tests.support.house import Caller, House
+from tests.support.app_harness import AppHarness, Caller
 
 ORIGIN = "https://www.acme.com"
 
@@ -21,7 +21,7 @@ ORIGIN = "https://www.acme.com"
 class Site:
     """A site that carries a widget key, on `origin`."""
 
-    house: House
+    harness: AppHarness
     owner: Caller = field(repr=False)
     key: str = field(repr=False)
     key_id: str
@@ -29,7 +29,7 @@ class Site:
     origin: str | None = ORIGIN
 
     def at(self, origin: str | None) -> Site:
-        return Site(self.house, self.owner, self.key, self.key_id, self.agent_id, origin)
+        return Site(self.harness, self.owner, self.key, self.key_id, self.agent_id, origin)
 
     def config(self, **query: Any) -> TestResponse:
         given = {"client_key": self.key, "agent_id": self.agent_id, **query}
@@ -61,7 +61,7 @@ class Site:
 
     def _call(self, method: str, path: str, **options: Any) -> TestResponse:
         headers = {} if self.origin is None else {"Origin": self.origin}
-        return self.house.anybody().call(method, path, headers=headers, **options)
+        return self.harness.anybody().call(method, path, headers=headers, **options)
 
 
 def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def refusal(answer: TestResponse) -> tuple[int, str]:
 class VoiceEdge:
     """Verifies visitor tokens as somebody else would: with another library, from the published keys, asking nobody."""
 
-    house: House
+    harness: AppHarness
 
     def claims(self, token: str) -> dict[str, Any]:
-        keys = KeySet.import_key_set(self.house.anybody().get("/v1/widget/jwks.json").get_json())
+        keys = KeySet.import_key_set(self.harness.anybody().get("/v1/widget/jwks.json").get_json())
         decoded = jwt.decode(token, keys, algorithms=["ES256"])
         assert decoded.header["typ"] == "kataven-visitor+jwt"
         jwt.JWTClaimsRegistry(
-            iss={"essential": True, "value": self.house.services.widget.public_url},
+            iss={"essential": True, "value": self.harness.services.widget.public_url},
             aud={"essential": True, "value": AUDIENCE},
             exp={"essential": True},
             sub={"essential": True},
@@ -92,8 +92,8 @@ class VoiceEdge:
 
 
 @pytest.fixture
-def edge(house: House) -> VoiceEdge:
-    return VoiceEdge(house)
+def edge(harness: AppHarness) -> VoiceEdge:
+    return VoiceEdge(harness)
 
 
 def new_agent(owner: Caller, **settings: Any) -> str:
@@ -106,13 +106,13 @@ def new_agent(owner: Caller, **settings: Any) -> str:
 
 
 @pytest.fixture
-def new_site(house: House) -> Callable[..., Site]:
+def new_site(harness: AppHarness) -> Callable[..., Site]:
     def make(owner: Caller, *, pinned: bool = False, domains: tuple[str, ...] = ("www.acme.com",)) -> Site:
         agent_id = new_agent(owner)
         body = {"name": "Site", "domain_allowlist": list(domains), "agent_id": agent_id if pinned else None}
         made = owner.post("/v1/widget-keys", body)
         assert made.status_code == 201, made.text
-        return Site(house, owner, made.get_json()["key"], made.get_json()["id"], agent_id)
+        return Site(harness, owner, made.get_json()["key"], made.get_json()["id"], agent_id)
 
     return make
 

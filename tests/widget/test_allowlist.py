@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kataven.widget.allowlist import (
     MAX_ENTRY_LENGTH,
-    Entry,
+    AllowlistEntry,
     InvalidEntry,
     Origin,
     admits,
@@ -317,6 +317,6 @@ def test_an_origin_has_one_spelling(scheme: str, host: str, port: int) -> None:
 @settings(deadline=None)
 @given(entries=st.lists(st.sampled_from(LISTED), max_size=5), origin=st.text(max_size=40))
 def test_order_and_repetition_of_entries_do_not_matter(entries: list[str], origin: str) -> None:
-    parsed: list[Entry] = [parse_entry(entry) for entry in entries]
+    parsed: list[AllowlistEntry] = [parse_entry(entry) for entry in entries]
     found = parse_origin(origin)
     assert admits(parsed, found) == admits([*reversed(parsed), *parsed], found)

@@ -22,10 +22,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from werkzeug.serving import make_server
 
 from kataven.dev.demo.app import Customer, create_demo
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.browser import browser
 from tests.support.certificates import authority
 from tests.support.gunicorn import Gunicorn
-from tests.support.house import Caller, House
 from tests.support.pages import Pages
 from tests.support.waiting import wait_until
 from tests.widget.conftest import Site, VoiceEdge
@@ -50,8 +50,8 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 @pytest.fixture(scope="module")
-def api(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    with Gunicorn(house.environ, tmp_path_factory.mktemp("api") / "log") as running:
+def api(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
+    with Gunicorn(harness.environ, tmp_path_factory.mktemp("api") / "log") as running:
         yield running
 
 
@@ -314,10 +314,10 @@ def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab
 
 
 def test_the_demonstration_page_works_under_its_own_policy(
-    house: House, api: Gunicorn, embedded: Site, tab: Tab, edge: VoiceEdge
+    harness: AppHarness, api: Gunicorn, embedded: Site, tab: Tab, edge: VoiceEdge
 ) -> None:
     embedded.change(domain_allowlist=["localhost:*"])
-    demo = create_demo(Customer(api.url, embedded.key, house.new_key("acme")))
+    demo = create_demo(Customer(api.url, embedded.key, harness.new_key("acme")))
     with serving(demo) as port:
         tab.go(f"http://localhost:{port}/").run(LISTEN)
         wait_until(lambda: bool(tab.run("return document.querySelector('kataven-widget')")), SECONDS, tab.log)

@@ -12,16 +12,16 @@ import redis
 from kataven.widget.capacity import Capacity
 from kataven.widget.errors import RefreshTokenReused, TooManyVisits
 from kataven.widget.families import IDLE_SECONDS, Families
-from kataven.widget.store import Store
-from kataven.widget.user_tokens import UserTokens, VouchedUser
-from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
+from kataven.widget.store import WidgetStore
+from kataven.widget.user_tokens import UserTokens, UserTokenSubject
+from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.clock import Clock
-from tests.support.house import Caller, House
 from tests.widget.conftest import Site, refusal
 
 STEP_SECONDS = 300
-UMA = VouchedUser("00000000-0000-4000-8000-000000000001", "u-17", "Uma", "uma@acme.example")
-VISIT = Visit("acme", "shop", 3, "agent", "https://acme.com", Visitor(VisitorKind.GUEST, "guest"))
+UMA = UserTokenSubject("00000000-0000-4000-8000-000000000001", "u-17", "Uma", "uma@acme.example")
+VISIT = VisitorSession("acme", "shop", 3, "agent", "https://acme.com", Visitor(VisitorKind.GUEST, "guest"))
 CAPACITY = Capacity(total=8, per_account=6)  # and 3 for each widget key
 
 
@@ -31,26 +31,26 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(redis_url: str, clock: Clock) -> Iterator[Store]:
-    made = Store(redis_url, clock=clock)
+def store(redis_url: str, clock: Clock) -> Iterator[WidgetStore]:
+    made = WidgetStore(redis_url, clock=clock)
     yield made
     made.close()
 
 
 @pytest.fixture
-def visits(store: Store) -> Families:
+def visits(store: WidgetStore) -> Families:
     return Families(store, CAPACITY)
 
 
-def of(account: str, widget_key: str) -> Visit:
+def of(account: str, widget_key: str) -> VisitorSession:
     return replace(VISIT, account=account, widget_key_id=widget_key)
 
 
-def begin(visits: Families, visit: Visit, count: int) -> list[str]:
+def begin(visits: Families, visit: VisitorSession, count: int) -> list[str]:
     return [visits.begin(visit) for _ in range(count)]
 
 
-def refused_by(visits: Families, visit: Visit) -> TooManyVisits:
+def refused_by(visits: Families, visit: VisitorSession) -> TooManyVisits:
     with pytest.raises(TooManyVisits) as refused:
         visits.begin(visit)
     return refused.value
@@ -123,7 +123,7 @@ def test_visits_of_an_older_release_were_not_counted_and_are_not(visits: Familie
 
 
 def test_of_many_at_once_no_more_come_in_than_may(redis_url: str) -> None:
-    store = Store(redis_url)
+    store = WidgetStore(redis_url)
     visits = Families(store, Capacity(total=100, per_account=20))
 
     def attempt(_: int) -> bool:
@@ -137,17 +137,17 @@ def test_of_many_at_once_no_more_come_in_than_may(redis_url: str) -> None:
     store.close()
 
 
-def test_a_user_token_stays_good_when_there_is_no_room(visits: Families, store: Store, clock: Clock) -> None:
+def test_a_user_token_stays_good_when_there_is_no_room(visits: Families, store: WidgetStore, clock: Clock) -> None:
     users = UserTokens(store)
-    room = CAPACITY.room(store, "acme", "shop")
+    session_counters = CAPACITY.session_counters(store, "acme", "shop")
     begin(visits, VISIT, 3)
     token = users.issue("acme", UMA)
     with pytest.raises(TooManyVisits):
-        users.redeem("acme", token, room)
-    assert users.redeem("acme", token, CAPACITY.room(store, "acme", "blog")) == UMA
+        users.redeem("acme", token, session_counters)
+    assert users.redeem("acme", token, CAPACITY.session_counters(store, "acme", "blog")) == UMA
 
 
-def test_what_counts_is_small_and_goes_by_itself(store: Store, redis_url: str, clock: Clock) -> None:
+def test_what_counts_is_small_and_goes_by_itself(store: WidgetStore, redis_url: str, clock: Clock) -> None:
     visits = Families(store, Capacity(total=10_000, per_account=10_000))
     for _ in range(100):
         begin(visits, VISIT, 2)
@@ -160,30 +160,30 @@ def test_what_counts_is_small_and_goes_by_itself(store: Store, redis_url: str, c
 
 
 def test_a_site_that_is_full_is_told_when_to_come_back(
-    house: House, site: Site, vouch: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, site: Site, vouch: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with redis.Redis.from_url(house.environ["KATAVEN_REDIS_URL"]) as client:
+    with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("none", *client.scan_iter("kataven:widget:visits*"))  # of other tests
-    monkeypatch.setitem(house.services.widget.__dict__, "capacity", Capacity(total=1_000_000, per_account=2))
+    monkeypatch.setitem(harness.services.widget.__dict__, "capacity", Capacity(total=1_000_000, per_account=2))
     user_token = vouch()
     first = site.guest()
     assert first.status_code == 200
-    before = house.anybody().get("/metrics").text
+    before = harness.anybody().get("/metrics").text
     for answer in (site.guest(), site.exchange(user_token)):
         assert refusal(answer) == (429, "too_many_visits")
         assert 0 < int(answer.headers["Retry-After"]) <= IDLE_SECONDS + STEP_SECONDS
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert site.refresh(first.get_json()["refresh_token"]).status_code == 200
-    monkeypatch.setitem(house.services.widget.__dict__, "capacity", Capacity())
+    monkeypatch.setitem(harness.services.widget.__dict__, "capacity", Capacity())
     assert site.exchange(user_token).status_code == 200
     sample = 'kataven_limited_total{limit="widget-key-visits"} 2.0'
     assert sample not in before
-    assert sample in house.anybody().get("/metrics").text
+    assert sample in harness.anybody().get("/metrics").text
 
 
-def test_surrogates_never_reach_redis(house: House, acme_key: Caller) -> None:
+def test_surrogates_never_reach_redis(harness: AppHarness, acme_key: Caller) -> None:
     """What is kept there is UTF-8."""
-    answer = house.anybody().call(
+    answer = harness.anybody().call(
         "POST",
         "/v1/widget/auth/user-token",
         headers={"Authorization": acme_key.headers["Authorization"]},

@@ -9,11 +9,11 @@ import pytest
 
 import app as factory
 from kataven import settings
-from kataven.ratelimit.budget import PER_MINUTE, Kind
+from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.cors import PATHS
 from kataven.web.services import EXTENSION, Services
-from kataven.widget.store import Store
-from tests.support.house import Caller, House
+from kataven.widget.store import WidgetStore
+from tests.support.app_harness import AppHarness, Caller
 from tests.widget.conftest import ORIGIN, Site, refusal
 
 SECRET_PATH = "/v1/widget/auth/user-token"
@@ -26,9 +26,9 @@ SOURCE = Path(__file__).resolve().parents[2] / "kataven" / "widget" / "static" /
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 @pytest.mark.parametrize("prefix", ["", "/api", "/hub-api/api"])
-def test_a_preflight_is_answered_to_anybody(house: House, path: str, prefix: str) -> None:
+def test_a_preflight_is_answered_to_anybody(harness: AppHarness, path: str, prefix: str) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    answer = house.anybody(Origin="https://anywhere.example").call("OPTIONS", prefix + path, headers=asked)
+    answer = harness.anybody(Origin="https://anywhere.example").call("OPTIONS", prefix + path, headers=asked)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST"
@@ -40,8 +40,8 @@ def test_a_preflight_is_answered_to_anybody(house: House, path: str, prefix: str
 
 @pytest.mark.parametrize("path", sorted(PATHS))
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_every_answer_can_be_read_by_other_origins_refusals_too(house: House, path: str, method: str) -> None:
-    answer = house.anybody(Origin="https://anywhere.example").call(method, path, data="{")
+def test_every_answer_can_be_read_by_other_origins_refusals_too(harness: AppHarness, path: str, method: str) -> None:
+    answer = harness.anybody(Origin="https://anywhere.example").call(method, path, data="{")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
     assert "Origin" in answer.headers["Vary"]
@@ -56,17 +56,17 @@ def test_nothing_that_takes_a_credential_can_be_read_by_other_origins(acme_key: 
         assert not [name for name in answer.headers.keys() if name.startswith("Access-Control")]  # noqa: SIM118
 
 
-def test_a_refusal_for_the_budget_of_an_address_can_be_read(house: House, site: Site) -> None:
+def test_a_refusal_for_the_budget_of_an_address_can_be_read(harness: AppHarness, site: Site) -> None:
     crowded = "203.0.113.99"
-    while house.services.limiter.addresses.spend(crowded, Kind.PUBLIC).admitted:
+    while harness.services.limiter.addresses.spend(crowded, AddressBudgetKind.PUBLIC).admitted:
         pass
-    caller, come_from = house.anybody(Origin=ORIGIN), {"environ_base": {"REMOTE_ADDR": crowded}}
+    caller, come_from = harness.anybody(Origin=ORIGIN), {"environ_base": {"REMOTE_ADDR": crowded}}
     query = {"client_key": site.key, "agent_id": site.agent_id}
     answer = caller.get("/v1/widget/config", query_string=query, **come_from)
     assert refusal(answer) == (429, "rate_limited")
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
-    assert str(PER_MINUTE[Kind.PUBLIC]) in answer.get_json()["detail"]
+    assert str(PER_MINUTE[AddressBudgetKind.PUBLIC]) in answer.get_json()["detail"]
     # Junk is refused as junk all the same: it costs no look-up, so it is not counted.
     junk = caller.get("/v1/widget/config", query_string={"client_key": "junk"}, **come_from)
     assert refusal(junk) == (400, "invalid_request")
@@ -76,9 +76,9 @@ def test_a_refusal_for_the_budget_of_an_address_can_be_read(house: House, site: 
 # --- the script
 
 
-def test_the_script_is_small_and_the_same_for_everybody(house: House) -> None:
-    plain = house.anybody().get("/widget.js", headers={"Accept-Encoding": "identity"})
-    packed = house.anybody().get("/widget.js", headers={"Accept-Encoding": "gzip, br"})
+def test_the_script_is_small_and_the_same_for_everybody(harness: AppHarness) -> None:
+    plain = harness.anybody().get("/widget.js", headers={"Accept-Encoding": "identity"})
+    packed = harness.anybody().get("/widget.js", headers={"Accept-Encoding": "gzip, br"})
     assert plain.data == SOURCE.read_bytes() == gzip.decompress(packed.data)
     assert len(packed.data) <= MAX_BYTES
     assert (plain.headers.get("Content-Encoding"), packed.headers["Content-Encoding"]) == (None, "gzip")
@@ -93,13 +93,13 @@ def test_the_script_is_small_and_the_same_for_everybody(house: House) -> None:
     assert plain.headers["ETag"] != packed.headers["ETag"], "they are different bytes"
 
 
-def test_who_has_the_script_is_not_sent_it_again(house: House) -> None:
+def test_who_has_the_script_is_not_sent_it_again(harness: AppHarness) -> None:
     gzipped = {"Accept-Encoding": "gzip"}
-    tag = house.anybody().get("/widget.js", headers=gzipped).headers["ETag"]
-    again = house.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": tag})
+    tag = harness.anybody().get("/widget.js", headers=gzipped).headers["ETag"]
+    again = harness.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": tag})
     assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
     assert again.headers["Cache-Control"].startswith("public")
-    assert house.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": '"other"'}).status_code == 200
+    assert harness.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": '"other"'}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_without_redis_nobody_is_let_in_and_the_rest_goes_on(
     site: Site, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit = site.guest().get_json()
-    gone = Store("unix:///there-is-no-redis-here.sock")
-    monkeypatch.setattr(site.house.services.widget.store, "_client", gone._client)
+    gone = WidgetStore("unix:///there-is-no-redis-here.sock")
+    monkeypatch.setattr(site.harness.services.widget.store, "_client", gone._client)
     user = acme_key.post(SECRET_PATH, {"external_user_id": "u-17"})
     for answer in (site.guest(), site.refresh(visit["refresh_token"]), user):
         assert refusal(answer) == (503, "unavailable")
@@ -127,8 +127,8 @@ def test_without_redis_nobody_is_let_in_and_the_rest_goes_on(
     assert site.refresh(visit["refresh_token"]).status_code == 200, "and the token was not used up"
 
 
-def test_an_installation_without_a_signing_key_says_so(house: House, site: Site) -> None:
-    environ = {name: value for name, value in house.environ.items() if name != "KATAVEN_WIDGET_SIGNING_KEYS"}
+def test_an_installation_without_a_signing_key_says_so(harness: AppHarness, site: Site) -> None:
+    environ = {name: value for name, value in harness.environ.items() if name != "KATAVEN_WIDGET_SIGNING_KEYS"}
     application = factory.create_api(settings.load(environ))
     body = {"client_key": site.key, "agent_id": site.agent_id}
     visitor = Caller(application, {"Origin": ORIGIN})

@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from kataven.account.models import ApiKey
-from kataven.dev.cast import ALICE
+from kataven.dev.personas import ALICE
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
-from kataven.widget import tickets
-from tests.support.house import Caller, House, new_account
+from kataven.widget import opaque_tokens
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.widget.conftest import ORIGIN, Site, VoiceEdge, new_agent, refusal, without_none
 
 NewSite = Callable[..., Site]
@@ -94,7 +94,7 @@ def test_a_referer_will_do_where_there_is_no_origin(site: Site) -> None:
     elsewhere = site.at(None)
     query = {"client_key": site.key, "agent_id": site.agent_id}
     for referer, status in ((f"{ORIGIN}/shop?x=1", 200), ("https://evil.example/www.acme.com", 403)):
-        answer = site.house.anybody(Referer=referer).get("/v1/widget/config", query_string=query)
+        answer = site.harness.anybody(Referer=referer).get("/v1/widget/config", query_string=query)
         assert answer.status_code == status
     assert refusal(elsewhere.config()) == (403, "origin_refused")
 
@@ -217,17 +217,17 @@ def test_a_kind_of_visitor_that_the_agent_does_not_take(site: Site, vouch: Vouch
 
 def test_keys_that_nobody_made(site: Site) -> None:
     for account in ("acme", "no-such-account", "kataven-admin"):
-        unknown = tokens.mint(TokenKind.WIDGET_KEY, account).text
+        unknown = tokens.generate(TokenKind.WIDGET_KEY, account).text
         assert refusal(site.guest(client_key=unknown)) == (403, "unknown_widget_key")
 
 
 @pytest.mark.parametrize("asked", ["config", "guest"])
-def test_a_suspended_account(house: House, new_site: NewSite, asked: str) -> None:
+def test_a_suspended_account(harness: AppHarness, new_site: NewSite, asked: str) -> None:
     account = f"closed-{asked}"
-    new_account(house.services, account)
-    site = new_site(house.bearer(house.new_key(account)))
+    new_account(harness.services, account)
+    site = new_site(harness.bearer(harness.new_key(account)))
     pair = admitted(site.guest())
-    suspended = house.app.test_cli_runner().invoke(args=["accounts", "suspend", account])
+    suspended = harness.app.test_cli_runner().invoke(args=["accounts", "suspend", account])
     assert suspended.exit_code == 0
     assert refusal(site.config() if asked == "config" else site.guest()) == (403, "account_suspended")
     assert refusal(site.refresh(pair["refresh_token"])) == (403, "account_suspended")
@@ -243,7 +243,7 @@ def test_a_suspended_account(house: House, new_site: NewSite, asked: str) -> Non
         (lambda key: key[:-1] + ("0" if key[-1] != "0" else "1"), "no widget key"),
         (lambda key: "pk_live_x", "no widget key"),
         (lambda key: key + "\n", "no widget key"),
-        (lambda key: tokens.mint(TokenKind.API_KEY, "acme").text, "take it out of the page and revoke it"),
+        (lambda key: tokens.generate(TokenKind.API_KEY, "acme").text, "take it out of the page and revoke it"),
     ],
     ids=["cut", "mistyped", "short", "newline", "secret"],
 )
@@ -253,7 +253,7 @@ def test_a_client_key_of_the_wrong_shape(
     def asked(*_: Any, **__: Any) -> Any:
         raise AssertionError("junk was looked up")
 
-    services = site.house.services
+    services = site.harness.services
     for owner, name in (
         # Refused input is counted in memory; these are the windows in Redis.
         *((services.limiter.windows, "take"), (services.directory, "find"), (services.registry, "reading")),
@@ -269,22 +269,22 @@ def test_a_client_key_of_the_wrong_shape(
         assert shown not in answer.text or len(shown) < 20
     for body, field in (
         ({"client_key": site.key, "user_token": "ut_x"}, "user_token"),
-        ({"client_key": site.key, "user_token": tickets.new_user_token()[:-1]}, "user_token"),
+        ({"client_key": site.key, "user_token": opaque_tokens.new_user_token()[:-1]}, "user_token"),
     ):
-        answer = site.house.anybody(Origin=ORIGIN).post("/v1/widget/auth/exchange", body)
+        answer = site.harness.anybody(Origin=ORIGIN).post("/v1/widget/auth/exchange", body)
         assert [error["field"] for error in answer.get_json()["errors"]] == [field]
-    answer = site.refresh(tickets.new_refresh_token(tickets.new_name())[:-1])
+    answer = site.refresh(opaque_tokens.new_refresh_token(opaque_tokens.new_name())[:-1])
     assert [error["field"] for error in answer.get_json()["errors"]] == ["refresh_token"]
 
 
 # --- user tokens
 
 
-def test_only_an_api_key_vouches(house: House, site: Site, alice: Caller) -> None:
+def test_only_an_api_key_vouches(harness: AppHarness, site: Site, alice: Caller) -> None:
     path, body = "/v1/widget/auth/user-token", {"external_user_id": "u-17"}
     assert refusal(alice.post(path, body)) == (403, "forbidden")
-    assert refusal(house.anybody().post(path, body)) == (401, "missing_credential")
-    assert refusal(house.bearer(site.key).post(path, body)) == (401, "not_a_credential")
+    assert refusal(harness.anybody().post(path, body)) == (401, "missing_credential")
+    assert refusal(harness.bearer(site.key).post(path, body)) == (401, "not_a_credential")
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_stolen_user_token_is_refused_on_another_page_and_stays_good_on_its_ow
 
 
 def test_a_user_token_shown_with_another_accounts_key(
-    house: House, site: Site, new_site: NewSite, charlie: Caller, vouch: Vouch
+    harness: AppHarness, site: Site, new_site: NewSite, charlie: Caller, vouch: Vouch
 ) -> None:
     token = vouch()
     globex = new_site(charlie)
@@ -327,12 +327,12 @@ def test_a_user_token_shown_with_another_accounts_key(
 
 
 def test_a_user_token_that_nobody_issued_or_that_redis_forgot(
-    site: Site, vouch: Vouch, house_redis: EmbeddedRedis
+    site: Site, vouch: Vouch, shared_redis: EmbeddedRedis
 ) -> None:
-    assert refusal(site.exchange(tickets.new_user_token())) == (403, "user_token_unknown")
+    assert refusal(site.exchange(opaque_tokens.new_user_token())) == (403, "user_token_unknown")
     token = vouch()
-    with redis.Redis.from_url(house_redis.url) as client:
-        client.delete(f"kataven:widget:user-token:{tickets.digest(token)}")
+    with redis.Redis.from_url(shared_redis.url) as client:
+        client.delete(f"kataven:widget:user-token:{opaque_tokens.digest(token)}")
     assert refusal(site.exchange(token)) == (403, "user_token_unknown")
 
 
@@ -370,14 +370,14 @@ def test_one_visit_ends_and_no_other(site: Site) -> None:
     assert site.refresh(other).status_code == 200
 
 
-def test_a_visit_that_nobody_began_or_that_redis_forgot(site: Site, house_redis: EmbeddedRedis) -> None:
-    unknown = tickets.new_refresh_token(tickets.new_name())
+def test_a_visit_that_nobody_began_or_that_redis_forgot(site: Site, shared_redis: EmbeddedRedis) -> None:
+    unknown = opaque_tokens.new_refresh_token(opaque_tokens.new_name())
     assert refusal(site.refresh(unknown)) == (403, "refresh_token_unknown")
     token = admitted(site.guest())["refresh_token"]
-    visit = tickets.visit_of(token)
+    visit = opaque_tokens.session_of(token)
     assert visit is not None
-    with redis.Redis.from_url(house_redis.url) as client:
-        assert client.delete(f"kataven:widget:visit:{tickets.digest(visit)}") == 1
+    with redis.Redis.from_url(shared_redis.url) as client:
+        assert client.delete(f"kataven:widget:visit:{opaque_tokens.digest(visit)}") == 1
     assert refusal(site.refresh(token)) == (403, "refresh_token_unknown")
 
 
@@ -408,16 +408,16 @@ def test_what_let_a_visitor_in_is_asked_again_at_each_refresh(site: Site, ending
 
 @pytest.mark.parametrize("ending", ["revoked", "removed", "expired"])
 def test_the_end_of_the_minting_key_ends_its_user_tokens_and_visits_at_once(
-    house: House, alice: Caller, site: Site, vouch: Vouch, ending: str
+    harness: AppHarness, alice: Caller, site: Site, vouch: Vouch, ending: str
 ) -> None:
     made = alice.post("/v1/api-keys", {"name": "Vouches", "expiry": "30d"}).get_json()
-    server, path = house.bearer(made["key"]), f"/v1/api-keys/{made['id']}"
+    server, path = harness.bearer(made["key"]), f"/v1/api-keys/{made['id']}"
     in_hand = vouch(server)
     pair = admitted(site.exchange(vouch(server)))
     assert site.refresh(pair["refresh_token"]).status_code == 200
     pair = admitted(site.exchange(vouch(server)))
     if ending == "expired":
-        _expire(house, made["id"])
+        _expire(harness, made["id"])
     else:
         ended = alice.patch(path, {"disabled": True}) if ending == "revoked" else alice.delete(path)
         assert ended.get_json()["receipt"]["acknowledged"] == 1
@@ -425,14 +425,14 @@ def test_the_end_of_the_minting_key_ends_its_user_tokens_and_visits_at_once(
     assert refusal(site.refresh(pair["refresh_token"])) == (403, "minting_key_ended")
 
 
-def _expire(house: House, key_id: str) -> None:
-    record = house.services.directory.read("acme")
+def _expire(harness: AppHarness, key_id: str) -> None:
+    record = harness.services.directory.read("acme")
     assert record is not None
-    with house.services.registry.writing(record.tenant) as session:
+    with harness.services.registry.writing(record.tenant) as session:
         session.get_one(ApiKey, key_id).expires_at = datetime.now(UTC)
 
 
-def test_a_guests_visit_does_not_hang_on_any_api_key(house: House, alice: Caller, site: Site) -> None:
+def test_a_guests_visit_does_not_hang_on_any_api_key(harness: AppHarness, alice: Caller, site: Site) -> None:
     pair = admitted(site.guest())
     made = alice.post("/v1/api-keys", {"name": "Bystander", "expiry": "30d"}).get_json()
     alice.patch(f"/v1/api-keys/{made['id']}", {"disabled": True})
@@ -443,7 +443,7 @@ def test_a_guests_visit_does_not_hang_on_any_api_key(house: House, alice: Caller
 
 
 def test_nothing_of_one_account_is_let_in_at_another(
-    house: House, site: Site, new_site: NewSite, charlie: Caller, edge: VoiceEdge
+    harness: AppHarness, site: Site, new_site: NewSite, charlie: Caller, edge: VoiceEdge
 ) -> None:
     globex = new_site(charlie)
     assert edge.claims(admitted(globex.guest())["visitor_token"])["account"] == "globex"
@@ -455,7 +455,7 @@ def test_nothing_of_one_account_is_let_in_at_another(
 
 
 def test_no_token_is_kept_anywhere(
-    house: House, site: Site, vouch: Vouch, house_redis: EmbeddedRedis, capfd: pytest.CaptureFixture[str]
+    harness: AppHarness, site: Site, vouch: Vouch, shared_redis: EmbeddedRedis, capfd: pytest.CaptureFixture[str]
 ) -> None:
     user_token = vouch()
     first = admitted(site.exchange(user_token))
@@ -465,7 +465,7 @@ def test_no_token_is_kept_anywhere(
     for pair in (first, second):
         secrets += [part[:40] for part in pair["refresh_token"].removeprefix("rt_").split("_")]
         secrets.append(pair["visitor_token"].rpartition(".")[2])
-    with redis.Redis.from_url(house_redis.url) as client:
+    with redis.Redis.from_url(shared_redis.url) as client:
         kept = b"".join(name + (client.dump(name) or b"") for name in client.scan_iter())
     assert b"kataven:widget:visit:" in kept, "the search sees what is kept"
     logged = capfd.readouterr().err
@@ -475,16 +475,16 @@ def test_no_token_is_kept_anywhere(
         assert secret not in logged
 
 
-def test_the_cast_may_not_sign_visitors_in_with_a_jwt(house: House, site: Site) -> None:
-    token = house.issuer.token(ALICE)
-    answer = house.bearer(token, "acme").post(
+def test_the_cast_may_not_sign_visitors_in_with_a_jwt(harness: AppHarness, site: Site) -> None:
+    token = harness.issuer.token(ALICE)
+    answer = harness.bearer(token, "acme").post(
         "/v1/widget/auth/guest", without_none({"client_key": site.key}), headers={"Origin": "https://evil.example"}
     )
     assert refusal(answer) == (403, "origin_refused")
 
 
-def test_the_published_keys_hold_nothing_private(house: House) -> None:
-    answer = house.anybody().get("/v1/widget/jwks.json")
+def test_the_published_keys_hold_nothing_private(harness: AppHarness) -> None:
+    answer = harness.anybody().get("/v1/widget/jwks.json")
     assert re.fullmatch(r"public, max-age=\d+", answer.headers["Cache-Control"])
     for key in answer.get_json()["keys"]:
         assert set(key) == {"kid", "kty", "crv", "x", "y", "alg", "use"}

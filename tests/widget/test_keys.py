@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from kataven.account.models import WidgetKey
-from kataven.dev.cast import CHARLIE
+from kataven.dev.personas import CHARLIE
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
-from tests.support.house import Caller, House, new_account
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.widget.conftest import Site, new_agent
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -24,13 +24,13 @@ def make(caller: Caller, **body: Any) -> dict[str, Any]:
     return made
 
 
-def test_a_key_is_shown_once_with_the_line_to_paste(house: House, alice: Caller) -> None:
+def test_a_key_is_shown_once_with_the_line_to_paste(harness: AppHarness, alice: Caller) -> None:
     answer = alice.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["ACME.com", "*.acme.com", "acme.com"]})
     assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
     made = answer.get_json()
     key, snippet = made.pop("key"), made.pop("snippet")
     assert (tokens.parse(key).kind, tokens.parse(key).account) == (TokenKind.WIDGET_KEY, "acme")
-    public_url = house.services.widget.public_url
+    public_url = harness.services.widget.public_url
     assert snippet == f'<script src="{public_url}/widget.js" data-client-key="{key}" async></script>'
     assert made["domain_allowlist"] == ["acme.com", "*.acme.com"], "in one spelling, once"
     assert (made["hint"], made["agent_id"], made["disabled"], made["disabled_at"]) == (key[-8:], None, False, None)
@@ -50,9 +50,9 @@ def test_an_api_key_does_all_of_it(acme_key: Caller) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jwt", "key"])
-def test_charlie_finds_no_widget_key_of_acmes(house: House, alice: Caller, charlie: Caller, kind: str) -> None:
+def test_charlie_finds_no_widget_key_of_acmes(harness: AppHarness, alice: Caller, charlie: Caller, kind: str) -> None:
     made = make(alice, name="For acme's eyes")
-    caller = charlie if kind == "jwt" else house.bearer(house.new_key("globex"))
+    caller = charlie if kind == "jwt" else harness.bearer(harness.new_key("globex"))
     path = f"/v1/widget-keys/{made['id']}"
     for answer in (caller.get(path), caller.patch(path, {"disabled": True}), caller.delete(path)):
         assert answer.status_code == 404
@@ -153,19 +153,19 @@ def test_what_the_server_sets_may_be_sent_back(alice: Caller) -> None:
     assert answer.get_json()["name"] == "Renamed"
 
 
-def test_a_key_under_an_old_pepper_moves_when_it_is_used(house: House, site: Site) -> None:
-    record = house.services.directory.read("acme")
+def test_a_key_under_an_old_pepper_moves_when_it_is_used(harness: AppHarness, site: Site) -> None:
+    record = harness.services.directory.read("acme")
     assert record is not None
-    with house.services.registry.writing(record.tenant) as session:
+    with harness.services.registry.writing(record.tenant) as session:
         session.get_one(WidgetKey, site.key_id).pepper_id = "retired"
     assert site.config().status_code == 200
-    with house.services.registry.reading(record.tenant) as session:
+    with harness.services.registry.reading(record.tenant) as session:
         assert session.get_one(WidgetKey, site.key_id).pepper_id == "dev1"
 
 
-def test_branding_has_defaults_and_is_changed_field_by_field(house: House, alice: Caller) -> None:
-    new_account(house.services, "painted")  # globex is painted in another test
-    owner = house.person(replace(CHARLIE, account="painted"))
+def test_branding_has_defaults_and_is_changed_field_by_field(harness: AppHarness, alice: Caller) -> None:
+    new_account(harness.services, "painted")  # globex is painted in another test
+    owner = harness.person(replace(CHARLIE, account="painted"))
     assert owner.get("/v1/widget-settings").get_json() == {
         "title": None,
         "launcher_label": None,

@@ -12,7 +12,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kataven.widget import families, tickets, user_tokens
+from kataven.widget import families, opaque_tokens, user_tokens
 from kataven.widget.errors import (
     RefreshTokenReused,
     RefreshTokenUnknown,
@@ -24,14 +24,16 @@ from kataven.widget.errors import (
     WidgetRefused,
 )
 from kataven.widget.families import Families
-from kataven.widget.store import Store
-from kataven.widget.user_tokens import UserTokens, VouchedUser
-from kataven.widget.visitor_tokens import Visit, Visitor, VisitorKind
+from kataven.widget.store import WidgetStore
+from kataven.widget.user_tokens import UserTokens, UserTokenSubject
+from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 from tests.support.clock import Clock
 
 THREADS = 16
-UMA = VouchedUser("00000000-0000-4000-8000-000000000001", "u-17", "\u00dcma", "uma@acme.example")
-VISIT = Visit("acme", "k", 3, "a", "https://acme.com", Visitor(VisitorKind.USER, "u-17", "\u00dcma", None), "m")
+UMA = UserTokenSubject("00000000-0000-4000-8000-000000000001", "u-17", "\u00dcma", "uma@acme.example")
+VISIT = VisitorSession(
+    "acme", "k", 3, "a", "https://acme.com", Visitor(VisitorKind.USER, "u-17", "\u00dcma", None), "m"
+)
 
 
 @pytest.fixture
@@ -40,19 +42,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(redis_url: str, clock: Clock) -> Iterator[Store]:
-    made = Store(redis_url, clock=clock)
+def store(redis_url: str, clock: Clock) -> Iterator[WidgetStore]:
+    made = WidgetStore(redis_url, clock=clock)
     yield made
     made.close()
 
 
 @pytest.fixture
-def users(store: Store) -> UserTokens:
+def users(store: WidgetStore) -> UserTokens:
     return UserTokens(store)
 
 
 @pytest.fixture
-def visits(store: Store) -> Families:
+def visits(store: WidgetStore) -> Families:
     return Families(store)
 
 
@@ -105,7 +107,7 @@ def _keeps(client: redis.Redis, text: bytes) -> bool:
 
 @pytest.mark.parametrize("token", ["", "ut_", "ut_x", "rt_x", "ut_" + "a" * 49, "ut_" + "\u0661" * 49, "x" * 9000])
 def test_what_is_no_user_token_is_unknown_without_asking(token: str) -> None:
-    unreachable = Store("unix:///there-is-no-redis-here.sock")
+    unreachable = WidgetStore("unix:///there-is-no-redis-here.sock")
     with pytest.raises(UserTokenUnknown):
         UserTokens(unreachable).redeem("acme", token)
     with pytest.raises(RefreshTokenUnknown):
@@ -115,7 +117,7 @@ def test_what_is_no_user_token_is_unknown_without_asking(token: str) -> None:
 
 
 def test_of_many_who_show_a_user_token_at_once_one_gets_in(redis_url: str) -> None:
-    store = Store(redis_url)
+    store = WidgetStore(redis_url)
     token = UserTokens(store).issue("acme", UMA)
     outcomes = _at_once(lambda: UserTokens(store).redeem("acme", token) and "in")
     assert outcomes == Counter({"in": 1, "user_token_used": THREADS - 1})
@@ -123,7 +125,7 @@ def test_of_many_who_show_a_user_token_at_once_one_gets_in(redis_url: str) -> No
 
 
 def test_of_many_who_rotate_a_refresh_token_at_once_one_succeeds_and_the_family_ends(redis_url: str) -> None:
-    store = Store(redis_url)
+    store = WidgetStore(redis_url)
     visits = Families(store)
     token = visits.begin(VISIT)
     given: list[str] = []
@@ -209,13 +211,13 @@ def test_what_another_release_wrote_lets_nobody_in(visits: Families, redis_url: 
 
 
 def test_without_redis_nobody_can_tell() -> None:
-    store = Store("unix:///there-is-no-redis-here.sock")
+    store = WidgetStore("unix:///there-is-no-redis-here.sock")
     for attempt in (
         lambda: UserTokens(store).issue("acme", UMA),
-        lambda: UserTokens(store).redeem("acme", tickets.new_user_token()),
+        lambda: UserTokens(store).redeem("acme", opaque_tokens.new_user_token()),
         lambda: Families(store).begin(VISIT),
-        lambda: Families(store).look(tickets.new_refresh_token(tickets.new_name())),
-        lambda: Families(store).rotate(tickets.new_refresh_token(tickets.new_name()), VISIT),
+        lambda: Families(store).look(opaque_tokens.new_refresh_token(opaque_tokens.new_name())),
+        lambda: Families(store).rotate(opaque_tokens.new_refresh_token(opaque_tokens.new_name()), VISIT),
     ):
         with pytest.raises(StoreUnavailable):
             attempt()
@@ -225,8 +227,11 @@ def test_without_redis_nobody_can_tell() -> None:
 @given(at=st.integers(0, 200), other=st.sampled_from("abcXYZ019_"))
 def test_any_other_character_anywhere_is_noticed(at: int, other: str) -> None:
     for token, is_good in (
-        (tickets.new_user_token(), tickets.is_user_token),
-        (tickets.new_refresh_token(tickets.new_name()), lambda text: tickets.visit_of(text) is not None),
+        (opaque_tokens.new_user_token(), opaque_tokens.is_user_token),
+        (
+            opaque_tokens.new_refresh_token(opaque_tokens.new_name()),
+            lambda text: opaque_tokens.session_of(text) is not None,
+        ),
     ):
         place = at % len(token)
         assert is_good(token)

@@ -8,7 +8,6 @@ from flask import Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.dev.cast import CAST
 from kataven.dev.issuer.authorization import (
     RefusedRequest,
     UntrustedRequest,
@@ -19,6 +18,7 @@ from kataven.dev.issuer.authorization import (
 from kataven.dev.issuer.codes import CodeBook, Grant, InvalidGrant, RefreshBook
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCE, CLIENT_ID, LIFETIME_SECONDS, access_claims, encode, id_claims
+from kataven.dev.personas import CAST
 from kataven.identity.errors import ExpiredCredential, MissingCredential, Refused
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.identity.jwt import JwtVerifier

@@ -9,9 +9,9 @@ from urllib.parse import urlencode, urlsplit
 
 from werkzeug.datastructures import MultiDict
 
-from kataven.dev.cast import Person
 from kataven.dev.issuer.codes import Grant
 from kataven.dev.issuer.tokens import CLIENT_ID
+from kataven.dev.personas import Persona
 
 CALLBACK_PATH = "/auth/callback"
 _S256_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -41,7 +41,7 @@ class AuthorizationRequest:
     nonce: str | None
     state: str | None
 
-    def grant_to(self, person: Person, scope: str) -> Grant:
+    def grant_to(self, person: Persona, scope: str) -> Grant:
         return Grant(person, self.client_id, self.redirect_uri, scope, self.nonce, self.challenge)
 
     def location(self, answer: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kataven.dev.cast import Person
+from kataven.dev.personas import Persona
 
 LIFETIME_SECONDS = 60
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -26,7 +26,7 @@ class InvalidGrant(Exception):
 class Grant:
     """What a code stands for."""
 
-    person: Person
+    person: Persona
     client_id: str
     redirect_uri: str
     scope: str

@@ -25,7 +25,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey:
+class IssuerSigningKey:
     """A private key and the `kid` under which its public half is published."""
 
     kid: str
@@ -33,7 +33,7 @@ class SigningKey:
     private: PrivateKey = field(repr=False)
 
     @classmethod
-    def generate(cls, algorithm: SigningAlgorithm) -> SigningKey:
+    def generate(cls, algorithm: SigningAlgorithm) -> IssuerSigningKey:
         private: PrivateKey = (
             ec.generate_private_key(ec.SECP256R1())
             if algorithm == "ES256"
@@ -58,7 +58,7 @@ class SigningKey:
         return {"kid": self.kid, "alg": self.algorithm, "private_key": pem.decode()}
 
     @classmethod
-    def from_storage(cls, stored: Mapping[str, Any]) -> SigningKey:
+    def from_storage(cls, stored: Mapping[str, Any]) -> IssuerSigningKey:
         # The file is our own, and checking an RSA key's primes takes 40 ms at each reading.
         private = load_pem_private_key(stored["private_key"].encode(), None, unsafe_skip_rsa_key_validation=True)
         if not isinstance(private, PrivateKey):
@@ -75,7 +75,7 @@ class Keyring:
     def __init__(self, data_dir: Path) -> None:
         self._file = data_dir / "oidc-keys.json"
 
-    def signing_key(self, algorithm: SigningAlgorithm = "ES256") -> SigningKey:
+    def signing_key(self, algorithm: SigningAlgorithm = "ES256") -> IssuerSigningKey:
         """The newest key for `algorithm`."""
         return next(key for key in self._keys() if key.algorithm == algorithm)
 
@@ -92,7 +92,7 @@ class Keyring:
         """Makes a keyring a KeySource, so that the issuer verifies its own tokens as everybody else does."""
         return read_key_set(self.public_jwks()).get(kid)
 
-    def _keys(self) -> list[SigningKey]:
+    def _keys(self) -> list[IssuerSigningKey]:
         """Newest first."""
         with self._locked():
             keys = self._read()
@@ -101,13 +101,13 @@ class Keyring:
                 self._write(keys)
             return keys
 
-    def _read(self) -> list[SigningKey]:
+    def _read(self) -> list[IssuerSigningKey]:
         try:
-            return [SigningKey.from_storage(stored) for stored in json.loads(read_text(self._file) or "[]")]
+            return [IssuerSigningKey.from_storage(stored) for stored in json.loads(read_text(self._file) or "[]")]
         except (KeyError, TypeError, ValueError):
             raise DevError(f"{self._file} is damaged: remove it, and new keys are made") from None
 
-    def _write(self, keys: list[SigningKey]) -> None:
+    def _write(self, keys: list[IssuerSigningKey]) -> None:
         write_private(self._file, json.dumps([key.to_storage() for key in keys], indent=2))
 
     @contextmanager
@@ -119,5 +119,5 @@ class Keyring:
             yield
 
 
-def _generation() -> list[SigningKey]:
-    return [SigningKey.generate("ES256"), SigningKey.generate("RS256")]
+def _generation() -> list[IssuerSigningKey]:
+    return [IssuerSigningKey.generate("ES256"), IssuerSigningKey.generate("RS256")]

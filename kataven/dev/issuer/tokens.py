@@ -17,8 +17,8 @@ from typing import Any
 
 import jwt
 
-from kataven.dev.cast import CAST, Person, org_id
-from kataven.dev.issuer.keys import Keyring, SigningKey
+from kataven.dev.issuer.keys import IssuerSigningKey, Keyring
+from kataven.dev.personas import CAST, Persona, org_id
 from kataven.identity.grants import role_claims_for
 from kataven.identity.principal import Role
 
@@ -45,20 +45,20 @@ def sign(
 ) -> str:
     """An access token for whoever of the cast holds `role` in `account`, or somebody made up; or for `subject`."""
     known = next((person for person in CAST if (person.account, person.role) == (account, role)), None)
-    stand_in = Person(f"{account}-{role}", f"Some {role}", account, role)
+    stand_in = Persona(f"{account}-{role}", f"Some {role}", account, role)
     person = known or stand_in
     if subject is not None:
-        person = Person(subject, subject, account, role)
+        person = Persona(subject, subject, account, role)
     claims = access_claims(issuer_url, person, ttl_seconds=ttl_seconds)
     return encode(Keyring(data_dir).signing_key(), claims)
 
 
-def access_claims(issuer_url: str, person: Person, *, ttl_seconds: float = LIFETIME_SECONDS) -> dict[str, Any]:
+def access_claims(issuer_url: str, person: Persona, *, ttl_seconds: float = LIFETIME_SECONDS) -> dict[str, Any]:
     """For the API."""
     return _claims(issuer_url, person, ttl_seconds) | {"client_id": CLIENT_ID, "jti": secrets.token_urlsafe(12)}
 
 
-def id_claims(issuer_url: str, person: Person, *, nonce: str | None, access_token: str) -> dict[str, Any]:
+def id_claims(issuer_url: str, person: Persona, *, nonce: str | None, access_token: str) -> dict[str, Any]:
     """OpenID Connect Core, section 2, for the Hub."""
     claims = _claims(issuer_url, person, LIFETIME_SECONDS)
     claims |= {
@@ -82,12 +82,12 @@ def roles(granted: dict[str, Any]) -> dict[str, Any]:
     return dict.fromkeys(role_claims_for(AUDIENCE), granted)
 
 
-def encode(key: SigningKey, claims: dict[str, Any]) -> str:
+def encode(key: IssuerSigningKey, claims: dict[str, Any]) -> str:
     """The signed token."""
     return jwt.encode(claims, key.private, key.algorithm, {"kid": key.kid, "typ": TYPE})
 
 
-def _claims(issuer_url: str, person: Person, ttl_seconds: float) -> dict[str, Any]:
+def _claims(issuer_url: str, person: Persona, ttl_seconds: float) -> dict[str, Any]:
     now = int(time.time())
     return {
         "iss": issuer_url,

@@ -12,24 +12,24 @@ from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
-from kataven.hub.console.usage import standings
+from kataven.hub.console.usage import account_quotas
 from kataven.hub.edits import SEEN, Words, read_edit, seen_of
-from kataven.hub.gate import keep
-from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
-from kataven.hub.words import change_in_words, counted, refusal_in_words
+from kataven.hub.formatting import change_in_words, counted, refusal_in_words
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
+from kataven.hub.session_middleware import keep
 from kataven.identity.token import is_account_name
+from kataven.operations import account_status, operator_actions
+from kataven.operations.account_status import OperatorContext
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.revocation.receipt import Receipt
-from kataven.system import accounts, closing, operators
-from kataven.system.closing import Office
+from kataven.system import accounts, operators
 from kataven.system.directory import AccountRecord, record_of, record_query
 from kataven.system.errors import ContradictoryLimits, SystemRefusal
 from kataven.system.models import Account, OperatorEvent
 from kataven.tenancy.errors import TenancyError
-from kataven.web import operating
 from kataven.web.schema import Input
 
-desk = Desk("console-account", __name__, "account")
+blueprint = PageBlueprint("console-account", __name__, "account")
 
 EVENTS = 10
 MAX_DAYS = 36_500
@@ -62,47 +62,51 @@ class PolicyForm(Input):
     existing: bool = False
 
 
-@desk.shows("/console/accounts/<account>", OPERATORS)
-def show_account(visit: Visit, account: str) -> AnyResponse:
-    return _page(visit, account)
+@blueprint.page("/console/accounts/<account>", OPERATORS)
+def show_account(hub_request: HubRequest, account: str) -> AnyResponse:
+    return _page(hub_request, account)
 
 
-def _limits_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(visit, account, typed, form="limits")
+def _limits_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, typed, form="limits")
 
 
-@desk.takes("/console/accounts/<account>/limits", OPERATORS, _limits_again)
-def set_limits(visit: Visit, account: str) -> AnyResponse:
+@blueprint.form("/console/accounts/<account>/limits", OPERATORS, _limits_again)
+def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(LimitsForm)
     if form is None:
-        return _page(visit, account, request.form, problems)
-    _find(visit, account)
+        return _page(hub_request, account, request.form, problems)
+    _find(hub_request, account)
     edit = read_edit(form.model_dump(), LIMITS_WORDS)
     try:
-        operating.change_limits(
-            visit.services, account, form.model_dump(), visit.operator_label, lambda found: edit.check(asdict(found))
+        operator_actions.change_limits(
+            hub_request.services,
+            account,
+            form.model_dump(),
+            hub_request.operator_label,
+            lambda found: edit.check(asdict(found)),
         )
     except ContradictoryLimits as error:
-        return _page(visit, account, request.form, {"per_minute": str(error)})
-    return _done(visit, account, "The limits are changed. Every worker keeps to them within a second.")
+        return _page(hub_request, account, request.form, {"per_minute": str(error)})
+    return _done(hub_request, account, "The limits are changed. Every worker keeps to them within a second.")
 
 
-def _policy_again(visit: Visit, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(visit, account, typed, form="policy")
+def _policy_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, typed, form="policy")
 
 
-@desk.takes("/console/accounts/<account>/policy", OPERATORS, _policy_again)
-def set_policy(visit: Visit, account: str) -> AnyResponse:
+@blueprint.form("/console/accounts/<account>/policy", OPERATORS, _policy_again)
+def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(
         PolicyForm, max_days=request.form.get("max_days", "").strip() or None, existing="existing" in request.form
     )
     if form is None:
-        return _page(visit, account, request.form, problems)
-    _find(visit, account)
+        return _page(hub_request, account, request.form, problems)
+    _find(hub_request, account)
     edit = read_edit({"max_days": form.max_days}, POLICY_WORDS, "existing")
-    office = operating.office(visit.services, visit.operator_label)
+    office = operator_actions.operator_context(hub_request.services, hub_request.operator_label)
     try:
-        shortened, receipt = closing.limit_expiry(
+        shortened, receipt = account_status.limit_expiry(
             office,
             account,
             form.max_days,
@@ -110,65 +114,67 @@ def set_policy(visit: Visit, account: str) -> AnyResponse:
             condition=lambda found: edit.check({"max_days": found.max_key_expiry_days}),
         )
     except TenancyError as error:
-        return _page(visit, account, request.form, {"max_days": str(error)})
+        return _page(hub_request, account, request.form, {"max_days": str(error)})
     keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
-    return _done(visit, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
+    return _done(hub_request, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
 
 
-@desk.takes("/console/accounts/<account>/suspend", OPERATORS)
-def suspend(visit: Visit, account: str) -> AnyResponse:
-    return _close(visit, account, closing.suspend, "suspended")
+@blueprint.form("/console/accounts/<account>/suspend", OPERATORS)
+def suspend(hub_request: HubRequest, account: str) -> AnyResponse:
+    return _close(hub_request, account, account_status.suspend, "suspended")
 
 
-@desk.takes("/console/accounts/<account>/archive", OPERATORS)
-def archive(visit: Visit, account: str) -> AnyResponse:
-    return _close(visit, account, closing.archive, "archived")
+@blueprint.form("/console/accounts/<account>/archive", OPERATORS)
+def archive(hub_request: HubRequest, account: str) -> AnyResponse:
+    return _close(hub_request, account, account_status.archive, "archived")
 
 
-@desk.takes("/console/accounts/<account>/resume", OPERATORS)
-def resume(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.resume, "open again", change_in_words)
+@blueprint.form("/console/accounts/<account>/resume", OPERATORS)
+def resume(hub_request: HubRequest, account: str) -> AnyResponse:
+    return _move(hub_request, account, account_status.resume, "open again", change_in_words)
 
 
-@desk.takes("/console/accounts/<account>/restore", OPERATORS)
-def restore(visit: Visit, account: str) -> AnyResponse:
-    return _move(visit, account, closing.restore, "open again", change_in_words)
+@blueprint.form("/console/accounts/<account>/restore", OPERATORS)
+def restore(hub_request: HubRequest, account: str) -> AnyResponse:
+    return _move(hub_request, account, account_status.restore, "open again", change_in_words)
 
 
-Verb = Callable[[Office, str], Receipt]
+Verb = Callable[[OperatorContext, str], Receipt]
 InWords = Callable[[Mapping[str, Any]], str]
 
 
-def _close(visit: Visit, account: str, verb: Verb, done: str) -> AnyResponse:
+def _close(hub_request: HubRequest, account: str, verb: Verb, done: str) -> AnyResponse:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
-        return _page(visit, account, {}, {field: f"Type {account} here: every key of it is refused from then on."})
-    return _move(visit, account, verb, done, refusal_in_words)
+        return _page(
+            hub_request, account, {}, {field: f"Type {account} here: every key of it is refused from then on."}
+        )
+    return _move(hub_request, account, verb, done, refusal_in_words)
 
 
-def _move(visit: Visit, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
-    _find(visit, account)
+def _move(hub_request: HubRequest, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
+    _find(hub_request, account)
     try:
-        receipt = verb(operating.office(visit.services, visit.operator_label), account)
+        receipt = verb(operator_actions.operator_context(hub_request.services, hub_request.operator_label), account)
     except SystemRefusal as error:
-        return _page(visit, account, {}, {"status": str(error)})
-    return _done(visit, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
+        return _page(hub_request, account, {}, {"status": str(error)})
+    return _done(hub_request, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
 
 
-def _done(visit: Visit, account: str, words: str) -> AnyResponse:
-    keep(visit, visit.session.with_(notice=words))
+def _done(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
+    keep(hub_request, hub_request.session.with_(notice=words))
     return go(f"/console/accounts/{account}")
 
 
 def _page(
-    visit: Visit,
+    hub_request: HubRequest,
     account: str,
     typed: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
     form: str | None = None,
 ) -> AnyResponse:
     """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
-    record, row, events = _find(visit, account)
+    record, row, events = _find(hub_request, account)
     seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
     if typed and SEEN in typed:  # a form that comes back to be corrected was opened with what it says
         seen[form or request.path.rpartition("/")[2]] = typed[SEEN]
@@ -178,18 +184,18 @@ def _page(
         record=record,
         row=row,
         events=events,
-        standings=standings(account, record.limits),
+        account_quotas=account_quotas(account, record.limits),
         seen=seen,
         typed=typed or {},
         problems=problems or {},
     )
 
 
-def _find(visit: Visit, account: str) -> tuple[AccountRecord, Account, list[OperatorEvent]]:
+def _find(hub_request: HubRequest, account: str) -> tuple[AccountRecord, Account, list[OperatorEvent]]:
     """The account as it is now, with its latest events. Raises NotFound."""
     if not is_account_name(account):
         raise NotFound("account")
-    database = visit.services.directory.database
+    database = hub_request.services.directory.database
     with database.reading() as session:
         found = session.execute(record_query().where(Account.account_id == account)).first()
         if found is None:

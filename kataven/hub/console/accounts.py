@@ -13,20 +13,20 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import account_page, here, links, searched, server_states
 from kataven.hub.console.usage import used_today
-from kataven.hub.gate import keep
-from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
 from kataven.hub.server_watch import ServerState
+from kataven.hub.session_middleware import keep
+from kataven.operations import account_creation, operator_actions
 from kataven.ratelimit.policy import Limits
-from kataven.system import accounts, lifecycle, servers
+from kataven.system import accounts, servers
 from kataven.system.directory import record_of, record_query
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import TenancyError
 from kataven.validation import Shaped
-from kataven.web import operating
-from kataven.web.schema import Input, Line
+from kataven.web.schema import Input, SingleLine
 
-desk = Desk("console", __name__, "account")
+blueprint = PageBlueprint("console", __name__, "account")
 
 PAGE_SIZE = 50
 
@@ -35,7 +35,7 @@ class NewAccountForm(Input):
     """What is asked of whoever makes an account."""
 
     account: Annotated[str, StringConstraints(min_length=1, max_length=63)]
-    name: Annotated[str, Line(200)]
+    name: Annotated[str, SingleLine(200)]
     org_id: Annotated[str, Shaped(r"^[!-~]*$", "must be an organization's id, without blanks", 200)] = ""
     server: Annotated[str, StringConstraints(max_length=63)] = ""
     discoverable: bool = False
@@ -57,41 +57,43 @@ class AccountRow:
     """None if Redis can't say."""
 
 
-@desk.shows("/console", OPERATORS)
-def show_accounts(visit: Visit) -> AnyResponse:
-    return _list(visit)
+@blueprint.page("/console", OPERATORS)
+def show_accounts(hub_request: HubRequest) -> AnyResponse:
+    return _list(hub_request)
 
 
-def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(visit, typed)
+def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, typed)
 
 
-@desk.takes("/console/accounts", OPERATORS, _again)
-def make_account(visit: Visit) -> AnyResponse:
+@blueprint.form("/console/accounts", OPERATORS, _again)
+def make_account(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(NewAccountForm, discoverable="discoverable" in request.form)
     if form is None:
-        return _list(visit, request.form, problems)
-    new = lifecycle.NewAccount(form.account, form.name, form.org_id or None, form.server or None, form.discoverable)
+        return _list(hub_request, request.form, problems)
+    new = account_creation.NewAccount(
+        form.account, form.name, form.org_id or None, form.server or None, form.discoverable
+    )
     try:
-        operating.create_account(visit.services, new, visit.operator_label)
+        operator_actions.create_account(hub_request.services, new, hub_request.operator_label)
     except (SystemRefusal, TenancyError) as error:
-        return _list(visit, request.form, {"account": str(error)})
-    keep(visit, visit.session.with_(notice=f"Account “{form.account}” is made."))
+        return _list(hub_request, request.form, {"account": str(error)})
+    keep(hub_request, hub_request.session.with_(notice=f"Account “{form.account}” is made."))
     return go(f"/console/accounts/{form.account}")
 
 
 def _list(
-    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     search, status = searched(), _status(request.args.get("status", ""))
-    with visit.services.directory.database.reading() as session:
+    with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, status, PAGE_SIZE)
         counts = accounts.count_by_status(session)
         places = servers.listing(session)
     return show(
         "console/accounts.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
-        rows=_rows(visit, page.rows, server_states(visit, [server for server, _ in places], page.rows)),
+        rows=_rows(hub_request, page.rows, server_states(hub_request, [server for server, _ in places], page.rows)),
         counts=counts,
         statuses=list(AccountStatus),
         chosen={"q": search.typed, "status": status or ""},
@@ -102,8 +104,8 @@ def _list(
     )
 
 
-def _rows(visit: Visit, found: Sequence[Account], states: Mapping[str, ServerState]) -> list[AccountRow]:
-    used = used_today(_limits(visit, found))
+def _rows(hub_request: HubRequest, found: Sequence[Account], states: Mapping[str, ServerState]) -> list[AccountRow]:
+    used = used_today(_limits(hub_request, found))
     return [
         AccountRow(
             account.account_id,
@@ -119,8 +121,8 @@ def _rows(visit: Visit, found: Sequence[Account], states: Mapping[str, ServerSta
     ]
 
 
-def _limits(visit: Visit, found: Sequence[Account]) -> dict[str, Limits]:
-    database = visit.services.directory.database
+def _limits(hub_request: HubRequest, found: Sequence[Account]) -> dict[str, Limits]:
+    database = hub_request.services.directory.database
     with database.reading() as session:
         names = [account.account_id for account in found]
         rows = session.execute(record_query().where(Account.account_id.in_(names)))

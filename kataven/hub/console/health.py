@@ -11,18 +11,19 @@ from sqlalchemy import make_url
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import server_states
-from kataven.hub.gate import front, keep
-from kataven.hub.page import OPERATORS, Desk, Visit, go, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, show
 from kataven.hub.server_watch import FRESH_SECONDS, ServerState
+from kataven.hub.session_middleware import hub_services, keep
+from kataven.operations import operator_actions
+from kataven.operations.revocation_measurement import MeasurementFailed
 from kataven.system import accounts, operators, servers
 from kataven.system.errors import SystemRefusal
-from kataven.system.models import DatabaseServer
+from kataven.system.models import RegisteredServer
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.errors import TenancyError
-from kataven.web import health, operating
-from kataven.web.measuring import MeasurementFailed
+from kataven.web import health
 
-desk = Desk("console-health", __name__)
+blueprint = PageBlueprint("console-health", __name__)
 
 RECEIPTS = 20
 MEASURE_EVERY_SECONDS = 30
@@ -41,32 +42,34 @@ class ServerRow:
     state: ServerState
 
 
-@desk.shows("/console/health", OPERATORS)
-def show_health(visit: Visit) -> AnyResponse:
-    return _page(visit)
+@blueprint.page("/console/health", OPERATORS)
+def show_health(hub_request: HubRequest) -> AnyResponse:
+    return _page(hub_request)
 
 
-@desk.takes("/console/health/measure", OPERATORS)
-def measure(visit: Visit) -> AnyResponse:
+@blueprint.form("/console/health/measure", OPERATORS)
+def measure(hub_request: HubRequest) -> AnyResponse:
     """Mint, use and revoke a few keys of the product's own account, and say how long it took."""
-    if not front().sessions.take_turn("measure", MEASURE_EVERY_SECONDS):
-        return _page(visit, f"It was measured a moment ago. Once in {MEASURE_EVERY_SECONDS} seconds is enough.")
+    if not hub_services().sessions.take_turn("measure", MEASURE_EVERY_SECONDS):
+        return _page(hub_request, f"It was measured a moment ago. Once in {MEASURE_EVERY_SECONDS} seconds is enough.")
     try:
-        operating.measure_revocation(visit.services, front().measured_url, visit.operator_label)
+        operator_actions.measure_revocation(
+            hub_request.services, hub_services().measured_url, hub_request.operator_label
+        )
     except (MeasurementFailed, SystemRefusal, TenancyError) as error:
-        return _page(visit, str(error))
-    keep(visit, visit.session.with_(notice="Measured."))
+        return _page(hub_request, str(error))
+    keep(hub_request, hub_request.session.with_(notice="Measured."))
     return go("/console/health#measured")
 
 
-def _page(visit: Visit, problem: str | None = None) -> AnyResponse:
-    revocation = visit.services.revocation
-    with visit.services.directory.database.reading() as session:
+def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
+    revocation = hub_request.services.revocation
+    with hub_request.services.directory.database.reading() as session:
         revisions = accounts.count_by_revision(session)
-        measured = next(iter(operators.listing(session, 1, action=operating.MEASURED)), None)
+        measured = next(iter(operators.listing(session, 1, action=operator_actions.MEASURED)), None)
         events = [event for event in operators.listing(session, RECEIPTS) if "receipt" in event.detail]
         places = servers.listing(session)
-        given_up = accounts.count_by_server(session, visit.services.registry.metrics().open_breakers)
+        given_up = accounts.count_by_server(session, hub_request.services.registry.metrics().open_breakers)
     try:
         workers = revocation.workers()
     except RedisError:
@@ -76,9 +79,9 @@ def _page(visit: Visit, problem: str | None = None) -> AnyResponse:
         HTTPStatus.OK if problem is None else HTTPStatus.CONFLICT,
         problem=problem,
         measured=measured,
-        servers=_servers(visit, places, given_up),
+        servers=_servers(hub_request, places, given_up),
         server_seconds=round(FRESH_SECONDS),
-        checks=health.checks_of(visit.services),
+        checks=health.checks_of(hub_request.services),
         workers=workers,
         summary=revocation.canary.summary(),
         events=events,
@@ -89,10 +92,10 @@ def _page(visit: Visit, problem: str | None = None) -> AnyResponse:
 
 
 def _servers(
-    visit: Visit, places: Sequence[tuple[DatabaseServer, int]], given_up: Mapping[str, int]
+    hub_request: HubRequest, places: Sequence[tuple[RegisteredServer, int]], given_up: Mapping[str, int]
 ) -> list[ServerRow]:
-    states = server_states(visit, [server for server, _ in places])
-    default = visit.services.directory.database.url
+    states = server_states(hub_request, [server for server, _ in places])
+    default = hub_request.services.directory.database.url
     return [
         ServerRow(
             server.name,

@@ -10,21 +10,21 @@ from urllib.parse import urlencode
 from flask import request
 from sqlalchemy.orm import Session
 
-from kataven.hub.gate import front
-from kataven.hub.page import Visit
+from kataven.hub.page_blueprint import HubRequest
 from kataven.hub.server_watch import ServerState
+from kataven.hub.session_middleware import hub_services
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.accounts import NamePage
 from kataven.system.directory import tenant_url
-from kataven.system.models import Account, AccountStatus, DatabaseServer
+from kataven.system.models import Account, AccountStatus, RegisteredServer
 
 LONGEST_TEXT = 200
 NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class AccountSearch:
     """What somebody looks for."""
 
     typed: str
@@ -40,12 +40,12 @@ class Search:
         return "\x00" not in self.text and len(self.text) <= LONGEST_TEXT
 
 
-def searched(field: str = "q") -> Search:
+def searched(field: str = "q") -> AccountSearch:
     """What the query of this request looks for."""
-    return Search(request.args.get(field, ""))
+    return AccountSearch(request.args.get(field, ""))
 
 
-def account_page(session: Session, search: Search, status: AccountStatus | None, size: int) -> NamePage:
+def account_page(session: Session, search: AccountSearch, status: AccountStatus | None, size: int) -> NamePage:
     """The accounts that this request asks for."""
     if not search.can_match:
         return NO_ACCOUNTS
@@ -68,15 +68,15 @@ def here() -> dict[str, str]:
 
 
 def server_states(
-    visit: Visit, servers: Sequence[DatabaseServer], shown: Sequence[Account] = ()
+    hub_request: HubRequest, servers: Sequence[RegisteredServer], shown: Sequence[Account] = ()
 ) -> Mapping[str, ServerState]:
     """What is known of each server, and of the sizes of the databases of the accounts that are shown."""
-    system_url = visit.services.directory.database.url
+    system_url = hub_request.services.directory.database.url
     databases: defaultdict[str, list[str]] = defaultdict(list)
     for account in shown:
         databases[account.server].append(account.database_name)
     urls = {server.name: tenant_url(system_url, server.url, "postgres") for server in servers}
-    return front().servers.look(urls, databases)
+    return hub_services().servers.look(urls, databases)
 
 
 def _name(field: str) -> str | None:

@@ -14,19 +14,20 @@ from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import account_page, here, links, searched, server_states
-from kataven.hub.gate import front, keep
-from kataven.hub.page import OPERATORS, Desk, Visit, go, read_form, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
 from kataven.hub.server_watch import ServerState
-from kataven.system import accounts, migrations, runs, servers
+from kataven.hub.session_middleware import hub_services, keep
+from kataven.operations import account_migrations, migration_runs
+from kataven.operations.migration_runs import RunRequest
+from kataven.system import accounts, servers
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account
-from kataven.system.runs import Choice
 from kataven.system.schema import ACCOUNT_SCHEMA
-from kataven.tenancy.survey import AccountState
-from kataven.tenancy.wire import ConnectionSettings
+from kataven.tenancy.migrations.survey import AccountState
+from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.web.schema import Input
 
-desk = Desk("console-migrations", __name__, "page")
+blueprint = PageBlueprint("console-migrations", __name__, "page")
 
 PAGE = "/console/migrations"
 PAGE_SIZE = 25
@@ -46,65 +47,67 @@ class UpgradeForm(Input):
     max_failures: Annotated[int, Field(ge=1, le=1_000)] = 5
 
 
-@desk.shows(PAGE, OPERATORS)
-def show_migrations(visit: Visit) -> AnyResponse:
-    return _page(visit)
+@blueprint.page(PAGE, OPERATORS)
+def show_migrations(hub_request: HubRequest) -> AnyResponse:
+    return _page(hub_request)
 
 
-@desk.shows(f"{PAGE}/run", OPERATORS)
-def show_run(visit: Visit) -> AnyResponse:
+@blueprint.page(f"{PAGE}/run", OPERATORS)
+def show_run(hub_request: HubRequest) -> AnyResponse:
     """How far the latest run is: a part of the page, for whoever has that open."""
-    with visit.services.directory.database.reading() as session:
-        return show("console/run.html", standing=runs.latest(session))
+    with hub_request.services.directory.database.reading() as session:
+        return show("console/run.html", standing=migration_runs.latest(session))
 
 
-def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
-    return _page(visit, typed)
+def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
+    return _page(hub_request, typed)
 
 
-@desk.takes(PAGE, OPERATORS, _again)
-def upgrade(visit: Visit) -> AnyResponse:
+@blueprint.form(PAGE, OPERATORS, _again)
+def upgrade(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(UpgradeForm, account=request.form.get("account", "").strip())
     if form is None:
-        return _page(visit, request.form, problems)
+        return _page(hub_request, request.form, problems)
     if request.form.get("confirm", "").strip() != ACCOUNT_SCHEMA.head:
-        return _page(visit, request.form, {"confirm": f"Type {ACCOUNT_SCHEMA.head} here: it changes databases."})
+        return _page(hub_request, request.form, {"confirm": f"Type {ACCOUNT_SCHEMA.head} here: it changes databases."})
     chosen = (form.account,) if form.account else ()
     try:
-        _begin(visit, Choice(chosen, form.jobs, form.canaries, form.max_failures))
+        _begin(hub_request, RunRequest(chosen, form.jobs, form.canaries, form.max_failures))
     except SystemRefusal as error:
-        return _page(visit, request.form, {"account": str(error)})
-    keep(visit, visit.session.with_(notice="The run is asked for. It goes on whether or not you stay here."))
+        return _page(hub_request, request.form, {"account": str(error)})
+    keep(
+        hub_request, hub_request.session.with_(notice="The run is asked for. It goes on whether or not you stay here.")
+    )
     return go(PAGE)
 
 
-def _begin(visit: Visit, choice: Choice) -> UUID:
+def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
     """Raises what `runs.ask` does."""
-    database = visit.services.directory.database
-    run_id = runs.ask(database, visit.operator_label, choice)
-    gone = partial(runs.give_up, database, run_id, NEVER_BEGUN)
+    database = hub_request.services.directory.database
+    run_id = migration_runs.ask(database, hub_request.operator_label, choice)
+    gone = partial(migration_runs.give_up, database, run_id, NEVER_BEGUN)
     try:
-        front().runner.begin(run_id, gone)
+        hub_services().runner.begin(run_id, gone)
     except OSError:
         gone()
     return run_id
 
 
 def _page(
-    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     search, checked = searched(), "check" in request.args
-    with visit.services.directory.database.reading() as session:
+    with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, None, PAGE_SIZE)
         places = [server for server, _ in servers.listing(session)]
         revisions = accounts.count_by_revision(session)
-        standing = runs.latest(session)
+        standing = migration_runs.latest(session)
     query = {name: value for name, value in here().items() if name != "check"}
     return show(
         "console/migrations.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         rows=page.rows,
-        states=_states(visit, page.rows, server_states(visit, places)) if checked else {},
+        states=_states(hub_request, page.rows, server_states(hub_request, places)) if checked else {},
         checked=checked,
         check=f"{PAGE}?{urlencode({**request.args.to_dict(), 'check': '1'})}",
         links=links(PAGE, query, page),
@@ -120,13 +123,13 @@ def _page(
 
 
 def _states(
-    visit: Visit, shown: Sequence[Account], server_states: Mapping[str, ServerState]
+    hub_request: HubRequest, shown: Sequence[Account], server_states: Mapping[str, ServerState]
 ) -> dict[str, AccountState]:
     """What the databases of these accounts say themselves: `flask migrations status`, but only of servers that answer.
 
     A database of a server that is silent would be waited for until a timeout, and the page with it.
     """
-    database = visit.services.directory.database
+    database = hub_request.services.directory.database
     names = [account.account_id for account in shown if server_states[account.server].answers]
     states = {
         account.account_id: _not_asked(account, server_states[account.server])
@@ -134,8 +137,8 @@ def _states(
         if not server_states[account.server].answers
     }
     if names:
-        chosen = migrations.tenants(database, names)
-        states |= {state.account: state for state in migrations.status(database, chosen, LOOKING, IMPATIENT)}
+        chosen = account_migrations.tenants(database, names)
+        states |= {state.account: state for state in account_migrations.status(database, chosen, LOOKING, IMPATIENT)}
     return states
 
 

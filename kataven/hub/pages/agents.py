@@ -22,12 +22,12 @@ from kataven.account.models import (
     WidgetAuthMode,
 )
 from kataven.hub.edits import BOX, SEEN, Words, read_edit, seen_of
-from kataven.hub.gate import keep
-from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
+from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, read_form, show
 from kataven.hub.paging import asked_position, links, place
+from kataven.hub.session_middleware import keep
 from kataven.web.inputs.agents import AgentInput
 
-desk = Desk("agents", __name__, "agent")
+blueprint = PageBlueprint("agents", __name__, "agent")
 
 PAGE_SIZE = 50
 CHECKBOXES = ("ringing_enabled", "background_audio_enabled", "noise_suppression_enabled", "widget_enabled")
@@ -78,70 +78,71 @@ WORDS = {
 """As the editor calls its fields."""
 
 
-@desk.shows("/agents", MEMBERS)
-def show_agents(visit: Visit) -> AnyResponse:
-    with visit.reading() as session:
+@blueprint.page("/agents", MEMBERS)
+def show_agents(hub_request: HubRequest) -> AnyResponse:
+    with hub_request.reading() as session:
         page = agents.listing(session, PAGE_SIZE, asked_position())
         where = place(session, Agent, page)
     return show("agents.html", agents=page.rows, links=links(page), place=where)
 
 
-@desk.shows("/agents/new", MANAGERS)
-def begin_agent(visit: Visit) -> AnyResponse:
+@blueprint.page("/agents/new", MANAGERS)
+def begin_agent(hub_request: HubRequest) -> AnyResponse:
     return _editor(None, AgentForm(name="-").model_dump() | {"name": ""}, {})
 
 
-def _new_again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+def _new_again(_: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
     return _editor(None, _typed(typed), {})
 
 
-@desk.takes("/agents/new", MANAGERS, _new_again)
-def make_agent(visit: Visit) -> AnyResponse:
+@blueprint.form("/agents/new", MANAGERS, _new_again)
+def make_agent(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
         return _editor(None, _typed(request.form), problems)
-    with visit.writing() as session:
-        agent = agents.create(session, form.model_dump(), visit.actor)
+    with hub_request.writing() as session:
+        agent = agents.create(session, form.model_dump(), hub_request.actor)
         agent_id = agent.id
-    keep(visit, visit.session.with_(notice=f"“{form.name}” is made."))
+    keep(hub_request, hub_request.session.with_(notice=f"“{form.name}” is made."))
     return go(f"/agents/{agent_id}")
 
 
-@desk.shows("/agents/<agent_id>", MEMBERS)
-def show_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
-    with visit.reading() as session:
+@blueprint.page("/agents/<agent_id>", MEMBERS)
+def show_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
+    with hub_request.reading() as session:
         agent = agents.read(session, agent_id)
     values = _values(agent)
     return _editor(agent, values | {SEEN: seen_of(values)}, {})
 
 
-def _again(visit: Visit, typed: Mapping[str, str], agent_id: UUID) -> AnyResponse:
-    with visit.reading() as session:
+def _again(hub_request: HubRequest, typed: Mapping[str, str], agent_id: UUID) -> AnyResponse:
+    with hub_request.reading() as session:
         agent = agents.read(session, agent_id)
     return _editor(agent, _typed(typed), {})
 
 
-@desk.takes("/agents/<agent_id>", MANAGERS, _again)
-def change_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
-    with visit.reading() as session:
+@blueprint.form("/agents/<agent_id>", MANAGERS, _again)
+def change_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
+    with hub_request.reading() as session:
         agent = agents.read(session, agent_id)
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
         return _editor(agent, _typed(request.form), problems)
     edit = read_edit(form.model_dump(), WORDS)
-    with visit.writing() as session:
-        agents.change(session, agent_id, form.model_dump(), visit.actor, lambda row: edit.check(_values(row)))
-    keep(visit, visit.session.with_(notice=f"“{form.name}” is saved."))
+    with hub_request.writing() as session:
+        agents.change(session, agent_id, form.model_dump(), hub_request.actor, lambda row: edit.check(_values(row)))
+    keep(hub_request, hub_request.session.with_(notice=f"“{form.name}” is saved."))
     return go(f"/agents/{agent_id}")
 
 
-@desk.takes("/agents/<agent_id>/delete", MANAGERS)
-def delete_agent(visit: Visit, agent_id: UUID) -> AnyResponse:
-    with visit.writing() as session:
+@blueprint.form("/agents/<agent_id>/delete", MANAGERS)
+def delete_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
+    with hub_request.writing() as session:
         name = agents.read(session, agent_id).name
-        agents.delete(session, agent_id, visit.actor)
+        agents.delete(session, agent_id, hub_request.actor)
     keep(
-        visit, visit.session.with_(notice=f"“{name}” is deleted. Widget keys that were pinned to it serve nothing now.")
+        hub_request,
+        hub_request.session.with_(notice=f"“{name}” is deleted. Widget keys that were pinned to it serve nothing now."),
     )
     return go("/agents")
 

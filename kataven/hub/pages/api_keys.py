@@ -16,15 +16,15 @@ from kataven.account import api_keys, audit, expiry
 from kataven.account.errors import ExpiryExceedsPolicy
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
-from kataven.hub.gate import front, keep
-from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
+from kataven.hub.formatting import refusal_in_words
+from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, new_form_id, read_form, show
 from kataven.hub.paging import asked_position, here, links, place
-from kataven.hub.words import refusal_in_words
+from kataven.hub.session_middleware import hub_services, keep
 from kataven.identity.token import TokenKind
 from kataven.web.receipts import begin_ending, end_credentials
-from kataven.web.schema import Input, Line
+from kataven.web.schema import Input, SingleLine
 
-desk = Desk("api-keys", __name__, "API key")
+blueprint = PageBlueprint("api-keys", __name__, "API key")
 
 PAGE_SIZE = 50
 ENDS_SOON = timedelta(days=14)
@@ -39,7 +39,7 @@ EXPIRY_IN_WORDS = {
 class NewKeyForm(Input):
     """What is asked of whoever makes a key."""
 
-    name: Annotated[str, Line(200)]
+    name: Annotated[str, SingleLine(200)]
     expiry: Expiry
 
 
@@ -65,49 +65,49 @@ class KeyRow:
         return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < ENDS_SOON
 
 
-@desk.shows("/settings/api-keys", MEMBERS)
-def show_api_keys(visit: Visit) -> AnyResponse:
-    return _list(visit)
+@blueprint.page("/settings/api-keys", MEMBERS)
+def show_api_keys(hub_request: HubRequest) -> AnyResponse:
+    return _list(hub_request)
 
 
-def _again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(visit, typed)
+def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, typed)
 
 
-@desk.takes("/settings/api-keys", MANAGERS, _again)
-def make_api_key(visit: Visit) -> AnyResponse:
+@blueprint.form("/settings/api-keys", MANAGERS, _again)
+def make_api_key(hub_request: HubRequest) -> AnyResponse:
     """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
     form, problems = read_form(NewKeyForm)
     if form is None:
-        return _list(visit, request.form, problems)
+        return _list(hub_request, request.form, problems)
     try:
-        ends = expiry.expires_at(form.expiry, _now(), visit.account.max_key_expiry_days)
+        ends = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
     except ExpiryExceedsPolicy as error:
-        return _list(visit, request.form, {"expiry": str(error)})
-    if not front().sessions.use_form(request.form.get("form_id", "")):
+        return _list(hub_request, request.form, {"expiry": str(error)})
+    if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return show("api_key_shown.html", HTTPStatus.CONFLICT)
-    issued = visit.services.issuer.issue(TokenKind.API_KEY, visit.account.account)
-    with visit.writing() as session:
-        key = _row(api_keys.issue(session, form.name, issued, ends, visit.actor))
-    return show("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=front().api_url)
+    issued = hub_request.services.issuer.issue(TokenKind.API_KEY, hub_request.account.account)
+    with hub_request.writing() as session:
+        key = _row(api_keys.issue(session, form.name, issued, ends, hub_request.actor))
+    return show("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
 
 
-@desk.takes("/settings/api-keys/<key_id>/revoke", MANAGERS)
-def revoke_api_key(visit: Visit, key_id: UUID) -> AnyResponse:
+@blueprint.form("/settings/api-keys/<key_id>/revoke", MANAGERS)
+def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     """The list comes back with the receipt: by then nobody accepts the key."""
-    with visit.writing() as session:
-        key, event = api_keys.revoke(session, key_id, visit.actor)
+    with hub_request.writing() as session:
+        key, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = key.name, key.hint
-        ending = begin_ending(visit, str(key_id))
-    receipt = end_credentials(visit, ending, event)
-    keep(visit, visit.session.with_(notice=f"“{name}” (…{hint}) is revoked: {refusal_in_words(receipt)}."))
+        ending = begin_ending(hub_request, str(key_id))
+    receipt = end_credentials(hub_request, ending, event)
+    keep(hub_request, hub_request.session.with_(notice=f"“{name}” (…{hint}) is revoked: {refusal_in_words(receipt)}."))
     return go(f"/settings/api-keys{here()}#key-{key_id}")
 
 
 def _list(
-    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
-    with visit.reading() as session:
+    with hub_request.reading() as session:
         page = api_keys.listing(session, PAGE_SIZE, asked_position())
         ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
         ended_by = audit.ended_by(session, "api_key.revoked", ended)
@@ -120,8 +120,10 @@ def _list(
         links=links(page),
         place=where,
         here=here(),
-        choices=[(choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(visit.account.max_key_expiry_days)],
-        policy_days=visit.account.max_key_expiry_days,
+        choices=[
+            (choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)
+        ],
+        policy_days=hub_request.account.max_key_expiry_days,
         typed=typed or {},
         problems=problems or {},
         form_id=(typed or {}).get("form_id") or new_form_id(),

@@ -10,26 +10,26 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import audit
 from kataven.account.models import AuditEvent
 from kataven.account.paging import Page
-from kataven.hub.page import MANAGERS, Desk, Visit, show
+from kataven.hub.page_blueprint import MANAGERS, HubRequest, PageBlueprint, show
 from kataven.hub.paging import asked_position, links
 
-desk = Desk("audit", __name__)
+blueprint = PageBlueprint("audit", __name__)
 
 PAGE_SIZE = 50
 LONGEST_FILTER = 200
 FIELDS = ("action", "actor", "target")
 
 
-@desk.shows("/audit-log", MANAGERS)
-def show_audit_log(visit: Visit) -> AnyResponse:
+@blueprint.page("/audit-log", MANAGERS)
+def show_audit_log(hub_request: HubRequest) -> AnyResponse:
     typed = {name: request.args.get(name, "") for name in FIELDS}
     wanted = {name: text.strip() for name, text in typed.items()}
     can_match = all(len(text) <= LONGEST_FILTER and "\x00" not in text for text in wanted.values())
-    with visit.reading() as session:
-        known = audit.known(session)
+    with hub_request.reading() as session:
+        known = audit.facets(session)
         page: Page[AuditEvent] = Page((), None)
         if can_match:
-            page = audit.search(session, PAGE_SIZE, asked_position(), audit.Search(**wanted), known)
+            page = audit.search(session, PAGE_SIZE, asked_position(), audit.AuditSearch(**wanted), known)
     return show(
         "audit.html",
         events=page.rows,

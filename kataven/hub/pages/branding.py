@@ -13,12 +13,12 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import branding
 from kataven.account.models import WidgetPosition, WidgetTheme
 from kataven.hub.edits import SEEN, Words, read_edit, seen_of
-from kataven.hub.gate import keep
-from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, read_form, show
+from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, read_form, show
 from kataven.hub.pages.agents import choices_of
+from kataven.hub.session_middleware import keep
 from kataven.web.inputs.branding import BrandingPatch
 
-desk = Desk("branding", __name__)
+blueprint = PageBlueprint("branding", __name__)
 
 OPTIONAL = ("title", "launcher_label", "logo_url")
 POSITIONS, THEMES = choices_of(WidgetPosition), choices_of(WidgetTheme)
@@ -33,26 +33,26 @@ WORDS = {
 """As the page calls its fields."""
 
 
-@desk.shows("/widget", MEMBERS)
-def show_branding(visit: Visit) -> AnyResponse:
-    with visit.reading() as session:
+@blueprint.page("/widget", MEMBERS)
+def show_branding(hub_request: HubRequest) -> AnyResponse:
+    with hub_request.reading() as session:
         values = asdict(branding.read(session))
     return _page(values | {SEEN: seen_of(values)}, {})
 
 
-def _again(_: Visit, typed: Mapping[str, str]) -> AnyResponse:
+def _again(_: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
     return _page(typed, {})
 
 
-@desk.takes("/widget", MANAGERS, _again)
-def change_branding(visit: Visit) -> AnyResponse:
+@blueprint.form("/widget", MANAGERS, _again)
+def change_branding(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(BrandingPatch, **{name: request.form.get(name, "").strip() or None for name in OPTIONAL})
     if form is None:
         return _page(request.form, problems)
     edit = read_edit(form.given(), WORDS)
-    with visit.writing() as session:
-        branding.change(session, form.given(), visit.actor, lambda found: edit.check(asdict(found)))
-    keep(visit, visit.session.with_(notice="Saved. Pages that are loaded from now on look like this."))
+    with hub_request.writing() as session:
+        branding.change(session, form.given(), hub_request.actor, lambda found: edit.check(asdict(found)))
+    keep(hub_request, hub_request.session.with_(notice="Saved. Pages that are loaded from now on look like this."))
     return go("/widget")
 
 

@@ -13,10 +13,10 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
 from kataven.hub.edits import SEEN, Words, as_text, read_edit, seen_of
-from kataven.hub.gate import front, keep
-from kataven.hub.page import MANAGERS, MEMBERS, Desk, Visit, go, new_form_id, read_form, show
+from kataven.hub.formatting import change_in_words, counted, entry_in_words, refusal_in_words
+from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, new_form_id, read_form, show
 from kataven.hub.paging import asked_position, links, place
-from kataven.hub.words import change_in_words, counted, entry_in_words, refusal_in_words
+from kataven.hub.session_middleware import hub_services, keep
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
 from kataven.web.receipts import begin_ending, end_credentials
@@ -24,7 +24,7 @@ from kataven.web.schema import read_id
 from kataven.widget import allowlist
 from kataven.widget.embed import snippet
 
-desk = Desk("widget-keys", __name__, "widget key")
+blueprint = PageBlueprint("widget-keys", __name__, "widget key")
 
 PAGE_SIZE = 50
 MOST_AGENTS = 50
@@ -33,108 +33,108 @@ LONGEST_NAME = 200
 HOME = "/settings/widget-keys"
 
 
-@desk.shows(HOME, MEMBERS)
-def show_widget_keys(visit: Visit) -> AnyResponse:
-    return _list(visit)
+@blueprint.page(HOME, MEMBERS)
+def show_widget_keys(hub_request: HubRequest) -> AnyResponse:
+    return _list(hub_request)
 
 
-def _new_again(visit: Visit, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(visit, typed)
+def _new_again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, typed)
 
 
-@desk.takes(HOME, MANAGERS, _new_again)
-def make_widget_key(visit: Visit) -> AnyResponse:
-    form, problems = _read(visit)
+@blueprint.form(HOME, MANAGERS, _new_again)
+def make_widget_key(hub_request: HubRequest) -> AnyResponse:
+    form, problems = _read(hub_request)
     if form is None:
-        return _list(visit, request.form, problems)
-    if not front().sessions.use_form(request.form.get("form_id", "")):
+        return _list(hub_request, request.form, problems)
+    if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return show("widget_key_shown.html", HTTPStatus.CONFLICT)
-    issued = visit.services.issuer.issue(TokenKind.WIDGET_KEY, visit.account.account)
-    with visit.writing() as session:
-        key = widget_keys.issue(session, form.name, issued, form.domain_allowlist, form.agent_id, visit.actor)
+    issued = hub_request.services.issuer.issue(TokenKind.WIDGET_KEY, hub_request.account.account)
+    with hub_request.writing() as session:
+        key = widget_keys.issue(session, form.name, issued, form.domain_allowlist, form.agent_id, hub_request.actor)
         key_id, blocked = key.id, not key.domain_allowlist
-    script = snippet(visit.services.widget.public_url, issued.text)
+    script = snippet(hub_request.services.widget.public_url, issued.text)
     return show(
         "widget_key_made.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
     )
 
 
-@desk.takes(f"{HOME}/explain", MEMBERS, while_typing=True)
-def explain_entries(visit: Visit) -> AnyResponse:
+@blueprint.form(f"{HOME}/explain", MEMBERS, while_typing=True)
+def explain_entries(hub_request: HubRequest) -> AnyResponse:
     """What each line of the list of pages means, while it is typed. Changes nothing: a list is too long for a URL."""
     lines = request.form.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
     return jsonify([_explained(line.strip()) for line in lines[: allowlist.MAX_ENTRIES] if line.strip()])
 
 
-@desk.shows(f"{HOME}/<key_id>", MEMBERS)
-def show_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
-    return _editor(visit, key_id)
+@blueprint.page(f"{HOME}/<key_id>", MEMBERS)
+def show_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
+    return _editor(hub_request, key_id)
 
 
-def _again(visit: Visit, typed: Mapping[str, str], key_id: UUID) -> AnyResponse:
-    return _editor(visit, key_id, typed)
+def _again(hub_request: HubRequest, typed: Mapping[str, str], key_id: UUID) -> AnyResponse:
+    return _editor(hub_request, key_id, typed)
 
 
-@desk.takes(f"{HOME}/<key_id>", MANAGERS, _again)
-def change_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
-    form, problems = _read(visit)
+@blueprint.form(f"{HOME}/<key_id>", MANAGERS, _again)
+def change_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
+    form, problems = _read(hub_request)
     if form is None:
-        return _editor(visit, key_id, request.form, problems)
-    edit = read_edit(form.model_dump(), _words(visit))
-    return _change(visit, key_id, form.model_dump(), "saved", lambda key: edit.check(_saved(key)))
+        return _editor(hub_request, key_id, request.form, problems)
+    edit = read_edit(form.model_dump(), _words(hub_request))
+    return _change(hub_request, key_id, form.model_dump(), "saved", lambda key: edit.check(_saved(key)))
 
 
-@desk.takes(f"{HOME}/<key_id>/disable", MANAGERS)
-def disable_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
-    return _change(visit, key_id, {"disabled": True}, "disabled")
+@blueprint.form(f"{HOME}/<key_id>/disable", MANAGERS)
+def disable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
+    return _change(hub_request, key_id, {"disabled": True}, "disabled")
 
 
-@desk.takes(f"{HOME}/<key_id>/enable", MANAGERS)
-def enable_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
-    return _change(visit, key_id, {"disabled": False}, "enabled again")
+@blueprint.form(f"{HOME}/<key_id>/enable", MANAGERS)
+def enable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
+    return _change(hub_request, key_id, {"disabled": False}, "enabled again")
 
 
-@desk.takes(f"{HOME}/<key_id>/remove", MANAGERS)
-def remove_widget_key(visit: Visit, key_id: UUID) -> AnyResponse:
-    with visit.writing() as session:
+@blueprint.form(f"{HOME}/<key_id>/remove", MANAGERS)
+def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
+    with hub_request.writing() as session:
         name = widget_keys.read(session, key_id).name
-        event = widget_keys.remove(session, key_id, visit.actor)
-        ending = begin_ending(visit, str(key_id))
-    receipt = end_credentials(visit, ending, event)
-    keep(visit, visit.session.with_(notice=f"“{name}” is removed: {refusal_in_words(receipt)}."))
+        event = widget_keys.remove(session, key_id, hub_request.actor)
+        ending = begin_ending(hub_request, str(key_id))
+    receipt = end_credentials(hub_request, ending, event)
+    keep(hub_request, hub_request.session.with_(notice=f"“{name}” is removed: {refusal_in_words(receipt)}."))
     return go(HOME)
 
 
 def _change(
-    visit: Visit,
+    hub_request: HubRequest,
     key_id: UUID,
     fields: Mapping[str, Any],
     done: str,
     condition: widget_keys.Condition | None = None,
 ) -> AnyResponse:
-    with visit.writing() as session:
-        change = widget_keys.change(session, key_id, fields, visit.actor, condition)
+    with hub_request.writing() as session:
+        change = widget_keys.change(session, key_id, fields, hub_request.actor, condition)
         name, event = change.key.name, change.event_id
         ends = change.takes_away or bool(fields.get("disabled"))
-        ending = begin_ending(visit, str(key_id)) if ends else None
+        ending = begin_ending(hub_request, str(key_id)) if ends else None
     words = f"“{name}” is {done}"
     if ending is not None:
         in_words = refusal_in_words if fields.get("disabled") else change_in_words
-        words += f": {in_words(end_credentials(visit, ending, event))}"
-    keep(visit, visit.session.with_(notice=f"{words}."))
+        words += f": {in_words(end_credentials(hub_request, ending, event))}"
+    keep(hub_request, hub_request.session.with_(notice=f"{words}."))
     return go(f"{HOME}/{key_id}")
 
 
-def _read(visit: Visit) -> tuple[WidgetKeyInput | None, dict[str, str]]:
+def _read(hub_request: HubRequest) -> tuple[WidgetKeyInput | None, dict[str, str]]:
     lines = [line.strip() for line in request.form.get("domain_allowlist", "").splitlines()]
-    chosen, problem = _chosen_agent(visit)
+    chosen, problem = _chosen_agent(hub_request)
     form, problems = read_form(
         WidgetKeyInput, domain_allowlist=[line for line in lines if line], agent_id=read_id(chosen) if chosen else None
     )
     return (None, {**problems, **problem}) if problem else (form, problems)
 
 
-def _chosen_agent(visit: Visit) -> tuple[str, dict[str, str]]:
+def _chosen_agent(hub_request: HubRequest) -> tuple[str, dict[str, str]]:
     """The id of the agent that the form names, empty for none, or what is wrong with it.
 
     What was typed wins over what was chosen: the list has the newest agents only.
@@ -142,10 +142,10 @@ def _chosen_agent(visit: Visit) -> tuple[str, dict[str, str]]:
     typed, chosen = request.form.get("agent", "").strip(), request.form.get("agent_id", "")
     if not typed:
         agent_id = read_id(chosen)
-        with visit.reading() as session:
+        with hub_request.reading() as session:
             known = agents.names(session, [agent_id] if agent_id else [])
         return chosen, {} if not chosen or known else {"agent_id": "Choose one of the account's agents."}
-    found = _found(visit, typed)
+    found = _found(hub_request, typed)
     if not found:
         return "", {"agent": "No agent has this id or name."}
     if len(found) > 1:
@@ -153,17 +153,17 @@ def _chosen_agent(visit: Visit) -> tuple[str, dict[str, str]]:
     return str(found[0].id), {}
 
 
-def _found(visit: Visit, typed: str) -> Sequence[Agent]:
+def _found(hub_request: HubRequest, typed: str) -> Sequence[Agent]:
     if not typed or "\x00" in typed or len(typed) > LONGEST_NAME:
         return ()
-    with visit.reading() as session:
+    with hub_request.reading() as session:
         return agents.find(session, typed, MOST_AGENTS)
 
 
 def _list(
-    visit: Visit, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
-    with visit.reading() as session:
+    with hub_request.reading() as session:
         page = widget_keys.listing(session, PAGE_SIZE, asked_position())
         where = place(session, WidgetKey, page)
         names = agents.names(session, {key.agent_id for key in page.rows if key.agent_id is not None})
@@ -173,7 +173,7 @@ def _list(
         keys=page.rows,
         links=links(page),
         place=where,
-        agents=_choices(visit, None, problems),
+        agents=_choices(hub_request, None, problems),
         names=names,
         typed=typed or {},
         problems=problems or {},
@@ -182,9 +182,12 @@ def _list(
 
 
 def _editor(
-    visit: Visit, key_id: UUID, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest,
+    key_id: UUID,
+    typed: Mapping[str, str] | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> AnyResponse:
-    with visit.reading() as session:
+    with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
         ended = {} if key.disabled_at is None else {key.id: key.disabled_at}
         ended_by = audit.ended_by(session, "widget_key.disabled", ended)
@@ -194,7 +197,7 @@ def _editor(
         key=key,
         ended_by=ended_by.get(str(key.id)),
         explained=[_explained(entry) for entry in key.domain_allowlist],
-        agents=_choices(visit, key.agent_id, problems),
+        agents=_choices(hub_request, key.agent_id, problems),
         typed=typed or _values(key),
         problems=problems or {},
     )
@@ -209,20 +212,20 @@ def _saved(key: WidgetKey) -> dict[str, Any]:
     return {name: getattr(key, name) for name in WidgetKeyInput.model_fields}
 
 
-def _words(visit: Visit) -> dict[str, Words]:
+def _words(hub_request: HubRequest) -> dict[str, Words]:
     """As the editor calls its fields."""
     typed = request.form.get("agent_id", "")
     return {
         "name": Words("Name"),
         "domain_allowlist": Words("Pages that may carry it"),
-        "agent_id": Words("Agent", _choices(visit, read_id(typed) if typed else None, None)),
+        "agent_id": Words("Agent", _choices(hub_request, read_id(typed) if typed else None, None)),
     }
 
 
-def _choices(visit: Visit, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:
+def _choices(hub_request: HubRequest, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:
     """Any agent, the one that the key is pinned to, and the newest; or those that match what was typed."""
-    matching = _found(visit, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
-    with visit.reading() as session:
+    matching = _found(hub_request, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
+    with hub_request.reading() as session:
         newest = agents.listing(session, MOST_AGENTS, None).rows
         names = agents.names(session, [] if pinned is None else [pinned])
     choices = [("", "Any agent of the account")]

@@ -8,14 +8,14 @@ from functools import lru_cache
 from typing import Self
 
 from kataven.ratelimit.budget import AddressBudget
-from kataven.ratelimit.connection import Refusal, Unreachable
-from kataven.ratelimit.decision import Decision, Standing
-from kataven.ratelimit.fallback import FallbackWindows, Tally
+from kataven.ratelimit.decision import Decision, QuotaStatus
+from kataven.ratelimit.fallback import FallbackStats, FallbackWindows
 from kataven.ratelimit.limiter.exceeded import LimitExceeded
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import KeyLimits, Limits, Scope, account_plan, key_plan
+from kataven.ratelimit.policy import KeyLimits, Limits, RateLimitKey, account_quota_set, key_quota_set
+from kataven.ratelimit.redis_pool import RedisPool
+from kataven.ratelimit.redis_socket import Refusal, Unreachable
 from kataven.ratelimit.windows import RedisWindows, Windows
-from kataven.ratelimit.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,16 @@ class Admission:
 
     __slots__ = ("_scopes", "_slot", "_windows", "decision")
 
-    def __init__(self, windows: Windows, scopes: tuple[Scope, ...], slot: str, decision: Decision) -> None:
+    def __init__(self, windows: Windows, limit_keys: tuple[RateLimitKey, ...], slot: str, decision: Decision) -> None:
         self._windows = windows
-        self._scopes = scopes
+        self._scopes = limit_keys
         self._slot = slot
         self.decision = decision
 
     @property
-    def standings(self) -> tuple[Standing, ...]:
+    def quota_statuses(self) -> tuple[QuotaStatus, ...]:
         """Every quota and what is left of it, this request counted: the account's, then the key's own."""
-        return self.decision.standings
+        return self.decision.quota_statuses
 
     def headers(self) -> list[tuple[str, str]]:
         """`RateLimit-Policy` and `RateLimit`."""
@@ -59,13 +59,13 @@ class Limiter:
         self.addresses = AddressBudget(windows)
 
     @classmethod
-    def at(cls, redis_url: str, *, surface: str, workers: int = 1, tally: Tally | None = None) -> Self:
+    def at(cls, redis_url: str, *, surface: str, workers: int = 1, stats: FallbackStats | None = None) -> Self:
         """Limits in the Redis of this URL, apart from those of other surfaces.
 
         `workers` is how many share the budgets if Redis is not there from the beginning.
         """
-        redis = RedisWindows(Wire(redis_url), prefix=prefix_of(surface))
-        return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, tally=tally))
+        redis = RedisWindows(RedisPool(redis_url), prefix=prefix_of(surface))
+        return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, stats=stats))
 
     @property
     def degraded(self) -> bool:
@@ -84,23 +84,23 @@ class Limiter:
         self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
     ) -> Admission:
         """Count one request and take a slot for it. Raises LimitExceeded, and then nothing is counted anywhere."""
-        scopes = scopes_of(account, limits, key_id, key_limits)
+        limit_keys = rate_limit_keys_of(account, limits, key_id, key_limits)
         # No secret, only never the same twice; Python seeds it anew after a fork.
         slot = f"{random.getrandbits(64):016x}"
-        decision = self.windows.take(scopes, slot)
+        decision = self.windows.take(limit_keys, slot)
         if not decision.admitted:
             raise LimitExceeded(decision)
-        return Admission(self.windows, scopes, slot, decision)
+        return Admission(self.windows, limit_keys, slot, decision)
 
     def forget(self, account: str) -> None:
         """Let an account of this name begin with nothing used at any surface. Without Redis that takes up to a day."""
         try:
-            self.windows.forget(account_scope(account), [prefix_of(surface) for surface in SURFACES])
+            self.windows.forget(account_rate_limit_key(account), [prefix_of(surface) for surface in SURFACES])
         except (Unreachable, Refusal) as error:
             log.warning("limits: what %s has used is forgotten by itself, within a day (%s)", account, error)
 
 
-def account_scope(account: str) -> str:
+def account_rate_limit_key(account: str) -> str:
     """What an account's requests are counted by."""
     return f"account:{account}"
 
@@ -111,9 +111,11 @@ def prefix_of(surface: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def scopes_of(account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None) -> tuple[Scope, ...]:
+def rate_limit_keys_of(
+    account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None
+) -> tuple[RateLimitKey, ...]:
     """What is counted for a request: the account and, if the key has limits of its own, the key."""
-    scope = Scope(account_scope(account), account_plan(limits))
+    limit_key = RateLimitKey(account_rate_limit_key(account), account_quota_set(limits))
     if key_id is None or key_limits is None or key_limits == KeyLimits():
-        return (scope,)
-    return scope, Scope(f"key:{account}:{key_id}", key_plan(key_limits))
+        return (limit_key,)
+    return limit_key, RateLimitKey(f"key:{account}:{key_id}", key_quota_set(key_limits))

@@ -11,7 +11,7 @@ from typing import NoReturn
 from limits.storage import MovingWindowSupport, Storage
 
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.policy import DAY, HOUR, MINUTE, Plan, Quota, Scope
+from kataven.ratelimit.policy import DAY, HOUR, MINUTE, Quota, QuotaSet, RateLimitKey
 from kataven.ratelimit.windows import Windows
 
 SCHEME = "kataven-windows"
@@ -55,8 +55,8 @@ class WindowStorage(Storage, MovingWindowSupport):
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         verdict.decision = self._windows().look((_scope(key, limit, expiry),))
-        standing = verdict.decision.standings[0]
-        return time.time() + standing.reset_seconds - expiry, standing.used
+        quota_status = verdict.decision.quota_statuses[0]
+        return time.time() + quota_status.reset_seconds - expiry, quota_status.used
 
     def check(self) -> bool:
         return True  # whether Redis is there is the windows' own affair
@@ -77,10 +77,10 @@ class WindowStorage(Storage, MovingWindowSupport):
         raise NotImplementedError
 
 
-def _scope(key: str, limit: int, seconds: int) -> Scope:
-    return Scope(f"route:{key}", _plan(limit, seconds))
+def _scope(key: str, limit: int, seconds: int) -> RateLimitKey:
+    return RateLimitKey(f"route:{key}", _plan(limit, seconds))
 
 
 @lru_cache(maxsize=1024)
-def _plan(limit: int, seconds: int) -> Plan:
-    return Plan(Quota(_NAMES.get(seconds, f"per-{seconds}-seconds"), limit, seconds))
+def _plan(limit: int, seconds: int) -> QuotaSet:
+    return QuotaSet(Quota(_NAMES.get(seconds, f"per-{seconds}-seconds"), limit, seconds))

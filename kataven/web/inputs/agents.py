@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from kataven.account.models import AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
-from kataven.web.schema import Input, Line, Prose, no_default, partial
+from kataven.web.schema import Input, Prose, SingleLine, no_default, partial
 
-Name = Annotated[str, Line(200)]
-ShortText = Annotated[str, Line(200)]
+Name = Annotated[str, SingleLine(200)]
+ShortText = Annotated[str, SingleLine(200)]
 Description = Annotated[str, Prose(2_000)]
 Prompt = Annotated[str, Prose(100_000)]
 Greeting = Annotated[str, Prose(5_000)]

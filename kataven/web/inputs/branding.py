@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from kataven.account.models import WidgetPosition, WidgetTheme
 from kataven.validation import Shaped
-from kataven.web.schema import Input, Line, no_default
+from kataven.web.schema import Input, SingleLine, no_default
 
 _HTTPS_URL = r"^https://[!-~]+$"
 _NO_HTTPS_URL = "must be an https URL like https://acme.com/logo.svg, without blanks"
@@ -25,8 +25,8 @@ def _with_a_host(url: str) -> str:
     return url
 
 
-Title = Annotated[str, Line(60)]
-Label = Annotated[str, Line(40)]
+Title = Annotated[str, SingleLine(60)]
+Label = Annotated[str, SingleLine(40)]
 Color = Annotated[
     str,
     Shaped(r"^#[0-9a-fA-F]{6}$", "must be a color like #1746a2: # and six hexadecimal digits"),

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from kataven.web.schema import Input, Line, no_default
+from kataven.web.schema import Input, SingleLine, no_default
 from kataven.widget import allowlist
 
 SERVER_SET = frozenset({"id", "hint", "created_at", "created_by", "disabled_at", "key", "snippet", "receipt"})
@@ -17,7 +17,7 @@ def _without_repetition(entries: list[str]) -> list[str]:
     return list(dict.fromkeys(entries))
 
 
-KeyName = Annotated[str, Line(200)]
+KeyName = Annotated[str, SingleLine(200)]
 AllowlistEntry = Annotated[
     str,
     StringConstraints(min_length=1, max_length=allowlist.MAX_ENTRY_LENGTH),

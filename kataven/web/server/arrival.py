@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
-from kataven.web.server.patience import BODY_BYTES, HEAD_BYTES
+from kataven.web.server.timeouts import BODY_BYTES, HEAD_BYTES
 
 REQUEST_LINE_BYTES = 8190
 """gunicorn's own limit for a request line; see `limit_request_line` in gunicorn.conf.py."""

@@ -16,7 +16,7 @@ from gunicorn.config import Config
 
 from kataven.web.server.arrival import Arrival
 from kataven.web.server.errors import SlowBody
-from kataven.web.server.patience import ANSWER_BYTES, NEVER, BodyClock, Patience
+from kataven.web.server.timeouts import ANSWER_BYTES, NEVER, BodyClock, SocketTimeouts
 
 
 class Phase(Enum):
@@ -36,7 +36,7 @@ class SlowReader(TimeoutError):
     """Raised when the client does not take its answer in time."""
 
 
-class Connection:
+class ClientConnection:
     """A connection. The main thread has it, but for the phase IN_HAND."""
 
     __slots__ = (
@@ -50,7 +50,7 @@ class Connection:
         "keep",
         "outbox",
         "parser",
-        "patience",
+        "timeouts",
         "phase",
         "registered",
         "server",
@@ -59,16 +59,16 @@ class Connection:
         "whole",
     )
 
-    def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Config, patience: Patience) -> None:
+    def __init__(self, sock: socket.socket, client: Any, server: Any, cfg: Config, timeouts: SocketTimeouts) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.client = client
         self.server = server
-        self.patience = patience
+        self.timeouts = timeouts
         self.parser: Any = http.get_parser(cfg, self, client)
         self.arrival = Arrival()
         self.phase = Phase.HEAD
-        self.deadline = time.monotonic() + patience.head_seconds
+        self.deadline = time.monotonic() + timeouts.head_seconds
         self.timeout = NEVER
         """Until when it may be idle; gunicorn's name."""
         self.registered = False
@@ -90,7 +90,7 @@ class Connection:
 
     def start_clock(self) -> None:
         """A thread begins to read the rest of the body. Not earlier: waiting for a thread is not the client's time."""
-        self.clock = BodyClock(self.patience, time.monotonic())
+        self.clock = BodyClock(self.timeouts, time.monotonic())
 
     def take_back(self) -> bytes:
         """What the client has sent behind the request that was answered."""
@@ -134,7 +134,7 @@ class Connection:
                 return
             self.outbox += memoryview(data)[sent:]
         if len(self.outbox) > ANSWER_BYTES:
-            self._push(time.monotonic() + self.patience.body_seconds)
+            self._push(time.monotonic() + self.timeouts.body_seconds)
 
     def flush(self) -> bool:
         """Send what is kept, as far as the client takes it. Whether that was everything. Raises OSError."""

@@ -30,18 +30,18 @@ from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
 from kataven.web.server import answers
 from kataven.web.server.arrival import Progress
-from kataven.web.server.connection import Connection, Phase, SlowReader
+from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
 from kataven.web.server.logger import ERRORS
-from kataven.web.server.patience import (
+from kataven.web.server.response import RequestBody, Response
+from kataven.web.server.timeouts import (
     BODY_BYTES,
     BUFFERED_BYTES,
     LINGER_BYTES,
     LINGER_SECONDS,
     BodyClock,
-    Patience,
+    SocketTimeouts,
 )
-from kataven.web.server.response import RequestBody, Response
 
 log = logging.getLogger("kataven.server")
 
@@ -61,8 +61,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self.bulk: futures.ThreadPoolExecutor
         self.refused: Counter[str] = Counter()
         self.on_refusal: Callable[[str], None] = self._count
-        self.be_patient(Patience())
-        self._waiting: dict[Connection, None] = {}
+        self.set_timeouts(SocketTimeouts())
+        self._waiting: dict[ClientConnection, None] = {}
         """Connections with a deadline, the oldest first."""
         self._buffered = 0
         self._next_sweep = 0.0
@@ -77,11 +77,11 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         if cfg.proxy_protocol != "off":
             raise ValueError("proxy_protocol: must be off; the client's address comes from X-Forwarded-For")
 
-    def be_patient(self, patience: Patience) -> None:
+    def set_timeouts(self, timeouts: SocketTimeouts) -> None:
         """Set the limits. Call it before `run`."""
-        self.patience = patience
-        self.worker_connections = patience.connections
-        self.max_keepalived = patience.connections - self.cfg.threads
+        self.timeouts = timeouts
+        self.worker_connections = timeouts.connections
+        self.max_keepalived = timeouts.connections - self.cfg.threads
 
     def init_process(self) -> None:
         # Threads are made when they are needed: without large bodies that arrive slowly, it has none.
@@ -102,13 +102,13 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         for key, _ in self.poller.select(timeout):
-            call = key.data
-            conn = call.args[0] if isinstance(call, partial) else None
+            context = key.data
+            conn = context.args[0] if isinstance(context, partial) else None
             # An event before it, of the same round, may have closed this connection to make room.
             if conn is not None and conn.phase is Phase.CLOSED:
                 continue
             try:
-                call(key.fileobj)
+                context(key.fileobj)
             except Exception:
                 if conn is None:
                     raise
@@ -134,18 +134,18 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         name = self._names.get(listener.fileno())
         if name is None:
             name = self._names[listener.fileno()] = listener.getsockname()
-        conn = Connection(sock, client, name, self.cfg, self.patience)
+        conn = ClientConnection(sock, client, name, self.cfg, self.timeouts)
         self._waiting[conn] = None
         self._receive(conn)  # often it is there already: then the poller never hears of this connection
 
-    def on_client_socket_readable(self, conn: Connection, client: Any) -> None:
+    def on_client_socket_readable(self, conn: ClientConnection, client: Any) -> None:
         """An idle connection has something to say."""
         self.keepalived_conns.remove(conn)
-        conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.patience.head_seconds
+        conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.timeouts.head_seconds
         self._waiting[conn] = None
         self._receive(conn)
 
-    def _receive(self, conn: Connection, _fileobj: Any = None) -> None:
+    def _receive(self, conn: ClientConnection, _fileobj: Any = None) -> None:
         try:
             data = conn.sock.recv(_HEAD_READ if conn.phase is Phase.HEAD else _BODY_READ)
         except BlockingIOError:
@@ -160,7 +160,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             else:
                 self._close(conn)
 
-    def _add(self, conn: Connection, data: bytes) -> None:
+    def _add(self, conn: ClientConnection, data: bytes) -> None:
         progress = conn.arrival.add(data)
         if progress is Progress.WHOLE:
             self._hand_over(conn, whole=True)
@@ -173,10 +173,10 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self._buffered += len(data)
             self._wait_for_more(conn)
 
-    def _wait_for_more(self, conn: Connection) -> None:
+    def _wait_for_more(self, conn: ClientConnection) -> None:
         if conn.arrival.head_end:
             if conn.clock is None:
-                conn.phase, conn.clock = Phase.BODY, BodyClock(self.patience, time.monotonic())
+                conn.phase, conn.clock = Phase.BODY, BodyClock(self.timeouts, time.monotonic())
                 if conn.arrival.continues:
                     conn.continued = True
                     try:
@@ -190,20 +190,20 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         if self._buffered > BUFFERED_BYTES:
             self._make_room()
 
-    def _hand_over(self, conn: Connection, *, whole: bool) -> None:
+    def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
         self._forget(conn)
         conn.clock = None
         conn.hand_over(whole)
         self.enqueue_req(conn)
 
-    def enqueue_req(self, conn: Connection) -> None:
+    def enqueue_req(self, conn: ClientConnection) -> None:
         pool = self.tpool if conn.whole else self.bulk
         future = pool.submit(self.handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     # Answering, in a thread of a pool.
 
-    def handle(self, conn: Connection) -> bool:
+    def handle(self, conn: ClientConnection) -> bool:
         """One request. Whether the connection can have another."""
         request = None
         if not conn.whole:
@@ -224,7 +224,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self.handle_error(request, conn, conn.client, error)
         return False
 
-    def handle_request(self, req: Any, conn: Connection) -> bool:
+    def handle_request(self, req: Any, conn: ClientConnection) -> bool:
         """As gthread does it, with our body and our response."""
         environ: dict[str, Any] = {}
         response = None
@@ -269,7 +269,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             except Exception:
                 log.exception("post_request failed")
 
-    def handle_error(self, req: Any, client: Connection, addr: Any, exc: BaseException) -> None:
+    def handle_error(self, req: Any, client: ClientConnection, addr: Any, exc: BaseException) -> None:
         """A request that gunicorn's parser, or the application's last resort, gave up. Nothing of it is repeated: the
         parser's messages quote what they complain about, which may be a key."""
         code, request_id = answers.code_of(exc), answers.new_request_id()
@@ -287,7 +287,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
 
     # What comes after the answer, in the main thread again.
 
-    def finish_request(self, conn: Connection, fs: futures.Future[bool]) -> None:
+    def finish_request(self, conn: ClientConnection, fs: futures.Future[bool]) -> None:
         try:
             conn.keep = not fs.cancelled() and fs.result()
         except (Exception, SystemExit):
@@ -296,7 +296,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         conn.phase = Phase.ANSWER
         self._send_rest(conn)
 
-    def _send_rest(self, conn: Connection, _fileobj: Any = None) -> None:
+    def _send_rest(self, conn: ClientConnection, _fileobj: Any = None) -> None:
         try:
             done = conn.flush()
         except OSError:
@@ -306,17 +306,17 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self._forget(conn)
             self._go_on(conn)
         else:
-            conn.deadline = time.monotonic() + self.patience.body_seconds  # for the next part of it
+            conn.deadline = time.monotonic() + self.timeouts.body_seconds  # for the next part of it
             self._waiting[conn] = None
             self._listen(conn, self._send_rest, EVENT_WRITE)
 
-    def _go_on(self, conn: Connection) -> None:
+    def _go_on(self, conn: ClientConnection) -> None:
         if not conn.keep:
             self._linger(conn)
             return
         behind = conn.take_back()
         if behind:  # sent behind the first request, and read with it: the poller will not tell
-            conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.patience.head_seconds
+            conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.timeouts.head_seconds
             self._waiting[conn] = None
             self._add(conn, behind)
             return
@@ -325,7 +325,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self.keepalived_conns.append(conn)
         self._listen(conn, self.on_client_socket_readable)
 
-    def _linger(self, conn: Connection) -> None:
+    def _linger(self, conn: ClientConnection) -> None:
         """Say that nothing more will come, and read on for a moment. gthread does this in its main thread and waits."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
@@ -336,7 +336,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self._waiting[conn] = None
         self._drop_input(conn)
 
-    def _drop_input(self, conn: Connection, _fileobj: Any = None) -> None:
+    def _drop_input(self, conn: ClientConnection, _fileobj: Any = None) -> None:
         try:
             data = conn.sock.recv(_BODY_READ)
         except BlockingIOError:
@@ -369,7 +369,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             if conn.deadline <= now:
                 self._expire(conn)
 
-    def _expire(self, conn: Connection) -> None:
+    def _expire(self, conn: ClientConnection) -> None:
         if conn.phase is Phase.HEAD and conn.arrival.buffer:
             self._refuse(conn, "slow_head", "request_timeout")
         elif conn.phase is Phase.HEAD:
@@ -388,7 +388,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         elif self.keepalived_conns:
             self._close(self.keepalived_conns.popleft())
 
-    def _refuse(self, conn: Connection, reason: str | None, code: str | None) -> None:
+    def _refuse(self, conn: ClientConnection, reason: str | None, code: str | None) -> None:
         if reason is not None:
             self.on_refusal(reason)
         if code is None:
@@ -402,7 +402,9 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         else:
             self._linger(conn)
 
-    def _listen(self, conn: Connection, callback: Callable[[Connection, Any], None], event: int = EVENT_READ) -> None:
+    def _listen(
+        self, conn: ClientConnection, callback: Callable[[ClientConnection, Any], None], event: int = EVENT_READ
+    ) -> None:
         """Have the poller call. A connection whose phase changes is registered anew."""
         wanted = partial(callback, conn)
         if conn.registered:
@@ -411,7 +413,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self.poller.register(conn.sock, event, wanted)
             conn.registered = True
 
-    def _forget(self, conn: Connection) -> None:
+    def _forget(self, conn: ClientConnection) -> None:
         """Neither poller nor deadline."""
         if conn.registered:
             self.poller.unregister(conn.sock)
@@ -420,7 +422,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self._buffered -= conn.buffered
         conn.buffered = 0
 
-    def _close(self, conn: Connection) -> None:
+    def _close(self, conn: ClientConnection) -> None:
         self._forget(conn)
         conn.phase = Phase.CLOSED
         self.nr_conns -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kataven.revocation import Scope
+from kataven.revocation import RevocationTarget
 from tests.revocation.simulation.actors import Actor
 from tests.revocation.simulation.world import INSTANT, LEASE_SECONDS, READING_SECONDS, Parts, Process, World
 
@@ -100,10 +100,10 @@ class Fate(RuleBasedStateMachine):
         self._let_begin(thread, steps)
         self.workers[worker].starved = True
 
-    @rule(process=PROCESS, redis=st.booleans(), notices=st.booleans())
-    def process_is_cut_off_or_not(self, process: int, redis: bool, notices: bool) -> None:
+    @rule(process=PROCESS, redis=st.booleans(), fallback=st.booleans())
+    def process_is_cut_off_or_not(self, process: int, redis: bool, fallback: bool) -> None:
         unlucky = self.world.processes[process]
-        unlucky.cut_off, unlucky.cut_off_from_notices = redis, notices
+        unlucky.cut_off, unlucky.cut_off_from_notices = redis, fallback
         if redis:
             unlucky.cut()
 
@@ -171,10 +171,10 @@ class Fate(RuleBasedStateMachine):
             if actor.ready:
                 actor.step()
 
-    def _scope(self, place: int, account: bool) -> Scope:
+    def _scope(self, place: int, account: bool) -> RevocationTarget:
         """A key, or its whole account."""
         key = self.world.keys[place]
-        return Scope(key.account) if account else key
+        return RevocationTarget(key.account) if account else key
 
     def teardown(self) -> None:
         self.world.end()

@@ -7,8 +7,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from uuid import uuid4
 
-from kataven.revocation.notices import INTENT_SECONDS, Beat, Notice, NoticesUnreachable, Posted, Reader, Word
-from kataven.revocation.scope import Scope
+from kataven.revocation.fallback.channel import (
+    INTENT_SECONDS,
+    FallbackNotice,
+    FallbackState,
+    FallbackUnreachable,
+    PollerHeartbeat,
+    PollerId,
+    PublishedNotice,
+)
+from kataven.revocation.target import RevocationTarget
 
 _marks = itertools.count(1)
 
@@ -21,11 +29,11 @@ class NoticesModel:
     """What every process shares."""
 
     def __init__(self) -> None:
-        self.notice = Notice(0, _new_mark())
-        self.readers: dict[Reader, int] = {}
-        self.read: dict[Reader, int] = {}
-        self.redis: dict[Reader, str] = {}
-        self.intents: dict[str, tuple[float, Scope]] = {}
+        self.notice = FallbackNotice(0, _new_mark())
+        self.readers: dict[PollerId, int] = {}
+        self.read: dict[PollerId, int] = {}
+        self.redis: dict[PollerId, str] = {}
+        self.intents: dict[str, tuple[float, RevocationTarget]] = {}
 
 
 class NoticesOf:
@@ -43,7 +51,7 @@ class NoticesOf:
         self._step = step
         self._clock = clock
 
-    def current(self, patience_seconds: float) -> Word:
+    def current(self, patience_seconds: float) -> FallbackState:
         self._go()
         now = self._clock()
         unfinished = frozenset(
@@ -51,64 +59,64 @@ class NoticesOf:
             for begun_at, scope in self._shared.intents.values()
             if patience_seconds < now - begun_at <= INTENT_SECONDS
         )
-        word = Word(self._shared.notice, unfinished)
+        word = FallbackState(self._shared.notice, unfinished)
         self._go()
         return word
 
-    def beat(self, beat: Beat) -> Notice:
+    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
         self._go()
         shared = self._shared
-        shared.readers[beat.reader] = beat.count
-        shared.redis[beat.reader] = beat.redis
-        if beat.read is not None and beat.read.mark == shared.notice.mark:
-            shared.read[beat.reader] = shared.notice.count
+        shared.readers[heartbeat.reader] = heartbeat.count
+        shared.redis[heartbeat.reader] = heartbeat.redis
+        if heartbeat.read is not None and heartbeat.read.mark == shared.notice.mark:
+            shared.read[heartbeat.reader] = shared.notice.count
         self._go()
         notice = shared.notice
         self._go()
         return notice
 
-    def post(self) -> Posted:
+    def post(self) -> PublishedNotice:
         self._go()
         shared = self._shared
-        shared.notice = Notice(shared.notice.count + 1, _new_mark())
+        shared.notice = FallbackNotice(shared.notice.count + 1, _new_mark())
         posted = shared.notice
         self._go()
         readers = dict(shared.readers)
         self._go()
-        return Posted(posted, readers)
+        return PublishedNotice(posted, readers)
 
-    def unread(self, notice: Notice) -> frozenset[Reader]:
+    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
         self._go()
         shared = self._shared
         unread = frozenset(reader for reader in shared.readers if shared.read.get(reader, -1) < notice.count)
         self._go()
         return unread
 
-    def elsewhere(self, redis: str) -> frozenset[Reader]:
+    def elsewhere(self, redis: str) -> frozenset[PollerId]:
         self._go()
         shared = self._shared
         away = frozenset(reader for reader in shared.readers if shared.redis.get(reader) not in ("", redis))
         self._go()
         return away
 
-    def beats(self) -> dict[Reader, int]:
+    def heartbeats(self) -> dict[PollerId, int]:
         self._go()
-        beats = dict(self._shared.readers)
+        heartbeats = dict(self._shared.readers)
         self._go()
-        return beats
+        return heartbeats
 
-    def remove(self, beats: Mapping[Reader, int]) -> None:
+    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
         self._go()
-        for reader, count in beats.items():
+        for reader, count in heartbeats.items():
             if self._shared.readers.get(reader) == count:
                 self.leave(reader)
 
-    def leave(self, reader: Reader) -> None:
+    def leave(self, reader: PollerId) -> None:
         self._shared.readers.pop(reader, None)
         self._shared.read.pop(reader, None)
         self._shared.redis.pop(reader, None)
 
-    def intend(self, scope: Scope) -> str:
+    def intend(self, scope: RevocationTarget) -> str:
         self._go()
         intent = str(uuid4())
         self._shared.intents[intent] = (self._clock(), scope)
@@ -126,4 +134,4 @@ class NoticesOf:
     def _go(self) -> None:
         self._step()
         if not self._reachable():
-            raise NoticesUnreachable
+            raise FallbackUnreachable

@@ -14,13 +14,13 @@ from redis.exceptions import TimeoutError as RedisSilent
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import Refused, RevokedCredential
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import CachingVerifier, Guard, GuardedCache, NobodyTold, Receipt, Scope
+from kataven.revocation import CachingVerifier, Guard, GuardedCache, Receipt, RevocationTarget, RevocationUnconfirmed
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.board import Board
-from kataven.revocation.bus import Worker
+from kataven.revocation.coordination import CoordinationStore
+from kataven.revocation.fallback.channel import PollerId
+from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease
-from kataven.revocation.notices import Reader
-from kataven.revocation.reader import NoticeReader
+from kataven.revocation.subscriber import Subscriber
 from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
 from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
 from tests.revocation.simulation.redis_model import RedisModel
@@ -38,9 +38,9 @@ class Parts:
     lease: type[Lease] = Lease
     guard: type[Guard] = Guard
     verifier: type[CachingVerifier] = CachingVerifier
-    worker: type[Worker] = Worker
+    worker: type[Subscriber] = Subscriber
     barrier: type[Barrier] = Barrier
-    reader: type[NoticeReader] = NoticeReader
+    reader: type[FallbackPoller] = FallbackPoller
 
 
 class World:
@@ -55,27 +55,27 @@ class World:
         self.other_redis = RedisModel(lambda: self.now)
         """One beside it, which takes whatever it is sent: a primary that was demoted and does not know, say."""
         self.redis_up = True
-        self.notices = NoticesModel()
+        self.fallback = NoticesModel()
         self.notices_up = True
         self.connections = 0
         """Counts up whenever all connections to Redis end."""
         self.processes: list[Process] = []
         self.actors: list[Actor] = []
         self.keys_minted = 0
-        self.keys = [Scope(account, self._new_key()) for account in ("acme", "acme", "globex", "globex")]
+        self.keys = [RevocationTarget(account, self._new_key()) for account in ("acme", "acme", "globex", "globex")]
         """The keys that are good."""
-        self.revoked: set[Scope] = set()
+        self.revoked: set[RevocationTarget] = set()
         """In the accounts' databases: the keys that were revoked one by one."""
         self.ended_up_to = {"acme": 0, "globex": 0}
         """In the system database: an account's keys up to this number were ended all at once."""
-        self.keys_ended: list[Scope] = []
+        self.keys_ended: list[RevocationTarget] = []
         """All that were ended, one way or the other, the latest last."""
-        self.answered: set[Scope] = set()
+        self.answered: set[RevocationTarget] = set()
         """The keys whose receipt is out."""
-        self.accepted_too_late: list[Scope] = []
+        self.accepted_too_late: list[RevocationTarget] = []
         """The keys that a request was accepted with which started when their receipt was out."""
 
-    def commit_revocation(self, scope: Scope) -> list[Scope]:
+    def commit_revocation(self, scope: RevocationTarget) -> list[RevocationTarget]:
         """The keys that this ends. Each account is given new ones in their place."""
         ended = [key for key in self.keys if scope.covers(key)]
         self.keys_ended += ended
@@ -83,12 +83,12 @@ class World:
             self.ended_up_to[scope.account or ""] = self.keys_minted
         else:
             self.revoked.update(ended)
-        self.keys = [Scope(key.account, self._new_key()) if key in ended else key for key in self.keys]
+        self.keys = [RevocationTarget(key.account, self._new_key()) if key in ended else key for key in self.keys]
         return ended
 
-    def mint(self, place: int) -> Scope:
+    def mint(self, place: int) -> RevocationTarget:
         """A new key in the place of one that is good; nobody has seen it yet."""
-        self.keys[place] = Scope(self.keys[place].account, self._new_key())
+        self.keys[place] = RevocationTarget(self.keys[place].account, self._new_key())
         return self.keys[place]
 
     def ready(self) -> list[Actor]:
@@ -121,7 +121,7 @@ class World:
             if not process.frozen and process.accepts(key):
                 self.accepted_too_late.append(key)
 
-    def is_dead(self, reader: Reader) -> bool:
+    def is_dead(self, reader: PollerId) -> bool:
         return self.processes[reader.pid].dead
 
     def end(self) -> None:
@@ -163,13 +163,13 @@ class Process:
         self.next_event_is_lost = False
         self.on_receipt: Callable[[Receipt], None] = lambda _: None
         parts = world.parts
-        board = Board(self._execute, NAMESPACE)
-        notices = NoticesOf(world.notices, lambda: self.reaches_notices, pause, lambda: world.now)
-        self.notices = notices
+        board = CoordinationStore(self._execute, NAMESPACE)
+        fallback = NoticesOf(world.fallback, lambda: self.reaches_notices, pause, lambda: world.now)
+        self.fallback = fallback
         self.barrier = parts.barrier(
             board,
             LEASE_SECONDS,
-            notices,
+            fallback,
             is_dead=world.is_dead,
             reading_seconds=READING_SECONDS,
             reconnect=self._reconnect,
@@ -186,8 +186,8 @@ class Process:
         open_link: Any = self._open_link
         self.worker = parts.worker(self.guard, open_link, NAMESPACE, self.barrier)
         self.worker.id = f"worker{len(world.processes)}"
-        self.reader = parts.reader(self.guard, notices)
-        self.reader.me = Reader(self.worker.id, "the world", len(world.processes))
+        self.reader = parts.reader(self.guard, fallback)
+        self.reader.me = PollerId(self.worker.id, "the world", len(world.processes))
         world.processes.append(self)
 
     def clock(self) -> float:
@@ -207,7 +207,7 @@ class Process:
         work = partial(self.worker.run, stopping)
         return self._begin(Actor(work, may_go_on=lambda: not (self.frozen or self.starved)))
 
-    def accepts(self, key: Scope) -> bool:
+    def accepts(self, key: RevocationTarget) -> bool:
         assert key.account is not None
         assert key.key_id is not None
         try:
@@ -216,7 +216,7 @@ class Process:
             return False
         return True
 
-    def request(self, key: Scope) -> Actor:
+    def request(self, key: RevocationTarget) -> Actor:
         """A request that begins now and goes on by steps."""
         too_late = key in self.world.answered
 
@@ -226,25 +226,25 @@ class Process:
 
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen, is_request=True))
 
-    def revoke(self, scope: Scope) -> Actor:
+    def revoke(self, scope: RevocationTarget) -> Actor:
         """Commit now; the receipt comes by steps, unless nobody can be told."""
         keys = self.world.commit_revocation(scope)
 
         def work() -> None:
             try:
                 receipt = self.barrier.revoke(scope)
-            except NobodyTold:
+            except RevocationUnconfirmed:
                 return
             self.world.answered.update(keys)
             self.on_receipt(receipt)
 
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen))
 
-    def revoke_announced(self, scope: Scope) -> Actor:
+    def revoke_announced(self, scope: RevocationTarget) -> Actor:
         """The whole of it, by steps: write down what is about to end, commit, revoke. It may die at each."""
 
         def work() -> None:
-            intent = self.notices.intend(scope)
+            intent = self.fallback.intend(scope)
             keys = self.world.commit_revocation(scope)
             pause()
             receipt = self.barrier.revoke(scope)
@@ -312,8 +312,8 @@ class DatabaseModel:
         self._ended_up_to: GuardedCache[str, int] = GuardedCache(guard, ttl_seconds=30, capacity=10)
 
     def verify(self, credential: Credential) -> Principal:
-        account, key = credential.account, Scope(credential.account, credential.token)
-        ended_up_to = self._ended_up_to.get(account, Scope(account), lambda: self._read(account))
+        account, key = credential.account, RevocationTarget(credential.account, credential.token)
+        ended_up_to = self._ended_up_to.get(account, RevocationTarget(account), lambda: self._read(account))
         pause()
         revoked = key in self._world.revoked
         pause()
@@ -356,8 +356,8 @@ class LinkModel:
         return reply
 
     def drain(self) -> list[str]:
-        heard, self._heard = self._heard, []
-        return heard
+        apply_event, self._heard = self._heard, []
+        return apply_event
 
     def wait(self, seconds: float) -> list[str]:
         if not self._heard:

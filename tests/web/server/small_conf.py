@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kataven.web.server.patience import Patience
+from kataven.web.server.timeouts import SocketTimeouts
 from tests.web.server import small
 
 bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ['PORT']}"
@@ -26,8 +26,8 @@ secure_scheme_headers: dict[str, str] = {}
 def post_worker_init(worker: Any) -> None:
     small.worker = worker
     if hasattr(worker, "be_patient"):
-        worker.be_patient(
-            Patience(
+        worker.set_timeouts(
+            SocketTimeouts(
                 head_seconds=float(os.environ.get("HEAD_SECONDS", "10")),
                 body_seconds=float(os.environ.get("BODY_SECONDS", "10")),
                 grace_seconds=float(os.environ.get("GRACE_SECONDS", "3")),

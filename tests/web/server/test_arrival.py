@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kataven.web.server.arrival import Arrival, Progress
-from kataven.web.server.patience import BODY_BYTES, HEAD_BYTES
+from kataven.web.server.timeouts import BODY_BYTES, HEAD_BYTES
 
 LINE = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = LINE + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from kataven.web.server.connection import Connection, Phase
-from kataven.web.server.patience import BodyClock, Patience
+from kataven.web.server.connection import ClientConnection, Phase
+from kataven.web.server.timeouts import BodyClock, SocketTimeouts
 from kataven.web.server.worker import FrontWorker
 
 
@@ -25,10 +25,10 @@ def worker() -> Iterator[FrontWorker]:
     made.tmp.close()
 
 
-def connected(worker: FrontWorker) -> tuple[Connection, socket.socket]:
+def connected(worker: FrontWorker) -> tuple[ClientConnection, socket.socket]:
     ours, theirs = socket.socketpair()
     worker.nr_conns += 1
-    conn = Connection(ours, "", "", worker.cfg, worker.patience)
+    conn = ClientConnection(ours, "", "", worker.cfg, worker.timeouts)
     worker._waiting[conn] = None
     return conn, theirs
 
@@ -37,7 +37,7 @@ def test_an_event_of_a_connection_that_was_closed_in_the_same_round_does_nothing
     (first, client), (second, other) = connected(worker), connected(worker)
     called = []
 
-    def close_the_other(conn: Connection, _fileobj: Any) -> None:
+    def close_the_other(conn: ClientConnection, _fileobj: Any) -> None:
         called.append(conn)
         worker._close(second if conn is first else first)
 
@@ -58,7 +58,7 @@ def test_an_error_of_ours_closes_the_connection_and_not_the_worker(
 ) -> None:
     conn, client = connected(worker)
 
-    def fail(_conn: Connection, _fileobj: Any) -> None:
+    def fail(_conn: ClientConnection, _fileobj: Any) -> None:
         raise RuntimeError("unforeseen")
 
     worker._listen(conn, fail)
@@ -91,7 +91,7 @@ def test_what_is_not_implemented_is_refused_by_name(setting: str, value: str) ->
 
 
 def test_the_floor_moves_with_what_has_arrived(worker: FrontWorker) -> None:
-    clock = BodyClock(Patience(body_seconds=10, bytes_per_second=1000, grace_seconds=3), started=100.0)
+    clock = BodyClock(SocketTimeouts(body_seconds=10, bytes_per_second=1000, grace_seconds=3), started=100.0)
     assert clock.deadline == 103
     clock.received = 4000
     assert clock.deadline == 107

@@ -1,0 +1,37 @@
+"""The whole product's servers for a bench, as the tests have them: PostgreSQL, Redis, an issuer, acme and globex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import app as factory
+from kataven import settings
+from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.redis_server import EmbeddedRedis
+from kataven.operations import account_creation
+from kataven.web.services import EXTENSION
+from tests.support.app_harness import ACCOUNTS, AppHarness, environ_for, new_account
+from tests.support.oidc import IssuerWithPen
+
+
+@contextmanager
+def shared_harness(folder: Path) -> Iterator[AppHarness]:
+    """Everything but gunicorn; the house itself takes no lease, so that it is no worker."""
+    folder.chmod(0o711)
+    with (
+        EmbeddedPostgres(folder / "postgres", fsync=False) as postgres,
+        EmbeddedRedis(folder / "redis", persistent=False) as redis,
+        IssuerWithPen(folder / "issuer") as issuer,
+    ):
+        environ = environ_for(postgres, redis.url, issuer.url, "kataven_system")
+        environ["KATAVEN_HOST_SLOTS_DIR"] = str(folder / "slots")  # not those of other servers on this machine
+        configured = settings.load(environ)
+        account_creation.prepare_system(configured.database_url.get_secret_value())
+        application = factory.create_api(configured)
+        services = application.extensions[EXTENSION]
+        for account in ACCOUNTS:
+            new_account(services, account)
+        yield AppHarness(application, services, issuer, environ)
+        services.stop()

@@ -1,0 +1,69 @@
+"""The operators' trail: everything that was done to accounts from outside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlencode
+
+from flask import request
+from werkzeug.wrappers import Response as AnyResponse
+
+from kataven.hub.console.lists import AccountSearch, searched
+from kataven.hub.formatting import whom
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, show
+from kataven.system import operators
+from kataven.system.models import OperatorEvent
+
+blueprint = PageBlueprint("console-trail", __name__)
+
+PAGE_SIZE = 50
+MOST_PAGES = 1_000
+
+
+@blueprint.page("/console/trail", OPERATORS)
+def show_trail(hub_request: HubRequest) -> AnyResponse:
+    """`account` is one account, as links name it; `q` is a part of an account's name, as people type it."""
+    account, part = searched("account"), searched("q")
+    actor, action = searched("actor"), searched("action")
+    page = _page_number(request.args.get("page", ""))
+    with hub_request.services.directory.database.reading() as session:
+        actors, actions = operators.known(session)
+        events: Sequence[OperatorEvent] = ()
+        if all(search.can_match for search in (account, part, actor, action)):
+            events = operators.listing(
+                session,
+                PAGE_SIZE + 1,
+                page * PAGE_SIZE,
+                account.text or None,
+                action.text or None,
+                actor.text or None,
+                part.text,
+            )
+    chosen = {"account": account.typed, "q": part.typed, "actor": actor.typed, "action": action.typed}
+    return show(
+        "console/trail.html",
+        events=events[:PAGE_SIZE],
+        chosen=chosen,
+        actors=_choices("Anybody", actors, actor, whom),
+        actions=_choices("Anything", actions, action),
+        links=_links(chosen, page, more=len(events) > PAGE_SIZE),
+    )
+
+
+def _choices(
+    any_: str, known: Sequence[str], chosen: AccountSearch, words: Callable[[str], str] = str
+) -> list[tuple[str, str]]:
+    """What exists, and what was chosen, also if that is of another time."""
+    values = sorted({*known, *([chosen.typed] if chosen.typed else [])})
+    return [("", any_), *((value, words(value)) for value in values)]
+
+
+def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:
+    def link(number: int) -> str:
+        return f"/console/trail?{urlencode({**{n: v for n, v in chosen.items() if v}, 'page': str(number)})}"
+
+    return {**({"previous": link(page - 1)} if page else {}), **({"next": link(page + 1)} if more else {})}
+
+
+def _page_number(text: str) -> int:
+    return min(int(text), MOST_PAGES) if text.isascii() and text.isdigit() and len(text) <= 6 else 0

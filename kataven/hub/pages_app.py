@@ -1,0 +1,111 @@
+"""The Hub put together: a Flask application of pages, and what its templates may use."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, request, url_for
+from markupsafe import Markup
+
+from kataven.hub import edits, errors, formatting, late_forms, session_middleware, sign_in, sign_in_audit
+from kataven.hub.console import account, accounts, audit_log, health, migrations
+from kataven.hub.page_blueprint import current_hub_request
+from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
+from kataven.hub.session_middleware import HubServices
+from kataven.web import hardening
+from kataven.web.schema import MAX_BODY_BYTES
+from kataven.web.services import Services
+
+DESKS = (
+    late_forms.blueprint,
+    sign_in.blueprint,
+    home.blueprint,
+    agents.blueprint,
+    api_keys.blueprint,
+    widget_keys.blueprint,
+    branding.blueprint,
+    audit.blueprint,
+    accounts.blueprint,
+    account.blueprint,
+    migrations.blueprint,
+    health.blueprint,
+    audit_log.blueprint,
+)
+PAGES = "kataven.pages"
+"""Under this name the Hub's `extensions` hold the application of its pages."""
+STATIC = Path(__file__).parent / "static"
+
+
+def create(services: Services, front: HubServices) -> Flask:
+    """The pages, over the collaborators that every surface has and the Hub's own."""
+    app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `asset` names the content
+    app.url_map.merge_slashes = False  # by a redirect to the request's own `Host`, whatever it says
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    services.attach(app)
+    errors.install(app)
+    hardening.install(app, front.url)
+    edits.install(app)
+    session_middleware.install(app, front, late_forms.offer_again)
+    late_forms.install(app)
+    formatting.install(app)
+    sign_in_audit.install(services.metrics)
+    for blueprint in DESKS:
+        app.register_blueprint(blueprint)
+    app.context_processor(_for_templates)
+    app.jinja_env.globals["note_wrong"] = _note_wrong  # macros see nothing of a context
+    return app
+
+
+def _for_templates() -> dict[str, Any]:
+    return {"visit": current_hub_request(), "notice": _notice, "csrf": _csrf, "nav": _nav, "asset": _asset}
+
+
+def _notice() -> str | None:
+    """What is to be said first on this page, once."""
+    hub_request = current_hub_request()
+    if hub_request.remark is not None:
+        return hub_request.remark
+    said = hub_request.session.notice
+    if said is not None:
+        session_middleware.keep(hub_request, hub_request.session.with_(notice=None))
+    return said
+
+
+def _csrf() -> Markup:
+    session = current_hub_request().session
+    field = Markup('<input type="hidden" name="{}" value="{}">')
+    if session.account is None:
+        return field.format(session_middleware.CSRF_FIELD, session.csrf)
+    return field.format(session_middleware.CSRF_FIELD, session.csrf) + field.format(
+        late_forms.IN_ACCOUNT, session.account
+    )
+
+
+def _note_wrong(field_id: str | None, label: str, problem: str | None) -> str:
+    """For the summary above the page: the field at `field_id` is wrong; None if it is about no field."""
+    if problem:
+        current_hub_request().wrong.append((field_id, label, problem))
+    return ""
+
+
+def _nav(path: str, formatting: str, below: str | None = None) -> Markup:
+    """A place in the menu; it is the current one on its own page and on those below it, or below `below`."""
+    beneath = below or path
+    here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
+    current = Markup(' aria-current="page"') if here else ""
+    return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, formatting)
+
+
+def _asset(name: str) -> str:
+    """A static file by its content, so that browsers may keep it for ever."""
+    return url_for("static", filename=name, v=_digest(name))
+
+
+@cache
+def _digest(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]

@@ -1,0 +1,84 @@
+"""What a crash left half-made, found on every server and put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from kataven.system import accounts, operators, servers
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import tenant_url
+from kataven.system.models import Account, AccountStatus
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.tenancy.databases.repair import KnownAccount, Repair, find_orphans, repair
+from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.server import DatabaseServer
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """What there was on one server, and what became of it; or, as `error`, why the server can't be looked at."""
+
+    server: str
+    repair: Repair | None = None
+    error: str = ""
+
+
+def repair_all(database: SystemDatabase, *, actor: str) -> list[RepairResult]:
+    """Finish or take back every account that was being made when its maker died. Raises SystemDatabaseUnavailable."""
+    return list(_repair_all(database, actor))
+
+
+def _repair_all(database: SystemDatabase, actor: str) -> Iterator[RepairResult]:
+    with database.reading() as session:
+        places = [
+            (server.name, tenant_url(database.url, server.url, "postgres")) for server, _ in servers.listing(session)
+        ]
+    for name, url in places:
+        try:
+            yield from _repair_server(database, actor, name, DatabaseServer(url))
+        except DBAPIError as error:  # one server that is down keeps none of the others from being repaired
+            yield RepairResult(name, error=in_words(error))
+
+
+def _repair_server(database: SystemDatabase, actor: str, name: str, server: DatabaseServer) -> Iterator[RepairResult]:
+    with database.reading() as session:
+        rows = session.scalars(select(Account).where(Account.server == name)).all()
+    known = [_known(row) for row in rows]
+    with server.maintenance() as maintenance:
+        databases = maintenance.databases()
+    orphans = find_orphans(databases, known, ignored={str(database.url.database)})
+    finish, undo = partial(_finish, database, server, actor), partial(_undo, database, actor)
+    for done in repair(server, orphans, finish=finish, undo=undo):
+        yield RepairResult(name, done)
+
+
+def _known(row: Account) -> KnownAccount:
+    making, leaving = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
+    return KnownAccount(row.account_id, row.database_name, unfinished=making, leaving=leaving)
+
+
+def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:
+    """The database is whole, since it bears its name: the account is active."""
+    with database.writing() as session:
+        row = accounts.read(session, account, lock=True)
+        if row.status != AccountStatus.PROVISIONING:
+            return
+        with server.connect(row.database_name) as connection:
+            row.schema_revision = ACCOUNT_SCHEMA.revision_of(connection)
+        row.status = AccountStatus.ACTIVE
+        operators.record(session, actor, "account.finished", account)
+
+
+def _undo(database: SystemDatabase, actor: str, account: str) -> None:
+    """There is no database: the account has never been, or is no more."""
+    with database.writing() as session:
+        row = accounts.read(session, account, lock=True)
+        if row.status in (AccountStatus.PROVISIONING, AccountStatus.DELETING):
+            action = "account.taken_back" if row.status == AccountStatus.PROVISIONING else "account.deleted"
+            session.delete(row)
+            operators.record(session, actor, action, account)

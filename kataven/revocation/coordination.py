@@ -1,0 +1,138 @@
+"""What workers and revokers share in Redis: the list of workers, the epoch, and who still has to acknowledge.
+
+One hash holds the first two (so they are lost together, if they are lost), `…:pending:<id>` the workers that an event
+still waits for, and `…:done:<id>` wakes the revoker. The keys hash to one slot, so a Redis Cluster will do.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kataven.revocation.epoch import Epoch, body
+from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP, Execute
+from kataven.revocation.target import RevocationTarget
+
+KEEP_ANSWERS_MILLISECONDS = 60_000
+"""How long Redis keeps what belongs to one event. Longer than any revoker waits; losing it early costs only time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event is out. `workers` are those who may count on a lease and have to acknowledge, with their records."""
+
+    epoch: Epoch
+    published_at_microseconds: int
+    """By Redis's clock."""
+    workers: Mapping[str, str]
+    answer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A worker on the list, for people to look at."""
+
+    id: str
+    host: str
+    pid: int
+    lease_seconds: float
+    confirmed_seconds_ago: float
+    """By Redis's clock, which decides nothing: it may be set."""
+
+
+class CoordinationStore:
+    """The shared state, through `execute`. Every method raises redis.RedisError."""
+
+    def __init__(self, execute: Execute, namespace: str) -> None:
+        self._execute = execute
+        self._prefix = f"{{{namespace}:revocation}}"
+        self._state = f"{self._prefix}:state"
+        self.channel = f"{self._prefix}:events"
+
+    def renew(self, worker: str, record: str) -> Epoch:
+        """Write a worker on the list, with a record that differs from its last one. Returns where history stands."""
+        redis, count = RENEW(self._execute, [self._state], [_nonce(), worker, record])
+        return Epoch(redis, int(count))
+
+    def publish(self, target: RevocationTarget) -> Published:
+        """Send an event that every worker acknowledges."""
+        answer_id = _nonce()
+        redis, count, microseconds, workers = self._publish(target, answer_id, KEEP_ANSWERS_MILLISECONDS)
+        records = dict(zip(workers[::2], workers[1::2], strict=True))
+        return Published(Epoch(redis, int(count)), int(microseconds), records, answer_id)
+
+    def announce(self, target: RevocationTarget) -> None:
+        """Send an event that nobody waits for."""
+        self._publish(target, None, 0)
+
+    def acknowledge(self, answer_id: str, worker: str) -> None:
+        ACKNOWLEDGE(self._execute, self._answer_keys(answer_id), [worker, KEEP_ANSWERS_MILLISECONDS])
+
+    def wait_for_all(self, answer_id: str, seconds: float) -> int | None:
+        """When the last worker acknowledged, in microseconds by Redis's clock; None if not within `seconds`."""
+        found = self._execute("BLPOP", self._answer_keys(answer_id)[1], seconds)
+        return None if found is None else int(found[1])
+
+    def missing(self, published: Published) -> frozenset[str]:
+        """Who has not acknowledged, once `wait_for_all` has found nothing."""
+        pending, done = self._answer_keys(published.answer_id)
+        missing = frozenset(self._execute("SMEMBERS", pending))
+        if missing or self._execute("EXISTS", done):
+            return missing
+        # The set is gone, and not because it became empty: Redis forgot it, so nobody is known to have answered.
+        return frozenset(published.workers)
+
+    def records(self) -> dict[str, str]:
+        """Every worker on the list, with its record."""
+        return {
+            field.removeprefix("worker:"): record
+            for field, record in self._execute("HGETALL", self._state).items()
+            if field.startswith("worker:")
+        }
+
+    def sweep(self, records: Mapping[str, str]) -> None:
+        """Take these workers off the list, but for those whose record has changed."""
+        if records:
+            SWEEP(self._execute, [self._state], [text for pair in records.items() for text in pair])
+
+    def leave(self, worker: str) -> None:
+        """Take oneself off, lease given up."""
+        self._execute("HDEL", self._state, f"worker:{worker}")
+
+    def members(self) -> list[Member]:
+        """The list, for people."""
+        seconds, microseconds = self._execute("TIME")
+        now = int(seconds) + int(microseconds) / 1_000_000
+        return sorted((_member(*item, now) for item in self.records().items()), key=lambda member: member.id)
+
+    def _publish(self, target: RevocationTarget, answer_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
+        keys = [self._state, self._answer_keys(answer_id or "none")[0]]
+        reply: tuple[str, str, str, list[str]] = PUBLISH(
+            self._execute, keys, [_nonce(), self.channel, body(target, answer_id), keep]
+        )
+        return reply
+
+    def _answer_keys(self, answer_id: str) -> list[str]:
+        return [f"{self._prefix}:pending:{answer_id}", f"{self._prefix}:done:{answer_id}"]
+
+
+def record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
+    """What a worker writes about itself. `beat` makes it new each time."""
+    return json.dumps([heartbeat, lease_seconds, host, pid])
+
+
+def lease_seconds_of(text: str) -> float:
+    """How long a lease the writer of a record counts on."""
+    return float(json.loads(text.split(" ", 1)[1])[1])
+
+
+def _member(worker: str, text: str, now: float) -> Member:
+    microseconds, written = text.split(" ", 1)
+    _, lease_seconds, host, pid = json.loads(written)
+    return Member(worker, host, pid, lease_seconds, max(0.0, now - int(microseconds) / 1_000_000))
+
+
+def _nonce() -> str:
+    return secrets.token_hex(8)

@@ -1,0 +1,71 @@
+"""How long revocations take, measured on the revocations themselves.
+
+Somebody else mints a canary key, warms it on every worker and revokes it; so does every customer. This is the record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+from kataven.revocation.receipt import Receipt
+
+Observe = Callable[[Receipt], None]
+REMEMBERED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds: the median, the 99th percentile (nearest rank) and the largest."""
+
+    p50: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread | None:
+        """None for no samples."""
+        if not samples:
+            return None
+        ordered = sorted(samples)
+        return cls(_rank(ordered, 0.50), _rank(ordered, 0.99), ordered[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The latest revocations of this process."""
+
+    count: int
+    publish_to_last_ack: Spread | None
+    whole_call: Spread | None
+
+
+class RevocationLatencyLog:
+    """Remembers the latest receipts. `observe` is called with each, on the thread that revoked: for a histogram."""
+
+    def __init__(self) -> None:
+        self._receipts: deque[Receipt] = deque(maxlen=REMEMBERED)
+        self._observers: list[Observe] = []
+        self._lock = Lock()
+
+    def subscribe(self, observe: Observe) -> None:
+        self._observers.append(observe)
+
+    def note(self, receipt: Receipt) -> None:
+        with self._lock:
+            self._receipts.append(receipt)
+        for observe in self._observers:
+            observe(receipt)
+
+    def summary(self) -> Summary:
+        with self._lock:
+            receipts = list(self._receipts)
+        eviction = [r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None]
+        return Summary(len(receipts), Spread.of(eviction), Spread.of([r.ms for r in receipts]))
+
+
+def _rank(ordered: Sequence[float], fraction: float) -> float:
+    return ordered[max(0, math.ceil(fraction * len(ordered)) - 1)]

@@ -1,0 +1,75 @@
+"""A bounded place to put things for a while, each under the scope that it is forgotten with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable
+from threading import Lock
+from typing import Generic, NamedTuple, TypeVar
+
+from kataven.revocation.target import RevocationTarget
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class _Item(NamedTuple, Generic[Value]):
+    value: Value
+    target: RevocationTarget
+    expires: float
+
+
+class ScopedTtlCache(Generic[Key, Value]):
+    """At most `capacity` values. When it is full the one that was put there first falls out.
+
+    With one time to live for all of them that is also the one closest to its end, so nothing has to be reordered when a
+    value is read, and reading takes no lock. Times are on any one clock, the same for `put` and `get`.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: dict[Key, _Item[Value]] = {}
+        self._by_account: defaultdict[str | None, set[Key]] = defaultdict(set)
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: Key, now: float) -> Value | None:
+        item = self._items.get(key)
+        return item.value if item is not None and now < item.expires else None
+
+    def put(self, key: Key, value: Value, target: RevocationTarget, *, now: float, expires: float) -> None:
+        with self._lock:
+            self._drop(key)
+            self._make_room(now)
+            self._items[key] = _Item(value, target, expires)
+            self._by_account[target.account].add(key)
+
+    def forget(self, target: RevocationTarget) -> None:
+        """Drop all that `scope` covers."""
+        with self._lock:
+            if target.account is None:
+                self._items.clear()
+                self._by_account.clear()
+                return
+            for key in [
+                key for key in self._by_account.get(target.account, ()) if target.covers(self._items[key].target)
+            ]:
+                self._drop(key)
+
+    def _make_room(self, now: float) -> None:
+        while self._items:
+            oldest = next(iter(self._items))
+            if len(self._items) < self._capacity and now < self._items[oldest].expires:
+                return
+            self._drop(oldest)
+
+    def _drop(self, key: Key) -> None:
+        item = self._items.pop(key, None)
+        if item is None:
+            return
+        keys = self._by_account[item.target.account]
+        keys.discard(key)
+        if not keys:
+            del self._by_account[item.target.account]

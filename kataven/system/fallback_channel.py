@@ -1,0 +1,147 @@
+"""The notices of the revocation protocol, in the system database: the place that is not Redis.
+
+Each step is a statement of its own that is committed before the next one begins: whoever writes and then reads must
+not read an older state than the one it has written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Interval, Select, bindparam, delete, func, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from kataven.revocation.fallback.channel import (
+    FallbackNotice,
+    FallbackState,
+    FallbackUnreachable,
+    PollerHeartbeat,
+    PollerId,
+    PublishedNotice,
+)
+from kataven.revocation.target import RevocationTarget
+from kataven.system import intents
+from kataven.system.database import SystemDatabase
+from kataven.system.errors import SystemDatabaseUnavailable
+from kataven.system.models import RevocationNotice, RevocationReader
+
+LATEST = select(RevocationNotice.count, RevocationNotice.mark)
+READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
+WORD = LATEST.add_columns(intents.unfinished(bindparam("patience", type_=Interval())).label("unfinished"))
+NONE_YET = FallbackNotice(0, "none yet")
+
+
+class SystemFallbackChannel:
+    """Notices in the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
+
+    def __init__(self, database: SystemDatabase) -> None:
+        self._database = database
+
+    def current(self, patience_seconds: float) -> FallbackState:
+        with self._session() as session:
+            row = session.execute(WORD, {"patience": timedelta(seconds=patience_seconds)}).first()
+        if row is None:
+            return FallbackState(NONE_YET, frozenset())
+        count, mark, unfinished = row
+        return FallbackState(
+            FallbackNotice(count, str(mark)), frozenset(RevocationTarget(*pair) for pair in unfinished or ())
+        )
+
+    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
+        # Only if it is the latest still: after a backup was restored, a count alone could be that of another one.
+        read_count = LATEST.with_only_columns(RevocationNotice.count).where(
+            RevocationNotice.mark == (None if heartbeat.read is None else heartbeat.read.mark)
+        )
+        row = insert(RevocationReader).values(
+            id=heartbeat.reader.id,
+            home=heartbeat.reader.home,
+            pid=heartbeat.reader.pid,
+            beats=heartbeat.count,
+            read_count=read_count.scalar_subquery(),
+            redis=heartbeat.redis,
+        )
+        written = row.on_conflict_do_update(
+            index_elements=[RevocationReader.id],
+            set_={
+                "beats": row.excluded.beats,
+                "read_count": func.coalesce(row.excluded.read_count, RevocationReader.read_count),
+                "redis": row.excluded.redis,
+            },
+        )
+        with self._session() as session:
+            session.execute(written)
+            return _notice(session)
+
+    def post(self) -> PublishedNotice:
+        row = insert(RevocationNotice).values(id=1, count=1, mark=func.gen_random_uuid())
+        posted = row.on_conflict_do_update(
+            index_elements=[RevocationNotice.id],
+            set_={"count": RevocationNotice.count + 1, "mark": row.excluded.mark},
+        ).returning(RevocationNotice.count, RevocationNotice.mark)
+        with self._session() as session:
+            count, mark = session.execute(posted).one()
+            return PublishedNotice(FallbackNotice(count, str(mark)), _readers(session, READERS))
+
+    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
+        behind = or_(RevocationReader.read_count.is_(None), RevocationReader.read_count < notice.count)
+        with self._session() as session:
+            return frozenset(_readers(session, READERS.where(behind)))
+
+    def elsewhere(self, redis: str) -> frozenset[PollerId]:
+        # NULL is from a release that does not say where it renews, so it may be anywhere; '' is from a worker without
+        # a lease.
+        away = or_(RevocationReader.redis.is_(None), RevocationReader.redis.not_in(["", redis]))
+        with self._session() as session:
+            return frozenset(_readers(session, READERS.where(away)))
+
+    def heartbeats(self) -> dict[PollerId, int]:
+        with self._session() as session:
+            return _readers(session, READERS)
+
+    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
+        if not heartbeats:
+            return
+        seen = [(reader.id, count) for reader, count in heartbeats.items()]
+        with self._session() as session:
+            session.execute(
+                delete(RevocationReader).where(tuple_(RevocationReader.id, RevocationReader.beats).in_(seen))
+            )
+
+    def leave(self, reader: PollerId) -> None:
+        with self._session() as session:
+            session.execute(delete(RevocationReader).where(RevocationReader.id == reader.id))
+
+    def intend(self, target: RevocationTarget) -> str:
+        with self._session() as session:
+            return str(intents.add(session, target))
+
+    def complete(self, done: Collection[str]) -> None:
+        with self._session() as session:
+            intents.remove(session, [UUID(intent) for intent in done])
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        try:
+            with self._database.reading() as session:  # in AUTOCOMMIT
+                yield session
+        except SystemDatabaseUnavailable as error:
+            raise FallbackUnreachable("the system database can't be reached") from error
+        except DBAPIError as error:  # it is there, and can't do it: not migrated yet, read-only, its disk full
+            raise FallbackUnreachable(f"the system database refuses ({type(error.orig).__name__})") from error
+
+
+def _notice(session: Session) -> FallbackNotice:
+    found = session.execute(LATEST).first()
+    if found is None:
+        return NONE_YET
+    count, mark = found
+    return FallbackNotice(count, str(mark))
+
+
+def _readers(session: Session, query: Select[str, str, int, int]) -> dict[PollerId, int]:
+    return {PollerId(row.id, row.home, row.pid): row.beats for row in session.execute(query)}

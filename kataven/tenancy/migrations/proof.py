@@ -1,0 +1,88 @@
+"""Proves a migration before any account is touched.
+
+The steps are applied to a copy of an account that has not drifted and that nobody is using, the smallest of them, and
+the copy has to end up with the fingerprint of a database that Alembic makes from nothing. If there is no such account,
+the copy is of the template of the revision where the steps start, which proves them without any data.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy.exc import OperationalError
+
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import MigrationError, VerificationFailed
+from kataven.tenancy.migrations.apply import Applier
+from kataven.tenancy.migrations.report import Proof
+from kataven.tenancy.migrations.steps import Step
+from kataven.tenancy.schema import SchemaState
+from kataven.tenancy.server import DatabaseServer, Maintenance
+from kataven.tenancy.templates import Templates, scratch_name
+
+_CANDIDATES = 20
+
+
+def prove(
+    server: DatabaseServer, templates: Templates, applier: Applier, tenants: Sequence[Tenant], steps: Sequence[Step]
+) -> Proof:
+    """Apply `steps` to a copy of one of `tenants`, which are all of `server` and where the steps start.
+
+    Raises VerificationFailed if the copy does not end up as it should, MigrationError if another proof is under way, or
+    whatever the steps raise.
+    """
+    began = time.monotonic()
+    start, end = steps[0].start or "", steps[-1].revision
+    with server.maintenance() as maintenance:
+        before, after = (templates.fingerprint(maintenance, revision) for revision in (start, end))
+        candidates = _candidates(maintenance, applier, tenants, SchemaState(start, before))
+        with _copy(maintenance, templates, candidates, start) as (copy, subject):
+            tenant = Tenant(copy, server.url_of(copy))
+            with applier.connect(tenant) as connection:
+                applier.apply(tenant, connection, steps)
+                state = applier.schema.state(connection)
+    if state != SchemaState(end, after):
+        raise VerificationFailed(f"on a copy of {subject}, the steps to {end} do not lead where Alembic itself arrives")
+    return Proof(start, end, subject, time.monotonic() - began, after)
+
+
+def _candidates(
+    maintenance: Maintenance, applier: Applier, tenants: Sequence[Tenant], undrifted: SchemaState
+) -> Iterator[Tenant]:
+    """Accounts to copy: not in use, not drifted, small ones first."""
+    by_database = {str(tenant.url.database): tenant for tenant in tenants[:_CANDIDATES]}
+    for database in maintenance.copyable(list(by_database)):
+        with applier.connect(by_database[database]) as connection:
+            state = applier.schema.state(connection)
+        if state == undrifted:
+            yield by_database[database]
+
+
+@contextmanager
+def _copy(
+    maintenance: Maintenance, templates: Templates, candidates: Iterator[Tenant], start: str
+) -> Iterator[tuple[str, str]]:
+    """A scratch copy to try on, and whose copy it is; dropped at the end of the block."""
+    copy = scratch_name(f"proof from {templates.name_of(start)}")
+    if not maintenance.try_lock(copy):
+        raise MigrationError("the same migration is being proved at this moment")
+    maintenance.drop(copy)
+    try:
+        yield copy, _make_copy(maintenance, templates, candidates, start, copy)
+    finally:
+        maintenance.drop(copy)
+        maintenance.unlock(copy)
+
+
+def _make_copy(
+    maintenance: Maintenance, templates: Templates, candidates: Iterator[Tenant], start: str, copy: str
+) -> str:
+    for tenant in candidates:
+        try:
+            maintenance.create(copy, str(tenant.url.database))
+        except OperationalError:  # somebody has connected to it meanwhile
+            continue
+        return tenant.account
+    template = templates.ensure(maintenance, start)
+    maintenance.create(copy, template)
+    return template

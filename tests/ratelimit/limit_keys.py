@@ -1,0 +1,35 @@
+"""The cast's scopes: acme's account and its key `ci`, and Charlie's globex, which nothing of acme's may touch."""
+
+from __future__ import annotations
+
+from kataven.ratelimit.policy import (
+    DAY,
+    HOUR,
+    MINUTE,
+    KeyLimits,
+    Limits,
+    Quota,
+    QuotaSet,
+    RateLimitKey,
+    account_quota_set,
+    key_quota_set,
+)
+
+WIDE = Limits(per_minute=1_000_000, per_hour=1_000_000, per_day=1_000_000, concurrent=1_000_000)
+WINDOWS = (MINUTE, HOUR, DAY)
+
+
+def acme(limits: Limits = WIDE) -> RateLimitKey:
+    return RateLimitKey("account:acme", account_quota_set(limits))
+
+
+def globex(limits: Limits = WIDE) -> RateLimitKey:
+    return RateLimitKey("account:globex", account_quota_set(limits))
+
+
+def ci_key(limits: KeyLimits) -> RateLimitKey:
+    return RateLimitKey("key:acme:ci", key_quota_set(limits))
+
+
+def one_window(limit: int, seconds: int) -> RateLimitKey:
+    return RateLimitKey("account:acme", QuotaSet(Quota("window", limit, seconds)))
