@@ -159,7 +159,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
         limiter=limiter,
         fallback_stats=fallback_stats,
         revocation=parts.revocation,
-        last_used_tracker=notes,
+        last_used=notes,
         widget=_widget(settings, parts, issuer),
         metrics=metrics,
         auth_service=auth_service,
