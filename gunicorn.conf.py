@@ -23,7 +23,7 @@ bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.env
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
-# Ours: no thread waits for a slow client. docs/decisions/0073-no-thread-waits-for-a-client.md
+# Ours: no thread waits for a slow client. docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md
 worker_class = "kataven.web.server.worker.FrontWorker"
 logger_class = "kataven.web.server.logger.JsonLogger"
 threads = int(os.environ.get("THREADS", "8"))

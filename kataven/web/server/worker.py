@@ -7,7 +7,7 @@ of a second, small pool, against a clock. What a client does not take of its ans
     HEAD → BODY → IN_HAND (a thread) → ANSWER → IDLE → HEAD …, or LINGER → closed
 
 The rest is gunicorn's `gthread`; `tests/web/server/test_gthread.py` lists what is relied on. Why it is so stands in
-docs/decisions/0073-no-thread-waits-for-a-client.md.
+docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md.
 """
 
 from __future__ import annotations
