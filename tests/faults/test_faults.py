@@ -19,7 +19,7 @@ COLUMNS = ("known key", "new key", "another account's key", "new JWT", "/readyz"
 
 def rows(*, of_auth_service: bool) -> list[tuple[str, str, list[set[int]]]]:
     """Dependency, way, and the statuses that each caller may see meanwhile."""
-    section = PAGE.read_text("utf-8").partition("## When a dependency is gone")[2].partition("\n## ")[0]
+    section = PAGE.read_text("utf-8").partition("## When a dependency is unavailable")[2].partition("\n## ")[0]
     found = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
