@@ -127,7 +127,7 @@ class SystemFallbackChannel:
     @contextmanager
     def _session(self) -> Iterator[Session]:
         try:
-            with self._database.reading() as session:  # in AUTOCOMMIT
+            with self._database.autocommit() as session:
                 yield session
         except SystemDatabaseUnavailable as error:
             raise FallbackUnreachable("the system database can't be reached") from error

@@ -114,8 +114,8 @@ def test_a_note_is_committed_at_once_and_keeps_nobody_waiting(make_registry: Mak
     registry = make_registry()
     with registry.writing(acme) as session:
         session.add(Note(text="first"))
-    with registry.recording_usage(acme) as recording_usage:
-        recording_usage.execute(update(Note).values(text="noted"))
+    with registry.autocommit(acme) as noting:
+        noting.execute(update(Note).values(text="noted"))
         with registry.writing(acme) as session:
             session.execute(select(Note).with_for_update(nowait=True))
             session.execute(update(Note).values(text="second"))

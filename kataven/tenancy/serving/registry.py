@@ -2,7 +2,7 @@
 
     with registry.reading(tenant) as session: ...   # AUTOCOMMIT: one round trip per statement, nothing may be written
     with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
-    with registry.noting(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
+    with registry.autocommit(tenant) as session: ...  # AUTOCOMMIT, may write: each statement is its own transaction
 
 All raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
 code serves or lacks what a statement needs, NoTenant without a tenant, RegistryClosed after `close()`.
@@ -95,7 +95,7 @@ class EngineRegistry:
         """A session in one READ COMMITTED transaction, committed if the block ends well, else rolled back."""
         return self._session(tenant, "READ COMMITTED", read_only=False)
 
-    def recording_usage(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
+    def autocommit(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
         """A session whose every statement is committed with it, so that no lock outlives it, whatever becomes of us."""
         return self._session(tenant, "AUTOCOMMIT", read_only=False)
 
@@ -120,10 +120,14 @@ class EngineRegistry:
         self._engines.forget_unused_since(unused_since)
 
     def start(self) -> None:
-        """Sweep from a thread of its own until `stop()`. Call it after a fork, not before."""
-        self._stopping.clear()
-        self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
-        self._sweeper.start()
+        """Sweep from a background thread until `stop()`. Starting twice does nothing. Call it after a fork."""
+        if self._sweeper is not None:
+            return
+        with self._budget.changed:
+            if self._sweeper is None:
+                self._stopping.clear()
+                self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
+                self._sweeper.start()
 
     def stop(self) -> None:
         """End the thread that `start()` began, if it did."""
@@ -222,7 +226,7 @@ class EngineRegistry:
     def _unavailable(self, tenant: Tenant, fault: Fault) -> TenantUnavailable:
         # A database that is down says so a few times, then its breaker opens; one that is busy would not stop.
         level = logging.WARNING if fault.is_down else logging.INFO
-        logger.log(level, "database of account %s unavailable: %s", tenant.account, fault.reason)
+        logger.log(level, "database %s unavailable: %s", tenant.account, fault.reason)
         return TenantUnavailable(tenant.account, fault.reason, self._limits.breaker_pause)
 
     def _sweep_until_stopped(self) -> None:
