@@ -80,7 +80,7 @@ def test_breaker_opens_after_repeated_failures_and_closes_when_a_connection_succ
     late = SystemDatabase(postgres.url("late_system"))
     for _ in range(BREAKER_FAILURES):
         assert "no connection" in refusal(late)
-    assert "it failed a moment ago" in refusal(late)
+    assert "its circuit breaker is open" in refusal(late)
     with database.autocommit() as session:
         session.execute(text("CREATE DATABASE late_system STRATEGY file_copy"))
 

@@ -11,8 +11,11 @@ SCRIPT = """
 import gc, os, sys, time
 from dataclasses import replace
 from sqlalchemy import text
+from kataven.system import database as module
 from kataven.system.database import SystemDatabase
 
+# The parent waits for the child in a transaction, for as long as that takes on a busy machine.
+module._CONNECTION = replace(module._CONNECTION, idle_in_transaction_timeout_seconds=60)
 database = SystemDatabase(sys.stdin.readline().strip())
 BACKEND = text("SELECT pg_backend_pid()")
 
@@ -22,6 +25,7 @@ def backend():
 
 mine = backend()
 registry = database._registry
+registry._limits = replace(registry._limits, hold=60)
 with database.writing() as session:  # the child must not cut its parent's connections
     session.execute(text("CREATE TEMPORARY TABLE mine () ON COMMIT DROP"))
     budget = registry._budget

@@ -42,9 +42,7 @@ def prove(
                 applier.apply(tenant, connection, steps)
                 state = applier.schema.state(connection)
     if state != SchemaState(end, after):
-        raise VerificationFailed(
-            f"on a copy of {subject}, the steps to {end} result in another schema than Alembic's upgrade"
-        )
+        raise VerificationFailed(f"on a copy of {subject}, the steps to {end} produce another schema than Alembic")
     return Proof(start, end, subject, time.monotonic() - began, after)
 
 
