@@ -47,7 +47,7 @@ def redact(text: str) -> str:
     return _SECRET.sub(REDACTED, text)
 
 
-def every_request(logger: str) -> structlog.typing.FilteringBoundLogger:
+def access_logger(logger: str) -> structlog.typing.FilteringBoundLogger:
     """A logger for the access log: the same format, but written directly to standard error, in a third of the time.
     Its level is always `info`."""
     bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
@@ -116,7 +116,7 @@ def install(level: int = logging.INFO) -> None:
     root.propagate = False
 
 
-def take_over() -> None:
+def capture_all_output() -> None:
     """Write all of the process's Python output as JSON lines: records of libraries, warnings, and exceptions that end a
     thread or the process. For processes that run as services; idempotent.
 

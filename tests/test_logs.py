@@ -70,7 +70,7 @@ def test_passwords_in_urls_are_redacted() -> None:
 
 def test_an_access_log_line_has_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
-        logs.every_request("kataven.access").info("request", status=200, account=None, method=KEY)
+        logs.access_logger("kataven.access").info("request", status=200, account=None, method=KEY)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     line = json.loads(lines[0])
@@ -88,7 +88,7 @@ def test_an_access_log_line_has_the_same_format(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("value", ["\ud800", 1 << 70], ids=["lone-surrogate", "large-number"])
 def test_a_line_can_contain_any_value(value: object, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.every_request("kataven.access").info("request", principal=value, method=KEY)
+    logs.access_logger("kataven.access").info("request", principal=value, method=KEY)
     line = json.loads(capsys.readouterr().err)
     assert line["principal"] == value
     assert line["method"] == logs.REDACTED
@@ -126,8 +126,8 @@ def test_ordinary_words_are_not_redacted(text: str) -> None:
 PROCESS = """
 import gc, logging, sys, threading, warnings
 from kataven import logs
-logs.take_over()
-logs.take_over()
+logs.capture_all_output()
+logs.capture_all_output()
 key = "sk_live_acme_" + "a" * 49
 logging.getLogger("some.library").warning("it saw %s", key)
 logging.getLogger("some.library").info("not of interest")
@@ -173,7 +173,7 @@ def closed() -> io.StringIO:
 @pytest.mark.parametrize("broken", [FullDisk(), closed()], ids=["full", "closed"])
 def test_a_line_that_can_not_be_written_is_dropped(broken: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", broken)
-    logs.every_request("kataven.access").info("request")
+    logs.access_logger("kataven.access").info("request")
 
 
 @given(st.text("sk_live_pkacme123eyJ.:/@ab\n-", max_size=120) | st.sampled_from([KEY, JWT, URL]))

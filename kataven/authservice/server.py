@@ -20,10 +20,10 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
-from kataven.logs import every_request
+from kataven.logs import access_logger
 
 log = logging.getLogger(__name__)
-access = every_request("kataven.access")
+access = access_logger("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0

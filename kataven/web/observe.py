@@ -10,12 +10,12 @@ import structlog
 from flask import Request, Response, current_app
 
 from kataven import tracing
-from kataven.logs import every_request
+from kataven.logs import access_logger
 from kataven.ratelimit.address import client_address
 from kataven.web.request_context import RequestContext
 from kataven.web.services import services
 
-log = every_request("kataven.access")
+log = access_logger("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
 """With KATAVEN_METRICS_TOKEN in it, a request is told which worker answered; `flask revocation measure` warms them all.
