@@ -27,18 +27,18 @@ class Trace:
     flags: str = "00"
 
     @classmethod
-    def begin(cls) -> Trace:
+    def new(cls) -> Trace:
         """A new trace, not sampled."""
         return cls(secrets.token_hex(16), secrets.token_hex(8))
 
     @classmethod
-    def following(cls, header: str | None) -> Trace:
+    def from_header(cls, header: str | None) -> Trace:
         """The next span in the trace of a `traceparent`; a new trace if the header is missing or malformed."""
         found = _WELL_FORMED.fullmatch(header or "")
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
-            return cls.begin()
+            return cls.new()
         if not int(found["trace_id"], 16) or not int(found["parent_id"], 16):
-            return cls.begin()
+            return cls.new()
         sampled = int(found["flags"], 16) & 1  # the only flag of version 00; other flags must not be propagated
         return cls(found["trace_id"], secrets.token_hex(8), f"{sampled:02x}")
 

@@ -112,7 +112,7 @@ def _logged(name: str, rpc: Rpc) -> Rpc:
 
     def logged(request: Message, context: grpc.ServicerContext) -> Message:
         headers = {str(key): str(value) for key, value in context.invocation_metadata()}
-        trace = tracing.Trace.following(headers.get(tracing.HEADER))
+        trace = tracing.Trace.from_header(headers.get(tracing.HEADER))
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         began = time.perf_counter()

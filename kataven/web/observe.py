@@ -32,7 +32,7 @@ def open_context(request: Request) -> RequestContext:
     found = services()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    trace = tracing.Trace.following(request.headers.get(tracing.HEADER))
+    trace = tracing.Trace.from_header(request.headers.get(tracing.HEADER))
     tracing.current.set(trace)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
