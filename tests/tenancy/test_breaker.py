@@ -4,7 +4,7 @@ from kataven.tenancy.serving.breaker import Breaker
 
 
 def test_breaker_opens_after_the_given_number_of_consecutive_failures() -> None:
-    breaker = Breaker(failures=2, shortest_pause=1, most_pause=4)
+    breaker = Breaker(failures=2, shortest_pause=1, longest_pause=4)
     breaker.failed(0)
     breaker.succeeded()
     breaker.failed(0)
@@ -15,7 +15,7 @@ def test_breaker_opens_after_the_given_number_of_consecutive_failures() -> None:
 
 
 def test_one_trial_request_is_admitted_per_pause_and_pauses_double_up_to_the_longest() -> None:
-    breaker = Breaker(failures=1, shortest_pause=1, most_pause=4)
+    breaker = Breaker(failures=1, shortest_pause=1, longest_pause=4)
     now, pauses = 0.0, []
     for _ in range(4):
         breaker.failed(now)
@@ -27,7 +27,7 @@ def test_one_trial_request_is_admitted_per_pause_and_pauses_double_up_to_the_lon
 
 
 def test_success_closes_the_breaker_and_resets_the_pause() -> None:
-    breaker = Breaker(failures=1, shortest_pause=1, most_pause=4)
+    breaker = Breaker(failures=1, shortest_pause=1, longest_pause=4)
     for now in (0, 1, 3):
         breaker.failed(now)
     assert breaker.admit(10) == 0
@@ -38,7 +38,7 @@ def test_success_closes_the_breaker_and_resets_the_pause() -> None:
 
 
 def test_an_inconclusive_trial_allows_another_trial() -> None:
-    breaker = Breaker(failures=1, shortest_pause=1, most_pause=4)
+    breaker = Breaker(failures=1, shortest_pause=1, longest_pause=4)
     breaker.failed(0)
     assert breaker.admit(1) == 0
     breaker.unsettled()

@@ -9,10 +9,10 @@ class Breaker:
 
     __slots__ = ("_allowed", "_failures", "_most_pause", "_pause", "_shortest_pause", "_trying", "_until")
 
-    def __init__(self, failures: int, shortest_pause: float, most_pause: float) -> None:
+    def __init__(self, failures: int, shortest_pause: float, longest_pause: float) -> None:
         self._allowed = failures
         self._shortest_pause = self._pause = shortest_pause
-        self._most_pause = most_pause
+        self._longest_pause = longest_pause
         self._failures = 0
         self._until = 0.0
         self._trying = False
@@ -40,7 +40,7 @@ class Breaker:
     def failed(self, now: float) -> None:
         """The database could not be reached, or the connection was lost."""
         if self.is_open:
-            self._pause = min(self._pause * 2, self._most_pause)
+            self._pause = min(self._pause * 2, self._longest_pause)
         self._failures += 1
         self._until = now + self._pause
         self._trying = False
