@@ -7,7 +7,7 @@ class Breaker:
     Not thread-safe: the registry calls it with its lock held. Times and pauses are in seconds.
     """
 
-    __slots__ = ("_allowed", "_failures", "_most_pause", "_pause", "_shortest_pause", "_trying", "_until")
+    __slots__ = ("_allowed", "_failures", "_longest_pause", "_pause", "_shortest_pause", "_trying", "_until")
 
     def __init__(self, failures: int, shortest_pause: float, longest_pause: float) -> None:
         self._allowed = failures
