@@ -84,7 +84,7 @@ def restore(
 
     def build(reservation: Reservation) -> Provisioned:
         store.require(reservation.maintenance)
-        return reservation.rebuild(lambda url: dumps.load(store.programs, given, url), None if is_last_state else ended)
+        return reservation.create_from(lambda url: dumps.load(store.programs, given, url), None if is_last_state else ended)
 
     new = notes.as_new_account(account, org_id, server)
     account_creation.make(

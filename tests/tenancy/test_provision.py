@@ -111,7 +111,7 @@ def test_only_one_process_at_a_time_creates_or_drops_a_database(
         with pytest.raises(ProvisioningInProgress):
             provisioner.drop("new")
         provisioner.provision("other")
-        reservation.make()
+        reservation.create()
     with pytest.raises(DatabaseExists):
         provisioner.provision("new")
     provisioner.drop("new")

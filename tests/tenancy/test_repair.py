@@ -32,7 +32,7 @@ provisioner = Provisioner(DatabaseServer(make_url(url)), Line(Path(folder)).sche
 with provisioner.reserve("acme") as reservation:
     if where == "before":
         stop()
-    reservation.make(stop if where == "within" else None)
+    reservation.create(stop if where == "within" else None)
     stop()
 """
 

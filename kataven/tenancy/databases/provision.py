@@ -5,7 +5,7 @@ account's name. The creating process holds a lock on the name, so that repair do
 
     with provisioner.reserve("acme") as reservation:
         ...                                  # record that acme is being created
-        reservation.make(prepare)            # a complete database, or an error and no database
+        reservation.create(prepare)          # a complete database, or an error and no database
         ...                                  # record that acme exists
 """
 
@@ -48,7 +48,7 @@ class Reservation:
     templates: Templates
     strategy: Strategy
 
-    def make(self, prepare: Prepare | None = None) -> Provisioned:
+    def create(self, prepare: Prepare | None = None) -> Provisioned:
         """Create the database at the head revision. `prepare` can fill it in one transaction before it is renamed.
 
         Raises DatabaseExists, ProvisioningError, or the errors of `prepare`; then no database exists.
@@ -63,11 +63,11 @@ class Reservation:
             self.maintenance.rename(scratch, self.database)
         return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
 
-    def rebuild(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
+    def create_from(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
         """Create the database from the data that `fill` loads into an empty database, such as a dump.
 
         `fill` receives the database's URL. The database is then upgraded to the head revision and passed to `prepare`,
-        as in `make`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the errors of the two callbacks; then
+        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the errors of the two callbacks; then
         no database exists.
         """
         began = time.monotonic()
@@ -165,9 +165,9 @@ class Provisioner:
             yield Reservation(database, maintenance, self.templates, self._strategy)
 
     def provision(self, database: str, prepare: Prepare | None = None) -> Provisioned:
-        """Create one database; see Reservation.make."""
+        """Create one database; see Reservation.create."""
         with self.reserve(database) as reservation:
-            return reservation.make(prepare)
+            return reservation.create(prepare)
 
     def drop(self, database: str) -> None:
         """Drop one database; see Reservation.drop."""
