@@ -74,7 +74,7 @@ def restore(
     given = dumps.read(path)
     notes = read_manifest(given)
     if notes is None:
-        raise NotRestorable(f"{given.notes} is missing: it says what the account was called. Create it, then load.")
+        raise NotRestorable(f"{given.manifest_path} is missing: it says what the account was called. Create it, then load.")
     with office.system.reading() as session:
         if accounts.exists(session, account):
             raise AccountExists(account)

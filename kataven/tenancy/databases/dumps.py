@@ -28,13 +28,13 @@ class Dump:
     bytes: int
 
     @property
-    def notes(self) -> Path:
+    def manifest_path(self) -> Path:
         """The manifest file next to the dump, with data about the account that its database does not contain."""
         return self.path.with_suffix(".json")
 
 
-def take(programs: Programs, url: URL, account: str, folder: Path, notes: Callable[[Dump], str]) -> Dump:
-    """Dump the database at `url` into `folder`, which is created if needed, with `notes` as its manifest.
+def take(programs: Programs, url: URL, account: str, folder: Path, manifest: Callable[[Dump], str]) -> Dump:
+    """Dump the database at `url` into `folder`, which is created if needed, with the text from `manifest` next to it.
 
     Raises ProgramMissing, ProgramFailed or OSError; then no dump exists. The caller holds the account's lock.
     """
@@ -49,7 +49,7 @@ def take(programs: Programs, url: URL, account: str, folder: Path, notes: Callab
         programs.run("pg_restore", url, ["--list", str(partial)])
         dump = read(partial)
         dump = Dump(path, dump.sha256, dump.bytes)
-        _write(dump.notes, notes(dump))
+        _write(dump.manifest_path, manifest(dump))
         partial.replace(path)
         _sync(folder)
     except BaseException:
