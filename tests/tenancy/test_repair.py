@@ -75,15 +75,15 @@ def test_every_kind_of_orphan_is_found() -> None:
         KnownAccount("globex", "globex", unfinished=True),
         KnownAccount("hooli", "hooli", unfinished=True),
         KnownAccount("initech", "initech_db", unfinished=False),
-        KnownAccount("stark", "stark", unfinished=False, leaving=True),
-        KnownAccount("wayne", "wayne", unfinished=False, leaving=True),
+        KnownAccount("stark", "stark", unfinished=False, deleting=True),
+        KnownAccount("wayne", "wayne", unfinished=False, deleting=True),
     ]
     assert set(find_orphans(databases, accounts, ignored={"hub"})) == {
         Orphan(OrphanKind.HALF_MADE, scratch_name("x")),
         Orphan(OrphanKind.UNFINISHED, "globex", "globex"),
         Orphan(OrphanKind.NOTHING_MADE, "hooli", "hooli"),
         Orphan(OrphanKind.LOST, "initech_db", "initech"),
-        Orphan(OrphanKind.LEAVING, "stark", "stark"),
+        Orphan(OrphanKind.DELETING, "stark", "stark"),
         Orphan(OrphanKind.REMOVED, "wayne", "wayne"),
         Orphan(OrphanKind.STRAY, "misc"),
     }

@@ -17,13 +17,13 @@ from kataven.tenancy.templates import scratch_name
 class KnownAccount:
     """The row of one account of a server.
 
-    `unfinished` while the account is being created, `leaving` while it is being deleted.
+    `unfinished` while the account is being created, `deleting` while it is being deleted.
     """
 
     account: str
     database: str
     unfinished: bool
-    leaving: bool = False
+    deleting: bool = False
 
 
 class OrphanKind(StrEnum):
@@ -33,7 +33,7 @@ class OrphanKind(StrEnum):
     UNFINISHED = "complete database of an unfinished account"  # the account becomes active
     NOTHING_MADE = "unfinished account without a database"  # the account's row is deleted
     REMOVED = "deleted account whose row still exists"  # the account's row is deleted
-    LEAVING = "account whose deletion was interrupted"  # only reported: the operator decides
+    DELETING = "account whose deletion was interrupted"  # only reported: the operator decides
     LOST = "account without its database"  # only reported: an operator must investigate
     STRAY = "database without an account"  # only reported: it may contain customer data
 
@@ -76,8 +76,8 @@ def find_orphans(
 def _kind(known: KnownAccount, *, exists: bool) -> OrphanKind | None:
     if known.unfinished:
         return OrphanKind.UNFINISHED if exists else OrphanKind.NOTHING_MADE
-    if known.leaving:
-        return OrphanKind.LEAVING if exists else OrphanKind.REMOVED
+    if known.deleting:
+        return OrphanKind.DELETING if exists else OrphanKind.REMOVED
     return None if exists else OrphanKind.LOST
 
 
@@ -106,7 +106,7 @@ def _repair(
     if not maintenance.try_lock(lock):
         return Repair(orphan, done=False, reason="another process is creating or removing it")
     try:
-        if orphan.kind is OrphanKind.LEAVING:
+        if orphan.kind is OrphanKind.DELETING:
             return Repair(orphan, done=False, reason="repeat the deletion, or restore the account")
         if orphan.account is None:
             maintenance.discard(orphan.database)
