@@ -64,8 +64,8 @@ def test_the_next_dump_removes_incomplete_dumps_of_the_same_account(acme: Tenant
     for path in (*left, *others):
         path.touch()
     taken = dumps.take(Programs(postgres_programs()), acme.url, "acme", tmp_path, lambda dump: dump.sha256)
-    assert set(tmp_path.iterdir()) == {*others, taken.path, taken.manifest_path}
-    assert taken.manifest_path.read_text() == taken.sha256 == dumps.read(taken.path).sha256
+    assert set(tmp_path.iterdir()) == {*others, taken.path, taken.manifest}
+    assert taken.manifest.read_text() == taken.sha256 == dumps.read(taken.path).sha256
 
 
 def test_a_failed_dump_leaves_no_files(acme: Tenant, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Dump:
     bytes: int
 
     @property
-    def manifest_path(self) -> Path:
+    def manifest(self) -> Path:
         """The manifest file next to the dump, with data about the account that its database does not contain."""
         return self.path.with_suffix(".json")
 
@@ -49,7 +49,7 @@ def take(programs: Programs, url: URL, account: str, folder: Path, manifest: Cal
         programs.run("pg_restore", url, ["--list", str(partial)])
         dump = read(partial)
         dump = Dump(path, dump.sha256, dump.bytes)
-        _write(dump.manifest_path, manifest(dump))
+        _write(dump.manifest, manifest(dump))
         partial.replace(path)
         _sync(folder)
     except BaseException:

@@ -67,8 +67,8 @@ class Reservation:
         """Create the database from the data that `fill` loads into an empty database, such as a dump.
 
         `fill` receives the database's URL. The database is then upgraded to the head revision and passed to `prepare`,
-        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the errors of the two callbacks; then
-        no database exists.
+        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the errors of the callbacks; then no
+        database exists.
         """
         began = time.monotonic()
         self._require_absence()
