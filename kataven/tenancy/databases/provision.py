@@ -67,7 +67,7 @@ class Reservation:
         """Create the database from the data that `fill` loads into an empty database, such as a dump.
 
         `fill` receives the database's URL. The database is then upgraded to the head revision and passed to `prepare`,
-        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the errors of the callbacks; then no
+        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the callbacks' errors; then no
         database exists.
         """
         began = time.monotonic()
