@@ -53,7 +53,7 @@ class Reservation:
 
         Raises DatabaseExists, ProvisioningError, or the errors of `prepare`; then no database exists.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._require_absence()
         with self._scratch() as scratch:
             template = self.templates.ensure(self.maintenance)
@@ -61,7 +61,7 @@ class Reservation:
             if prepare is not None:
                 self._prepare(scratch, prepare)
             self.maintenance.rename(scratch, self.database)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
     def create_from(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
         """Create the database from the data that `fill` loads into an empty database, such as a dump.
@@ -70,23 +70,23 @@ class Reservation:
         as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the callbacks' errors; then no
         database exists.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._require_absence()
         with self._scratch() as scratch:
             self._fill(scratch, fill, prepare)
             self.maintenance.rename(scratch, self.database)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
     def replace(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
         """The same for an existing database, which is replaced atomically or remains unchanged."""
-        began = time.monotonic()
+        started = time.monotonic()
         replaced = scratch_name(f"{self.database}, replaced")
         with self._scratch() as scratch:
             self._fill(scratch, fill, prepare)
             self.maintenance.drop(replaced)
             self.maintenance.exchange(self.database, by=scratch, aside=replaced)
         self._clean_up(replaced)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
     def drop(self) -> None:
         """Drop the database if it exists, and terminate its sessions. Can take 30 s: don't call it in a request."""

@@ -31,7 +31,7 @@ def prove(
     Raises VerificationFailed if the copy's schema is wrong afterwards, MigrationError during another test of the same
     migration, or the errors of the steps.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     start, end = steps[0].start or "", steps[-1].revision
     with server.maintenance() as maintenance:
         before, after = (templates.fingerprint(maintenance, revision) for revision in (start, end))
@@ -43,7 +43,7 @@ def prove(
                 state = applier.schema.state(connection)
     if state != SchemaState(end, after):
         raise VerificationFailed(f"on a copy of {subject}, the steps to {end} produce another schema than Alembic")
-    return Proof(start, end, subject, time.monotonic() - began, after)
+    return Proof(start, end, subject, time.monotonic() - started, after)
 
 
 def _candidates(

@@ -181,7 +181,7 @@ class Engines:
 
     def _build(self, tenant: Tenant) -> PinnedEngine:
         limits, budget = self._limits, self._budget
-        began = budget.clock()
+        started = budget.clock()
         engine = self._servers.create_engine(
             tenant.url,
             budget.connect,
@@ -192,8 +192,8 @@ class Engines:
             pool_pre_ping=True,  # no round trip with this dialect
         )
         breaker = Breaker(limits.breaker_failures, limits.breaker_pause, limits.breaker_longest_pause)
-        self._count_build(budget.clock() - began)
-        return PinnedEngine(tenant, engine, breaker, used_at=began)
+        self._count_build(budget.clock() - started)
+        return PinnedEngine(tenant, engine, breaker, used_at=started)
 
     def _count_build(self, seconds: float) -> None:
         with self._budget.changed:

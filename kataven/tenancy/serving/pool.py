@@ -149,7 +149,7 @@ class BulkheadPool(Pool):
         self._wait_seconds = wait_seconds
         self._idle: list[ConnectionPoolEntry] = []  # last in, first out: the others age and can be displaced
         self._retired = False
-        self._moved_at = budget.clock()
+        self._last_activity = budget.clock()
         self.open = 0
 
     def retire(self) -> None:
@@ -204,12 +204,12 @@ class BulkheadPool(Pool):
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         budget, connection = self._budget, _connection_of(record)
         with budget.changed:
-            self._moved_at = budget.clock()
+            self._last_activity = budget.clock()
             if connection is not None:
                 connection.busy_since = None
                 if not self._retired:
                     self._idle.append(record)
-                    budget.idle[record] = Idle(self, self._moved_at)
+                    budget.idle[record] = Idle(self, self._last_activity)
                     budget.changed.notify_all()
                     return
             self.open -= 1
@@ -227,15 +227,15 @@ class BulkheadPool(Pool):
             if displaced is None:
                 return None
         self.open += 1
-        self._moved_at = budget.clock()
+        self._last_activity = budget.clock()
         return Checkout(displaced=displaced)
 
     def _take_idle(self) -> ConnectionPoolEntry:
         record = self._idle.pop()
         del self._budget.idle[record]
-        self._moved_at = self._budget.clock()
+        self._last_activity = self._budget.clock()
         if connection := _connection_of(record):
-            connection.busy_since = self._moved_at
+            connection.busy_since = self._last_activity
         return record
 
     def _queue(self) -> Checkout:
@@ -243,19 +243,19 @@ class BulkheadPool(Pool):
 
         Raises NoConnection if none is available in time.
         """
-        budget, began = self._budget, self._budget.clock()
-        if self.open >= self._size and began - self._moved_at > self._wait_seconds:
+        budget, started = self._budget, self._budget.clock()
+        if self.open >= self._size and started - self._last_activity > self._wait_seconds:
             raise NoConnection("all its connections are in use, and none was returned in time")
         host = budget.host_slots if self.open < self._size else None
         budget.waits += 1
         with host.waiting() if host is not None else contextlib.nullcontext():
             try:
-                while (left := began + self._wait_seconds - budget.clock()) > 0:
+                while (left := started + self._wait_seconds - budget.clock()) > 0:
                     budget.changed.wait(left if host is None else min(left, _HOST_POLL_SECONDS))
                     if checkout := self._check_out():
                         return checkout
             finally:
-                budget.waited_seconds += budget.clock() - began
+                budget.waited_seconds += budget.clock() - started
         raise NoConnection("no connection became available")
 
 
