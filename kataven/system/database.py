@@ -10,7 +10,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.orm import Session
 
 from kataven.system.errors import SystemDatabaseUnavailable
-from kataven.tenancy.directory import Tenant
+from kataven.tenancy.directory import DRIVER, Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.names import SYSTEM_DATABASE
 from kataven.tenancy.pg_connection import ConnectionSettings
@@ -56,7 +56,7 @@ class SystemDatabase:
 
     def __init__(self, url: str, pool_size: int = 2) -> None:
         self.url: URL = make_url(url)
-        self._tenant = Tenant(SYSTEM_DATABASE, self.url)
+        self._tenant = Tenant(SYSTEM_DATABASE, self.url.set(drivername=DRIVER))
         self._registry = EngineRegistry(
             _pool_limits(pool_size), _CONNECTION, session_options={"expire_on_commit": False}
         )
