@@ -59,7 +59,7 @@ def test_pages(stranger: Caller) -> None:
         ("nobody", False, "no active account"),
         ("kataven-admin", False, "no active account"),
         ("Acme", False, "lower-case"),
-        ("-acme", False, "starts with"),
+        ("-acme", False, "must start with"),
         ("a" * 64, False, "at most 63"),
         ("a%20b", False, "lower-case"),
         ("%C3%A4", False, "lower-case"),

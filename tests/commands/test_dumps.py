@@ -371,7 +371,7 @@ def test_nothing_is_written_behind_the_last_dump(harness: AppHarness, postgres: 
     assert record is not None
     interrupted(harness, "dumping", "delete", "late-writer", "--yes-delete", "late-writer")
     late = harness.services.registry.writing(record.tenant)
-    with pytest.raises(TenantUnavailable, match="only reads"), late as session:
+    with pytest.raises(TenantUnavailable, match="read-only"), late as session:
         session.execute(text("UPDATE agents SET name = 'x'"))
     assert eventually(harness, "restore", "late-writer").exit_code == 0
     assert agents_of(caller) == ["Front desk"]
@@ -427,7 +427,7 @@ def test_a_shell_is_psql_and_leaves_a_trace(
     with monkeypatch.context() as patch:
         patch.setattr(tools.programs, "_folder", tmp_path / "empty")
         missing = flask(harness, "shell", "inspected")
-    assert "there is no psql" in missing.stderr
+    assert "psql was not found" in missing.stderr
     real = subprocess.run(
         [tools.programs.path("psql"), "-Atc", "SELECT name FROM agents"],
         env=environment(harness.services.directory.read("inspected").tenant.url),  # type: ignore[union-attr]
