@@ -206,7 +206,7 @@ def _surface(name: str, settings: Settings, services: Services) -> Flask:
     services.attach(app)
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
-    pipeline.install(app, services.limiter)
+    pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
     for blueprint in API_BLUEPRINTS:

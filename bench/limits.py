@@ -18,18 +18,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import flask
 import redis
 from flask_limiter import Limit
 from flask_limiter import Limiter as FlaskLimiter
+from limits.storage import MovingWindowSupport, Storage
 
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.latency import RedisTimeouts
-from kataven.ratelimit.limiter import Admission, Limiter, install
-from kataven.ratelimit.limiter.storage import WindowStorage
+from kataven.ratelimit.limiter import Admission, Limiter
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.redis_pool import RedisPool
@@ -64,12 +64,19 @@ def shipped(url: str, strategy: str) -> flask.Flask:
     return app
 
 
-class OneTrip(WindowStorage):
-    """All our windows and the slot behind what Flask-Limiter takes for one limit."""
+class OneTrip(Storage, MovingWindowSupport):
+    """A storage of the `limits` library: one of its limits stands for all our windows and the slot."""
 
-    STORAGE_SCHEME = ["bench-one-trip"]  # noqa: RUF012 the library declares it so
+    STORAGE_SCHEME = ["bench-one-trip"]  # noqa: RUF012  declared this way by the library
     limiter: Limiter
     admission: Admission
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         OneTrip.admission = self.limiter.admit("acme", LIMITS)
@@ -77,6 +84,24 @@ class OneTrip(WindowStorage):
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         return time.time(), self.admission.quota_statuses[0].used
+
+    def check(self) -> bool:
+        return True
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> NoReturn:
+        raise NotImplementedError
+
+    def get(self, key: str) -> NoReturn:
+        raise NotImplementedError
+
+    def get_expiry(self, key: str) -> NoReturn:
+        raise NotImplementedError
+
+    def reset(self) -> NoReturn:
+        raise NotImplementedError
+
+    def clear(self, key: str) -> NoReturn:
+        raise NotImplementedError
 
 
 def spanning(limiter: Limiter) -> flask.Flask:
@@ -95,16 +120,14 @@ def spanning(limiter: Limiter) -> flask.Flask:
         default_limits=THREE[:1],
         headers_enabled=True,
         storage_uri="bench-one-trip://",
-        storage_options={"windows": lambda: limiter.windows},  # type: ignore[dict-item]
         strategy="moving-window",
     )
     return app
 
 
 def ours(limiter: Limiter) -> flask.Flask:
-    """Our own hook, as the product has it, beside Flask-Limiter's decorators, which limit nothing here."""
+    """The hook of the product."""
     app = bare()
-    install(app, limiter, lambda: "203.0.113.7")
 
     @app.before_request
     def admit() -> None:

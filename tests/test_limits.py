@@ -15,16 +15,10 @@ from pathlib import Path
 import httpx2
 import pytest
 import redis
-from flask import Response
 
 import app as factory
 from kataven import settings
 from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit import limiter
-from kataven.web.access import PUBLIC
-from kataven.web.operation import Answer, ApiBlueprint
-from kataven.web.request_context import RequestContext
-from kataven.web.schema import write_json
 from kataven.web.services import EXTENSION, Services
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.gunicorn import Gunicorn
@@ -180,23 +174,6 @@ def test_a_graceful_reload_loses_no_request_and_has_every_slot_back_within_a_lea
         wait_until(lambda: not before & set(server.worker_pids()), 20, server.log.read_text)
         with server.client(key) as client:
             assert client.get("/v1/me").json()["limits"]["concurrent"]["remaining"] == 19, server.log.read_text()
-
-
-def test_a_route_may_use_flask_limiters_decorators(harness: AppHarness) -> None:
-    blueprint = ApiBlueprint("greetings", __name__, "greeting", "A room for a test.")
-
-    @blueprint.operation("GET", "/greeting", access=PUBLIC, summary="Greet", answer=Answer(200, "A greeting."))
-    @limiter.limit("2/minute")
-    def greet(call: RequestContext) -> Response:
-        return write_json({"hello": "there"})
-
-    application = factory.create_api(settings.load(harness.environ))
-    application.register_blueprint(blueprint)
-    answers = [Caller(application, {}).get("/greeting") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[2].get_json()["code"] == "rate_limited"
-    assert int(answers[2].headers["Retry-After"]) > 0
-    application.extensions[EXTENSION].stop()
 
 
 def test_a_request_asks_redis_once_and_junk_never(harness: AppHarness, shared_redis: EmbeddedRedis) -> None:
