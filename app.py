@@ -146,7 +146,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
     )
     fallback_stats = FallbackCounters()
     limiter = Limiter.at(
-        settings.redis_url.get_secret_value(), surface=pages_app, workers=settings.workers, stats=fallback_stats
+        settings.redis_url.get_secret_value(), app=pages_app, workers=settings.workers, stats=fallback_stats
     )
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
     metrics_token = settings.metrics_token

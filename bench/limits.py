@@ -193,7 +193,7 @@ class Meter:
 
 def compare(url: str, seconds: float) -> None:
     """Measure every variant, and print what its limits cost."""
-    patient = RedisPool(url, RedisTimeouts(slow=5, answer=30, connect=5))  # this machine may be busy
+    patient = RedisPool(url, RedisTimeouts(slow=5, reply=30, connect=5))  # this machine may be busy
     limiter = Limiter(FallbackWindows(RedisWindows(patient), MemoryWindows()))
     limiter.start()
     apps = {

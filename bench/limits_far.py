@@ -65,7 +65,7 @@ class Seen:
 def work(talk: Connection, url: str, seconds: float) -> None:
     """One worker: ask until the time is over."""
     seen = Seen()
-    limiter = Limiter.at(url, surface="bench", workers=WORKERS, stats=seen)
+    limiter = Limiter.at(url, app="bench", workers=WORKERS, stats=seen)
     limiter.start()
     talk.send("ready")
     talk.recv()
@@ -224,7 +224,7 @@ def report(name: str, seen: Sequence[Seen]) -> float:
     waits = [wait * 1000 for worker in seen for wait in worker.waits]
     cuts = quantiles(waits, n=100)
     over, windows = 0.0, []
-    for quota in SCOPE.plan.quotas:
+    for quota in SCOPE.quota_set.quotas:
         most = worst(admitted, quota.seconds)
         over = max(over, (most - quota.limit) / quota.limit * 100)
         windows.append(f"{most} of {quota.limit} in {quota.seconds} s")

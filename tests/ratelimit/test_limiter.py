@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from kataven.ratelimit.limiter import Limiter, LimitExceeded
 from kataven.ratelimit.policy import KeyLimits, Limits
-from tests.ratelimit.workers import look, patient_limiter
+from tests.ratelimit.workers import patient_limiter, peek
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def browser(app: Flask) -> FlaskClient:
 
 def test_admission_counts_and_holds_a_slot_until_released(limiter: Limiter) -> None:
     admission = limiter.admit("acme", Limits())
-    assert [quota_status.used for quota_status in look(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 1]
+    assert [quota_status.used for quota_status in peek(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 1]
     admission.release()
     admission.release()
-    assert [quota_status.used for quota_status in look(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 0]
+    assert [quota_status.used for quota_status in peek(limiter, "acme", Limits()).quota_statuses] == [1, 1, 1, 0]
 
 
-def test_refusal_is_flask_limiters_own_exception_and_a_complete_answer(
+def test_rejection_raises_flask_limiters_exception_and_is_a_complete_response(
     app: Flask, browser: FlaskClient, limiter: Limiter
 ) -> None:
     @app.get("/agents")
@@ -48,15 +48,15 @@ def test_refusal_is_flask_limiters_own_exception_and_a_complete_answer(
         return "agents"
 
     assert browser.get("/agents").status_code == 200
-    answer = browser.get("/agents")
-    assert answer.status_code == 429
-    assert "per-minute (1) exceeded" in answer.text
-    assert 59 <= int(answer.headers["Retry-After"]) <= 60
-    assert answer.headers["RateLimit"].startswith('"per-minute";r=0;t=')
-    assert answer.headers["RateLimit-Policy"].startswith('"per-minute";q=1;w=60')
+    response = browser.get("/agents")
+    assert response.status_code == 429
+    assert "per-minute (1) exceeded" in response.text
+    assert 59 <= int(response.headers["Retry-After"]) <= 60
+    assert response.headers["RateLimit"].startswith('"per-minute";r=0;t=')
+    assert response.headers["RateLimit-Policy"].startswith('"per-minute";q=1;w=60')
 
 
-def test_handler_of_flask_limiters_exception_sees_the_decision(
+def test_handler_of_flask_limiters_exception_receives_the_decision(
     app: Flask, browser: FlaskClient, limiter: Limiter
 ) -> None:
     @app.errorhandler(flask_limiter.RateLimitExceeded)
@@ -69,12 +69,12 @@ def test_handler_of_flask_limiters_exception_sees_the_decision(
         return "agents"
 
     assert browser.get("/agents").text == "agents"
-    answer = browser.get("/agents")
-    assert answer.text == "rate_limited: key-per-hour (1) exceeded"
-    assert 3598 <= int(answer.headers["Retry-After"]) <= 3600
+    response = browser.get("/agents")
+    assert response.text == "rate_limited: key-per-hour (1) exceeded"
+    assert 3598 <= int(response.headers["Retry-After"]) <= 3600
 
 
-def test_noisy_key_does_not_stop_its_accounts_other_keys(limiter: Limiter) -> None:
+def test_key_over_its_limit_does_not_block_other_keys_of_the_account(limiter: Limiter) -> None:
     noisy = KeyLimits(per_minute=1)
     limiter.admit("acme", Limits(per_minute=3), "noisy", noisy).release()
     for _ in range(5):
@@ -84,7 +84,7 @@ def test_noisy_key_does_not_stop_its_accounts_other_keys(limiter: Limiter) -> No
     limiter.admit("acme", Limits(per_minute=3)).release()
 
 
-def test_key_without_limits_of_its_own_has_its_accounts(limiter: Limiter) -> None:
+def test_key_without_separate_limits_has_the_account_limits(limiter: Limiter) -> None:
     admission = limiter.admit("acme", Limits(), "ci", KeyLimits())
     assert [quota_status.quota.name for quota_status in admission.quota_statuses] == [
         "per-minute",
@@ -95,7 +95,7 @@ def test_key_without_limits_of_its_own_has_its_accounts(limiter: Limiter) -> Non
     admission.release()
 
 
-def test_charlie_at_his_limit_changes_nothing_for_acme(limiter: Limiter) -> None:
+def test_account_over_its_limit_does_not_affect_other_accounts(limiter: Limiter) -> None:
     limiter.admit("globex", Limits(per_minute=1, concurrent=1))
     with pytest.raises(LimitExceeded):
         limiter.admit("globex", Limits(per_minute=1, concurrent=1))
@@ -110,26 +110,26 @@ def test_changed_limits_apply_to_the_next_request(limiter: Limiter) -> None:
     limiter.admit("acme", Limits(per_minute=2)).release()
 
 
-def test_account_that_is_forgotten_begins_with_nothing_used(limiter: Limiter) -> None:
+def test_reset_account_starts_with_no_usage(limiter: Limiter) -> None:
     limits = Limits(per_minute=3)
     for account in ("acme", "globex"):
         limiter.admit(account, limits)
-    limiter.forget("acme")
-    assert [quota_status.used for quota_status in look(limiter, "acme", limits).quota_statuses] == [0, 0, 0, 0]
-    assert [quota_status.used for quota_status in look(limiter, "globex", limits).quota_statuses] == [1, 1, 1, 1]
+    limiter.reset("acme")
+    assert [quota_status.used for quota_status in peek(limiter, "acme", limits).quota_statuses] == [0, 0, 0, 0]
+    assert [quota_status.used for quota_status in peek(limiter, "globex", limits).quota_statuses] == [1, 1, 1, 1]
 
 
-def test_account_is_forgotten_by_itself_without_redis(caplog: pytest.LogCaptureFixture) -> None:
-    limiter = Limiter.at("unix:///nowhere", surface="api")
+def test_reset_without_redis_logs_that_usage_expires(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter.at("unix:///nowhere", app="api")
     limits = Limits(per_minute=1)
     limiter.admit("acme", limits).release()
-    limiter.forget("acme")
+    limiter.reset("acme")
     assert limiter.admit("acme", limits).quota_statuses[0].used == 1
-    assert "acme has used is forgotten by itself" in caplog.text
+    assert "could not reset the usage of acme; it expires within a day" in caplog.text
     limiter.stop()
 
 
-def test_nothing_is_opened_before_the_first_request() -> None:
-    limiter = Limiter.at("unix:///nowhere", surface="api")
+def test_no_connection_is_opened_before_the_first_request() -> None:
+    limiter = Limiter.at("unix:///nowhere", app="api")
     assert not limiter.degraded
     limiter.stop()
