@@ -142,7 +142,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
     # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
     # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
     parts.revocation.subscribe(
-        lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
+        lambda scope: notes.wait_until_written(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
     )
     fallback_stats = FallbackCounters()
     limiter = Limiter.at(

@@ -140,7 +140,7 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
         change = widget_keys.change(session, key_id, given, context.actor, lambda key: require_match(shape(key)))
         changed = shape(change.key)
         # Also for a key that was disabled before: its first revoker may have been cut off before its receipt.
-        ends = change.takes_away or bool(given.get("disabled"))
+        ends = change.revokes_access or bool(given.get("disabled"))
         ending = begin_ending(context, str(key_id)) if ends else None
     if ending is not None:
         return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})

@@ -81,7 +81,7 @@ class FallbackWindows:
         return self._degraded_since is not None
 
     def start(self) -> None:
-        """Begin to renew slots and to watch Redis. Call it after the fork."""
+        """Start the heartbeat, which renews slots and checks Redis. Must be called after the fork."""
         self._worker = secrets.token_hex(8)  # again: all workers share the value from before the fork
         self._heartbeat_thread.start()
 

@@ -1,8 +1,8 @@
 -- Renews a worker's membership, and renews or adds its concurrency slots.
 --
 -- KEYS    1 the set of workers, 2... the set that contains each slot
--- ARGV    1 now in microseconds, or '' to use this server's clock; 2 the lease of a slot in milliseconds; 3 the lease of a
---         worker in milliseconds; 4 the worker; 5 'renew', or 'take' to add slots that are not stored yet; 6... the slots
+-- ARGV    1 now in microseconds, or '' to use this server's clock; 2 the lease of a slot in milliseconds; 3 the lease of
+--         a worker in milliseconds; 4 the worker; 5 'renew', or 'take' to add slots that are not stored; 6... the slots
 -- returns the number of running workers
 
 local now, lease, worker_lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])

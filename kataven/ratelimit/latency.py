@@ -1,6 +1,6 @@
 """The time after which a reply of Redis counts as slow, from its usual round trip and this process's own delays.
 
-40 ms is not slow for a Redis that is 30 ms away, but it is for one that usually replies within a millisecond. If
+A reply after 40 ms is normal for a Redis that is 30 ms away, but slow for one that usually replies within 1 ms. If
 processes wait for a CPU core, a late reply does not indicate a slow Redis: this process then also wakes up later than
 requested. Both extend the timeout up to a bound, so a worker stops using an unresponsive Redis on a busy machine too.
 """

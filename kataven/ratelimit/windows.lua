@@ -12,7 +12,7 @@
 --
 -- A window is a queue of buckets, oldest first. A bucket counts the requests that arrived within one sixtieth of the
 -- window's length, and stores the time of the *last* of them. The whole bucket expires when that request is one window
--- length old. Therefore no request expires early, and none expires more than a sixtieth too late, in at most 61 buckets.
+-- length old. So no request expires early, none more than a sixtieth of the window late, and 61 buckets are enough.
 -- The windows of a rate limit key are one string: for each window its length in seconds, total and size in bytes, then
 -- its buckets.
 

@@ -51,7 +51,7 @@ def admit() -> None:
     access.check(principal)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
-        context.services.last_used.note(principal.account, principal.id)
+        context.services.last_used.record_use(principal.account, principal.id)
 
 
 def limit() -> None:
