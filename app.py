@@ -173,7 +173,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     keys = settings.widget_signing_keys
     return Widget(
-        gate=WidgetKeyGuard(parts.directory, parts.registry, issuer),
+        key_guard=WidgetKeyGuard(parts.directory, parts.registry, issuer),
         store=WidgetStore(settings.redis_url.get_secret_value()),
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,

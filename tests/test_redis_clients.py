@@ -198,9 +198,9 @@ def test_sessions_of_the_hub_outlive_a_planned_failover(failover: Failover) -> N
 def test_visits_begin_after_a_planned_failover(failover: Failover) -> None:
     store = WidgetStore(failover.relay.url)
     visit = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
-    Families(store).begin(visit)
+    Families(store).create(visit)
     failover.happen()
-    assert Families(store).look(Families(store).begin(visit)) == visit
+    assert Families(store).read(Families(store).create(visit)) == visit
     store.close()
 
 
