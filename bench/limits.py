@@ -1,10 +1,10 @@
-"""What limits cost a request: ours next to Flask-Limiter's three windows with headers, in one run.
+"""Measures the cost of rate limits per request, compared with Flask-Limiter's three windows with headers.
 
-    python -m bench.limits                  starts a Redis of its own; --redis URL for another one
-    python -m bench.limits --seconds 60     longer, and so less noisy
+    python -m bench.limits                  starts a separate Redis; --redis URL selects another one
+    python -m bench.limits --seconds 60     runs longer, with less noise
 
-Every variant is the same Flask application, called in this process without a server, in short slices that take turns.
-The cost of limits is the CPU that a request takes more than without any, here and in Redis together.
+Every variant is the same Flask application, called in this process without a server, in short alternating slices. The
+cost is the additional CPU time per request compared with no limits, in this process and in Redis together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HUGE = 1_000_000
 LIMITS = Limits(per_minute=HUGE, per_hour=HUGE, per_day=HUGE, concurrent=HUGE)
 THREE: list[str | Callable[[], str] | Limit] = [f"{HUGE}/minute", f"{HUGE}/hour", f"{HUGE}/day"]
 SLICE = 200
-"""Requests of one variant before the next has its turn."""
+"""Requests per slice of one variant."""
 
 
 def bare() -> flask.Flask:
@@ -49,7 +49,7 @@ def bare() -> flask.Flask:
 
 
 def shipped(url: str, strategy: str) -> flask.Flask:
-    """Flask-Limiter as its documentation sets it up."""
+    """Flask-Limiter, configured as in its documentation."""
     app = bare()
     url = url.replace("unix:", "redis+unix:")
     FlaskLimiter(
@@ -105,7 +105,7 @@ class OneTrip(Storage, MovingWindowSupport):
 
 
 def spanning(limiter: Limiter) -> flask.Flask:
-    """One Flask-Limiter item that spans all windows: one evaluation, one round trip, its own headers."""
+    """One Flask-Limiter limit for all windows: one evaluation and one round trip, with its own headers."""
     app = bare()
     OneTrip.limiter = limiter
 
@@ -126,7 +126,7 @@ def spanning(limiter: Limiter) -> flask.Flask:
 
 
 def ours(limiter: Limiter) -> flask.Flask:
-    """The hook of the product."""
+    """The hook of Kataven Hub."""
     app = bare()
 
     @app.before_request
@@ -156,7 +156,7 @@ ENVIRON = {
 
 
 def request(app: flask.Flask) -> None:
-    """One request, its answer thrown away."""
+    """Send one request and discard the response."""
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], Any]:
         if not status.startswith("200"):
@@ -170,7 +170,7 @@ def request(app: flask.Flask) -> None:
 
 
 class Meter:
-    """CPU of this process and of Redis, in microseconds a request."""
+    """CPU time of this process and of Redis, in microseconds per request."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -192,9 +192,9 @@ class Meter:
 
 
 def compare(url: str, seconds: float) -> None:
-    """Measure every variant, and print what its limits cost."""
-    patient = RedisPool(url, RedisTimeouts(slow=5, reply=30, connect=5))  # this machine may be busy
-    limiter = Limiter(FallbackWindows(RedisWindows(patient), MemoryWindows()))
+    """Measure every variant and print the cost of its limits."""
+    pool = RedisPool(url, RedisTimeouts(slow=5, reply=30, connect=5))  # the machine can be busy
+    limiter = Limiter(FallbackWindows(RedisWindows(pool), MemoryWindows()))
     limiter.start()
     apps = {
         "no limits": bare(),
@@ -216,10 +216,12 @@ def compare(url: str, seconds: float) -> None:
 
 
 def report(meters: dict[str, Meter]) -> None:
-    """One line for each variant: CPU and time of a request, what its limits cost, and that next to ours."""
+    """Print one line per variant: CPU time and duration of a request, the cost of limits, and its ratio to ours."""
     cpu = {name: median(meter.own) + median(meter.redis) for name, meter in meters.items()}
     ours_costs = cpu["our hook"] - cpu["no limits"]
-    print(f"{'microseconds a request, median':50}{'CPU here':>10}{'in Redis':>10}{'time':>8}{'limits':>8}{'x ours':>8}")
+    print(
+        f"{'microseconds per request, median':50}{'CPU here':>10}{'in Redis':>10}{'time':>8}{'limits':>8}{'x ours':>8}"
+    )
     for name, meter in meters.items():
         costs = cpu[name] - cpu["no limits"]
         print(
@@ -231,7 +233,7 @@ def report(meters: dict[str, Meter]) -> None:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--redis", metavar="URL", help="a Redis to use; it is emptied")
+    parser.add_argument("--redis", metavar="URL", help="the Redis to use; all of its keys are deleted")
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     if options.redis:
