@@ -32,7 +32,7 @@ class ExpiryExceedsPolicy(AccountError):
 class LimitAboveAccount(AccountError):
     """A limit of a key exceeds the account's limit. `name` is the name of the limit."""
 
-    def __init__(self, name: str, asked: int, most: int) -> None:
-        super().__init__(f"{name} {asked} exceeds the account's limit of {most}")
+    def __init__(self, name: str, requested: int, limit: int) -> None:
+        super().__init__(f"{name} {requested} exceeds the account's limit of {limit}")
         self.name = name
-        self.asked = asked
+        self.requested = requested

@@ -54,7 +54,7 @@ class RedisPool:
 
         Waits at most about `RedisTimeouts.connect` plus `LatencyTracker.reply_timeout`.
         """
-        return self._ask(RedisSocket.call, command)
+        return self._with_connection(RedisSocket.call, command)
 
     def call_all(self, commands: Sequence[bytes]) -> list[Any]:
         """The replies to packed commands, in order, after one round trip. An error reply is returned as a Refusal.
@@ -63,22 +63,22 @@ class RedisPool:
         """
         if not commands:
             return []
-        return self._ask(RedisSocket.call_all, commands)
+        return self._with_connection(RedisSocket.call_all, commands)
 
-    def _ask(self, ask: Callable[[RedisSocket, Request], Reply], asked: Request) -> Reply:
+    def _with_connection(self, operation: Callable[[RedisSocket, Request], Reply], request: Request) -> Reply:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._call(self._connect(), ask, asked)
+            return self._call(self._connect(), operation, request)
         try:
-            return self._call(connection, ask, asked)
+            return self._call(connection, operation, request)
         except (Stale, Misdirected):
             # The idle connection was closed, for example by a restart of Redis, or leads to a server that was demoted.
             # Neither shows that Redis is unavailable now. If the command on the closed connection was executed, it is
             # executed twice: one request is counted too much, never too little. A refused command was not executed.
             for other in self._take_idle():
                 other.discard()
-            return self._call(self._connect(), ask, asked)
+            return self._call(self._connect(), operation, request)
 
     def send(self, command: bytes) -> None:
         """Send a packed command without waiting for the reply. Raises Unreachable or Refusal."""
@@ -99,9 +99,11 @@ class RedisPool:
         for connection in self._take_idle():
             connection.close()
 
-    def _call(self, connection: RedisSocket, ask: Callable[[RedisSocket, Request], Reply], asked: Request) -> Reply:
+    def _call(
+        self, connection: RedisSocket, operation: Callable[[RedisSocket, Request], Reply], request: Request
+    ) -> Reply:
         try:
-            reply = ask(connection, asked)
+            reply = operation(connection, request)
         except Refusal as refusal:
             if says_not_primary(str(refusal)):
                 connection.discard()

@@ -126,13 +126,13 @@ class RedisSocket:
     def _read(self, at_most: float | None = None) -> Any:
         """The next reply. Waits for the tracked reply timeout, or for `at_most` seconds if given."""
         while (reply := self._reader.gets()) is _NOTHING:
-            asked = time.perf_counter()
+            waiting_since = time.perf_counter()
             try:
                 received = self._socket.recv(READ_BYTES)
             except (TimeoutError, BlockingIOError):
                 # The kernel waited for `slow` seconds. The excess is time in which this thread had no CPU core or
                 # waited for the interpreter's lock. It indicates how delayed other processes on this host are.
-                elapsed = time.perf_counter() - asked
+                elapsed = time.perf_counter() - waiting_since
                 late = max(0.0, elapsed - self._timeouts.slow - TIMER_SECONDS)
                 self._waited += elapsed - late
                 self._latency.record_delay(late)

@@ -49,9 +49,9 @@ class UserTokens:
     def issue(self, account: str, user: UserTokenSubject) -> str:
         """Create a user token. Raises StoreUnavailable."""
         token = opaque_tokens.new_user_token()
-        lives = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
-        minted = json.dumps(asdict(user), ensure_ascii=False)
-        self._store.run(_ISSUE, [self._key(token)], [account, minted, *lives, self._store.now()])
+        lifetimes = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
+        record = json.dumps(asdict(user), ensure_ascii=False)
+        self._store.run(_ISSUE, [self._key(token)], [account, record, *lifetimes, self._store.now()])
         return token
 
     def redeem(self, account: str, token: str, session_counters: SessionCounters | None = None) -> UserTokenSubject:

@@ -29,12 +29,14 @@ class Meter:
         except (Unreachable, Refusal):
             return None
 
-    def quota_statuses_by_account(self, asked: Mapping[str, Limits]) -> Mapping[str, tuple[QuotaStatus, ...]] | None:
+    def quota_statuses_by_account(
+        self, limits_by_account: Mapping[str, Limits]
+    ) -> Mapping[str, tuple[QuotaStatus, ...]] | None:
         """The state of several accounts' limits, in one round trip; None if Redis is unavailable."""
         try:
             found = self._windows.peek_all(
-                [rate_limit_keys_of(account, limits, None, None) for account, limits in asked.items()]
+                [rate_limit_keys_of(account, limits, None, None) for account, limits in limits_by_account.items()]
             )
         except (Unreachable, Refusal):
             return None
-        return {account: decision.quota_statuses for account, decision in zip(asked, found, strict=True)}
+        return {account: decision.quota_statuses for account, decision in zip(limits_by_account, found, strict=True)}
