@@ -57,7 +57,8 @@ class WidgetAccountSuspended(WidgetRefused):
 class OriginRefused(WidgetRefused):
     code = "origin_refused"
     explanation = (
-        "The request has no `Origin` or `Referer` header, so its page can't be checked against the key's allowlist."
+        "The request has no valid `Origin` header (or `Referer`, if `Origin` is missing), so its page can't be checked "
+        "against the widget key's domain_allowlist."
     )
 
 
