@@ -4,7 +4,7 @@
     python -m bench.revocation --world half-open --n 200           one of them
     python -m bench.revocation --world normal --lease-seconds 5    with another lease than its own
 
-`bench/worlds` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
+`bench/scenarios` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
 what was promised was answered.
 
 PATCH is a revocation from its request to its answer, the barrier the part of it that the receipt tells. Clients and
@@ -17,11 +17,11 @@ import argparse
 import sys
 import time
 
-from bench.worlds import WORLDS, World
-from bench.worlds.ground import Ground, laid
-from bench.worlds.score import Score
-from bench.worlds.site import opened_site
-from bench.worlds.world import play
+from bench.scenarios import WORLDS, World
+from bench.scenarios.environment import Ground, laid
+from bench.scenarios.scenario import play
+from bench.scenarios.score import Score
+from bench.scenarios.site import opened_site
 
 BY_NAME = {world.name: world for world in WORLDS}
 

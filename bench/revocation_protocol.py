@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from bench.worlds.ground import laid
+from bench.scenarios.environment import laid
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.revocation import CachingVerifier, Guard, Revocation, RevocationTarget, Spread
+from kataven.revocation import CachingVerifier, Guard, Percentiles, Revocation, RevocationTarget
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
@@ -108,28 +108,28 @@ def measure(redis_url: str, database_url: str, load: Load, workers: int, revocat
     revoker.revoke(RevocationTarget("acme"))  # connects
     receipts = []
     for _ in range(revocations):
-        receipts.append(revoker.revoke(revoker.intend(RevocationTarget("acme"))))
+        receipts.append(revoker.revoke(revoker.write_intent(RevocationTarget("acme"))))
         time.sleep(0.005)
     stopping.set()
     for process in team:
         process.join()
     revoker.stop()
     missing = sum(receipt.expired for receipt in receipts)
-    eviction = Spread.of([r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None])
-    whole = Spread.of([receipt.ms for receipt in receipts])
+    eviction = Percentiles.of([r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None])
+    whole = Percentiles.of([receipt.ms for receipt in receipts])
     print(f"{load.name:36} {show(eviction)}    {show(whole)}    {missing}")
 
 
-def show(spread: Spread | None) -> str:
+def show(spread: Percentiles | None) -> str:
     return "       -       -       -" if spread is None else f"{spread.p50:8.2f}{spread.p99:8.2f}{spread.max:8.2f}"
 
 
 def measure_hits() -> None:
     """What a hit costs in a hot loop."""
     guard = Guard(Lease(3600), Lease(3600))
-    guard.home_recorded("redis")
+    guard.home_written("redis")
     guard.apply_notice(guard.lease.clock(), FallbackNotice(0, "none"))
-    guard.lease_confirmed(guard.lease.clock(), Epoch("redis", 0))
+    guard.confirm_lease(guard.lease.clock(), Epoch("redis", 0))
     verifier = CachingVerifier(Anybody(), guard)
     number = 50_000
     for name, credential in (("API key", KEY), ("JWT of 1 KB", ApiKeyCredential("e" * 1024, "acme"))):

@@ -13,9 +13,9 @@ import argparse
 import random
 import sys
 
-from bench.worlds.ground import laid
-from bench.worlds.killed import Killed, kill, revoker_beside
-from bench.worlds.site import opened_site
+from bench.scenarios.environment import laid
+from bench.scenarios.killed_revoker import Killed, kill, revoker_beside
+from bench.scenarios.site import opened_site
 
 LEASE_SECONDS = 1.0
 BOUND_SECONDS = 2 * (1.5 * LEASE_SECONDS)

@@ -16,11 +16,11 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.worlds.ground import laid
-from kataven.revocation import Spread
+from bench.scenarios.environment import laid
+from kataven.revocation import Percentiles
 from tests.revocation.fleet import Fleet
 from tests.revocation.scratch_redis import ScratchRedis
-from tests.revocation.swinging import Round, SwingingRelay, swing
+from tests.revocation.switching_relay import Round, SwingingRelay, swing
 
 LEASE_SECONDS = 0.3
 WORKERS = 3
@@ -52,7 +52,7 @@ def _tell(rounds: list[Round]) -> None:
     for point, cut in sorted({(played.point, played.cut) for played in rounds}):
         mine = [played.receipt for played in rounds if (played.point, played.cut) == (point, cut)]
         channel = ", ".join(f"{count} {how}" for how, count in Counter(receipt.channel for receipt in mine).items())
-        spread = Spread.of([receipt.ms for receipt in mine])
+        spread = Percentiles.of([receipt.ms for receipt in mine])
         times = "" if spread is None else f"{spread.p50:11.1f}{spread.max:11.1f}"
         print(f"{point:16}{cut:18}{channel:44}{times:>22}")
 

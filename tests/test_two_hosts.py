@@ -1,7 +1,7 @@
 """From one machine to many: two hosts with addresses and slots of their own, one Redis, two PostgreSQL servers.
 
 The two gunicorn masters share what hosts share, Redis and PostgreSQL, and nothing else. What goes wrong between them is
-played in `test_revocation_worlds.py`.
+played in `test_revocation_fault_scenarios.py`.
 """
 
 from __future__ import annotations

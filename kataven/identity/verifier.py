@@ -41,7 +41,7 @@ class AccountFacts:
     open: bool
     """False while suspended or archived: its credentials are known and not let in."""
     zitadel_org_id: str | None
-    home: object = None
+    location: object = None
     """Where its keys are: the key store's own affair, so that it need not look the account up once more."""
 
 

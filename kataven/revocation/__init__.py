@@ -13,7 +13,7 @@ from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.coordination import Member
 from kataven.revocation.fallback.channel import FallbackChannel
 from kataven.revocation.guard import Guard
-from kataven.revocation.latency_log import RevocationLatencyLog, Spread, Summary
+from kataven.revocation.latency_log import Percentiles, RevocationLatencyLog, Summary
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.revocation import Intent, Revocation, Status
 from kataven.revocation.target import EVERYTHING, RevocationTarget
@@ -34,7 +34,7 @@ __all__ = [
     "RevocationLatencyLog",
     "RevocationTarget",
     "RevocationUnconfirmed",
-    "Spread",
+    "Percentiles",
     "Status",
     "Summary",
 ]

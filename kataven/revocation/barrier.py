@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from kataven.revocation.coordination import CoordinationStore, Published, lease_seconds_of
 from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreachable
-from kataven.revocation.fallback.publisher import FallbackPublisher, IsDead
+from kataven.revocation.fallback.publisher import FallbackPublisher, HasExited
 from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.target import EVERYTHING, RevocationTarget
@@ -49,20 +49,20 @@ class Barrier:
         lease_seconds: float,
         fallback: FallbackChannel,
         *,
-        is_dead: IsDead,
-        reading_seconds: float,
+        has_exited: HasExited,
+        reader_lease_seconds: float,
         reconnect: Callable[[], None] = lambda: None,
-        renews_at: Callable[[], str | None] = lambda: None,
+        home_redis: Callable[[], str | None] = lambda: None,
         clock: Clock = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._board = store
+        self._store = store
         self._fallback = fallback
         self._lease_seconds = lease_seconds
-        self._is_dead = is_dead
-        self._reading_seconds = reading_seconds
+        self._has_exited = has_exited
+        self._reader_lease_seconds = reader_lease_seconds
         self._reconnect = reconnect
-        self._renews_at = renews_at
+        self._home_redis = home_redis
         self._clock = clock
         self._sleep = sleep
         self._pending: set[RevocationTarget] = set()
@@ -78,10 +78,10 @@ class Barrier:
         started = self._clock()
         published = self._publish(target)
         if published is None:
-            return self._told_by_notice(target, started, Channel.UNREACHABLE)
+            return self._revoke_by_notice(target, started, Channel.UNREACHABLE)
         # Whom this publication misses is read after the change was committed: a worker that moves later forgets then.
-        if self._may_be_elsewhere(published.epoch.redis):
-            return self._told_by_notice(target, started, Channel.SPLIT)
+        if self._other_home_possible(published.epoch.redis):
+            return self._revoke_by_notice(target, started, Channel.SPLIT)
         answered = self._wait(published, self._clock())
         return Receipt(
             workers=answered.workers,
@@ -93,13 +93,13 @@ class Barrier:
     def announce(self, target: RevocationTarget) -> None:
         """Have every worker forget `scope`, without waiting. If Redis is away, as soon as this process reaches it."""
         try:
-            self._board.announce(target)
+            self._store.announce(target)
         except RedisError:
             self._reconnect()
             try:
-                self._board.announce(target)
+                self._store.announce(target)
             except RedisError:
-                self._owe(target)
+                self._add_pending(target)
 
     def flush_pending(self) -> None:
         """Publish what could not be published when it should have been. What fails again is still owed."""
@@ -108,7 +108,7 @@ class Barrier:
         for target in owed:
             self.announce(target)
 
-    def _owe(self, target: RevocationTarget) -> None:
+    def _add_pending(self, target: RevocationTarget) -> None:
         # A worker that can reach Redis while we can't still renews its lease. It should hear of this as soon as it can.
         with self._pending_lock:
             self._pending.add(target)
@@ -123,22 +123,22 @@ class Barrier:
         is made once more, over a new connection. Each has an answer id of its own: what is acknowledged is one attempt.
         """
         try:
-            published = self._board.publish(target)
+            published = self._store.publish(target)
         except RedisError:
             pass
         else:
-            if (self._renews_at() or published.epoch.redis) == published.epoch.redis:
+            if (self._home_redis() or published.epoch.redis) == published.epoch.redis:
                 return published
         self._reconnect()
         try:
-            return self._board.publish(target)
+            return self._store.publish(target)
         except RedisError:
             return None
 
-    def _may_be_elsewhere(self, redis: str) -> bool:
+    def _other_home_possible(self, redis: str) -> bool:
         """Whether a worker may hold a lease from another Redis than this. If that can't be read, one may."""
         try:
-            return any(not self._is_dead(reader) for reader in self._fallback.elsewhere(redis))
+            return any(not self._has_exited(reader) for reader in self._fallback.readers_with_other_home(redis))
         except FallbackUnreachable:
             return True
 
@@ -149,7 +149,7 @@ class Barrier:
         """
         longest = max([self._lease_seconds, *map(lease_seconds_of, published.workers.values())])
         lapse_at = now + expiry_wait_seconds(longest)
-        last_ack = self._wait_for_all(published, lapse_at)
+        last_ack = self._wait_for_last_acknowledgement(published, lapse_at)
         if last_ack is not None:
             milliseconds = (last_ack - published.published_at_microseconds) / 1000
             return Publication(len(published.workers), len(published.workers), milliseconds)
@@ -158,12 +158,12 @@ class Barrier:
             self._sleep_until(lapse_at)
         return Publication(len(published.workers), len(published.workers) - missing, None)
 
-    def _wait_for_all(self, published: Published, until: float) -> int | None:
+    def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
         """When the last worker acknowledged; None once `until` has come, or if there is nobody to wait for."""
         while published.workers and (left := until - self._clock()) > 0:
             try:
                 # In slices shorter than the socket's timeout, so that a dead connection is noticed and made anew.
-                last_ack = self._board.wait_for_all(published.answer_id, min(left, self._pause))
+                last_ack = self._store.wait_for_last_acknowledgement(published.ack_id, min(left, self._pause))
             except RedisError:
                 self._reconnect()
                 self._sleep(min(left, self._pause))
@@ -175,23 +175,25 @@ class Barrier:
     def _missing(self, published: Published) -> int:
         """How many did not acknowledge. They come off the list, so that the next revocation need not wait for them."""
         try:
-            missing = self._board.missing(published) & published.workers.keys()
-            self._board.sweep({worker: published.workers[worker] for worker in missing})
+            missing = self._store.unacknowledged(published) & published.workers.keys()
+            self._store.sweep({worker: published.workers[worker] for worker in missing})
         except RedisError:
             return len(published.workers)
         return len(missing)
 
-    def _told_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         """Return when every worker has read a notice, or its lease has passed. Raises NobodyTold.
 
         If Redis is away, the event is owed to it: a worker that can reach it need not wait for its next look.
         """
         if channel is Channel.UNREACHABLE:
-            self._owe(target)
+            self._add_pending(target)
         give_up_at = self._clock() + expiry_wait_seconds(self._lease_seconds)
-        publisher = FallbackPublisher(self._fallback, self._is_dead, self._clock, self._reading_seconds, give_up_at)
+        publisher = FallbackPublisher(
+            self._fallback, self._has_exited, self._clock, self._reader_lease_seconds, give_up_at
+        )
         try:
-            while not publisher.settled():
+            while not publisher.advance():
                 self._sleep(self._pause)
         except FallbackUnreachable as error:
             raise RevocationUnconfirmed from error

@@ -29,7 +29,7 @@ REFUSED_TTL_SECONDS = 5.0
 CAPACITY = 10_000
 REFUSED_CAPACITY = 10_000
 
-REMEMBERED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended)
+CACHED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended)
 """The definite ones. Others cost no I/O to find out again."""
 
 Key = TypeVar("Key", bound=Hashable)
@@ -62,61 +62,61 @@ class CachingVerifier:
     ) -> None:
         self._inner = inner
         self._guard = guard
-        self._ledger = guard.stats
+        self._stats = guard.stats
         self._ttl_seconds = ttl_seconds
         self._refused_ttl_seconds = refused_ttl_seconds
         self._clock = guard.lease.clock
         self._wall_clock = wall_clock
-        self._known: ScopedTtlCache[bytes, Principal] = ScopedTtlCache(capacity)
+        self._principals: ScopedTtlCache[bytes, Principal] = ScopedTtlCache(capacity)
         self._refused: ScopedTtlCache[bytes, Refused] = ScopedTtlCache(refused_capacity)
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
-        guard.subscribe(self._known.forget)
-        guard.subscribe(self._refused.forget)
+        guard.subscribe(self._principals.evict)
+        guard.subscribe(self._refused.evict)
 
     def verify(self, credential: Credential) -> Principal:
         key = self._digest(credential)
         now = self._clock()
-        lease_holds = self._guard.holds_at(now)  # before anything is looked up: see Guard.holds
-        principal = self._known.get(key, now) if lease_holds else None
+        lease_holds = self._guard.leases_valid_at(now)  # before anything is looked up: see Guard.leases_valid
+        principal = self._principals.get(key, now) if lease_holds else None
         if principal is not None and (principal.expires_at is None or self._wall_clock() < principal.expires_at):
-            self._ledger.hits += 1
+            self._stats.hits += 1
             return principal
         # A refusal may be remembered without a lease: it lets nobody in.
         refusal = self._refused.get(key, now)
         if refusal is not None:
-            self._ledger.refusals_remembered += 1
+            self._stats.cached_refusals += 1
             # A new one: two threads that raise the same exception would write into one traceback.
             raise type(refusal)(*refusal.args)
         if lease_holds:
-            self._ledger.misses += 1
+            self._stats.misses += 1
         else:
-            self._ledger.bypasses += 1
-        return self._ask(credential, key, now, keep=lease_holds)
+            self._stats.bypasses += 1
+        return self._verify_uncached(credential, key, now, keep=lease_holds)
 
-    def _ask(self, credential: Credential, key: bytes, now: float, *, keep: bool) -> Principal:
-        fill_token = self._guard.start_fill()
+    def _verify_uncached(self, credential: Credential, key: bytes, now: float, *, keep: bool) -> Principal:
+        fill_token = self._guard.take_fill_token()
         try:
             principal = self._inner.verify(credential)
-        except REMEMBERED_REFUSALS as refusal:
+        except CACHED_REFUSALS as refusal:
             if isinstance(credential, ApiKeyCredential):
-                self._keep_refusal(fill_token, credential.account, key, refusal, now)
+                self._cache_refusal(fill_token, credential.account, key, refusal, now)
             raise
         if keep:
-            self._keep(fill_token, key, principal, now)
+            self._cache_principal(fill_token, key, principal, now)
         return principal
 
-    def _keep(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
+    def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
         target = RevocationTarget(principal.account, principal.id)
-        put = partial(self._known.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
-        if not self._guard.finish_fill(fill_token, target, put):
-            self._ledger.stale_drops += 1
+        put = partial(self._principals.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
+        if not self._guard.cache_result(fill_token, target, put):
+            self._stats.stale_drops += 1
 
-    def _keep_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
+    def _cache_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
         target = RevocationTarget(account)
         # Rebuilt, so that it doesn't hold on to the frames that it was raised through.
         plain = type(refusal)(*refusal.args)
         put = partial(self._refused.put, key, plain, target, now=now, expires=now + self._refused_ttl_seconds)
-        self._guard.finish_fill(fill_token, target, put)
+        self._guard.cache_result(fill_token, target, put)
 
     def _digest(self, credential: Credential) -> bytes:
         # The account belongs to it: a JWT is verified for one account and may be shown for another.
@@ -136,8 +136,8 @@ class GuardedCache(Generic[Key, Value]):
         self._guard = guard
         self._ttl_seconds = ttl_seconds
         self._clock = guard.lease.clock
-        self._shelf: ScopedTtlCache[Key, Value] = ScopedTtlCache(capacity)
-        guard.subscribe(self._shelf.forget)
+        self._values: ScopedTtlCache[Key, Value] = ScopedTtlCache(capacity)
+        guard.subscribe(self._values.evict)
 
     def get(self, key: Key, target: RevocationTarget, read: Callable[[], Value]) -> Value:
         """What is remembered under `key`; else what `read` returns, which is then remembered under `scope`.
@@ -145,13 +145,13 @@ class GuardedCache(Generic[Key, Value]):
         None is returned but not remembered. Raises what `read` raises.
         """
         now = self._clock()
-        lease_holds = self._guard.holds_at(now)
-        value = self._shelf.get(key, now) if lease_holds else None
+        lease_holds = self._guard.leases_valid_at(now)
+        value = self._values.get(key, now) if lease_holds else None
         if value is not None:
             return value
-        fill_token = self._guard.start_fill()
+        fill_token = self._guard.take_fill_token()
         value = read()
         if lease_holds and value is not None:
-            put = partial(self._shelf.put, key, value, target, now=now, expires=now + self._ttl_seconds)
-            self._guard.finish_fill(fill_token, target, put)
+            put = partial(self._values.put, key, value, target, now=now, expires=now + self._ttl_seconds)
+            self._guard.cache_result(fill_token, target, put)
         return value

@@ -15,7 +15,7 @@ class CacheStats:
     """Asked the verifier, and remembered its answer."""
     bypasses: int = 0
     """Asked the verifier because no lease held: each request is checked in the database."""
-    refusals_remembered: int = 0
+    cached_refusals: int = 0
     """Refused from memory: a key that was unknown, revoked or expired a moment ago."""
     stale_drops: int = 0
     """Answers not kept because an event that covers them came while they were fetched."""

@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kataven.revocation.epoch import Epoch, body
+from kataven.revocation.epoch import Epoch, encode_body
 from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP, Execute
 from kataven.revocation.target import RevocationTarget
 
-KEEP_ANSWERS_MILLISECONDS = 60_000
+KEEP_ACKNOWLEDGEMENTS_MILLISECONDS = 60_000
 """How long Redis keeps what belongs to one event. Longer than any revoker waits; losing it early costs only time."""
 
 
@@ -27,7 +27,7 @@ class Published:
     published_at_microseconds: int
     """By Redis's clock."""
     workers: Mapping[str, str]
-    answer_id: str
+    ack_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +58,26 @@ class CoordinationStore:
 
     def publish(self, target: RevocationTarget) -> Published:
         """Send an event that every worker acknowledges."""
-        answer_id = _nonce()
-        redis, count, microseconds, workers = self._publish(target, answer_id, KEEP_ANSWERS_MILLISECONDS)
+        ack_id = _nonce()
+        redis, count, microseconds, workers = self._publish(target, ack_id, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS)
         records = dict(zip(workers[::2], workers[1::2], strict=True))
-        return Published(Epoch(redis, int(count)), int(microseconds), records, answer_id)
+        return Published(Epoch(redis, int(count)), int(microseconds), records, ack_id)
 
     def announce(self, target: RevocationTarget) -> None:
         """Send an event that nobody waits for."""
         self._publish(target, None, 0)
 
-    def acknowledge(self, answer_id: str, worker: str) -> None:
-        ACKNOWLEDGE(self._execute, self._answer_keys(answer_id), [worker, KEEP_ANSWERS_MILLISECONDS])
+    def acknowledge(self, ack_id: str, worker: str) -> None:
+        ACKNOWLEDGE(self._execute, self._ack_keys(ack_id), [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS])
 
-    def wait_for_all(self, answer_id: str, seconds: float) -> int | None:
+    def wait_for_last_acknowledgement(self, ack_id: str, seconds: float) -> int | None:
         """When the last worker acknowledged, in microseconds by Redis's clock; None if not within `seconds`."""
-        found = self._execute("BLPOP", self._answer_keys(answer_id)[1], seconds)
+        found = self._execute("BLPOP", self._ack_keys(ack_id)[1], seconds)
         return None if found is None else int(found[1])
 
-    def missing(self, published: Published) -> frozenset[str]:
+    def unacknowledged(self, published: Published) -> frozenset[str]:
         """Who has not acknowledged, once `wait_for_all` has found nothing."""
-        pending, done = self._answer_keys(published.answer_id)
+        pending, done = self._ack_keys(published.ack_id)
         missing = frozenset(self._execute("SMEMBERS", pending))
         if missing or self._execute("EXISTS", done):
             return missing
@@ -97,7 +97,7 @@ class CoordinationStore:
         if records:
             SWEEP(self._execute, [self._state], [text for pair in records.items() for text in pair])
 
-    def leave(self, worker: str) -> None:
+    def deregister(self, worker: str) -> None:
         """Take oneself off, lease given up."""
         self._execute("HDEL", self._state, f"worker:{worker}")
 
@@ -107,18 +107,18 @@ class CoordinationStore:
         now = int(seconds) + int(microseconds) / 1_000_000
         return sorted((_member(*item, now) for item in self.records().items()), key=lambda member: member.id)
 
-    def _publish(self, target: RevocationTarget, answer_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
-        keys = [self._state, self._answer_keys(answer_id or "none")[0]]
+    def _publish(self, target: RevocationTarget, ack_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
+        keys = [self._state, self._ack_keys(ack_id or "none")[0]]
         reply: tuple[str, str, str, list[str]] = PUBLISH(
-            self._execute, keys, [_nonce(), self.channel, body(target, answer_id), keep]
+            self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep]
         )
         return reply
 
-    def _answer_keys(self, answer_id: str) -> list[str]:
-        return [f"{self._prefix}:pending:{answer_id}", f"{self._prefix}:done:{answer_id}"]
+    def _ack_keys(self, ack_id: str) -> list[str]:
+        return [f"{self._prefix}:pending:{ack_id}", f"{self._prefix}:done:{ack_id}"]
 
 
-def record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
+def encode_record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
     """What a worker writes about itself. `beat` makes it new each time."""
     return json.dumps([heartbeat, lease_seconds, host, pid])
 

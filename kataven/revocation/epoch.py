@@ -27,17 +27,17 @@ class Event:
     before: Epoch
     after: Epoch
     target: RevocationTarget
-    answer_id: str | None
+    ack_id: str | None
     """Under which to acknowledge it; None if nobody waits."""
 
     @classmethod
     def parse(cls, message: str) -> Event:
         """From what `lua/publish.lua` sends. Raises ValueError, LookupError or TypeError for anything else."""
         redis, count, body = message.split(" ", 2)
-        account, key_id, answer_id = json.loads(body)
-        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), answer_id)
+        account, key_id, ack_id = json.loads(body)
+        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), ack_id)
 
 
-def body(target: RevocationTarget, answer_id: str | None) -> str:
+def encode_body(target: RevocationTarget, ack_id: str | None) -> str:
     """The part of a message that its sender writes."""
-    return json.dumps([target.account, target.key_id, answer_id])
+    return json.dumps([target.account, target.key_id, ack_id])

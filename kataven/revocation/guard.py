@@ -26,8 +26,8 @@ from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 
-Forget = Callable[[RevocationTarget], None]
-RECENT_EVENTS = 1024
+Evict = Callable[[RevocationTarget], None]
+RECENT_EVICTIONS = 1024
 
 
 class Guard:
@@ -41,51 +41,53 @@ class Guard:
     def __init__(
         self,
         lease: Lease,
-        reading: Lease,
+        reader_lease: Lease,
         stats: CacheStats | None = None,
         on_home_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.lease = lease
-        self.reading = reading
+        self.reader_lease = reader_lease
         self.stats = stats if stats is not None else CacheStats()
         self.on_home_change = on_home_change
         self.epoch: Epoch | None = None
         self.notice: FallbackNotice | None = None
-        self._renews_at: str | None = None
-        self._written: str | None = None
-        self._memories: list[Forget] = []
+        self._home_redis: str | None = None
+        self._written_home: str | None = None
+        self._caches: list[Evict] = []
         self._lock = Lock()
-        self._recent: deque[RevocationTarget] = deque(maxlen=RECENT_EVENTS)
-        self._forgotten = 0
+        self._recent_targets: deque[RevocationTarget] = deque(maxlen=RECENT_EVICTIONS)
+        self._evictions = 0
 
-    def subscribe(self, forget: Forget) -> None:
+    def subscribe(self, evict: Evict) -> None:
         """Have `forget(scope)` called for each event, before the event is acknowledged, on the worker's thread.
 
         A memory that is filled by way of another subscribes after that one, as it does if it is built from it. If
         `forget` raises, the event is not acknowledged and the lease is not renewed until it stops raising.
         """
-        self._memories.append(forget)
+        self._caches.append(evict)
 
-    def holds(self) -> bool:
+    def leases_valid(self) -> bool:
         """Whether what is remembered may be used. Ask *before* looking it up: what is still there then is good.
 
         The other way round, a thread could look an entry up, be stopped for a minute, and wake up to a fresh lease.
         """
-        return self.holds_at(self.lease.clock())
+        return self.leases_valid_at(self.lease.clock())
 
-    def holds_at(self, now: float) -> bool:
+    def leases_valid_at(self, now: float) -> bool:
         """The same, for whoever has just read the lease's clock."""
-        return now < self.lease.until and now < self.reading.until
+        return now < self.lease.valid_until and now < self.reader_lease.valid_until
 
-    def start_fill(self) -> int:
+    def take_fill_token(self) -> int:
         """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
-        return self._forgotten
+        return self._evictions
 
-    def finish_fill(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
+    def cache_result(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
         """Call `keep`, unless an event that covers `scope` came since the ticket was taken. Says whether it did."""
         with self._lock:  # so that no event comes between the look and the keeping
-            missed = self._forgotten - fill_token
-            if missed > len(self._recent) or any(s.covers(target) for s in islice(reversed(self._recent), missed)):
+            missed = self._evictions - fill_token
+            if missed > len(self._recent_targets) or any(
+                s.covers(target) for s in islice(reversed(self._recent_targets), missed)
+            ):
                 return False
             keep()
             return True
@@ -93,13 +95,13 @@ class Guard:
     def apply_event(self, event: Event) -> None:
         """An event came. When this returns, nothing that it covers is remembered: it may be acknowledged."""
         self.stats.events += 1
-        if event.after.redis != self._renews_at:
+        if event.after.redis != self._home_redis:
             # Redis forgot who holds a lease, this worker among them. It may count on one after its next renewal.
             self.lease.drop()
-        self._forget(event.target if event.before == self.epoch else EVERYTHING)
+        self._evict(event.target if event.before == self.epoch else EVERYTHING)
         self.epoch = event.after
 
-    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
+    def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
         """Redis answered a renewal that was sent after `asked_at`, at `epoch`.
 
         If that is not where this worker stands, it has missed an event, or Redis has. If the lease had lapsed, revokers
@@ -110,64 +112,64 @@ class Guard:
         either.
         """
         self.stats.renewals += 1
-        if epoch != self.epoch or not self.lease.holds():
-            self._forget(EVERYTHING)
+        if epoch != self.epoch or not self.lease.is_valid():
+            self._evict(EVERYTHING)
             self.epoch = epoch
         with self._lock:
-            home_recorded, self._renews_at = epoch.redis != self._renews_at, epoch.redis
-            written = self._written == epoch.redis
+            home_written, self._home_redis = epoch.redis != self._home_redis, epoch.redis
+            written = self._written_home == epoch.redis
         if written:
-            self.lease.confirm(asked_at)
+            self.lease.confirm(counted_from)
         else:
             self.lease.drop()
-            if home_recorded:  # once: if it can't be written now, the next look at the notices tries again
+            if home_written:  # once: if it can't be written now, the next look at the notices tries again
                 self.on_home_change()
 
     @property
-    def renews_at(self) -> str | None:
+    def home_redis(self) -> str | None:
         """The identity of the Redis that this worker holds a lease from now; None if it holds none."""
-        return self._renews_at if self.lease.holds() else None
+        return self._home_redis if self.lease.is_valid() else None
 
-    def home_to_record(self) -> tuple[str, bool]:
+    def home_to_write(self) -> tuple[str, bool]:
         """Which Redis to write down as this worker's, empty for none, and whether that is news.
 
         If it is, no lease counts from here until `moved`: in between it is unknown what is written.
         """
         with self._lock:
-            news = self._renews_at is not None and self._renews_at != self._written
+            news = self._home_redis is not None and self._home_redis != self._written_home
             if news:
-                self._written = None
-            return self._renews_at or "", news
+                self._written_home = None
+            return self._home_redis or "", news
 
-    def home_recorded(self, redis: str) -> None:
+    def home_written(self, redis: str) -> None:
         """It is written down, and committed, that this worker renews at `redis`."""
         with self._lock:
-            self._written = redis or None
+            self._written_home = redis or None
 
-    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
+    def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
         """This worker wrote, after `asked_at`, that it reads; what it then read is `notice`.
 
         If that is another one than before, a revoker left word without Redis. If this lease had lapsed, this worker may
         have been taken off the list that revokers read. Either way it forgets everything, and only then does this lease
         hold.
         """
-        if notice != self.notice or not self.reading.holds():
-            self._forget(EVERYTHING)
+        if notice != self.notice or not self.reader_lease.is_valid():
+            self._evict(EVERYTHING)
             self.notice = notice
-        self.reading.confirm(asked_at)
+        self.reader_lease.confirm(counted_from)
 
     def apply_intent(self, target: RevocationTarget) -> None:
         """A revocation of `scope` was begun, and may be committed, but is not completed. Its revoker may have died."""
         self.stats.intents_applied += 1
-        self._forget(target)
+        self._evict(target)
 
-    def _forget(self, target: RevocationTarget) -> None:
+    def _evict(self, target: RevocationTarget) -> None:
         if target == EVERYTHING:
             self.stats.gaps += 1
         # First spoil the tickets of answers that are on their way, then drop the answers that are here; and so again
         # for each memory, since an answer to it may have come by way of one before it, which was still to forget.
-        for forget in self._memories:
+        for evict in self._caches:
             with self._lock:
-                self._recent.append(target)
-                self._forgotten += 1
-            forget(target)
+                self._recent_targets.append(target)
+                self._evictions += 1
+            evict(target)

@@ -14,11 +14,11 @@ from threading import Lock
 from kataven.revocation.receipt import Receipt
 
 Observe = Callable[[Receipt], None]
-REMEMBERED = 1_000
+KEPT_RECEIPTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Percentiles:
     """Milliseconds: the median, the 99th percentile (nearest rank) and the largest."""
 
     p50: float
@@ -26,7 +26,7 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, samples: Sequence[float]) -> Spread | None:
+    def of(cls, samples: Sequence[float]) -> Percentiles | None:
         """None for no samples."""
         if not samples:
             return None
@@ -39,22 +39,22 @@ class Summary:
     """The latest revocations of this process."""
 
     count: int
-    publish_to_last_ack: Spread | None
-    whole_call: Spread | None
+    publish_to_last_ack: Percentiles | None
+    whole_call: Percentiles | None
 
 
 class RevocationLatencyLog:
     """Remembers the latest receipts. `observe` is called with each, on the thread that revoked: for a histogram."""
 
     def __init__(self) -> None:
-        self._receipts: deque[Receipt] = deque(maxlen=REMEMBERED)
+        self._receipts: deque[Receipt] = deque(maxlen=KEPT_RECEIPTS)
         self._observers: list[Observe] = []
         self._lock = Lock()
 
     def subscribe(self, observe: Observe) -> None:
         self._observers.append(observe)
 
-    def note(self, receipt: Receipt) -> None:
+    def record(self, receipt: Receipt) -> None:
         with self._lock:
             self._receipts.append(receipt)
         for observe in self._observers:
@@ -64,7 +64,7 @@ class RevocationLatencyLog:
         with self._lock:
             receipts = list(self._receipts)
         eviction = [r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None]
-        return Summary(len(receipts), Spread.of(eviction), Spread.of([r.ms for r in receipts]))
+        return Summary(len(receipts), Percentiles.of(eviction), Percentiles.of([r.ms for r in receipts]))
 
 
 def _rank(ordered: Sequence[float], fraction: float) -> float:

@@ -31,18 +31,18 @@ class Lease:
     def __init__(self, seconds: float, clock: Clock = boottime) -> None:
         self.seconds = seconds
         self.clock = clock
-        self.until = -math.inf
+        self.valid_until = -math.inf
 
-    def holds(self) -> bool:
-        return self.clock() < self.until
+    def is_valid(self) -> bool:
+        return self.clock() < self.valid_until
 
-    def confirm(self, asked_at: float) -> None:
+    def confirm(self, counted_from: float) -> None:
         """Redis answered a renewal that was sent after `asked_at`."""
-        self.until = asked_at + self.seconds
+        self.valid_until = counted_from + self.seconds
 
     def drop(self) -> None:
         """Give it up now."""
-        self.until = -math.inf
+        self.valid_until = -math.inf
 
 
 def expiry_wait_seconds(lease_seconds: float) -> float:

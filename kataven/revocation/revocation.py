@@ -14,9 +14,9 @@ from kataven.revocation.barrier import Barrier
 from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.coordination import CoordinationStore, Member
 from kataven.revocation.epoch import Epoch
-from kataven.revocation.fallback.channel import READING_SECONDS, FallbackChannel, FallbackUnreachable
-from kataven.revocation.fallback.poller import FallbackPoller, is_dead
-from kataven.revocation.guard import Forget, Guard
+from kataven.revocation.fallback.channel import READER_LEASE_SECONDS, FallbackChannel, FallbackUnreachable
+from kataven.revocation.fallback.poller import FallbackPoller, has_exited
+from kataven.revocation.guard import Evict, Guard
 from kataven.revocation.latency_log import RevocationLatencyLog
 from kataven.revocation.lease import Clock, Lease, boottime
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
@@ -68,23 +68,23 @@ class Revocation:
         # Nothing is sent again by itself but what a server refused since it is no primary: see Barrier._publish.
         self._client = redis_client(redis_url, timeout_seconds=timeout_seconds, decode_responses=True)
         self._fallback = fallback
-        lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
-        self.guard = Guard(lease, reading, on_home_change=lambda: self._reader.hurry())
-        self._reader = FallbackPoller(self.guard, fallback)
-        self._board = CoordinationStore(self._client.execute_command, namespace)
+        lease, reader_lease = Lease(lease_seconds, clock), Lease(READER_LEASE_SECONDS, clock)
+        self.guard = Guard(lease, reader_lease, on_home_change=lambda: self._poller.poll_soon())
+        self._poller = FallbackPoller(self.guard, fallback)
+        self._store = CoordinationStore(self._client.execute_command, namespace)
         self._barrier = Barrier(
-            self._board,
+            self._store,
             lease_seconds,
             fallback,
-            is_dead=is_dead,
-            reading_seconds=READING_SECONDS,
+            has_exited=has_exited,
+            reader_lease_seconds=READER_LEASE_SECONDS,
             reconnect=self._reconnect,
-            renews_at=lambda: self.guard.renews_at,
+            home_redis=lambda: self.guard.home_redis,
             clock=clock,
         )
         self.canary = RevocationLatencyLog()
-        open_link = partial(RedisLink, redis_url, self._board.channel, timeout_seconds)
-        self._worker = Subscriber(self.guard, open_link, namespace, self._barrier)
+        open_link = partial(RedisLink, redis_url, self._store.channel, timeout_seconds)
+        self._subscriber = Subscriber(self.guard, open_link, namespace, self._barrier)
 
     @property
     def stats(self) -> CacheStats:
@@ -92,22 +92,22 @@ class Revocation:
 
     def start(self) -> None:
         """Become a worker. After the fork; returns at once. Starting twice does nothing."""
-        self._reader.start()
-        self._worker.start()
+        self._poller.start()
+        self._subscriber.start()
 
     def stop(self) -> None:
         """Stop being one: the lease is given back, so that no revoker waits for it, and connections are closed."""
-        self._worker.stop()
-        self._reader.stop()
+        self._subscriber.stop()
+        self._poller.stop()
         with suppress(RedisError):  # then the lease lapses, and another worker takes this one off the list
-            self._board.leave(self._worker.id)
+            self._store.deregister(self._subscriber.id)
         self._client.close()
 
-    def subscribe(self, forget: Forget) -> None:
+    def subscribe(self, evict: Evict) -> None:
         """Have `forget(scope)` called for each event before it is acknowledged; see `Guard.subscribe`."""
-        self.guard.subscribe(forget)
+        self.guard.subscribe(evict)
 
-    def intend(self, target: RevocationTarget) -> Intent:
+    def write_intent(self, target: RevocationTarget) -> Intent:
         """Call it right before the change is committed, with everything done but the commit.
 
         If this process dies before its receipt, workers forget what `scope` covers again and again until the change can
@@ -115,7 +115,7 @@ class Revocation:
         be written down, the change goes on without: then they may differ for as long as anything is remembered.
         """
         try:
-            return Intent(target, self._fallback.intend(target))
+            return Intent(target, self._fallback.add_intent(target))
         except FallbackUnreachable as error:
             self.stats.intents_missed += 1
             _log.warning("revocation: not written down before its commit: %s", error)
@@ -139,15 +139,15 @@ class Revocation:
         self.stats.revocations += 1
         self.stats.unreachable += not receipt.redis_reachable
         self.stats.split += receipt.channel is Channel.SPLIT
-        self.canary.note(receipt)
+        self.canary.record(receipt)
         return receipt
 
     def _complete(self, intent: str) -> None:
-        if self._reader.running:
-            self._reader.completed(intent)
+        if self._poller.running:
+            self._poller.remove_intent_later(intent)
             return
         with suppress(FallbackUnreachable):  # then workers go on forgetting it until it is too old
-            self._fallback.complete([intent])
+            self._fallback.remove_intents([intent])
 
     def _reconnect(self) -> None:
         """Drop the connections that lie idle: what they lead to may have been left by everybody else."""
@@ -158,8 +158,8 @@ class Revocation:
         self._barrier.announce(target)
 
     def status(self) -> Status:
-        return Status(self._worker.connected, self.guard.holds(), self.guard.epoch, self._worker.id)
+        return Status(self._subscriber.connected, self.guard.leases_valid(), self.guard.epoch, self._subscriber.id)
 
     def workers(self) -> list[Member]:
         """The workers on the list. Raises redis.RedisError."""
-        return self._board.members()
+        return self._store.members()

@@ -42,11 +42,11 @@ class ScopedTtlCache(Generic[Key, Value]):
     def put(self, key: Key, value: Value, target: RevocationTarget, *, now: float, expires: float) -> None:
         with self._lock:
             self._drop(key)
-            self._make_room(now)
+            self._evict_oldest(now)
             self._items[key] = _Item(value, target, expires)
             self._by_account[target.account].add(key)
 
-    def forget(self, target: RevocationTarget) -> None:
+    def evict(self, target: RevocationTarget) -> None:
         """Drop all that `scope` covers."""
         with self._lock:
             if target.account is None:
@@ -58,7 +58,7 @@ class ScopedTtlCache(Generic[Key, Value]):
             ]:
                 self._drop(key)
 
-    def _make_room(self, now: float) -> None:
+    def _evict_oldest(self, now: float) -> None:
         while self._items:
             oldest = next(iter(self._items))
             if len(self._items) < self._capacity and now < self._items[oldest].expires:

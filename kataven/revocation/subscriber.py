@@ -20,7 +20,7 @@ from threading import Thread
 from redis.exceptions import RedisError
 
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.coordination import CoordinationStore, lease_seconds_of, record
+from kataven.revocation.coordination import CoordinationStore, encode_record, lease_seconds_of
 from kataven.revocation.epoch import Event
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
@@ -29,13 +29,13 @@ from kataven.revocation.sweeper import Sweeper
 
 RENEWALS_PER_LEASE = 4
 """So that a renewal may be lost, its timeout noticed and another be answered before the lease lapses."""
-RENEWALS_PER_LEASE_UNTIL_IT_HOLDS = 16
+RENEWALS_PER_LEASE_UNTIL_VALID = 16
 """While it is being written down at which Redis this worker renews."""
 
 _log = logging.getLogger(__name__)
 
 
-_chance = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
+_random = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
 
 
 class Subscriber:
@@ -103,10 +103,10 @@ class Subscriber:
 
     def _serve(self, link: RedisLink, store: CoordinationStore, stopping: Flag) -> None:
         while not stopping.is_set():
-            often = RENEWALS_PER_LEASE if self._lease.holds() else RENEWALS_PER_LEASE_UNTIL_IT_HOLDS
+            often = RENEWALS_PER_LEASE if self._lease.is_valid() else RENEWALS_PER_LEASE_UNTIL_VALID
             due = self._renewed_at + self._lease.seconds / often
             while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
-                self._acknowledge(store, self._hear(link.wait(left)))
+                self._acknowledge(store, self._apply(link.wait(left)))
             self._renew(link, store)
             self._sweep(store)
             self._barrier.flush_pending()
@@ -114,16 +114,16 @@ class Subscriber:
 
     def _renew(self, link: RedisLink, store: CoordinationStore) -> None:
         self._heartbeat += 1
-        mine = record(self._heartbeat, self._lease.seconds, socket.gethostname(), os.getpid())
-        asked_at = self._lease.clock()
+        mine = encode_record(self._heartbeat, self._lease.seconds, socket.gethostname(), os.getpid())
+        counted_from = self._lease.clock()
         epoch = store.renew(self.id, mine)
         # What Redis said before it renewed is heard before the renewal.
-        events = self._hear(link.drain())
-        self._guard.lease_confirmed(asked_at, epoch)
-        self._renewed_at = asked_at
+        events = self._apply(link.drain())
+        self._guard.confirm_lease(counted_from, epoch)
+        self._renewed_at = counted_from
         self._acknowledge(store, events)
 
-    def _hear(self, messages: list[str]) -> list[Event]:
+    def _apply(self, messages: list[str]) -> list[Event]:
         events = [Event.parse(message) for message in messages]
         for event in events:
             self._guard.apply_event(event)
@@ -131,12 +131,12 @@ class Subscriber:
 
     def _acknowledge(self, store: CoordinationStore, events: list[Event]) -> None:
         for event in events:
-            if event.answer_id is not None:
-                store.acknowledge(event.answer_id, self.id)
+            if event.ack_id is not None:
+                store.acknowledge(event.ack_id, self.id)
 
     def _sweep(self, store: CoordinationStore) -> None:
         if self._sweeper.due(self._lease.clock()):
-            unchanged = self._sweeper.look(store.records(), self._lease.clock())
+            unchanged = self._sweeper.unchanged(store.records(), self._lease.clock())
             # A lease may be longer than ours, and then this worker can't tell that it has lapsed.
             store.sweep(
                 {
@@ -150,4 +150,4 @@ class Subscriber:
 def _backoff(attempt: int, lease_seconds: float) -> float:
     """Seconds until the next attempt: from a sixteenth of a lease, doubling, to one lease; half of it by chance."""
     ceiling = lease_seconds * 0.5 ** max(0, 4 - attempt)  # for any number of attempts: an outage may last for days
-    return ceiling * (0.5 + _chance.random() / 2)
+    return ceiling * (0.5 + _random.random() / 2)

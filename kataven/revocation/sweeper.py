@@ -26,7 +26,7 @@ class Sweeper(Generic[Worker, Record]):
         """Whether to look. `now` is a time before the records are read."""
         return now >= self._due
 
-    def look(self, records: Mapping[Worker, Record], now: float) -> dict[Worker, Record]:
+    def unchanged(self, records: Mapping[Worker, Record], now: float) -> dict[Worker, Record]:
         """The records that nobody has renewed since the last look.
 
         `now` is a time after they were read: between this look and the next lie at least `seconds`, even if this

@@ -19,7 +19,7 @@ from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.clock import Clock
 
 LEASE_SECONDS = 1.0
-READING_SECONDS = 30.0
+READER_LEASE_SECONDS = 30.0
 HERE = Epoch("redis-a", 7)
 """Where the history stands that `guard` knows."""
 
@@ -32,11 +32,11 @@ def clock() -> Clock:
 @pytest.fixture
 def guard(clock: Clock) -> Guard:
     """With a lease just confirmed, in front of a memory."""
-    guard = Guard(Lease(LEASE_SECONDS, clock), Lease(READING_SECONDS, clock))
+    guard = Guard(Lease(LEASE_SECONDS, clock), Lease(READER_LEASE_SECONDS, clock))
     guard.subscribe(lambda _: None)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    guard.home_recorded(HERE.redis)
-    guard.lease_confirmed(clock(), HERE)
+    guard.home_written(HERE.redis)
+    guard.confirm_lease(clock(), HERE)
     return guard
 
 

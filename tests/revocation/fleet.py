@@ -188,8 +188,8 @@ def hammer(number: int, shared: Shared, revocation: Revocation, verifier: Cachin
 
 def _lose_events(revocation: Revocation, every: int) -> None:
     """Have this worker never hear of each so-many-th event."""
-    worker: Any = revocation._worker
-    hear, apply_event = worker._hear, 0
+    worker: Any = revocation._subscriber
+    hear, apply_event = worker._apply, 0
 
     def hear_most(messages: list[str]) -> Any:
         nonlocal apply_event
@@ -200,4 +200,4 @@ def _lose_events(revocation: Revocation, every: int) -> None:
                 kept.append(message)
         return hear(kept)
 
-    worker._hear = hear_most
+    worker._apply = hear_most

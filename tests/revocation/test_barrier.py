@@ -10,7 +10,7 @@ from kataven.revocation import EVERYTHING, Channel, Guard, Receipt, RevocationTa
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import CLOCK_TOLERANCE
-from tests.revocation.simulation.world import LEASE_SECONDS, READING_SECONDS, Parts, Process, World
+from tests.revocation.simulation.simulation import LEASE_SECONDS, READER_LEASE_SECONDS, Parts, Process, World
 
 ONE_LEASE_MS = LEASE_SECONDS * CLOCK_TOLERANCE * 1000
 
@@ -112,7 +112,7 @@ def test_worker_that_renews_at_another_redis_is_told_by_a_notice(cast: Cast) -> 
     """Two that serve at once: neither hears of what is published at the other."""
     cast.bob.move(cast.world.other_redis, link_ends=True)
     cast.world.go_on(2 * LEASE_SECONDS)
-    assert cast.bob.guard.holds()
+    assert cast.bob.guard.leases_valid()
     receipt = cast.revoke(cast.alice)
     assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
 
@@ -141,7 +141,7 @@ def test_revoker_that_alone_is_cut_off_is_heard_before_its_receipt(cast: Cast) -
     receipt = cast.revoke(cast.alice)
     assert (receipt.workers, receipt.acknowledged, receipt.redis_reachable) == (2, 2, False)
     assert forgotten == [EVERYTHING]
-    assert cast.bob.guard.holds()
+    assert cast.bob.guard.leases_valid()
 
 
 def test_revoker_that_was_cut_off_publishes_as_soon_as_it_is_back(cast: Cast) -> None:
@@ -161,7 +161,7 @@ def test_worker_that_does_not_read_notices_is_waited_out_once(cast: Cast) -> Non
     cast.bob.frozen = True
     receipt = cast.revoke(cast.alice)
     assert (receipt.workers, receipt.acknowledged) == (2, 1)
-    assert receipt.ms == pytest.approx(READING_SECONDS * CLOCK_TOLERANCE * 1000, abs=ONE_LEASE_MS / 4)
+    assert receipt.ms == pytest.approx(READER_LEASE_SECONDS * CLOCK_TOLERANCE * 1000, abs=ONE_LEASE_MS / 4)
     again = cast.revoke(cast.alice)
     assert (again.workers, again.acknowledged) == (1, 1)
     assert again.ms < ONE_LEASE_MS
@@ -198,13 +198,13 @@ def test_nobody_told_is_told_as_soon_as_redis_can_be_reached(cast: Cast) -> None
 
 def test_place_of_notices_that_is_away_for_less_than_its_lease_costs_requests_nothing(cast: Cast) -> None:
     cast.world.notices_up = False
-    cast.world.go_on(READING_SECONDS / 2)
-    assert cast.alice.guard.holds()
-    cast.world.go_on(READING_SECONDS)
-    assert not cast.alice.guard.holds()
+    cast.world.go_on(READER_LEASE_SECONDS / 2)
+    assert cast.alice.guard.leases_valid()
+    cast.world.go_on(READER_LEASE_SECONDS)
+    assert not cast.alice.guard.leases_valid()
     cast.world.notices_up = True
     cast.world.go_on(LEASE_SECONDS)
-    assert cast.alice.guard.holds()
+    assert cast.alice.guard.leases_valid()
 
 
 @pytest.mark.parametrize("revoker", ["alice", "command"])
@@ -321,9 +321,9 @@ def test_key_whose_revoker_dies_is_refused_within_a_lease_of_its_commit(steps: i
 class GuardThatDoesNotWaitUntilItIsWrittenDown(Guard):
     """A lease counts at once, whatever is written down of where this worker renews."""
 
-    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        super().lease_confirmed(asked_at, epoch)
-        self.lease.confirm(asked_at)
+    def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
+        super().confirm_lease(counted_from, epoch)
+        self.lease.confirm(counted_from)
 
 
 @pytest.mark.parametrize(("guard", "kept"), [(Guard, True), (GuardThatDoesNotWaitUntilItIsWrittenDown, False)])
@@ -351,11 +351,11 @@ def test_worker_whose_new_home_is_not_written_yet_remembers_nothing(guard: type[
 class GuardThatTrustsALapsedReading(Guard):
     """It was taken off the list of readers, and remembers what it did before."""
 
-    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
+    def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
         if notice != self.notice:
-            self._forget(EVERYTHING)
+            self._evict(EVERYTHING)
             self.notice = notice
-        self.reading.confirm(asked_at)
+        self.reader_lease.confirm(counted_from)
 
 
 @pytest.mark.parametrize(("guard", "kept"), [(Guard, True), (GuardThatTrustsALapsedReading, False)])
@@ -370,7 +370,7 @@ def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(gua
     key = world.keys[0]
     assert alice.accepts(key)
     alice.cut_off_from_notices = True
-    world.go_on(4 * READING_SECONDS)  # bob takes it off
+    world.go_on(4 * READER_LEASE_SECONDS)  # bob takes it off
     receipts: list[Receipt] = []
     bob.on_receipt = receipts.append
     bob.revoke(key)
@@ -378,7 +378,7 @@ def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(gua
     assert receipts[0].channel is Channel.REDIS
     alice.cut_off_from_notices = False
     world.go_on(LEASE_SECONDS)
-    assert alice.guard.holds()
+    assert alice.guard.leases_valid()
     assert (not world.accepted_too_late) is kept
     world.end()
 

@@ -72,7 +72,7 @@ def pass_time(guard: Guard, clock: Clock) -> Callable[[float], None]:
         for _ in range(round(seconds * 2)):
             clock.advance(0.5)
             assert guard.epoch is not None
-            guard.lease_confirmed(clock(), guard.epoch)
+            guard.confirm_lease(clock(), guard.epoch)
 
     return advance
 
@@ -106,7 +106,7 @@ def test_what_is_verified_without_a_lease_is_not_remembered(
 ) -> None:
     clock.advance(LEASE_SECONDS)
     verifier.verify(ALICES_KEY)
-    guard.lease_confirmed(clock(), HERE)
+    guard.confirm_lease(clock(), HERE)
     verifier.verify(ALICES_KEY)
     assert len(inner.asked) == 2
 
@@ -145,7 +145,7 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
 
 
 @pytest.mark.parametrize(
-    ("scope", "forgotten"),
+    ("target", "forgotten"),
     [
         (RevocationTarget("acme", "id-of-bobs"), [BOBS_KEY]),
         (RevocationTarget("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
@@ -154,12 +154,12 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
     ],
 )
 def test_event_evicts_what_it_covers_and_nothing_else(
-    verifier: CachingVerifier, inner: Inner, guard: Guard, scope: RevocationTarget, forgotten: list[Credential]
+    verifier: CachingVerifier, inner: Inner, guard: Guard, target: RevocationTarget, forgotten: list[Credential]
 ) -> None:
     for credential in CAST:
         verifier.verify(credential)
     inner.asked.clear()
-    guard.apply_event(event(scope, HERE.count + 1))
+    guard.apply_event(event(target, HERE.count + 1))
     for credential in CAST:
         verifier.verify(credential)
     assert inner.asked == forgotten
@@ -189,7 +189,7 @@ def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
     def held_up_after_reading() -> float:
         now = reading()
         guard.lease.clock = reading
-        guard.lease_confirmed(now, HERE)
+        guard.confirm_lease(now, HERE)
         return now
 
     guard.lease.clock = held_up_after_reading
@@ -210,7 +210,7 @@ def test_refused_key_is_refused_from_memory_for_five_seconds(
     assert (type(second), str(second)) == (error, "for a reason")
     assert second is not first
     assert len(inner.asked) == 1
-    assert guard.stats.refusals_remembered == 1
+    assert guard.stats.cached_refusals == 1
     pass_time(5)
     refusal(verifier, ALICES_KEY)
     assert len(inner.asked) == 2

@@ -24,8 +24,8 @@ from kataven.revocation.fallback.channel import FallbackNotice, FallbackUnreacha
 from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease, expiry_wait_seconds
 from kataven.revocation.subscriber import Subscriber
-from tests.revocation.simulation.fate import AcceptedTooLate, Fate
-from tests.revocation.simulation.world import Parts
+from tests.revocation.simulation.simulation import Parts
+from tests.revocation.simulation.state_machine import AcceptedTooLate, Fate
 
 SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -55,31 +55,31 @@ TestNoRequestIsAcceptedAfterTheReceipt.settings = settings(
 class LeaseThatNeverLapses(Lease):
     """Rule 1, missing."""
 
-    def confirm(self, asked_at: float) -> None:
-        self.until = math.inf
+    def confirm(self, counted_from: float) -> None:
+        self.valid_until = math.inf
 
 
 class BarrierThatDoesNotWait(Barrier):
     """Rule 2, missing: whoever does not acknowledge is taken to have done so."""
 
-    def _wait_for_all(self, published: Published, until: float) -> int | None:
-        return super()._wait_for_all(published, -math.inf) or 0
+    def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
+        return super()._wait_for_last_acknowledgement(published, -math.inf) or 0
 
 
 class GuardThatMissesGaps(Guard):
     """Rule 3, its first half missing: a missed epoch is not noticed."""
 
-    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        if not self.lease.holds():
-            self._forget(EVERYTHING)
+    def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
+        if not self.lease.is_valid():
+            self._evict(EVERYTHING)
         self.epoch = epoch
-        self.lease.confirm(asked_at)
+        self.lease.confirm(counted_from)
 
 
 class GuardWithoutTickets(Guard):
     """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
 
-    def finish_fill(self, fill_token: int, scope: RevocationTarget, keep: Callable[[], None]) -> bool:
+    def cache_result(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
         keep()
         return True
 
@@ -87,14 +87,14 @@ class GuardWithoutTickets(Guard):
 class BarrierThatTrustsAnyRedis(Barrier):
     """A publication counts at whichever Redis took it, and a worker that renews at another one is not told."""
 
-    def _may_be_elsewhere(self, redis: str) -> bool:
+    def _other_home_possible(self, redis: str) -> bool:
         return False
 
 
 class WorkerThatAcknowledgesFirst(Subscriber):
     """It says that it has forgotten, and then forgets."""
 
-    def _hear(self, messages: list[str]) -> list[Event]:
+    def _apply(self, messages: list[str]) -> list[Event]:
         return [Event.parse(message) for message in messages]
 
     def _acknowledge(self, board: CoordinationStore, events: list[Event]) -> None:
@@ -106,9 +106,9 @@ class WorkerThatAcknowledgesFirst(Subscriber):
 class BarrierThatPostsAndDoesNotWait(Barrier):
     """The way around Redis, without its barrier."""
 
-    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         try:
-            self._fallback.post()
+            self._fallback.post_notice()
         except FallbackUnreachable as error:
             raise RevocationUnconfirmed from error
         return Receipt(0, 0, 0.0, channel=channel)
@@ -117,7 +117,7 @@ class BarrierThatPostsAndDoesNotWait(Barrier):
 class BarrierThatWaitsForAsLongAsARedisLease(Barrier):
     """Without Redis, one lease is not enough: a worker that can reach it renews."""
 
-    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         self._sleep_until(self._clock() + expiry_wait_seconds(self._lease_seconds))
         return Receipt(0, 0, 0.0, channel=channel)
 
@@ -126,24 +126,26 @@ class ReaderThatSaysSoFirst(FallbackPoller):
     """It writes that it has read a notice, and forgets when it writes again."""
 
     def _heartbeat(self) -> None:
-        self._read = self._fallback.current(0).notice
+        self._read = self._fallback.read_state(0).notice
         super()._heartbeat()
 
-    def look(self) -> None:
-        latest = self._fallback.current(0).notice
+    def poll(self) -> None:
+        latest = self._fallback.read_state(0).notice
         if self._read not in (None, latest):
             self._read = latest
-            self._beats += 1
-            self._fallback.heartbeat(PollerHeartbeat(self.me, self._beats, latest, self._guard.home_to_record()[0]))
+            self._heartbeat_count += 1
+            self._fallback.write_heartbeat(
+                PollerHeartbeat(self.id, self._heartbeat_count, latest, self._guard.home_to_write()[0])
+            )
         else:
-            super().look()
+            super().poll()
 
 
 class GuardThatReadsNoNotices(Guard):
     """It keeps the second lease, and remembers what it should have forgotten."""
 
-    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
-        self.reading.confirm(asked_at)
+    def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
+        self.reader_lease.confirm(counted_from)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kataven.revocation import Channel, Receipt, RevocationLatencyLog, RevocationTarget, Spread
+from kataven.revocation import Channel, Percentiles, Receipt, RevocationLatencyLog, RevocationTarget
 
 
 @pytest.mark.parametrize(
@@ -26,19 +26,19 @@ def test_canary_tells_every_receipt_to_its_observers() -> None:
     canary = RevocationLatencyLog()
     seen: list[Receipt] = []
     canary.subscribe(seen.append)
-    canary.note(Receipt(1, 1, 2.0, 1.0))
+    canary.record(Receipt(1, 1, 2.0, 1.0))
     assert seen == [Receipt(1, 1, 2.0, 1.0)]
 
 
 def test_canary_sums_up_eviction_and_the_whole_call_apart() -> None:
     canary = RevocationLatencyLog()
     for number in range(1, 101):
-        canary.note(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
-    canary.note(Receipt(1, 0, ms=1020.0))
+        canary.record(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
+    canary.record(Receipt(1, 0, ms=1020.0))
     summary = canary.summary()
     assert summary.count == 101
-    assert summary.publish_to_last_ack == Spread(p50=5.0, p99=9.9, max=10.0)
-    assert summary.whole_call == Spread(p50=51.0, p99=100.0, max=1020.0)
+    assert summary.publish_to_last_ack == Percentiles(p50=5.0, p99=9.9, max=10.0)
+    assert summary.whole_call == Percentiles(p50=51.0, p99=100.0, max=1020.0)
 
 
 def test_canary_without_receipts_has_no_numbers() -> None:

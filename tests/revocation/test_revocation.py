@@ -18,8 +18,8 @@ from kataven.revocation.lease import Lease, boottime
 from kataven.revocation.subscriber import Subscriber
 from tests.revocation.eventually import eventually
 from tests.revocation.scratch_redis import ScratchRedis
-from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
-from tests.revocation.swinging import Cut, Point, SwingingRelay
+from tests.revocation.simulation.fallback_model import NoticesModel, NoticesOf
+from tests.revocation.switching_relay import Cut, Point, SwingingRelay
 
 ACME = RevocationTarget("acme")
 LEASE_SECONDS = 0.4
@@ -79,7 +79,7 @@ def test_process_that_is_no_worker_can_revoke(harness: House) -> None:
 def test_announcement_is_heard_by_every_worker(harness: House) -> None:
     alice, bob = harness.worker(), harness.worker()
     apply_event = threading.Event()
-    bob.subscribe(lambda scope: apply_event.set() if scope == ACME else None)
+    bob.subscribe(lambda target: apply_event.set() if target == ACME else None)
     alice.announce(ACME)
     assert apply_event.wait(30)
 
@@ -134,11 +134,11 @@ def test_worker_outlives_whatever_a_memory_raises(harness: House, caplog: pytest
     broken = threading.Event()
     broken.set()
 
-    def forget(_: RevocationTarget) -> None:
+    def evict(_: RevocationTarget) -> None:
         if broken.is_set():
             raise SystemExit
 
-    worker.subscribe(forget)
+    worker.subscribe(evict)
     receipt = revoker.revoke(ACME)
     assert (receipt.workers, receipt.acknowledged) == (1, 0)
     assert not worker.status().lease_confirmed
@@ -183,12 +183,12 @@ def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event
         harness = House(relay.url, stack)
         alice, bob = harness.worker(), harness.worker()
         assert alice.revoke(ACME).acknowledged == 2
-        before = alice.guard.renews_at
+        before = alice.guard.home_redis
         with scratch_redis.client() as client:
             client.execute_command("REPLICAOF", "127.0.0.1", "1")
         relay.arm(Point.IDLE, Cut.LINKS)
         for worker in (alice, bob):
-            assert eventually(lambda worker=worker: worker.guard.renews_at not in (None, before))  # type: ignore[misc]
+            assert eventually(lambda worker=worker: worker.guard.home_redis not in (None, before))  # type: ignore[misc]
         for _ in range(3):
             receipt = alice.revoke(ACME)
             assert (receipt.channel, receipt.acknowledged) == (Channel.REDIS, 2)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from kataven.revocation.coordination import record
+from kataven.revocation.coordination import encode_record
 from kataven.revocation.sweeper import Sweeper
-from tests.revocation.simulation.world import LEASE_SECONDS, Process, World
+from tests.revocation.simulation.simulation import LEASE_SECONDS, Process, World
 
 
 def heartbeat(number: int, lease_seconds: float = 1.0) -> str:
     """What Redis has of a worker: its own clock's microseconds, then the worker's record."""
-    return f"1700000000000000 {record(number, lease_seconds, 'host', 42)}"
+    return f"1700000000000000 {encode_record(number, lease_seconds, 'host', 42)}"
 
 
 def test_worker_that_has_not_renewed_since_the_last_look_is_found() -> None:
     sweeper: Sweeper[str, str] = Sweeper(seconds=4)
-    assert sweeper.look({"dead": heartbeat(1), "alive": heartbeat(1)}, now=100) == {}
+    assert sweeper.unchanged({"dead": heartbeat(1), "alive": heartbeat(1)}, now=100) == {}
     assert not sweeper.due(103.9)
     assert sweeper.due(104)
-    assert sweeper.look({"dead": heartbeat(1), "alive": heartbeat(2)}, now=104) == {"dead": heartbeat(1)}
+    assert sweeper.unchanged({"dead": heartbeat(1), "alive": heartbeat(2)}, now=104) == {"dead": heartbeat(1)}
 
 
 def test_process_that_was_stopped_between_reading_and_looking_does_not_look_again_too_soon() -> None:
     sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.due(100)
-    sweeper.look({"alive": heartbeat(1)}, now=160)  # it was read some time in that minute
+    sweeper.unchanged({"alive": heartbeat(1)}, now=160)  # it was read some time in that minute
     assert not sweeper.due(160.1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.revocation.fleet import Fleet
 from tests.revocation.scratch_redis import ScratchRedis
-from tests.revocation.swinging import SWINGS, SwingingRelay, swing
+from tests.revocation.switching_relay import SWINGS, SwingingRelay, swing
 
 LEASE_SECONDS = 0.3
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from kataven.revocation.target import RevocationTarget
 
-READING_SECONDS = 30.0
+READER_LEASE_SECONDS = 30.0
 """How long a worker that wrote that it reads is waited for."""
 
 INTENT_SECONDS = 60.0
@@ -42,7 +42,7 @@ class FallbackState:
 
     notice: FallbackNotice
     """The latest notice."""
-    unfinished: frozenset[RevocationTarget]
+    overdue: frozenset[RevocationTarget]
     """What revocations cover that were begun a while ago and are not completed."""
 
 
@@ -51,7 +51,7 @@ class PollerId:
     """A worker that reads, as it wrote itself down. `home` is where its `pid` means something."""
 
     id: str
-    home: str
+    pid_namespace: str
     pid: int
 
 
@@ -62,14 +62,14 @@ class PollerHeartbeat:
     reader: PollerId
     count: int
     """Higher with each beat, also if the reader was taken off in between: equal counts mean that it has not written."""
-    read: FallbackNotice | None
+    read_notice: FallbackNotice | None
     """The notice that it has read last."""
-    redis: str
+    home_redis: str
     """Which Redis it renews its lease at; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedNotice:
+class PostedNotice:
     """A notice is up. `readers` are those who may count on a lease, with the count of the last beat of each."""
 
     notice: FallbackNotice
@@ -79,33 +79,33 @@ class PublishedNotice:
 class FallbackChannel(Protocol):
     """The place itself. Each method takes effect before it returns, and raises NoticesUnreachable."""
 
-    def current(self, patience_seconds: float) -> FallbackState:
-        """The latest notice, and what was begun longer ago than `patience_seconds`, by the place's own clock."""
+    def read_state(self, overdue_after_seconds: float) -> FallbackState:
+        """The latest notice, and what was begun longer ago than `overdue_after_seconds`, by the place's own clock."""
 
-    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
+    def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
         """Write that a worker reads, and that it has read `beat.read` if that is the latest still; *then* read the
         latest."""
 
-    def post(self) -> PublishedNotice:
+    def post_notice(self) -> PostedNotice:
         """Put up a new notice, *then* read who reads."""
 
-    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
+    def readers_behind(self, notice: FallbackNotice) -> frozenset[PollerId]:
         """Who has not written that they have read this notice, or a later one."""
 
-    def elsewhere(self, redis: str) -> frozenset[PollerId]:
+    def readers_with_other_home(self, redis: str) -> frozenset[PollerId]:
         """Who may hold a lease that another Redis than this one gave."""
 
-    def heartbeats(self) -> dict[PollerId, int]:
+    def heartbeat_counts(self) -> dict[PollerId, int]:
         """Every reader, with the count of its last beat."""
 
-    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
+    def remove_readers(self, heartbeats: Mapping[PollerId, int]) -> None:
         """Take readers off, but for those that have written since."""
 
-    def leave(self, reader: PollerId) -> None:
+    def deregister(self, reader: PollerId) -> None:
         """Take oneself off, lease given up."""
 
-    def intend(self, target: RevocationTarget) -> str:
+    def add_intent(self, target: RevocationTarget) -> str:
         """Write down that `scope` is about to be revoked. Returns the intent's id."""
 
-    def complete(self, intents: Collection[str]) -> None:
+    def remove_intents(self, intents: Collection[str]) -> None:
         """These intents have their receipts. Those that are older than `INTENT_SECONDS` go as well."""

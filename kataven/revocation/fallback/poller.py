@@ -30,8 +30,8 @@ from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
 from kataven.revocation.sweeper import Sweeper
 
-BEATS_PER_LEASE = 4
-LOOKS_PER_LEASE = 2
+HEARTBEATS_PER_LEASE = 4
+POLLS_PER_LEASE = 2
 """By the lease from Redis: so a revocation that Redis does not carry takes about as long as one lease."""
 
 _log = logging.getLogger(__name__)
@@ -43,16 +43,16 @@ class FallbackPoller:
     def __init__(self, guard: Guard, fallback: FallbackChannel) -> None:
         self._guard = guard
         self._fallback = fallback
-        self._lease = guard.reading
-        self._seconds_between_looks = guard.lease.seconds / LOOKS_PER_LEASE
-        self._sweeper: Sweeper[PollerId, int] = Sweeper(expiry_wait_seconds(guard.reading.seconds))
-        self._stopping = Pause()
+        self._lease = guard.reader_lease
+        self._poll_interval = guard.lease.seconds / POLLS_PER_LEASE
+        self._sweeper: Sweeper[PollerId, int] = Sweeper(expiry_wait_seconds(guard.reader_lease.seconds))
+        self._stopping = WakeableFlag()
         self._thread: Thread | None = None
         self._read: FallbackNotice | None = None
         self._due = -math.inf
-        self._beats = 0
-        self._completed: deque[str] = deque()
-        self.me = PollerId("", "", 0)
+        self._heartbeat_count = 0
+        self._intents_to_remove: deque[str] = deque()
+        self.id = PollerId("", "", 0)
 
     @property
     def running(self) -> bool:
@@ -62,9 +62,9 @@ class FallbackPoller:
         """Begin. Returns at once. Does nothing if it is running."""
         if self.running:
             return
-        self.me = PollerId(secrets.token_hex(8), host_identity(), os.getpid())
+        self.id = PollerId(secrets.token_hex(8), pid_namespace(), os.getpid())
         self._read, self._due = None, -math.inf
-        self._stopping = Pause()
+        self._stopping = WakeableFlag()
         self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
         self._thread.start()
 
@@ -76,25 +76,25 @@ class FallbackPoller:
         self._thread.join()
         self._thread = None
         self._lease.drop()
-        self._guard.home_recorded("")
+        self._guard.home_written("")
         with suppress(FallbackUnreachable):  # then the lease lapses, and another worker takes this one off
             self._complete()
-            self._fallback.leave(self.me)
+            self._fallback.deregister(self.id)
 
-    def hurry(self) -> None:
+    def poll_soon(self) -> None:
         """Look now: this worker renews at another Redis than before. Safe to call from any thread."""
         self._stopping.wake()
 
-    def completed(self, intent: str) -> None:
+    def remove_intent_later(self, intent: str) -> None:
         """An intent has its receipt: to be written down with the next look, off the revoker's way."""
-        self._completed.append(intent)
+        self._intents_to_remove.append(intent)
 
-    def run(self, stopping: Pause) -> None:
+    def run(self, stopping: WakeableFlag) -> None:
         """What the thread does, until `stopping` is set."""
         reached = True
         while not stopping.is_set():
             try:
-                self.look()
+                self.poll()
                 reached = True
             except FallbackUnreachable as error:
                 # Once per outage. The lease lapses by itself, if this lasts.
@@ -102,53 +102,53 @@ class FallbackPoller:
                 reached = False
             except BaseException:  # a memory that can't forget, say: without a lease it is harmless
                 _log.exception("revocation: this worker can't read notices")
-            stopping.wait(self._seconds_between_looks)
+            stopping.wait(self._poll_interval)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Read the notices, and write that this worker has, if there is another one or if it is time to.
 
         A revocation that was begun, and is not completed one look later, is one whose revoker is slow or dead. Its
         change may be committed any moment, so this worker forgets what it covers at each look, until it is completed.
         """
         self._complete()
-        word = self._fallback.current(self._seconds_between_looks)
-        for target in word.unfinished:
+        state = self._fallback.read_state(self._poll_interval)
+        for target in state.overdue:
             self._guard.apply_intent(target)
-        _, home_recorded = self._guard.home_to_record()
-        if not home_recorded and self._lease.clock() < self._due and word.notice == self._read:
+        _, home_written = self._guard.home_to_write()
+        if not home_written and self._lease.clock() < self._due and state.notice == self._read:
             return
         self._heartbeat()
         self._sweep()
 
     def _heartbeat(self) -> None:
         while True:
-            redis, _ = self._guard.home_to_record()
-            asked_at = self._lease.clock()
-            self._beats += 1
-            latest = self._fallback.heartbeat(PollerHeartbeat(self.me, self._beats, self._read, redis))
-            self._guard.home_recorded(redis)
-            self._guard.apply_notice(asked_at, latest)
+            redis, _ = self._guard.home_to_write()
+            counted_from = self._lease.clock()
+            self._heartbeat_count += 1
+            latest = self._fallback.write_heartbeat(PollerHeartbeat(self.id, self._heartbeat_count, self._read, redis))
+            self._guard.home_written(redis)
+            self._guard.apply_notice(counted_from, latest)
             if latest == self._read:
-                self._due = asked_at + self._lease.seconds / BEATS_PER_LEASE
+                self._due = counted_from + self._lease.seconds / HEARTBEATS_PER_LEASE
                 return
             self._read = latest  # forgotten by now, and said so the next time round
 
     def _complete(self) -> None:
         """Once more with the next look, if it fails."""
-        done = list(self._completed)
+        done = list(self._intents_to_remove)
         if done:
-            self._fallback.complete(done)
+            self._fallback.remove_intents(done)
             for _ in done:
-                self._completed.popleft()
+                self._intents_to_remove.popleft()
 
     def _sweep(self) -> None:
         if self._sweeper.due(self._lease.clock()):
-            heartbeats = self._fallback.heartbeats()
-            self._fallback.remove(self._sweeper.look(heartbeats, self._lease.clock()))
-            self._fallback.complete(())
+            heartbeats = self._fallback.heartbeat_counts()
+            self._fallback.remove_readers(self._sweeper.unchanged(heartbeats, self._lease.clock()))
+            self._fallback.remove_intents(())
 
 
-class Pause:
+class WakeableFlag:
     """Ends a thread, and lets it wait in between, until it is told to hurry."""
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ class Pause:
 
 
 @cache
-def host_identity() -> str:
+def pid_namespace() -> str:
     """Where this process's id means something: this boot of this machine, and this namespace of process ids."""
     try:
         return (
@@ -182,9 +182,9 @@ def host_identity() -> str:
         return f"unknown {secrets.token_hex(8)}"
 
 
-def is_dead(reader: PollerId) -> bool:
+def has_exited(reader: PollerId) -> bool:
     """Whether that process has surely ended. False if it lives elsewhere, where nobody can tell from here."""
-    if reader.home != host_identity():
+    if reader.pid_namespace != pid_namespace():
         return False
     try:
         os.kill(reader.pid, 0)

@@ -1,4 +1,4 @@
-"""What Redis does for the room, as a small Python object. test_board.py holds the real one to the same answers."""
+"""The part of Redis that the package uses, as a Python object. test_coordination.py compares it with a real Redis."""
 
 from __future__ import annotations
 

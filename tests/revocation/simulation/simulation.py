@@ -22,11 +22,11 @@ from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease
 from kataven.revocation.subscriber import Subscriber
 from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
-from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
+from tests.revocation.simulation.fallback_model import NoticesModel, NoticesOf
 from tests.revocation.simulation.redis_model import RedisModel
 
 LEASE_SECONDS = 1.0
-READING_SECONDS = 2.5
+READER_LEASE_SECONDS = 2.5
 """Shorter than in life, so that it runs out in a search of forty steps."""
 NAMESPACE = "world"
 INSTANT = 1e-9
@@ -75,12 +75,12 @@ class World:
         self.accepted_too_late: list[RevocationTarget] = []
         """The keys that a request was accepted with which started when their receipt was out."""
 
-    def commit_revocation(self, scope: RevocationTarget) -> list[RevocationTarget]:
+    def commit_revocation(self, target: RevocationTarget) -> list[RevocationTarget]:
         """The keys that this ends. Each account is given new ones in their place."""
-        ended = [key for key in self.keys if scope.covers(key)]
+        ended = [key for key in self.keys if target.covers(key)]
         self.keys_ended += ended
-        if scope.key_id is None:
-            self.ended_up_to[scope.account or ""] = self.keys_minted
+        if target.key_id is None:
+            self.ended_up_to[target.account or ""] = self.keys_minted
         else:
             self.revoked.update(ended)
         self.keys = [RevocationTarget(key.account, self._new_key()) if key in ended else key for key in self.keys]
@@ -121,7 +121,7 @@ class World:
             if not process.frozen and process.accepts(key):
                 self.accepted_too_late.append(key)
 
-    def is_dead(self, reader: PollerId) -> bool:
+    def has_exited(self, reader: PollerId) -> bool:
         return self.processes[reader.pid].dead
 
     def end(self) -> None:
@@ -170,14 +170,14 @@ class Process:
             board,
             LEASE_SECONDS,
             fallback,
-            is_dead=world.is_dead,
-            reading_seconds=READING_SECONDS,
+            has_exited=world.has_exited,
+            reader_lease_seconds=READER_LEASE_SECONDS,
             reconnect=self._reconnect,
-            renews_at=lambda: self.guard.renews_at,
+            home_redis=lambda: self.guard.home_redis,
             clock=self.clock,
             sleep=self.sleep,
         )
-        reading = parts.lease(READING_SECONDS, self.clock)
+        reading = parts.lease(READER_LEASE_SECONDS, self.clock)
         self.guard = parts.guard(parts.lease(LEASE_SECONDS, self.clock), reading)
         self.guard.subscribe(lambda _: pause())  # the thread may be held up before it forgets
         database = DatabaseModel(world, self.guard)
@@ -187,7 +187,7 @@ class Process:
         self.worker = parts.worker(self.guard, open_link, NAMESPACE, self.barrier)
         self.worker.id = f"worker{len(world.processes)}"
         self.reader = parts.reader(self.guard, fallback)
-        self.reader.me = PollerId(self.worker.id, "the world", len(world.processes))
+        self.reader.id = PollerId(self.worker.id, "the world", len(world.processes))
         world.processes.append(self)
 
     def clock(self) -> float:
@@ -226,13 +226,13 @@ class Process:
 
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen, is_request=True))
 
-    def revoke(self, scope: RevocationTarget) -> Actor:
+    def revoke(self, target: RevocationTarget) -> Actor:
         """Commit now; the receipt comes by steps, unless nobody can be told."""
-        keys = self.world.commit_revocation(scope)
+        keys = self.world.commit_revocation(target)
 
         def work() -> None:
             try:
-                receipt = self.barrier.revoke(scope)
+                receipt = self.barrier.revoke(target)
             except RevocationUnconfirmed:
                 return
             self.world.answered.update(keys)
@@ -240,17 +240,17 @@ class Process:
 
         return self._begin(Actor(work, may_go_on=lambda: not self.frozen))
 
-    def revoke_announced(self, scope: RevocationTarget) -> Actor:
+    def revoke_announced(self, target: RevocationTarget) -> Actor:
         """The whole of it, by steps: write down what is about to end, commit, revoke. It may die at each."""
 
         def work() -> None:
-            intent = self.fallback.intend(scope)
-            keys = self.world.commit_revocation(scope)
+            intent = self.fallback.add_intent(target)
+            keys = self.world.commit_revocation(target)
             pause()
-            receipt = self.barrier.revoke(scope)
+            receipt = self.barrier.revoke(target)
             self.world.answered.update(keys)
             self.on_receipt(receipt)
-            self.reader.completed(intent)
+            self.reader.remove_intent_later(intent)
 
         return self._begin(Actor(work, may_go_on=lambda: not (self.frozen or self.dead)))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from bench.worlds.connection import Answer, Connection, request
-from bench.worlds.ground import Ground, opened
-from bench.worlds.own_redis import OwnRedis
+from bench.scenarios.connection import Answer, Connection, request
+from bench.scenarios.environment import Ground, opened
+from bench.scenarios.persistent_redis import OwnRedis
 from kataven.assembly import Foundation
 from tests.support.gunicorn import Gunicorn
 from tests.support.proxy import Proxy
@@ -92,7 +92,7 @@ def opened_site(
     *,
     lease_seconds: float,
     proxied: bool,
-    application: str = "bench.worlds.observed:api",
+    application: str = "bench.scenarios.recorded_receipts:api",
 ) -> Iterator[Site]:
     """A site in an empty `folder`; `proxied` puts the second host behind the proxies. Every process ends with it."""
     with ExitStack() as stack:

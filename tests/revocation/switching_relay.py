@@ -115,10 +115,10 @@ class SwingingRelay:
                 flow = _Flow(near, far)
                 with self._lock:
                     self._flows.append(flow)
-                self._begin(self._ask, flow)
+                self._begin(self._verify_uncached, flow)
                 self._begin(self._answer, flow)
 
-    def _ask(self, flow: _Flow) -> None:
+    def _verify_uncached(self, flow: _Flow) -> None:
         with suppress(OSError):
             while data := flow.near.recv(65_536):
                 flow.is_link |= b"SUBSCRIBE" in data

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from kataven.revocation.latency_log import Spread
+from kataven.revocation.latency_log import Percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Score:
 
 
 def _row(what: str, samples: list[float]) -> str:
-    spread = Spread.of(samples)
+    spread = Percentiles.of(samples)
     if spread is None:
         return f"{what:56} n    0"
     return f"{what:56} n {len(samples):4}   p50 {spread.p50:8.1f}   p99 {spread.p99:8.1f}   max {spread.max:8.1f} ms"

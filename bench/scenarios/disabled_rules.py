@@ -1,6 +1,6 @@
 """`wsgi:api` with one of its rules taken out. A proof that can't fail proves nothing: the worlds must notice.
 
-gunicorn "bench.worlds.sabotage:api('/path/to/rule')": the file names the rule, and may be written anew at any time.
+gunicorn "bench.scenarios.disabled_rules:api('/path/to/rule')": the file names the rule and may change at any time.
 """
 
 from __future__ import annotations
@@ -35,39 +35,41 @@ def take_out(path: Path, services: Services) -> None:
 
     guard: Any = services.revocation.guard
     # Events are heard and acknowledged, and nothing is forgotten.
-    guard._memories[:] = [without("forgetting", forget, lambda scope: None) for forget in guard._memories]
+    guard._caches[:] = [without("forgetting", evict, lambda target: None) for evict in guard._caches]
     # A renewal confirms the lease also of a worker that has missed an event.
-    guard.confirmed = without("epoch", guard.confirmed, lambda *renewal: _confirm(guard, *renewal))
+    guard.confirm_lease = without("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
     # Whatever the database said is kept, also if a revocation came meanwhile.
-    guard.finish_fill = without("tickets", guard.finish_fill, _keep)
+    guard.cache_result = without("tickets", guard.cache_result, _cache_principal)
     # What is remembered is used whether or not the lease holds.
     verifier: Any = services.verifier
-    verifier._guard = Trusting(guard, without("lease", guard.holds_at, lambda now: True))
+    verifier._guard = Trusting(guard, without("lease", guard.leases_valid_at, lambda now: True))
     # A revocation that takes long is acted on by workers themselves, which would cover up for what is taken out.
-    reminded = guard.reminded
-    guard.reminded = lambda scope: None if path.read_text() else reminded(scope)
+    applied = guard.apply_intent
+    guard.apply_intent = lambda target: None if path.read_text() else applied(target)
     # Notices are read, and nothing is forgotten.
-    guard.noticed = without("notices", guard.noticed, lambda asked_at, notice: guard.reading.confirm(asked_at))
+    guard.apply_notice = without(
+        "notices", guard.apply_notice, lambda counted_from, notice: guard.reader_lease.confirm(counted_from)
+    )
     # A publication counts at whichever Redis took it, wherever workers renew.
     barrier: Any = services.revocation._barrier
-    barrier._may_be_elsewhere = without("elsewhere", barrier._may_be_elsewhere, lambda redis: False)
+    barrier._other_home_possible = without("elsewhere", barrier._other_home_possible, lambda redis: False)
 
 
 class Trusting:
-    """A guard whose leases hold when `holds_at` says so."""
+    """A guard whose leases hold when `leases_valid_at` says so."""
 
-    def __init__(self, guard: Guard, holds_at: Callable[[float], bool]) -> None:
-        self.start_fill = guard.start_fill
-        self.finish_fill = guard.finish_fill
-        self.holds_at = holds_at
+    def __init__(self, guard: Guard, leases_valid_at: Callable[[float], bool]) -> None:
+        self.take_fill_token = guard.take_fill_token
+        self.cache_result = guard.cache_result
+        self.leases_valid_at = leases_valid_at
 
 
-def _confirm(guard: Guard, asked_at: float, epoch: Epoch) -> None:
+def _confirm(guard: Guard, counted_from: float, epoch: Epoch) -> None:
     guard.epoch = epoch
-    guard._renews_at = epoch.redis
-    guard.lease.confirm(asked_at)
+    guard._home_redis = epoch.redis
+    guard.lease.confirm(counted_from)
 
 
-def _keep(_ticket: int, _scope: RevocationTarget, keep: Keep) -> bool:
+def _cache_principal(_ticket: int, _scope: RevocationTarget, keep: Keep) -> bool:
     keep()
     return True

@@ -10,10 +10,10 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from bench.worlds.connection import Answer, Connection, request
-from bench.worlds.ground import Key
-from bench.worlds.score import Score, Shot
-from bench.worlds.site import Worker
+from bench.scenarios.connection import Answer, Connection, request
+from bench.scenarios.environment import Key
+from bench.scenarios.score import Score, Shot
+from bench.scenarios.site import Worker
 
 ENOUGH = 2
 PATIENCE_SECONDS = 40.0
@@ -30,7 +30,7 @@ class Showing:
         self.receipt_at = math.inf
         """Just after the last byte of its receipt was here."""
         self.accepted: Counter[Hashable] = Counter()
-        self.settled: Counter[Hashable] = Counter()
+        self.after_receipt: Counter[Hashable] = Counter()
         """By thread: answers to requests that started after the receipt."""
 
 
@@ -63,7 +63,7 @@ class Hammer:
 
     def wait_until_settled(self, showing: Showing, workers: Sequence[Worker]) -> None:
         """Return when each thread on `workers` had two answers to requests that it started after the receipt."""
-        self._wait(lambda: _each(showing.settled, workers), "to be answered after the receipt")
+        self._wait(lambda: _each(showing.after_receipt, workers), "to be answered after the receipt")
 
     def revoking(self, showing: Showing) -> None:
         """The revocation is about to be asked for."""
@@ -87,7 +87,7 @@ class Hammer:
             if odd := _odd(showing, shot, late=late):
                 score.odd[odd] += 1
             showing.accepted[thread] += shot.outcome == "accepted"
-            showing.settled[thread] += late
+            showing.after_receipt[thread] += late
             self._changed.notify_all()
 
     def __enter__(self) -> Self:

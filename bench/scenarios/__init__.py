@@ -10,10 +10,10 @@ A round is one key. A world is what goes wrong meanwhile:
     sabotage  the product without one of its rules, to see that the worlds notice
 """
 
-from bench.worlds.processes import Loaded, StoppedWorker
-from bench.worlds.redis_worlds import RedisGone, RedisRestarted
-from bench.worlds.wire_worlds import HalfOpen, LostMessage, RevokerCutOff, SlowRead
-from bench.worlds.world import World
+from bench.scenarios.network_scenarios import HalfOpen, LostMessage, RevokerCutOff, SlowRead
+from bench.scenarios.process_scenarios import Loaded, StoppedWorker
+from bench.scenarios.redis_scenarios import RedisGone, RedisRestarted
+from bench.scenarios.scenario import World
 
 WORLDS: tuple[type[World], ...] = (
     World,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.worlds.site import Worker
-from bench.worlds.world import Turn, World
+from bench.scenarios.scenario import Turn, World
+from bench.scenarios.site import Worker
 
 EVERYTHING = re.compile(b"")
 EVENT = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$\d+\r\n\{kataven:revocation\}[^\r]*\r\n\$\d+\r\n[^\r]*\r\n")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kataven.revocation import RevocationTarget
-from kataven.revocation.coordination import CoordinationStore, record
+from kataven.revocation.coordination import CoordinationStore, encode_record
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.scripts import RENEW
@@ -32,7 +32,7 @@ class Subject:
 
     def join(self, *workers: str, heartbeat: int = 1) -> None:
         for worker in workers:
-            self.board.renew(worker, record(heartbeat, 1.0, "host", 42))
+            self.board.renew(worker, encode_record(heartbeat, 1.0, "host", 42))
 
 
 @pytest.fixture(params=["redis", "model"])
@@ -51,23 +51,23 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 
 
 def test_history_begins_at_nought_and_each_event_raises_it(subject: Subject) -> None:
-    start = subject.board.renew("a", record(1, 1.0, "host", 42))
+    start = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
     assert start.count == 0
     published = subject.board.publish(ACME)
     assert published.epoch == replace(start, count=1)
-    assert subject.board.renew("a", record(2, 1.0, "host", 42)) == published.epoch
+    assert subject.board.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
 
 
 def test_event_arrives_with_the_epochs_that_it_lies_between(subject: Subject) -> None:
-    before = subject.board.renew("a", record(1, 1.0, "host", 42))
+    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
     published = subject.board.publish(CHARLIES_KEY)
     assert [Event.parse(message) for message in subject.messages()] == [
-        Event(before, published.epoch, CHARLIES_KEY, published.answer_id)
+        Event(before, published.epoch, CHARLIES_KEY, published.ack_id)
     ]
 
 
 def test_announcement_raises_the_epoch_and_wants_no_answer(subject: Subject) -> None:
-    before = subject.board.renew("a", record(1, 1.0, "host", 42))
+    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
     subject.board.announce(ACME)
     assert [Event.parse(message) for message in subject.messages()] == [
         Event(before, replace(before, count=1), ACME, None)
@@ -84,14 +84,14 @@ def test_publication_lists_the_workers_and_their_records(subject: Subject) -> No
 def test_last_acknowledgement_is_the_one_that_answers(subject: Subject) -> None:
     subject.join("a", "b")
     published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.answer_id, "a")
-    assert subject.board.wait_for_all(published.answer_id, 0.01) is None
-    assert subject.board.missing(published) == {"b"}
-    subject.board.acknowledge(published.answer_id, "a")
-    assert subject.board.missing(published) == {"b"}
-    subject.board.acknowledge(published.answer_id, "b")
-    assert subject.board.missing(published) == frozenset()
-    last_ack = subject.board.wait_for_all(published.answer_id, 0.01)
+    subject.board.acknowledge(published.ack_id, "a")
+    assert subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+    assert subject.board.unacknowledged(published) == {"b"}
+    subject.board.acknowledge(published.ack_id, "a")
+    assert subject.board.unacknowledged(published) == {"b"}
+    subject.board.acknowledge(published.ack_id, "b")
+    assert subject.board.unacknowledged(published) == frozenset()
+    last_ack = subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01)
     assert last_ack is not None
     assert last_ack >= published.published_at_microseconds
 
@@ -99,22 +99,22 @@ def test_last_acknowledgement_is_the_one_that_answers(subject: Subject) -> None:
 def test_stranger_can_not_acknowledge(subject: Subject) -> None:
     subject.join("a")
     published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.answer_id, "stranger")
-    assert subject.board.wait_for_all(published.answer_id, 0.01) is None
+    subject.board.acknowledge(published.ack_id, "stranger")
+    assert subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
 
 
 def test_nobody_is_known_to_have_acknowledged_what_redis_forgot(subject: Subject) -> None:
     subject.join("a", "b")
     published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.answer_id, "a")
+    subject.board.acknowledge(published.ack_id, "a")
     subject.forget_all()
-    assert subject.board.missing(published) == {"a", "b"}
+    assert subject.board.unacknowledged(published) == {"a", "b"}
 
 
 def test_redis_that_forgot_is_another_one(subject: Subject) -> None:
-    before = subject.board.renew("a", record(1, 1.0, "host", 42))
+    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
     subject.forget_all()
-    after = subject.board.renew("a", record(2, 1.0, "host", 42))
+    after = subject.board.renew("a", encode_record(2, 1.0, "host", 42))
     assert after.redis != before.redis
     assert after.count == 0
 
@@ -129,7 +129,7 @@ def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: Subject) -> N
 
 def test_worker_that_leaves_is_not_waited_for(subject: Subject) -> None:
     subject.join("a", "b")
-    subject.board.leave("a")
+    subject.board.deregister("a")
     assert set(subject.board.publish(ACME).workers) == {"b"}
 
 
@@ -147,13 +147,13 @@ class TestRealRedis:
         with scratch_redis.client() as client:
             board = CoordinationStore(client.execute_command, "test")
             assert client.script_exists(RENEW.sha) == [False]
-            board.renew("a", record(1, 1.0, "host", 42))
+            board.renew("a", encode_record(1, 1.0, "host", 42))
             assert client.script_exists(RENEW.sha) == [True]
 
     def test_redis_that_restarted_is_another_one(self, scratch_redis: ScratchRedis) -> None:
         def met() -> Epoch:
             with scratch_redis.client() as client:
-                return CoordinationStore(client.execute_command, "test").renew("a", record(1, 1.0, "host", 42))
+                return CoordinationStore(client.execute_command, "test").renew("a", encode_record(1, 1.0, "host", 42))
 
         before = met()
         assert met() == before
@@ -165,10 +165,10 @@ class TestRealRedis:
         with scratch_redis.client() as client:
             board = CoordinationStore(client.execute_command, "test")
             board.announce(ACME)
-            before = board.renew("a", record(1, 1.0, "host", 42))
+            before = board.renew("a", encode_record(1, 1.0, "host", 42))
             client.replicaof("127.0.0.1", "1")
             client.replicaof("NO", "ONE")
-            after = board.renew("a", record(2, 1.0, "host", 42))
+            after = board.renew("a", encode_record(2, 1.0, "host", 42))
             assert after.count == before.count == 1
             assert after.redis != before.redis
 
@@ -177,16 +177,16 @@ class TestRealRedis:
             board = CoordinationStore(client.execute_command, "test")
             with RedisLink(scratch_redis.url, board.channel, 5) as link:
                 board.announce(ACME)
-                epoch = CoordinationStore(link.call, "test").renew("a", record(1, 1.0, "host", 42))
+                epoch = CoordinationStore(link.call, "test").renew("a", encode_record(1, 1.0, "host", 42))
                 assert [Event.parse(message).after for message in link.drain()] == [epoch]
 
     def test_whatever_belongs_to_an_answer_does_not_stay(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
             board = CoordinationStore(client.execute_command, "test")
-            board.renew("a", record(1, 1.0, "host", 42))
+            board.renew("a", encode_record(1, 1.0, "host", 42))
             board.publish(ACME)
             published = board.publish(ACME)
-            board.acknowledge(published.answer_id, "a")
+            board.acknowledge(published.ack_id, "a")
             lifetimes = {key: client.ttl(key) for key in client.keys("*") if not key.endswith(":state")}
             assert len(lifetimes) == 2
             assert all(0 < seconds <= 60 for seconds in lifetimes.values())

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kataven.revocation import RevocationTarget
 from tests.revocation.simulation.actors import Actor
-from tests.revocation.simulation.world import INSTANT, LEASE_SECONDS, READING_SECONDS, Parts, Process, World
+from tests.revocation.simulation.simulation import INSTANT, LEASE_SECONDS, READER_LEASE_SECONDS, Parts, Process, World
 
 WORKER = st.sampled_from([0, 1])
 PROCESS = st.sampled_from([0, 1, 2])
@@ -62,13 +62,13 @@ class Fate(RuleBasedStateMachine):
 
     @rule(process=PROCESS, places=st.sets(KEY, min_size=1, max_size=2), account=st.booleans(), steps=st.integers(0, 3))
     def revocations_begin(self, process: int, places: set[int], account: bool, steps: int) -> None:
-        for scope in [self._scope(place, account) for place in places]:
-            self._let_begin(self.world.processes[process].revoke(scope), steps)
+        for target in [self._scope(place, account) for place in places]:
+            self._let_begin(self.world.processes[process].revoke(target), steps)
 
     @rule(process=PROCESS, place=KEY, account=st.booleans())
     def revocation_is_answered(self, process: int, place: int, account: bool) -> None:
         revoker = self.world.processes[process].revoke(self._scope(place, account))
-        self.world.go_on(1.1 * READING_SECONDS, until=lambda: revoker.done)
+        self.world.go_on(1.1 * READER_LEASE_SECONDS, until=lambda: revoker.done)
 
     @rule(worker=WORKER, process=PROCESS, place=KEY, account=st.booleans(), steps=st.integers(1, 6))
     def revocation_overtakes_a_request(self, worker: int, process: int, place: int, account: bool, steps: int) -> None:

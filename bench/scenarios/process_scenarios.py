@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.worlds.site import Worker
-from bench.worlds.world import Turn, World
+from bench.scenarios.scenario import Turn, World
+from bench.scenarios.site import Worker
 
 
 class Loaded(World):

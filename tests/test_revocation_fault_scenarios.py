@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from bench.worlds import (
+from bench.scenarios import (
     HalfOpen,
     LostMessage,
     RedisGone,
@@ -23,13 +23,13 @@ from bench.worlds import (
     StoppedWorker,
     World,
 )
-from bench.worlds.connection import request
-from bench.worlds.ground import ACCOUNT, BENCH, Ground, Key, laid
-from bench.worlds.killed import is_disabled, revocation_of, revoker_beside
-from bench.worlds.own_redis import MEMORIES, Memory
-from bench.worlds.score import Score
-from bench.worlds.site import Site, Worker, opened_site
-from bench.worlds.world import CALM, play
+from bench.scenarios.connection import request
+from bench.scenarios.environment import ACCOUNT, BENCH, Ground, Key, laid
+from bench.scenarios.killed_revoker import is_disabled, revocation_of, revoker_beside
+from bench.scenarios.persistent_redis import MEMORIES, Memory
+from bench.scenarios.scenario import CALM, play
+from bench.scenarios.score import Score
+from bench.scenarios.site import Site, Worker, opened_site
 from kataven.account import api_keys
 from kataven.account.models import AuditEvent
 from kataven.revocation.cache import TTL_SECONDS
@@ -121,7 +121,7 @@ def test_key_whose_revoker_died_after_its_commit_is_refused_by_every_worker_all_
 ) -> None:
     """Nothing was published. Workers find what was about to end in the system database, and forget it."""
     site.wait_until_well()
-    with revoker_beside(site, tmp_path, LEASE_SECONDS, "bench.worlds.dying:api") as revoker:
+    with revoker_beside(site, tmp_path, LEASE_SECONDS, "bench.scenarios.dying_revoker:api") as revoker:
         key = ground.next_key()
         assert [show(worker, key.text) for worker in site.workers] == [200] * 4
         assert revoker.raw(revocation_of(site, key)) == b""
@@ -143,7 +143,7 @@ def saboteur(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, P
     folder = tmp_path_factory.mktemp("saboteur")
     rule = folder / "rule"
     rule.touch()
-    application = f"bench.worlds.sabotage:api('{rule}')"
+    application = f"bench.scenarios.disabled_rules:api('{rule}')"
     with (
         laid() as ground,
         opened_site(ground, folder / "site", lease_seconds=1.0, proxied=True, application=application) as site,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.worlds.own_redis import MEMORIES, Memory
-from bench.worlds.world import Turn, World
+from bench.scenarios.persistent_redis import MEMORIES, Memory
+from bench.scenarios.scenario import Turn, World
 
 RESTART_EVERY = 5
 

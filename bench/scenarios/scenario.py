@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from bench.worlds.connection import Connection, request
-from bench.worlds.hammer import Hammer, Showing, outcome_of
-from bench.worlds.score import Score, Shot
-from bench.worlds.site import Site, Worker
+from bench.scenarios.connection import Connection, request
+from bench.scenarios.load import Hammer, Showing, outcome_of
+from bench.scenarios.score import Score, Shot
+from bench.scenarios.site import Site, Worker
 
 CALM = "all well"
 Late = tuple[Connection, float]

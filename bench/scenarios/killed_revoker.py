@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from bench.worlds.connection import Connection, request
-from bench.worlds.ground import ACCOUNT, Key
-from bench.worlds.site import Site
+from bench.scenarios.connection import Connection, request
+from bench.scenarios.environment import ACCOUNT, Key
+from bench.scenarios.site import Site
 from kataven.account.models import ApiKey
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until

@@ -11,10 +11,10 @@ import pytest
 from kataven.revocation import EVERYTHING, Guard, RevocationTarget
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.fallback.channel import FallbackUnreachable, PollerId
-from kataven.revocation.fallback.poller import FallbackPoller, host_identity, is_dead
+from kataven.revocation.fallback.poller import FallbackPoller, has_exited, pid_namespace
 from kataven.revocation.lease import Lease
 from tests.revocation.eventually import eventually
-from tests.revocation.simulation.notices_model import NoticesModel, NoticesOf
+from tests.revocation.simulation.fallback_model import NoticesModel, NoticesOf
 
 
 class Place:
@@ -31,8 +31,8 @@ class Place:
         self.forgotten: list[RevocationTarget] = []
 
     @property
-    def holds(self) -> bool:
-        return self.guard.reading.holds()
+    def lease_valid(self) -> bool:
+        return self.guard.reader_lease.is_valid()
 
 
 @pytest.fixture
@@ -46,22 +46,22 @@ def place() -> Iterator[Place]:
 def test_reader_forgets_and_then_says_that_it_has_read(place: Place) -> None:
     place.reader.start()
     place.reader.start()
-    assert eventually(lambda: place.holds)
+    assert eventually(lambda: place.lease_valid)
     place.forgotten.clear()
-    posted = place.fallback.post()
-    assert eventually(lambda: not place.fallback.unread(posted.notice))
+    posted = place.fallback.post_notice()
+    assert eventually(lambda: not place.fallback.readers_behind(posted.notice))
     assert place.forgotten == [EVERYTHING]
     assert [reader.pid for reader in posted.readers] == [os.getpid()]
 
 
 def test_reader_that_stops_takes_itself_off_and_can_start_again(place: Place) -> None:
     place.reader.start()
-    assert eventually(lambda: place.holds)
+    assert eventually(lambda: place.lease_valid)
     place.reader.stop()
-    assert not place.holds
-    assert place.fallback.heartbeats() == {}
+    assert not place.lease_valid
+    assert place.fallback.heartbeat_counts() == {}
     place.reader.start()
-    assert eventually(lambda: place.holds)
+    assert eventually(lambda: place.lease_valid)
 
 
 def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
@@ -70,9 +70,9 @@ def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
     place.reachable = False
     place.reader.start()
     assert eventually(lambda: "can't be read" in caplog.text)
-    assert not place.holds
+    assert not place.lease_valid
     place.reachable = True
-    assert eventually(lambda: place.holds)
+    assert eventually(lambda: place.lease_valid)
     assert caplog.text.count("can't be read") == 1
 
 
@@ -80,63 +80,63 @@ def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.reader.start()
-    assert eventually(lambda: place.holds)
+    assert eventually(lambda: place.lease_valid)
     broken = True
 
-    def forget(_: RevocationTarget) -> None:
+    def evict(_: RevocationTarget) -> None:
         if broken:
             raise SystemExit
 
-    place.guard.subscribe(forget)
-    posted = place.fallback.post().notice
+    place.guard.subscribe(evict)
+    posted = place.fallback.post_notice().notice
     assert eventually(lambda: "can't read notices" in caplog.text)
-    assert place.fallback.unread(posted)
+    assert place.fallback.readers_behind(posted)
     broken = False
-    assert eventually(lambda: not place.fallback.unread(posted))
+    assert eventually(lambda: not place.fallback.readers_behind(posted))
 
 
 def test_redis_that_a_worker_renews_at_is_written_down_at_once(place: Place) -> None:
-    place.guard.on_home_change = place.reader.hurry
+    place.guard.on_home_change = place.reader.poll_soon
     place.reader.start()
-    assert eventually(lambda: place.holds)
-    assert place.fallback.elsewhere("redis-b") == frozenset()
+    assert eventually(lambda: place.lease_valid)
+    assert place.fallback.readers_with_other_home("redis-b") == frozenset()
     for redis in ("redis-a", "redis-b"):
-        place.guard.lease_confirmed(place.guard.lease.clock(), Epoch(redis, 1))
-        assert eventually(lambda redis=redis: place.shared.redis[place.reader.me] == redis)  # type: ignore[misc]
-    assert [reader.pid for reader in place.fallback.elsewhere("redis-a")] == [os.getpid()]
+        place.guard.confirm_lease(place.guard.lease.clock(), Epoch(redis, 1))
+        assert eventually(lambda redis=redis: place.shared.redis[place.reader.id] == redis)  # type: ignore[misc]
+    assert [reader.pid for reader in place.fallback.readers_with_other_home("redis-a")] == [os.getpid()]
 
 
 def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_completed(place: Place) -> None:
     key = RevocationTarget("acme", "a key")
-    place.reader.look()
+    place.reader.poll()
     place.forgotten.clear()
-    intent = place.fallback.intend(key)
-    place.reader.look()
+    intent = place.fallback.add_intent(key)
+    place.reader.poll()
     assert place.forgotten == []  # its revoker has a moment
     place.now += 1
-    place.reader.look()
-    place.reader.look()
+    place.reader.poll()
+    place.reader.poll()
     assert place.forgotten == [key, key]
-    place.reader.completed(intent)
-    place.reader.look()
+    place.reader.remove_intent_later(intent)
+    place.reader.poll()
     assert place.forgotten == [key, key]
 
 
 def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(place: Place) -> None:
-    intent = place.fallback.intend(RevocationTarget("acme"))
-    place.reader.completed(intent)
+    intent = place.fallback.add_intent(RevocationTarget("acme"))
+    place.reader.remove_intent_later(intent)
     place.reachable = False
     with pytest.raises(FallbackUnreachable):
-        place.reader.look()
+        place.reader.poll()
     place.reachable = True
-    place.reader.look()
+    place.reader.poll()
     assert place.shared.intents == {}
 
 
 def test_process_is_dead_only_where_that_can_be_seen() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    assert is_dead(PollerId("x", host_identity(), ended.pid))
-    assert not is_dead(PollerId("x", "another host", ended.pid))
-    assert not is_dead(PollerId("x", host_identity(), os.getpid()))
-    assert not is_dead(PollerId("x", host_identity(), 1))
+    assert has_exited(PollerId("x", pid_namespace(), ended.pid))
+    assert not has_exited(PollerId("x", "another host", ended.pid))
+    assert not has_exited(PollerId("x", pid_namespace(), os.getpid()))
+    assert not has_exited(PollerId("x", pid_namespace(), 1))
