@@ -17,30 +17,37 @@ import argparse
 import sys
 import time
 
-from bench.scenarios import WORLDS, World
-from bench.scenarios.environment import Ground, laid
-from bench.scenarios.scenario import play
+from bench.scenarios import SCENARIOS, Scenario
+from bench.scenarios.environment import Environment, open_environment
+from bench.scenarios.scenario import run_scenario
 from bench.scenarios.score import Score
-from bench.scenarios.site import opened_site
+from bench.scenarios.site import open_site
 
-BY_NAME = {world.name: world for world in WORLDS}
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
 
 def main() -> int:
     arguments = _arguments()
-    chosen = WORLDS if arguments.world == "all" else (BY_NAME[arguments.world],)
+    chosen = SCENARIOS if arguments.scenario == "all" else (BY_NAME[arguments.scenario],)
     # As the product's workers do: the revoker's thread shouldn't wait for those that hammer.
     sys.setswitchinterval(0.0005)
-    with laid() as ground:
-        scores = [_run(ground, world, arguments.n, arguments.lease_seconds or world.lease_seconds) for world in chosen]
-    return 0 if all(score.kept for score in scores) else 1
+    with open_environment() as environment:
+        scores = [
+            _run(environment, scenario, arguments.n, arguments.lease_seconds or scenario.lease_seconds)
+            for scenario in chosen
+        ]
+    return 0 if all(score.passed for score in scores) else 1
 
 
-def _run(ground: Ground, world: type[World], rounds: int, lease_seconds: float) -> Score:
-    print(f"\n{world.name}, lease {lease_seconds:g} s: {(world.__doc__ or '').strip().splitlines()[0]}", flush=True)
+def _run(environment: Environment, scenario: type[Scenario], rounds: int, lease_seconds: float) -> Score:
+    print(
+        f"\n{scenario.name}, lease {lease_seconds:g} s: {(scenario.__doc__ or '').strip().splitlines()[0]}", flush=True
+    )
     started = time.monotonic()
-    with opened_site(ground, ground.folder / world.name, lease_seconds=lease_seconds, proxied=world.proxied) as site:
-        score = play(world(site, rounds))
+    with open_site(
+        environment, environment.folder / scenario.name, lease_seconds=lease_seconds, proxied=scenario.proxied
+    ) as site:
+        score = run_scenario(scenario(site, rounds))
     for line in [*score.lines(), f"{time.monotonic() - started:.0f} s in all"]:
         print(f"  {line}", flush=True)
     return score
@@ -49,7 +56,7 @@ def _run(ground: Ground, world: type[World], rounds: int, lease_seconds: float) 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.revocation", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--n", type=int, default=1_000, help="how many revocations in each world; 1000")
-    parser.add_argument("--world", choices=["all", *BY_NAME], default="all")
+    parser.add_argument("--scenario", choices=["all", *BY_NAME], default="all")
     parser.add_argument("--lease-seconds", type=float, help="the workers' lease; else the world's own, 0.2 or 1")
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from bench.scenarios.environment import laid
+from bench.scenarios.environment import open_environment
 from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.principal import CredentialKind, Principal
@@ -37,7 +37,7 @@ LEASE_SECONDS = 10.0  # long, so that a worker that is late is measured and not 
 
 
 @dataclass(frozen=True)
-class Load:
+class WorkerLoad:
     """What the threads of a worker do: compute, rest, and again."""
 
     name: str
@@ -47,15 +47,15 @@ class Load:
     switch_interval: float | None = None
 
 
-WORLDS = [
-    Load("idle"),
-    Load("moderate", threads=4, compute_seconds=0.0005, rest_seconds=0.005),
-    Load("saturated", threads=4, compute_seconds=0.0005),
-    Load("saturated, switch interval 0.5 ms", threads=4, compute_seconds=0.0005, switch_interval=0.0005),
+SCENARIOS = [
+    WorkerLoad("idle"),
+    WorkerLoad("moderate", threads=4, compute_seconds=0.0005, rest_seconds=0.005),
+    WorkerLoad("saturated", threads=4, compute_seconds=0.0005),
+    WorkerLoad("saturated, switch interval 0.5 ms", threads=4, compute_seconds=0.0005, switch_interval=0.0005),
 ]
 
 
-class Anybody:
+class AcceptEverything:
     """A verifier that lets everybody in."""
 
     def verify(self, credential: Credential) -> Principal:
@@ -68,17 +68,17 @@ def revocation_at(redis_url: str, database_url: str) -> Revocation:
     )
 
 
-def work(redis_url: str, database_url: str, load: Load, ready: Event, stopping: Event) -> None:
+def work(redis_url: str, database_url: str, load: WorkerLoad, ready: Event, stopping: Event) -> None:
     """A worker process."""
     if load.switch_interval is not None:
         sys.setswitchinterval(load.switch_interval)
     revocation = revocation_at(redis_url, database_url)
-    verifier = CachingVerifier(Anybody(), revocation.guard)
+    verifier = CachingVerifier(AcceptEverything(), revocation.guard)
     revocation.start()
     while not revocation.status().lease_confirmed:
         time.sleep(0.01)
     for _ in range(load.threads):
-        threading.Thread(target=be_busy, args=(verifier, load), daemon=True).start()
+        threading.Thread(target=generate_load, args=(verifier, load), daemon=True).start()
     ready.set()
     parent = multiprocessing.parent_process()
     while not stopping.wait(1) and parent is not None and parent.is_alive():
@@ -86,7 +86,7 @@ def work(redis_url: str, database_url: str, load: Load, ready: Event, stopping: 
     revocation.stop()
 
 
-def be_busy(verifier: CachingVerifier, load: Load) -> None:
+def generate_load(verifier: CachingVerifier, load: WorkerLoad) -> None:
     """Verify and compute in short pieces, as handlers do, and rest as they do while they wait for a database."""
     while True:
         until = time.perf_counter() + load.compute_seconds
@@ -96,7 +96,7 @@ def be_busy(verifier: CachingVerifier, load: Load) -> None:
             time.sleep(load.rest_seconds)
 
 
-def measure(redis_url: str, database_url: str, load: Load, workers: int, revocations: int) -> None:
+def measure(redis_url: str, database_url: str, load: WorkerLoad, workers: int, revocations: int) -> None:
     stopping = processes.Event()
     ready = [processes.Event() for _ in range(workers)]
     team = [processes.Process(target=work, args=(redis_url, database_url, load, event, stopping)) for event in ready]
@@ -117,11 +117,11 @@ def measure(redis_url: str, database_url: str, load: Load, workers: int, revocat
     missing = sum(receipt.expired for receipt in receipts)
     eviction = Percentiles.of([r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None])
     whole = Percentiles.of([receipt.ms for receipt in receipts])
-    print(f"{load.name:36} {show(eviction)}    {show(whole)}    {missing}")
+    print(f"{load.name:36} {format_row(eviction)}    {format_row(whole)}    {missing}")
 
 
-def show(spread: Percentiles | None) -> str:
-    return "       -       -       -" if spread is None else f"{spread.p50:8.2f}{spread.p99:8.2f}{spread.max:8.2f}"
+def format_row(row: Percentiles | None) -> str:
+    return "       -       -       -" if row is None else f"{row.p50:8.2f}{row.p99:8.2f}{row.max:8.2f}"
 
 
 def measure_hits() -> None:
@@ -130,7 +130,7 @@ def measure_hits() -> None:
     guard.home_written("redis")
     guard.apply_notice(guard.lease.clock(), FallbackNotice(0, "none"))
     guard.confirm_lease(guard.lease.clock(), Epoch("redis", 0))
-    verifier = CachingVerifier(Anybody(), guard)
+    verifier = CachingVerifier(AcceptEverything(), guard)
     number = 50_000
     for name, credential in (("API key", KEY), ("JWT of 1 KB", ApiKeyCredential("e" * 1024, "acme"))):
         best = min(timeit.repeat(lambda: verifier.verify(credential), number=number, repeat=7)) / number  # noqa: B023
@@ -145,15 +145,15 @@ def main() -> None:
     options = parser.parse_args()
     measure_hits()
     with ExitStack() as stack:
-        ground = stack.enter_context(laid())
+        environment = stack.enter_context(open_environment())
         redis_url = options.redis_url
         if redis_url is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             redis_url = stack.enter_context(EmbeddedRedis(Path(folder), persistent=False)).url
         print(f"{options.workers} workers, {options.revocations} revocations; ms: p50, p99, max")
         print(f"{'':36} {'publish to last acknowledgement':24}  {'whole revoke()':24}  lapsed")
-        for load in WORLDS:
-            measure(redis_url, ground.database_url, load, options.workers, options.revocations)
+        for load in SCENARIOS:
+            measure(redis_url, environment.database_url, load, options.workers, options.revocations)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import argparse
 import random
 import sys
 
-from bench.scenarios.environment import laid
-from bench.scenarios.killed_revoker import Killed, kill, revoker_beside
-from bench.scenarios.site import opened_site
+from bench.scenarios.environment import open_environment
+from bench.scenarios.killed_revoker import Killed, kill, revoker_host
+from bench.scenarios.site import open_site
 
 LEASE_SECONDS = 1.0
 BOUND_SECONDS = 2 * (1.5 * LEASE_SECONDS)
@@ -30,19 +30,19 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=100, help="how many kills; 100")
     rounds = parser.parse_args().n
     chance = random.Random(7)  # noqa: S311  moments, no secrets
-    with laid() as ground:
-        folder = ground.folder / "site"
+    with open_environment() as environment:
+        folder = environment.folder / "site"
         with (
-            opened_site(ground, folder, lease_seconds=LEASE_SECONDS, proxied=False) as site,
-            revoker_beside(site, folder, LEASE_SECONDS) as host,
+            open_site(environment, folder, lease_seconds=LEASE_SECONDS, proxied=False) as site,
+            revoker_host(site, folder, LEASE_SECONDS) as host,
         ):
             found = [kill(site, host, chance.uniform(0, LATEST)) for _ in range(rounds)]
-    return _told(found)
+    return _print_result(found)
 
 
-def _told(found: list[Killed]) -> int:
+def _print_result(found: list[Killed]) -> int:
     orphaned = [one for one in found if one.committed and not one.answered]
-    longest = max((one.lived_seconds for one in found if one.committed), default=0.0)
+    longest = max((one.accepted_for_seconds for one in found if one.committed), default=0.0)
     print(f"{len(found)} revokers killed at random moments of a revocation")
     print(f"  not committed, the key stays good        {sum(not one.committed for one in found):4}")
     print(f"  committed, and no receipt                {len(orphaned):4}")

@@ -11,31 +11,31 @@ A round is one key. A world is what goes wrong meanwhile:
 """
 
 from bench.scenarios.network_scenarios import HalfOpen, LostMessage, RevokerCutOff, SlowRead
-from bench.scenarios.process_scenarios import Loaded, StoppedWorker
+from bench.scenarios.process_scenarios import BusyMachine, PausedWorker
 from bench.scenarios.redis_scenarios import RedisGone, RedisRestarted
-from bench.scenarios.scenario import World
+from bench.scenarios.scenario import Scenario
 
-WORLDS: tuple[type[World], ...] = (
-    World,
-    StoppedWorker,
+SCENARIOS: tuple[type[Scenario], ...] = (
+    Scenario,
+    PausedWorker,
     RedisRestarted,
     RedisGone,
     HalfOpen,
     RevokerCutOff,
     LostMessage,
     SlowRead,
-    Loaded,
+    BusyMachine,
 )
 
 __all__ = [
-    "WORLDS",
+    "SCENARIOS",
+    "BusyMachine",
     "HalfOpen",
-    "Loaded",
     "LostMessage",
+    "PausedWorker",
     "RedisGone",
     "RedisRestarted",
     "RevokerCutOff",
+    "Scenario",
     "SlowRead",
-    "StoppedWorker",
-    "World",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 """How long an answer may take before the run is given up."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -19,7 +19,7 @@ _WORKER = re.compile(rb"\r\n%s: *(\S+)" % WORKER_HEADER.encode(), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back."""
 
     status: int
@@ -45,27 +45,27 @@ class Connection:
     """One request at a time. Raises OSError if the server closes it, TimeoutError if nothing comes."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def ask(self, message: bytes) -> Answer:
+    def exchange(self, message: bytes) -> Response:
         self.send(message)
         return self.receive()
 
     def send(self, message: bytes) -> None:
         self._socket.sendall(message)
 
-    def receive(self) -> Answer:
+    def receive(self) -> Response:
         """The answer to what was sent, once its last byte is here."""
         received = b""
-        while (end := received.find(b"\r\n\r\n")) < 0:
+        while (head_end := received.find(b"\r\n\r\n")) < 0:
             received += self._more()
-        head, body = received[:end], received[end + 4 :]
+        head, body = received[:head_end], received[head_end + 4 :]
         length = _LENGTH.search(head)
         while length is not None and len(body) < int(length[1]):
             body += self._more()
         worker = _WORKER.search(head)
-        return Answer(int(head[9:12]), worker[1].decode() if worker else "", body)
+        return Response(int(head[9:12]), worker[1].decode() if worker else "", body)
 
     def close(self) -> None:
         self._socket.close()

@@ -23,39 +23,39 @@ Keep = Callable[[], None]
 def api(path: str) -> Flask:
     """The API without the rule that is named in the file `path`; if it is empty, the API as it is."""
     application: Flask = wsgi.api
-    take_out(Path(path), application.extensions[EXTENSION])
+    disable_rules(Path(path), application.extensions[EXTENSION])
     return application
 
 
-def take_out(path: Path, services: Services) -> None:
+def disable_rules(path: Path, services: Services) -> None:
     """Prepare each of the rules to be taken out."""
 
-    def without(rule: str, does: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
+    def unless_disabled(rule: str, does: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given: (instead if path.read_text() == rule else does)(*given)
 
     guard: Any = services.revocation.guard
     # Events are heard and acknowledged, and nothing is forgotten.
-    guard._caches[:] = [without("forgetting", evict, lambda target: None) for evict in guard._caches]
+    guard._caches[:] = [unless_disabled("forgetting", evict, lambda target: None) for evict in guard._caches]
     # A renewal confirms the lease also of a worker that has missed an event.
-    guard.confirm_lease = without("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
+    guard.confirm_lease = unless_disabled("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
     # Whatever the database said is kept, also if a revocation came meanwhile.
-    guard.cache_result = without("tickets", guard.cache_result, _cache_principal)
+    guard.cache_result = unless_disabled("tickets", guard.cache_result, _cache_principal)
     # What is remembered is used whether or not the lease holds.
     verifier: Any = services.verifier
-    verifier._guard = Trusting(guard, without("lease", guard.leases_valid_at, lambda now: True))
+    verifier._guard = GuardWithLeaseCheck(guard, unless_disabled("lease", guard.leases_valid_at, lambda now: True))
     # A revocation that takes long is acted on by workers themselves, which would cover up for what is taken out.
     applied = guard.apply_intent
     guard.apply_intent = lambda target: None if path.read_text() else applied(target)
     # Notices are read, and nothing is forgotten.
-    guard.apply_notice = without(
+    guard.apply_notice = unless_disabled(
         "notices", guard.apply_notice, lambda counted_from, notice: guard.reader_lease.confirm(counted_from)
     )
     # A publication counts at whichever Redis took it, wherever workers renew.
     barrier: Any = services.revocation._barrier
-    barrier._other_home_possible = without("elsewhere", barrier._other_home_possible, lambda redis: False)
+    barrier._other_home_possible = unless_disabled("elsewhere", barrier._other_home_possible, lambda redis: False)
 
 
-class Trusting:
+class GuardWithLeaseCheck:
     """A guard whose leases hold when `leases_valid_at` says so."""
 
     def __init__(self, guard: Guard, leases_valid_at: Callable[[float], bool]) -> None:

@@ -29,7 +29,7 @@ from kataven.system import limits
 
 ACCOUNT = ALICE.account
 BENCH = Actor("bench:worlds", "Worlds")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
+UNLIMITED = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
 """Limits that are never met: what is looked for is a key that is let in, not one that is slowed down."""
 BATCH = 100
 TOKEN_SECONDS = 12 * 3600
@@ -44,7 +44,7 @@ class Key:
 
 
 @dataclass
-class Ground:
+class Environment:
     """See `laid`."""
 
     folder: Path
@@ -53,7 +53,7 @@ class Ground:
     pepper: str = field(repr=False)
     _keys: deque[Key] = field(default_factory=deque, repr=False)
 
-    def environ(self, redis_url: str, database_url: str, lease_seconds: float) -> dict[str, str]:
+    def process_settings(self, redis_url: str, database_url: str, lease_seconds: float) -> dict[str, str]:
         """What a process of the product is told."""
         return {
             "KATAVEN_ENV": "development",
@@ -71,9 +71,9 @@ class Ground:
 
     def foundation(self, redis_url: str = "unix:///nowhere", lease_seconds: float = 1.0) -> Foundation:
         """What the product is put together from, for use beside it. It has no lease, so it remembers nothing."""
-        return assembly.foundation(settings.load(self.environ(redis_url, self.database_url, lease_seconds)))
+        return assembly.foundation(settings.load(self.process_settings(redis_url, self.database_url, lease_seconds)))
 
-    def alice(self) -> dict[str, str]:
+    def owner_headers(self) -> dict[str, str]:
         """The headers with which Alice, who owns acme, is let in."""
         token = sign(self.folder / "issuer", self.issuer_url, ACCOUNT, ALICE.role, ttl_seconds=TOKEN_SECONDS)
         return {"Authorization": f"Bearer {token}", "X-Account-ID": ACCOUNT}
@@ -81,12 +81,12 @@ class Ground:
     def next_key(self) -> Key:
         """A key that nobody has used yet."""
         if not self._keys:
-            self._keys.extend(self._mint(BATCH))
+            self._keys.extend(self._create_keys(BATCH))
         return self._keys.popleft()
 
-    def _mint(self, count: int) -> Iterator[Key]:
-        issuer = assembly.local_issuer(settings.load(self.environ("unix:///nowhere", self.database_url, 1.0)))
-        with opened(self.foundation()) as parts, parts.sessions.writing(ACCOUNT) as session:
+    def _create_keys(self, count: int) -> Iterator[Key]:
+        issuer = assembly.local_issuer(settings.load(self.process_settings("unix:///nowhere", self.database_url, 1.0)))
+        with open_foundation(self.foundation()) as parts, parts.sessions.writing(ACCOUNT) as session:
             for _ in range(count):
                 issued = issuer.issue(TokenKind.API_KEY, ACCOUNT)
                 row = api_keys.issue(session, "hammered", issued, None, BENCH)
@@ -94,7 +94,7 @@ class Ground:
 
 
 @contextmanager
-def opened(parts: Foundation) -> Iterator[Foundation]:
+def open_foundation(parts: Foundation) -> Iterator[Foundation]:
     """`parts`, with its connections closed at the end."""
     try:
         yield parts
@@ -104,7 +104,7 @@ def opened(parts: Foundation) -> Iterator[Foundation]:
 
 
 @contextmanager
-def laid() -> Iterator[Ground]:
+def open_environment() -> Iterator[Environment]:
     """A ground in a scratch folder, gone at the end. To be called from the main thread, like all embedded servers."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-worlds-"))
     if os.geteuid() == 0:
@@ -112,17 +112,17 @@ def laid() -> Iterator[Ground]:
     try:
         pepper = f"dev1:{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}"
         with EmbeddedPostgres(folder / "postgres", fsync=False) as postgres, DevIssuer(folder / "issuer") as issuer:
-            ground = Ground(folder, postgres, issuer.url, pepper)
-            _prepare(ground)
-            yield ground
+            environment = Environment(folder, postgres, issuer.url, pepper)
+            _prepare(environment)
+            yield environment
     finally:
         shutil.rmtree(folder)
 
 
-def _prepare(ground: Ground) -> None:
-    account_creation.prepare_system(ground.database_url)
-    with opened(ground.foundation()) as parts:
+def _prepare(environment: Environment) -> None:
+    account_creation.prepare_system(environment.database_url)
+    with open_foundation(environment.foundation()) as parts:
         database = parts.directory.database
         account_creation.create(database, account_creation.NewAccount(ACCOUNT, "Acme", org_id(ACCOUNT)), actor="worlds")
         with database.writing() as session:
-            limits.change(session, ACCOUNT, PLENTY)
+            limits.change(session, ACCOUNT, UNLIMITED)

@@ -18,7 +18,7 @@ from kataven.account.models import ApiKey
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Killed:
     """Whether the key is disabled in the database."""
     answered: bool
     """Whether the receipt was out before the revoker died."""
-    lived_seconds: float
+    accepted_for_seconds: float
     """From the kill to the start of the last request that was accepted; 0 if there was none."""
 
 
 @contextmanager
-def revoker_beside(site: Site, folder: Path, lease_seconds: float, application: str = "wsgi:api") -> Iterator[Gunicorn]:
+def revoker_host(site: Site, folder: Path, lease_seconds: float, application: str = "wsgi:api") -> Iterator[Gunicorn]:
     """One more host, of one worker: it revokes, and is killed."""
-    environ = site.ground.environ(site.redis.url, site.ground.database_url, lease_seconds)
+    environ = site.environment.process_settings(site.redis.url, site.environment.database_url, lease_seconds)
     with Gunicorn(environ, folder / "revoker.log", 1, application) as host:
         yield host
 
@@ -46,7 +46,7 @@ def kill(site: Site, host: Gunicorn, moment: float) -> Killed:
 
     `moment` is a share of how long a change of a key takes it: 0 is when it was asked.
     """
-    key = site.ground.next_key()
+    key = site.environment.next_key()
     for _ in range(2):
         assert _accepted(site, key) == len(site.workers)
     pid = wait_for_worker(host)
@@ -64,33 +64,33 @@ def _seconds_of_a_change(site: Site, connection: Connection, key: Key) -> float:
     """The second one: with the first, a worker connects to all that it needs."""
     for name in ("once", "twice"):
         started = time.perf_counter()
-        connection.ask(request("PATCH", f"/v1/api-keys/{key.id}", site.alice, {"name": name}))
+        connection.exchange(request("PATCH", f"/v1/api-keys/{key.id}", site.owner_headers, {"name": name}))
     return time.perf_counter() - started
 
 
 def follow(site: Site, key: Key, died_at: float, *, answered: bool) -> Killed:
     """Show the key to every worker until all refuse it, if it is disabled; else it stays good."""
     if not is_disabled(site, key):
-        return Killed(committed=False, answered=answered, lived_seconds=0.0)
+        return Killed(committed=False, answered=answered, accepted_for_seconds=0.0)
     last_accepted = died_at
-    until = died_at + PATIENCE_SECONDS
+    until = died_at + TIMEOUT_SECONDS
     while time.monotonic() < until:
         started = time.monotonic()
         if not _accepted(site, key):
-            return Killed(committed=True, answered=answered, lived_seconds=last_accepted - died_at)
+            return Killed(committed=True, answered=answered, accepted_for_seconds=last_accepted - died_at)
         last_accepted = started
-    raise TimeoutError(f"a key that is disabled is accepted after {PATIENCE_SECONDS:g} s")
+    raise TimeoutError(f"a key that is disabled is accepted after {TIMEOUT_SECONDS:g} s")
 
 
 def revocation_of(site: Site, key: Key) -> bytes:
-    return request("PATCH", f"/v1/api-keys/{key.id}", site.alice, {"disabled": True})
+    return request("PATCH", f"/v1/api-keys/{key.id}", site.owner_headers, {"disabled": True})
 
 
 def wait_for_worker(host: Gunicorn) -> int:
     """The process id of the host's worker, once it serves."""
-    wait_until(lambda: bool(host.worker_pids()), PATIENCE_SECONDS)
+    wait_until(lambda: bool(host.worker_pids()), TIMEOUT_SECONDS)
     with closing(Connection(host.port)) as connection:
-        connection.ask(request("GET", "/healthz", {}))
+        connection.exchange(request("GET", "/healthz", {}))
     return host.worker_pids()[0]
 
 
@@ -103,8 +103,8 @@ def is_disabled(site: Site, key: Key) -> bool:
 
 def _accepted(site: Site, key: Key) -> int:
     """How many workers let the key in."""
-    show = request("GET", "/v1/me", {"Authorization": f"Bearer {key.text}"})
-    return sum(worker.watcher.ask(show).status == 200 for worker in site.workers)
+    message = request("GET", "/v1/me", {"Authorization": f"Bearer {key.text}"})
+    return sum(worker.watcher.exchange(message).status == 200 for worker in site.workers)
 
 
 def _is_answered(connection: Connection) -> bool:

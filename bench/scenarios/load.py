@@ -10,16 +10,16 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from bench.scenarios.connection import Answer, Connection, request
+from bench.scenarios.connection import Connection, Response, request
 from bench.scenarios.environment import Key
-from bench.scenarios.score import Score, Shot
+from bench.scenarios.score import Observation, Score
 from bench.scenarios.site import Worker
 
 ENOUGH = 2
-PATIENCE_SECONDS = 40.0
+TIMEOUT_SECONDS = 40.0
 
 
-class Showing:
+class KeyUnderTest:
     """One key: it is good until `asked_at`, and worth nothing after `receipt_at`."""
 
     def __init__(self, key: Key) -> None:
@@ -34,14 +34,14 @@ class Showing:
         """By thread: answers to requests that started after the receipt."""
 
 
-class Hammer:
+class RequestLoad:
     """The threads, from entering to leaving. Each rests for so long after an answer. `score` counts what they see."""
 
     def __init__(self, workers: Sequence[Worker], score: Score, rest_seconds: float) -> None:
         self._score = score
         self._rest_seconds = rest_seconds
         self._changed = Condition()
-        self._shown: dict[str, Showing | None] = {worker.id: None for worker in workers}
+        self._keys: dict[str, KeyUnderTest | None] = {worker.id: None for worker in workers}
         self._stopping = False
         self._error: BaseException | None = None
         self._threads = [
@@ -50,44 +50,46 @@ class Hammer:
             for connection in worker.clients
         ]
 
-    def show(self, showing: Showing, workers: Sequence[Worker]) -> None:
+    def set_key(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
         """Have the threads on `workers` show this key from now on, and not their last one."""
         with self._changed:
             for worker in workers:
-                self._shown[worker.id] = showing
+                self._keys[worker.id] = key_under_test
             self._changed.notify_all()
 
-    def wait_until_warm(self, showing: Showing, workers: Sequence[Worker]) -> None:
+    def wait_until_warm(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
         """Return when each thread on `workers` was let in twice, the second time from what its worker remembers."""
-        self._wait(lambda: _each(showing.accepted, workers), "to be let in")
+        self._wait(lambda: _each(key_under_test.accepted, workers), "to be let in")
 
-    def wait_until_settled(self, showing: Showing, workers: Sequence[Worker]) -> None:
+    def wait_until_answered_after_receipt(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
         """Return when each thread on `workers` had two answers to requests that it started after the receipt."""
-        self._wait(lambda: _each(showing.after_receipt, workers), "to be answered after the receipt")
+        self._wait(lambda: _each(key_under_test.after_receipt, workers), "to be answered after the receipt")
 
-    def revoking(self, showing: Showing) -> None:
+    def revocation_started(self, key_under_test: KeyUnderTest) -> None:
         """The revocation is about to be asked for."""
         with self._changed:
-            showing.asked_at = time.monotonic()
+            key_under_test.asked_at = time.monotonic()
 
-    def revoked(self, showing: Showing) -> None:
+    def receipt_arrived(self, key_under_test: KeyUnderTest) -> None:
         """The receipt is here."""
         with self._changed:
-            showing.receipt_at = time.monotonic()
+            key_under_test.receipt_at = time.monotonic()
 
-    def note(self, showing: Showing, shot: Shot, thread: Hashable = None) -> None:
+    def record(self, key_under_test: KeyUnderTest, observation: Observation, thread: Hashable = None) -> None:
         """Count what somebody saw."""
         score = self._score
         with self._changed:
-            late = shot.started > showing.receipt_at
+            late = observation.started > key_under_test.receipt_at
             score.requests += 1
             score.after_receipt += late
-            score.accepted += late and shot.outcome == "accepted"
-            score.stale += not late and shot.outcome == "accepted" and shot.answered > showing.receipt_at
-            if odd := _odd(showing, shot, late=late):
-                score.odd[odd] += 1
-            showing.accepted[thread] += shot.outcome == "accepted"
-            showing.after_receipt[thread] += late
+            score.accepted += late and observation.outcome == "accepted"
+            score.stale += (
+                not late and observation.outcome == "accepted" and observation.answered > key_under_test.receipt_at
+            )
+            if unexpected := _unexpected(key_under_test, observation, late=late):
+                score.unexpected[unexpected] += 1
+            key_under_test.accepted[thread] += observation.outcome == "accepted"
+            key_under_test.after_receipt[thread] += late
             self._changed.notify_all()
 
     def __enter__(self) -> Self:
@@ -106,35 +108,35 @@ class Hammer:
 
     def _run(self, worker: Worker, connection: Connection) -> None:
         try:
-            while (showing := self._next(worker)) is not None:
-                self.note(showing, shoot(connection, showing), connection)
+            while (key_under_test := self._next(worker)) is not None:
+                self.record(key_under_test, send_key(connection, key_under_test), connection)
                 time.sleep(self._rest_seconds)
         except BaseException as error:
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
-    def _next(self, worker: Worker) -> Showing | None:
+    def _next(self, worker: Worker) -> KeyUnderTest | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._shown[worker.id] is not None)
-            return None if self._stopping else self._shown[worker.id]
+            self._changed.wait_for(lambda: self._stopping or self._keys[worker.id] is not None)
+            return None if self._stopping else self._keys[worker.id]
 
     def _wait(self, ready: Callable[[], bool], what: str) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._error is not None or ready(), PATIENCE_SECONDS):
+            if not self._changed.wait_for(lambda: self._error is not None or ready(), TIMEOUT_SECONDS):
                 raise TimeoutError(f"not every thread came {what}; seen so far: {self._score}")
             if self._error is not None:
                 raise RuntimeError("a thread of the hammer has ended") from self._error
 
 
-def shoot(connection: Connection, showing: Showing) -> Shot:
+def send_key(connection: Connection, key_under_test: KeyUnderTest) -> Observation:
     """Show the key once."""
     started = time.monotonic()
-    answer = connection.ask(showing.message)
-    return Shot(started, time.monotonic(), outcome_of(answer))
+    answer = connection.exchange(key_under_test.message)
+    return Observation(started, time.monotonic(), outcome_of(answer))
 
 
-def outcome_of(answer: Answer) -> str:
+def outcome_of(answer: Response) -> str:
     """In one word, or in two if it is neither of those expected."""
     if answer.status == 200:
         return "accepted"
@@ -142,13 +144,13 @@ def outcome_of(answer: Answer) -> str:
     return "revoked" if (answer.status, code) == (403, "revoked_credential") else f"{answer.status} {code}"
 
 
-def _odd(showing: Showing, shot: Shot, *, late: bool) -> str | None:
-    if late and shot.outcome != "revoked":
-        return f"{shot.outcome} after the receipt"
-    if shot.answered < showing.asked_at and shot.outcome != "accepted":
-        return f"{shot.outcome} before the revocation"
-    if shot.outcome not in {"accepted", "revoked"}:
-        return f"{shot.outcome} during the revocation"
+def _unexpected(key_under_test: KeyUnderTest, observation: Observation, *, late: bool) -> str | None:
+    if late and observation.outcome != "revoked":
+        return f"{observation.outcome} after the receipt"
+    if observation.answered < key_under_test.asked_at and observation.outcome != "accepted":
+        return f"{observation.outcome} before the revocation"
+    if observation.outcome not in {"accepted", "revoked"}:
+        return f"{observation.outcome} during the revocation"
     return None
 
 

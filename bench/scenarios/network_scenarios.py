@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bench.scenarios.scenario import Turn, World
+from bench.scenarios.scenario import Round, Scenario
 from bench.scenarios.site import Worker
 
 EVERYTHING = re.compile(b"")
@@ -14,32 +14,32 @@ EVENT = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$\d+\r\n\{kataven:revocation\}[^\
 KEY_LOOKUP = re.compile(rb"SELECT .*key_hash IN ", re.DOTALL)
 
 
-class HalfOpen(World):
+class HalfOpen(Scenario):
     """The second host's connections to Redis stand, and nothing comes through: never again, or not until later."""
 
     name = "half-open"
     lease_seconds = 0.2
     proxied = True
 
-    def before(self, number: int) -> None:
-        self._mend()
-        self.site.wait_until_well()
+    def before_round(self, number: int) -> None:
+        self._repair()
+        self.site.wait_until_healthy()
 
-    def play(self, turn: Turn, number: int) -> None:
-        via = self.any_worker(number, self.site.on_host(0))
+    def run_round(self, current_round: Round, number: int) -> None:
+        via = self.pick_worker(number, self.site.on_host(0))
         if number % 2:
-            turn.kind = "held back"
+            current_round.kind = "held back"
             self.site.redis_proxy.hold(EVERYTHING)
         else:
-            turn.kind = "swallowed"
+            current_round.kind = "swallowed"
             self.site.redis_proxy.swallow()
-        turn.ask(via)
-        turn.receipt()
+        current_round.start_revocation(via)
+        current_round.wait_for_receipt()
 
-    def end(self) -> None:
-        self._mend()
+    def tear_down(self) -> None:
+        self._repair()
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         self.site.redis_proxy.heal()
         self.site.redis_proxy.release()
 
@@ -49,35 +49,35 @@ class RevokerCutOff(HalfOpen):
 
     name = "revoker-cut-off"
 
-    def play(self, turn: Turn, number: int) -> None:
-        turn.kind = "revoker cut off"
+    def run_round(self, current_round: Round, number: int) -> None:
+        current_round.kind = "revoker cut off"
         self.site.redis_proxy.swallow()
-        turn.ask(via=self.any_worker(number, self.site.on_host(1)))
-        turn.receipt()
+        current_round.start_revocation(via=self.pick_worker(number, self.site.on_host(1)))
+        current_round.wait_for_receipt()
 
 
-class LostMessage(World):
+class LostMessage(Scenario):
     """What is published never reaches the second host, though its connection to Redis is in order."""
 
     name = "lost-message"
     lease_seconds = 0.2
     proxied = True
 
-    def begin(self) -> None:
+    def set_up(self) -> None:
         self.site.redis_proxy.lose(EVENT)
 
-    def before(self, number: int) -> None:
-        self.site.wait_until_well()
+    def before_round(self, number: int) -> None:
+        self.site.wait_until_healthy()
 
-    def play(self, turn: Turn, number: int) -> None:
-        turn.kind = "message lost"
-        super().play(turn, number)
+    def run_round(self, current_round: Round, number: int) -> None:
+        current_round.kind = "message lost"
+        super().run_round(current_round, number)
 
-    def end(self) -> None:
+    def tear_down(self) -> None:
         self.site.redis_proxy.lose_nothing()
 
 
-class SlowRead(World):
+class SlowRead(Scenario):
     """The second host asks its database about a key, and hears that it is good when its revocation has been answered.
 
     The database has said so before the revocation; the answer is held back on its way, until the receipt is out.
@@ -86,20 +86,20 @@ class SlowRead(World):
     name = "slow-read"
     proxied = True
 
-    def before(self, number: int) -> None:
-        self.site.wait_until_well()
+    def before_round(self, number: int) -> None:
+        self.site.wait_until_healthy()
 
-    def audience(self) -> Sequence[Worker]:
+    def workers_to_warm(self) -> Sequence[Worker]:
         return self.site.on_host(0)
 
-    def play(self, turn: Turn, number: int) -> None:
-        turn.kind = "read under way"
+    def run_round(self, current_round: Round, number: int) -> None:
+        current_round.kind = "read under way"
         slow, proxy = self.site.on_host(1), self.site.database_proxy
         proxy.hold(KEY_LOOKUP)
         try:
-            turn.show(slow)
+            current_round.send_on(slow)
             proxy.wait_until_held(sum(len(worker.clients) for worker in slow))
-            turn.ask(via=self.any_worker(number))
-            turn.receipt()
+            current_round.start_revocation(via=self.pick_worker(number))
+            current_round.wait_for_receipt()
         finally:
             proxy.release()

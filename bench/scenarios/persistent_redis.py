@@ -16,7 +16,7 @@ import redis
 from kataven.dev.redis_server import EmbeddedRedis
 
 
-class Memory(StrEnum):
+class RestoredData(StrEnum):
     """What a Redis knows when it comes back."""
 
     NOTHING = "empty"
@@ -24,10 +24,10 @@ class Memory(StrEnum):
     OLD = "as it was one restart earlier"
 
 
-MEMORIES = tuple(Memory)
+RESTORED_DATA = tuple(RestoredData)
 
 
-class OwnRedis:
+class PersistentRedis:
     """A Redis with its data on disk. To be used from the main thread."""
 
     def __init__(self, folder: Path) -> None:
@@ -50,14 +50,14 @@ class OwnRedis:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
         self._server.stop()
 
-    def come_back(self, memory: Memory) -> None:
+    def start_with(self, data: RestoredData) -> None:
         """Start again after `kill`, at the same address."""
-        earlier = self._copy if memory is Memory.OLD and self._copy.exists() else None
+        earlier = self._copy if data is RestoredData.OLD and self._copy.exists() else None
         kept = self._folder.with_name(f"{self._folder.name}-kept")
         _move_data(self._folder, kept)
         if earlier is not None:
             _copy_data(earlier, self._folder)
-        elif memory is not Memory.NOTHING:
+        elif data is not RestoredData.NOTHING:
             _copy_data(kept, self._folder)
         shutil.rmtree(self._copy, ignore_errors=True)
         kept.rename(self._copy)

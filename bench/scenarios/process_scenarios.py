@@ -9,27 +9,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bench.scenarios.scenario import Turn, World
+from bench.scenarios.scenario import Round, Scenario
 from bench.scenarios.site import Worker
 
 
-class Loaded(World):
+class BusyMachine(Scenario):
     """Nobody who hammers ever rests, and every core has something else to do as well."""
 
     name = "loaded"
     rest_seconds = 0.0
 
-    def begin(self) -> None:
+    def set_up(self) -> None:
         command = [sys.executable, "-c", "while True: pass"]
         self._burners = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
 
-    def end(self) -> None:
+    def tear_down(self) -> None:
         for burner in self._burners:
             burner.kill()
             burner.wait()
 
 
-class StoppedWorker(World):
+class PausedWorker(Scenario):
     """A worker is stopped while a key is revoked: until after the receipt, or only until the revocation is under way.
 
     In the first case it finds requests when it wakes that were sent to it after the receipt.
@@ -38,28 +38,28 @@ class StoppedWorker(World):
     name = "stopped"
     lease_seconds = 0.2
 
-    def before(self, number: int) -> None:
-        self.site.wait_until_well()
+    def before_round(self, number: int) -> None:
+        self.site.wait_until_healthy()
 
-    def play(self, turn: Turn, number: int) -> None:
-        worker = self.any_worker(number // 2)
-        via = self.any_worker(number, [other for other in self.site.workers if other is not worker])
+    def run_round(self, current_round: Round, number: int) -> None:
+        worker = self.pick_worker(number // 2)
+        via = self.pick_worker(number, [other for other in self.site.workers if other is not worker])
         if number % 2:
-            turn.kind = "stopped and woken at once"
-            with stopped(worker):
-                turn.ask(via)
-            turn.receipt()
+            current_round.kind = "stopped and woken at once"
+            with paused(worker):
+                current_round.start_revocation(via)
+            current_round.wait_for_receipt()
             return
-        turn.kind = "stopped until after the receipt"
-        with stopped(worker):
-            turn.ask(via)
-            turn.receipt()
-            late = turn.send_late(worker)
-        turn.collect(late)
+        current_round.kind = "stopped until after the receipt"
+        with paused(worker):
+            current_round.start_revocation(via)
+            current_round.wait_for_receipt()
+            late = current_round.send_to_paused_worker(worker)
+        current_round.collect_late(late)
 
 
 @contextmanager
-def stopped(worker: Worker) -> Iterator[None]:
+def paused(worker: Worker) -> Iterator[None]:
     """SIGSTOP, and SIGCONT in the end."""
     os.kill(worker.pid, signal.SIGSTOP)
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bench.scenarios.persistent_redis import MEMORIES, Memory
-from bench.scenarios.scenario import Turn, World
+from bench.scenarios.persistent_redis import RESTORED_DATA, RestoredData
+from bench.scenarios.scenario import Round, Scenario
 
 RESTART_EVERY = 5
 
 
-class RedisRestarted(World):
+class RedisRestarted(Scenario):
     """Every fifth round Redis is killed and comes back, empty or not: just before a revocation, or during one.
 
     Just before is the worst moment: the new Redis knows of no worker, and each of them still counts on its lease. The
@@ -18,63 +18,63 @@ class RedisRestarted(World):
     name = "redis-restarted"
     proxied = True
 
-    def play(self, turn: Turn, number: int) -> None:
+    def run_round(self, current_round: Round, number: int) -> None:
         restart, phase = divmod(number, RESTART_EVERY)
         if phase:
-            super().play(turn, number)
+            super().run_round(current_round, number)
             return
-        memory = MEMORIES[restart // 2 % len(MEMORIES)]
-        turn.kind = f"redis restarted, {memory}"
+        data = RESTORED_DATA[restart // 2 % len(RESTORED_DATA)]
+        current_round.kind = f"redis restarted, {data}"
         if restart % 2:
-            turn.ask(via=self.any_worker(restart))
-            self._restart(memory)
+            current_round.start_revocation(via=self.pick_worker(restart))
+            self._restart(data)
         else:
             self.site.redis_proxy.swallow()
-            self._restart(memory)
-            turn.ask(via=self.any_worker(restart // 2, self.site.on_host(0)))
-        turn.receipt()
+            self._restart(data)
+            current_round.start_revocation(via=self.pick_worker(restart // 2, self.site.on_host(0)))
+        current_round.wait_for_receipt()
         self.site.redis_proxy.heal()
 
-    def before(self, number: int) -> None:
+    def before_round(self, number: int) -> None:
         if number % RESTART_EVERY == 0:
-            self.site.wait_until_well()
+            self.site.wait_until_healthy()
 
-    def end(self) -> None:
+    def tear_down(self) -> None:
         self.site.redis_proxy.heal()
 
-    def _restart(self, memory: Memory) -> None:
+    def _restart(self, data: RestoredData) -> None:
         self.site.redis.kill()
-        self.site.redis.come_back(memory)
+        self.site.redis.start_with(data)
 
 
-class RedisGone(World):
+class RedisGone(Scenario):
     """Redis is killed after a third of the rounds and is not there until the last two."""
 
     name = "redis-gone"
     lease_seconds = 0.2
 
-    def begin(self) -> None:
+    def set_up(self) -> None:
         self._gone = False
 
-    def before(self, number: int) -> None:
+    def before_round(self, number: int) -> None:
         if number == self.rounds // 3:
             self.site.redis.kill()
             self._gone = True
         if number == self.rounds - 2:
             self._return()
-            self.site.wait_until_well()
+            self.site.wait_until_healthy()
 
-    def play(self, turn: Turn, number: int) -> None:
+    def run_round(self, current_round: Round, number: int) -> None:
         if self._gone:
-            turn.kind = "redis gone"
+            current_round.kind = "redis gone"
         elif number >= self.rounds - 2:
-            turn.kind = "redis back"
-        super().play(turn, number)
+            current_round.kind = "redis back"
+        super().run_round(current_round, number)
 
-    def end(self) -> None:
+    def tear_down(self) -> None:
         self._return()
 
     def _return(self) -> None:
         if self._gone:
             self._gone = False
-            self.site.redis.come_back(Memory.ALL)
+            self.site.redis.start_with(RestoredData.ALL)

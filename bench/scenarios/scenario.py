@@ -7,69 +7,71 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from bench.scenarios.connection import Connection, request
-from bench.scenarios.load import Hammer, Showing, outcome_of
-from bench.scenarios.score import Score, Shot
+from bench.scenarios.load import KeyUnderTest, RequestLoad, outcome_of
+from bench.scenarios.score import Observation, Score
 from bench.scenarios.site import Site, Worker
 
-CALM = "all well"
+NO_FAULT = "all well"
 Late = tuple[Connection, float]
 """A connection on which something was sent, and when."""
 
 
-class Turn:
+class Round:
     """One round: the key, and what can be done with it."""
 
-    def __init__(self, site: Site, hammer: Hammer, score: Score, showing: Showing) -> None:
-        self._alice = site.alice
-        self._hammer = hammer
+    def __init__(self, site: Site, load: RequestLoad, score: Score, key_under_test: KeyUnderTest) -> None:
+        self._owner_headers = site.owner_headers
+        self._load = load
         self._score = score
         self._via: Worker | None = None
-        self.showing = showing
-        self.kind = CALM
+        self.key_under_test = key_under_test
+        self.kind = NO_FAULT
         """What is going on, for the report."""
 
-    def show(self, workers: Sequence[Worker]) -> None:
+    def send_on(self, workers: Sequence[Worker]) -> None:
         """Have it hammered on these workers."""
-        self._hammer.show(self.showing, workers)
+        self._load.set_key(self.key_under_test, workers)
 
     def warm(self, workers: Sequence[Worker]) -> None:
         """The same, until each of them remembers it."""
-        self.show(workers)
-        self._hammer.wait_until_warm(self.showing, workers)
+        self.send_on(workers)
+        self._load.wait_until_warm(self.key_under_test, workers)
 
-    def ask(self, via: Worker) -> None:
+    def start_revocation(self, via: Worker) -> None:
         """Ask this worker to revoke it, and don't wait."""
-        message = request("PATCH", f"/v1/api-keys/{self.showing.key.id}", self._alice, {"disabled": True})
+        message = request(
+            "PATCH", f"/v1/api-keys/{self.key_under_test.key.id}", self._owner_headers, {"disabled": True}
+        )
         self._via = via
-        self._hammer.revoking(self.showing)
+        self._load.revocation_started(self.key_under_test)
         via.revoker.send(message)
 
-    def receipt(self) -> None:
+    def wait_for_receipt(self) -> None:
         """Wait until the receipt is out."""
         assert self._via is not None
         answer = self._via.revoker.receive()
-        self._hammer.revoked(self.showing)
+        self._load.receipt_arrived(self.key_under_test)
         if answer.status != 200:
             raise RuntimeError(f"a revocation was answered {answer.status}: {answer.body.decode()}")
         receipt: dict[str, Any] = answer.json()["receipt"]
-        self._score.calls_ms[self.kind].append((self.showing.receipt_at - self.showing.asked_at) * 1000)
+        self._score.calls_ms[self.kind].append((self.key_under_test.receipt_at - self.key_under_test.asked_at) * 1000)
         self._score.receipts[self.kind].append(receipt)
 
-    def send_late(self, worker: Worker) -> list[Late]:
+    def send_to_paused_worker(self, worker: Worker) -> list[Late]:
         """Show the key to a worker that may not be listening, on its spare connections."""
         late = [(connection, time.monotonic()) for connection in worker.late]
         for connection, _ in late:
-            connection.send(self.showing.message)
+            connection.send(self.key_under_test.message)
         return late
 
-    def collect(self, late: list[Late]) -> None:
+    def collect_late(self, late: list[Late]) -> None:
         """Count what was answered to these."""
         for connection, started in late:
             outcome = outcome_of(connection.receive())
-            self._hammer.note(self.showing, Shot(started, time.monotonic(), outcome))
+            self._load.record(self.key_under_test, Observation(started, time.monotonic(), outcome))
 
 
-class World:
+class Scenario:
     """Nothing goes wrong.
 
     The others differ from it. What a world breaks it mends itself, also when an error ends it.
@@ -87,46 +89,46 @@ class World:
         self.site = site
         self.rounds = rounds
 
-    def begin(self) -> None:
+    def set_up(self) -> None:
         """Before the first round."""
 
-    def before(self, number: int) -> None:
+    def before_round(self, number: int) -> None:
         """Before the key of a round is shown."""
 
-    def audience(self) -> Sequence[Worker]:
+    def workers_to_warm(self) -> Sequence[Worker]:
         """Who is to know the key before it is revoked."""
         return self.site.workers
 
-    def play(self, turn: Turn, number: int) -> None:
+    def run_round(self, current_round: Round, number: int) -> None:
         """Revoke the key that everybody knows, until its receipt is out."""
-        turn.ask(via=self.any_worker(number))
-        turn.receipt()
+        current_round.start_revocation(via=self.pick_worker(number))
+        current_round.wait_for_receipt()
 
-    def end(self) -> None:
+    def tear_down(self) -> None:
         """After the last round, or after a failure."""
 
-    def any_worker(self, number: int, among: Sequence[Worker] | None = None) -> Worker:
+    def pick_worker(self, number: int, among: Sequence[Worker] | None = None) -> Worker:
         """Each in turn."""
         workers = among if among is not None else self.site.workers
         return workers[number % len(workers)]
 
 
-def play(world: World) -> Score:
+def run_scenario(scenario: Scenario) -> Score:
     """Every round of a world."""
-    site, score = world.site, Score()
+    site, score = scenario.site, Score()
     evictions_before = len(site.evictions_ms())
-    with Hammer(site.workers, score, world.rest_seconds) as hammer:
+    with RequestLoad(site.workers, score, scenario.rest_seconds) as load:
         try:
-            world.begin()
-            for number in range(world.rounds):
-                world.before(number)
-                turn = Turn(site, hammer, score, Showing(site.ground.next_key()))
-                turn.warm(world.audience())
-                world.play(turn, number)
-                turn.show(site.workers)
-                hammer.wait_until_settled(turn.showing, site.workers)
+            scenario.set_up()
+            for number in range(scenario.rounds):
+                scenario.before_round(number)
+                current_round = Round(site, load, score, KeyUnderTest(site.environment.next_key()))
+                current_round.warm(scenario.workers_to_warm())
+                scenario.run_round(current_round, number)
+                current_round.send_on(site.workers)
+                load.wait_until_answered_after_receipt(current_round.key_under_test, site.workers)
                 score.rounds += 1
         finally:
-            world.end()
+            scenario.tear_down()
     score.evictions_ms = site.evictions_ms()[evictions_before:]
     return score

@@ -10,7 +10,7 @@ from kataven.revocation.latency_log import Percentiles
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class Observation:
     """One request with a key: when its first byte was about to be sent, when its answer was here, and what it was."""
 
     started: float
@@ -31,7 +31,7 @@ class Score:
     """Those of them that were let in. There must be none."""
     stale: int = 0
     """Let in by an answer that came after the receipt, to a request that had started before. That may happen."""
-    odd: Counter[str] = field(default_factory=Counter)
+    unexpected: Counter[str] = field(default_factory=Counter)
     """Anything but `accepted` before the revocation, and anything but `revoked` after it. There must be none."""
     calls_ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """From the request of a revocation to its answer, by what was going on."""
@@ -40,9 +40,9 @@ class Score:
     evictions_ms: list[float] = field(default_factory=list)
 
     @property
-    def kept(self) -> bool:
+    def passed(self) -> bool:
         """Whether the promise was kept."""
-        return self.rounds > 0 and self.after_receipt > 0 and not self.accepted and not self.odd
+        return self.rounds > 0 and self.after_receipt > 0 and not self.accepted and not self.unexpected
 
     def lines(self) -> list[str]:
         """For people."""
@@ -52,7 +52,7 @@ class Score:
         ]
         if self.stale:
             lines.append(f"{self.stale:,} answers of before the revocation arrived after the receipt, as they may")
-        lines += [f"UNEXPECTED {count} x {what}" for what, count in self.odd.items()]
+        lines += [f"UNEXPECTED {count} x {what}" for what, count in self.unexpected.items()]
         for kind, calls in self.calls_ms.items():
             lines.append(_row(f"{kind}: PATCH", calls))
             lines.append(_row(f"{kind}: barrier", [receipt["ms"] for receipt in self.receipts[kind]]))

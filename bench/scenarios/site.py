@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from bench.scenarios.connection import Answer, Connection, request
-from bench.scenarios.environment import Ground, opened
-from bench.scenarios.persistent_redis import OwnRedis
+from bench.scenarios.connection import Connection, Response, request
+from bench.scenarios.environment import Environment, open_foundation
+from bench.scenarios.persistent_redis import PersistentRedis
 from kataven.assembly import Foundation
 from tests.support.gunicorn import Gunicorn
 from tests.support.proxy import Proxy
@@ -23,8 +23,8 @@ from tests.support.waiting import wait_until
 WORKERS_PER_HOST = 2
 THREADS_PER_WORKER = 2
 CONNECTIONS_PER_WORKER = THREADS_PER_WORKER + 2 + THREADS_PER_WORKER
-MOST_CONNECTIONS = 2_000
-WELL_SECONDS = 30.0
+MAX_CONNECTIONS = 2_000
+HEALTHY_SECONDS = 30.0
 HOURS = 24 * 3600
 """In seconds: a connection stays with its worker however long nothing is said on it."""
 PG_SOCKET = ".s.PGSQL.5432"
@@ -47,10 +47,10 @@ class Worker:
     late: Sequence[Connection] = field(repr=False)
     """For requests to it while it is stopped."""
 
-    def readiness(self) -> Answer:
-        return self.watcher.ask(_READINESS)
+    def readiness(self) -> Response:
+        return self.watcher.exchange(_READINESS)
 
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether it reaches Redis and its lease is confirmed, so that it trusts its memory."""
         checks = self.readiness().json()["checks"]
         return bool(checks["redis"] == checks["lease"] == "ok")
@@ -60,22 +60,22 @@ class Worker:
 class Site:
     """See `opened_site`."""
 
-    ground: Ground
-    redis: OwnRedis
+    environment: Environment
+    redis: PersistentRedis
     parts: Foundation
     hosts: Sequence[Gunicorn]
     redis_proxy: Proxy
     database_proxy: Proxy
     receipts: Path
     workers: list[Worker]
-    alice: dict[str, str] = field(repr=False)
+    owner_headers: dict[str, str] = field(repr=False)
 
     def on_host(self, host: int) -> list[Worker]:
         return [worker for worker in self.workers if worker.host == host]
 
-    def wait_until_well(self) -> None:
+    def wait_until_healthy(self) -> None:
         """Return when every worker trusts its memory. Raises TimeoutError."""
-        wait_until(lambda: all(worker.is_well() for worker in self.workers), WELL_SECONDS, self._why_not)
+        wait_until(lambda: all(worker.is_healthy() for worker in self.workers), HEALTHY_SECONDS, self._why_not)
 
     def _why_not(self) -> str:
         return "; ".join(f"worker {worker.id}: {worker.readiness().json()['checks']}" for worker in self.workers)
@@ -86,8 +86,8 @@ class Site:
 
 
 @contextmanager
-def opened_site(
-    ground: Ground,
+def open_site(
+    environment: Environment,
     folder: Path,
     *,
     lease_seconds: float,
@@ -97,13 +97,15 @@ def opened_site(
     """A site in an empty `folder`; `proxied` puts the second host behind the proxies. Every process ends with it."""
     with ExitStack() as stack:
         folder.mkdir()
-        redis = stack.enter_context(OwnRedis(folder / "redis"))
+        redis = stack.enter_context(PersistentRedis(folder / "redis"))
         redis_proxy = stack.enter_context(Proxy(redis.socket))
-        database_proxy = stack.enter_context(Proxy(Path(str(make_url(ground.database_url).query["host"])) / PG_SOCKET))
+        database_proxy = stack.enter_context(
+            Proxy(Path(str(make_url(environment.database_url).query["host"])) / PG_SOCKET)
+        )
         far_redis = f"redis://127.0.0.1:{redis_proxy.port}/0" if proxied else redis.url
-        far_database = _through(ground.database_url, database_proxy) if proxied else ground.database_url
-        near = ground.environ(redis.url, ground.database_url, lease_seconds)
-        far = ground.environ(far_redis, far_database, lease_seconds)
+        far_database = _through(environment.database_url, database_proxy) if proxied else environment.database_url
+        near = environment.process_settings(redis.url, environment.database_url, lease_seconds)
+        far = environment.process_settings(far_redis, far_database, lease_seconds)
         observed = {"OBSERVED_RECEIPTS": str(folder / "receipts"), "GUNICORN_CMD_ARGS": f"--keep-alive={HOURS}"}
         hosts = [
             stack.enter_context(
@@ -111,20 +113,32 @@ def opened_site(
             )
             for number, environ in enumerate((near, far))
         ]
-        parts = stack.enter_context(opened(ground.foundation(redis.url, lease_seconds)))
-        site = Site(ground, redis, parts, hosts, redis_proxy, database_proxy, folder / "receipts", [], ground.alice())
+        parts = stack.enter_context(open_foundation(environment.foundation(redis.url, lease_seconds)))
+        site = Site(
+            environment,
+            redis,
+            parts,
+            hosts,
+            redis_proxy,
+            database_proxy,
+            folder / "receipts",
+            [],
+            environment.owner_headers(),
+        )
         for number, host in enumerate(hosts):
-            site.workers.extend(_meet_workers(site, number, host, stack))
-        _introduce_alice(site)
-        site.wait_until_well()
+            site.workers.extend(_connect_to_workers(site, number, host, stack))
+        _warm_up_workers(site)
+        site.wait_until_healthy()
         yield site
 
 
-def _introduce_alice(site: Site) -> None:
+def _warm_up_workers(site: Site) -> None:
     """Have each worker fetch the issuer's keys and connect to write, as only the first request of its life does."""
-    rename = request("PATCH", f"/v1/api-keys/{site.ground.next_key().id}", site.alice, {"name": "introduction"})
+    rename = request(
+        "PATCH", f"/v1/api-keys/{site.environment.next_key().id}", site.owner_headers, {"name": "introduction"}
+    )
     for worker in site.workers:
-        answer = worker.revoker.ask(rename)
+        answer = worker.revoker.exchange(rename)
         if answer.status != 200:
             raise RuntimeError(f"Alice is answered {answer.status}: {answer.body.decode()}")
 
@@ -140,17 +154,17 @@ def _pids(site: Site, workers: Sequence[str]) -> dict[str, int]:
     def listed() -> dict[str, int]:
         return {member.id: member.pid for member in site.parts.revocation.workers()}
 
-    wait_until(lambda: listed().keys() >= {*workers}, WELL_SECONDS)
+    wait_until(lambda: listed().keys() >= {*workers}, HEALTHY_SECONDS)
     return listed()
 
 
-def _meet_workers(site: Site, number: int, host: Gunicorn, stack: ExitStack) -> Iterator[Worker]:
+def _connect_to_workers(site: Site, number: int, host: Gunicorn, stack: ExitStack) -> Iterator[Worker]:
     met: dict[str, list[Connection]] = {}
-    for _ in range(MOST_CONNECTIONS):
+    for _ in range(MAX_CONNECTIONS):
         if len(met) == WORKERS_PER_HOST and all(len(mine) == CONNECTIONS_PER_WORKER for mine in met.values()):
             break
         connection = stack.enter_context(closing(Connection(host.port)))
-        mine = met.setdefault(connection.ask(_HEALTH).worker, [])
+        mine = met.setdefault(connection.exchange(_HEALTH).worker, [])
         if len(mine) < CONNECTIONS_PER_WORKER:
             mine.append(connection)
         else:

@@ -116,13 +116,13 @@ class Guard:
             self._evict(EVERYTHING)
             self.epoch = epoch
         with self._lock:
-            home_written, self._home_redis = epoch.redis != self._home_redis, epoch.redis
+            moved, self._home_redis = epoch.redis != self._home_redis, epoch.redis
             written = self._written_home == epoch.redis
         if written:
             self.lease.confirm(counted_from)
         else:
             self.lease.drop()
-            if home_written:  # once: if it can't be written now, the next look at the notices tries again
+            if moved:  # once: if it can't be written now, the next look at the notices tries again
                 self.on_home_change()
 
     @property

@@ -21,7 +21,7 @@ from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.system import schema
 from kataven.system.database import SystemDatabase
 from kataven.system.fallback_channel import SystemFallbackChannel
-from tests.revocation.simulation.fallback_model import NoticesModel, NoticesOf
+from tests.revocation.simulation.fallback_model import FallbackModel, ProcessFallback
 
 ALICE, BOB = PollerId("alice", "host a", 11), PollerId("bob", "host b", 12)
 DATABASE = "notices"
@@ -56,7 +56,7 @@ def database(prepared: str) -> Iterator[SystemDatabase]:
 @pytest.fixture(params=["the system database", "its twin"])
 def fallback(request: pytest.FixtureRequest, database: SystemDatabase) -> FallbackChannel:
     if request.param == "its twin":
-        return NoticesOf(NoticesModel(), lambda: True, lambda: None)
+        return ProcessFallback(FallbackModel(), lambda: True, lambda: None)
     return SystemFallbackChannel(database)
 
 

@@ -65,7 +65,7 @@ def other_redis() -> Iterator[ScratchRedis]:
 
 
 @pytest.fixture(scope="session")
-def notices_url(postgres: EmbeddedPostgres) -> str:
+def system_url(postgres: EmbeddedPostgres) -> str:
     """A system database, for workers in processes of their own."""
     url = postgres.url("fleet")
     schema.upgrade_system(url)

@@ -18,7 +18,7 @@ from kataven.revocation import CachingVerifier, Receipt, Revocation, RevocationT
 from kataven.revocation.lease import boottime
 from kataven.system.database import SystemDatabase
 from kataven.system.fallback_channel import SystemFallbackChannel
-from tests.revocation.eventually import PATIENCE_SECONDS, eventually
+from tests.revocation.eventually import TIMEOUT_SECONDS, eventually
 
 MAX_KEYS = 2_000
 _processes = multiprocessing.get_context("spawn")
@@ -30,9 +30,9 @@ class Shared:
     def __init__(self, workers: int) -> None:
         self.current = RawValue(ctypes.c_int, 0)
         self.revoked = RawArray(ctypes.c_bool, MAX_KEYS)
-        self.answered_at = RawArray(ctypes.c_double, [math.inf] * MAX_KEYS)
+        self.receipt_at = RawArray(ctypes.c_double, [math.inf] * MAX_KEYS)
         self.accepted = RawArray(ctypes.c_int, workers)
-        self.accepted_from_memory = RawArray(ctypes.c_int, workers)
+        self.accepted_from_cache = RawArray(ctypes.c_int, workers)
         self.accepted_too_late = RawArray(ctypes.c_int, workers)
         self.stopping = _processes.Event()
 
@@ -64,24 +64,24 @@ class Fleet:
 
     def __init__(
         self,
-        notices_url: str,
+        system_url: str,
         redis_url: str,
         urls: list[str],
         *,
         lease_seconds: float,
         lose_every: int = 0,
         slow_every: int = 0,
-        revoker_works: bool = True,
+        revoker_is_worker: bool = True,
     ) -> None:
         self.shared = Shared(len(urls))
-        self._revoker_works = revoker_works
-        self._database = SystemDatabase(notices_url)
+        self._revoker_works = revoker_is_worker
+        self._database = SystemDatabase(system_url)
         fallback = SystemFallbackChannel(self._database)
         self.revocation = Revocation(redis_url, lease_seconds=lease_seconds, fallback=fallback)
         self._processes = [
             _processes.Process(
                 target=work,
-                args=(number, url, notices_url, lease_seconds, self.shared, lose_every, slow_every),
+                args=(number, url, system_url, lease_seconds, self.shared, lose_every, slow_every),
                 daemon=True,
             )
             for number, url in enumerate(urls)
@@ -93,7 +93,7 @@ class Fleet:
         self._until_somebody_is_accepted()
         shared.revoked[key] = True
         receipt = self.revocation.revoke(RevocationTarget("acme", str(key)))
-        shared.answered_at[key] = boottime()
+        shared.receipt_at[key] = boottime()
         # The old key goes on being tried beside the new one: see `hammer`.
         shared.current.value = key + 1
         return receipt
@@ -108,8 +108,8 @@ class Fleet:
         return sum(self.shared.accepted_too_late)
 
     @property
-    def accepted_from_memory(self) -> int:
-        return sum(self.shared.accepted_from_memory)
+    def accepted_from_cache(self) -> int:
+        return sum(self.shared.accepted_from_cache)
 
     def __enter__(self) -> Self:
         for process in self._processes:
@@ -117,23 +117,23 @@ class Fleet:
         if self._revoker_works:
             self.revocation.start()
             assert eventually(lambda: self.revocation.status().lease_confirmed), "the revoker gets no lease"
-        self.until_every_worker_remembers()
+        self.wait_until_every_worker_caches()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.shared.stopping.set()
         for number, process in enumerate(self._processes):
             self.signal(number, signal.SIGCONT)
-            process.join(PATIENCE_SECONDS)
+            process.join(TIMEOUT_SECONDS)
             assert process.exitcode == 0
         self.revocation.stop()
         self._database.close()
 
-    def until_every_worker_remembers(self) -> None:
+    def wait_until_every_worker_caches(self) -> None:
         """Return when each worker process has let the key in from memory once more: its lease holds."""
-        before = list(self.shared.accepted_from_memory)
+        before = list(self.shared.accepted_from_cache)
         assert eventually(
-            lambda: all(now > then for now, then in zip(self.shared.accepted_from_memory, before, strict=True))
+            lambda: all(now > then for now, then in zip(self.shared.accepted_from_cache, before, strict=True))
         ), "a worker does not remember"
 
     def _until_somebody_is_accepted(self) -> None:
@@ -144,20 +144,20 @@ class Fleet:
 def work(
     number: int,
     redis_url: str,
-    notices_url: str,
+    system_url: str,
     lease_seconds: float,
     shared: Shared,
     lose_every: int,
     slow_every: int,
 ) -> None:
     """A worker process: two threads that hammer."""
-    database = SystemDatabase(notices_url)
+    database = SystemDatabase(system_url)
     revocation = Revocation(redis_url, lease_seconds=lease_seconds, fallback=SystemFallbackChannel(database))
     verifier = CachingVerifier(Database(shared, slow_every), revocation.guard)
     if lose_every:
         _lose_events(revocation, lose_every)
     revocation.start()
-    threads = [threading.Thread(target=hammer, args=(number, shared, revocation, verifier)) for _ in range(2)]
+    threads = [threading.Thread(target=send_requests, args=(number, shared, revocation, verifier)) for _ in range(2)]
     for thread in threads:
         thread.start()
     parent = multiprocessing.parent_process()
@@ -170,7 +170,7 @@ def work(
     database.close()
 
 
-def hammer(number: int, shared: Shared, revocation: Revocation, verifier: CachingVerifier) -> None:
+def send_requests(number: int, shared: Shared, revocation: Revocation, verifier: CachingVerifier) -> None:
     while not shared.stopping.wait(0.0005):
         current = shared.current.value
         for key in range(max(0, current - 1), current + 1):
@@ -181,23 +181,23 @@ def hammer(number: int, shared: Shared, revocation: Revocation, verifier: Cachin
             except Refused:
                 continue
             shared.accepted[number] += key == current
-            shared.accepted_from_memory[number] += revocation.stats.hits > hits
-            if shared.answered_at[key] < started:
+            shared.accepted_from_cache[number] += revocation.stats.hits > hits
+            if shared.receipt_at[key] < started:
                 shared.accepted_too_late[number] += 1
 
 
 def _lose_events(revocation: Revocation, every: int) -> None:
     """Have this worker never hear of each so-many-th event."""
     worker: Any = revocation._subscriber
-    hear, apply_event = worker._apply, 0
+    apply, received = worker._apply, 0
 
-    def hear_most(messages: list[str]) -> Any:
-        nonlocal apply_event
+    def apply_most(messages: list[str]) -> Any:
+        nonlocal received
         kept = []
         for message in messages:
-            apply_event += 1
-            if apply_event % every:
+            received += 1
+            if received % every:
                 kept.append(message)
-        return hear(kept)
+        return apply(kept)
 
-    worker._apply = hear_most
+    worker._apply = apply_most

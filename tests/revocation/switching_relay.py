@@ -18,7 +18,7 @@ from tests.revocation.eventually import eventually
 from tests.revocation.fleet import Fleet
 
 
-class Point(StrEnum):
+class SwitchPoint(StrEnum):
     """Where in a publication the relay swings. `IDLE` is before it."""
 
     IDLE = "idle"
@@ -28,7 +28,7 @@ class Point(StrEnum):
     AFTER_WAIT = "after wait"
 
 
-class Cut(StrEnum):
+class ClosedConnections(StrEnum):
     """Which connections end when the relay swings; the others go on leading to the server that they led to."""
 
     NONE = "none"
@@ -37,14 +37,14 @@ class Cut(StrEnum):
     ALL = "all"
 
 
-SWINGS = tuple(product(Point, Cut))
-_ASKED = {
-    Point.BEFORE_PUBLISH: PUBLISH.sha.encode(),
-    Point.AFTER_PUBLISH: PUBLISH.sha.encode(),
-    Point.BEFORE_WAIT: b"BLPOP",
-    Point.AFTER_WAIT: b"BLPOP",
+SWITCH_CASES = tuple(product(SwitchPoint, ClosedConnections))
+_REQUESTS = {
+    SwitchPoint.BEFORE_PUBLISH: PUBLISH.sha.encode(),
+    SwitchPoint.AFTER_PUBLISH: PUBLISH.sha.encode(),
+    SwitchPoint.BEFORE_WAIT: b"BLPOP",
+    SwitchPoint.AFTER_WAIT: b"BLPOP",
 }
-_AFTER = {Point.AFTER_PUBLISH, Point.AFTER_WAIT}
+_AFTER = {SwitchPoint.AFTER_PUBLISH, SwitchPoint.AFTER_WAIT}
 
 
 class _Flow:
@@ -52,7 +52,7 @@ class _Flow:
         self.near, self.far = near, far
         self.is_link = False
         """Whether it is a worker's subscription, and not a connection from a pool."""
-        self.answering: Callable[[], None] | None = None
+        self.before_reply: Callable[[], None] | None = None
         """To be done before the next answer is passed on."""
 
     def end(self) -> None:
@@ -61,7 +61,7 @@ class _Flow:
                 side.shutdown(socket.SHUT_RDWR)
 
 
-class SwingingRelay:
+class SwitchingRelay:
     """Listens on a Unix socket. A new connection leads to `targets[0]`, until the relay swings."""
 
     def __init__(self, folder: Path, targets: tuple[Path, Path]) -> None:
@@ -74,19 +74,19 @@ class SwingingRelay:
         self._flows: list[_Flow] = []
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._armed: tuple[Point, Cut] | None = None
+        self._pending_switch: tuple[SwitchPoint, ClosedConnections] | None = None
         self._lock = threading.Lock()
 
-    def arm(self, point: Point, cut: Cut) -> None:
+    def switch_at(self, point: SwitchPoint, closed: ClosedConnections) -> None:
         """Swing once, when a publication is at this point."""
         with self._lock:
-            self._armed = (point, cut)
-        if point is Point.IDLE:
-            self._swing_if(lambda armed: armed is Point.IDLE)
+            self._pending_switch = (point, closed)
+        if point is SwitchPoint.IDLE:
+            self._switch_if(lambda pending: pending is SwitchPoint.IDLE)
 
     def settle(self) -> None:
         """Swing if that has not happened yet; then end every connection, so that each process is at one server."""
-        self._swing_if(lambda armed: True)
+        self._switch_if(lambda pending: True)
         for flow in list(self._flows):
             flow.end()
 
@@ -115,46 +115,51 @@ class SwingingRelay:
                 flow = _Flow(near, far)
                 with self._lock:
                     self._flows.append(flow)
-                self._begin(self._verify_uncached, flow)
-                self._begin(self._answer, flow)
+                self._begin(self._forward_requests, flow)
+                self._begin(self._forward_replies, flow)
 
-    def _verify_uncached(self, flow: _Flow) -> None:
+    def _forward_requests(self, flow: _Flow) -> None:
         with suppress(OSError):
             while data := flow.near.recv(65_536):
                 flow.is_link |= b"SUBSCRIBE" in data
-                self._asked(flow, data)
+                self._check_request(flow, data)
                 flow.far.sendall(data)
         flow.end()
 
-    def _answer(self, flow: _Flow) -> None:
+    def _forward_replies(self, flow: _Flow) -> None:
         with suppress(OSError):
             while data := flow.far.recv(65_536):
-                if flow.answering is not None:
-                    flow.answering()
-                    flow.answering = None
+                if flow.before_reply is not None:
+                    flow.before_reply()
+                    flow.before_reply = None
                 flow.near.sendall(data)
         flow.end()
         with self._lock:
             self._flows.remove(flow)
 
-    def _asked(self, flow: _Flow, data: bytes) -> None:
-        armed = self._armed
-        if armed is None or _ASKED.get(armed[0], b"nothing") not in data:
+    def _check_request(self, flow: _Flow, data: bytes) -> None:
+        pending = self._pending_switch
+        if pending is None or _REQUESTS.get(pending[0], b"nothing") not in data:
             return
-        if armed[0] in _AFTER:
-            flow.answering = lambda: self._swing_if(lambda point: point in _AFTER)
+        if pending[0] in _AFTER:
+            flow.before_reply = lambda: self._switch_if(lambda point: point in _AFTER)
         else:
-            self._swing_if(lambda point: point not in _AFTER)
+            self._switch_if(lambda point: point not in _AFTER)
 
-    def _swing_if(self, due: Callable[[Point], bool]) -> None:
+    def _switch_if(self, due: Callable[[SwitchPoint], bool]) -> None:
         with self._lock:
-            if self._armed is None or not due(self._armed[0]):
+            if self._pending_switch is None or not due(self._pending_switch[0]):
                 return
-            cut, self._armed = self._armed[1], None
+            closed, self._pending_switch = self._pending_switch[1], None
             self._at = 1 - self._at
             flows = list(self._flows)
         links = [flow for flow in flows if flow.is_link]
-        ends = {Cut.NONE: [], Cut.LINKS: links, Cut.ONE_LINK: links[:1], Cut.ALL: flows}[cut]
+        ends = {
+            ClosedConnections.NONE: [],
+            ClosedConnections.LINKS: links,
+            ClosedConnections.ONE_LINK: links[:1],
+            ClosedConnections.ALL: flows,
+        }[closed]
         for flow in ends:
             flow.end()
 
@@ -168,19 +173,19 @@ class SwingingRelay:
 class Round:
     """One revocation, with the relay swinging in it."""
 
-    point: Point
-    cut: Cut
+    point: SwitchPoint
+    closed: ClosedConnections
     receipt: Receipt
 
 
-def swing(fleet: Fleet, relay: SwingingRelay, rounds: int) -> Iterator[Round]:
+def switch_repeatedly(fleet: Fleet, relay: SwitchingRelay, rounds: int) -> Iterator[Round]:
     """Revoke a key that every worker remembers, so many times, and swing at each point in turn."""
     for number in range(rounds):
-        point, cut = SWINGS[number % len(SWINGS)]
-        fleet.until_every_worker_remembers()
-        relay.arm(point, cut)
+        point, closed = SWITCH_CASES[number % len(SWITCH_CASES)]
+        fleet.wait_until_every_worker_caches()
+        relay.switch_at(point, closed)
         receipt = fleet.revoke_next()
-        yield Round(point, cut, receipt)
+        yield Round(point, closed, receipt)
         if number % 3 == 2:  # otherwise what the swing left behind is where the next round begins
             relay.settle()
             assert eventually(lambda: fleet.revocation.status().lease_confirmed), "no lease after a swing"

@@ -145,7 +145,7 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
 
 
 @pytest.mark.parametrize(
-    ("target", "forgotten"),
+    ("target", "evicted"),
     [
         (RevocationTarget("acme", "id-of-bobs"), [BOBS_KEY]),
         (RevocationTarget("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
@@ -154,7 +154,7 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
     ],
 )
 def test_event_evicts_what_it_covers_and_nothing_else(
-    verifier: CachingVerifier, inner: Inner, guard: Guard, target: RevocationTarget, forgotten: list[Credential]
+    verifier: CachingVerifier, inner: Inner, guard: Guard, target: RevocationTarget, evicted: list[Credential]
 ) -> None:
     for credential in CAST:
         verifier.verify(credential)
@@ -162,7 +162,7 @@ def test_event_evicts_what_it_covers_and_nothing_else(
     guard.apply_event(event(target, HERE.count + 1))
     for credential in CAST:
         verifier.verify(credential)
-    assert inner.asked == forgotten
+    assert inner.asked == evicted
 
 
 def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_remembered(

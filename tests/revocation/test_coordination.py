@@ -20,122 +20,122 @@ ACME = RevocationTarget("acme")
 CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
-class Subject:
+class StoreUnderTest:
     """A board and what is behind it."""
 
     def __init__(
-        self, board: CoordinationStore, messages: Callable[[], list[str]], forget_all: Callable[[], object]
+        self, store: CoordinationStore, messages: Callable[[], list[str]], forget_all: Callable[[], object]
     ) -> None:
-        self.board = board
+        self.store = store
         self.messages = messages
         self.forget_all = forget_all
 
     def join(self, *workers: str, heartbeat: int = 1) -> None:
         for worker in workers:
-            self.board.renew(worker, encode_record(heartbeat, 1.0, "host", 42))
+            self.store.renew(worker, encode_record(heartbeat, 1.0, "host", 42))
 
 
 @pytest.fixture(params=["redis", "model"])
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
     if request.param == "model":
         model = RedisModel(time.time)
         inbox: list[str] = []
         model.subscribe(inbox.append)
-        yield Subject(CoordinationStore(model.execute, "test"), lambda: inbox, model.flush)
+        yield StoreUnderTest(CoordinationStore(model.execute, "test"), lambda: inbox, model.flush)
         return
     server: ScratchRedis = request.getfixturevalue("scratch_redis")
     with server.client() as client:
-        board = CoordinationStore(client.execute_command, "test")
-        with RedisLink(server.url, board.channel, 5) as link:
-            yield Subject(board, lambda: link.wait(5), client.flushall)
+        store = CoordinationStore(client.execute_command, "test")
+        with RedisLink(server.url, store.channel, 5) as link:
+            yield StoreUnderTest(store, lambda: link.wait(5), client.flushall)
 
 
-def test_history_begins_at_nought_and_each_event_raises_it(subject: Subject) -> None:
-    start = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
+def test_history_begins_at_nought_and_each_event_raises_it(subject: StoreUnderTest) -> None:
+    start = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     assert start.count == 0
-    published = subject.board.publish(ACME)
+    published = subject.store.publish(ACME)
     assert published.epoch == replace(start, count=1)
-    assert subject.board.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
+    assert subject.store.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
 
 
-def test_event_arrives_with_the_epochs_that_it_lies_between(subject: Subject) -> None:
-    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
-    published = subject.board.publish(CHARLIES_KEY)
+def test_event_arrives_with_the_epochs_that_it_lies_between(subject: StoreUnderTest) -> None:
+    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
+    published = subject.store.publish(CHARLIES_KEY)
     assert [Event.parse(message) for message in subject.messages()] == [
         Event(before, published.epoch, CHARLIES_KEY, published.ack_id)
     ]
 
 
-def test_announcement_raises_the_epoch_and_wants_no_answer(subject: Subject) -> None:
-    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
-    subject.board.announce(ACME)
+def test_announcement_raises_the_epoch_and_wants_no_answer(subject: StoreUnderTest) -> None:
+    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
+    subject.store.announce(ACME)
     assert [Event.parse(message) for message in subject.messages()] == [
         Event(before, replace(before, count=1), ACME, None)
     ]
 
 
-def test_publication_lists_the_workers_and_their_records(subject: Subject) -> None:
+def test_publication_lists_the_workers_and_their_records(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
-    workers = subject.board.publish(ACME).workers
+    workers = subject.store.publish(ACME).workers
     assert set(workers) == {"a", "b"}
-    assert workers == subject.board.records()
+    assert workers == subject.store.records()
 
 
-def test_last_acknowledgement_is_the_one_that_answers(subject: Subject) -> None:
+def test_last_acknowledgement_is_the_one_that_answers(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
-    published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.ack_id, "a")
-    assert subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
-    assert subject.board.unacknowledged(published) == {"b"}
-    subject.board.acknowledge(published.ack_id, "a")
-    assert subject.board.unacknowledged(published) == {"b"}
-    subject.board.acknowledge(published.ack_id, "b")
-    assert subject.board.unacknowledged(published) == frozenset()
-    last_ack = subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01)
+    published = subject.store.publish(ACME)
+    subject.store.acknowledge(published.ack_id, "a")
+    assert subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+    assert subject.store.unacknowledged(published) == {"b"}
+    subject.store.acknowledge(published.ack_id, "a")
+    assert subject.store.unacknowledged(published) == {"b"}
+    subject.store.acknowledge(published.ack_id, "b")
+    assert subject.store.unacknowledged(published) == frozenset()
+    last_ack = subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01)
     assert last_ack is not None
     assert last_ack >= published.published_at_microseconds
 
 
-def test_stranger_can_not_acknowledge(subject: Subject) -> None:
+def test_stranger_can_not_acknowledge(subject: StoreUnderTest) -> None:
     subject.join("a")
-    published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.ack_id, "stranger")
-    assert subject.board.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+    published = subject.store.publish(ACME)
+    subject.store.acknowledge(published.ack_id, "stranger")
+    assert subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
 
 
-def test_nobody_is_known_to_have_acknowledged_what_redis_forgot(subject: Subject) -> None:
+def test_nobody_is_known_to_have_acknowledged_what_redis_forgot(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
-    published = subject.board.publish(ACME)
-    subject.board.acknowledge(published.ack_id, "a")
+    published = subject.store.publish(ACME)
+    subject.store.acknowledge(published.ack_id, "a")
     subject.forget_all()
-    assert subject.board.unacknowledged(published) == {"a", "b"}
+    assert subject.store.unacknowledged(published) == {"a", "b"}
 
 
-def test_redis_that_forgot_is_another_one(subject: Subject) -> None:
-    before = subject.board.renew("a", encode_record(1, 1.0, "host", 42))
+def test_redis_that_forgot_is_another_one(subject: StoreUnderTest) -> None:
+    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     subject.forget_all()
-    after = subject.board.renew("a", encode_record(2, 1.0, "host", 42))
+    after = subject.store.renew("a", encode_record(2, 1.0, "host", 42))
     assert after.redis != before.redis
     assert after.count == 0
 
 
-def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: Subject) -> None:
+def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
-    seen = subject.board.records()
+    seen = subject.store.records()
     subject.join("b", heartbeat=2)
-    subject.board.sweep(seen)
-    assert set(subject.board.records()) == {"b"}
+    subject.store.sweep(seen)
+    assert set(subject.store.records()) == {"b"}
 
 
-def test_worker_that_leaves_is_not_waited_for(subject: Subject) -> None:
+def test_worker_that_leaves_is_not_waited_for(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
-    subject.board.deregister("a")
-    assert set(subject.board.publish(ACME).workers) == {"b"}
+    subject.store.deregister("a")
+    assert set(subject.store.publish(ACME).workers) == {"b"}
 
 
-def test_members_say_who_they_are(subject: Subject) -> None:
+def test_members_say_who_they_are(subject: StoreUnderTest) -> None:
     subject.join("a")
-    [member] = subject.board.members()
+    [member] = subject.store.members()
     assert (member.id, member.host, member.pid, member.lease_seconds) == ("a", "host", 42, 1.0)
     assert 0 <= member.confirmed_seconds_ago < 60
 
@@ -145,9 +145,9 @@ class TestRealRedis:
 
     def test_script_that_redis_does_not_have_is_sent(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = CoordinationStore(client.execute_command, "test")
+            store = CoordinationStore(client.execute_command, "test")
             assert client.script_exists(RENEW.sha) == [False]
-            board.renew("a", encode_record(1, 1.0, "host", 42))
+            store.renew("a", encode_record(1, 1.0, "host", 42))
             assert client.script_exists(RENEW.sha) == [True]
 
     def test_redis_that_restarted_is_another_one(self, scratch_redis: ScratchRedis) -> None:
@@ -163,30 +163,30 @@ class TestRealRedis:
     def test_replica_that_takes_over_is_another_redis_with_what_it_had(self, scratch_redis: ScratchRedis) -> None:
         """And so is the old one when it takes over again, although its process lives on."""
         with scratch_redis.client() as client:
-            board = CoordinationStore(client.execute_command, "test")
-            board.announce(ACME)
-            before = board.renew("a", encode_record(1, 1.0, "host", 42))
+            store = CoordinationStore(client.execute_command, "test")
+            store.announce(ACME)
+            before = store.renew("a", encode_record(1, 1.0, "host", 42))
             client.replicaof("127.0.0.1", "1")
             client.replicaof("NO", "ONE")
-            after = board.renew("a", encode_record(2, 1.0, "host", 42))
+            after = store.renew("a", encode_record(2, 1.0, "host", 42))
             assert after.count == before.count == 1
             assert after.redis != before.redis
 
     def test_events_and_replies_come_in_the_order_in_which_redis_spoke(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = CoordinationStore(client.execute_command, "test")
-            with RedisLink(scratch_redis.url, board.channel, 5) as link:
-                board.announce(ACME)
+            store = CoordinationStore(client.execute_command, "test")
+            with RedisLink(scratch_redis.url, store.channel, 5) as link:
+                store.announce(ACME)
                 epoch = CoordinationStore(link.call, "test").renew("a", encode_record(1, 1.0, "host", 42))
                 assert [Event.parse(message).after for message in link.drain()] == [epoch]
 
     def test_whatever_belongs_to_an_answer_does_not_stay(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
-            board = CoordinationStore(client.execute_command, "test")
-            board.renew("a", encode_record(1, 1.0, "host", 42))
-            board.publish(ACME)
-            published = board.publish(ACME)
-            board.acknowledge(published.ack_id, "a")
+            store = CoordinationStore(client.execute_command, "test")
+            store.renew("a", encode_record(1, 1.0, "host", 42))
+            store.publish(ACME)
+            published = store.publish(ACME)
+            store.acknowledge(published.ack_id, "a")
             lifetimes = {key: client.ttl(key) for key in client.keys("*") if not key.endswith(":state")}
             assert len(lifetimes) == 2
             assert all(0 < seconds <= 60 for seconds in lifetimes.values())

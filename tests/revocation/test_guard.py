@@ -25,7 +25,7 @@ def event(target: RevocationTarget, count: int, redis: str = HERE.redis) -> Even
 
 
 @pytest.fixture
-def forgotten(guard: Guard) -> list[RevocationTarget]:
+def evicted(guard: Guard) -> list[RevocationTarget]:
     scopes: list[RevocationTarget] = []
     guard.subscribe(scopes.append)
     return scopes
@@ -46,31 +46,31 @@ def test_no_lease_holds_before_the_first_was_confirmed(clock: Clock) -> None:
 
 
 def test_event_that_follows_makes_the_worker_forget_what_it_covers_and_no_more(
-    guard: Guard, forgotten: list[RevocationTarget]
+    guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 1))
     guard.apply_event(event(ACME, HERE.count + 2))
-    assert forgotten == [ALICES_KEY, ACME]
+    assert evicted == [ALICES_KEY, ACME]
 
 
 def test_event_after_a_missed_one_makes_the_worker_forget_everything(
-    guard: Guard, forgotten: list[RevocationTarget]
+    guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 2))
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
     guard.apply_event(event(ALICES_KEY, HERE.count + 3))
-    assert forgotten == [EVERYTHING, ALICES_KEY]
+    assert evicted == [EVERYTHING, ALICES_KEY]
 
 
 @pytest.mark.parametrize("elsewhere", [Epoch(HERE.redis, 8), Epoch(HERE.redis, 6), Epoch("redis-b", HERE.count)])
 def test_renewal_at_another_epoch_makes_the_worker_forget_everything(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock, elsewhere: Epoch
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock, elsewhere: Epoch
 ) -> None:
     guard.home_written(elsewhere.redis)
     guard.confirm_lease(clock(), elsewhere)
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
     guard.confirm_lease(clock(), elsewhere)
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
 
 
 def test_worker_whose_lease_lapsed_forgets_everything_before_it_holds_again(guard: Guard, clock: Clock) -> None:
@@ -83,11 +83,11 @@ def test_worker_whose_lease_lapsed_forgets_everything_before_it_holds_again(guar
 
 
 def test_worker_that_renews_in_time_and_missed_nothing_keeps_what_it_has(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     clock.advance(LEASE_SECONDS * 0.9)
     guard.confirm_lease(clock(), HERE)
-    assert forgotten == []
+    assert evicted == []
 
 
 def test_lease_is_not_renewed_while_a_memory_can_not_forget(guard: Guard, clock: Clock) -> None:
@@ -150,21 +150,21 @@ def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_ke
 
 
 def test_lease_from_another_redis_counts_only_once_it_is_written_down(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
-    home_written: list[None] = []
-    guard.on_home_change = lambda: home_written.append(None)
+    home_changes: list[None] = []
+    guard.on_home_change = lambda: home_changes.append(None)
     there = Epoch("redis-b", 3)
     guard.confirm_lease(clock(), there)
     guard.confirm_lease(clock(), there)
-    assert (guard.leases_valid(), guard.home_redis, len(home_written)) == (False, None, 1)
+    assert (guard.leases_valid(), guard.home_redis, len(home_changes)) == (False, None, 1)
     assert guard.home_to_write() == ("redis-b", True)
     guard.home_written("redis-b")
     assert not guard.leases_valid()
     guard.confirm_lease(clock(), there)
     assert (guard.leases_valid(), guard.home_redis) == (True, "redis-b")
-    assert set(forgotten) == {EVERYTHING}
-    assert len(forgotten) == 3  # as it left, and again with each renewal until the new lease holds
+    assert set(evicted) == {EVERYTHING}
+    assert len(evicted) == 3  # as it left, and again with each renewal until the new lease holds
 
 
 def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, clock: Clock) -> None:
@@ -183,31 +183,31 @@ def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, 
 
 
 def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(
-    guard: Guard, forgotten: list[RevocationTarget]
+    guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
     guard.apply_event(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
     assert not guard.leases_valid()
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
 
 
 def test_worker_that_did_not_write_in_time_that_it_reads_forgets_everything(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     """It may have been taken off the list that revokers read."""
     clock.advance(READER_LEASE_SECONDS - 1)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    assert forgotten == []
+    assert evicted == []
     clock.advance(READER_LEASE_SECONDS)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
 
 
 def test_revocation_that_was_begun_and_not_completed_makes_the_worker_forget_what_it_covers(
-    guard: Guard, forgotten: list[RevocationTarget]
+    guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
     fill_token = guard.take_fill_token()
     guard.apply_intent(ALICES_KEY)
-    assert forgotten == [ALICES_KEY]
+    assert evicted == [ALICES_KEY]
     assert not guard.cache_result(fill_token, ALICES_KEY, lambda: None)
     assert guard.leases_valid()
 

@@ -24,8 +24,8 @@ from kataven.revocation.fallback.channel import FallbackNotice, FallbackUnreacha
 from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease, expiry_wait_seconds
 from kataven.revocation.subscriber import Subscriber
-from tests.revocation.simulation.simulation import Parts
-from tests.revocation.simulation.state_machine import AcceptedTooLate, Fate
+from tests.revocation.simulation.simulation import Components
+from tests.revocation.simulation.state_machine import AcceptedTooLate, RevocationMachine
 
 SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -46,13 +46,13 @@ def _outages_are_not_news() -> Iterator[None]:
     logger.setLevel(logging.NOTSET)
 
 
-TestNoRequestIsAcceptedAfterTheReceipt = Fate.TestCase
+TestNoRequestIsAcceptedAfterTheReceipt = RevocationMachine.TestCase
 TestNoRequestIsAcceptedAfterTheReceipt.settings = settings(
     SEARCH, max_examples=int(os.environ.get("KATAVEN_TEST_INTERLEAVINGS", "50")), stateful_step_count=60
 )
 
 
-class LeaseThatNeverLapses(Lease):
+class LeaseThatNeverExpires(Lease):
     """Rule 1, missing."""
 
     def confirm(self, counted_from: float) -> None:
@@ -76,7 +76,7 @@ class GuardThatMissesGaps(Guard):
         self.lease.confirm(counted_from)
 
 
-class GuardWithoutTickets(Guard):
+class GuardWithoutFillTokens(Guard):
     """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
 
     def cache_result(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
@@ -97,13 +97,13 @@ class WorkerThatAcknowledgesFirst(Subscriber):
     def _apply(self, messages: list[str]) -> list[Event]:
         return [Event.parse(message) for message in messages]
 
-    def _acknowledge(self, board: CoordinationStore, events: list[Event]) -> None:
-        super()._acknowledge(board, events)
+    def _acknowledge(self, store: CoordinationStore, events: list[Event]) -> None:
+        super()._acknowledge(store, events)
         for event in events:
             self._guard.apply_event(event)
 
 
-class BarrierThatPostsAndDoesNotWait(Barrier):
+class BarrierThatPostsWithoutWaiting(Barrier):
     """The way around Redis, without its barrier."""
 
     def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
@@ -114,7 +114,7 @@ class BarrierThatPostsAndDoesNotWait(Barrier):
         return Receipt(0, 0, 0.0, channel=channel)
 
 
-class BarrierThatWaitsForAsLongAsARedisLease(Barrier):
+class BarrierThatWaitsForOneRedisLease(Barrier):
     """Without Redis, one lease is not enough: a worker that can reach it renews."""
 
     def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
@@ -122,7 +122,7 @@ class BarrierThatWaitsForAsLongAsARedisLease(Barrier):
         return Receipt(0, 0, 0.0, channel=channel)
 
 
-class ReaderThatSaysSoFirst(FallbackPoller):
+class PollerThatAcknowledgesFirst(FallbackPoller):
     """It writes that it has read a notice, and forgets when it writes again."""
 
     def _heartbeat(self) -> None:
@@ -141,7 +141,7 @@ class ReaderThatSaysSoFirst(FallbackPoller):
             super().poll()
 
 
-class GuardThatReadsNoNotices(Guard):
+class GuardThatIgnoresNotices(Guard):
     """It keeps the second lease, and remembers what it should have forgotten."""
 
     def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
@@ -151,22 +151,22 @@ class GuardThatReadsNoNotices(Guard):
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
-        ("lease", LeaseThatNeverLapses),
+        ("lease", LeaseThatNeverExpires),
         ("barrier", BarrierThatDoesNotWait),
         ("guard", GuardThatMissesGaps),
-        ("guard", GuardWithoutTickets),
+        ("guard", GuardWithoutFillTokens),
         ("barrier", BarrierThatTrustsAnyRedis),
         ("worker", WorkerThatAcknowledgesFirst),
-        ("barrier", BarrierThatPostsAndDoesNotWait),
-        ("barrier", BarrierThatWaitsForAsLongAsARedisLease),
-        ("reader", ReaderThatSaysSoFirst),
-        ("guard", GuardThatReadsNoNotices),
+        ("barrier", BarrierThatPostsWithoutWaiting),
+        ("barrier", BarrierThatWaitsForOneRedisLease),
+        ("reader", PollerThatAcknowledgesFirst),
+        ("guard", GuardThatIgnoresNotices),
     ],
 )
 def test_search_finds_what_happens_without_a_rule(part: str, broken: type[Any]) -> None:
-    class Doomed(Fate):
-        parts = type("BrokenParts", (Parts,), {part: broken})
+    class BrokenMachine(RevocationMachine):
+        components = type("BrokenParts", (Components,), {part: broken})
 
     search = settings(SEARCH, max_examples=2_000, derandomize=True, database=None, phases=[Phase.generate])
     with pytest.raises(AcceptedTooLate):
-        run_state_machine_as_test(Doomed, settings=search)
+        run_state_machine_as_test(BrokenMachine, settings=search)

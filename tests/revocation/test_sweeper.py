@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kataven.revocation.coordination import encode_record
 from kataven.revocation.sweeper import Sweeper
-from tests.revocation.simulation.simulation import LEASE_SECONDS, Process, World
+from tests.revocation.simulation.simulation import LEASE_SECONDS, Process, Simulation
 
 
 def heartbeat(number: int, lease_seconds: float = 1.0) -> str:
@@ -28,27 +28,27 @@ def test_process_that_was_stopped_between_reading_and_looking_does_not_look_agai
 
 
 def test_worker_with_a_longer_lease_than_the_time_between_two_looks_is_left_alone() -> None:
-    world = World()
-    alice, patient = Process(world), Process(world)
+    simulation = Simulation()
+    alice, patient = Process(simulation), Process(simulation)
     patient.guard.lease.seconds = 10 * LEASE_SECONDS
     alice.start()
     patient.start()
-    world.go_on(LEASE_SECONDS)
-    patient.frozen = True
-    world.go_on(12 * LEASE_SECONDS)
-    assert "worker:worker1" in world.redis.memory.state
-    world.end()
+    simulation.run_for(LEASE_SECONDS)
+    patient.paused = True
+    simulation.run_for(12 * LEASE_SECONDS)
+    assert "worker:worker1" in simulation.redis.memory.state
+    simulation.end()
 
 
 def test_worker_that_was_killed_is_swept_by_the_others_without_any_revocation() -> None:
-    world = World()
-    alice, bob = Process(world), Process(world)
+    simulation = Simulation()
+    alice, bob = Process(simulation), Process(simulation)
     alice.start()
     bob.start()
-    world.go_on(LEASE_SECONDS)
-    assert set(world.redis.memory.state) >= {"worker:worker0", "worker:worker1"}
-    bob.frozen = True
-    world.go_on(12 * LEASE_SECONDS)
-    assert "worker:worker1" not in world.redis.memory.state
-    assert "worker:worker0" in world.redis.memory.state
-    world.end()
+    simulation.run_for(LEASE_SECONDS)
+    assert set(simulation.redis.memory.state) >= {"worker:worker0", "worker:worker1"}
+    bob.paused = True
+    simulation.run_for(12 * LEASE_SECONDS)
+    assert "worker:worker1" not in simulation.redis.memory.state
+    assert "worker:worker0" in simulation.redis.memory.state
+    simulation.end()

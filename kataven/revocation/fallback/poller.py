@@ -114,8 +114,8 @@ class FallbackPoller:
         state = self._fallback.read_state(self._poll_interval)
         for target in state.overdue:
             self._guard.apply_intent(target)
-        _, home_written = self._guard.home_to_write()
-        if not home_written and self._lease.clock() < self._due and state.notice == self._read:
+        _, home_is_new = self._guard.home_to_write()
+        if not home_is_new and self._lease.clock() < self._due and state.notice == self._read:
             return
         self._heartbeat()
         self._sweep()

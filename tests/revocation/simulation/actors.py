@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 Ready = Callable[[], bool]
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 class Ended(BaseException):
@@ -21,12 +21,12 @@ def _always() -> bool:
 class Actor:
     """Something that goes on by itself: a request, a worker's thread, a revoker."""
 
-    def __init__(self, work: Callable[[], None], *, may_go_on: Ready = _always, is_request: bool = False) -> None:
+    def __init__(self, work: Callable[[], None], *, runnable: Ready = _always, is_request: bool = False) -> None:
         self.is_request = is_request
         self.wakes_at = math.inf
         """World time at which it will be ready, if nothing happens before."""
         self.done = False
-        self._may_go_on = may_go_on
+        self._runnable = runnable
         self._ready: Ready = _always
         self._ended = False
         self._go = _closed_gate()
@@ -35,18 +35,18 @@ class Actor:
         self._thread.start()
 
     @property
-    def able(self) -> bool:
+    def is_runnable(self) -> bool:
         """Whether it is one that may go on, now or later."""
-        return not self.done and self._may_go_on()
+        return not self.done and self._runnable()
 
     @property
     def ready(self) -> bool:
-        return self.able and self._ready()
+        return self.is_runnable and self._ready()
 
     def step(self) -> None:
         """Let it go on to its next pause, or to its end."""
         self._go.release()
-        assert self._back.acquire(timeout=PATIENCE_SECONDS), "an actor neither paused nor ended"
+        assert self._back.acquire(timeout=TIMEOUT_SECONDS), "an actor neither paused nor ended"
 
     def pause(self, ready: Ready, wakes_at: float) -> None:
         """Called by the actor itself: wait to be stepped, which makes sense once `ready`."""

@@ -25,7 +25,7 @@ def _new_mark() -> str:
     return f"mark{next(_marks)}"
 
 
-class NoticesModel:
+class FallbackModel:
     """What every process shares."""
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class NoticesModel:
         self.intents: dict[str, tuple[float, RevocationTarget]] = {}
 
 
-class NoticesOf:
+class ProcessFallback:
     """The notices as one process reaches them. `step` is called between what is committed apart."""
 
     def __init__(
         self,
-        shared: NoticesModel,
+        shared: FallbackModel,
         reachable: Callable[[], bool],
         step: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,

@@ -7,7 +7,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kataven.revocation import RevocationTarget
 from tests.revocation.simulation.actors import Actor
-from tests.revocation.simulation.simulation import INSTANT, LEASE_SECONDS, READER_LEASE_SECONDS, Parts, Process, World
+from tests.revocation.simulation.simulation import (
+    INSTANT,
+    LEASE_SECONDS,
+    READER_LEASE_SECONDS,
+    Components,
+    Process,
+    Simulation,
+)
 
 WORKER = st.sampled_from([0, 1])
 PROCESS = st.sampled_from([0, 1, 2])
@@ -19,21 +26,21 @@ class AcceptedTooLate(AssertionError):
     """The promise is broken: these keys were accepted in requests that started after their receipts."""
 
 
-class Fate(RuleBasedStateMachine):
+class RevocationMachine(RuleBasedStateMachine):
     """Two workers and a command; slow and fast clocks; any order of steps, and everything that can break."""
 
-    parts: type[Parts] = Parts
+    components: type[Components] = Components
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(self.parts)
-        self.workers = [Process(self.world, clock_rate=1.0), Process(self.world, clock_rate=0.995)]
-        self.command = Process(self.world, clock_rate=1.005)
+        self.simulation = Simulation(self.components)
+        self.workers = [Process(self.simulation, clock_rate=1.0), Process(self.simulation, clock_rate=0.995)]
+        self.command = Process(self.simulation, clock_rate=1.005)
 
     @initialize()
     def workers_start(self) -> None:
         self.threads = [worker.start() for worker in self.workers]
-        self.world.go_on(1.5)
+        self.simulation.run_for(1.5)
         self.requests_come(0)
         self.requests_come(1)
 
@@ -41,75 +48,75 @@ class Fate(RuleBasedStateMachine):
 
     @rule(worker=WORKER)
     def requests_come(self, worker: int) -> None:
-        if not self.workers[worker].frozen:
-            for key in self.world.keys:
+        if not self.workers[worker].paused:
+            for key in self.simulation.keys:
                 self.workers[worker].accepts(key)
 
-    @rule(worker=WORKER, place=KEY, steps=st.integers(1, 6))
-    def request_with_a_new_key_begins(self, worker: int, place: int, steps: int) -> None:
-        self._let_begin(self.workers[worker].request(self.world.mint(place)), steps)
+    @rule(worker=WORKER, index=KEY, steps=st.integers(1, 6))
+    def request_with_a_new_key_begins(self, worker: int, index: int, steps: int) -> None:
+        self._step_repeatedly(self.workers[worker].request(self.simulation.create_key(index)), steps)
 
     @rule(worker=WORKER, steps=st.integers(1, 6))
     def requests_with_what_was_revoked_begin(self, worker: int, steps: int) -> None:
-        for key in self.world.keys_ended[-3:]:
-            self._let_begin(self.workers[worker].request(key), steps)
+        for key in self.simulation.all_revoked[-3:]:
+            self._step_repeatedly(self.workers[worker].request(key), steps)
 
     @rule(actor=st.integers(0, 9), steps=st.integers(1, 3))
     def somebody_goes_on(self, actor: int, steps: int) -> None:
         for _ in range(steps):
-            if ready := self.world.ready():
+            if ready := self.simulation.ready():
                 ready[actor % len(ready)].step()
 
-    @rule(process=PROCESS, places=st.sets(KEY, min_size=1, max_size=2), account=st.booleans(), steps=st.integers(0, 3))
-    def revocations_begin(self, process: int, places: set[int], account: bool, steps: int) -> None:
-        for target in [self._scope(place, account) for place in places]:
-            self._let_begin(self.world.processes[process].revoke(target), steps)
+    @rule(process=PROCESS, indexes=st.sets(KEY, min_size=1, max_size=2), account=st.booleans(), steps=st.integers(0, 3))
+    def revocations_begin(self, process: int, indexes: set[int], account: bool, steps: int) -> None:
+        for target in [self._target(index, account) for index in indexes]:
+            self._step_repeatedly(self.simulation.processes[process].revoke(target), steps)
 
-    @rule(process=PROCESS, place=KEY, account=st.booleans())
-    def revocation_is_answered(self, process: int, place: int, account: bool) -> None:
-        revoker = self.world.processes[process].revoke(self._scope(place, account))
-        self.world.go_on(1.1 * READER_LEASE_SECONDS, until=lambda: revoker.done)
+    @rule(process=PROCESS, index=KEY, account=st.booleans())
+    def revocation_is_answered(self, process: int, index: int, account: bool) -> None:
+        revoker = self.simulation.processes[process].revoke(self._target(index, account))
+        self.simulation.run_for(1.1 * READER_LEASE_SECONDS, until=lambda: revoker.done)
 
-    @rule(worker=WORKER, process=PROCESS, place=KEY, account=st.booleans(), steps=st.integers(1, 6))
-    def revocation_overtakes_a_request(self, worker: int, process: int, place: int, account: bool, steps: int) -> None:
-        request = self.workers[worker].request(self.world.mint(place))
-        self._let_begin(request, steps)
-        self.revocation_is_answered(process, place, account)
-        self._let_begin(request, 6)
+    @rule(worker=WORKER, process=PROCESS, index=KEY, account=st.booleans(), steps=st.integers(1, 6))
+    def revocation_overtakes_a_request(self, worker: int, process: int, index: int, account: bool, steps: int) -> None:
+        request = self.workers[worker].request(self.simulation.create_key(index))
+        self._step_repeatedly(request, steps)
+        self.revocation_is_answered(process, index, account)
+        self._step_repeatedly(request, 6)
 
     @rule(seconds=SECONDS)
     def the_world_goes_on(self, seconds: float) -> None:
-        self.world.go_on(seconds)
+        self.simulation.run_for(seconds)
 
     # What happens on others. Several calamities to a rule, so that they don't outnumber the good days.
 
     @rule(seconds=SECONDS)
     def nobody_is_scheduled(self, seconds: float) -> None:
-        self.world.now += seconds
+        self.simulation.now += seconds
 
-    @rule(worker=WORKER, stopped=st.booleans(), starved=st.booleans())
-    def worker_is_stopped_or_its_thread_starved_or_not(self, worker: int, stopped: bool, starved: bool) -> None:
-        self.workers[worker].frozen, self.workers[worker].starved = stopped, starved
+    @rule(worker=WORKER, stopped=st.booleans(), thread_starved=st.booleans())
+    def worker_is_stopped_or_its_thread_starved_or_not(self, worker: int, stopped: bool, thread_starved: bool) -> None:
+        self.workers[worker].paused, self.workers[worker].thread_starved = stopped, thread_starved
 
     @rule(worker=WORKER, steps=st.integers(1, 4))
     def worker_thread_gets_a_moment_and_is_held_up_again(self, worker: int, steps: int) -> None:
         thread = self.threads[worker]
-        self.workers[worker].starved = False
-        if self.world.now < thread.wakes_at < self.world.now + LEASE_SECONDS:
-            self.world.now = thread.wakes_at + INSTANT
-        self._let_begin(thread, steps)
-        self.workers[worker].starved = True
+        self.workers[worker].thread_starved = False
+        if self.simulation.now < thread.wakes_at < self.simulation.now + LEASE_SECONDS:
+            self.simulation.now = thread.wakes_at + INSTANT
+        self._step_repeatedly(thread, steps)
+        self.workers[worker].thread_starved = True
 
     @rule(process=PROCESS, redis=st.booleans(), fallback=st.booleans())
     def process_is_cut_off_or_not(self, process: int, redis: bool, fallback: bool) -> None:
-        unlucky = self.world.processes[process]
-        unlucky.cut_off, unlucky.cut_off_from_notices = redis, fallback
+        unlucky = self.simulation.processes[process]
+        unlucky.redis_cut_off, unlucky.database_cut_off = redis, fallback
         if redis:
-            unlucky.cut()
+            unlucky.close_link()
 
     @rule(process=PROCESS, what=st.sampled_from(["event lost", "reply lost", "half open", "cut"]))
     def network_fails(self, process: int, what: str) -> None:
-        unlucky = self.world.processes[process]
+        unlucky = self.simulation.processes[process]
         unlucky.next_event_is_lost |= what == "event lost"
         unlucky.next_reply_is_lost |= what == "reply lost"
         if unlucky.link is not None:
@@ -118,43 +125,43 @@ class Fate(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["flushed", "restarts", "fails over", "rolled back", "gone"]))
     def redis_fails(self, what: str) -> None:
-        world = self.world
+        simulation = self.simulation
         if what == "flushed":
-            world.redis.flush()
+            simulation.redis.flush()
             return
-        world.end_connections()
+        simulation.end_connections()
         if what == "restarts":
-            world.redis.restart()
+            simulation.redis.restart()
         elif what == "fails over":
-            world.redis.fail_over()
+            simulation.redis.fail_over()
         elif what == "rolled back":
-            world.now += 1.1 * LEASE_SECONDS  # restoring a machine takes longer than a lease
-            world.redis.roll_back()
+            simulation.now += 1.1 * LEASE_SECONDS  # restoring a machine takes longer than a lease
+            simulation.redis.roll_back()
         else:
-            world.redis_up = False
+            simulation.redis_up = False
 
     @rule(process=PROCESS, back=st.booleans(), link_ends=st.booleans())
     def process_is_led_to_another_redis(self, process: int, back: bool, link_ends: bool) -> None:
-        world = self.world
-        world.processes[process].move(world.redis if back else world.other_redis, link_ends=link_ends)
+        simulation = self.simulation
+        simulation.processes[process].move(simulation.redis if back else simulation.other_redis, link_ends=link_ends)
 
     @rule(link_ends=st.booleans())
     def everybody_is_led_to_another_redis(self, link_ends: bool) -> None:
-        world = self.world
-        world.redis, world.other_redis = world.other_redis, world.redis
-        for process in world.processes:
-            process.move(world.redis, link_ends=link_ends)
+        simulation = self.simulation
+        simulation.redis, simulation.other_redis = simulation.other_redis, simulation.redis
+        for process in simulation.processes:
+            process.move(simulation.redis, link_ends=link_ends)
 
     @rule()
     def all_is_well_again(self) -> None:
-        if not self.world.redis_up:
-            self.world.redis.restart()
-            self.world.redis_up = True
-        for worker in self.world.processes:
-            worker.frozen = worker.starved = worker.next_event_is_lost = False
-            worker.cut_off = worker.cut_off_from_notices = False
-            worker.move(self.world.redis, link_ends=True)
-        self.world.go_on(1.5 * LEASE_SECONDS)
+        if not self.simulation.redis_up:
+            self.simulation.redis.restart()
+            self.simulation.redis_up = True
+        for worker in self.simulation.processes:
+            worker.paused = worker.thread_starved = worker.next_event_is_lost = False
+            worker.redis_cut_off = worker.database_cut_off = False
+            worker.move(self.simulation.redis, link_ends=True)
+        self.simulation.run_for(1.5 * LEASE_SECONDS)
         self.requests_come(0)
         self.requests_come(1)
 
@@ -162,19 +169,19 @@ class Fate(RuleBasedStateMachine):
 
     @invariant()
     def no_request_that_started_after_the_receipt_was_accepted(self) -> None:
-        self.world.probe()
-        if self.world.accepted_too_late:
-            raise AcceptedTooLate(self.world.accepted_too_late)
+        self.simulation.check_revoked_keys()
+        if self.simulation.accepted_too_late:
+            raise AcceptedTooLate(self.simulation.accepted_too_late)
 
-    def _let_begin(self, actor: Actor, steps: int) -> None:
+    def _step_repeatedly(self, actor: Actor, steps: int) -> None:
         for _ in range(steps):
             if actor.ready:
                 actor.step()
 
-    def _scope(self, place: int, account: bool) -> RevocationTarget:
+    def _target(self, index: int, account: bool) -> RevocationTarget:
         """A key, or its whole account."""
-        key = self.world.keys[place]
+        key = self.simulation.keys[index]
         return RevocationTarget(key.account) if account else key
 
     def teardown(self) -> None:
-        self.world.end()
+        self.simulation.end()
