@@ -1,7 +1,4 @@
-"""How long revocations take, measured on the revocations themselves.
-
-Somebody else mints a canary key, warms it on every worker and revokes it; so does every customer. This is the record.
-"""
+"""Keeps the latest receipts and summarizes how long revocations take."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ KEPT_RECEIPTS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Milliseconds: the median, the 99th percentile (nearest rank) and the largest."""
+    """Milliseconds: the median, the 99th percentile (nearest rank) and the maximum."""
 
     p50: float
     p99: float
@@ -27,7 +24,7 @@ class Percentiles:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Percentiles | None:
-        """None for no samples."""
+        """None if there are no samples."""
         if not samples:
             return None
         ordered = sorted(samples)
@@ -44,7 +41,7 @@ class Summary:
 
 
 class RevocationLatencyLog:
-    """Remembers the latest receipts. `observe` is called with each, on the thread that revoked: for a histogram."""
+    """Keeps the latest receipts and passes each one to the subscribers, on the thread that revoked."""
 
     def __init__(self) -> None:
         self._receipts: deque[Receipt] = deque(maxlen=KEPT_RECEIPTS)

@@ -69,11 +69,11 @@ def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
 ) -> None:
     under_test.reachable = False
     under_test.reader.start()
-    assert eventually(lambda: "can't be read" in caplog.text)
+    assert eventually(lambda: "channel is unreachable" in caplog.text)
     assert not under_test.lease_valid
     under_test.reachable = True
     assert eventually(lambda: under_test.lease_valid)
-    assert caplog.text.count("can't be read") == 1
+    assert caplog.text.count("channel is unreachable") == 1
 
 
 def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
@@ -89,7 +89,7 @@ def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
 
     under_test.guard.subscribe(evict)
     posted = under_test.fallback.post_notice().notice
-    assert eventually(lambda: "can't read notices" in caplog.text)
+    assert eventually(lambda: "cannot poll the fallback channel" in caplog.text)
     assert under_test.fallback.readers_behind(posted)
     broken = False
     assert eventually(lambda: not under_test.fallback.readers_behind(posted))

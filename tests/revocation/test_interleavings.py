@@ -125,9 +125,9 @@ class BarrierThatWaitsForOneRedisLease(Barrier):
 class PollerThatAcknowledgesFirst(FallbackPoller):
     """It writes that it has read a notice, and forgets when it writes again."""
 
-    def _heartbeat(self) -> None:
+    def _write_heartbeat(self) -> None:
         self._read = self._fallback.read_state(0).notice
-        super()._heartbeat()
+        super()._write_heartbeat()
 
     def poll(self) -> None:
         latest = self._fallback.read_state(0).notice

@@ -146,7 +146,7 @@ def test_worker_outlives_whatever_a_memory_raises(harness: ProcessFactory, caplo
     assert not worker.status().lease_confirmed
     broken.clear()
     assert eventually(lambda: worker.status().lease_confirmed)
-    assert "can't keep its lease" in caplog.text
+    assert "cannot keep its lease" in caplog.text
 
 
 def test_worker_comes_back_after_an_outage_of_any_length() -> None:

@@ -1,9 +1,9 @@
-"""The worker's other thread: it reads the notices, makes the worker forget, and writes that it has.
+"""The worker's second background thread: polls the fallback channel and writes the worker's heartbeats.
 
-    look → is there another notice, another Redis, or is it time to write? → write that this worker reads → forget →
-           write that it has
+    poll → new notice, new home Redis, or heartbeat due? → write a heartbeat → clear the caches → write that the notice
+           was read
 
-It waits for nothing but the place where the notices are, so that one that is slow doesn't hold the bus up.
+It is separate from the subscriber's thread, so that a slow system database does not delay events.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from kataven.revocation.sweeper import Sweeper
 
 HEARTBEATS_PER_LEASE = 4
 POLLS_PER_LEASE = 2
-"""By the lease from Redis: so a revocation that Redis does not carry takes about as long as one lease."""
+"""Per lease from Redis, so that a revocation through a fallback notice takes about half a lease."""
 
 _log = logging.getLogger(__name__)
 
 
 class FallbackPoller:
-    """One thread between `start` and `stop`. To be started after a fork, never before."""
+    """One thread between `start` and `stop`. Must be started after a fork, never before."""
 
     def __init__(self, guard: Guard, fallback: FallbackChannel) -> None:
         self._guard = guard
@@ -49,7 +49,7 @@ class FallbackPoller:
         self._stopping = WakeableFlag()
         self._thread: Thread | None = None
         self._read: FallbackNotice | None = None
-        self._due = -math.inf
+        self._heartbeat_due_at = -math.inf
         self._heartbeat_count = 0
         self._intents_to_remove: deque[str] = deque()
         self.id = PollerId("", "", 0)
@@ -59,17 +59,17 @@ class FallbackPoller:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin. Returns at once. Does nothing if it is running."""
+        """Start the thread, unless it is running. Returns immediately."""
         if self.running:
             return
         self.id = PollerId(secrets.token_hex(8), pid_namespace(), os.getpid())
-        self._read, self._due = None, -math.inf
+        self._read, self._heartbeat_due_at = None, -math.inf
         self._stopping = WakeableFlag()
         self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, then the lease."""
+        """Stop the thread, then give up the reader lease and remove this worker from the list of readers."""
         if self._thread is None:
             return
         self._stopping.set()
@@ -77,50 +77,51 @@ class FallbackPoller:
         self._thread = None
         self._lease.drop()
         self._guard.home_written("")
-        with suppress(FallbackUnreachable):  # then the lease lapses, and another worker takes this one off
-            self._complete()
+        with suppress(FallbackUnreachable):  # if this fails, the lease expires and another worker removes this one
+            self._remove_intents()
             self._fallback.deregister(self.id)
 
     def poll_soon(self) -> None:
-        """Look now: this worker renews at another Redis than before. Safe to call from any thread."""
+        """Poll now, because this worker has a new home Redis to write. Safe to call from any thread."""
         self._stopping.wake()
 
     def remove_intent_later(self, intent: str) -> None:
-        """An intent has its receipt: to be written down with the next look, off the revoker's way."""
+        """Remove an intent at the next poll, so that its revoker need not wait for the write."""
         self._intents_to_remove.append(intent)
 
     def run(self, stopping: WakeableFlag) -> None:
-        """What the thread does, until `stopping` is set."""
+        """The thread's loop. Returns when `stopping` is set."""
         reached = True
         while not stopping.is_set():
             try:
                 self.poll()
                 reached = True
             except FallbackUnreachable as error:
-                # Once per outage. The lease lapses by itself, if this lasts.
-                _log.log(logging.WARNING if reached else logging.DEBUG, "revocation: notices can't be read: %s", error)
+                # A warning once per outage. If the outage lasts, the reader lease expires.
+                level = logging.WARNING if reached else logging.DEBUG
+                _log.log(level, "revocation: the fallback channel is unreachable: %s", error)
                 reached = False
-            except BaseException:  # a memory that can't forget, say: without a lease it is harmless
-                _log.exception("revocation: this worker can't read notices")
+            except BaseException:  # for example a cache that fails to evict: without a lease it is not used
+                _log.exception("revocation: this worker cannot poll the fallback channel")
             stopping.wait(self._poll_interval)
 
     def poll(self) -> None:
-        """Read the notices, and write that this worker has, if there is another one or if it is time to.
+        """Read the channel, and write a heartbeat if the notice or the home Redis is new, or if a heartbeat is due.
 
-        A revocation that was begun, and is not completed one look later, is one whose revoker is slow or dead. Its
-        change may be committed any moment, so this worker forgets what it covers at each look, until it is completed.
+        An intent that is older than the poll interval belongs to a revoker that is slow or has died. Its change may be
+        committed at any time, so this worker evicts what it covers at each poll until the intent is removed.
         """
-        self._complete()
+        self._remove_intents()
         state = self._fallback.read_state(self._poll_interval)
         for target in state.overdue:
             self._guard.apply_intent(target)
         _, home_is_new = self._guard.home_to_write()
-        if not home_is_new and self._lease.clock() < self._due and state.notice == self._read:
+        if not home_is_new and self._lease.clock() < self._heartbeat_due_at and state.notice == self._read:
             return
-        self._heartbeat()
+        self._write_heartbeat()
         self._sweep()
 
-    def _heartbeat(self) -> None:
+    def _write_heartbeat(self) -> None:
         while True:
             redis, _ = self._guard.home_to_write()
             counted_from = self._lease.clock()
@@ -129,12 +130,12 @@ class FallbackPoller:
             self._guard.home_written(redis)
             self._guard.apply_notice(counted_from, latest)
             if latest == self._read:
-                self._due = counted_from + self._lease.seconds / HEARTBEATS_PER_LEASE
+                self._heartbeat_due_at = counted_from + self._lease.seconds / HEARTBEATS_PER_LEASE
                 return
-            self._read = latest  # forgotten by now, and said so the next time round
+            self._read = latest  # the caches are cleared; the next iteration writes that
 
-    def _complete(self) -> None:
-        """Once more with the next look, if it fails."""
+    def _remove_intents(self) -> None:
+        """Remove the intents whose receipts were returned. If this fails, the next poll repeats it."""
         done = list(self._intents_to_remove)
         if done:
             self._fallback.remove_intents(done)
@@ -149,7 +150,7 @@ class FallbackPoller:
 
 
 class WakeableFlag:
-    """Ends a thread, and lets it wait in between, until it is told to hurry."""
+    """Stops a thread, and lets it wait until it is woken."""
 
     def __init__(self) -> None:
         self._stopping = False
@@ -166,24 +167,24 @@ class WakeableFlag:
         self._woken.set()
 
     def wait(self, seconds: float) -> None:
-        """Returns after `seconds`, or at once if it was woken since the last wait."""
+        """Return after `seconds`, or immediately if `wake` was called since the last wait."""
         self._woken.wait(seconds)
         self._woken.clear()
 
 
 @cache
 def pid_namespace() -> str:
-    """Where this process's id means something: this boot of this machine, and this namespace of process ids."""
+    """Where the pid of this process is unique: this boot of this machine, and this PID namespace."""
     try:
         return (
             f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()} {os.readlink('/proc/self/ns/pid')}"
         )
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return f"unknown {secrets.token_hex(8)}"
 
 
 def has_exited(reader: PollerId) -> bool:
-    """Whether that process has surely ended. False if it lives elsewhere, where nobody can tell from here."""
+    """Whether that process has certainly ended. False in another PID namespace, where this cannot be checked."""
     if reader.pid_namespace != pid_namespace():
         return False
     try:
