@@ -65,7 +65,7 @@ class FallbackPublisher:
         self._leases_expire_at = self._clock() + expiry_wait_seconds(self._reader_lease_seconds)
 
     def _must_read(self, reader: PollerId) -> bool:
-        """False for an exited process, and for a reader added later: it read the notice before it held a reader lease."""
+        """False if the process has exited, or if it was added later: it then read the notice before it held a lease."""
         return reader in self._notice.readers and not self._has_exited(reader)
 
     def _remove_behind(self) -> None:
