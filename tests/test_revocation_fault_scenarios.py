@@ -65,19 +65,19 @@ def assert_guarantee(scenario: Scenario) -> Score:
     return score
 
 
-def test_nothing_goes_wrong(site: Site) -> None:
+def test_no_fault(site: Site) -> None:
     score = assert_guarantee(Scenario(site, 20))
     assert {receipt["workers"] for receipt in score.receipts[NO_FAULT]} == {4}
     assert score.evictions_ms
 
 
-def test_a_worker_is_stopped_and_finds_requests_when_it_wakes(site: Site) -> None:
+def test_paused_worker_receives_requests_before_it_resumes(site: Site) -> None:
     score = assert_guarantee(PausedWorker(site, 8))
     assert len(score.receipts["stopped and woken at once"]) == 4
     assert all(receipt["lapsed"] >= 1 for receipt in score.receipts["stopped until after the receipt"])
 
 
-def test_redis_is_killed_and_comes_back_with_whatever_it_remembers(site: Site) -> None:
+def test_redis_is_killed_and_restarted_with_any_data(site: Site) -> None:
     score = assert_guarantee(RedisRestarted(site, 26))
     # Each of them once before the revocation and once during it.
     assert {data: len(score.receipts[f"redis restarted, {data}"]) for data in RESTORED_DATA} == dict.fromkeys(
@@ -85,7 +85,7 @@ def test_redis_is_killed_and_comes_back_with_whatever_it_remembers(site: Site) -
     )
 
 
-def test_redis_is_gone_and_comes_back_in_the_end(site: Site) -> None:
+def test_redis_is_unavailable_until_the_last_rounds(site: Site) -> None:
     pids = [host.worker_pids() for host in site.hosts]
     score = assert_guarantee(RedisGone(site, 12))
     assert all(used_fallback_notice(receipt) for receipt in score.receipts["redis gone"])
@@ -93,30 +93,30 @@ def test_redis_is_gone_and_comes_back_in_the_end(site: Site) -> None:
     assert [host.worker_pids() for host in site.hosts] == pids
 
 
-def test_connections_to_redis_are_half_open(site: Site) -> None:
+def test_half_open_connections_to_redis(site: Site) -> None:
     score = assert_guarantee(HalfOpen(site, 6))
     assert all(receipt["lapsed"] >= 2 for kind in ("swallowed", "held back") for receipt in score.receipts[kind])
 
 
-def test_the_revoker_alone_is_cut_off(site: Site) -> None:
+def test_only_the_revoker_cannot_reach_redis(site: Site) -> None:
     score = assert_guarantee(RevokerCutOff(site, 3))
     assert all(used_fallback_notice(receipt) for receipt in score.receipts["revoker cut off"])
 
 
-def test_published_messages_are_lost(site: Site) -> None:
+def test_published_events_are_lost(site: Site) -> None:
     losses = site.redis_proxy.losses
     score = assert_guarantee(LostMessage(site, 6))
     assert all(receipt["lapsed"] >= 2 for receipt in score.receipts["message lost"])
     assert site.redis_proxy.losses >= losses + 2 * score.rounds
 
 
-def test_the_database_says_valid_after_the_receipt(site: Site) -> None:
+def test_database_result_read_before_the_revocation_arrives_after_the_receipt(site: Site) -> None:
     score = assert_guarantee(SlowRead(site, 10))
     # Two threads on each of the two workers that are told so late.
     assert score.stale >= 4 * score.rounds
 
 
-def test_key_whose_revoker_died_after_its_commit_is_refused_by_every_worker_all_the_same(
+def test_key_whose_revoker_died_after_its_commit_is_rejected_by_every_worker(
     site: Site, environment: Environment, tmp_path: Path
 ) -> None:
     """Nothing was published. Workers find what was about to end in the system database, and forget it."""
@@ -162,7 +162,7 @@ def site_with_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
         ("notices", RevokerCutOff),
     ],
 )
-def test_without_a_rule_its_world_notices(
+def test_scenario_detects_a_disabled_rule(
     site_with_rules: tuple[Site, Path], rule: str, scenario: type[Scenario]
 ) -> None:
     site, taken_out = site_with_rules
@@ -191,7 +191,7 @@ def test_without_redis_every_request_is_verified_in_the_database(site_without_re
     assert not any(uses_cache(site_without_redis, worker) for worker in site_without_redis.workers)
 
 
-def test_without_redis_readiness_says_degraded_and_not_failing(site_without_redis: Site) -> None:
+def test_without_redis_readiness_is_degraded_and_not_failing(site_without_redis: Site) -> None:
     for worker in site_without_redis.workers:
         answer = worker.readiness()
         assert answer.status == 200
@@ -199,7 +199,7 @@ def test_without_redis_readiness_says_degraded_and_not_failing(site_without_redi
         assert answer.json()["checks"]["lease"].startswith("degraded")
 
 
-def test_without_redis_a_revocation_says_so_and_holds(site_without_redis: Site) -> None:
+def test_without_redis_a_revocation_uses_the_fallback_channel(site_without_redis: Site) -> None:
     for number, worker in enumerate(site_without_redis.workers):
         key = site_without_redis.environment.next_key()
         assert status_of(worker, key.text) == 200
@@ -208,7 +208,7 @@ def test_without_redis_a_revocation_says_so_and_holds(site_without_redis: Site) 
         assert [status_of(other, key.text) for other in site_without_redis.workers] == [403] * 4, number
 
 
-def test_when_redis_is_back_workers_remember_again_without_a_restart(site: Site) -> None:
+def test_workers_use_their_caches_again_after_redis_recovered_without_a_restart(site: Site) -> None:
     pids = [host.worker_pids() for host in site.hosts]
     site.redis.kill()
     site.redis.start_with(RestoredData.NOTHING)

@@ -60,7 +60,7 @@ def fallback(request: pytest.FixtureRequest, database: SystemDatabase) -> Fallba
     return SystemFallbackChannel(database)
 
 
-def test_every_notice_is_another_one_and_counts_on(fallback: FallbackChannel) -> None:
+def test_each_notice_has_a_new_mark_and_the_next_count(fallback: FallbackChannel) -> None:
     before = fallback.read_state(0).notice
     first, second = fallback.post_notice().notice, fallback.post_notice().notice
     assert fallback.read_state(0).notice == second
@@ -68,7 +68,7 @@ def test_every_notice_is_another_one_and_counts_on(fallback: FallbackChannel) ->
     assert [first.count, second.count] == [before.count + 1, before.count + 2]
 
 
-def test_reader_is_on_the_list_from_its_first_beat_and_told_what_is_posted(fallback: FallbackChannel) -> None:
+def test_reader_is_listed_from_its_first_heartbeat_and_receives_the_latest_notice(fallback: FallbackChannel) -> None:
     posted = fallback.post_notice().notice
     assert heartbeat(fallback, ALICE, None) == posted
     fallback.write_heartbeat(PollerHeartbeat(BOB, 7, None, "here"))
@@ -77,7 +77,7 @@ def test_reader_is_on_the_list_from_its_first_beat_and_told_what_is_posted(fallb
     assert fallback.post_notice().readers[BOB] == 8
 
 
-def test_reader_that_says_it_has_read_the_latest_is_no_longer_missing(fallback: FallbackChannel) -> None:
+def test_reader_that_has_read_the_latest_notice_is_not_behind(fallback: FallbackChannel) -> None:
     heartbeat(fallback, ALICE, None)
     heartbeat(fallback, BOB, None)
     posted = fallback.post_notice().notice
@@ -97,7 +97,7 @@ def test_reader_that_has_read_a_later_notice_has_read_the_earlier_one(fallback: 
     assert fallback.readers_behind(earlier) == fallback.readers_behind(later) == frozenset()
 
 
-def test_notice_of_another_past_is_not_read_for_having_the_same_count(fallback: FallbackChannel) -> None:
+def test_notice_from_another_history_with_the_same_count_is_not_read(fallback: FallbackChannel) -> None:
     """As after a backup was restored."""
     heartbeat(fallback, ALICE, None)
     posted = fallback.post_notice().notice
@@ -105,7 +105,7 @@ def test_notice_of_another_past_is_not_read_for_having_the_same_count(fallback: 
     assert fallback.readers_behind(posted) == {ALICE}
 
 
-def test_only_who_has_not_written_since_is_taken_off(fallback: FallbackChannel) -> None:
+def test_only_readers_that_have_not_written_since_are_removed(fallback: FallbackChannel) -> None:
     heartbeat(fallback, ALICE, None)
     heartbeat(fallback, BOB, None)
     seen = fallback.heartbeat_counts()
@@ -117,7 +117,7 @@ def test_only_who_has_not_written_since_is_taken_off(fallback: FallbackChannel) 
     assert fallback.heartbeat_counts() == {}
 
 
-def test_reader_is_elsewhere_if_it_renews_at_another_redis(fallback: FallbackChannel) -> None:
+def test_reader_that_renews_at_another_redis_has_another_home(fallback: FallbackChannel) -> None:
     heartbeat(fallback, ALICE, None)
     heartbeat(fallback, BOB, None, "")  # it holds no lease
     assert fallback.readers_with_other_home("here") == frozenset()
@@ -128,7 +128,7 @@ def test_reader_is_elsewhere_if_it_renews_at_another_redis(fallback: FallbackCha
     assert fallback.readers_with_other_home("here") == {ALICE, BOB}
 
 
-def test_intent_is_unfinished_from_its_patience_until_it_is_complete(fallback: FallbackChannel) -> None:
+def test_intent_is_overdue_after_the_given_age_until_it_is_removed(fallback: FallbackChannel) -> None:
     key, account = RevocationTarget("acme", "a key"), RevocationTarget("globex")
     intents = [fallback.add_intent(key), fallback.add_intent(account), fallback.add_intent(EVERYTHING)]
     assert fallback.read_state(0).overdue == {key, account, EVERYTHING}
@@ -139,7 +139,7 @@ def test_intent_is_unfinished_from_its_patience_until_it_is_complete(fallback: F
     assert fallback.read_state(0).overdue == frozenset()
 
 
-def test_reader_from_a_release_that_does_not_say_where_it_renews_may_be_anywhere(database: SystemDatabase) -> None:
+def test_reader_of_an_earlier_release_counts_as_having_another_home(database: SystemDatabase) -> None:
     fallback = SystemFallbackChannel(database)
     heartbeat(fallback, ALICE, None)
     with database.writing() as session:
@@ -147,7 +147,7 @@ def test_reader_from_a_release_that_does_not_say_where_it_renews_may_be_anywhere
     assert fallback.readers_with_other_home("here") == {ALICE}
 
 
-def test_intent_that_nobody_completed_is_dropped_when_its_change_can_no_longer_be_committed(
+def test_intent_expires_when_its_change_can_no_longer_be_committed(
     database: SystemDatabase,
 ) -> None:
     fallback = SystemFallbackChannel(database)
@@ -160,7 +160,7 @@ def test_intent_that_nobody_completed_is_dropped_when_its_change_can_no_longer_b
         assert session.scalar(text("SELECT count(*) FROM revocation_intents")) == 0
 
 
-def test_reader_that_was_taken_off_and_came_back_has_written_since(fallback: FallbackChannel) -> None:
+def test_removed_reader_that_registers_again_has_written_since(fallback: FallbackChannel) -> None:
     """Whoever saw its first beat must not take it for one that has been silent since."""
     fallback.write_heartbeat(PollerHeartbeat(ALICE, 1, None, "here"))
     seen = fallback.heartbeat_counts()
@@ -170,7 +170,7 @@ def test_reader_that_was_taken_off_and_came_back_has_written_since(fallback: Fal
     assert fallback.heartbeat_counts() == {ALICE: 2}
 
 
-def test_database_that_can_not_be_reached_or_has_no_such_tables_says_so(postgres: EmbeddedPostgres) -> None:
+def test_unreachable_or_unmigrated_database_raises_fallback_unreachable(postgres: EmbeddedPostgres) -> None:
     for name in ("no_such_database", "postgres"):
         database = SystemDatabase(postgres.url(name))
         with pytest.raises(FallbackUnreachable, match="system database"):
@@ -178,7 +178,7 @@ def test_database_that_can_not_be_reached_or_has_no_such_tables_says_so(postgres
         database.close()
 
 
-def test_database_that_only_reads_gives_nobody_a_lease(database: SystemDatabase) -> None:
+def test_read_only_database_grants_no_reader_lease(database: SystemDatabase) -> None:
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
         try:

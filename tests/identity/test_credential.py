@@ -22,7 +22,7 @@ WIDGET_KEY = key(TokenKind.WIDGET_KEY, "acme")
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
 
-def test_an_api_key_names_its_account() -> None:
+def test_an_api_key_contains_its_account() -> None:
     assert parse_credential(f"Bearer {ACME_KEY}", None) == ApiKeyCredential(ACME_KEY, "acme")
 
 
@@ -30,11 +30,11 @@ def test_an_api_key_may_repeat_its_account() -> None:
     assert parse_credential(f"Bearer {ACME_KEY}", "acme") == ApiKeyCredential(ACME_KEY, "acme")
 
 
-def test_a_jwt_asks_for_an_account() -> None:
+def test_a_jwt_needs_an_account() -> None:
     assert parse_credential(f"Bearer {JWT}", "acme") == JwtCredential(JWT, "acme")
 
 
-def test_the_scheme_is_read_in_any_case() -> None:
+def test_the_scheme_is_case_insensitive() -> None:
     # RFC 9110, section 11.1
     assert parse_credential(f"bEARER {ACME_KEY}", None).account == "acme"
 
@@ -87,7 +87,7 @@ def test_the_refusal(authorization: str | None, account: str | None, refusal: ty
         parse_credential(authorization, account)
 
 
-def test_no_refusal_repeats_what_was_sent() -> None:
+def test_no_refusal_repeats_the_token() -> None:
     sent = [f"Bearer {ACME_KEY[:-1]}", f"Bearer {WIDGET_KEY}", f"Bearer {ADMIN_KEY}"]
     for authorization, account in itertools.product(sent, [None, "kataven-admin", "Not-A-Name"]):
         with pytest.raises(errors.Refused) as refused:
@@ -96,7 +96,7 @@ def test_no_refusal_repeats_what_was_sent() -> None:
         assert "Not-A-Name" not in str(refused.value)
 
 
-def test_the_token_stays_out_of_the_repr() -> None:
+def test_the_repr_contains_no_token() -> None:
     for credential in (parse_credential(f"Bearer {ACME_KEY}", None), parse_credential(f"Bearer {JWT}", "acme")):
         assert credential.token not in repr(credential)
 
@@ -126,13 +126,13 @@ def test_the_token_stays_out_of_the_repr() -> None:
         (f"Basic {ACME_KEY}", "another scheme than `Bearer`"),
     ],
 )
-def test_the_refusal_says_which_mistake_it_was_and_repeats_nothing(authorization: str, said: str) -> None:
+def test_the_refusal_describes_the_mistake_without_repeating_the_token(authorization: str, said: str) -> None:
     with pytest.raises((errors.MalformedToken, errors.MissingCredential)) as refused:
         parse_credential(authorization, None)
     assert said in str(refused.value)
     assert ACME_KEY[-20:-5] not in str(refused.value)
 
 
-def test_a_key_in_another_header_is_pointed_out() -> None:
+def test_a_key_in_x_api_key_is_mentioned() -> None:
     with pytest.raises(errors.MissingCredential, match="X-API-Key"):
         parse_credential(None, None, in_x_api_key=True)

@@ -121,7 +121,7 @@ UNUSABLE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("jwk", UNUSABLE.values(), ids=UNUSABLE)
-def test_unusable_key_is_left_out_and_harms_no_other(jwk: object) -> None:
+def test_unusable_key_is_ignored_and_others_are_used(jwk: object) -> None:
     assert names(jwk, ed_signer("good").jwk()) == {"good"}
 
 
@@ -135,7 +135,7 @@ WEAK_OR_WRONG: dict[str, tuple[Signer, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("signer", "members"), WEAK_OR_WRONG.values(), ids=WEAK_OR_WRONG)
-def test_token_really_signed_with_an_unusable_key_is_refused(signer: Signer, members: dict[str, Any]) -> None:
+def test_token_signed_with_an_unusable_key_is_rejected(signer: Signer, members: dict[str, Any]) -> None:
     server = KeyServer(signer.jwk(**members), ed_signer().jwk())
     verifier = JwtVerifier(JwksClient(ISSUER, server, clock=Clock()), ISSUER, "kataven", Clock(NOW))
     with pytest.raises(InvalidCredential):
@@ -155,18 +155,18 @@ def test_token_really_signed_with_an_unusable_key_is_refused(signer: Signer, mem
     ],
     ids=["another key", "the same key", "a weak key", "a key for encryption", "a symmetric key", "no key"],
 )
-def test_of_keys_that_share_a_name_none_is_used(second: dict[str, Any]) -> None:
+def test_keys_that_share_a_key_id_are_ignored(second: dict[str, Any]) -> None:
     first, third = ec_signer().named("same").jwk(), ed_signer("other").jwk()
     assert names(first, second, third) == {"other"}
     assert names(second, third, first) == {"other"}
 
 
-def test_names_are_compared_exactly() -> None:
+def test_key_ids_are_compared_exactly() -> None:
     keys = [ec_signer().named(name).jwk() for name in ("a", "A", "a ", "á", "a\u0301")]
     assert len(names(*keys)) == 5
 
 
-def test_key_is_for_the_algorithms_of_its_kind_and_its_own_alg() -> None:
+def test_key_is_limited_to_the_algorithms_of_its_type_and_its_alg() -> None:
     keys = read_key_set(
         {
             "keys": [
@@ -192,7 +192,7 @@ def test_strong_rsa_keys_are_used(bits: int) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "k"}, {"keys": [{}] * (MAX_KEYS + 1)}])
-def test_what_is_no_key_set_is_refused_whole(document: dict[str, Any]) -> None:
+def test_invalid_key_set_is_rejected(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="keys"):
         read_key_set(document)
 

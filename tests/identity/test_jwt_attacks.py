@@ -319,7 +319,7 @@ ATTACKS_MALFORMED: dict[str, Callable[[], str]] = {
 }
 
 
-def test_what_the_attacks_start_from_is_accepted(verifier: JwtVerifier) -> None:
+def test_the_unmodified_token_is_accepted(verifier: JwtVerifier) -> None:
     for signer in (ec_signer(), ed_signer(), rsa_signer(), rsa_signer().using("PS256")):
         assert verifier.claims(signer.token(claims())).subject == "alice"
     assert verifier.claims(with_signature(lambda raw: raw, ec_signer())).subject == "alice"
@@ -327,13 +327,13 @@ def test_what_the_attacks_start_from_is_accepted(verifier: JwtVerifier) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS_INVALID.values(), ids=ATTACKS_INVALID)
-def test_token_that_the_issuer_did_not_make_for_us_is_invalid(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
+def test_token_not_issued_for_this_audience_is_invalid(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
     with pytest.raises(InvalidCredential):
         verifier.claims(attack())
 
 
 @pytest.mark.parametrize("attack", ATTACKS_MALFORMED.values(), ids=ATTACKS_MALFORMED)
-def test_text_without_one_meaning_is_malformed(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
+def test_ambiguous_text_is_malformed(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
     with pytest.raises(MalformedToken):
         verifier.claims(attack())
 
@@ -347,7 +347,7 @@ def test_refusal_never_repeats_the_token(verifier: JwtVerifier) -> None:
         assert "mallory" not in str(refusal.value)
 
 
-def test_ecdsa_signature_with_the_other_s_is_the_issuers_too(verifier: JwtVerifier) -> None:
+def test_ecdsa_signature_with_the_complementary_s_is_accepted(verifier: JwtVerifier) -> None:
     """RFC 7518 asks for no low s, and signers produce both; a token is no unique name for a session, its `sub` is."""
     token = with_signature(
         lambda raw: raw[:32] + (P256_ORDER - int.from_bytes(raw[32:], "big")).to_bytes(32, "big"), ec_signer()
@@ -355,19 +355,19 @@ def test_ecdsa_signature_with_the_other_s_is_the_issuers_too(verifier: JwtVerifi
     assert verifier.claims(token).subject == "alice"
 
 
-def test_escapes_and_blanks_in_json_are_one_reading(verifier: JwtVerifier) -> None:
+def test_escapes_and_whitespace_in_json_are_accepted(verifier: JwtVerifier) -> None:
     payload = json.dumps(claims(name="\U0001f98a"), indent=2).replace("alice", "\\u0061lice").encode()
     assert verifier.claims(ec_signer().token(payload)).name == "\U0001f98a"
 
 
-def test_roles_of_a_refused_token_are_never_seen(verifier: JwtVerifier) -> None:
+def test_roles_of_a_rejected_token_are_not_read(verifier: JwtVerifier) -> None:
     good = verifier.claims(ec_signer().token(claims(**{ROLES: {"member": {"org-acme": "acme.example"}}})))
     assert [role.value for role in roles_for(good.all, "org-acme")] == ["member"]
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_one_character_changed_is_refused(verifier: JwtVerifier, data: st.DataObject) -> None:
+def test_any_changed_character_is_rejected(verifier: JwtVerifier, data: st.DataObject) -> None:
     token = rsa_signer().token(claims())
     place = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters(exclude_characters=token[place]))
@@ -377,7 +377,7 @@ def test_any_one_character_changed_is_refused(verifier: JwtVerifier, data: st.Da
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=300) | st.from_regex(r"eyJ[\w-]{0,80}\.[\w-]{0,80}\.[\w-]{0,80}", fullmatch=True))
-def test_any_text_at_all_is_refused_and_never_an_error(verifier: JwtVerifier, text: str) -> None:
+def test_any_text_is_rejected_without_an_error(verifier: JwtVerifier, text: str) -> None:
     with pytest.raises(Refused):
         verifier.claims(text)
 
@@ -408,7 +408,7 @@ def test_any_text_at_all_is_refused_and_never_an_error(verifier: JwtVerifier, te
         | st.just(["kataven"]),
     ),
 )
-def test_odd_types_are_refused_and_never_an_error(
+def test_unexpected_types_are_rejected_without_an_error(
     verifier: JwtVerifier, header: dict[str, object], payload: dict[str, object]
 ) -> None:
     with pytest.raises(Refused):

@@ -32,17 +32,17 @@ def weak_modulus() -> int:
     return prime_of_the_generator(chance) * prime_of_the_generator(chance)
 
 
-def test_a_key_of_the_generator_is_left_out_and_harms_no_other(weak_modulus: int) -> None:
+def test_a_key_of_the_weak_generator_is_ignored_and_others_are_used(weak_modulus: int) -> None:
     assert weak_modulus.bit_length() == 2048
     weak = rsa_signer().jwk(n=b64(weak_modulus.to_bytes(256, "big")))
     assert set(read_key_set({"keys": [weak, ed_signer("good").jwk()]})) == {"good"}
 
 
-def test_the_same_number_plus_two_is_no_such_key(weak_modulus: int) -> None:
+def test_the_same_modulus_plus_two_has_no_fingerprint(weak_modulus: int) -> None:
     assert not has_fingerprint(weak_modulus + 2)
 
 
-def test_no_one_of_many_other_numbers_looks_like_one() -> None:
+def test_random_moduli_have_no_fingerprint() -> None:
     """The chance is 1 in 240 million each; random numbers serve, as products of two primes have the same residues."""
     chance = random.Random(1)  # noqa: S311  the same numbers each time
     assert not any(has_fingerprint(chance.getrandbits(2048) | 1) for _ in range(20_000))

@@ -29,7 +29,7 @@ def read(token: str, ring: SigningRing) -> dict[str, Any]:
     return claims
 
 
-def test_the_public_half_is_the_one_of_the_standard() -> None:
+def test_the_public_key_matches_the_standards_test_vector() -> None:
     [jwk] = SigningRing.parse(f"2026a:{b64(RFC_6979)}").public_jwks()["keys"]
     assert jwk == {
         "kid": "2026a",
@@ -42,7 +42,7 @@ def test_the_public_half_is_the_one_of_the_standard() -> None:
     }
 
 
-def test_another_library_verifies_what_it_signs() -> None:
+def test_another_library_verifies_the_signature() -> None:
     ring = SigningRing.parse(signing.new_key("2026a"))
     token = ring.current.sign({"sub": "\u00fc"}, "kataven-visitor+jwt")
     assert read(token, ring) == {"sub": "\u00fc"}
@@ -57,7 +57,7 @@ def test_another_library_verifies_what_it_signs() -> None:
             read(forged, ring)
 
 
-def test_a_rotation_leaves_no_gap() -> None:
+def test_a_rotation_causes_no_verification_failure() -> None:
     old, new = signing.new_key("2026a"), signing.new_key("2026b")
     before = SigningRing.parse(old)
     published = SigningRing.parse(f"{old},{new}")
@@ -90,13 +90,13 @@ def test_a_rotation_leaves_no_gap() -> None:
     ],
     ids=range(11),
 )
-def test_a_ring_that_can_not_be_used_says_why_and_shows_no_secret(text: str, says: str) -> None:
+def test_an_unusable_ring_is_rejected_without_a_secret_in_the_message(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as refused:
         SigningRing.parse(text)
     assert b64(RFC_6979) not in str(refused.value)
 
 
-def test_nothing_private_is_shown() -> None:
+def test_repr_and_key_set_contain_no_private_key() -> None:
     text = signing.new_key("2026a")
     secret = text.partition(":")[2]
     ring = SigningRing.parse(text)
@@ -105,7 +105,7 @@ def test_nothing_private_is_shown() -> None:
     assert {"d", "k"}.isdisjoint(ring.public_jwks()["keys"][0])
 
 
-def test_a_new_key_needs_a_good_id() -> None:
+def test_a_new_key_needs_a_valid_id() -> None:
     assert signing.new_key("a") != signing.new_key("a")
     with pytest.raises(ValueError, match="id is 1 to 32"):
         signing.new_key("Not an id")

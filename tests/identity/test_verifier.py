@@ -43,7 +43,7 @@ def verifier_over(store: LooseStore) -> LocalVerifier:
 
 
 @pytest.mark.parametrize("pepper", [NEW, OLD])
-def test_key_that_a_loosely_matching_store_returns_is_refused_unless_its_hash_is_equal(pepper: Pepper) -> None:
+def test_key_from_the_store_is_rejected_unless_its_hash_is_equal(pepper: Pepper) -> None:
     held, other = (tokens.generate(TokenKind.API_KEY, "acme").text for _ in range(2))
     store = LooseStore(pepper.hash(held))
     verifier = verifier_over(store)

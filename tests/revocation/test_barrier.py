@@ -45,14 +45,14 @@ def processes() -> Iterator[ThreeProcesses]:
     processes.simulation.end()
 
 
-def test_receipt_is_out_as_soon_as_every_worker_has_acknowledged(processes: ThreeProcesses) -> None:
+def test_receipt_is_returned_as_soon_as_every_worker_has_acknowledged(processes: ThreeProcesses) -> None:
     receipt = processes.revoke(processes.alice)
     assert (receipt.workers, receipt.acknowledged, receipt.expired) == (2, 2, 0)
     assert receipt.ms < 1
     assert receipt.publish_to_last_ack_ms is not None
 
 
-def test_worker_that_does_not_answer_is_waited_out_for_one_lease(processes: ThreeProcesses) -> None:
+def test_revoker_waits_one_lease_for_a_worker_that_does_not_acknowledge(processes: ThreeProcesses) -> None:
     processes.bob.paused = True
     receipt = processes.revoke(processes.alice)
     assert (receipt.workers, receipt.acknowledged, receipt.expired) == (2, 1, 1)
@@ -60,7 +60,7 @@ def test_worker_that_does_not_answer_is_waited_out_for_one_lease(processes: Thre
     assert receipt.publish_to_last_ack_ms is None
 
 
-def test_worker_that_was_waited_out_is_not_waited_for_again_until_it_is_back(processes: ThreeProcesses) -> None:
+def test_worker_whose_lease_expired_is_not_waited_for_until_it_renews(processes: ThreeProcesses) -> None:
     processes.bob.paused = True
     processes.revoke(processes.alice)
     again = processes.revoke(processes.alice)
@@ -71,7 +71,7 @@ def test_worker_that_was_waited_out_is_not_waited_for_again_until_it_is_back(pro
     assert processes.revoke(processes.alice).acknowledged == 2
 
 
-def test_revoker_that_meets_a_redis_for_the_first_time_need_not_wait(processes: ThreeProcesses) -> None:
+def test_revoker_does_not_wait_at_its_first_revocation(processes: ThreeProcesses) -> None:
     newcomer = Process(processes.simulation)
     receipt = processes.revoke(newcomer)
     assert receipt.acknowledged == 2
@@ -79,7 +79,7 @@ def test_revoker_that_meets_a_redis_for_the_first_time_need_not_wait(processes: 
 
 
 @pytest.mark.parametrize("forgets", ["flush", "restart", "fail_over"])
-def test_workers_are_told_by_a_notice_after_redis_forgot_who_holds_a_lease(
+def test_fallback_notice_is_posted_after_redis_lost_the_list_of_workers(
     processes: ThreeProcesses, forgets: str
 ) -> None:
     getattr(processes.simulation.redis, forgets)()
@@ -92,7 +92,7 @@ def test_workers_are_told_by_a_notice_after_redis_forgot_who_holds_a_lease(
     assert processes.revoke(processes.command).ms < 1
 
 
-def test_publication_at_a_redis_that_everybody_else_has_left_is_made_again_where_the_revoker_renews(
+def test_publication_at_an_abandoned_redis_is_repeated_at_the_revokers_home_redis(
     processes: ThreeProcesses,
 ) -> None:
     """Its idle connection still leads to a primary that was paused, and woke."""
@@ -104,7 +104,7 @@ def test_publication_at_a_redis_that_everybody_else_has_left_is_made_again_where
     assert receipt.ms < 1
 
 
-def test_command_whose_publication_reaches_a_redis_that_nobody_renews_at_tells_by_a_notice(
+def test_command_that_publishes_at_an_abandoned_redis_posts_a_fallback_notice(
     processes: ThreeProcesses,
 ) -> None:
     for worker in (processes.alice, processes.bob):
@@ -114,7 +114,7 @@ def test_command_whose_publication_reaches_a_redis_that_nobody_renews_at_tells_b
     assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
 
 
-def test_worker_that_renews_at_another_redis_is_told_by_a_notice(processes: ThreeProcesses) -> None:
+def test_fallback_notice_reaches_a_worker_with_another_home_redis(processes: ThreeProcesses) -> None:
     """Two that serve at once: neither hears of what is published at the other."""
     processes.bob.move(processes.simulation.other_redis, link_ends=True)
     processes.simulation.run_for(2 * LEASE_SECONDS)
@@ -123,7 +123,7 @@ def test_worker_that_renews_at_another_redis_is_told_by_a_notice(processes: Thre
     assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)
 
 
-def test_dead_worker_that_renewed_elsewhere_is_not_waited_for(processes: ThreeProcesses) -> None:
+def test_exited_worker_with_another_home_redis_is_not_waited_for(processes: ThreeProcesses) -> None:
     processes.bob.move(processes.simulation.other_redis, link_ends=True)
     processes.simulation.run_for(2 * LEASE_SECONDS)
     processes.bob.dead = processes.bob.paused = True
@@ -131,7 +131,7 @@ def test_dead_worker_that_renewed_elsewhere_is_not_waited_for(processes: ThreePr
     assert processes.revoke(processes.alice).ms < 1
 
 
-def test_without_redis_every_worker_reads_a_notice_within_a_lease_and_the_receipt_says_so(
+def test_without_redis_every_worker_reads_a_fallback_notice_within_a_lease(
     processes: ThreeProcesses,
 ) -> None:
     processes.simulation.redis_up = False
@@ -141,7 +141,9 @@ def test_without_redis_every_worker_reads_a_notice_within_a_lease_and_the_receip
     assert receipt.ms < ONE_LEASE_MS
 
 
-def test_revoker_that_alone_is_cut_off_is_heard_before_its_receipt(processes: ThreeProcesses) -> None:
+def test_revoker_that_cannot_reach_redis_returns_its_receipt_after_every_worker_applied_it(
+    processes: ThreeProcesses,
+) -> None:
     """Bob can reach Redis and renews his lease there; Alice can't."""
     evicted: list[RevocationTarget] = []
     processes.bob.guard.subscribe(evicted.append)
@@ -152,7 +154,7 @@ def test_revoker_that_alone_is_cut_off_is_heard_before_its_receipt(processes: Th
     assert processes.bob.guard.leases_valid()
 
 
-def test_revoker_that_was_cut_off_publishes_as_soon_as_it_is_back(processes: ThreeProcesses) -> None:
+def test_revoker_publishes_a_pending_event_after_it_reaches_redis_again(processes: ThreeProcesses) -> None:
     key = processes.simulation.keys[0]
     processes.alice.redis_cut_off = True
     processes.revoke(processes.alice)
@@ -163,7 +165,7 @@ def test_revoker_that_was_cut_off_publishes_as_soon_as_it_is_back(processes: Thr
     assert evicted == [key]
 
 
-def test_worker_that_does_not_read_notices_is_waited_out_once(processes: ThreeProcesses) -> None:
+def test_revoker_waits_once_for_a_worker_that_does_not_read_notices(processes: ThreeProcesses) -> None:
     processes.simulation.redis_up = False
     processes.simulation.end_connections()
     processes.bob.paused = True
@@ -175,7 +177,7 @@ def test_worker_that_does_not_read_notices_is_waited_out_once(processes: ThreePr
     assert again.ms < ONE_LEASE_MS
 
 
-def test_worker_that_is_dead_is_not_waited_for(processes: ThreeProcesses) -> None:
+def test_exited_worker_is_not_waited_for(processes: ThreeProcesses) -> None:
     processes.simulation.redis_up = False
     processes.simulation.end_connections()
     processes.bob.dead = processes.bob.paused = True
@@ -184,7 +186,7 @@ def test_worker_that_is_dead_is_not_waited_for(processes: ThreeProcesses) -> Non
     assert receipt.ms < ONE_LEASE_MS
 
 
-def test_where_nobody_can_be_told_there_is_no_receipt(processes: ThreeProcesses) -> None:
+def test_no_receipt_is_returned_if_redis_and_the_database_are_unreachable(processes: ThreeProcesses) -> None:
     processes.alice.redis_cut_off = processes.alice.database_cut_off = True
     before = processes.simulation.now
     with pytest.raises(RevocationUnconfirmed):
@@ -192,7 +194,7 @@ def test_where_nobody_can_be_told_there_is_no_receipt(processes: ThreeProcesses)
     assert processes.simulation.now - before == pytest.approx(LEASE_SECONDS * CLOCK_TOLERANCE, abs=0.2)
 
 
-def test_nobody_told_is_told_as_soon_as_redis_can_be_reached(processes: ThreeProcesses) -> None:
+def test_unconfirmed_revocation_is_published_after_redis_is_reachable(processes: ThreeProcesses) -> None:
     key = processes.simulation.keys[0]
     processes.alice.redis_cut_off = processes.alice.database_cut_off = True
     with pytest.raises(RevocationUnconfirmed):
@@ -204,7 +206,7 @@ def test_nobody_told_is_told_as_soon_as_redis_can_be_reached(processes: ThreePro
     assert evicted == [key]
 
 
-def test_place_of_notices_that_is_away_for_less_than_its_lease_costs_requests_nothing(
+def test_cache_survives_a_database_outage_shorter_than_the_reader_lease(
     processes: ThreeProcesses,
 ) -> None:
     processes.simulation.database_up = False
@@ -218,7 +220,7 @@ def test_place_of_notices_that_is_away_for_less_than_its_lease_costs_requests_no
 
 
 @pytest.mark.parametrize("revoker", ["alice", "command"])
-def test_without_the_notices_there_is_no_receipt_but_workers_that_redis_reaches_forget(
+def test_without_the_database_no_receipt_is_returned_but_reachable_workers_evict(
     processes: ThreeProcesses, revoker: str
 ) -> None:
     """It can't be known whether the Redis that took the event is the one that every worker renews at."""
@@ -231,14 +233,14 @@ def test_without_the_notices_there_is_no_receipt_but_workers_that_redis_reaches_
     assert evicted == [key]
 
 
-def test_answer_to_a_publication_that_got_lost_costs_nothing(processes: ThreeProcesses) -> None:
+def test_lost_reply_to_a_publication_does_not_delay_the_receipt(processes: ThreeProcesses) -> None:
     processes.command.next_reply_is_lost = True
     receipt = processes.revoke(processes.command)
     assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.REDIS, 2, 2)
     assert receipt.ms < 1
 
 
-def test_publication_that_is_sent_again_is_acknowledged_by_its_own_id(processes: ThreeProcesses) -> None:
+def test_repeated_publication_is_acknowledged_under_its_own_id(processes: ThreeProcesses) -> None:
     """The first attempt's list has a worker that another revoker takes off before the second."""
     processes.bob.paused = True
     processes.command.next_reply_is_lost = True
@@ -255,7 +257,7 @@ def test_publication_that_is_sent_again_is_acknowledged_by_its_own_id(processes:
     assert (receipts[0].workers, receipts[0].acknowledged) == (1, 1)
 
 
-def test_redis_that_restarts_while_acknowledgements_are_awaited_costs_one_lease(processes: ThreeProcesses) -> None:
+def test_redis_restart_during_the_wait_delays_the_receipt_by_one_lease(processes: ThreeProcesses) -> None:
     processes.bob.thread_starved = True
     receipts: list[Receipt] = []
     processes.alice.on_receipt = receipts.append
@@ -268,7 +270,7 @@ def test_redis_that_restarts_while_acknowledgements_are_awaited_costs_one_lease(
     assert receipts[0].ms == pytest.approx(ONE_LEASE_MS, abs=1)
 
 
-def test_longest_lease_that_a_worker_counts_on_is_the_one_that_is_waited_out(processes: ThreeProcesses) -> None:
+def test_revoker_waits_for_the_longest_lease_of_a_listed_worker(processes: ThreeProcesses) -> None:
     patient = Process(processes.simulation)
     patient.guard.lease.seconds = 3 * LEASE_SECONDS
     patient.start()
@@ -277,7 +279,7 @@ def test_longest_lease_that_a_worker_counts_on_is_the_one_that_is_waited_out(pro
     assert processes.revoke(processes.alice).ms == pytest.approx(3 * ONE_LEASE_MS, abs=1)
 
 
-def test_announcement_reaches_every_worker_and_nobody_waits(processes: ThreeProcesses) -> None:
+def test_announcement_reaches_every_worker_without_waiting(processes: ThreeProcesses) -> None:
     evicted: list[RevocationTarget] = []
     processes.bob.guard.subscribe(evicted.append)
     before = processes.simulation.now
@@ -287,7 +289,7 @@ def test_announcement_reaches_every_worker_and_nobody_waits(processes: ThreeProc
     assert processes.simulation.now == before
 
 
-def test_announcement_that_could_not_be_made_is_made_when_redis_is_back(processes: ThreeProcesses) -> None:
+def test_failed_announcement_is_published_when_redis_is_available_again(processes: ThreeProcesses) -> None:
     evicted: list[RevocationTarget] = []
     processes.bob.guard.subscribe(evicted.append)
     processes.simulation.redis_up = False
@@ -299,7 +301,7 @@ def test_announcement_that_could_not_be_made_is_made_when_redis_is_back(processe
     assert evicted == [RevocationTarget("acme")]
 
 
-def test_too_much_that_is_owed_becomes_everything(processes: ThreeProcesses) -> None:
+def test_too_many_pending_announcements_clear_everything(processes: ThreeProcesses) -> None:
     processes.simulation.redis_up = False
     for number in range(200):
         processes.alice.barrier.announce(RevocationTarget("acme", f"key-{number}"))
@@ -312,7 +314,7 @@ def test_too_much_that_is_owed_becomes_everything(processes: ThreeProcesses) -> 
 
 
 @pytest.mark.parametrize("steps", range(12))
-def test_key_whose_revoker_dies_is_refused_within_a_lease_of_its_commit(steps: int) -> None:
+def test_key_whose_revoker_dies_is_rejected_within_a_lease_of_its_commit(steps: int) -> None:
     """Killed at each step, from before it writes down what is about to end until the receipt is out."""
     processes = ThreeProcesses()
     simulation, key = processes.simulation, processes.simulation.keys[0]
@@ -337,7 +339,7 @@ class GuardThatIgnoresUnwrittenHome(Guard):
 
 
 @pytest.mark.parametrize(("guard", "guarantee_kept"), [(Guard, True), (GuardThatIgnoresUnwrittenHome, False)])
-def test_worker_whose_new_home_is_not_written_yet_remembers_nothing(guard: type[Guard], guarantee_kept: bool) -> None:
+def test_worker_uses_no_cache_until_its_new_home_redis_is_written(guard: type[Guard], guarantee_kept: bool) -> None:
     simulation = Simulation(type("SomeParts", (Components,), {"guard": guard}))
     alice, bob = Process(simulation), Process(simulation)
     alice.start()
@@ -369,7 +371,7 @@ class GuardThatIgnoresExpiredReaderLease(Guard):
 
 
 @pytest.mark.parametrize(("guard", "guarantee_kept"), [(Guard, True), (GuardThatIgnoresExpiredReaderLease, False)])
-def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(
+def test_worker_removed_from_the_readers_clears_its_caches_before_it_uses_them_again(
     guard: type[Guard], guarantee_kept: bool
 ) -> None:
     """It renews at another Redis all the while, and nobody knew that it was there."""
@@ -395,7 +397,7 @@ def test_worker_that_was_taken_off_the_list_forgets_before_it_is_on_it_again(
     simulation.end()
 
 
-def test_without_an_intent_such_a_key_would_live_on(processes: ThreeProcesses) -> None:
+def test_without_an_intent_the_key_remains_accepted(processes: ThreeProcesses) -> None:
     key = processes.simulation.keys[0]
     assert processes.alice.accepts(key)
     processes.simulation.commit_revocation(key)

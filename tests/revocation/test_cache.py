@@ -83,7 +83,7 @@ def refusal(verifier: CachingVerifier, credential: Credential) -> Refused:
     return caught.value
 
 
-def test_second_request_is_answered_from_memory(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+def test_second_request_is_served_from_the_cache(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
     for credential in CAST:
         assert verifier.verify(credential) == verifier.verify(credential)
     assert inner.asked == list(CAST)
@@ -101,7 +101,7 @@ def test_without_a_lease_each_request_is_verified(
     assert guard.stats.bypasses == 2
 
 
-def test_what_is_verified_without_a_lease_is_not_remembered(
+def test_result_verified_without_a_lease_is_not_cached(
     verifier: CachingVerifier, inner: Inner, guard: Guard, clock: Clock
 ) -> None:
     clock.advance(LEASE_SECONDS)
@@ -123,7 +123,7 @@ def test_credential_is_verified_again_after_thirty_seconds(
     assert len(inner.asked) == 2
 
 
-def test_credential_is_never_accepted_from_memory_past_its_own_end(
+def test_expired_credential_is_not_accepted_from_the_cache(
     verifier: CachingVerifier, inner: Inner, clock: Clock, pass_time: Callable[[float], None]
 ) -> None:
     inner.expires_at = clock() + 10
@@ -136,9 +136,7 @@ def test_credential_is_never_accepted_from_memory_past_its_own_end(
     assert isinstance(refusal(verifier, ALICES_KEY), ExpiredCredential)
 
 
-def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
-    verifier: CachingVerifier, inner: Inner
-) -> None:
+def test_jwt_sent_with_another_account_is_verified_for_that_account(verifier: CachingVerifier, inner: Inner) -> None:
     verifier.verify(ALICES_JWT)
     inner.error = AccountMismatch()
     assert isinstance(refusal(verifier, JwtCredential(ALICES_JWT.token, "globex")), AccountMismatch)
@@ -165,7 +163,7 @@ def test_event_evicts_what_it_covers_and_nothing_else(
     assert inner.asked == evicted
 
 
-def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_remembered(
+def test_result_read_before_a_revocation_and_returned_after_it_is_not_cached(
     verifier: CachingVerifier, inner: Inner, guard: Guard
 ) -> None:
     inner.meanwhile = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
@@ -176,7 +174,7 @@ def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_rem
     assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
 
 
-def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
+def test_request_paused_while_its_worker_regains_the_lease_finds_no_stale_entry(
     inner: Inner, guard: Guard, clock: Clock
 ) -> None:
     """It begins without a lease; before it goes on, the worker renews. What it finds must be from after that."""
@@ -198,7 +196,7 @@ def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
 
 
 @pytest.mark.parametrize("error", [InvalidCredential, RevokedCredential, ExpiredCredential, AccountSuspended])
-def test_refused_key_is_refused_from_memory_for_five_seconds(
+def test_rejected_key_is_rejected_from_the_cache_for_five_seconds(
     verifier: CachingVerifier,
     inner: Inner,
     guard: Guard,
@@ -216,7 +214,7 @@ def test_refused_key_is_refused_from_memory_for_five_seconds(
     assert len(inner.asked) == 2
 
 
-def test_refusal_is_remembered_without_a_lease_too(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
+def test_refusal_is_cached_without_a_lease(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
     clock.advance(LEASE_SECONDS)
     inner.error = InvalidCredential()
     refusal(verifier, ALICES_KEY)
@@ -224,7 +222,7 @@ def test_refusal_is_remembered_without_a_lease_too(verifier: CachingVerifier, in
     assert len(inner.asked) == 1
 
 
-def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+def test_reactivated_account_is_accepted_immediately(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
     inner.error = AccountSuspended()
     refusal(verifier, ALICES_KEY)
     inner.error = None
@@ -232,7 +230,7 @@ def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier,
     assert verifier.verify(ALICES_KEY).account == "acme"
 
 
-def test_junk_does_not_push_good_keys_out(inner: Inner, guard: Guard) -> None:
+def test_invalid_keys_do_not_displace_valid_ones(inner: Inner, guard: Guard) -> None:
     verifier = CachingVerifier(inner, guard, capacity=10, refused_capacity=10)
     verifier.verify(ALICES_KEY)
     inner.error = InvalidCredential()
@@ -244,7 +242,7 @@ def test_junk_does_not_push_good_keys_out(inner: Inner, guard: Guard) -> None:
     assert inner.asked == []
 
 
-def test_memory_is_bounded_and_the_oldest_falls_out_first(inner: Inner, guard: Guard) -> None:
+def test_cache_is_bounded_and_evicts_the_oldest_entry_first(inner: Inner, guard: Guard) -> None:
     verifier = CachingVerifier(inner, guard, capacity=2)
     for credential in (ALICES_KEY, BOBS_KEY, CHARLIES_KEY):
         verifier.verify(credential)
@@ -258,7 +256,7 @@ def test_memory_is_bounded_and_the_oldest_falls_out_first(inner: Inner, guard: G
     ("credential", "error"),
     [(ALICES_JWT, InvalidCredential), (ALICES_KEY, VerifierUnavailable), (ALICES_JWT, VerifierUnavailable)],
 )
-def test_what_may_change_any_moment_is_not_remembered(
+def test_refusals_that_may_change_are_not_cached(
     verifier: CachingVerifier, inner: Inner, credential: Credential, error: type[Exception]
 ) -> None:
     inner.error = error()
@@ -268,7 +266,7 @@ def test_what_may_change_any_moment_is_not_remembered(
     assert len(inner.asked) == 2
 
 
-def test_no_token_is_found_in_the_memory(guard: Guard, clock: Clock) -> None:
+def test_cache_contains_no_token(guard: Guard, clock: Clock) -> None:
     inner = Inner()
     verifier = CachingVerifier(inner, guard, wall_clock=clock)
     verifier.verify(ALICES_KEY)
@@ -294,7 +292,7 @@ def everything_in(thing: object) -> list[object]:
 class TestGuardedCache:
     """The same care for other memories."""
 
-    def test_value_is_read_once_while_the_lease_holds(self, guard: Guard, clock: Clock) -> None:
+    def test_value_is_read_once_while_the_lease_is_valid(self, guard: Guard, clock: Clock) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         answers = iter(["first", "second", "third"])
         assert [cache.get("acme", RevocationTarget("acme"), lambda: next(answers)) for _ in range(2)] == [
@@ -313,7 +311,7 @@ class TestGuardedCache:
         guard.apply_event(event(RevocationTarget("acme"), HERE.count + 1))
         assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
-    def test_value_read_before_an_event_and_arriving_after_it_is_not_remembered(self, guard: Guard) -> None:
+    def test_value_read_before_an_event_and_returned_after_it_is_not_cached(self, guard: Guard) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
 
         def read_slowly() -> str:
@@ -323,7 +321,7 @@ class TestGuardedCache:
         cache.get("acme", RevocationTarget("acme"), read_slowly)
         assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
-    def test_nothing_is_not_remembered(self, guard: Guard) -> None:
+    def test_none_is_not_cached(self, guard: Guard) -> None:
         cache: GuardedCache[str, str | None] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         cache.get("acme", RevocationTarget("acme"), lambda: None)
         assert cache.get("acme", RevocationTarget("acme"), lambda: "created") == "created"

@@ -50,7 +50,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
             yield StoreUnderTest(store, lambda: link.wait(5), client.flushall)
 
 
-def test_history_begins_at_nought_and_each_event_raises_it(subject: StoreUnderTest) -> None:
+def test_epoch_starts_at_zero_and_each_event_increments_it(subject: StoreUnderTest) -> None:
     start = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     assert start.count == 0
     published = subject.store.publish(ACME)
@@ -58,7 +58,7 @@ def test_history_begins_at_nought_and_each_event_raises_it(subject: StoreUnderTe
     assert subject.store.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
 
 
-def test_event_arrives_with_the_epochs_that_it_lies_between(subject: StoreUnderTest) -> None:
+def test_event_carries_the_epochs_before_and_after_it(subject: StoreUnderTest) -> None:
     before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     published = subject.store.publish(CHARLIES_KEY)
     assert [Event.parse(message) for message in subject.messages()] == [
@@ -66,7 +66,7 @@ def test_event_arrives_with_the_epochs_that_it_lies_between(subject: StoreUnderT
     ]
 
 
-def test_announcement_raises_the_epoch_and_wants_no_answer(subject: StoreUnderTest) -> None:
+def test_announcement_increments_the_epoch_and_needs_no_acknowledgement(subject: StoreUnderTest) -> None:
     before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     subject.store.announce(ACME)
     assert [Event.parse(message) for message in subject.messages()] == [
@@ -74,14 +74,14 @@ def test_announcement_raises_the_epoch_and_wants_no_answer(subject: StoreUnderTe
     ]
 
 
-def test_publication_lists_the_workers_and_their_records(subject: StoreUnderTest) -> None:
+def test_publication_returns_the_workers_and_their_records(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
     workers = subject.store.publish(ACME).workers
     assert set(workers) == {"a", "b"}
     assert workers == subject.store.records()
 
 
-def test_last_acknowledgement_is_the_one_that_answers(subject: StoreUnderTest) -> None:
+def test_last_acknowledgement_ends_the_wait(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
     published = subject.store.publish(ACME)
     subject.store.acknowledge(published.ack_id, "a")
@@ -96,14 +96,14 @@ def test_last_acknowledgement_is_the_one_that_answers(subject: StoreUnderTest) -
     assert last_ack >= published.published_at_microseconds
 
 
-def test_stranger_can_not_acknowledge(subject: StoreUnderTest) -> None:
+def test_unlisted_worker_cannot_acknowledge(subject: StoreUnderTest) -> None:
     subject.join("a")
     published = subject.store.publish(ACME)
     subject.store.acknowledge(published.ack_id, "stranger")
     assert subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
 
 
-def test_nobody_is_known_to_have_acknowledged_what_redis_forgot(subject: StoreUnderTest) -> None:
+def test_acknowledgements_that_redis_lost_do_not_count(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
     published = subject.store.publish(ACME)
     subject.store.acknowledge(published.ack_id, "a")
@@ -111,7 +111,7 @@ def test_nobody_is_known_to_have_acknowledged_what_redis_forgot(subject: StoreUn
     assert subject.store.unacknowledged(published) == {"a", "b"}
 
 
-def test_redis_that_forgot_is_another_one(subject: StoreUnderTest) -> None:
+def test_flushed_redis_has_another_identity(subject: StoreUnderTest) -> None:
     before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
     subject.forget_all()
     after = subject.store.renew("a", encode_record(2, 1.0, "host", 42))
@@ -127,13 +127,13 @@ def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: StoreUnderTes
     assert set(subject.store.records()) == {"b"}
 
 
-def test_worker_that_leaves_is_not_waited_for(subject: StoreUnderTest) -> None:
+def test_deregistered_worker_is_not_waited_for(subject: StoreUnderTest) -> None:
     subject.join("a", "b")
     subject.store.deregister("a")
     assert set(subject.store.publish(ACME).workers) == {"b"}
 
 
-def test_members_say_who_they_are(subject: StoreUnderTest) -> None:
+def test_members_describe_each_worker(subject: StoreUnderTest) -> None:
     subject.join("a")
     [member] = subject.store.members()
     assert (member.id, member.host, member.pid, member.lease_seconds) == ("a", "host", 42, 1.0)
@@ -143,14 +143,14 @@ def test_members_say_who_they_are(subject: StoreUnderTest) -> None:
 class TestRealRedis:
     """What only a real one can show."""
 
-    def test_script_that_redis_does_not_have_is_sent(self, scratch_redis: ScratchRedis) -> None:
+    def test_script_that_redis_does_not_have_is_loaded(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             assert client.script_exists(RENEW.sha) == [False]
             store.renew("a", encode_record(1, 1.0, "host", 42))
             assert client.script_exists(RENEW.sha) == [True]
 
-    def test_redis_that_restarted_is_another_one(self, scratch_redis: ScratchRedis) -> None:
+    def test_restarted_redis_has_another_identity(self, scratch_redis: ScratchRedis) -> None:
         def met() -> Epoch:
             with scratch_redis.client() as client:
                 return CoordinationStore(client.execute_command, "test").renew("a", encode_record(1, 1.0, "host", 42))
@@ -160,7 +160,7 @@ class TestRealRedis:
         scratch_redis.restart()
         assert met().redis != before.redis
 
-    def test_replica_that_takes_over_is_another_redis_with_what_it_had(self, scratch_redis: ScratchRedis) -> None:
+    def test_promoted_replica_has_another_identity_and_its_old_data(self, scratch_redis: ScratchRedis) -> None:
         """And so is the old one when it takes over again, although its process lives on."""
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
@@ -172,7 +172,7 @@ class TestRealRedis:
             assert after.count == before.count == 1
             assert after.redis != before.redis
 
-    def test_events_and_replies_come_in_the_order_in_which_redis_spoke(self, scratch_redis: ScratchRedis) -> None:
+    def test_events_and_replies_arrive_in_the_order_in_which_redis_sent_them(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             with RedisLink(scratch_redis.url, store.channel, 5) as link:
@@ -180,7 +180,7 @@ class TestRealRedis:
                 epoch = CoordinationStore(link.call, "test").renew("a", encode_record(1, 1.0, "host", 42))
                 assert [Event.parse(message).after for message in link.drain()] == [epoch]
 
-    def test_whatever_belongs_to_an_answer_does_not_stay(self, scratch_redis: ScratchRedis) -> None:
+    def test_acknowledgement_keys_expire(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             store.renew("a", encode_record(1, 1.0, "host", 42))

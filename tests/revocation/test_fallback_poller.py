@@ -43,7 +43,7 @@ def under_test() -> Iterator[PollerUnderTest]:
     under_test.reader.stop()
 
 
-def test_reader_forgets_and_then_says_that_it_has_read(under_test: PollerUnderTest) -> None:
+def test_poller_clears_the_caches_before_it_writes_that_it_read_a_notice(under_test: PollerUnderTest) -> None:
     under_test.reader.start()
     under_test.reader.start()
     assert eventually(lambda: under_test.lease_valid)
@@ -54,7 +54,7 @@ def test_reader_forgets_and_then_says_that_it_has_read(under_test: PollerUnderTe
     assert [reader.pid for reader in posted.readers] == [os.getpid()]
 
 
-def test_reader_that_stops_takes_itself_off_and_can_start_again(under_test: PollerUnderTest) -> None:
+def test_stopped_poller_is_deregistered_and_can_start_again(under_test: PollerUnderTest) -> None:
     under_test.reader.start()
     assert eventually(lambda: under_test.lease_valid)
     under_test.reader.stop()
@@ -64,9 +64,7 @@ def test_reader_that_stops_takes_itself_off_and_can_start_again(under_test: Poll
     assert eventually(lambda: under_test.lease_valid)
 
 
-def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
-    under_test: PollerUnderTest, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_poller_recovers_and_logs_an_outage_once(under_test: PollerUnderTest, caplog: pytest.LogCaptureFixture) -> None:
     under_test.reachable = False
     under_test.reader.start()
     assert eventually(lambda: "channel is unreachable" in caplog.text)
@@ -76,7 +74,7 @@ def test_reader_comes_back_by_itself_and_says_once_that_it_could_not(
     assert caplog.text.count("channel is unreachable") == 1
 
 
-def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
+def test_notice_is_not_acknowledged_while_a_cache_fails_to_evict(
     under_test: PollerUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
     under_test.reader.start()
@@ -95,7 +93,7 @@ def test_memory_that_can_not_forget_gets_no_lease_and_is_not_said_to_have_read(
     assert eventually(lambda: not under_test.fallback.readers_behind(posted))
 
 
-def test_redis_that_a_worker_renews_at_is_written_down_at_once(under_test: PollerUnderTest) -> None:
+def test_new_home_redis_is_written_immediately(under_test: PollerUnderTest) -> None:
     under_test.guard.on_home_change = under_test.reader.poll_soon
     under_test.reader.start()
     assert eventually(lambda: under_test.lease_valid)
@@ -106,7 +104,7 @@ def test_redis_that_a_worker_renews_at_is_written_down_at_once(under_test: Polle
     assert [reader.pid for reader in under_test.fallback.readers_with_other_home("redis-a")] == [os.getpid()]
 
 
-def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_completed(
+def test_overdue_intent_is_applied_at_each_poll_until_it_is_removed(
     under_test: PollerUnderTest,
 ) -> None:
     key = RevocationTarget("acme", "a key")
@@ -124,7 +122,7 @@ def test_revocation_whose_revoker_died_is_forgotten_at_each_look_until_it_is_com
     assert under_test.evicted == [key, key]
 
 
-def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(under_test: PollerUnderTest) -> None:
+def test_failed_removal_of_an_intent_is_repeated_at_the_next_poll(under_test: PollerUnderTest) -> None:
     intent = under_test.fallback.add_intent(RevocationTarget("acme"))
     under_test.reader.remove_intent_later(intent)
     under_test.reachable = False
@@ -135,7 +133,7 @@ def test_intent_that_could_not_be_completed_is_completed_with_the_next_look(unde
     assert under_test.shared.intents == {}
 
 
-def test_process_is_dead_only_where_that_can_be_seen() -> None:
+def test_process_has_exited_only_if_that_can_be_determined() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert has_exited(PollerId("x", pid_namespace(), ended.pid))

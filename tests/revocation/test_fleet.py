@@ -16,7 +16,7 @@ MAX_REVOCATION_MS = LEASE_SECONDS * 1000 * 4
 """For any revocation: two leases, and as much again for a machine that is busy with other tests."""
 
 
-def test_on_a_good_day_every_worker_acknowledges(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_every_worker_acknowledges_without_faults(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(system_url, scratch_redis.url, [scratch_redis.url] * 3, lease_seconds=5, slow_every=7) as fleet:
         receipts = [fleet.revoke_next() for _ in range(120)]
         assert all(receipt.workers == receipt.acknowledged == 4 for receipt in receipts)
@@ -24,7 +24,7 @@ def test_on_a_good_day_every_worker_acknowledges(scratch_redis: ScratchRedis, sy
     assert fleet.accepted_from_cache > 0
 
 
-def test_worker_that_is_stopped_and_continued(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_paused_and_resumed_worker(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(system_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS) as fleet:
         fleet.revoke_next()
         expired = 0
@@ -37,7 +37,7 @@ def test_worker_that_is_stopped_and_continued(scratch_redis: ScratchRedis, syste
     assert fleet.accepted_too_late == 0
 
 
-def test_redis_that_restarts_mid_way(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_redis_restarts(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(system_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS) as fleet:
         for number in range(12):
             fleet.revoke_next()
@@ -46,7 +46,7 @@ def test_redis_that_restarts_mid_way(scratch_redis: ScratchRedis, system_url: st
     assert fleet.accepted_too_late == 0
 
 
-def test_redis_that_is_gone_and_comes_back(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_redis_is_killed_and_started_again(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(system_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS) as fleet:
         fleet.revoke_next()
         scratch_redis.kill()
@@ -58,7 +58,7 @@ def test_redis_that_is_gone_and_comes_back(scratch_redis: ScratchRedis, system_u
     assert fleet.accepted_too_late == 0
 
 
-def test_redis_that_hangs(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_redis_hangs(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(system_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS) as fleet:
         fleet.revoke_next()
         scratch_redis.signal(signal.SIGSTOP)
@@ -70,7 +70,7 @@ def test_redis_that_hangs(scratch_redis: ScratchRedis, system_url: str) -> None:
     assert fleet.accepted_too_late == 0
 
 
-def test_connection_that_is_half_open(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_half_open_connection(scratch_redis: ScratchRedis, system_url: str) -> None:
     with (
         Proxy(scratch_redis.socket) as proxy,
         Fleet(system_url, scratch_redis.url, [scratch_redis.url, proxy.url], lease_seconds=LEASE_SECONDS) as fleet,
@@ -86,7 +86,7 @@ def test_connection_that_is_half_open(scratch_redis: ScratchRedis, system_url: s
     assert fleet.accepted_too_late == 0
 
 
-def test_event_that_a_worker_never_hears(scratch_redis: ScratchRedis, system_url: str) -> None:
+def test_lost_event(scratch_redis: ScratchRedis, system_url: str) -> None:
     with Fleet(
         system_url, scratch_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, lose_every=4
     ) as fleet:

@@ -31,7 +31,7 @@ def evicted(guard: Guard) -> list[RevocationTarget]:
     return scopes
 
 
-def test_lease_is_counted_from_before_it_was_asked_for(guard: Guard, clock: Clock) -> None:
+def test_lease_is_counted_from_before_the_renewal_was_sent(guard: Guard, clock: Clock) -> None:
     counted_from = clock()
     clock.advance(0.7)  # the answer took its time
     guard.confirm_lease(counted_from, HERE)
@@ -41,21 +41,17 @@ def test_lease_is_counted_from_before_it_was_asked_for(guard: Guard, clock: Cloc
     assert not guard.leases_valid()
 
 
-def test_no_lease_holds_before_the_first_was_confirmed(clock: Clock) -> None:
+def test_no_lease_is_valid_before_the_first_renewal(clock: Clock) -> None:
     assert not Guard(Lease(LEASE_SECONDS, clock), Lease(LEASE_SECONDS, clock)).leases_valid()
 
 
-def test_event_that_follows_makes_the_worker_forget_what_it_covers_and_no_more(
-    guard: Guard, evicted: list[RevocationTarget]
-) -> None:
+def test_next_event_evicts_only_what_it_covers(guard: Guard, evicted: list[RevocationTarget]) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 1))
     guard.apply_event(event(ACME, HERE.count + 2))
     assert evicted == [ALICES_KEY, ACME]
 
 
-def test_event_after_a_missed_one_makes_the_worker_forget_everything(
-    guard: Guard, evicted: list[RevocationTarget]
-) -> None:
+def test_event_after_a_missed_one_clears_the_caches(guard: Guard, evicted: list[RevocationTarget]) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 2))
     assert evicted == [EVERYTHING]
     guard.apply_event(event(ALICES_KEY, HERE.count + 3))
@@ -63,7 +59,7 @@ def test_event_after_a_missed_one_makes_the_worker_forget_everything(
 
 
 @pytest.mark.parametrize("elsewhere", [Epoch(HERE.redis, 8), Epoch(HERE.redis, 6), Epoch("redis-b", HERE.count)])
-def test_renewal_at_another_epoch_makes_the_worker_forget_everything(
+def test_renewal_at_another_epoch_clears_the_caches(
     guard: Guard, evicted: list[RevocationTarget], clock: Clock, elsewhere: Epoch
 ) -> None:
     guard.home_written(elsewhere.redis)
@@ -73,7 +69,7 @@ def test_renewal_at_another_epoch_makes_the_worker_forget_everything(
     assert evicted == [EVERYTHING]
 
 
-def test_worker_whose_lease_lapsed_forgets_everything_before_it_holds_again(guard: Guard, clock: Clock) -> None:
+def test_worker_whose_lease_expired_clears_its_caches_before_the_new_lease_is_valid(guard: Guard, clock: Clock) -> None:
     held_while_forgetting: list[bool] = []
     guard.subscribe(lambda _: held_while_forgetting.append(guard.leases_valid()))
     clock.advance(LEASE_SECONDS)
@@ -82,7 +78,7 @@ def test_worker_whose_lease_lapsed_forgets_everything_before_it_holds_again(guar
     assert guard.leases_valid()
 
 
-def test_worker_that_renews_in_time_and_missed_nothing_keeps_what_it_has(
+def test_worker_that_renews_in_time_keeps_its_cache(
     guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     clock.advance(LEASE_SECONDS * 0.9)
@@ -90,7 +86,7 @@ def test_worker_that_renews_in_time_and_missed_nothing_keeps_what_it_has(
     assert evicted == []
 
 
-def test_lease_is_not_renewed_while_a_memory_can_not_forget(guard: Guard, clock: Clock) -> None:
+def test_lease_is_not_renewed_while_a_cache_fails_to_evict(guard: Guard, clock: Clock) -> None:
     def broken(_: RevocationTarget) -> None:
         raise RuntimeError("stuck")
 
@@ -101,14 +97,14 @@ def test_lease_is_not_renewed_while_a_memory_can_not_forget(guard: Guard, clock:
     assert not guard.leases_valid()
 
 
-def test_answer_is_kept_if_nothing_came_between(guard: Guard) -> None:
+def test_result_is_cached_if_no_event_arrived(guard: Guard) -> None:
     kept: list[str] = []
     assert guard.cache_result(guard.take_fill_token(), ALICES_KEY, lambda: kept.append("answer"))
     assert kept == ["answer"]
 
 
 @pytest.mark.parametrize("revoked", [ALICES_KEY, ACME, EVERYTHING])
-def test_answer_is_not_kept_if_an_event_that_covers_it_came_between(guard: Guard, revoked: RevocationTarget) -> None:
+def test_result_is_not_cached_if_an_event_that_covers_it_arrived(guard: Guard, revoked: RevocationTarget) -> None:
     kept: list[str] = []
     fill_token = guard.take_fill_token()
     guard.apply_event(event(revoked, HERE.count + 1))
@@ -117,22 +113,20 @@ def test_answer_is_not_kept_if_an_event_that_covers_it_came_between(guard: Guard
 
 
 @pytest.mark.parametrize("revoked", [CHARLIES_KEY, RevocationTarget("acme", "another-key"), RevocationTarget("globex")])
-def test_answer_is_kept_if_the_event_that_came_between_is_about_something_else(
-    guard: Guard, revoked: RevocationTarget
-) -> None:
+def test_result_is_cached_if_the_event_covers_something_else(guard: Guard, revoked: RevocationTarget) -> None:
     fill_token = guard.take_fill_token()
     guard.apply_event(event(revoked, HERE.count + 1))
     assert guard.cache_result(fill_token, ALICES_KEY, lambda: None)
 
 
-def test_answer_that_took_more_events_than_are_remembered_is_not_kept(guard: Guard) -> None:
+def test_result_is_not_cached_after_more_events_than_are_kept(guard: Guard) -> None:
     fill_token = guard.take_fill_token()
     for number in range(RECENT_EVICTIONS + 1):
         guard.apply_event(event(CHARLIES_KEY, HERE.count + 1 + number))
     assert not guard.cache_result(fill_token, ALICES_KEY, lambda: None)
 
 
-def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_kept(guard: Guard) -> None:
+def test_result_read_through_a_cache_that_had_not_evicted_is_not_cached(guard: Guard) -> None:
     """The inner memory is asked in the very moment in which the event has begun to be heard."""
     inner, outer = ["open"], list[str]()
     late: list[Callable[[], bool]] = []
@@ -149,7 +143,7 @@ def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_ke
     assert outer == []
 
 
-def test_lease_from_another_redis_counts_only_once_it_is_written_down(
+def test_lease_from_another_redis_is_valid_only_after_the_home_is_written(
     guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     home_changes: list[None] = []
@@ -167,7 +161,7 @@ def test_lease_from_another_redis_counts_only_once_it_is_written_down(
     assert len(evicted) == 3  # as it left, and again with each renewal until the new lease holds
 
 
-def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, clock: Clock) -> None:
+def test_no_lease_is_valid_while_the_written_home_is_unknown(guard: Guard, clock: Clock) -> None:
     """The worker went to another Redis and came back, while the former was being written down."""
     guard.confirm_lease(clock(), Epoch("redis-b", 3))
     assert guard.home_to_write() == ("redis-b", True)
@@ -182,7 +176,7 @@ def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, 
     assert guard.leases_valid()
 
 
-def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(
+def test_event_from_a_redis_that_lost_its_workers_drops_the_lease(
     guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
     guard.apply_event(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
@@ -190,7 +184,7 @@ def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(
     assert evicted == [EVERYTHING]
 
 
-def test_worker_that_did_not_write_in_time_that_it_reads_forgets_everything(
+def test_worker_whose_reader_lease_expired_clears_its_caches(
     guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     """It may have been taken off the list that revokers read."""
@@ -202,9 +196,7 @@ def test_worker_that_did_not_write_in_time_that_it_reads_forgets_everything(
     assert evicted == [EVERYTHING]
 
 
-def test_revocation_that_was_begun_and_not_completed_makes_the_worker_forget_what_it_covers(
-    guard: Guard, evicted: list[RevocationTarget]
-) -> None:
+def test_overdue_intent_evicts_what_it_covers(guard: Guard, evicted: list[RevocationTarget]) -> None:
     fill_token = guard.take_fill_token()
     guard.apply_intent(ALICES_KEY)
     assert evicted == [ALICES_KEY]
@@ -212,6 +204,6 @@ def test_revocation_that_was_begun_and_not_completed_makes_the_worker_forget_wha
     assert guard.leases_valid()
 
 
-def test_message_reads_back_as_the_event_that_was_published() -> None:
+def test_published_message_parses_to_the_same_event() -> None:
     message = f"redis-a 8 {encode_body(ALICES_KEY, 'answer')}"
     assert Event.parse(message) == Event(Epoch("redis-a", 7), Epoch("redis-a", 8), ALICES_KEY, "answer")

@@ -163,7 +163,7 @@ class GuardThatIgnoresNotices(Guard):
         ("guard", GuardThatIgnoresNotices),
     ],
 )
-def test_search_finds_what_happens_without_a_rule(part: str, broken: type[Any]) -> None:
+def test_search_finds_a_counterexample_without_a_rule(part: str, broken: type[Any]) -> None:
     class BrokenMachine(RevocationMachine):
         components = type("BrokenParts", (Components,), {part: broken})
 

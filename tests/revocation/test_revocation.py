@@ -56,7 +56,7 @@ def harness(scratch_redis: ScratchRedis) -> Iterator[ProcessFactory]:
         yield ProcessFactory(scratch_redis.url, stack)
 
 
-def test_every_worker_forgets_before_the_receipt_is_out(harness: ProcessFactory) -> None:
+def test_every_worker_evicts_before_the_receipt_is_returned(harness: ProcessFactory) -> None:
     alice, bob = harness.worker(), harness.worker()
     evicted: list[RevocationTarget] = []
     alice.subscribe(evicted.append)
@@ -68,7 +68,7 @@ def test_every_worker_forgets_before_the_receipt_is_out(harness: ProcessFactory)
     assert alice.stats.revocations == 1
 
 
-def test_process_that_is_no_worker_can_revoke(harness: ProcessFactory) -> None:
+def test_process_that_is_not_a_worker_can_revoke(harness: ProcessFactory) -> None:
     worker, command = harness.worker(), harness.process()
     evicted: list[RevocationTarget] = []
     worker.subscribe(evicted.append)
@@ -76,7 +76,7 @@ def test_process_that_is_no_worker_can_revoke(harness: ProcessFactory) -> None:
     assert evicted == [ACME]
 
 
-def test_announcement_is_heard_by_every_worker(harness: ProcessFactory) -> None:
+def test_announcement_reaches_every_worker(harness: ProcessFactory) -> None:
     alice, bob = harness.worker(), harness.worker()
     received = threading.Event()
     bob.subscribe(lambda target: received.set() if target == ACME else None)
@@ -84,7 +84,7 @@ def test_announcement_is_heard_by_every_worker(harness: ProcessFactory) -> None:
     assert received.wait(30)
 
 
-def test_worker_that_stopped_gave_its_lease_back_and_is_not_waited_for(harness: ProcessFactory) -> None:
+def test_stopped_worker_gives_up_its_lease_and_is_not_waited_for(harness: ProcessFactory) -> None:
     alice, bob = harness.worker(), harness.worker()
     bob.stop()
     assert not bob.status().lease_confirmed
@@ -99,17 +99,17 @@ def test_worker_can_start_again_after_it_stopped(harness: ProcessFactory) -> Non
     assert eventually(lambda: worker.status().lease_confirmed)
 
 
-def test_starting_twice_makes_one_worker(harness: ProcessFactory) -> None:
+def test_starting_twice_registers_one_worker(harness: ProcessFactory) -> None:
     worker = harness.worker()
     worker.start()
     assert eventually(lambda: len(worker.workers()) == 1)
 
 
-def test_stopping_what_never_started_does_nothing(harness: ProcessFactory) -> None:
+def test_stopping_a_process_that_never_started_does_nothing(harness: ProcessFactory) -> None:
     harness.process().stop()
 
 
-def test_workers_of_another_namespace_are_none_of_ours(harness: ProcessFactory) -> None:
+def test_workers_of_another_namespace_are_not_affected(harness: ProcessFactory) -> None:
     ours, theirs = harness.worker(), harness.worker(namespace="another")
     evicted: list[RevocationTarget] = []
     theirs.subscribe(evicted.append)
@@ -117,9 +117,7 @@ def test_workers_of_another_namespace_are_none_of_ours(harness: ProcessFactory) 
     assert evicted == []
 
 
-def test_worker_comes_back_by_itself_after_redis_restarted(
-    harness: ProcessFactory, scratch_redis: ScratchRedis
-) -> None:
+def test_worker_reconnects_after_redis_restarted(harness: ProcessFactory, scratch_redis: ScratchRedis) -> None:
     worker = harness.worker()
     evicted: list[RevocationTarget] = []
     worker.subscribe(evicted.append)
@@ -130,7 +128,9 @@ def test_worker_comes_back_by_itself_after_redis_restarted(
     assert set(evicted) == {EVERYTHING}
 
 
-def test_worker_outlives_whatever_a_memory_raises(harness: ProcessFactory, caplog: pytest.LogCaptureFixture) -> None:
+def test_subscriber_survives_any_exception_of_a_cache(
+    harness: ProcessFactory, caplog: pytest.LogCaptureFixture
+) -> None:
     """Even what ends other threads. Meanwhile its lease lapses, so that nothing is answered from memory."""
     worker, revoker = harness.worker(), harness.process()
     broken = threading.Event()
@@ -149,7 +149,7 @@ def test_worker_outlives_whatever_a_memory_raises(harness: ProcessFactory, caplo
     assert "cannot keep its lease" in caplog.text
 
 
-def test_worker_comes_back_after_an_outage_of_any_length() -> None:
+def test_subscriber_reconnects_after_an_outage_of_any_length() -> None:
     """Ten thousand attempts are hours; the first release of this thread died of the thousandth."""
     attempts = 0
 
@@ -174,7 +174,7 @@ def test_worker_comes_back_after_an_outage_of_any_length() -> None:
     assert attempts == 10_001
 
 
-def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event_published_at_its_successor(
+def test_pooled_connection_to_a_demoted_primary_is_closed_and_the_event_published_again(
     scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path
 ) -> None:
     """A planned failover ends no client's connection: the old primary goes on answering, with READONLY."""
@@ -196,11 +196,11 @@ def test_pooled_connection_to_a_primary_that_was_demoted_is_closed_and_the_event
             assert (receipt.channel, receipt.acknowledged) == (Channel.REDIS, 2)
 
 
-def test_status_before_anything_is_that_nothing_holds(harness: ProcessFactory) -> None:
+def test_status_before_start_has_no_lease(harness: ProcessFactory) -> None:
     status = harness.process().status()
     assert (status.redis_reachable, status.lease_confirmed, status.epoch) == (False, False, None)
 
 
-def test_clock_is_one_that_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_continues_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "clock_gettime", lambda clock: float(clock))
     assert boottime() == getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -12,7 +12,7 @@ def heartbeat(number: int, lease_seconds: float = 1.0) -> str:
     return f"1700000000000000 {encode_record(number, lease_seconds, 'host', 42)}"
 
 
-def test_worker_that_has_not_renewed_since_the_last_look_is_found() -> None:
+def test_worker_that_has_not_renewed_between_two_checks_is_found() -> None:
     sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.unchanged({"dead": heartbeat(1), "alive": heartbeat(1)}, now=100) == {}
     assert not sweeper.due(103.9)
@@ -20,14 +20,14 @@ def test_worker_that_has_not_renewed_since_the_last_look_is_found() -> None:
     assert sweeper.unchanged({"dead": heartbeat(1), "alive": heartbeat(2)}, now=104) == {"dead": heartbeat(1)}
 
 
-def test_process_that_was_stopped_between_reading_and_looking_does_not_look_again_too_soon() -> None:
+def test_process_paused_after_reading_the_records_does_not_check_again_too_soon() -> None:
     sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.due(100)
     sweeper.unchanged({"alive": heartbeat(1)}, now=160)  # it was read some time in that minute
     assert not sweeper.due(160.1)
 
 
-def test_worker_with_a_longer_lease_than_the_time_between_two_looks_is_left_alone() -> None:
+def test_worker_with_a_longer_lease_than_the_check_interval_is_not_removed() -> None:
     simulation = Simulation()
     alice, patient = Process(simulation), Process(simulation)
     patient.guard.lease.seconds = 10 * LEASE_SECONDS
@@ -40,7 +40,7 @@ def test_worker_with_a_longer_lease_than_the_time_between_two_looks_is_left_alon
     simulation.end()
 
 
-def test_worker_that_was_killed_is_swept_by_the_others_without_any_revocation() -> None:
+def test_killed_worker_is_removed_by_the_others_without_any_revocation() -> None:
     simulation = Simulation()
     alice, bob = Process(simulation), Process(simulation)
     alice.start()

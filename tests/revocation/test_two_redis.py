@@ -14,7 +14,7 @@ from tests.revocation.switching_relay import SWITCH_CASES, SwitchingRelay, switc
 LEASE_SECONDS = 0.3
 
 
-def test_no_key_is_accepted_after_its_receipt_while_a_relay_swings_between_two_redis(
+def test_no_key_is_accepted_after_its_receipt_while_a_relay_switches_between_two_redis(
     scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path, system_url: str
 ) -> None:
     with (
@@ -27,7 +27,7 @@ def test_no_key_is_accepted_after_its_receipt_while_a_relay_swings_between_two_r
     assert {(switched.point, switched.closed) for switched in rounds} == set(SWITCH_CASES)
 
 
-def test_command_that_is_led_to_another_redis_than_the_workers_tells_them_all_the_same(
+def test_command_connected_to_another_redis_than_the_workers_revokes_by_fallback_notice(
     scratch_redis: ScratchRedis, other_redis: ScratchRedis, system_url: str
 ) -> None:
     """The publication is taken, and nobody who remembers anything hears of it."""
