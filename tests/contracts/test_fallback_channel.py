@@ -1,4 +1,4 @@
-"""What a place of notices must do: the system database, and the twin that the simulation plays with."""
+"""The contract of the fallback channel, for the system database and for the model that the simulation uses."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def database(prepared: str) -> Iterator[SystemDatabase]:
     database.close()
 
 
-@pytest.fixture(params=["the system database", "its twin"])
+@pytest.fixture(params=["system database", "model"])
 def fallback(request: pytest.FixtureRequest, database: SystemDatabase) -> FallbackChannel:
-    if request.param == "its twin":
+    if request.param == "model":
         return ProcessFallback(FallbackModel(), lambda: True, lambda: None)
     return SystemFallbackChannel(database)
 
@@ -91,14 +91,14 @@ def test_reader_that_has_read_the_latest_notice_is_not_behind(fallback: Fallback
 def test_reader_that_has_read_a_later_notice_has_read_the_earlier_one(fallback: FallbackChannel) -> None:
     heartbeat(fallback, ALICE, None)
     earlier, later = fallback.post_notice().notice, fallback.post_notice().notice
-    heartbeat(fallback, ALICE, earlier)  # no longer the latest: it is told so, and reads on
+    heartbeat(fallback, ALICE, earlier)  # no longer the latest; the reply contains the later one
     assert fallback.readers_behind(earlier) == {ALICE}
     heartbeat(fallback, ALICE, later)
     assert fallback.readers_behind(earlier) == fallback.readers_behind(later) == frozenset()
 
 
 def test_notice_from_another_history_with_the_same_count_is_not_read(fallback: FallbackChannel) -> None:
-    """As after a backup was restored."""
+    """For example after a restore from backup."""
     heartbeat(fallback, ALICE, None)
     posted = fallback.post_notice().notice
     heartbeat(fallback, ALICE, FallbackNotice(posted.count, "00000000-0000-0000-0000-000000000000"))
@@ -161,7 +161,7 @@ def test_intent_expires_when_its_change_can_no_longer_be_committed(
 
 
 def test_removed_reader_that_registers_again_has_written_since(fallback: FallbackChannel) -> None:
-    """Whoever saw its first beat must not take it for one that has been silent since."""
+    """A process that saw its first heartbeat must not conclude that it has not written since."""
     fallback.write_heartbeat(PollerHeartbeat(ALICE, 1, None, "here"))
     seen = fallback.heartbeat_counts()
     fallback.remove_readers(seen)

@@ -1,4 +1,4 @@
-"""One suite over every home of the Verifier: in the process, behind the cache, and behind the auth-service's wire."""
+"""The contract of the verifier: in the process, behind the cache, and through the auth-service."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def key_issuer(request: pytest.FixtureRequest, harness: AppHarness, connection: 
 
 
 def refusal(verify: Callable[[], object]) -> str:
-    """The refusal's code, the same the second time."""
+    """The code of the refusal, which must be the same at the second call."""
     with pytest.raises(errors.Refused) as first:
         verify()
     with pytest.raises(errors.Refused) as second:
@@ -100,7 +100,7 @@ def test_expired_and_revoked_keys(harness: AppHarness, verifier: Verifier, colum
 
 
 def test_a_key_that_was_not_issued(verifier: Verifier) -> None:
-    for account in ("acme", "nobody"):
+    for account in ("acme", "unknown"):
         text = tokens.generate(TokenKind.API_KEY, account).text
         assert refusal(lambda text=text, account=account: verifier.verify(ApiKeyCredential(text, account))) == (  # type: ignore[misc]
             "invalid_credential"
@@ -113,7 +113,7 @@ def test_another_accounts_key_is_invalid(harness: AppHarness, verifier: Verifier
 
 
 def test_a_suspended_account(harness: AppHarness, verifier: Verifier) -> None:
-    account = f"dozing-{abs(hash(verifier)) % 10**9}"
+    account = f"suspended-{abs(hash(verifier)) % 10**9}"
     new_account(harness.services, account)
     text = harness.new_key(account)
     with harness.services.directory.database.writing() as session:
@@ -159,7 +159,7 @@ def test_a_malformed_jwt(verifier: Verifier) -> None:
 def test_an_account_with_another_schema_version_has_its_own_error_code(
     harness: AppHarness, postgres: EmbeddedPostgres, verifier: Verifier
 ) -> None:
-    account = f"step-{abs(hash(verifier)) % 10**9}"
+    account = f"schema-{abs(hash(verifier)) % 10**9}"
     new_account(harness.services, account)
     text = harness.new_key(account)
     ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)

@@ -102,34 +102,34 @@ def test_the_repr_contains_no_token() -> None:
 
 
 @pytest.mark.parametrize(
-    ("authorization", "said"),
+    ("authorization", "expected"),
     [
-        (f"Bearer {ACME_KEY[:-5]}", "44 of 49 characters: it was cut short"),
-        (f"Bearer {ACME_KEY}{ACME_KEY[-5:]}", "54 of 49 characters"),
+        (f"Bearer {ACME_KEY[:-5]}", "44 instead of 49 characters: it was cut off"),
+        (f"Bearer {ACME_KEY}{ACME_KEY[-5:]}", "54 instead of 49 characters: it was pasted twice"),
         (f'Bearer "{ACME_KEY}"', "in quotes"),
         (f"Bearer '{ACME_KEY}", "in quotes"),
         (f"Bearer <{ACME_KEY}>", "brackets"),
-        (f"Bearer {ACME_KEY} {ACME_KEY}", "Send one token, once"),
-        (f"Bearer Bearer {ACME_KEY}", "Send one token, once"),
+        (f"Bearer {ACME_KEY} {ACME_KEY}", "Send exactly one token"),
+        (f"Bearer Bearer {ACME_KEY}", "Send exactly one token"),
         ("Bearer $KATAVEN_API_KEY", "the name of a variable"),
-        ("Bearer ", "nothing after `Bearer`"),
-        (f"Bearer sk-proj-{'a' * 40}", "another service's key"),
-        (f"Bearer sk_test_{'0' * 40}", "no test keys"),
-        (f"Bearer sk_live_{'0' * 40}", "no account's name"),
-        (f"Bearer {ACME_KEY[:-1]}-", "a character in it that no key has"),
+        ("Bearer ", "token is empty"),
+        (f"Bearer sk-proj-{'a' * 40}", "a key of another service"),
+        (f"Bearer sk_test_{'0' * 40}", "do not exist"),
+        (f"Bearer sk_live_{'0' * 40}", "no account name"),
+        (f"Bearer {ACME_KEY[:-1]}-", "a character that keys cannot contain"),
         (f"Bearer {ACME_KEY[:-1]}{'1' if ACME_KEY[-1] == '0' else '0'}", "checksum"),
-        (f"Bearer ut_{'0' * 43}", "a widget's visitor"),
+        (f"Bearer ut_{'0' * 43}", "a widget visitor"),
         ("Bearer \xe2\x80\x9csk_live_acme", "typographic quote"),
         ("Bearer nonsense", "neither an API key"),
         (ACME_KEY, "no scheme"),
-        (f"Bearer\t{ACME_KEY}", "one blank"),
-        (f"Basic {ACME_KEY}", "another scheme than `Bearer`"),
+        (f"Bearer\t{ACME_KEY}", "one space"),
+        (f"Basic {ACME_KEY}", "must use the scheme `Bearer`"),
     ],
 )
-def test_the_refusal_describes_the_mistake_without_repeating_the_token(authorization: str, said: str) -> None:
+def test_the_refusal_describes_the_mistake_without_repeating_the_token(authorization: str, expected: str) -> None:
     with pytest.raises((errors.MalformedToken, errors.MissingCredential)) as refused:
         parse_credential(authorization, None)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
     assert ACME_KEY[-20:-5] not in str(refused.value)
 
 

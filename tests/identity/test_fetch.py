@@ -115,12 +115,12 @@ def test_slow_response_is_aborted_at_the_deadline(server: RawServer, start: byte
 
 def test_silent_server_is_aborted_at_the_deadline(server: RawServer) -> None:
     server.say_nothing()
-    with pytest.raises(FetchFailed, match="no whole answer"):
+    with pytest.raises(FetchFailed, match="no complete response"):
         get(server, timeout_seconds=0.2)
 
 
 def test_fetch_without_remaining_time_fails(server: RawServer) -> None:
-    with pytest.raises(FetchFailed, match="no whole answer"):
+    with pytest.raises(FetchFailed, match="no complete response"):
         get(server, timeout_seconds=0.0)
 
 

@@ -76,17 +76,17 @@ def test_a_rotation_causes_no_verification_failure() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "written id:base64url"),
-        ("2026a", "written id:base64url"),
-        (":AAAA", "id is 1 to 32"),
-        ("2026A:AAAA", "id is 1 to 32"),
+        ("", "must have the format id:base64url"),
+        ("2026a", "must have the format id:base64url"),
+        (":AAAA", "must be 1 to 32"),
+        ("2026A:AAAA", "must be 1 to 32"),
         ("2026a:not base64", "is not base64url"),
         ("2026a:AAAA", "must be 32 random bytes"),
-        ("2026a:" + b64("00" * 32), "no P-256 key"),
-        ("2026a:" + b64("FF" * 32), "no P-256 key"),
+        ("2026a:" + b64("00" * 32), "not a P-256 key"),
+        ("2026a:" + b64("FF" * 32), "not a P-256 key"),
         ("2026a:" + b64(RFC_6979) + "=", "is not base64url"),
         (f"a:{b64(RFC_6979)},a:{b64(RFC_6979)}", "the same id"),
-        (f"a:{b64(RFC_6979)},", "written id:base64url"),
+        (f"a:{b64(RFC_6979)},", "must have the format id:base64url"),
     ],
     ids=range(11),
 )
@@ -107,5 +107,5 @@ def test_repr_and_key_set_contain_no_private_key() -> None:
 
 def test_a_new_key_needs_a_valid_id() -> None:
     assert signing.new_key("a") != signing.new_key("a")
-    with pytest.raises(ValueError, match="id is 1 to 32"):
+    with pytest.raises(ValueError, match="must be 1 to 32"):
         signing.new_key("Not an id")

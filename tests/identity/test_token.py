@@ -91,7 +91,7 @@ def test_a_secret_has_256_bits() -> None:
 
 def test_generating_for_an_invalid_account_name_raises() -> None:
     for name in ("", "Acme", "-acme", "a" * 64, "a b", "ä"):
-        with pytest.raises(ValueError, match="not an account name"):
+        with pytest.raises(ValueError, match="invalid account name"):
             tokens.generate(TokenKind.API_KEY, name)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process will bring about."""
+"""Waits for an effect of another thread or process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ TIMEOUT_SECONDS = 30
 
 
 def eventually(happens: Callable[[], bool]) -> bool:
-    """Whether it happens before patience ends."""
+    """Whether the condition becomes true before the timeout."""
     pause = threading.Event()
     return any(happens() or pause.wait(0.002) for _ in range(TIMEOUT_SECONDS * 500))

@@ -1,4 +1,4 @@
-"""Real worker processes that hammer keys while they are revoked, and count what should not have been accepted."""
+"""Real worker processes that send requests with keys while these are revoked, and count what they accept too late."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _processes = multiprocessing.get_context("spawn")
 
 
 class Shared:
-    """Memory that all processes see. `revoked` is the database; `answered_at` says when each receipt was out."""
+    """Shared memory of all processes. `revoked` is the database; `receipt_at` is when each receipt was returned."""
 
     def __init__(self, workers: int) -> None:
         self.current = RawValue(ctypes.c_int, 0)
@@ -38,7 +38,7 @@ class Shared:
 
 
 class Database:
-    """Reads the truth, now and then so slowly that it is no longer true when it arrives."""
+    """Reads whether a key is revoked. Some reads are so slow that their result is out of date when it arrives."""
 
     def __init__(self, shared: Shared, slow_every: int) -> None:
         self._shared = shared
@@ -56,10 +56,10 @@ class Database:
 
 
 class Fleet:
-    """`urls` has the Redis URL of each worker process. The revoker is here, with `redis_url`, and is one more worker
-    unless `revoker_works` is false: then it is like a command.
+    """Worker processes, one for each Redis URL in `urls`, and a revoker in this process that uses `redis_url`.
 
-    All of them have their notices in the system database at `notices_url`.
+    The revoker is also a worker, unless `revoker_is_worker` is false, as in a command. All processes use the system
+    database at `system_url` as their fallback channel.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Fleet:
         ]
 
     def revoke_next(self) -> Receipt:
-        """Revoke the key that is hammered, once somebody was let in with it, and go on with a new one."""
+        """Revoke the current key after a worker has accepted it, and continue with a new key."""
         shared, key = self.shared, self.shared.current.value
-        self._until_somebody_is_accepted()
+        self._wait_until_key_is_accepted()
         shared.revoked[key] = True
         receipt = self.revocation.revoke(RevocationTarget("acme", str(key)))
         shared.receipt_at[key] = boottime()
-        # The old key goes on being tried beside the new one: see `hammer`.
+        # Requests with the old key continue: see `send_requests`.
         shared.current.value = key + 1
         return receipt
 
@@ -116,7 +116,7 @@ class Fleet:
             process.start()
         if self._revoker_works:
             self.revocation.start()
-            assert eventually(lambda: self.revocation.status().lease_confirmed), "the revoker gets no lease"
+            assert eventually(lambda: self.revocation.status().lease_confirmed), "the revoker has no lease"
         self.wait_until_every_worker_caches()
         return self
 
@@ -130,15 +130,15 @@ class Fleet:
         self._database.close()
 
     def wait_until_every_worker_caches(self) -> None:
-        """Return when each worker process has let the key in from memory once more: its lease holds."""
+        """Return when each worker process has accepted the key from its cache again, so its leases are valid."""
         before = list(self.shared.accepted_from_cache)
         assert eventually(
             lambda: all(now > then for now, then in zip(self.shared.accepted_from_cache, before, strict=True))
-        ), "a worker does not remember"
+        ), "a worker does not use its cache"
 
-    def _until_somebody_is_accepted(self) -> None:
+    def _wait_until_key_is_accepted(self) -> None:
         before = sum(self.shared.accepted)
-        assert eventually(lambda: sum(self.shared.accepted) > before), "nobody is accepted with a good key"
+        assert eventually(lambda: sum(self.shared.accepted) > before), "no worker accepts a valid key"
 
 
 def work(
@@ -150,7 +150,7 @@ def work(
     lose_every: int,
     slow_every: int,
 ) -> None:
-    """A worker process: two threads that hammer."""
+    """A worker process with two threads that send requests."""
     database = SystemDatabase(system_url)
     revocation = Revocation(redis_url, lease_seconds=lease_seconds, fallback=SystemFallbackChannel(database))
     verifier = CachingVerifier(Database(shared, slow_every), revocation.guard)
@@ -163,7 +163,7 @@ def work(
     parent = multiprocessing.parent_process()
     while not shared.stopping.wait(1) and parent is not None and parent.is_alive():
         pass
-    shared.stopping.set()  # if the tests were killed, their workers end too
+    shared.stopping.set()  # if the test process was killed, its workers end too
     for thread in threads:
         thread.join()
     revocation.stop()
@@ -187,7 +187,7 @@ def send_requests(number: int, shared: Shared, revocation: Revocation, verifier:
 
 
 def _lose_events(revocation: Revocation, every: int) -> None:
-    """Have this worker never hear of each so-many-th event."""
+    """Drop every Nth event before this worker applies it."""
     worker: Any = revocation._subscriber
     apply, received = worker._apply, 0
 

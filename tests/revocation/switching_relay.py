@@ -1,4 +1,4 @@
-"""A relay between processes and two Redis servers: it swings from one to the other in the middle of a publication."""
+"""A relay between processes and two Redis servers, which switches from one to the other during a publication."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.revocation.fleet import Fleet
 
 
 class SwitchPoint(StrEnum):
-    """Where in a publication the relay swings. `IDLE` is before it."""
+    """The point of a publication at which the relay switches. `IDLE` is before it."""
 
     IDLE = "idle"
     BEFORE_PUBLISH = "before publish"
@@ -29,7 +29,7 @@ class SwitchPoint(StrEnum):
 
 
 class ClosedConnections(StrEnum):
-    """Which connections end when the relay swings; the others go on leading to the server that they led to."""
+    """Which connections the relay closes when it switches. The others remain connected to their server."""
 
     NONE = "none"
     LINKS = "links"
@@ -51,9 +51,9 @@ class _Flow:
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near, self.far = near, far
         self.is_link = False
-        """Whether it is a worker's subscription, and not a connection from a pool."""
+        """Whether it is a worker's subscription rather than a pooled connection."""
         self.before_reply: Callable[[], None] | None = None
-        """To be done before the next answer is passed on."""
+        """Called before the next reply is forwarded."""
 
     def end(self) -> None:
         for side in (self.near, self.far):
@@ -62,7 +62,7 @@ class _Flow:
 
 
 class SwitchingRelay:
-    """Listens on a Unix socket. A new connection leads to `targets[0]`, until the relay swings."""
+    """Listens on a Unix socket. New connections lead to `targets[0]` until the relay switches."""
 
     def __init__(self, folder: Path, targets: tuple[Path, Path]) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -78,14 +78,14 @@ class SwitchingRelay:
         self._lock = threading.Lock()
 
     def switch_at(self, point: SwitchPoint, closed: ClosedConnections) -> None:
-        """Swing once, when a publication is at this point."""
+        """Switch once, when a publication is at this point."""
         with self._lock:
             self._pending_switch = (point, closed)
         if point is SwitchPoint.IDLE:
             self._switch_if(lambda pending: pending is SwitchPoint.IDLE)
 
     def settle(self) -> None:
-        """Swing if that has not happened yet; then end every connection, so that each process is at one server."""
+        """Switch if that has not happened yet, then close every connection, so that all processes use one server."""
         self._switch_if(lambda pending: True)
         for flow in list(self._flows):
             flow.end()
@@ -171,7 +171,7 @@ class SwitchingRelay:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One revocation, with the relay swinging in it."""
+    """One revocation during which the relay switched."""
 
     point: SwitchPoint
     closed: ClosedConnections
@@ -179,13 +179,13 @@ class Round:
 
 
 def switch_repeatedly(fleet: Fleet, relay: SwitchingRelay, rounds: int) -> Iterator[Round]:
-    """Revoke a key that every worker remembers, so many times, and swing at each point in turn."""
+    """Revoke a key that every worker has cached, `rounds` times, and switch at each point in turn."""
     for number in range(rounds):
         point, closed = SWITCH_CASES[number % len(SWITCH_CASES)]
         fleet.wait_until_every_worker_caches()
         relay.switch_at(point, closed)
         receipt = fleet.revoke_next()
         yield Round(point, closed, receipt)
-        if number % 3 == 2:  # otherwise what the swing left behind is where the next round begins
+        if number % 3 == 2:  # the other rounds start from the state that the switch left
             relay.settle()
-            assert eventually(lambda: fleet.revocation.status().lease_confirmed), "no lease after a swing"
+            assert eventually(lambda: fleet.revocation.status().lease_confirmed), "no lease after a switch"

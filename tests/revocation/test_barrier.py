@@ -1,4 +1,4 @@
-"""Revoking: whom a revoker waits for, and how long. Real code; time, Redis and the network are played."""
+"""For which workers a revoker waits, and how long. Real code; time, Redis and the network are simulated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ThreeProcesses:
         self.revoke(self.command)
 
     def revoke(self, process: Process) -> Receipt:
-        """Revoke the first key, and let the world go on until the receipt is out. Raises NobodyTold."""
+        """Revoke the first key and run until the receipt is returned. Raises RevocationUnconfirmed."""
         receipts: list[Receipt] = []
         process.on_receipt = receipts.append
         revoker = process.revoke(self.simulation.keys[0])
@@ -95,7 +95,7 @@ def test_fallback_notice_is_posted_after_redis_lost_the_list_of_workers(
 def test_publication_at_an_abandoned_redis_is_repeated_at_the_revokers_home_redis(
     processes: ThreeProcesses,
 ) -> None:
-    """Its idle connection still leads to a primary that was paused, and woke."""
+    """Its idle connection still leads to a primary that was paused and has resumed."""
     for process in processes.simulation.processes:
         process.move(processes.simulation.other_redis, link_ends=True)
     processes.simulation.run_for(2 * LEASE_SECONDS)
@@ -115,7 +115,7 @@ def test_command_that_publishes_at_an_abandoned_redis_posts_a_fallback_notice(
 
 
 def test_fallback_notice_reaches_a_worker_with_another_home_redis(processes: ThreeProcesses) -> None:
-    """Two that serve at once: neither hears of what is published at the other."""
+    """Two Redis servers respond at once; events published at one do not reach workers of the other."""
     processes.bob.move(processes.simulation.other_redis, link_ends=True)
     processes.simulation.run_for(2 * LEASE_SECONDS)
     assert processes.bob.guard.leases_valid()
@@ -127,7 +127,7 @@ def test_exited_worker_with_another_home_redis_is_not_waited_for(processes: Thre
     processes.bob.move(processes.simulation.other_redis, link_ends=True)
     processes.simulation.run_for(2 * LEASE_SECONDS)
     processes.bob.dead = processes.bob.paused = True
-    processes.revoke(processes.alice)  # takes it off the list of the first Redis
+    processes.revoke(processes.alice)  # removes it from the list of the first Redis
     assert processes.revoke(processes.alice).ms < 1
 
 
@@ -144,7 +144,7 @@ def test_without_redis_every_worker_reads_a_fallback_notice_within_a_lease(
 def test_revoker_that_cannot_reach_redis_returns_its_receipt_after_every_worker_applied_it(
     processes: ThreeProcesses,
 ) -> None:
-    """Bob can reach Redis and renews his lease there; Alice can't."""
+    """Bob reaches Redis and renews its lease there; Alice does not."""
     evicted: list[RevocationTarget] = []
     processes.bob.guard.subscribe(evicted.append)
     processes.alice.redis_cut_off = True
@@ -223,7 +223,7 @@ def test_cache_survives_a_database_outage_shorter_than_the_reader_lease(
 def test_without_the_database_no_receipt_is_returned_but_reachable_workers_evict(
     processes: ThreeProcesses, revoker: str
 ) -> None:
-    """It can't be known whether the Redis that took the event is the one that every worker renews at."""
+    """The revoker cannot determine whether the Redis that accepted the event is the home Redis of every worker."""
     evicted: list[RevocationTarget] = []
     processes.bob.guard.subscribe(evicted.append)
     key = processes.simulation.keys[0]
@@ -241,7 +241,7 @@ def test_lost_reply_to_a_publication_does_not_delay_the_receipt(processes: Three
 
 
 def test_repeated_publication_is_acknowledged_under_its_own_id(processes: ThreeProcesses) -> None:
-    """The first attempt's list has a worker that another revoker takes off before the second."""
+    """The list of the first attempt contains a worker that another revoker removes before the second."""
     processes.bob.paused = True
     processes.command.next_reply_is_lost = True
     receipts: list[Receipt] = []
@@ -315,7 +315,7 @@ def test_too_many_pending_announcements_clear_everything(processes: ThreeProcess
 
 @pytest.mark.parametrize("steps", range(12))
 def test_key_whose_revoker_dies_is_rejected_within_a_lease_of_its_commit(steps: int) -> None:
-    """Killed at each step, from before it writes down what is about to end until the receipt is out."""
+    """Killed at each step, from before it writes its intent until it has returned the receipt."""
     processes = ThreeProcesses()
     simulation, key = processes.simulation, processes.simulation.keys[0]
     assert processes.alice.accepts(key)
@@ -331,7 +331,7 @@ def test_key_whose_revoker_dies_is_rejected_within_a_lease_of_its_commit(steps: 
 
 
 class GuardThatIgnoresUnwrittenHome(Guard):
-    """A lease counts at once, whatever is written down of where this worker renews."""
+    """A lease becomes valid immediately, even if the home Redis is not written."""
 
     def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
         super().confirm_lease(counted_from, epoch)
@@ -361,7 +361,7 @@ def test_worker_uses_no_cache_until_its_new_home_redis_is_written(guard: type[Gu
 
 
 class GuardThatIgnoresExpiredReaderLease(Guard):
-    """It was taken off the list of readers, and remembers what it did before."""
+    """After it was removed from the list of readers, it keeps its cache."""
 
     def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
         if notice != self.notice:
@@ -374,7 +374,7 @@ class GuardThatIgnoresExpiredReaderLease(Guard):
 def test_worker_removed_from_the_readers_clears_its_caches_before_it_uses_them_again(
     guard: type[Guard], guarantee_kept: bool
 ) -> None:
-    """It renews at another Redis all the while, and nobody knew that it was there."""
+    """It renews at another Redis the whole time, and revokers do not know about it."""
     simulation = Simulation(type("SomeParts", (Components,), {"guard": guard}))
     alice, bob = Process(simulation), Process(simulation)
     alice.start()
@@ -384,7 +384,7 @@ def test_worker_removed_from_the_readers_clears_its_caches_before_it_uses_them_a
     key = simulation.keys[0]
     assert alice.accepts(key)
     alice.database_cut_off = True
-    simulation.run_for(4 * READER_LEASE_SECONDS)  # bob takes it off
+    simulation.run_for(4 * READER_LEASE_SECONDS)  # bob removes it
     receipts: list[Receipt] = []
     bob.on_receipt = receipts.append
     bob.revoke(key)

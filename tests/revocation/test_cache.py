@@ -1,4 +1,4 @@
-"""A verifier's memory: who is answered from it, for how long, and what is never in it."""
+"""The cache of verified credentials: what it contains, for how long, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ CAST = (ALICES_KEY, BOBS_KEY, ALICES_JWT, CHARLIES_KEY)
 
 
 class Inner:
-    """Knows everybody, unless told otherwise, and notes who asked."""
+    """Accepts every credential unless `error` is set, and records the calls."""
 
     def __init__(self) -> None:
-        self.asked: list[Credential] = []
+        self.calls: list[Credential] = []
         self.expires_at: float | None = None
         self.error: Exception | None = None
-        self.meanwhile: Callable[[], object] = lambda: None
+        self.during_verify: Callable[[], object] = lambda: None
 
     def verify(self, credential: Credential) -> Principal:
-        self.asked.append(credential)
-        self.meanwhile()
+        self.calls.append(credential)
+        self.during_verify()
         if self.error is not None:
             raise self.error
         kind = CredentialKind.JWT if isinstance(credential, JwtCredential) else CredentialKind.API_KEY
-        return Principal(kind, credential.account, id_of(credential), "somebody", expires_at=self.expires_at)
+        return Principal(kind, credential.account, id_of(credential), "a user", expires_at=self.expires_at)
 
 
 def id_of(credential: Credential) -> str:
@@ -66,7 +66,7 @@ def verifier(inner: Inner, guard: Guard, clock: Clock) -> CachingVerifier:
 
 @pytest.fixture
 def pass_time(guard: Guard, clock: Clock) -> Callable[[float], None]:
-    """Let time pass while the worker keeps its lease."""
+    """Advance the clock while the worker keeps renewing its lease."""
 
     def advance(seconds: float) -> None:
         for _ in range(round(seconds * 2)):
@@ -86,7 +86,7 @@ def refusal(verifier: CachingVerifier, credential: Credential) -> Refused:
 def test_second_request_is_served_from_the_cache(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
     for credential in CAST:
         assert verifier.verify(credential) == verifier.verify(credential)
-    assert inner.asked == list(CAST)
+    assert inner.calls == list(CAST)
     assert (guard.stats.hits, guard.stats.misses, guard.stats.bypasses) == (4, 4, 0)
 
 
@@ -97,7 +97,7 @@ def test_without_a_lease_each_request_is_verified(
     clock.advance(LEASE_SECONDS)
     verifier.verify(ALICES_KEY)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 3
+    assert len(inner.calls) == 3
     assert guard.stats.bypasses == 2
 
 
@@ -108,7 +108,7 @@ def test_result_verified_without_a_lease_is_not_cached(
     verifier.verify(ALICES_KEY)
     guard.confirm_lease(clock(), HERE)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
 def test_credential_is_verified_again_after_thirty_seconds(
@@ -117,10 +117,10 @@ def test_credential_is_verified_again_after_thirty_seconds(
     verifier.verify(ALICES_KEY)
     pass_time(29.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
     pass_time(0.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
 def test_expired_credential_is_not_accepted_from_the_cache(
@@ -130,7 +130,7 @@ def test_expired_credential_is_not_accepted_from_the_cache(
     verifier.verify(ALICES_KEY)
     pass_time(9.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
     inner.error = ExpiredCredential()
     pass_time(0.5)
     assert isinstance(refusal(verifier, ALICES_KEY), ExpiredCredential)
@@ -156,20 +156,20 @@ def test_event_evicts_what_it_covers_and_nothing_else(
 ) -> None:
     for credential in CAST:
         verifier.verify(credential)
-    inner.asked.clear()
+    inner.calls.clear()
     guard.apply_event(event(target, HERE.count + 1))
     for credential in CAST:
         verifier.verify(credential)
-    assert inner.asked == evicted
+    assert inner.calls == evicted
 
 
 def test_result_read_before_a_revocation_and_returned_after_it_is_not_cached(
     verifier: CachingVerifier, inner: Inner, guard: Guard
 ) -> None:
-    inner.meanwhile = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
+    inner.during_verify = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
     verifier.verify(ALICES_KEY)
     assert guard.stats.stale_drops == 1
-    inner.meanwhile = lambda: None
+    inner.during_verify = lambda: None
     inner.error = RevokedCredential()
     assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
 
@@ -177,7 +177,7 @@ def test_result_read_before_a_revocation_and_returned_after_it_is_not_cached(
 def test_request_paused_while_its_worker_regains_the_lease_finds_no_stale_entry(
     inner: Inner, guard: Guard, clock: Clock
 ) -> None:
-    """It begins without a lease; before it goes on, the worker renews. What it finds must be from after that."""
+    """It starts without a lease, and the worker renews before it continues. It must find no older entry."""
     verifier = CachingVerifier(inner, guard)
     verifier.verify(ALICES_KEY)
     clock.advance(LEASE_SECONDS)
@@ -207,11 +207,11 @@ def test_rejected_key_is_rejected_from_the_cache_for_five_seconds(
     first, second = refusal(verifier, ALICES_KEY), refusal(verifier, ALICES_KEY)
     assert (type(second), str(second)) == (error, "for a reason")
     assert second is not first
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
     assert guard.stats.cached_refusals == 1
     pass_time(5)
     refusal(verifier, ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
 def test_refusal_is_cached_without_a_lease(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
@@ -219,7 +219,7 @@ def test_refusal_is_cached_without_a_lease(verifier: CachingVerifier, inner: Inn
     inner.error = InvalidCredential()
     refusal(verifier, ALICES_KEY)
     refusal(verifier, ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
 
 
 def test_reactivated_account_is_accepted_immediately(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
@@ -237,19 +237,19 @@ def test_invalid_keys_do_not_displace_valid_ones(inner: Inner, guard: Guard) -> 
     for number in range(100):
         refusal(verifier, ApiKeyCredential(f"junk-{number}", "acme"))
     inner.error = None
-    inner.asked.clear()
+    inner.calls.clear()
     verifier.verify(ALICES_KEY)
-    assert inner.asked == []
+    assert inner.calls == []
 
 
 def test_cache_is_bounded_and_evicts_the_oldest_entry_first(inner: Inner, guard: Guard) -> None:
     verifier = CachingVerifier(inner, guard, capacity=2)
     for credential in (ALICES_KEY, BOBS_KEY, CHARLIES_KEY):
         verifier.verify(credential)
-    inner.asked.clear()
+    inner.calls.clear()
     for credential in (BOBS_KEY, CHARLIES_KEY, ALICES_KEY):
         verifier.verify(credential)
-    assert inner.asked == [ALICES_KEY]
+    assert inner.calls == [ALICES_KEY]
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_refusals_that_may_change_are_not_cached(
     for _ in range(2):
         with pytest.raises(error):
             verifier.verify(credential)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
 def test_cache_contains_no_token(guard: Guard, clock: Clock) -> None:
@@ -272,7 +272,7 @@ def test_cache_contains_no_token(guard: Guard, clock: Clock) -> None:
     verifier.verify(ALICES_KEY)
     inner.error = InvalidCredential()
     refusal(verifier, BOBS_KEY)
-    inner.asked.clear()
+    inner.calls.clear()
     inner.error = None
     texts = [thing for thing in everything_in(verifier) if isinstance(thing, str | bytes)]
     assert "id-of-alices" in texts
@@ -280,7 +280,7 @@ def test_cache_contains_no_token(guard: Guard, clock: Clock) -> None:
 
 
 def everything_in(thing: object) -> list[object]:
-    """All the data that can be reached from an object."""
+    """All objects that are reachable from an object."""
     found: dict[int, object] = {}
     waiting = [thing]
     while waiting:
@@ -290,7 +290,7 @@ def everything_in(thing: object) -> list[object]:
 
 
 class TestGuardedCache:
-    """The same care for other memories."""
+    """GuardedCache, for other values."""
 
     def test_value_is_read_once_while_the_lease_is_valid(self, guard: Guard, clock: Clock) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)

@@ -1,4 +1,4 @@
-"""What is shared in Redis: the same answers from the scripts in a real one and from the model in the simulation."""
+"""The coordination store: real Redis with the Lua scripts, and the simulated Redis, must return the same results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
 class StoreUnderTest:
-    """A board and what is behind it."""
+    """A store and access to its Redis."""
 
     def __init__(
         self, store: CoordinationStore, messages: Callable[[], list[str]], forget_all: Callable[[], object]
@@ -141,7 +141,7 @@ def test_members_describe_each_worker(subject: StoreUnderTest) -> None:
 
 
 class TestRealRedis:
-    """What only a real one can show."""
+    """Behaviour that only a real Redis has."""
 
     def test_script_that_redis_does_not_have_is_loaded(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
@@ -161,7 +161,7 @@ class TestRealRedis:
         assert met().redis != before.redis
 
     def test_promoted_replica_has_another_identity_and_its_old_data(self, scratch_redis: ScratchRedis) -> None:
-        """And so is the old one when it takes over again, although its process lives on."""
+        """The same applies to the old primary when it is promoted again, although its process is the same."""
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             store.announce(ACME)

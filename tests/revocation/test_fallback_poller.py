@@ -1,4 +1,4 @@
-"""The worker's other thread, in life: it comes, reads, survives what goes wrong, and goes without leaving anything."""
+"""The fallback poller as a real thread: start, polling, error recovery and stop."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.revocation.simulation.fallback_model import FallbackModel, ProcessFal
 
 
 class PollerUnderTest:
-    """A worker that reads, and what it can be kept from."""
+    """A poller, and a simulated channel that can become unreachable."""
 
     def __init__(self) -> None:
         self.reachable = True
         self.now = 0.0
-        """By the notices' clock."""
+        """By the clock of the channel's storage."""
         self.shared = FallbackModel()
         self.fallback = ProcessFallback(self.shared, lambda: self.reachable, lambda: None, lambda: self.now)
         self.guard = Guard(Lease(0.02), Lease(30))
-        self.reader = FallbackPoller(self.guard, self.fallback)
+        self.poller = FallbackPoller(self.guard, self.fallback)
         self.evicted: list[RevocationTarget] = []
 
     @property
@@ -40,12 +40,12 @@ def under_test() -> Iterator[PollerUnderTest]:
     under_test = PollerUnderTest()
     under_test.guard.subscribe(under_test.evicted.append)
     yield under_test
-    under_test.reader.stop()
+    under_test.poller.stop()
 
 
 def test_poller_clears_the_caches_before_it_writes_that_it_read_a_notice(under_test: PollerUnderTest) -> None:
-    under_test.reader.start()
-    under_test.reader.start()
+    under_test.poller.start()
+    under_test.poller.start()
     assert eventually(lambda: under_test.lease_valid)
     under_test.evicted.clear()
     posted = under_test.fallback.post_notice()
@@ -55,18 +55,18 @@ def test_poller_clears_the_caches_before_it_writes_that_it_read_a_notice(under_t
 
 
 def test_stopped_poller_is_deregistered_and_can_start_again(under_test: PollerUnderTest) -> None:
-    under_test.reader.start()
+    under_test.poller.start()
     assert eventually(lambda: under_test.lease_valid)
-    under_test.reader.stop()
+    under_test.poller.stop()
     assert not under_test.lease_valid
     assert under_test.fallback.heartbeat_counts() == {}
-    under_test.reader.start()
+    under_test.poller.start()
     assert eventually(lambda: under_test.lease_valid)
 
 
 def test_poller_recovers_and_logs_an_outage_once(under_test: PollerUnderTest, caplog: pytest.LogCaptureFixture) -> None:
     under_test.reachable = False
-    under_test.reader.start()
+    under_test.poller.start()
     assert eventually(lambda: "channel is unreachable" in caplog.text)
     assert not under_test.lease_valid
     under_test.reachable = True
@@ -77,7 +77,7 @@ def test_poller_recovers_and_logs_an_outage_once(under_test: PollerUnderTest, ca
 def test_notice_is_not_acknowledged_while_a_cache_fails_to_evict(
     under_test: PollerUnderTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    under_test.reader.start()
+    under_test.poller.start()
     assert eventually(lambda: under_test.lease_valid)
     broken = True
 
@@ -94,13 +94,13 @@ def test_notice_is_not_acknowledged_while_a_cache_fails_to_evict(
 
 
 def test_new_home_redis_is_written_immediately(under_test: PollerUnderTest) -> None:
-    under_test.guard.on_home_change = under_test.reader.poll_soon
-    under_test.reader.start()
+    under_test.guard.on_home_change = under_test.poller.poll_soon
+    under_test.poller.start()
     assert eventually(lambda: under_test.lease_valid)
     assert under_test.fallback.readers_with_other_home("redis-b") == frozenset()
     for redis in ("redis-a", "redis-b"):
         under_test.guard.confirm_lease(under_test.guard.lease.clock(), Epoch(redis, 1))
-        assert eventually(lambda redis=redis: under_test.shared.redis[under_test.reader.id] == redis)  # type: ignore[misc]
+        assert eventually(lambda redis=redis: under_test.shared.redis[under_test.poller.id] == redis)  # type: ignore[misc]
     assert [reader.pid for reader in under_test.fallback.readers_with_other_home("redis-a")] == [os.getpid()]
 
 
@@ -108,28 +108,28 @@ def test_overdue_intent_is_applied_at_each_poll_until_it_is_removed(
     under_test: PollerUnderTest,
 ) -> None:
     key = RevocationTarget("acme", "a key")
-    under_test.reader.poll()
+    under_test.poller.poll()
     under_test.evicted.clear()
     intent = under_test.fallback.add_intent(key)
-    under_test.reader.poll()
-    assert under_test.evicted == []  # its revoker has a moment
+    under_test.poller.poll()
+    assert under_test.evicted == []  # not overdue yet
     under_test.now += 1
-    under_test.reader.poll()
-    under_test.reader.poll()
+    under_test.poller.poll()
+    under_test.poller.poll()
     assert under_test.evicted == [key, key]
-    under_test.reader.remove_intent_later(intent)
-    under_test.reader.poll()
+    under_test.poller.remove_intent_later(intent)
+    under_test.poller.poll()
     assert under_test.evicted == [key, key]
 
 
 def test_failed_removal_of_an_intent_is_repeated_at_the_next_poll(under_test: PollerUnderTest) -> None:
     intent = under_test.fallback.add_intent(RevocationTarget("acme"))
-    under_test.reader.remove_intent_later(intent)
+    under_test.poller.remove_intent_later(intent)
     under_test.reachable = False
     with pytest.raises(FallbackUnreachable):
-        under_test.reader.poll()
+        under_test.poller.poll()
     under_test.reachable = True
-    under_test.reader.poll()
+    under_test.poller.poll()
     assert under_test.shared.intents == {}
 
 

@@ -1,6 +1,7 @@
-"""Revoked means revoked, on a real Redis with real processes, whatever happens to them.
+"""The guarantee on a real Redis with real processes, under faults.
 
-Each world revokes keys that worker processes hammer. The old key goes on being tried after its receipt is out.
+Each test revokes keys while worker processes send requests with them. Requests with a revoked key continue after its
+receipt was returned.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from tests.revocation.scratch_redis import Proxy, ScratchRedis
 
 LEASE_SECONDS = 0.3
 MAX_REVOCATION_MS = LEASE_SECONDS * 1000 * 4
-"""For any revocation: two leases, and as much again for a machine that is busy with other tests."""
+"""For any revocation: two leases, doubled for a machine that is busy with other tests."""
 
 
 def test_every_worker_acknowledges_without_faults(scratch_redis: ScratchRedis, system_url: str) -> None:
@@ -78,9 +79,9 @@ def test_half_open_connection(scratch_redis: ScratchRedis, system_url: str) -> N
         _until(lambda: fleet.revoke_next().acknowledged == 3)
         expired = 0
         for _ in range(3):
-            proxy.swallow()
+            proxy.drop_traffic()
             expired += sum(fleet.revoke_next().expired for _ in range(2))
-            proxy.pass_on()
+            proxy.restore()
             assert _until(lambda: fleet.revoke_next().acknowledged == 3)
     assert expired >= 1
     assert fleet.accepted_too_late == 0

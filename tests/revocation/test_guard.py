@@ -1,4 +1,4 @@
-"""What a worker may believe, and when it has to forget."""
+"""When a worker may use its caches, and when it must evict."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
 def event(target: RevocationTarget, count: int, redis: str = HERE.redis) -> Event:
-    """The event that raises the epoch to `count`."""
-    return Event(Epoch(redis, count - 1), Epoch(redis, count), target, "answer")
+    """The event that increments the epoch to `count`."""
+    return Event(Epoch(redis, count - 1), Epoch(redis, count), target, "ack-id")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def evicted(guard: Guard) -> list[RevocationTarget]:
 
 def test_lease_is_counted_from_before_the_renewal_was_sent(guard: Guard, clock: Clock) -> None:
     counted_from = clock()
-    clock.advance(0.7)  # the answer took its time
+    clock.advance(0.7)  # the reply is delayed
     guard.confirm_lease(counted_from, HERE)
     clock.advance(0.2)
     assert guard.leases_valid()
@@ -99,8 +99,8 @@ def test_lease_is_not_renewed_while_a_cache_fails_to_evict(guard: Guard, clock: 
 
 def test_result_is_cached_if_no_event_arrived(guard: Guard) -> None:
     kept: list[str] = []
-    assert guard.cache_result(guard.take_fill_token(), ALICES_KEY, lambda: kept.append("answer"))
-    assert kept == ["answer"]
+    assert guard.cache_result(guard.take_fill_token(), ALICES_KEY, lambda: kept.append("result"))
+    assert kept == ["result"]
 
 
 @pytest.mark.parametrize("revoked", [ALICES_KEY, ACME, EVERYTHING])
@@ -127,13 +127,13 @@ def test_result_is_not_cached_after_more_events_than_are_kept(guard: Guard) -> N
 
 
 def test_result_read_through_a_cache_that_had_not_evicted_is_not_cached(guard: Guard) -> None:
-    """The inner memory is asked in the very moment in which the event has begun to be heard."""
+    """The inner cache is read while the event is being applied."""
     inner, outer = ["open"], list[str]()
     late: list[Callable[[], bool]] = []
 
     def ask_the_inner_and_fill_the_outer_later(_: RevocationTarget) -> None:
-        fill_token, answer = guard.take_fill_token(), inner[0]
-        late.append(lambda: guard.cache_result(fill_token, ALICES_KEY, lambda: outer.append(answer)))
+        fill_token, result = guard.take_fill_token(), inner[0]
+        late.append(lambda: guard.cache_result(fill_token, ALICES_KEY, lambda: outer.append(result)))
 
     guard.subscribe(ask_the_inner_and_fill_the_outer_later)
     guard.subscribe(lambda _: inner.__setitem__(0, "suspended"))
@@ -158,11 +158,11 @@ def test_lease_from_another_redis_is_valid_only_after_the_home_is_written(
     guard.confirm_lease(clock(), there)
     assert (guard.leases_valid(), guard.home_redis) == (True, "redis-b")
     assert set(evicted) == {EVERYTHING}
-    assert len(evicted) == 3  # as it left, and again with each renewal until the new lease holds
+    assert len(evicted) == 3  # when it moved, and at each renewal until the new lease is valid
 
 
 def test_no_lease_is_valid_while_the_written_home_is_unknown(guard: Guard, clock: Clock) -> None:
-    """The worker went to another Redis and came back, while the former was being written down."""
+    """The worker moved to another Redis and back while the former was being written."""
     guard.confirm_lease(clock(), Epoch("redis-b", 3))
     assert guard.home_to_write() == ("redis-b", True)
     guard.confirm_lease(clock(), HERE)
@@ -179,7 +179,7 @@ def test_no_lease_is_valid_while_the_written_home_is_unknown(guard: Guard, clock
 def test_event_from_a_redis_that_lost_its_workers_drops_the_lease(
     guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
-    guard.apply_event(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
+    guard.apply_event(Event(Epoch("redis-a restarted", 0), Epoch("redis-a restarted", 1), ACME, "ack-id"))
     assert not guard.leases_valid()
     assert evicted == [EVERYTHING]
 
@@ -187,7 +187,7 @@ def test_event_from_a_redis_that_lost_its_workers_drops_the_lease(
 def test_worker_whose_reader_lease_expired_clears_its_caches(
     guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
-    """It may have been taken off the list that revokers read."""
+    """Another process may have removed it from the list of readers."""
     clock.advance(READER_LEASE_SECONDS - 1)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
     assert evicted == []
@@ -205,5 +205,5 @@ def test_overdue_intent_evicts_what_it_covers(guard: Guard, evicted: list[Revoca
 
 
 def test_published_message_parses_to_the_same_event() -> None:
-    message = f"redis-a 8 {encode_body(ALICES_KEY, 'answer')}"
-    assert Event.parse(message) == Event(Epoch("redis-a", 7), Epoch("redis-a", 8), ALICES_KEY, "answer")
+    message = f"redis-a 8 {encode_body(ALICES_KEY, 'ack-id')}"
+    assert Event.parse(message) == Event(Epoch("redis-a", 7), Epoch("redis-a", 8), ALICES_KEY, "ack-id")

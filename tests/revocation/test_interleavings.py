@@ -1,7 +1,7 @@
-"""The promise, in every world that Hypothesis can think of; and proof that it would notice a rule that is missing.
+"""Searches for a history that violates the guarantee, and checks that the search finds one if a rule is missing.
 
-The real lease, guard, cache, worker and barrier run in the simulation; only time, Redis, the network, the database and
-the scheduler are played (see `simulation/`).
+The real lease, guard, cache, worker and barrier run in the simulation. Only time, Redis, the network, the database and
+the scheduler are simulated (see `simulation/`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=l
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_chance() -> Iterator[None]:
-    """What Hypothesis finds, it must be able to repeat."""
+def _deterministic_backoff() -> Iterator[None]:
+    """Hypothesis must be able to reproduce what it finds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriber, "_backoff", lambda attempt, lease_seconds: lease_seconds / 2 ** max(0, 4 - attempt))
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _outages_are_not_news() -> Iterator[None]:
+def _silence_outage_logs() -> Iterator[None]:
     logger = logging.getLogger("kataven.revocation")
     logger.setLevel(logging.CRITICAL)
     yield
@@ -53,21 +53,21 @@ TestNoRequestIsAcceptedAfterTheReceipt.settings = settings(
 
 
 class LeaseThatNeverExpires(Lease):
-    """Rule 1, missing."""
+    """The lease rule is missing."""
 
     def confirm(self, counted_from: float) -> None:
         self.valid_until = math.inf
 
 
 class BarrierThatDoesNotWait(Barrier):
-    """Rule 2, missing: whoever does not acknowledge is taken to have done so."""
+    """The barrier rule is missing: the revoker does not wait for acknowledgements."""
 
     def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
         return super()._wait_for_last_acknowledgement(published, -math.inf) or 0
 
 
 class GuardThatMissesGaps(Guard):
-    """Rule 3, its first half missing: a missed epoch is not noticed."""
+    """The first half of the epoch rule is missing: a missed event is not detected."""
 
     def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
         if not self.lease.is_valid():
@@ -77,7 +77,7 @@ class GuardThatMissesGaps(Guard):
 
 
 class GuardWithoutFillTokens(Guard):
-    """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
+    """The second half of the epoch rule is missing: a result read before a revocation is cached after it."""
 
     def cache_result(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
         keep()
@@ -85,14 +85,14 @@ class GuardWithoutFillTokens(Guard):
 
 
 class BarrierThatTrustsAnyRedis(Barrier):
-    """A publication counts at whichever Redis took it, and a worker that renews at another one is not told."""
+    """A publication counts at any Redis, and workers with another home Redis do not receive it."""
 
     def _other_home_possible(self, redis: str) -> bool:
         return False
 
 
 class WorkerThatAcknowledgesFirst(Subscriber):
-    """It says that it has forgotten, and then forgets."""
+    """It acknowledges an event before it evicts."""
 
     def _apply(self, messages: list[str]) -> list[Event]:
         return [Event.parse(message) for message in messages]
@@ -104,7 +104,7 @@ class WorkerThatAcknowledgesFirst(Subscriber):
 
 
 class BarrierThatPostsWithoutWaiting(Barrier):
-    """The way around Redis, without its barrier."""
+    """It posts a fallback notice without waiting for the readers."""
 
     def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         try:
@@ -115,7 +115,7 @@ class BarrierThatPostsWithoutWaiting(Barrier):
 
 
 class BarrierThatWaitsForOneRedisLease(Barrier):
-    """Without Redis, one lease is not enough: a worker that can reach it renews."""
+    """Without Redis, waiting one lease is not sufficient: a worker that reaches Redis renews."""
 
     def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         self._sleep_until(self._clock() + expiry_wait_seconds(self._lease_seconds))
@@ -123,7 +123,7 @@ class BarrierThatWaitsForOneRedisLease(Barrier):
 
 
 class PollerThatAcknowledgesFirst(FallbackPoller):
-    """It writes that it has read a notice, and forgets when it writes again."""
+    """It writes that it read a notice before it clears its caches."""
 
     def _write_heartbeat(self) -> None:
         self._read = self._fallback.read_state(0).notice
@@ -142,7 +142,7 @@ class PollerThatAcknowledgesFirst(FallbackPoller):
 
 
 class GuardThatIgnoresNotices(Guard):
-    """It keeps the second lease, and remembers what it should have forgotten."""
+    """It confirms its reader lease without clearing its caches."""
 
     def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
         self.reader_lease.confirm(counted_from)

@@ -1,4 +1,4 @@
-"""What people read of a revocation: the receipt, and the record of many."""
+"""The receipt and the latency log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The room put together, on a real Redis: becoming a worker, stopping, and coming back by itself."""
+"""The whole package on a real Redis: start, stop and reconnection of a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEASE_SECONDS = 0.4
 
 
 class ProcessFactory:
-    """Makes Revocation objects, each of which could be a process of its own, and stops them."""
+    """Creates Revocation objects, each of which represents a process, and stops them."""
 
     def __init__(self, url: str, stack: ExitStack) -> None:
         self.url = url
@@ -131,7 +131,7 @@ def test_worker_reconnects_after_redis_restarted(harness: ProcessFactory, scratc
 def test_subscriber_survives_any_exception_of_a_cache(
     harness: ProcessFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Even what ends other threads. Meanwhile its lease lapses, so that nothing is answered from memory."""
+    """This includes exceptions that end other threads. Its lease expires, so the caches are not used."""
     worker, revoker = harness.worker(), harness.process()
     broken = threading.Event()
     broken.set()
@@ -150,7 +150,7 @@ def test_subscriber_survives_any_exception_of_a_cache(
 
 
 def test_subscriber_reconnects_after_an_outage_of_any_length() -> None:
-    """Ten thousand attempts are hours; the first release of this thread died of the thousandth."""
+    """Ten thousand attempts are hours. An early release overflowed at about the thousandth."""
     attempts = 0
 
     class Impatient(threading.Event):
@@ -168,7 +168,7 @@ def test_subscriber_reconnects_after_an_outage_of_any_length() -> None:
 
     stopping = Impatient()
     guard = Guard(Lease(LEASE_SECONDS), Lease(LEASE_SECONDS))
-    barrier: Any = None  # it is used only once there is a connection
+    barrier: Any = None  # only used while connected
     worker = Subscriber(guard, open_link, "kataven", barrier)
     worker.run(stopping)
     assert attempts == 10_001
@@ -177,7 +177,7 @@ def test_subscriber_reconnects_after_an_outage_of_any_length() -> None:
 def test_pooled_connection_to_a_demoted_primary_is_closed_and_the_event_published_again(
     scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path
 ) -> None:
-    """A planned failover ends no client's connection: the old primary goes on answering, with READONLY."""
+    """A planned failover closes no client connection: the old primary keeps responding with READONLY."""
     with (
         SwitchingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
         ExitStack() as stack,

@@ -1,4 +1,4 @@
-"""Workers that died without a word come off the list, and living ones never do."""
+"""Workers that ended without deregistering are removed from the list; running workers are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.revocation.simulation.simulation import LEASE_SECONDS, Process, Simul
 
 
 def heartbeat(number: int, lease_seconds: float = 1.0) -> str:
-    """What Redis has of a worker: its own clock's microseconds, then the worker's record."""
+    """The record of a worker in Redis: microseconds by Redis's clock, then what the worker wrote."""
     return f"1700000000000000 {encode_record(number, lease_seconds, 'host', 42)}"
 
 
@@ -23,7 +23,7 @@ def test_worker_that_has_not_renewed_between_two_checks_is_found() -> None:
 def test_process_paused_after_reading_the_records_does_not_check_again_too_soon() -> None:
     sweeper: Sweeper[str, str] = Sweeper(seconds=4)
     assert sweeper.due(100)
-    sweeper.unchanged({"alive": heartbeat(1)}, now=160)  # it was read some time in that minute
+    sweeper.unchanged({"alive": heartbeat(1)}, now=160)  # read at some time in that minute
     assert not sweeper.due(160.1)
 
 

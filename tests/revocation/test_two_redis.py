@@ -1,6 +1,6 @@
-"""Two Redis servers that answer at once: a publication that reaches the wrong one must not count.
+"""Two Redis servers that respond at once: a publication that reaches the wrong one must not count.
 
-`python -m bench.two_redis` plays the same for as many rounds as one likes.
+`python -m bench.two_redis` runs the same for any number of rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def test_no_key_is_accepted_after_its_receipt_while_a_relay_switches_between_two
 def test_command_connected_to_another_redis_than_the_workers_revokes_by_fallback_notice(
     scratch_redis: ScratchRedis, other_redis: ScratchRedis, system_url: str
 ) -> None:
-    """The publication is taken, and nobody who remembers anything hears of it."""
+    """Its Redis accepts the publication, but no worker receives it."""
     with Fleet(
         system_url, other_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, revoker_is_worker=False
     ) as fleet:

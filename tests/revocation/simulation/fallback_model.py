@@ -26,7 +26,7 @@ def _new_mark() -> str:
 
 
 class FallbackModel:
-    """What every process shares."""
+    """The state that all processes share."""
 
     def __init__(self) -> None:
         self.notice = FallbackNotice(0, _new_mark())
@@ -37,7 +37,7 @@ class FallbackModel:
 
 
 class ProcessFallback:
-    """The notices as one process reaches them. `step` is called between what is committed apart."""
+    """The channel as one process accesses it. `step` is called between separate commits."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A small world: some processes, a Redis or two, one database; whoever plays fate moves it on."""
+"""The simulation: processes, two Redis servers and one database. The caller advances it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.revocation.simulation.redis_model import RedisModel
 
 LEASE_SECONDS = 1.0
 READER_LEASE_SECONDS = 2.5
-"""Shorter than in life, so that it runs out in a search of forty steps."""
-NAMESPACE = "world"
+"""Shorter than in production, so that it expires within a search of forty steps."""
+NAMESPACE = "simulation"
 INSTANT = 1e-9
 
 
 class Components:
-    """What a world is built from. To show that the search can fail, a part is replaced by a broken one."""
+    """The classes under test. Tests replace one by a broken class to show that the search can fail."""
 
     lease: type[Lease] = Lease
     guard: type[Guard] = Guard
@@ -44,39 +44,39 @@ class Components:
 
 
 class Simulation:
-    """Time, Redis, the database, and all that is going on."""
+    """Simulated time, Redis, database and actors."""
 
     def __init__(self, components: type[Components] = Components) -> None:
         self.components = components
         self.now = 0.0
         self.ended = False
         self.redis = RedisModel(lambda: self.now)
-        """The Redis that everybody means."""
+        """The Redis that processes connect to."""
         self.other_redis = RedisModel(lambda: self.now)
-        """One beside it, which takes whatever it is sent: a primary that was demoted and does not know, say."""
+        """A second server that accepts all commands, for example a former primary."""
         self.redis_up = True
         self.fallback = FallbackModel()
         self.database_up = True
         self.connections = 0
-        """Counts up whenever all connections to Redis end."""
+        """Incremented when all connections to Redis end."""
         self.processes: list[Process] = []
         self.actors: list[Actor] = []
         self.keys_created = 0
         self.keys = [RevocationTarget(account, self._new_key()) for account in ("acme", "acme", "globex", "globex")]
-        """The keys that are good."""
+        """The valid keys."""
         self.revoked: set[RevocationTarget] = set()
-        """In the accounts' databases: the keys that were revoked one by one."""
+        """In the accounts' databases: the keys that were revoked individually."""
         self.revoked_up_to = {"acme": 0, "globex": 0}
-        """In the system database: an account's keys up to this number were ended all at once."""
+        """In the system database: all keys of an account up to this number are revoked."""
         self.all_revoked: list[RevocationTarget] = []
-        """All that were ended, one way or the other, the latest last."""
+        """All revoked keys, the latest last."""
         self.receipt_returned: set[RevocationTarget] = set()
-        """The keys whose receipt is out."""
+        """The keys whose receipt was returned."""
         self.accepted_too_late: list[RevocationTarget] = []
-        """The keys that a request was accepted with which started when their receipt was out."""
+        """The keys that were accepted in a request that started after their receipt."""
 
     def commit_revocation(self, target: RevocationTarget) -> list[RevocationTarget]:
-        """The keys that this ends. Each account is given new ones in their place."""
+        """Revoke the keys that `target` covers and return them. Each is replaced by a new key of its account."""
         ended = [key for key in self.keys if target.covers(key)]
         self.all_revoked += ended
         if target.key_id is None:
@@ -87,7 +87,7 @@ class Simulation:
         return ended
 
     def create_key(self, index: int) -> RevocationTarget:
-        """A new key in the place of one that is good; nobody has seen it yet."""
+        """Replace a valid key by a new one that no worker has seen."""
         self.keys[index] = RevocationTarget(self.keys[index].account, self._new_key())
         return self.keys[index]
 
@@ -96,14 +96,14 @@ class Simulation:
         return [actor for actor in self.actors if actor.ready]
 
     def settle(self) -> None:
-        """Let everybody but requests go on until they wait for something that only time brings."""
+        """Run all actors except requests until each waits for time to pass."""
         while actors := [actor for actor in self.ready() if not actor.is_request]:
             for actor in actors:
                 actor.step()
             self.check_revoked_keys()
 
     def run_for(self, seconds: float, until: Ready = lambda: False) -> None:
-        """Let time pass from one moment at which somebody wakes up to the next, for `seconds` or `until` is true."""
+        """Advance from one wake-up time of an actor to the next, for `seconds` or until `until` returns True."""
         end = self.now + seconds
         self.settle()
         while self.now < end and not until():
@@ -116,7 +116,7 @@ class Simulation:
             process.close_link()
 
     def check_revoked_keys(self) -> None:
-        """Show what was revoked, receipt out, to every process that runs: each time a request that starts now."""
+        """Send a request to each running process with every key whose receipt was returned."""
         for key, process in itertools.product(self.receipt_returned, self.processes):
             if not process.paused and process.accepts(key):
                 self.accepted_too_late.append(key)
@@ -139,25 +139,25 @@ class Simulation:
 
 
 class Process:
-    """One process with the real code in it. Its clock has its own zero and may run fast or slow."""
+    """One process that runs the real code. Its clock has its own origin and may run fast or slow."""
 
     def __init__(self, simulation: Simulation, clock_rate: float = 1.0) -> None:
         self.simulation = simulation
         self._clock_rate = clock_rate
         self._zero = 1_000.0 * len(simulation.processes)
         self.paused = False
-        """Stopped as a whole, as by SIGSTOP."""
+        """All of its threads are stopped, as by SIGSTOP."""
         self.dead = False
-        """Ended without a word, which is seen from where the others are."""
+        """It has ended without deregistering, and the other processes can detect that."""
         self.redis = simulation.redis
-        """Where its connections lead that are made from now on."""
+        """The Redis that its new connections lead to."""
         self._pooled = simulation.redis
-        """Where the revoker's idle connections lead."""
+        """The Redis that the revoker's idle connections lead to."""
         self.thread_starved = False
-        """Its worker's thread is not scheduled; its requests are."""
+        """Its background threads are not scheduled; its requests are."""
         self.link: LinkModel | None = None
         self.redis_cut_off = False
-        """It can't reach Redis, whoever else can."""
+        """It cannot reach Redis; other processes may."""
         self.database_cut_off = False
         self.next_reply_is_lost = False
         self.next_event_is_lost = False
@@ -179,20 +179,20 @@ class Process:
         )
         reading = components.lease(READER_LEASE_SECONDS, self.clock)
         self.guard = components.guard(components.lease(LEASE_SECONDS, self.clock), reading)
-        self.guard.subscribe(lambda _: pause())  # the thread may be held up before it forgets
+        self.guard.subscribe(lambda _: pause())  # the thread may be paused before it evicts
         database = DatabaseModel(simulation, self.guard)
-        self.guard.subscribe(lambda _: pause())  # and between two memories
+        self.guard.subscribe(lambda _: pause())  # and between two caches
         self.verifier = components.verifier(database, self.guard, wall_clock=lambda: simulation.now)
         open_link: Any = self._open_link
         self.worker = components.worker(self.guard, open_link, NAMESPACE, self.barrier)
         self.worker.id = f"worker{len(simulation.processes)}"
         self.reader = components.reader(self.guard, fallback)
-        self.reader.id = PollerId(self.worker.id, "the world", len(simulation.processes))
+        self.reader.id = PollerId(self.worker.id, "simulation", len(simulation.processes))
         simulation.processes.append(self)
 
     def clock(self) -> float:
         now = self._zero + self.simulation.now * self._clock_rate
-        pause_at_clock()  # after it was read and before anything is done with it
+        pause_at_clock()  # after the clock was read and before the value is used
         return now
 
     def sleep(self, seconds: float, woken: Ready = lambda: False) -> None:
@@ -201,7 +201,7 @@ class Process:
         pause(lambda: woken() or self.simulation.now > wakes_at, wakes_at=wakes_at)
 
     def start(self) -> Actor:
-        """Become a worker, with two threads. Returns the one that hears of events."""
+        """Become a worker with two threads. Returns the subscriber's thread."""
         stopping: Any = _Stopping(self)
         self._begin(
             Actor(partial(self.reader.run, stopping), runnable=lambda: not (self.paused or self.thread_starved))
@@ -219,7 +219,7 @@ class Process:
         return True
 
     def request(self, key: RevocationTarget) -> Actor:
-        """A request that begins now and goes on by steps."""
+        """A request that starts now and runs step by step."""
         too_late = key in self.simulation.receipt_returned
 
         def work() -> None:
@@ -229,7 +229,7 @@ class Process:
         return self._begin(Actor(work, runnable=lambda: not self.paused, is_request=True))
 
     def revoke(self, target: RevocationTarget) -> Actor:
-        """Commit now; the receipt comes by steps, unless nobody can be told."""
+        """Commit now. The receipt is returned step by step, unless the revocation is unconfirmed."""
         keys = self.simulation.commit_revocation(target)
 
         def work() -> None:
@@ -243,7 +243,7 @@ class Process:
         return self._begin(Actor(work, runnable=lambda: not self.paused))
 
     def revoke_with_intent(self, target: RevocationTarget) -> Actor:
-        """The whole of it, by steps: write down what is about to end, commit, revoke. It may die at each."""
+        """Intent, commit and revocation, step by step. The process may die at each step."""
 
         def work() -> None:
             intent = self.fallback.add_intent(target)
@@ -265,7 +265,7 @@ class Process:
         return self.simulation.database_up and not self.database_cut_off
 
     def move(self, redis: RedisModel, *, link_ends: bool) -> None:
-        """Its connections lead to another Redis from now on. Those that lie idle don't, nor does a link that stays."""
+        """New connections lead to `redis` from now on. Idle connections and an open link do not."""
         self.redis = redis
         if link_ends:
             self.close_link()
@@ -274,7 +274,7 @@ class Process:
         self._pooled = self.redis
 
     def close_link(self) -> None:
-        """The worker's connection ends."""
+        """Close the worker's connection."""
         if self.link is not None:
             self.link.dead = True
 
@@ -287,7 +287,7 @@ class Process:
         return self.link
 
     def _execute(self, *command: Any) -> Any:
-        """The revoker's connections."""
+        """Execute a command on the revoker's pooled connections."""
         simulation = self.simulation
         pause()
         connection = simulation.connections
@@ -307,7 +307,7 @@ class Process:
 
 
 class DatabaseModel:
-    """A Verifier that reads the truth, and takes its time before and after; accounts it remembers, behind the guard."""
+    """A verifier that reads the database, with pauses. It caches accounts behind the guard."""
 
     def __init__(self, simulation: Simulation, guard: Guard) -> None:
         self._simulation = simulation
@@ -331,7 +331,7 @@ class DatabaseModel:
 
 
 class LinkModel:
-    """The worker's connection: events and replies in the order in which Redis spoke."""
+    """The worker's connection: events and replies in the order in which Redis sent them."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -350,7 +350,7 @@ class LinkModel:
         pause()
         self._check()
         reply = self._redis.execute(*command)
-        self._stream.append(None)  # the reply's place among the events
+        self._stream.append(None)  # marks the position of the reply among the events
         pause()
         self._check()
         while (message := self._stream.popleft()) is not None:
@@ -390,7 +390,7 @@ class LinkModel:
 
 
 class _Stopping:
-    """The flag that ends a worker; between two attempts to connect, what it waits with."""
+    """The flag that stops a worker, and that it waits on between two attempts to connect."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

@@ -1,4 +1,4 @@
-"""Whoever plays fate: Hypothesis moves a world on and breaks it, and looks for a key that is accepted too late."""
+"""Hypothesis advances a simulation, injects faults, and searches for a key that is accepted too late."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SECONDS = st.sampled_from([0.1, 0.26, 0.5, 0.8, 1.1])
 
 
 class AcceptedTooLate(AssertionError):
-    """The promise is broken: these keys were accepted in requests that started after their receipts."""
+    """The guarantee is violated: these keys were accepted in requests that started after their receipts."""
 
 
 class RevocationMachine(RuleBasedStateMachine):
-    """Two workers and a command; slow and fast clocks; any order of steps, and everything that can break."""
+    """Two workers and a command, with slow and fast clocks, any order of steps, and all faults."""
 
     components: type[Components] = Components
 
@@ -41,39 +41,39 @@ class RevocationMachine(RuleBasedStateMachine):
     def workers_start(self) -> None:
         self.threads = [worker.start() for worker in self.workers]
         self.simulation.run_for(1.5)
-        self.requests_come(0)
-        self.requests_come(1)
+        self.requests_arrive(0)
+        self.requests_arrive(1)
 
-    # What happens on a good day
+    # Normal operation
 
     @rule(worker=WORKER)
-    def requests_come(self, worker: int) -> None:
+    def requests_arrive(self, worker: int) -> None:
         if not self.workers[worker].paused:
             for key in self.simulation.keys:
                 self.workers[worker].accepts(key)
 
     @rule(worker=WORKER, index=KEY, steps=st.integers(1, 6))
-    def request_with_a_new_key_begins(self, worker: int, index: int, steps: int) -> None:
+    def request_with_a_new_key_starts(self, worker: int, index: int, steps: int) -> None:
         self._step_repeatedly(self.workers[worker].request(self.simulation.create_key(index)), steps)
 
     @rule(worker=WORKER, steps=st.integers(1, 6))
-    def requests_with_what_was_revoked_begin(self, worker: int, steps: int) -> None:
+    def requests_with_revoked_keys_start(self, worker: int, steps: int) -> None:
         for key in self.simulation.all_revoked[-3:]:
             self._step_repeatedly(self.workers[worker].request(key), steps)
 
     @rule(actor=st.integers(0, 9), steps=st.integers(1, 3))
-    def somebody_goes_on(self, actor: int, steps: int) -> None:
+    def an_actor_continues(self, actor: int, steps: int) -> None:
         for _ in range(steps):
             if ready := self.simulation.ready():
                 ready[actor % len(ready)].step()
 
     @rule(process=PROCESS, indexes=st.sets(KEY, min_size=1, max_size=2), account=st.booleans(), steps=st.integers(0, 3))
-    def revocations_begin(self, process: int, indexes: set[int], account: bool, steps: int) -> None:
+    def revocations_start(self, process: int, indexes: set[int], account: bool, steps: int) -> None:
         for target in [self._target(index, account) for index in indexes]:
             self._step_repeatedly(self.simulation.processes[process].revoke(target), steps)
 
     @rule(process=PROCESS, index=KEY, account=st.booleans())
-    def revocation_is_answered(self, process: int, index: int, account: bool) -> None:
+    def revocation_returns_its_receipt(self, process: int, index: int, account: bool) -> None:
         revoker = self.simulation.processes[process].revoke(self._target(index, account))
         self.simulation.run_for(1.1 * READER_LEASE_SECONDS, until=lambda: revoker.done)
 
@@ -81,25 +81,25 @@ class RevocationMachine(RuleBasedStateMachine):
     def revocation_overtakes_a_request(self, worker: int, process: int, index: int, account: bool, steps: int) -> None:
         request = self.workers[worker].request(self.simulation.create_key(index))
         self._step_repeatedly(request, steps)
-        self.revocation_is_answered(process, index, account)
+        self.revocation_returns_its_receipt(process, index, account)
         self._step_repeatedly(request, 6)
 
     @rule(seconds=SECONDS)
-    def the_world_goes_on(self, seconds: float) -> None:
+    def time_passes(self, seconds: float) -> None:
         self.simulation.run_for(seconds)
 
-    # What happens on others. Several calamities to a rule, so that they don't outnumber the good days.
+    # Faults. One rule covers several, so that faults do not outnumber normal steps.
 
     @rule(seconds=SECONDS)
-    def nobody_is_scheduled(self, seconds: float) -> None:
+    def time_passes_without_scheduling(self, seconds: float) -> None:
         self.simulation.now += seconds
 
     @rule(worker=WORKER, stopped=st.booleans(), thread_starved=st.booleans())
-    def worker_is_stopped_or_its_thread_starved_or_not(self, worker: int, stopped: bool, thread_starved: bool) -> None:
+    def worker_is_paused_or_starved_or_neither(self, worker: int, stopped: bool, thread_starved: bool) -> None:
         self.workers[worker].paused, self.workers[worker].thread_starved = stopped, thread_starved
 
     @rule(worker=WORKER, steps=st.integers(1, 4))
-    def worker_thread_gets_a_moment_and_is_held_up_again(self, worker: int, steps: int) -> None:
+    def starved_thread_runs_a_few_steps(self, worker: int, steps: int) -> None:
         thread = self.threads[worker]
         self.workers[worker].thread_starved = False
         if self.simulation.now < thread.wakes_at < self.simulation.now + LEASE_SECONDS:
@@ -108,7 +108,7 @@ class RevocationMachine(RuleBasedStateMachine):
         self.workers[worker].thread_starved = True
 
     @rule(process=PROCESS, redis=st.booleans(), fallback=st.booleans())
-    def process_is_cut_off_or_not(self, process: int, redis: bool, fallback: bool) -> None:
+    def process_is_disconnected_or_reconnected(self, process: int, redis: bool, fallback: bool) -> None:
         unlucky = self.simulation.processes[process]
         unlucky.redis_cut_off, unlucky.database_cut_off = redis, fallback
         if redis:
@@ -141,19 +141,19 @@ class RevocationMachine(RuleBasedStateMachine):
             simulation.redis_up = False
 
     @rule(process=PROCESS, back=st.booleans(), link_ends=st.booleans())
-    def process_is_led_to_another_redis(self, process: int, back: bool, link_ends: bool) -> None:
+    def process_moves_to_another_redis(self, process: int, back: bool, link_ends: bool) -> None:
         simulation = self.simulation
         simulation.processes[process].move(simulation.redis if back else simulation.other_redis, link_ends=link_ends)
 
     @rule(link_ends=st.booleans())
-    def everybody_is_led_to_another_redis(self, link_ends: bool) -> None:
+    def all_processes_move_to_another_redis(self, link_ends: bool) -> None:
         simulation = self.simulation
         simulation.redis, simulation.other_redis = simulation.other_redis, simulation.redis
         for process in simulation.processes:
             process.move(simulation.redis, link_ends=link_ends)
 
     @rule()
-    def all_is_well_again(self) -> None:
+    def all_faults_are_repaired(self) -> None:
         if not self.simulation.redis_up:
             self.simulation.redis.restart()
             self.simulation.redis_up = True
@@ -162,10 +162,10 @@ class RevocationMachine(RuleBasedStateMachine):
             worker.redis_cut_off = worker.database_cut_off = False
             worker.move(self.simulation.redis, link_ends=True)
         self.simulation.run_for(1.5 * LEASE_SECONDS)
-        self.requests_come(0)
-        self.requests_come(1)
+        self.requests_arrive(0)
+        self.requests_arrive(1)
 
-    # What must never happen
+    # The guarantee
 
     @invariant()
     def no_request_that_started_after_the_receipt_was_accepted(self) -> None:
@@ -179,7 +179,7 @@ class RevocationMachine(RuleBasedStateMachine):
                 actor.step()
 
     def _target(self, index: int, account: bool) -> RevocationTarget:
-        """A key, or its whole account."""
+        """A key or its whole account."""
         key = self.simulation.keys[index]
         return RevocationTarget(key.account) if account else key
 
