@@ -1,14 +1,14 @@
-"""Revoked means revoked: revocations by the thousand while everything goes wrong, and how long they take.
+"""Checks the revocation guarantee in every fault scenario, and measures how long revocations take.
 
-    python -m bench.revocation                                     every world, 1,000 revocations in each
-    python -m bench.revocation --world half-open --n 200           one of them
-    python -m bench.revocation --world normal --lease-seconds 5    with another lease than its own
+    python -m bench.revocation                                        every scenario, 1,000 revocations each
+    python -m bench.revocation --scenario half-open --n 200           one scenario
+    python -m bench.revocation --scenario normal --lease-seconds 5    another lease length than the scenario's
 
-`bench/scenarios` says what the worlds are. Ends with 1 if a key was accepted once after its receipt, or if anything but
-what was promised was answered.
+`bench/scenarios` describes the scenarios. Exits with 1 if a key was accepted after its receipt, or if any response was
+unexpected.
 
-PATCH is a revocation from its request to its answer, the barrier the part of it that the receipt tells. Clients and
-workers share this machine's cores.
+PATCH is the duration of a revocation from request to response; barrier is the part that the receipt reports. Clients
+and workers share the cores of this machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 def main() -> int:
     arguments = _arguments()
     chosen = SCENARIOS if arguments.scenario == "all" else (BY_NAME[arguments.scenario],)
-    # As the product's workers do: the revoker's thread shouldn't wait for those that hammer.
+    # As in the product's workers, so that the receiving thread does not wait for the threads of the load.
     sys.setswitchinterval(0.0005)
     with open_environment() as environment:
         scores = [
@@ -48,16 +48,16 @@ def _run(environment: Environment, scenario: type[Scenario], rounds: int, lease_
         environment, environment.folder / scenario.name, lease_seconds=lease_seconds, proxied=scenario.proxied
     ) as site:
         score = run_scenario(scenario(site, rounds))
-    for line in [*score.lines(), f"{time.monotonic() - started:.0f} s in all"]:
+    for line in [*score.lines(), f"{time.monotonic() - started:.0f} s in total"]:
         print(f"  {line}", flush=True)
     return score
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.revocation", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--n", type=int, default=1_000, help="how many revocations in each world; 1000")
-    parser.add_argument("--scenario", choices=["all", *BY_NAME], default="all")
-    parser.add_argument("--lease-seconds", type=float, help="the workers' lease; else the world's own, 0.2 or 1")
+    parser.add_argument("--n", type=int, default=1_000, help="number of revocations per scenario (default: 1000)")
+    parser.add_argument("--scenario", choices=["all", *BY_NAME], default="all", help="which scenario to run")
+    parser.add_argument("--lease-seconds", type=float, help="lease length (default: that of the scenario, 0.2 or 1)")
     return parser.parse_args()
 
 

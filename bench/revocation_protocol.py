@@ -1,9 +1,9 @@
-"""How long a revocation takes, between real processes, a real Redis and a system database: no Flask, no account.
+"""Measures how long a revocation takes with real processes, Redis and system database, without Flask or accounts.
 
     python -m bench.revocation_protocol [--revocations 300] [--workers 4] [--redis-url redis://…]
 
-Three worlds: idle workers; workers with some work to do; workers whose threads never rest. In the last one it is the
-interpreter's lock that is measured, with its default switch interval and with the one that gunicorn.conf.py sets.
+Three loads: idle workers, moderate load, and threads that never pause. The last one measures the interpreter lock, with
+its default switch interval and with the one that gunicorn.conf.py sets.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from kataven.system.fallback_channel import SystemFallbackChannel
 
 processes = multiprocessing.get_context("spawn")
 KEY = ApiKeyCredential("sk_live_acme_" + "x" * 49, "acme")
-LEASE_SECONDS = 10.0  # long, so that a worker that is late is measured and not waited out
+LEASE_SECONDS = 10.0  # long, so that late acknowledgements are measured rather than expired
 
 
 @dataclass(frozen=True)
 class WorkerLoad:
-    """What the threads of a worker do: compute, rest, and again."""
+    """The load of a worker's threads: compute, pause, and repeat."""
 
     name: str
     threads: int = 0
@@ -56,7 +56,7 @@ SCENARIOS = [
 
 
 class AcceptEverything:
-    """A verifier that lets everybody in."""
+    """A verifier that accepts every credential."""
 
     def verify(self, credential: Credential) -> Principal:
         return Principal(CredentialKind.API_KEY, credential.account, "key", "a key")
@@ -82,12 +82,12 @@ def work(redis_url: str, database_url: str, load: WorkerLoad, ready: Event, stop
     ready.set()
     parent = multiprocessing.parent_process()
     while not stopping.wait(1) and parent is not None and parent.is_alive():
-        pass  # a bench that was killed leaves nobody behind
+        pass  # if the benchmark was killed, its workers end too
     revocation.stop()
 
 
 def generate_load(verifier: CachingVerifier, load: WorkerLoad) -> None:
-    """Verify and compute in short pieces, as handlers do, and rest as they do while they wait for a database."""
+    """Verify and compute in short slices, as handlers do, and pause as they do while they wait for a database."""
     while True:
         until = time.perf_counter() + load.compute_seconds
         while time.perf_counter() < until:
@@ -125,7 +125,7 @@ def format_row(row: Percentiles | None) -> str:
 
 
 def measure_hits() -> None:
-    """What a hit costs in a hot loop."""
+    """Measure the cost of a cache hit in a hot loop."""
     guard = Guard(Lease(3600), Lease(3600))
     guard.home_written("redis")
     guard.apply_notice(guard.lease.clock(), FallbackNotice(0, "none"))
@@ -134,7 +134,7 @@ def measure_hits() -> None:
     number = 50_000
     for name, credential in (("API key", KEY), ("JWT of 1 KB", ApiKeyCredential("e" * 1024, "acme"))):
         best = min(timeit.repeat(lambda: verifier.verify(credential), number=number, repeat=7)) / number  # noqa: B023
-        print(f"a hit, {name}: {best * 1e6:.2f} µs")
+        print(f"cache hit, {name}: {best * 1e6:.2f} µs")
 
 
 def main() -> None:
@@ -151,7 +151,7 @@ def main() -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             redis_url = stack.enter_context(EmbeddedRedis(Path(folder), persistent=False)).url
         print(f"{options.workers} workers, {options.revocations} revocations; ms: p50, p99, max")
-        print(f"{'':36} {'publish to last acknowledgement':24}  {'whole revoke()':24}  lapsed")
+        print(f"{'':36} {'publish to last acknowledgement':24}  {'whole revoke()':24}  expired")
         for load in SCENARIOS:
             measure(redis_url, environment.database_url, load, options.workers, options.revocations)
 

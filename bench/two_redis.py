@@ -1,9 +1,9 @@
-"""Two Redis servers at once, and a relay that swings between them at each point of a publication.
+"""Checks the guarantee with two Redis servers and a relay that switches between them at each point of a publication.
 
     python -m bench.two_redis                      240 revocations
     python -m bench.two_redis --n 1000
 
-Real worker processes hammer the key. Ends with 1 if one request that started after a receipt was accepted.
+Real worker processes send requests with the key. Exits with 1 if a request that started after a receipt was accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORKERS = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.two_redis", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--n", type=int, default=240, help="how many revocations; 240")
+    parser.add_argument("--n", type=int, default=240, help="number of revocations (default: 240)")
     wanted = parser.parse_args().n
     logging.getLogger("kataven.revocation").setLevel(logging.CRITICAL)
     with ExitStack() as stack:
@@ -41,20 +41,18 @@ def main() -> int:
             rounds = list(switch_repeatedly(fleet, relay, wanted))
         late, from_memory = fleet.accepted_too_late, fleet.accepted_from_cache
     _print_rounds(rounds)
-    print(
-        f"{len(rounds)} revocations, {from_memory:,} requests accepted from memory, {late} accepted after the receipt"
-    )
+    print(f"{len(rounds)} revocations, {from_memory:,} accepted from the cache, {late} accepted after the receipt")
     return 1 if late else 0
 
 
 def _print_rounds(rounds: list[Round]) -> None:
-    print(f"{'swings':16}{'connections cut':18}{'told':44}{'receipt ms: p50, max':>22}")
+    print(f"{'switch':16}{'connections closed':20}{'channel':44}{'receipt ms: p50, max':>22}")
     for point, closed in sorted({(switched.point, switched.closed) for switched in rounds}):
         mine = [switched.receipt for switched in rounds if (switched.point, switched.closed) == (point, closed)]
         channel = ", ".join(f"{count} {how}" for how, count in Counter(receipt.channel for receipt in mine).items())
         spread = Percentiles.of([receipt.ms for receipt in mine])
         times = "" if spread is None else f"{spread.p50:11.1f}{spread.max:11.1f}"
-        print(f"{point:16}{closed:18}{channel:44}{times:>22}")
+        print(f"{point:16}{closed:20}{channel:44}{times:>22}")
 
 
 if __name__ == "__main__":

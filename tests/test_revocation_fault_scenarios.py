@@ -1,6 +1,6 @@
-"""Revoked means revoked, on the product as it runs: two hosts of two workers, eight threads, and what can go wrong.
+"""Checks the revocation guarantee on the complete product: two hosts with two workers each, eight threads, and faults.
 
-`python -m bench.revocation` plays the same worlds a thousand rounds long, and says how long revocations take.
+`python -m bench.revocation` runs the same scenarios for a thousand rounds and measures how long revocations take.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.waiting import wait_until
 LEASE_SECONDS = 0.4
 TIMEOUT_SECONDS = 30.0
 MAX_ATTEMPTS = 10
-"""A broken product need not be caught at once: whether it is depends on who is faster."""
+"""A disabled rule may not be detected in the first attempt, because that depends on timing."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def site(environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def assert_guarantee(scenario: Scenario) -> Score:
-    """What was seen in a world in which nobody was let in after the receipt, nor refused before the revocation."""
+    """Run a scenario and check that no request was accepted after the receipt or rejected before the revocation."""
     score = run_scenario(scenario)
     assert score.accepted == 0
     assert not score.unexpected
@@ -73,13 +73,13 @@ def test_no_fault(site: Site) -> None:
 
 def test_paused_worker_receives_requests_before_it_resumes(site: Site) -> None:
     score = assert_guarantee(PausedWorker(site, 8))
-    assert len(score.receipts["stopped and woken at once"]) == 4
-    assert all(receipt["lapsed"] >= 1 for receipt in score.receipts["stopped until after the receipt"])
+    assert len(score.receipts["paused and resumed immediately"]) == 4
+    assert all(receipt["lapsed"] >= 1 for receipt in score.receipts["paused until after the receipt"])
 
 
 def test_redis_is_killed_and_restarted_with_any_data(site: Site) -> None:
     score = assert_guarantee(RedisRestarted(site, 26))
-    # Each of them once before the revocation and once during it.
+    # Each kind of data once before the revocation and once during it.
     assert {data: len(score.receipts[f"redis restarted, {data}"]) for data in RESTORED_DATA} == dict.fromkeys(
         RESTORED_DATA, 2
     )
@@ -95,7 +95,7 @@ def test_redis_is_unavailable_until_the_last_rounds(site: Site) -> None:
 
 def test_half_open_connections_to_redis(site: Site) -> None:
     score = assert_guarantee(HalfOpen(site, 6))
-    assert all(receipt["lapsed"] >= 2 for kind in ("swallowed", "held back") for receipt in score.receipts[kind])
+    assert all(receipt["lapsed"] >= 2 for kind in ("dropped", "delayed") for receipt in score.receipts[kind])
 
 
 def test_only_the_revoker_cannot_reach_redis(site: Site) -> None:
@@ -112,33 +112,34 @@ def test_published_events_are_lost(site: Site) -> None:
 
 def test_database_result_read_before_the_revocation_arrives_after_the_receipt(site: Site) -> None:
     score = assert_guarantee(SlowRead(site, 10))
-    # Two threads on each of the two workers that are told so late.
+    # Two threads on each of the two workers whose read is delayed.
     assert score.stale >= 4 * score.rounds
 
 
 def test_key_whose_revoker_died_after_its_commit_is_rejected_by_every_worker(
     site: Site, environment: Environment, tmp_path: Path
 ) -> None:
-    """Nothing was published. Workers find what was about to end in the system database, and forget it."""
+    """No event was published. Workers find the revocation intent in the system database and evict the key."""
     site.wait_until_healthy()
     with revoker_host(site, tmp_path, LEASE_SECONDS, "bench.scenarios.dying_revoker:api") as revoker:
         key = environment.next_key()
         assert [status_of(worker, key.text) for worker in site.workers] == [200] * 4
         assert revoker.raw(revocation_of(site, key)) == b""
         assert is_disabled(site, key)
-    # Much sooner than what is remembered would end by itself: 30 s after it was last asked about.
+    # Much earlier than the cache entry would expire, 30 s after the last lookup.
     wait_until(lambda: [status_of(worker, key.text) for worker in site.workers] == [403] * 4, TTL_SECONDS / 3)
     assert audit_receipts_of(site, key) == [None]
     receipt = revoke(site, key, via=site.workers[0])
-    assert receipt["acknowledged"] >= 4  # and the one that died is waited out
+    assert receipt["acknowledged"] >= 4  # and the lease of the one that died expires
     assert audit_receipts_of(site, key) == [receipt]
 
 
 @pytest.fixture(scope="module")
 def site_with_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
-    """Another site, and the file that names the rule which is taken out there.
+    """Another site, and the file that names the rule that is disabled there.
 
-    On a ground of its own: workers of two Redis at one system database would all be told by notices.
+    It needs a separate environment: workers with two home Redis servers at one system database always use fallback
+    notices.
     """
     folder = tmp_path_factory.mktemp("saboteur")
     rule = folder / "rule"
@@ -165,18 +166,18 @@ def site_with_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 def test_scenario_detects_a_disabled_rule(
     site_with_rules: tuple[Site, Path], rule: str, scenario: type[Scenario]
 ) -> None:
-    site, taken_out = site_with_rules
+    site, disabled_rule = site_with_rules
     site.wait_until_healthy()
-    taken_out.write_text(rule)
+    disabled_rule.write_text(rule)
     try:
         assert any(run_scenario(scenario(site, 1)).accepted for _ in range(MAX_ATTEMPTS))
     finally:
-        taken_out.write_text("")
+        disabled_rule.write_text("")
 
 
 @pytest.fixture
 def site_without_redis(site: Site) -> Iterator[Site]:
-    """The site once every worker has noticed that Redis is gone and its lease has lapsed."""
+    """The site after every worker has detected that Redis is unavailable and its lease has expired."""
     site.wait_until_healthy()
     site.redis.kill()
     try:
@@ -218,7 +219,7 @@ def test_workers_use_their_caches_again_after_redis_recovered_without_a_restart(
 
 
 def uses_cache(site: Site, worker: Worker) -> bool:
-    """Whether a key that ended in the database, behind everybody's back, is still let in by a worker that knew it."""
+    """Whether a worker still accepts a cached key after it was revoked in the database without an event."""
     key = site.environment.next_key()
     assert status_of(worker, key.text) == 200
     with site.parts.sessions.writing(ACCOUNT) as session:
@@ -227,26 +228,26 @@ def uses_cache(site: Site, worker: Worker) -> bool:
 
 
 def used_fallback_notice(receipt: dict[str, Any]) -> bool:
-    """Whether each worker has read it, without Redis. Another site may be at the same system database."""
+    """Whether each worker read a fallback notice, without Redis. Another site may use the same system database."""
     return receipt["redis"] == "unreachable" and receipt["acknowledged"] == receipt["workers"] >= 4
 
 
 def revoke(site: Site, key: Key, via: Worker) -> dict[str, Any]:
-    """The receipt."""
+    """Revoke the key through `via` and return the receipt."""
     patch = request("PATCH", f"/v1/api-keys/{key.id}", site.owner_headers, {"disabled": True})
     receipt: dict[str, Any] = via.revoker.exchange(patch).json()["receipt"]
     return receipt
 
 
 def audit_receipts_of(site: Site, key: Key) -> list[Any]:
-    """The receipt in each event that says that the key was revoked."""
+    """The receipt in each audit event of the key's revocation."""
     with site.parts.sessions.reading(ACCOUNT) as session:
         events = select(AuditEvent).where(AuditEvent.action == "api_key.revoked", AuditEvent.target == key.id)
         return [event.detail.get("receipt") for event in session.scalars(events)]
 
 
 def status_of(worker: Worker, key: str) -> int:
-    """The status that a worker answers a key with."""
+    """The status that a worker returns for a key."""
     return worker.watcher.exchange(request("GET", "/v1/me", {"Authorization": f"Bearer {key}"})).status
 
 

@@ -1,13 +1,15 @@
-"""Revoked means revoked, on the product as it runs, whatever goes wrong around it.
+"""Fault scenarios: checks the revocation guarantee on the complete product under load.
 
-Two gunicorn masters stand for two hosts, with two workers each, on a PostgreSQL and a Redis of their own. Eight threads
-hammer a key, two on each worker. Alice revokes it, and once she has her receipt nobody may be let in with it any more.
-A round is one key. A world is what goes wrong meanwhile:
+Two gunicorn masters represent two hosts, with two workers each, and share a PostgreSQL and a Redis. Eight threads send
+requests with a key, two on each worker. Alice revokes the key, and after she has received the receipt no request may be
+accepted. One round uses one key. A scenario defines the fault that is injected in its rounds:
 
-    ground    PostgreSQL, issuer, account, keys       site      the hosts and their workers
-    hammer    the threads                             score     what they saw
-    world     a round, when all is well               processes, redis_worlds, wire_worlds    the others
-    sabotage  the product without one of its rules, to see that the worlds notice
+    environment         PostgreSQL, OIDC issuer, account and keys
+    site                the hosts and their workers
+    load, score         the threads that send requests, and their results
+    scenario            the base class: a round without faults
+    process_scenarios, redis_scenarios, network_scenarios    the scenarios with a fault
+    disabled_rules      the product without one rule of the protocol, to check that the scenarios detect it
 """
 
 from bench.scenarios.network_scenarios import HalfOpen, LostMessage, RevokerCutOff, SlowRead

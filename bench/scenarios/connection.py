@@ -1,4 +1,4 @@
-"""HTTP over one connection that is kept alive: it stays with the worker that accepted it, and costs next to nothing."""
+"""HTTP over one persistent connection, which stays with the worker that accepted it and has little overhead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 
 TIMEOUT_SECONDS = 30.0
-"""How long an answer may take before the run is given up."""
+"""How long a response may take before the run is aborted."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _WORKER = re.compile(rb"\r\n%s: *(\S+)" % WORKER_HEADER.encode(), re.IGNORECASE)
@@ -20,11 +20,11 @@ _WORKER = re.compile(rb"\r\n%s: *(\S+)" % WORKER_HEADER.encode(), re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     worker: str
-    """Which worker answered, by its own account."""
+    """The worker that responded, by its own id."""
     body: bytes
 
     def json(self) -> Any:
@@ -32,7 +32,7 @@ class Response:
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: Any = None) -> bytes:
-    """A request as it goes over the wire; `body` is sent as JSON. It asks which worker answers."""
+    """The bytes of a request; `body` is sent as JSON. The request asks for the id of the worker."""
     content = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: api", f"{MEASURE_HEADER}: 1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -42,7 +42,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: Any = None
 
 
 class Connection:
-    """One request at a time. Raises OSError if the server closes it, TimeoutError if nothing comes."""
+    """Sends one request at a time. Raises OSError if the server closes the connection, TimeoutError if it sends nothing."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
@@ -56,7 +56,7 @@ class Connection:
         self._socket.sendall(message)
 
     def receive(self) -> Response:
-        """The answer to what was sent, once its last byte is here."""
+        """The complete response to the last request."""
         received = b""
         while (head_end := received.find(b"\r\n\r\n")) < 0:
             received += self._more()

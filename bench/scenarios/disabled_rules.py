@@ -1,4 +1,4 @@
-"""`wsgi:api` with one of its rules taken out. A proof that can't fail proves nothing: the worlds must notice.
+"""`wsgi:api` with one rule of the protocol disabled. Each scenario must detect that its rule is missing.
 
 gunicorn "bench.scenarios.disabled_rules:api('/path/to/rule')": the file names the rule and may change at any time.
 """
@@ -21,42 +21,42 @@ Keep = Callable[[], None]
 
 
 def api(path: str) -> Flask:
-    """The API without the rule that is named in the file `path`; if it is empty, the API as it is."""
+    """The API without the rule that the file `path` names; if the file is empty, the unmodified API."""
     application: Flask = wsgi.api
     disable_rules(Path(path), application.extensions[EXTENSION])
     return application
 
 
 def disable_rules(path: Path, services: Services) -> None:
-    """Prepare each of the rules to be taken out."""
+    """Patch each rule, so that it can be disabled."""
 
     def unless_disabled(rule: str, does: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *given: (instead if path.read_text() == rule else does)(*given)
 
     guard: Any = services.revocation.guard
-    # Events are heard and acknowledged, and nothing is forgotten.
+    # Events are acknowledged without evicting anything.
     guard._caches[:] = [unless_disabled("forgetting", evict, lambda target: None) for evict in guard._caches]
-    # A renewal confirms the lease also of a worker that has missed an event.
+    # A renewal confirms the lease of a worker that has missed an event.
     guard.confirm_lease = unless_disabled("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
-    # Whatever the database said is kept, also if a revocation came meanwhile.
+    # Every result is cached, even if a revocation arrived while it was read.
     guard.cache_result = unless_disabled("tickets", guard.cache_result, _cache_principal)
-    # What is remembered is used whether or not the lease holds.
+    # The cache is used even if the lease is not valid.
     verifier: Any = services.verifier
     verifier._guard = GuardWithLeaseCheck(guard, unless_disabled("lease", guard.leases_valid_at, lambda now: True))
-    # A revocation that takes long is acted on by workers themselves, which would cover up for what is taken out.
+    # Overdue intents would evict the entry and hide the disabled rule.
     applied = guard.apply_intent
     guard.apply_intent = lambda target: None if path.read_text() else applied(target)
-    # Notices are read, and nothing is forgotten.
+    # Fallback notices are acknowledged without clearing the caches.
     guard.apply_notice = unless_disabled(
         "notices", guard.apply_notice, lambda counted_from, notice: guard.reader_lease.confirm(counted_from)
     )
-    # A publication counts at whichever Redis took it, wherever workers renew.
+    # A publication counts at any Redis, regardless of the workers' home Redis.
     barrier: Any = services.revocation._barrier
     barrier._other_home_possible = unless_disabled("elsewhere", barrier._other_home_possible, lambda redis: False)
 
 
 class GuardWithLeaseCheck:
-    """A guard whose leases hold when `leases_valid_at` says so."""
+    """A guard with a replaced lease check."""
 
     def __init__(self, guard: Guard, leases_valid_at: Callable[[float], bool]) -> None:
         self.take_fill_token = guard.take_fill_token

@@ -1,4 +1,4 @@
-"""Eight threads that show a key over and over: two on each worker, each on a connection of its own."""
+"""Eight threads that send continuous requests with a key: two on each worker, each on its own connection."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ TIMEOUT_SECONDS = 40.0
 
 
 class KeyUnderTest:
-    """One key: it is good until `asked_at`, and worth nothing after `receipt_at`."""
+    """One key: valid until `asked_at`, revoked after `receipt_at`."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.message = request("GET", "/v1/me", {"Authorization": f"Bearer {key.text}"})
         self.asked_at = math.inf
-        """Just before the first byte of the revocation was sent."""
+        """Immediately before the first byte of the revocation was sent."""
         self.receipt_at = math.inf
-        """Just after the last byte of its receipt was here."""
+        """Immediately after the last byte of its receipt was received."""
         self.accepted: Counter[Hashable] = Counter()
         self.after_receipt: Counter[Hashable] = Counter()
-        """By thread: answers to requests that started after the receipt."""
+        """By thread: responses to requests that started after the receipt."""
 
 
 class RequestLoad:
-    """The threads, from entering to leaving. Each rests for so long after an answer. `score` counts what they see."""
+    """Runs the threads while it is entered. Each waits `rest_seconds` after a response. `score` counts the results."""
 
     def __init__(self, workers: Sequence[Worker], score: Score, rest_seconds: float) -> None:
         self._score = score
@@ -51,32 +51,32 @@ class RequestLoad:
         ]
 
     def set_key(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
-        """Have the threads on `workers` show this key from now on, and not their last one."""
+        """Make the threads on `workers` send this key from now on."""
         with self._changed:
             for worker in workers:
                 self._keys[worker.id] = key_under_test
             self._changed.notify_all()
 
     def wait_until_warm(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
-        """Return when each thread on `workers` was let in twice, the second time from what its worker remembers."""
-        self._wait(lambda: _each(key_under_test.accepted, workers), "to be let in")
+        """Return when each thread on `workers` was accepted twice, the second time from the cache."""
+        self._wait(lambda: _each(key_under_test.accepted, workers), "accepted responses")
 
     def wait_until_answered_after_receipt(self, key_under_test: KeyUnderTest, workers: Sequence[Worker]) -> None:
-        """Return when each thread on `workers` had two answers to requests that it started after the receipt."""
-        self._wait(lambda: _each(key_under_test.after_receipt, workers), "to be answered after the receipt")
+        """Return when each thread on `workers` received two responses to requests that started after the receipt."""
+        self._wait(lambda: _each(key_under_test.after_receipt, workers), "responses after the receipt")
 
     def revocation_started(self, key_under_test: KeyUnderTest) -> None:
-        """The revocation is about to be asked for."""
+        """The revocation is about to be requested."""
         with self._changed:
             key_under_test.asked_at = time.monotonic()
 
     def receipt_arrived(self, key_under_test: KeyUnderTest) -> None:
-        """The receipt is here."""
+        """The receipt has arrived."""
         with self._changed:
             key_under_test.receipt_at = time.monotonic()
 
     def record(self, key_under_test: KeyUnderTest, observation: Observation, thread: Hashable = None) -> None:
-        """Count what somebody saw."""
+        """Count one response."""
         score = self._score
         with self._changed:
             late = observation.started > key_under_test.receipt_at
@@ -124,20 +124,20 @@ class RequestLoad:
     def _wait(self, ready: Callable[[], bool], what: str) -> None:
         with self._changed:
             if not self._changed.wait_for(lambda: self._error is not None or ready(), TIMEOUT_SECONDS):
-                raise TimeoutError(f"not every thread came {what}; seen so far: {self._score}")
+                raise TimeoutError(f"not every thread received {what}; results so far: {self._score}")
             if self._error is not None:
-                raise RuntimeError("a thread of the hammer has ended") from self._error
+                raise RuntimeError("a thread of the load has ended") from self._error
 
 
 def send_key(connection: Connection, key_under_test: KeyUnderTest) -> Observation:
-    """Show the key once."""
+    """Send the key once."""
     started = time.monotonic()
     answer = connection.exchange(key_under_test.message)
     return Observation(started, time.monotonic(), outcome_of(answer))
 
 
 def outcome_of(answer: Response) -> str:
-    """In one word, or in two if it is neither of those expected."""
+    """`accepted`, `revoked`, or the status and code of any other response."""
     if answer.status == 200:
         return "accepted"
     code: Any = answer.json().get("code")

@@ -1,4 +1,4 @@
-"""Worlds in which the second host is badly connected, to Redis or to its databases."""
+"""Scenarios in which the second host has a faulty connection to Redis or to its databases."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.scenarios.site import Worker
 
 EVERYTHING = re.compile(b"")
 EVENT = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$\d+\r\n\{kataven:revocation\}[^\r]*\r\n\$\d+\r\n[^\r]*\r\n")
-"""A push, in RESP3."""
+"""A RESP3 push message."""
 KEY_LOOKUP = re.compile(rb"SELECT .*key_hash IN ", re.DOTALL)
 
 
 class HalfOpen(Scenario):
-    """The second host's connections to Redis stand, and nothing comes through: never again, or not until later."""
+    """The second host's connections to Redis are half-open: their traffic is dropped or delayed."""
 
     name = "half-open"
     lease_seconds = 0.2
@@ -28,10 +28,10 @@ class HalfOpen(Scenario):
     def run_round(self, current_round: Round, number: int) -> None:
         via = self.pick_worker(number, self.site.on_host(0))
         if number % 2:
-            current_round.kind = "held back"
+            current_round.kind = "delayed"
             self.site.redis_proxy.hold(EVERYTHING)
         else:
-            current_round.kind = "swallowed"
+            current_round.kind = "dropped"
             self.site.redis_proxy.swallow()
         current_round.start_revocation(via)
         current_round.wait_for_receipt()
@@ -45,7 +45,7 @@ class HalfOpen(Scenario):
 
 
 class RevokerCutOff(HalfOpen):
-    """It is the revoker that can't reach Redis, while the first host can, and keeps its lease there."""
+    """The revoker cannot reach Redis, while the first host can and keeps its lease."""
 
     name = "revoker-cut-off"
 
@@ -57,7 +57,7 @@ class RevokerCutOff(HalfOpen):
 
 
 class LostMessage(Scenario):
-    """What is published never reaches the second host, though its connection to Redis is in order."""
+    """Published events do not reach the second host, although its connection to Redis works."""
 
     name = "lost-message"
     lease_seconds = 0.2
@@ -78,9 +78,9 @@ class LostMessage(Scenario):
 
 
 class SlowRead(Scenario):
-    """The second host asks its database about a key, and hears that it is good when its revocation has been answered.
+    """The second host reads a valid key from its database, and the result arrives after the receipt was returned.
 
-    The database has said so before the revocation; the answer is held back on its way, until the receipt is out.
+    The database sent the result before the revocation; the proxy delays it until the receipt is returned.
     """
 
     name = "slow-read"
@@ -93,7 +93,7 @@ class SlowRead(Scenario):
         return self.site.on_host(0)
 
     def run_round(self, current_round: Round, number: int) -> None:
-        current_round.kind = "read under way"
+        current_round.kind = "read in progress"
         slow, proxy = self.site.on_host(1), self.site.database_proxy
         proxy.hold(KEY_LOOKUP)
         try:

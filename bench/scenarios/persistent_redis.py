@@ -1,4 +1,4 @@
-"""A Redis that is killed over and over, and comes back with nothing, with everything, or with what it knew long ago."""
+"""A Redis that is killed repeatedly and restarted without data, with its data, or with older data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kataven.dev.redis_server import EmbeddedRedis
 
 
 class RestoredData(StrEnum):
-    """What a Redis knows when it comes back."""
+    """The data of a restarted Redis."""
 
     NOTHING = "empty"
     ALL = "as it was"
@@ -28,7 +28,7 @@ RESTORED_DATA = tuple(RestoredData)
 
 
 class PersistentRedis:
-    """A Redis with its data on disk. To be used from the main thread."""
+    """A Redis with its data on disk. For use from the main thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class PersistentRedis:
         self.url = self._server.url
 
     def kill(self) -> None:
-        """As by the kernel, when memory is short. What it wrote in the last second may be lost, as in real life."""
+        """Kill it with SIGKILL. Writes of the last second may be lost."""
         with redis.Redis.from_url(self.url) as client:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
         self._server.stop()
@@ -84,7 +84,7 @@ def _move_data(source: Path, target: Path) -> None:
 
 def _copy_data(source: Path, target: Path) -> None:
     for data in source.glob("appendonly*"):
-        with suppress(NotADirectoryError):  # a folder since Redis 7, a file before
+        with suppress(NotADirectoryError):  # a folder since Redis 7, earlier a file
             shutil.copytree(data, target / data.name)
             continue
         shutil.copy(data, target / data.name)

@@ -1,4 +1,4 @@
-"""Worlds in which processes are too busy, or stand still."""
+"""Scenarios in which processes are overloaded or paused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.scenarios.site import Worker
 
 
 class BusyMachine(Scenario):
-    """Nobody who hammers ever rests, and every core has something else to do as well."""
+    """The threads send requests without a pause, and every core has additional load."""
 
     name = "loaded"
     rest_seconds = 0.0
@@ -30,12 +30,12 @@ class BusyMachine(Scenario):
 
 
 class PausedWorker(Scenario):
-    """A worker is stopped while a key is revoked: until after the receipt, or only until the revocation is under way.
+    """A worker is paused while a key is revoked: until after the receipt, or until the revocation has started.
 
-    In the first case it finds requests when it wakes that were sent to it after the receipt.
+    In the first case, requests that were sent after the receipt are waiting when it resumes.
     """
 
-    name = "stopped"
+    name = "paused"
     lease_seconds = 0.2
 
     def before_round(self, number: int) -> None:
@@ -45,12 +45,12 @@ class PausedWorker(Scenario):
         worker = self.pick_worker(number // 2)
         via = self.pick_worker(number, [other for other in self.site.workers if other is not worker])
         if number % 2:
-            current_round.kind = "stopped and woken at once"
+            current_round.kind = "paused and resumed immediately"
             with paused(worker):
                 current_round.start_revocation(via)
             current_round.wait_for_receipt()
             return
-        current_round.kind = "stopped until after the receipt"
+        current_round.kind = "paused until after the receipt"
         with paused(worker):
             current_round.start_revocation(via)
             current_round.wait_for_receipt()
@@ -60,7 +60,7 @@ class PausedWorker(Scenario):
 
 @contextmanager
 def paused(worker: Worker) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT in the end."""
+    """Sends SIGSTOP, and SIGCONT at the end."""
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         yield

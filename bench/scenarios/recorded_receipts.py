@@ -1,4 +1,4 @@
-"""`wsgi:api`, with its receipts written down in full: what a client is not told is how fast the workers forgot.
+"""`wsgi:api` that records how fast the workers evicted, which the API's receipt does not contain.
 
 gunicorn bench.scenarios.recorded_receipts:api, with OBSERVED_RECEIPTS naming the file. Each line is a duration in ms.
 """

@@ -1,4 +1,4 @@
-"""Worlds in which Redis is killed: it comes back at once, or only in the end."""
+"""Scenarios in which Redis is killed and restarted, immediately or at the end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ RESTART_EVERY = 5
 
 
 class RedisRestarted(Scenario):
-    """Every fifth round Redis is killed and comes back, empty or not: just before a revocation, or during one.
+    """Redis is killed and restarted, with or without data, in every fifth round: before a revocation or during it.
 
-    Just before is the worst moment: the new Redis knows of no worker, and each of them still counts on its lease. The
-    second host's workers go on doing so, because their connections to the old one are half-open by then.
+    Immediately before is the worst time: the new Redis has no list of workers, and each worker still holds its lease.
+    The second host's workers keep theirs, because their connections to the old Redis are half-open.
     """
 
     name = "redis-restarted"
@@ -48,7 +48,7 @@ class RedisRestarted(Scenario):
 
 
 class RedisGone(Scenario):
-    """Redis is killed after a third of the rounds and is not there until the last two."""
+    """Redis is killed after a third of the rounds and restarted before the last two."""
 
     name = "redis-gone"
     lease_seconds = 0.2

@@ -1,4 +1,4 @@
-"""A world is a way for things to go wrong; a round in it is a key that every worker knows, revoked and shown again."""
+"""The base class of the scenarios, and a round: revoke a key that every worker has cached, while requests continue."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.scenarios.load import KeyUnderTest, RequestLoad, outcome_of
 from bench.scenarios.score import Observation, Score
 from bench.scenarios.site import Site, Worker
 
-NO_FAULT = "all well"
+NO_FAULT = "no fault"
 Late = tuple[Connection, float]
-"""A connection on which something was sent, and when."""
+"""A connection on which a request was sent, and the time."""
 
 
 class Round:
-    """One round: the key, and what can be done with it."""
+    """One round: a key, and the steps of its revocation."""
 
     def __init__(self, site: Site, load: RequestLoad, score: Score, key_under_test: KeyUnderTest) -> None:
         self._owner_headers = site.owner_headers
@@ -26,19 +26,19 @@ class Round:
         self._via: Worker | None = None
         self.key_under_test = key_under_test
         self.kind = NO_FAULT
-        """What is going on, for the report."""
+        """The fault in this round, for the report."""
 
     def send_on(self, workers: Sequence[Worker]) -> None:
-        """Have it hammered on these workers."""
+        """Send requests with the key to these workers."""
         self._load.set_key(self.key_under_test, workers)
 
     def warm(self, workers: Sequence[Worker]) -> None:
-        """The same, until each of them remembers it."""
+        """The same, until each of them has cached the key."""
         self.send_on(workers)
         self._load.wait_until_warm(self.key_under_test, workers)
 
     def start_revocation(self, via: Worker) -> None:
-        """Ask this worker to revoke it, and don't wait."""
+        """Request the revocation from this worker, without waiting."""
         message = request(
             "PATCH", f"/v1/api-keys/{self.key_under_test.key.id}", self._owner_headers, {"disabled": True}
         )
@@ -47,43 +47,43 @@ class Round:
         via.revoker.send(message)
 
     def wait_for_receipt(self) -> None:
-        """Wait until the receipt is out."""
+        """Wait for the receipt."""
         assert self._via is not None
         answer = self._via.revoker.receive()
         self._load.receipt_arrived(self.key_under_test)
         if answer.status != 200:
-            raise RuntimeError(f"a revocation was answered {answer.status}: {answer.body.decode()}")
+            raise RuntimeError(f"a revocation returned {answer.status}: {answer.body.decode()}")
         receipt: dict[str, Any] = answer.json()["receipt"]
         self._score.calls_ms[self.kind].append((self.key_under_test.receipt_at - self.key_under_test.asked_at) * 1000)
         self._score.receipts[self.kind].append(receipt)
 
     def send_to_paused_worker(self, worker: Worker) -> list[Late]:
-        """Show the key to a worker that may not be listening, on its spare connections."""
+        """Send requests to a paused worker, on its spare connections."""
         late = [(connection, time.monotonic()) for connection in worker.late]
         for connection, _ in late:
             connection.send(self.key_under_test.message)
         return late
 
     def collect_late(self, late: list[Late]) -> None:
-        """Count what was answered to these."""
+        """Count the responses to these requests."""
         for connection, started in late:
             outcome = outcome_of(connection.receive())
             self._load.record(self.key_under_test, Observation(started, time.monotonic(), outcome))
 
 
 class Scenario:
-    """Nothing goes wrong.
+    """No fault.
 
-    The others differ from it. What a world breaks it mends itself, also when an error ends it.
+    Other scenarios override its methods. Each repairs what it breaks, even after an error.
     """
 
     name: ClassVar[str] = "normal"
     lease_seconds: ClassVar[float] = 1.0
-    """For the bench: short where each round waits one out."""
+    """The lease length in the benchmark: short where each round waits for its expiry."""
     proxied: ClassVar[bool] = False
-    """Whether the second host has to be behind the proxies."""
+    """Whether the second host connects through the proxies."""
     rest_seconds: ClassVar[float] = 0.01
-    """Between two requests of a thread: some 500 a second in all, so that it is not queues alone that are measured."""
+    """Between two requests of a thread: about 500 requests per second in total, so that queues do not dominate."""
 
     def __init__(self, site: Site, rounds: int) -> None:
         self.site = site
@@ -93,28 +93,28 @@ class Scenario:
         """Before the first round."""
 
     def before_round(self, number: int) -> None:
-        """Before the key of a round is shown."""
+        """Before the key of a round is sent."""
 
     def workers_to_warm(self) -> Sequence[Worker]:
-        """Who is to know the key before it is revoked."""
+        """The workers that must have cached the key before it is revoked."""
         return self.site.workers
 
     def run_round(self, current_round: Round, number: int) -> None:
-        """Revoke the key that everybody knows, until its receipt is out."""
+        """Revoke the key and wait for its receipt."""
         current_round.start_revocation(via=self.pick_worker(number))
         current_round.wait_for_receipt()
 
     def tear_down(self) -> None:
-        """After the last round, or after a failure."""
+        """After the last round or after an error."""
 
     def pick_worker(self, number: int, among: Sequence[Worker] | None = None) -> Worker:
-        """Each in turn."""
+        """The workers in turn."""
         workers = among if among is not None else self.site.workers
         return workers[number % len(workers)]
 
 
 def run_scenario(scenario: Scenario) -> Score:
-    """Every round of a world."""
+    """Run every round of a scenario."""
     site, score = scenario.site, Score()
     evictions_before = len(site.evictions_ms())
     with RequestLoad(site.workers, score, scenario.rest_seconds) as load:

@@ -1,6 +1,6 @@
-"""The product on two hosts: two gunicorn masters of two workers each, on one PostgreSQL and one Redis.
+"""The product on two hosts: two gunicorn masters with two workers each, on one PostgreSQL and one Redis.
 
-The second host reaches both through proxies, where a world asks for that.
+The second host connects through proxies if the scenario requires that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONNECTIONS_PER_WORKER = THREADS_PER_WORKER + 2 + THREADS_PER_WORKER
 MAX_CONNECTIONS = 2_000
 HEALTHY_SECONDS = 30.0
 HOURS = 24 * 3600
-"""In seconds: a connection stays with its worker however long nothing is said on it."""
+"""In seconds: an idle connection is not closed."""
 PG_SOCKET = ".s.PGSQL.5432"
 _HEALTH = request("GET", "/healthz", {})
 _READINESS = request("GET", "/readyz", {})
@@ -34,31 +34,31 @@ _READINESS = request("GET", "/readyz", {})
 
 @dataclass
 class Worker:
-    """One worker process, and connections that it accepted."""
+    """One worker process, and connections that it has accepted."""
 
     id: str
-    """As it calls itself in answers and on the list of workers."""
+    """Its id in responses and on the list of workers."""
     pid: int
     host: int
     clients: Sequence[Connection] = field(repr=False)
-    """For those who hammer it."""
+    """For the load."""
     revoker: Connection = field(repr=False)
     watcher: Connection = field(repr=False)
     late: Sequence[Connection] = field(repr=False)
-    """For requests to it while it is stopped."""
+    """For requests while it is paused."""
 
     def readiness(self) -> Response:
         return self.watcher.exchange(_READINESS)
 
     def is_healthy(self) -> bool:
-        """Whether it reaches Redis and its lease is confirmed, so that it trusts its memory."""
+        """Whether it reaches Redis and holds a lease, so that it uses its cache."""
         checks = self.readiness().json()["checks"]
         return bool(checks["redis"] == checks["lease"] == "ok")
 
 
 @dataclass
 class Site:
-    """See `opened_site`."""
+    """See `open_site`."""
 
     environment: Environment
     redis: PersistentRedis
@@ -74,14 +74,14 @@ class Site:
         return [worker for worker in self.workers if worker.host == host]
 
     def wait_until_healthy(self) -> None:
-        """Return when every worker trusts its memory. Raises TimeoutError."""
+        """Return when every worker is healthy. Raises TimeoutError."""
         wait_until(lambda: all(worker.is_healthy() for worker in self.workers), HEALTHY_SECONDS, self._why_not)
 
     def _why_not(self) -> str:
         return "; ".join(f"worker {worker.id}: {worker.readiness().json()['checks']}" for worker in self.workers)
 
     def evictions_ms(self) -> list[float]:
-        """From each publication so far to its last eviction, where every worker acknowledged."""
+        """The time from publication to last eviction, for each revocation that every worker acknowledged."""
         return [float(line) for line in self.receipts.read_text().split()] if self.receipts.exists() else []
 
 
@@ -94,7 +94,7 @@ def open_site(
     proxied: bool,
     application: str = "bench.scenarios.recorded_receipts:api",
 ) -> Iterator[Site]:
-    """A site in an empty `folder`; `proxied` puts the second host behind the proxies. Every process ends with it."""
+    """A site in a new `folder`. With `proxied`, the second host connects through the proxies."""
     with ExitStack() as stack:
         folder.mkdir()
         redis = stack.enter_context(PersistentRedis(folder / "redis"))
@@ -133,14 +133,12 @@ def open_site(
 
 
 def _warm_up_workers(site: Site) -> None:
-    """Have each worker fetch the issuer's keys and connect to write, as only the first request of its life does."""
-    rename = request(
-        "PATCH", f"/v1/api-keys/{site.environment.next_key().id}", site.owner_headers, {"name": "introduction"}
-    )
+    """Make each worker fetch the issuer's keys and open its connections, as its first request does."""
+    rename = request("PATCH", f"/v1/api-keys/{site.environment.next_key().id}", site.owner_headers, {"name": "warm-up"})
     for worker in site.workers:
         answer = worker.revoker.exchange(rename)
         if answer.status != 200:
-            raise RuntimeError(f"Alice is answered {answer.status}: {answer.body.decode()}")
+            raise RuntimeError(f"the warm-up request returned {answer.status}: {answer.body.decode()}")
 
 
 def _through(database_url: str, proxy: Proxy) -> str:
@@ -149,7 +147,7 @@ def _through(database_url: str, proxy: Proxy) -> str:
 
 
 def _pids(site: Site, workers: Sequence[str]) -> dict[str, int]:
-    """The process id of each, once they are all on the list of workers."""
+    """The process id of each worker, after all are on the list of workers."""
 
     def listed() -> dict[str, int]:
         return {member.id: member.pid for member in site.parts.revocation.workers()}
@@ -170,7 +168,7 @@ def _connect_to_workers(site: Site, number: int, host: Gunicorn, stack: ExitStac
         else:
             connection.close()
     else:
-        raise RuntimeError(f"host {number} has not shown both its workers: {[*met]}")
+        raise RuntimeError(f"host {number} did not respond with both of its workers: {[*met]}")
     pids = _pids(site, [*met])
     for worker, connections in met.items():
         revoker, watcher, *others = connections

@@ -1,4 +1,4 @@
-"""The auth-service as a process: health, deadlines, death and return, mutual TLS, and who holds the peppers."""
+"""The auth-service as a process: health, deadlines, restart, mutual TLS, and which process holds the peppers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_service_does_not_cache(harness: AppHarness, service: Service, conne
     assert verifier.verify(credential).account == "forgotten"
     with harness.services.directory.database.writing() as session:
         accounts.move(session, "forgotten", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
-    # No event was published: whoever remembers the account still believes that it is open.
+    # No event was published, so a process that has cached the account still treats it as active.
     with pytest.raises(AccountSuspended):
         verifier.verify(credential)
 
@@ -133,7 +133,7 @@ def test_with_the_service_the_api_processes_hold_no_pepper(
 
 
 def holds(pid: int, secret: bytes) -> bool:
-    """Whether a process has these bytes anywhere in its writable memory, or in its environment."""
+    """Whether the writable memory or the environment of a process contains these bytes."""
     if secret in Path(f"/proc/{pid}/environ").read_bytes():
         return True
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:

@@ -1,4 +1,4 @@
-"""Headers in, a credential or the first refusal out; no collaborator is there that could do any I/O."""
+"""Parsing of the headers into a credential or the first error, without any I/O."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from kataven.identity.token import TokenKind
 
 
 def key(kind: TokenKind, account: str) -> str:
-    """A well-formed key that is the same in every run, so that every pytest worker collects the same tests."""
+    """A well-formed key that is the same in every run, so that all pytest workers collect the same tests."""
     body = f"{kind}_live_{account}_{'0' * tokens.SECRET_LENGTH}"
     return body + tokens.checksum(body)
 

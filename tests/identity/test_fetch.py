@@ -1,4 +1,4 @@
-"""Fetching over real sockets from servers that are slow, huge, or send us elsewhere."""
+"""Fetching over real sockets from servers that are slow, send large documents or redirect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
 class RawServer:
-    """Answers one connection after the other with whatever bytes a test wants to send, at the pace that it wants."""
+    """Serves connections one after the other with the bytes and the speed that a test defines."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ class RawServer:
         self.answer = lambda connection: connection.sendall(b"".join(parts))
 
     def drip(self, start: bytes, drop: bytes) -> None:
-        """Send `start`, then `drop` again and again, until the other side goes away or the test ends."""
+        """Send `start`, then `drop` repeatedly, until the client disconnects or the test ends."""
 
         def answer(connection: socket.socket) -> None:
             connection.sendall(start)
@@ -96,7 +96,7 @@ def test_each_fetch_opens_a_new_connection(server: RawServer) -> None:
     assert len(server.requests) == 3
 
 
-# A server of these keeps on for as long as the client listens: only a bound on the whole can end it.
+# These servers send as long as the client reads, so only a limit on the whole request ends it.
 @pytest.mark.parametrize(
     ("start", "drop"),
     [

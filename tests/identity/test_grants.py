@@ -1,4 +1,4 @@
-"""Which role in which organisation a token grants, and that odd claims grant nothing."""
+"""Which roles a token grants in which organisation; invalid claims grant nothing."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_no_claim_raises_and_each_role_comes_from_the_claim(claim: object) -> No
 
 
 def test_the_claim_with_the_project_id_grants_the_same_roles() -> None:
-    """Service users have no other: they belong to no project of their own."""
+    """Tokens of service users contain only this claim, because they belong to no project."""
     claims = {PROJECT_CLAIM: {"member": {"org-acme": "acme.example"}}}
     assert strongest_role(claims, "org-acme", role_claims_for("4711")) is Role.MEMBER
     assert strongest_role(claims, "org-acme", role_claims_for("4712")) is None

@@ -1,4 +1,4 @@
-"""The issuer's keys: how often it is asked, what is believed, and what happens while it does not answer."""
+"""The issuer's keys: how often they are fetched, what is accepted, and the behaviour during an outage of the issuer."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_issuer_is_reached_over_https_or_on_loopback_in_development(
 
 
 class Gate:
-    """Holds up a KeyServer in the middle of a fetch until it is opened."""
+    """Blocks a KeyServer during a fetch until it is opened."""
 
     def __init__(self, server: KeyServer) -> None:
         self.reached = threading.Event()
@@ -291,7 +291,7 @@ def test_request_with_a_cached_key_does_not_wait_for_a_fetch(
     with ThreadPoolExecutor(1) as threads:
         fetching = threads.submit(client.key, "new")
         assert gate.reached.wait(60)
-        assert client.key("old") is not None  # answered while the fetch hangs
+        assert client.key("old") is not None  # returned while the fetch hangs
         assert not fetching.done()
         gate.open()
         assert fetching.result() is None
@@ -335,7 +335,7 @@ def test_failures_are_logged_for_the_operator(
 
 
 def test_complete_rotation(server: KeyServer, client: JwksClient, clock: Clock) -> None:
-    """Old tokens go on while both keys are published; then the old key ends, and with it whatever it signed."""
+    """Old tokens remain valid while both keys are published; after the old key is withdrawn, they are rejected."""
     now = Clock()
     verifier = JwtVerifier(client, ISSUER, "kataven", now)
     claims: dict[str, Any] = good_claims(now.now)

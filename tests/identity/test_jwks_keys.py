@@ -1,4 +1,4 @@
-"""Which published keys are used: the strong ones that are meant for it, and no others."""
+"""Which published keys are used: only strong ones that are intended for verification."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def other_curve(curve: ec.EllipticCurve) -> dict[str, Any]:
 
 
 UNUSABLE: dict[str, object] = {
-    # Meant for something else.
+    # Intended for another use.
     "use enc": rsa_signer().jwk(use="enc"),
     "use in another case": rsa_signer().jwk(use="SIG"),
     "use a list": rsa_signer().jwk(use=["sig"]),
@@ -85,7 +85,7 @@ UNUSABLE: dict[str, object] = {
     "symmetric that says RS256": {"kty": "oct", "kid": "k", "k": b64(b"s" * 64), "alg": "RS256"},
     "RSA with its private half": rsa_signer().jwk(d=b64(modulus().to_bytes(256, "big"))),
     "EC with its private half": ec_signer().jwk(d=b64(bytes(31) + b"\1")),
-    # Of other curves, or not on the curve.
+    # Another curve, or not on the curve.
     "P-384": other_curve(ec.SECP384R1()),
     "P-521": other_curve(ec.SECP521R1()),
     "secp256k1": other_curve(ec.SECP256K1()),
@@ -102,7 +102,7 @@ UNUSABLE: dict[str, object] = {
     "X25519": ed_signer().jwk(crv="X25519"),
     "Ed25519 cut": ed_signer().jwk(x=b64(b"x" * 31)),
     "Ed25519 in an EC key": ed_signer().jwk(kty="EC"),
-    # Not a key at all, or without a name to be found by.
+    # Not a key, or without a key id.
     "padded": rsa_signer().jwk(n=rsa_signer().jwk()["n"] + "=="),
     "plain base64": rsa_signer().jwk(e="+/8B"),
     "modulus a number": rsa_signer().jwk(n=modulus()),

@@ -1,4 +1,4 @@
-"""What a good JWT looks like, and what is said of one that is not good any more or not good yet."""
+"""Which JWTs are valid, and the errors for expired and not yet valid ones."""
 
 from __future__ import annotations
 

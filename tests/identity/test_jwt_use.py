@@ -1,4 +1,4 @@
-"""Tokens of one issuer, key, type and audience that were issued for different uses: each is good for its own alone."""
+"""Tokens of one issuer, key, type and audience for different uses: each is accepted only for its own use."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_response_does_not_name_the_rule() -> None:
         (None, OF_ACCESS, None),
         ("at+jwt", {"jti": None}, None),
         ("application/AT+JWT", {"jti": None}, None),
-        # RFC 9068, section 2.2.1: access tokens may say how and when somebody signed in.
+        # RFC 9068, section 2.2.1: access tokens may contain how and when the user signed in.
         ("JWT", {**OF_ACCESS, "auth_time": NOW, "amr": ["pwd"], "acr": "1", "azp": "kataven-hub"}, None),
         ("JWT", OF_ID, "id_token"),
         ("JWT", {**OF_ID, "jti": "1"}, "id_token"),

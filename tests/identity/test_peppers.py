@@ -1,4 +1,4 @@
-"""Peppers: what is stored of a key, and how the ring is written."""
+"""Peppers: the stored hash of a key, and the format of the ring."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""The ring of signing keys: read strictly, published without anything private, rotated without a gap."""
+"""The ring of signing keys: strict parsing, no private members in the key set, rotation without failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from joserfc.jwk import KeySet
 from kataven.identity import signing
 from kataven.identity.signing import SigningKey, SigningRing
 
-# The key pair of RFC 6979, section A.2.5: what is published must be what the standard says.
+# The key pair of RFC 6979, section A.2.5: the published key must equal the one in the standard.
 RFC_6979 = "C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721"
 RFC_6979_X = "60FED4BA255A9D31C961EB74C6356D68C049B8923B61FA6CE669622E60F29FB6"
 RFC_6979_Y = "7903FE1008B8BC99A41AE9E95628BC64F2F1B20C2D7E9F5177A3C294D4462299"
@@ -24,7 +24,7 @@ def b64(hexadecimal: str) -> str:
 
 
 def read(token: str, ring: SigningRing) -> dict[str, Any]:
-    """As another library reads it, with the published keys."""
+    """The claims as another library verifies them with the published keys."""
     claims: dict[str, Any] = jwt.decode(token, KeySet.import_key_set(ring.public_jwks()), algorithms=["ES256"]).claims
     return claims
 
@@ -63,7 +63,7 @@ def test_a_rotation_causes_no_verification_failure() -> None:
     published = SigningRing.parse(f"{old},{new}")
     switched = SigningRing.parse(f"{new},{old}")
     after = SigningRing.parse(new)
-    # Whoever still has the keys of the step before, or already those of the next, can read every token of each step.
+    # A verifier with the keys of the previous or the next step can verify every token of each step.
     steps = [before, published, switched, after]
     for step, signs in zip(steps, ["2026a", "2026a", "2026b", "2026b"], strict=True):
         assert step.current.id == signs

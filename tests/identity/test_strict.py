@@ -1,4 +1,4 @@
-"""One text, one meaning: what the lenient decoders of the standard library let through."""
+"""Strict parsing: rejects what the lenient decoders of the standard library accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a key: what is minted can be read, and nothing that is one character off."""
+"""The format of a key: generated keys can be parsed, and keys with one wrong character cannot."""
 
 import re
 import zlib
@@ -20,7 +20,7 @@ def _assembled(kind: TokenKind, account: str, secret: str) -> str:
     return body + tokens.checksum(body)
 
 
-# Put together and not minted: what Hypothesis finds, it must be able to find again.
+# Assembled rather than generated, so that Hypothesis can reproduce what it finds.
 texts = st.builds(_assembled, kinds, accounts, st.text(ALPHABET, min_size=43, max_size=43))
 
 

@@ -1,4 +1,4 @@
-"""What a verifier does not take the key store's word for."""
+"""What a verifier checks in addition to the key store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD, NEW = Pepper("2025a", b"o" * 32), Pepper("2026a", b"n" * 32)
 
 
 class LooseStore:
-    """Finds the one key that it holds whatever it is asked for, as a collation or a prefix match might."""
+    """Returns its only key for every lookup, as a collation or a prefix match might."""
 
     def __init__(self, held: KeyHash) -> None:
         self.held = held
