@@ -155,11 +155,11 @@ def site_with_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 @pytest.mark.parametrize(
     ("rule", "scenario"),
     [
-        ("forgetting", Scenario),
+        ("evict", Scenario),
         ("lease", HalfOpen),
         ("epoch", LostMessage),
-        ("tickets", SlowRead),
-        ("elsewhere", RedisRestarted),
+        ("fill tokens", SlowRead),
+        ("other home", RedisRestarted),
         ("notices", RevokerCutOff),
     ],
 )

@@ -42,7 +42,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: Any = None
 
 
 class Connection:
-    """Sends one request at a time. Raises OSError if the server closes the connection, TimeoutError if it sends nothing."""
+    """Sends one request at a time. Raises OSError if the server closes the connection, TimeoutError otherwise."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)

@@ -35,11 +35,11 @@ def disable_rules(path: Path, services: Services) -> None:
 
     guard: Any = services.revocation.guard
     # Events are acknowledged without evicting anything.
-    guard._caches[:] = [unless_disabled("forgetting", evict, lambda target: None) for evict in guard._caches]
+    guard._caches[:] = [unless_disabled("evict", evict, lambda target: None) for evict in guard._caches]
     # A renewal confirms the lease of a worker that has missed an event.
     guard.confirm_lease = unless_disabled("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
     # Every result is cached, even if a revocation arrived while it was read.
-    guard.cache_result = unless_disabled("tickets", guard.cache_result, _cache_principal)
+    guard.cache_result = unless_disabled("fill tokens", guard.cache_result, _cache_principal)
     # The cache is used even if the lease is not valid.
     verifier: Any = services.verifier
     verifier._guard = GuardWithLeaseCheck(guard, unless_disabled("lease", guard.leases_valid_at, lambda now: True))
@@ -52,7 +52,7 @@ def disable_rules(path: Path, services: Services) -> None:
     )
     # A publication counts at any Redis, regardless of the workers' home Redis.
     barrier: Any = services.revocation._barrier
-    barrier._other_home_possible = unless_disabled("elsewhere", barrier._other_home_possible, lambda redis: False)
+    barrier._other_home_possible = unless_disabled("other home", barrier._other_home_possible, lambda redis: False)
 
 
 class GuardWithLeaseCheck:

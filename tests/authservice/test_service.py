@@ -123,8 +123,8 @@ def test_with_the_service_the_api_processes_hold_no_pepper(
             for _ in range(5):
                 assert client.get("/v1/me").json()["account"] == "acme"
         with api.client(harness.issuer.token(), "acme") as alice:
-            minted = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
-        with api.client(minted["key"]) as client:
+            generated = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
+        with api.client(generated["key"]) as client:
             assert client.get("/v1/me").status_code == 200
         pepper = harness.environ["KATAVEN_PEPPERS"].partition(":")[2].encode()
         assert holds(service.process.pid, pepper), "the search finds what is there"
@@ -177,9 +177,9 @@ def test_mutual_tls_requires_a_client_certificate(harness: AppHarness, tmp_path:
     credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     with Service(environ, tmp_path / "log", address) as running:
         assert asks(address, client_files, credential, running)
-        stranger = theirs.issue("hub")
-        mixed = TlsFiles(client_files.authority, stranger.certificate, stranger.key)
-        for files in (None, mixed, stranger):
+        other_authority = theirs.issue("hub")
+        mixed = TlsFiles(client_files.authority, other_authority.certificate, other_authority.key)
+        for files in (None, mixed, other_authority):
             connected = AuthServiceChannel(address, files, deadline_seconds=2)
             with pytest.raises(VerifierUnavailable):
                 RemoteVerifier(connected).verify(credential)

@@ -26,8 +26,8 @@ texts = st.builds(_assembled, kinds, accounts, st.text(ALPHABET, min_size=43, ma
 
 @given(kinds, accounts)
 def test_generated_key_can_be_parsed(kind: TokenKind, account: str) -> None:
-    minted = tokens.generate(kind, account)
-    assert tokens.parse(minted.text) == minted
+    generated = tokens.generate(kind, account)
+    assert tokens.parse(generated.text) == generated
 
 
 @given(texts, st.data())
@@ -76,13 +76,13 @@ def test_the_checksum_is_the_crc32_in_base62() -> None:
 
 
 def test_the_account_may_contain_underscores() -> None:
-    minted = tokens.generate(TokenKind.WIDGET_KEY, "a_b_live_c")
-    assert tokens.parse(minted.text).account == "a_b_live_c"
+    generated = tokens.generate(TokenKind.WIDGET_KEY, "a_b_live_c")
+    assert tokens.parse(generated.text).account == "a_b_live_c"
 
 
 def test_the_published_pattern_finds_keys_in_text() -> None:
-    minted = [tokens.generate(kind, account).text for kind in TokenKind for account in ("acme", "a_b-c", "x" * 63)]
-    assert re.findall(TOKEN_PATTERN, " ".join(f'key="{text}";' for text in minted)) == minted
+    generated = [tokens.generate(kind, account).text for kind in TokenKind for account in ("acme", "a_b-c", "x" * 63)]
+    assert re.findall(TOKEN_PATTERN, " ".join(f'key="{text}";' for text in generated)) == generated
 
 
 def test_a_secret_has_256_bits() -> None:
@@ -96,5 +96,5 @@ def test_generating_for_an_invalid_account_name_raises() -> None:
 
 
 def test_the_repr_contains_no_secret() -> None:
-    minted = tokens.generate(TokenKind.API_KEY, "acme")
-    assert minted.text[-20:] not in repr(minted)
+    generated = tokens.generate(TokenKind.API_KEY, "acme")
+    assert generated.text[-20:] not in repr(generated)

@@ -78,12 +78,12 @@ def test_revoker_does_not_wait_at_its_first_revocation(processes: ThreeProcesses
     assert receipt.ms < 1
 
 
-@pytest.mark.parametrize("forgets", ["flush", "restart", "fail_over"])
+@pytest.mark.parametrize("data_loss", ["flush", "restart", "fail_over"])
 def test_fallback_notice_is_posted_after_redis_lost_the_list_of_workers(
-    processes: ThreeProcesses, forgets: str
+    processes: ThreeProcesses, data_loss: str
 ) -> None:
-    getattr(processes.simulation.redis, forgets)()
-    if forgets != "flush":
+    getattr(processes.simulation.redis, data_loss)()
+    if data_loss != "flush":
         processes.simulation.end_connections()
     receipt = processes.revoke(processes.command)
     assert (receipt.channel, receipt.workers, receipt.acknowledged) == (Channel.SPLIT, 2, 2)

@@ -24,11 +24,11 @@ class StoreUnderTest:
     """A store and access to its Redis."""
 
     def __init__(
-        self, store: CoordinationStore, messages: Callable[[], list[str]], forget_all: Callable[[], object]
+        self, store: CoordinationStore, messages: Callable[[], list[str]], flush: Callable[[], object]
     ) -> None:
         self.store = store
         self.messages = messages
-        self.forget_all = forget_all
+        self.flush = flush
 
     def join(self, *workers: str, heartbeat: int = 1) -> None:
         for worker in workers:
@@ -36,7 +36,7 @@ class StoreUnderTest:
 
 
 @pytest.fixture(params=["redis", "model"])
-def subject(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
+def under_test(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
     if request.param == "model":
         model = RedisModel(time.time)
         inbox: list[str] = []
@@ -50,92 +50,92 @@ def subject(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
             yield StoreUnderTest(store, lambda: link.wait(5), client.flushall)
 
 
-def test_epoch_starts_at_zero_and_each_event_increments_it(subject: StoreUnderTest) -> None:
-    start = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
+def test_epoch_starts_at_zero_and_each_event_increments_it(under_test: StoreUnderTest) -> None:
+    start = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
     assert start.count == 0
-    published = subject.store.publish(ACME)
+    published = under_test.store.publish(ACME)
     assert published.epoch == replace(start, count=1)
-    assert subject.store.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
+    assert under_test.store.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
 
 
-def test_event_carries_the_epochs_before_and_after_it(subject: StoreUnderTest) -> None:
-    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
-    published = subject.store.publish(CHARLIES_KEY)
-    assert [Event.parse(message) for message in subject.messages()] == [
+def test_event_carries_the_epochs_before_and_after_it(under_test: StoreUnderTest) -> None:
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    published = under_test.store.publish(CHARLIES_KEY)
+    assert [Event.parse(message) for message in under_test.messages()] == [
         Event(before, published.epoch, CHARLIES_KEY, published.ack_id)
     ]
 
 
-def test_announcement_increments_the_epoch_and_needs_no_acknowledgement(subject: StoreUnderTest) -> None:
-    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
-    subject.store.announce(ACME)
-    assert [Event.parse(message) for message in subject.messages()] == [
+def test_announcement_increments_the_epoch_and_needs_no_acknowledgement(under_test: StoreUnderTest) -> None:
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    under_test.store.announce(ACME)
+    assert [Event.parse(message) for message in under_test.messages()] == [
         Event(before, replace(before, count=1), ACME, None)
     ]
 
 
-def test_publication_returns_the_workers_and_their_records(subject: StoreUnderTest) -> None:
-    subject.join("a", "b")
-    workers = subject.store.publish(ACME).workers
+def test_publication_returns_the_workers_and_their_records(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    workers = under_test.store.publish(ACME).workers
     assert set(workers) == {"a", "b"}
-    assert workers == subject.store.records()
+    assert workers == under_test.store.records()
 
 
-def test_last_acknowledgement_ends_the_wait(subject: StoreUnderTest) -> None:
-    subject.join("a", "b")
-    published = subject.store.publish(ACME)
-    subject.store.acknowledge(published.ack_id, "a")
-    assert subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
-    assert subject.store.unacknowledged(published) == {"b"}
-    subject.store.acknowledge(published.ack_id, "a")
-    assert subject.store.unacknowledged(published) == {"b"}
-    subject.store.acknowledge(published.ack_id, "b")
-    assert subject.store.unacknowledged(published) == frozenset()
-    last_ack = subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01)
+def test_last_acknowledgement_ends_the_wait(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    published = under_test.store.publish(ACME)
+    under_test.store.acknowledge(published.ack_id, "a")
+    assert under_test.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+    assert under_test.store.unacknowledged(published) == {"b"}
+    under_test.store.acknowledge(published.ack_id, "a")
+    assert under_test.store.unacknowledged(published) == {"b"}
+    under_test.store.acknowledge(published.ack_id, "b")
+    assert under_test.store.unacknowledged(published) == frozenset()
+    last_ack = under_test.store.wait_for_last_acknowledgement(published.ack_id, 0.01)
     assert last_ack is not None
     assert last_ack >= published.published_at_microseconds
 
 
-def test_unlisted_worker_cannot_acknowledge(subject: StoreUnderTest) -> None:
-    subject.join("a")
-    published = subject.store.publish(ACME)
-    subject.store.acknowledge(published.ack_id, "stranger")
-    assert subject.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+def test_unlisted_worker_cannot_acknowledge(under_test: StoreUnderTest) -> None:
+    under_test.join("a")
+    published = under_test.store.publish(ACME)
+    under_test.store.acknowledge(published.ack_id, "unlisted")
+    assert under_test.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
 
 
-def test_acknowledgements_that_redis_lost_do_not_count(subject: StoreUnderTest) -> None:
-    subject.join("a", "b")
-    published = subject.store.publish(ACME)
-    subject.store.acknowledge(published.ack_id, "a")
-    subject.forget_all()
-    assert subject.store.unacknowledged(published) == {"a", "b"}
+def test_acknowledgements_that_redis_lost_do_not_count(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    published = under_test.store.publish(ACME)
+    under_test.store.acknowledge(published.ack_id, "a")
+    under_test.flush()
+    assert under_test.store.unacknowledged(published) == {"a", "b"}
 
 
-def test_flushed_redis_has_another_identity(subject: StoreUnderTest) -> None:
-    before = subject.store.renew("a", encode_record(1, 1.0, "host", 42))
-    subject.forget_all()
-    after = subject.store.renew("a", encode_record(2, 1.0, "host", 42))
+def test_flushed_redis_has_another_identity(under_test: StoreUnderTest) -> None:
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    under_test.flush()
+    after = under_test.store.renew("a", encode_record(2, 1.0, "host", 42))
     assert after.redis != before.redis
     assert after.count == 0
 
 
-def test_worker_is_swept_only_if_it_has_not_renewed_since(subject: StoreUnderTest) -> None:
-    subject.join("a", "b")
-    seen = subject.store.records()
-    subject.join("b", heartbeat=2)
-    subject.store.sweep(seen)
-    assert set(subject.store.records()) == {"b"}
+def test_worker_is_swept_only_if_it_has_not_renewed_since(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    seen = under_test.store.records()
+    under_test.join("b", heartbeat=2)
+    under_test.store.sweep(seen)
+    assert set(under_test.store.records()) == {"b"}
 
 
-def test_deregistered_worker_is_not_waited_for(subject: StoreUnderTest) -> None:
-    subject.join("a", "b")
-    subject.store.deregister("a")
-    assert set(subject.store.publish(ACME).workers) == {"b"}
+def test_deregistered_worker_is_not_waited_for(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    under_test.store.deregister("a")
+    assert set(under_test.store.publish(ACME).workers) == {"b"}
 
 
-def test_members_describe_each_worker(subject: StoreUnderTest) -> None:
-    subject.join("a")
-    [member] = subject.store.members()
+def test_members_describe_each_worker(under_test: StoreUnderTest) -> None:
+    under_test.join("a")
+    [member] = under_test.store.members()
     assert (member.id, member.host, member.pid, member.lease_seconds) == ("a", "host", 42, 1.0)
     assert 0 <= member.confirmed_seconds_ago < 60
 
