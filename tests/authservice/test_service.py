@@ -234,4 +234,4 @@ def test_the_generated_messages_match_the_proto_file(tmp_path: Path) -> None:
 
 
 def test_every_refusal_has_a_unique_code() -> None:
-    assert len(set(codec.REFUSALS)) == len(list(codec._family(Refused)))
+    assert len(set(codec.REFUSALS)) == len(list(codec._subclasses(Refused)))
