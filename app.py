@@ -123,7 +123,7 @@ def _hub_services(settings: Settings) -> HubServices:
     )
 
 
-def build_services(settings: Settings, surface: str) -> Services:
+def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. Each `surface`, the API or the Hub, has its own rate limits."""
     parts = assembly.foundation(settings)
     metrics = Metrics()
@@ -142,11 +142,11 @@ def build_services(settings: Settings, surface: str) -> Services:
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
     # that the revoking process can tell whether the key was ever used. This waits up to 50 ms, only at a first use.
     parts.revocation.subscribe(
-        lambda target: last_used.settle(target.key_id) if target.key_id or target == EVERYTHING else None,
+        lambda target: last_used.wait_until_written(target.key_id) if target.key_id or target == EVERYTHING else None,
     )
     fallback_stats = FallbackCounters()
     limiter = Limiter.at(
-        settings.redis_url.get_secret_value(), surface=surface, workers=settings.workers, stats=fallback_stats
+        settings.redis_url.get_secret_value(), app=app_name, workers=settings.workers, stats=fallback_stats
     )
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
     metrics_token = settings.metrics_token
@@ -173,7 +173,7 @@ def build_services(settings: Settings, surface: str) -> Services:
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     keys = settings.widget_signing_keys
     return Widget(
-        gate=WidgetKeyGuard(parts.directory, parts.registry, issuer),
+        key_guard=WidgetKeyGuard(parts.directory, parts.registry, issuer),
         store=WidgetStore(settings.redis_url.get_secret_value()),
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,
@@ -206,7 +206,7 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     services.attach(app)
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
-    pipeline.install(app, services.limiter)
+    pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
     for blueprint in API_BLUEPRINTS:

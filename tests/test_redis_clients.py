@@ -198,9 +198,9 @@ def test_hub_sessions_work_after_a_planned_failover(failover: Failover) -> None:
 def test_visitor_sessions_start_after_a_planned_failover(failover: Failover) -> None:
     store = WidgetStore(failover.relay.url)
     visitor_session = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
-    Families(store).begin(visitor_session)
+    Families(store).create(visitor_session)
     failover.happen()
-    assert Families(store).look(Families(store).begin(visitor_session)) == visitor_session
+    assert Families(store).read(Families(store).create(visitor_session)) == visitor_session
     store.close()
 
 
