@@ -76,5 +76,5 @@ def test_an_intent_that_is_written_too_late_is_removed(system_url: str) -> None:
         SystemFallbackChannel(cast("SystemDatabase", blocked)).add_intent(TARGET)
     blocked.released.set()
     wait_until(lambda: not any(thread.name == "revocation-intent" for thread in threading.enumerate()), 30)
-    assert SystemFallbackChannel(database).read_state(0).unfinished == frozenset()
+    assert SystemFallbackChannel(database).read_state(0).overdue == frozenset()
     database.close()
