@@ -8,8 +8,8 @@ from pathlib import Path
 
 import app as factory
 from kataven import settings
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.operations import account_creation
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import ACCOUNTS, AppHarness, environ_for, new_account

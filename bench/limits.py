@@ -25,7 +25,7 @@ import redis
 from flask_limiter import Limit
 from flask_limiter import Limiter as FlaskLimiter
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.limiter import Admission, Limiter, install

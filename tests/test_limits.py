@@ -19,7 +19,7 @@ from flask import Response
 
 import app as factory
 from kataven import settings
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit import limiter
 from kataven.web.access import PUBLIC
 from kataven.web.operation import Answer, ApiBlueprint

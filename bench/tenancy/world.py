@@ -12,7 +12,7 @@ from sqlalchemy import Connection, ForeignKey, insert, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import kataven
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.schema import Schema

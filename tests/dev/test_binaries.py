@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev.binaries import postgres_programs, redis_program
-from kataven.dev.errors import DevError
+from kataven.dev.embedded.binaries import postgres_programs, redis_program
+from kataven.dev.embedded.errors import DevError
 
 
 def _redis(folder: Path, version_line: str) -> Path:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import files
-from kataven.dev.errors import DevError
-from kataven.dev.files import passable_folder, private_folder, read_text, write_private
-from kataven.dev.lock import FolderLock
-from kataven.dev.sockets import SocketFolder
+from kataven.dev.embedded import files
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import passable_folder, private_folder, read_text, write_private
+from kataven.dev.embedded.lock import FolderLock
+from kataven.dev.embedded.sockets import SocketFolder
 from tests.support.servers import AS_ROOT, mode
 
 
@@ -34,7 +34,7 @@ def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DevError, match=f"^cannot make the folder {tmp_path / 'taken'}: File exists$"):
+    with pytest.raises(DevError, match=f"^cannot create the folder {tmp_path / 'taken'}: File exists$"):
         private_folder(tmp_path / "taken")
 
 
@@ -69,7 +69,7 @@ def test_reading_tells_missing_from_unreadable(tmp_path: Path) -> None:
 def test_a_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
     first, second = FolderLock(tmp_path), FolderLock(tmp_path)
     first.acquire()
-    with pytest.raises(DevError, match=f"another run holds {tmp_path} "):
+    with pytest.raises(DevError, match=f"another run uses {tmp_path} "):
         second.acquire()
     first.release()
     first.release()
@@ -96,7 +96,7 @@ def test_a_planted_link_is_not_followed_for_the_lock(tmp_path: Path) -> None:
 
 def _made(data_dir: Path) -> SocketFolder:
     folder = SocketFolder(data_dir)
-    folder.make(None)
+    folder.create(None)
     return folder
 
 

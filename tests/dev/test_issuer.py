@@ -18,12 +18,12 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx2
 import pytest
 
-from kataven.dev.errors import DevError
+from kataven.dev.embedded.errors import DevError
 from kataven.dev.issuer import AUDIENCE, CLIENT_ID, DevIssuer, sign
-from kataven.dev.issuer.codes import LIFETIME_SECONDS, CodeBook, Grant, InvalidGrant, challenge_of
+from kataven.dev.issuer.grants import CODE_LIFETIME_SECONDS, Grant, GrantStore, InvalidGrant, challenge_of
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCES, at_hash
-from kataven.dev.personas import ALICE, BOB, CAST, CHARLIE, OLIVIA, Persona, org_id
+from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, PERSONAS, Persona, org_id
 from kataven.identity import jws
 from kataven.identity.errors import ExpiredCredential, InvalidCredential
 from kataven.identity.fetch import HttpFetcher
@@ -110,7 +110,7 @@ def redeem(browser: httpx2.Client, code: str, /, **changes: str | None) -> httpx
 # Tokens and keys.
 
 
-@pytest.mark.parametrize("person", CAST, ids=lambda person: person.subject)
+@pytest.mark.parametrize("person", PERSONAS, ids=lambda person: person.subject)
 def test_signed_token_is_good_for_the_api(issuer: IssuerWithPen, person: Persona) -> None:
     claims = verifier(issuer).claims(issuer.token(person))
     assert (claims.subject, claims.name) == (person.subject, person.name)
@@ -119,7 +119,7 @@ def test_signed_token_is_good_for_the_api(issuer: IssuerWithPen, person: Persona
 
 def test_cast_holds_the_roles_of_its_story(issuer: IssuerWithPen) -> None:
     api = verifier(issuer)
-    held = {person.name: strongest_role(api.claims(issuer.token(person)).all, org_id("acme")) for person in CAST}
+    held = {person.name: strongest_role(api.claims(issuer.token(person)).all, org_id("acme")) for person in PERSONAS}
     assert held == {"Alice": Role.OWNER, "Bob": Role.MEMBER, "Charlie": None, "Olivia": None}
     assert is_operator(api.claims(issuer.token(OLIVIA)).all, org_id("kataven-admin"))
     assert not is_operator(api.claims(issuer.token(CHARLIE)).all, org_id("kataven-admin"))
@@ -207,7 +207,7 @@ def test_discovery_names_what_is_served(browser: httpx2.Client, issuer: DevIssue
 def test_page_offers_the_cast_and_keeps_the_question(browser: httpx2.Client) -> None:
     page = browser.get("/oauth/v2/authorize", params=question())
     assert page.status_code == 200
-    for person in CAST:
+    for person in PERSONAS:
         assert f'value="{person.subject}"' in page.text
     assert 'value="a state &amp; more"' in page.text
 
@@ -403,16 +403,16 @@ def test_wrong_verifier_uses_the_code_up(browser: httpx2.Client) -> None:
     assert redeem(browser, code).json()["error"] == "invalid_grant"
 
 
-def test_code_ends_after_a_minute() -> None:
+def test_code_expires_after_60_seconds() -> None:
     clock = Clock()
-    codes = CodeBook(clock)
-    grant = Grant(ALICE, CLIENT_ID, CALLBACK, "openid", None, challenge_of(VERIFIER))
+    codes = GrantStore(CODE_LIFETIME_SECONDS, clock)
+    grant = Grant(ALICE, CALLBACK, "openid", None, challenge_of(VERIFIER))
     late, in_time = codes.issue(grant), codes.issue(grant)
-    clock.advance(LIFETIME_SECONDS - 1)
-    assert codes.redeem(in_time, client_id=CLIENT_ID, redirect_uri=CALLBACK, verifier=VERIFIER) == grant
+    clock.advance(CODE_LIFETIME_SECONDS - 1)
+    assert codes.redeem(in_time) == grant
     clock.advance(1)
     with pytest.raises(InvalidGrant):
-        codes.redeem(late, client_id=CLIENT_ID, redirect_uri=CALLBACK, verifier=VERIFIER)
+        codes.redeem(late)
 
 
 def test_only_one_of_many_who_show_a_code_gets_tokens(issuer: DevIssuer, browser: httpx2.Client) -> None:
@@ -517,7 +517,7 @@ def test_process_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert second.returncode == 1
-    assert second.stderr.splitlines() == [f"development issuer: can't listen on {url}: Address already in use"]
+    assert second.stderr.splitlines() == [f"development issuer: cannot listen on {url}: Address already in use"]
 
 
 def discovery_once_ready(url: str, process: subprocess.Popen[bytes]) -> dict[str, object]:
@@ -527,7 +527,7 @@ def discovery_once_ready(url: str, process: subprocess.Popen[bytes]) -> dict[str
         except httpx2.TransportError:
             continue
         return document
-    raise AssertionError("the issuer ended by itself")
+    raise AssertionError("the issuer exited unexpectedly")
 
 
 def test_process_refuses_to_listen_for_others(tmp_path: Path) -> None:

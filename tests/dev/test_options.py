@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import private_folder
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.environment import development_environment, write_for_other_shells
-from kataven.dev.errors import DevError
 from kataven.dev.external import require_postgres, require_redis
-from kataven.dev.files import private_folder
 from kataven.dev.options import read_options
-from kataven.dev.ports import answers, free_port, require_free_port
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.ports import free_port, require_free_port, responds
 from kataven.settings import load
 from tests.support.servers import mode
 
@@ -65,7 +65,7 @@ def test_all_bad_values_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_with_a_line_break_is_refused() -> None:
-    with pytest.raises(DevError, match="KATAVEN_DATA_DIR: must not hold control characters"):
+    with pytest.raises(DevError, match="KATAVEN_DATA_DIR: must not contain control characters"):
         read_options({"KATAVEN_DATA_DIR": "/one\nKATAVEN_ENV=production"})
 
 
@@ -94,10 +94,10 @@ def test_only_a_200_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with HTTPServer(("127.0.0.1", 0), _Health) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_address[1]
-        assert answers(port, "/healthz")
-        assert not answers(port, "/other")
+        assert responds(port, "/healthz")
+        assert not responds(port, "/other")
         server.shutdown()
-    assert not answers(port, "/healthz")
+    assert not responds(port, "/healthz")
 
 
 def _environment(data_dir: Path, **given: str) -> dict[str, str]:
@@ -193,7 +193,7 @@ def test_a_pooler_that_refuses_our_options_is_one_line() -> None:
     told = str(refused.value)
     assert told.startswith("KATAVEN_DATABASE_URL: ")
     assert "unsupported startup parameter: options" in told
-    assert "name PostgreSQL itself" in told
+    assert "use the URL of PostgreSQL itself" in told
     assert len(told.splitlines()) == 1
     assert "pass-word" not in told
 

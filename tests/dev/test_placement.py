@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import binaries, placement
-from kataven.dev.errors import DevError
-from kataven.dev.placement import place
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.unprivileged import SERVER_UID
+from kataven.dev.embedded import binaries, placement
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.placement import place
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above
 
 as_root = pytest.mark.skipif(not AS_ROOT, reason="only root needs somebody else to run PostgreSQL")
@@ -84,7 +84,7 @@ def test_data_that_was_placed_elsewhere_and_is_gone_is_not_silently_begun_anew(p
         pass
     elsewhere = place(data_dir).home
     shutil.rmtree(elsewhere)
-    with pytest.raises(DevError, match=f"were kept in {elsewhere}, which is gone"):
+    with pytest.raises(DevError, match=f"were stored in {elsewhere}, which does not exist any more"):
         EmbeddedPostgres(data_dir, fsync=False).start()
 
 

@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from kataven.dev.binaries import postgres_programs
-from kataven.dev.errors import DevError
-from kataven.dev.files import passable_folder
-from kataven.dev.leftovers import Mark
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.unprivileged import SERVER_UID
+from kataven.dev.embedded.binaries import postgres_programs
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import passable_folder
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.processes import Mark
+from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above, pids_that_mention, wait_for_exit
 
 KEEP_A_ROW = "create table kept (n int); insert into kept values (7)"
@@ -153,7 +153,7 @@ def test_a_folder_in_use_is_refused_in_one_line(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
         with pytest.raises(DevError) as refused:
             _postgres(data_dir).start()
-        assert str(refused.value) == f"another run holds {data_dir} (process {os.getpid()}); stop it first"
+        assert str(refused.value) == f"another run uses {data_dir} (process {os.getpid()}); stop it first"
         assert ask(server, "select 1") == [(1,)]
 
 
@@ -164,7 +164,7 @@ def test_a_killed_server_is_noticed_and_the_next_start_recovers(data_dir: Path) 
         pid = _postmaster(data_dir)
         os.kill(pid, signal.SIGKILL)
         wait_for_exit(pid)
-        with pytest.raises(DevError, match=r"PostgreSQL ended by itself \(SIGKILL\); the end of .*server\.log"):
+        with pytest.raises(DevError, match=r"PostgreSQL exited unexpectedly \(SIGKILL\); the end of .*server\.log"):
             server.check()
     with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
@@ -173,7 +173,7 @@ def test_a_killed_server_is_noticed_and_the_next_start_recovers(data_dir: Path) 
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()
@@ -214,7 +214,7 @@ def test_a_server_that_outlived_its_supervisor_is_ended_first(data_dir: Path) ->
         ask(orphan, KEEP_A_ROW)
         orphan._lock.release()  # what the kernel does when a supervisor dies
         with _postgres(data_dir) as server:
-            with pytest.raises(DevError, match="ended by itself"):
+            with pytest.raises(DevError, match="exited unexpectedly"):
                 orphan.check()
             assert ask(server, "select n from kept") == [(7,)]
             assert len(Mark("postgres", _socket_folder(server).name).processes()) >= 1
@@ -236,7 +236,7 @@ def test_a_pid_file_that_names_a_postgres_started_by_hand_is_respected(data_dir:
     pid_file = data_dir / "cluster/postmaster.pid"
     with subprocess.Popen(["/elsewhere/bin/postgres", "60"], executable="/bin/sleep") as by_hand:
         pid_file.write_text(f"{by_hand.pid}\n")
-        with pytest.raises(DevError, match=f"started by hand uses .*process {by_hand.pid}"):
+        with pytest.raises(DevError, match=f"manually started PostgreSQL uses .*process {by_hand.pid}"):
             _postgres(data_dir).start()
         assert pid_file.exists()
         by_hand.kill()
@@ -256,13 +256,13 @@ def test_the_cluster_of_another_major_version_is_refused(data_dir: Path) -> None
     with _postgres(data_dir):
         pass
     (data_dir / "cluster/PG_VERSION").write_text("17\n")
-    with pytest.raises(DevError, match="was made by PostgreSQL 17, and this is 18"):
+    with pytest.raises(DevError, match="was created by PostgreSQL 17, and this is 18"):
         _postgres(data_dir).start()
 
 
 def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir, fsync=False, max_connections=0)
-    with pytest.raises(DevError, match=r"(?s)PostgreSQL ended by itself \(exit status 1\).*max_connections"):
+    with pytest.raises(DevError, match=r"(?s)PostgreSQL exited unexpectedly \(exit status 1\).*max_connections"):
         server.start()
     assert not pids_that_mention(str(data_dir))
     with _postgres(data_dir):  # the lock was given back

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import leftovers
-from kataven.dev.errors import DevError
-from kataven.dev.leftovers import Mark, living_processes
-from kataven.dev.processes import Child, through_launcher
+from kataven.dev.embedded.child import Child, launcher_command
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.processes import Mark, living_processes
 from tests.support.servers import AS_ROOT, mode, wait_for_exit
 
 MARK = Mark("a-server", "marked-5f3a")
@@ -70,7 +69,7 @@ def test_a_child_that_ends_by_itself_is_reported_with_the_end_of_its_log(tmp_pat
     with pytest.raises(DevError) as ended:
         child.wait_until(lambda: False, 30)
     first, *tail = str(ended.value).splitlines()
-    assert first == f"the server ended by itself (exit status 3); the end of {tmp_path / 'server.log'}:"
+    assert first == f"the server exited unexpectedly (exit status 3); the end of {tmp_path / 'server.log'}:"
     assert tail == ["  line 3", "  line 4", "  line 5", "  line 6", "  line last"]
 
 
@@ -112,8 +111,8 @@ def test_files_of_a_child_are_private(tmp_path: Path, children: list[Child]) -> 
 
 PARENT = """
 import signal, subprocess, sys
-from kataven.dev.processes import through_launcher
-child = subprocess.Popen(through_launcher(["/bin/sleep", "60"], signal.SIGTERM, None))
+from kataven.dev.embedded.child import launcher_command
+child = subprocess.Popen(launcher_command(["/bin/sleep", "60"], signal.SIGTERM, None))
 print(child.pid, flush=True)
 sys.stdin.read()
 """
@@ -130,7 +129,7 @@ def test_what_the_launcher_starts_dies_with_its_parent() -> None:
 
 
 def test_the_launcher_starts_nothing_for_a_parent_that_is_gone(tmp_path: Path) -> None:
-    command = through_launcher(["/bin/touch", tmp_path / "made"], signal.SIGTERM, None)
+    command = launcher_command(["/bin/touch", tmp_path / "made"], signal.SIGTERM, None)
     command[command.index(str(os.getpid()))] = "1"
     assert subprocess.run(command).returncode == 1
     assert not (tmp_path / "made").exists()
@@ -138,7 +137,7 @@ def test_the_launcher_starts_nothing_for_a_parent_that_is_gone(tmp_path: Path) -
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can become somebody else")
 def test_the_launcher_gives_up_root_and_its_groups() -> None:
-    command = through_launcher(["/bin/sh", "-c", "id -u; id -g; id -G"], signal.SIGTERM, 65_525)
+    command = launcher_command(["/bin/sh", "-c", "id -u; id -g; id -G"], signal.SIGTERM, 65_525)
     shown = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert shown.stdout.split() == ["65525", "65525", "65525"]
 
@@ -187,7 +186,7 @@ def test_only_the_topmost_of_leftover_processes_is_asked_to_end(tmp_path: Path) 
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         assert len(MARK.processes()) == 2
-        MARK.end(signal.SIGTERM, 0.5)
+        MARK.stop_all(signal.SIGTERM, 0.5)
         said = process.stdout.read()
     assert said == "top asked\n"
     assert MARK.processes() == []
@@ -200,13 +199,3 @@ def test_zombies_are_not_counted_as_alive() -> None:
         assert MARK.processes() == []
     finally:
         process.wait()
-
-
-def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    process = _waiting("a-server", "marked-5f3a")
-    from_proc = MARK.processes()
-    monkeypatch.setattr(leftovers, "_PROC", tmp_path)
-    from_ps = MARK.processes()
-    process.communicate()
-    assert [found.pid for found in from_ps] == [process.pid]
-    assert from_ps == from_proc

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from kataven.dev.errors import DevError
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from tests.support.servers import mode, pids_that_mention, wait_for_exit
 
 
@@ -61,7 +61,7 @@ def test_a_deep_data_folder_is_no_problem(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
-    refusal = rf"^another run holds \S+ \(process {os.getpid()}\); stop it first$"
+    refusal = rf"^another run uses \S+ \(process {os.getpid()}\); stop it first$"
     with EmbeddedRedis(tmp_path / "redis") as server:
         with pytest.raises(DevError, match=refusal):
             EmbeddedRedis(tmp_path / "redis").start()
@@ -74,7 +74,7 @@ def test_a_killed_server_is_noticed_and_the_next_start_recovers(tmp_path: Path) 
         pid = _pid(server)
         os.kill(pid, signal.SIGKILL)
         wait_for_exit(pid)
-        with pytest.raises(DevError, match=r"Redis ended by itself \(SIGKILL\)"):
+        with pytest.raises(DevError, match=r"Redis exited unexpectedly \(SIGKILL\)"):
             server.check()
     with EmbeddedRedis(tmp_path / "redis") as server:
         assert _count(server) == 2
@@ -100,6 +100,6 @@ def test_damaged_data_is_reported_with_the_end_of_the_log(tmp_path: Path) -> Non
     # One file in Redis 6; in Redis 7 it is in a folder, beside a base and a manifest.
     (log,) = [*tmp_path.rglob("*.incr.aof")] or [*tmp_path.rglob("appendonly.aof")]
     log.write_bytes(b"nonsense\r\n" * 10)
-    with pytest.raises(DevError, match=r"(?s)Redis ended by itself.*append only file"):
+    with pytest.raises(DevError, match=r"(?s)Redis exited unexpectedly.*append only file"):
         EmbeddedRedis(tmp_path / "redis").start()
     assert not pids_that_mention(str(tmp_path / "redis"))

@@ -18,11 +18,11 @@ import psycopg2
 import pytest
 from sqlalchemy import make_url
 
-from kataven.dev.dev_json import remembered_accounts
-from kataven.dev.leftovers import living_processes
+from kataven.dev.dev_json import stored_accounts
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.processes import living_processes
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.ports import free_port
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.settings import development_environ, load
 from tests.support.servers import ask, mode, pids_that_mention, wait_for_exit
 
@@ -136,7 +136,7 @@ def test_dev_json_says_where_everything_is_and_is_private(running: DevRun) -> No
         "widget_demo_url",
         "accounts",
     }
-    assert {"acme", "globex"} <= set(remembered_accounts(running.data_dir))
+    assert {"acme", "globex"} <= set(stored_accounts(running.data_dir))
     assert mode(running.data_dir / "dev.json") == 0o600
     assert told["api_url"] == f"http://127.0.0.1:{running.environ['PORT']}"
     assert httpx2.get(f"{told['oidc_issuer']}/.well-known/openid-configuration").json()["issuer"] == told["oidc_issuer"]
@@ -151,7 +151,7 @@ def test_another_shell_finds_the_settings(running: DevRun) -> None:
 
 def test_no_secret_is_on_a_command_line_in_a_log_or_readable_by_others(running: DevRun) -> None:
     secrets = [(running.data_dir / name).read_text().strip().rpartition(":")[2] for name in SECRETS]
-    for account in remembered_accounts(running.data_dir).values():
+    for account in stored_accounts(running.data_dir).values():
         secrets += [account.api_key, account.widget_key]
     commands = "\n".join(process.command for process in living_processes())
     logs = "\n".join(path.read_text(errors="replace") for path in (running.data_dir / "logs").iterdir())
@@ -164,13 +164,13 @@ def test_no_secret_is_on_a_command_line_in_a_log_or_readable_by_others(running: 
 
 
 def test_a_second_run_at_the_same_time_is_refused_in_one_line(running: DevRun) -> None:
-    line = f"make run: another run holds {running.data_dir} (process {running.process.pid}); stop it first\n"
+    line = f"make run: another run uses {running.data_dir} (process {running.process.pid}); stop it first\n"
     assert _refused(running.data_dir) == line
 
 
 def test_a_port_in_use_is_refused_in_one_line(running: DevRun, scratch: Path) -> None:
     port = running.environ["PORT"]
-    line = f"make run: PORT: port {port} is in use; stop what listens there, or choose another PORT\n"
+    line = f"make run: PORT: port {port} is in use; stop the program that listens on it, or choose another PORT\n"
     assert _refused(scratch / "data", PORT=port) == line
 
 
@@ -193,14 +193,14 @@ def test_servers_of_ones_own_that_are_not_there_are_refused_in_one_line(scratch:
 
 def test_after_ctrl_c_nothing_is_left_but_the_data_that_the_next_run_finds(data_dir: Path) -> None:
     first = DevRun(data_dir)
-    keys = remembered_accounts(data_dir)
+    keys = stored_accounts(data_dir)
     assert first.ctrl_c() == 0
     for pid in first.pids:
         wait_for_exit(pid)
     assert not pids_that_mention(str(data_dir))
     assert not (data_dir / "env").exists()
     second = DevRun(data_dir)
-    assert remembered_accounts(data_dir) == keys
+    assert stored_accounts(data_dir) == keys
     [curl] = [line for line in second.said if line.startswith("curl ")]
     assert _agents(curl).status_code == 200
     _close_terminal(second)
@@ -239,13 +239,13 @@ def test_an_account_that_this_code_can_not_serve_is_named_and_the_run_goes_on(da
         there = url.set(drivername="postgresql", database=database).render_as_string(hide_password=False)
         with contextlib.closing(psycopg2.connect(there)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statement)
-    keys = remembered_accounts(data_dir)
+    keys = stored_accounts(data_dir)
     assert first.ctrl_c() == 0
     second = DevRun(data_dir)
-    [told] = [line for line in second.said if line.startswith("account globex is closed: ")]
+    [told] = [line for line in second.said if line.startswith("account globex is not available: ")]
     assert "account_9999" in told
     assert any("flask migrations upgrade --account globex" in line for line in second.said)
-    assert remembered_accounts(data_dir) == keys
+    assert stored_accounts(data_dir) == keys
     [curl] = [line for line in second.said if line.startswith("curl ")]
     assert _agents(curl).status_code == 200
     me = f"{second.dev_json()['api_url']}/v1/me"
@@ -260,7 +260,7 @@ def test_a_killed_run_takes_everything_along_and_the_next_one_recovers(data_dir:
     run = DevRun(data_dir, PORT=killed.environ["PORT"])
     for pid in killed.pids:
         wait_for_exit(pid)
-    assert remembered_accounts(data_dir)["acme"].api_key in "\n".join(run.said)
+    assert stored_accounts(data_dir)["acme"].api_key in "\n".join(run.said)
     _lose(run, "gunicorn", "gunicorn")
 
 
@@ -274,7 +274,7 @@ def _lose(run: DevRun, program: str, name: str) -> None:
     [victim] = [process.pid for process in children if program in process.command]
     os.kill(victim, signal.SIGKILL)
     assert run.finish() == 1
-    assert any(line.startswith(f"make run: {name} ended by itself (SIGKILL)") for line in run.said)
+    assert any(line.startswith(f"make run: {name} exited unexpectedly (SIGKILL)") for line in run.said)
     for pid in run.pids:
         wait_for_exit(pid)
 

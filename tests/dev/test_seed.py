@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kataven.dev import seed
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import account_creation, account_migrations
 from kataven.system.database import SystemDatabase
 from kataven.system.schema import ACCOUNT_SCHEMA
@@ -15,12 +15,12 @@ from tests.support.servers import ask
 
 def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, redis_url: str) -> None:
     environ = environ_for(postgres, redis_url, "http://127.0.0.1:1", "kataven_older")
-    seed.prepare(environ)
+    seed.migrate(environ)
     database = SystemDatabase(postgres.url("kataven_older"))
     try:
         account_creation.create(database, account_creation.NewAccount("seeded-earlier", "Earlier"), actor="test")
         older(postgres, "kataven_older", "seeded-earlier")
-        assert seed.prepare(environ) == {}
+        assert seed.migrate(environ) == {}
         [state] = account_migrations.status(database, account_migrations.tenants(database), 1)
         assert (state.revision, state.drifted) == (ACCOUNT_SCHEMA.head, False)
     finally:
@@ -49,7 +49,7 @@ def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
     postgres: EmbeddedPostgres, redis_url: str
 ) -> None:
     environ = environ_for(postgres, redis_url, "http://127.0.0.1:1", "kataven_stuck")
-    seed.prepare(environ)
+    seed.migrate(environ)
     database = SystemDatabase(postgres.url("kataven_stuck"))
     names = ["stuck-a", "stuck-b", "stuck-c", "stuck-d"]
     try:
@@ -64,7 +64,7 @@ def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
             "kataven_stuck",
         )
         older(postgres, "kataven_stuck", "stuck-d")
-        closed = seed.prepare(environ)
+        closed = seed.migrate(environ)
         assert set(closed) == {"stuck-a", "stuck-c"}
         assert 'relation "widget_settings" already exists' in closed["stuck-a"]
         assert "account_9999 is not known here" in closed["stuck-c"]
@@ -82,17 +82,17 @@ def test_a_seeded_account_that_is_closed_keeps_its_keys_and_the_other_is_seeded(
 ) -> None:
     environ = environ_for(postgres, redis_url, "http://127.0.0.1:1", "kataven_seeded")
     environ["KATAVEN_DATABASE_URL"] = postgres.url("kataven_seeded")
-    seed.prepare(environ)
+    seed.migrate(environ)
     # The names acme and globex are those of other tests' databases on this server.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seed, "ACCOUNT_NAMES", {"seeded-acme": "Acme", "seeded-globex": "Globex"})
         patch.setattr(seed, "_AGENTS", {"seeded-acme": [], "seeded-globex": []})
         first = seed.seed(environ, {})
-        assert first.closed == {}
+        assert first.unavailable == {}
         newer(postgres, "kataven_seeded", "seeded-acme")
         known = {one.account: one for one in first.accounts}
         again = seed.seed(environ, known)
-        assert "account_9999" in again.closed["seeded-acme"]
+        assert "account_9999" in again.unavailable["seeded-acme"]
         assert again.accounts == first.accounts
         without = seed.seed(environ, {})
         assert [one.account for one in without.accounts] == ["seeded-globex"]
