@@ -199,7 +199,9 @@ def _count_round_trips(harness: AppHarness, key: str, folder: Path) -> None:
     print("\nround trips to PostgreSQL / commands to Redis, per request")
     upstream = make_url(harness.environ["KATAVEN_DATABASE_URL"])
     for variant in VARIANTS:
-        with CountingProxy(upstream) as proxy, redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
+        # On a busy machine, MONITOR can be silent for longer than the client's default timeout of 5 s.
+        client = redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"], socket_timeout=60)
+        with CountingProxy(upstream) as proxy, client:
             environ = {**harness.environ, "KATAVEN_DATABASE_URL": proxy.url.render_as_string(hide_password=False)}
             with _server(variant, environ, key, folder, min(os.sched_getaffinity(0))) as url:
                 connection = Connection(url, PATH, key)
@@ -218,7 +220,7 @@ def _count_round_trips(harness: AppHarness, key: str, folder: Path) -> None:
 def _monitored(client: redis.Redis) -> Iterator[list[str]]:
     """The commands that clients send until the block ends, from MONITOR, without those that scripts call."""
     seen: list[str] = []
-    end = "end of the benchmark's count"
+    end = "end of the count"
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]
 
         def listen() -> None:
