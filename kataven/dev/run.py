@@ -26,7 +26,7 @@ from kataven.dev.external import require_postgres, require_redis
 from kataven.dev.options import read_options
 from kataven.dev.ports import HOST, free_port, require_free_port, responds
 from kataven.dev.server_group import ServerGroup
-from kataven.dev.terminal import StopRequested, ignore_stop_signals, say, say_error
+from kataven.dev.terminal import StopRequested, ignore_stop_signals, print_error, print_line
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SYSTEM_DATABASE = "kataven_system"
@@ -45,11 +45,11 @@ def main(environ: Mapping[str, str]) -> int:
             finally:
                 ignore_stop_signals()
                 if servers.started:
-                    say("stopping")
+                    print_line("stopping")
     except StopRequested:
         return 0
     except DevError as error:
-        say_error(f"make run: {error}")
+        print_error(f"make run: {error}")
         return 1
 
 
@@ -97,12 +97,12 @@ class DevSupervisor:
         if run.accounts:
             self._start_demo(run, demo_port)
         dev_json.publish(self._data_dir)
-        say(f"ready after {time.monotonic() - started_at:.1f} s\n{_summary(run)}")
+        print_line(f"ready after {time.monotonic() - started_at:.1f} s\n{_summary(run)}")
         self._servers.watch()
 
     def _reserve_data_dir(self) -> None:
         """Lock the data folder, stop what a killed run left behind, and check the port, before anything starts."""
-        say(f"data folder: {passable_folder(self._data_dir)}")
+        print_line(f"data folder: {passable_folder(self._data_dir)}")
         lock = FolderLock(self._data_dir)
         lock.acquire()
         self._servers.callback(lock.release)
@@ -116,20 +116,20 @@ class DevSupervisor:
 
     def _start_postgres(self) -> str:
         if self._options.database_url:
-            say("using the PostgreSQL in KATAVEN_DATABASE_URL")
+            print_line("using the PostgreSQL in KATAVEN_DATABASE_URL")
             require_postgres(self._options.database_url)
             return self._options.database_url
-        say("starting PostgreSQL")
+        print_line("starting PostgreSQL")
         server = EmbeddedPostgres(self._data_dir / "postgres", log=self._logs / "postgres.log")
         self._servers.start(server)
         return server.url(SYSTEM_DATABASE)
 
     def _start_redis(self) -> str:
         if self._options.redis_url:
-            say("using the Redis in KATAVEN_REDIS_URL")
+            print_line("using the Redis in KATAVEN_REDIS_URL")
             require_redis(self._options.redis_url)
             return self._options.redis_url
-        say("starting Redis")
+        print_line("starting Redis")
         server = EmbeddedRedis(self._data_dir / "redis", log=self._logs / "redis.log")
         self._servers.start(server)
         return server.url
@@ -142,20 +142,20 @@ class DevSupervisor:
         from kataven.tenancy.error_classification import in_words
 
         try:
-            say("preparing the system database")
+            print_line("preparing the system database")
             unavailable = migrate(environ)
-            say("preparing the accounts")
+            print_line("preparing the accounts")
             seeded = seed(environ, dev_json.stored_accounts(self._data_dir))
         except DBAPIError as error:
             if not self._options.database_url:  # the embedded server: this is a bug, so keep the traceback
                 raise
             raise DevError(f"KATAVEN_DATABASE_URL: {in_words(error)}") from error
         for account, reason in {**seeded.unavailable, **unavailable}.items():
-            say_error(_unavailable(account, reason))
+            print_error(_unavailable(account, reason))
         return seeded.accounts
 
     def _start_issuer(self, environ: Mapping[str, str], port: int) -> None:
-        say(f"starting the development OIDC issuer on port {port}")
+        print_line(f"starting the development OIDC issuer on port {port}")
         private_folder(self._issuer_folder)
         arguments = ["kataven.dev.issuer", "--host", HOST, "--port", str(port), "--data-dir", str(self._issuer_folder)]
         log = self._logs / "issuer.log"
@@ -163,7 +163,7 @@ class DevSupervisor:
         self._start_module("the OIDC issuer", arguments, self._issuer_mark, environ, port, path, log)
 
     def _start_demo(self, run: DevRun, port: int) -> None:
-        say(f"starting the widget demonstration on port {port}")
+        print_line(f"starting the widget demonstration on port {port}")
         keys = _printed_account(run)
         # Only what a customer's server has: none of the product's secrets.
         environ = {name: value for name, value in self._given.items() if not name.startswith("KATAVEN_")} | {
@@ -177,7 +177,7 @@ class DevSupervisor:
 
     def _start_gunicorn(self, environ: Mapping[str, str]) -> None:
         port = self._options.port
-        say(f"starting gunicorn on port {port}, WORKERS={self._options.workers}")
+        print_line(f"starting gunicorn on port {port}, WORKERS={self._options.workers}")
         # The name lets a later run recognize it.
         arguments = ["gunicorn", "--name", self._gunicorn_mark.word, "-c", "gunicorn.conf.py", "wsgi:app"]
         self._start_module("gunicorn", arguments, self._gunicorn_mark, environ, port, "/healthz", None)

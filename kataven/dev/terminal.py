@@ -31,7 +31,7 @@ def _request_stop(number: int, _: object) -> None:
     raise StopRequested(signal.Signals(number).name)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def print_line(text: str, stream: TextIO | None = None) -> None:
     """Print a line immediately. Does nothing after the terminal or the pipe was closed."""
     stream = stream or sys.stdout
     try:
@@ -42,6 +42,6 @@ def say(text: str, stream: TextIO | None = None) -> None:
             os.dup2(null.fileno(), stream.fileno())
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a line to standard error."""
-    say(text, sys.stderr)
+    print_line(text, sys.stderr)

@@ -34,7 +34,7 @@ def test_environment_overrides_the_defaults(tmp_path: Path) -> None:
         "PORT": "9000",
         "WORKERS": "4",
         "KATAVEN_DATA_DIR": str(tmp_path),
-        "KATAVEN_DATABASE_URL": "postgresql://somebody:secret@db/system",
+        "KATAVEN_DATABASE_URL": "postgresql://user:secret@db/system",
         "KATAVEN_REDIS_URL": "redis://:secret@cache",
     }
     options = read_options(given)
@@ -153,7 +153,7 @@ def test_env_file_contains_only_the_products_variables(tmp_path: Path) -> None:
 
 def test_reachable_external_servers_are_accepted(postgres: EmbeddedPostgres, redis_url: str) -> None:
     require_postgres(postgres.url("postgres"))
-    require_postgres(postgres.url("not-made-yet"))
+    require_postgres(postgres.url("missing"))
     require_redis(redis_url)
 
 

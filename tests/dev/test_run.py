@@ -274,8 +274,8 @@ def test_exit_of_a_server_ends_the_run_with_its_name(data_dir: Path) -> None:
 def _kill_server(run: DevRun, program: str, name: str) -> None:
     """Kill a server of the run, and check that the run ends."""
     children = [process for process in living_processes() if process.parent == run.process.pid]
-    [victim] = [process.pid for process in children if program in process.command]
-    os.kill(victim, signal.SIGKILL)
+    [server_pid] = [process.pid for process in children if program in process.command]
+    os.kill(server_pid, signal.SIGKILL)
     assert run.finish() == 1
     assert any(line.startswith(f"make run: {name} exited unexpectedly (SIGKILL)") for line in run.output)
     for pid in run.pids:
