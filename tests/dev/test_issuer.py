@@ -169,6 +169,14 @@ def test_damaged_key_file_is_reported(tmp_path: Path) -> None:
         DevIssuer(tmp_path).start()
 
 
+def test_keys_in_the_format_of_earlier_versions_are_replaced(tmp_path: Path) -> None:
+    stored = [{"kid": "dev-old", "alg": "ES256", "private_key": "-----BEGIN PRIVATE KEY-----"}]
+    (tmp_path / "oidc-keys.json").write_text(json.dumps(stored))
+    keys = Keyring(tmp_path).public_jwks()["keys"]
+    assert [key["alg"] for key in keys] == ["ES256", "RS256"]
+    assert "dev-old" not in {key["kid"] for key in keys}
+
+
 def test_rotation_keeps_the_previous_keys_published(own_issuer: IssuerWithPen) -> None:
     clock = Clock()
     client = JwksClient(own_issuer.url, HttpFetcher(), allow_loopback_http=True, clock=clock)
