@@ -145,4 +145,4 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 def report_row(label: str, value: str, expected: str = "") -> None:
     """Print one row."""
-    print(f"  {label:<68} {value:>24}   {expected}", flush=True)
+    print(f"  {label:<72} {value:>24}   {expected}", flush=True)
