@@ -1,4 +1,4 @@
-# Requires make and Python >= 3.11 with venv. All packages come from requirements/*.txt, which pins their hashes.
+# Requires make and Python >= 3.11 with venv. Everything else is installed from requirements/*.txt with hashes.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -9,17 +9,17 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-chec
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
 
-# Without npm, `make test` skips the tests that require Node.js and prints a message. `.ci/run` sets NODE_TESTS=yes.
+# Without npm, tests that need Node.js are skipped, and `make test` reports this. `.ci/run` sets NODE_TESTS=yes.
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
-	@test $(NODE_TESTS) = yes || echo "npm not found: skipping the tests of sign-in at an independent OpenID Connect provider"
+	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
 	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node")
 
 check: lint types contracts test
 
-# The cost of a request, as ratios with floors. Requires an otherwise idle machine. Takes about three minutes.
+# Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed
 	.venv/bin/python -m bench.request
 
@@ -27,7 +27,7 @@ lint: .venv/test-installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# Requires Node.js with npm, so it is not part of `make check`. Applies all of the linters' recommended rules.
+# Requires Node.js with npm, so it is not part of `make check`. Uses the linters' recommended rules without exceptions.
 lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
 	@.venv/bin/python tools/openapi/print_document.py > tools/openapi/openapi.json
 	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json
@@ -48,37 +48,37 @@ docs: .venv/docs-installed
 	@.venv/bin/python -m sphinx -W --keep-going -q -E -d .venv/doctrees -c tools/docs docs site
 	@echo "site/index.html"
 
-# Checks production's packages against the package index's database of known vulnerabilities. Fails if the database is
-# not reachable.
+# Known vulnerabilities in the production dependencies, from the package index's database. Fails if the database can't be
+# reached.
 audit: .venv/audit-installed
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/production.txt
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; install one, or set its path: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: Python >= 3.11 with venv not found; install it, or set its path: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 
 .venv/run-installed: requirements/run.txt | .venv/bin/python
-	@echo "installing the product's packages (once, about 20 s)"
+	@echo "installing the runtime dependencies (once, about 20 s)"
 	@$(PIP_INSTALL) requirements/run.txt
 	@touch $@
 
 .venv/test-installed: requirements/test.txt .venv/run-installed
-	@echo "installing the packages for the tests (once)"
+	@echo "installing the test dependencies (once)"
 	@$(PIP_INSTALL) requirements/test.txt
 	@touch $@
 
 .venv/docs-installed: requirements/docs.txt .venv/run-installed
-	@echo "installing the packages for the documentation (once)"
+	@echo "installing the documentation dependencies (once)"
 	@$(PIP_INSTALL) requirements/docs.txt
 	@touch $@
 
 .venv/audit-installed: requirements/audit.txt .venv/run-installed
-	@echo "installing the packages for the audit (once)"
+	@echo "installing the audit dependencies (once)"
 	@$(PIP_INSTALL) requirements/audit.txt
 	@touch $@
 
-# Resolves the newest versions within pyproject.toml's ranges. One lock for every platform and Python >= 3.11.
+# Resolves again within the ranges of pyproject.toml. Universal: one lock for every platform and Python >= 3.11.
 lock: .venv/run-installed
 	@.venv/bin/python -m pip install --quiet uv
 	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements/run.txt

@@ -25,7 +25,7 @@ def main() -> int:
             "KATAVEN_PEPPERS: is missing; the auth-service is who holds them. Unset KATAVEN_AUTH_SERVICE.\n"
         )
         return 2
-    logs.take_over()
+    logs.capture_all_output()
     try:
         serve(configured)
     except RuntimeError as error:

@@ -179,14 +179,14 @@ def test_database_that_can_not_be_reached_or_has_no_such_tables_says_so(postgres
 
 
 def test_database_that_only_reads_gives_nobody_a_lease(database: SystemDatabase) -> None:
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
+    with database.autocommit() as operator:
+        operator.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
         try:
-            database.engine.dispose()
+            database.close()  # the next connection has the new default
             fallback = SystemFallbackChannel(database)
             assert fallback.current(0).notice
             with pytest.raises(FallbackUnreachable):
                 heartbeat(fallback, ALICE, None)
         finally:
-            connection.execute(text("SET default_transaction_read_only = off"))
-            connection.execute(text(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"))
+            operator.execute(text("SET default_transaction_read_only = off"))
+            operator.execute(text(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"))
