@@ -1,7 +1,7 @@
 """Two hosts with their own addresses and slots, one Redis, and two PostgreSQL servers.
 
-The two gunicorn masters share only Redis and PostgreSQL, as hosts do. `test_revocation_worlds.py` tests faults between
-them.
+The two gunicorn masters share only Redis and PostgreSQL, as hosts do.
+`test_revocation_fault_scenarios.py` tests faults between them.
 """
 
 from __future__ import annotations

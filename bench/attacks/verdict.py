@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kataven.revocation.latency_log import Spread
+from kataven.revocation.latency_log import Percentiles
 
 MAX_SESSIONS = 10_000
 """Visitor sessions that Redis keeps for one widget key: half of the default of KATAVEN_WIDGET_ACCOUNT_VISITS."""
@@ -157,12 +157,12 @@ def _failures(row: Row) -> Iterator[str]:
 
 def times_p50(quiet: Sequence[float], attacked: Sequence[float]) -> float | None:
     """The median as a multiple of the median without the attack; None if nothing was measured."""
-    one, other = Spread.of(quiet), Spread.of(attacked)
+    one, other = Percentiles.of(quiet), Percentiles.of(attacked)
     return None if one is None or other is None else other.p50 / one.p50
 
 
 def times_p99(quiet: Sequence[float], attacked: Sequence[float]) -> float | None:
-    one, other = Spread.of(quiet), Spread.of(attacked)
+    one, other = Percentiles.of(quiet), Percentiles.of(attacked)
     return None if one is None or other is None else other.p99 / one.p99
 
 
@@ -230,7 +230,7 @@ def _redis(cost: Cost) -> str:
 
 
 def _against(quiet: Sequence[float], attacked: Sequence[float], *, p99: bool) -> str:
-    spread = Spread.of(attacked)
+    spread = Percentiles.of(attacked)
     if spread is None:
         return "-"
     value, times = (spread.p99, times_p99(quiet, attacked)) if p99 else (spread.p50, times_p50(quiet, attacked))

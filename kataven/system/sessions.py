@@ -57,6 +57,6 @@ class AccountSessions:
 
 
 def _home(account: KnownAccount) -> Tenant:
-    if not isinstance(account.home, Tenant):
+    if not isinstance(account.location, Tenant):
         raise NoTenant(f"the directory did not say where {account.name!r} is")
-    return account.home
+    return account.location

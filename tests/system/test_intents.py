@@ -47,7 +47,7 @@ def test_a_transaction_commits_although_the_system_database_does_not_respond(sys
         with registry.writing(account) as session:
             session.execute(text("SELECT 1"))
             with pytest.raises(FallbackUnreachable):
-                channel.intend(TARGET)
+                channel.add_intent(TARGET)
         database.close()
     registry.close()
 
@@ -73,7 +73,7 @@ def test_an_intent_that_is_written_too_late_is_removed(system_url: str) -> None:
     database = SystemDatabase(system_url)
     blocked = BlockedDatabase(database)
     with pytest.raises(FallbackUnreachable, match="in time"):
-        SystemFallbackChannel(cast("SystemDatabase", blocked)).intend(TARGET)
+        SystemFallbackChannel(cast("SystemDatabase", blocked)).add_intent(TARGET)
     blocked.released.set()
     wait_until(lambda: not any(thread.name == "revocation-intent" for thread in threading.enumerate()), 30)
     assert SystemFallbackChannel(database).current(0).unfinished == frozenset()

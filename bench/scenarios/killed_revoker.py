@@ -1,4 +1,4 @@
-"""Revokers that are killed in the middle of a revocation, and for how long the key that they were ending lives on."""
+"""Kills revokers during a revocation and measures for how long the key is still accepted."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from bench.worlds.connection import Connection, request
-from bench.worlds.ground import ACCOUNT, Key
-from bench.worlds.site import Site
+from bench.scenarios.connection import Connection, request
+from bench.scenarios.environment import ACCOUNT, Key
+from bench.scenarios.site import Site
 from kataven.account.models import ApiKey
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What came of one."""
+    """The result of one kill."""
 
     committed: bool
     """Whether the key is disabled in the database."""
     answered: bool
-    """Whether the receipt was out before the revoker died."""
-    lived_seconds: float
+    """Whether the receipt was returned before the revoker died."""
+    accepted_for_seconds: float
     """From the kill to the start of the last request that was accepted; 0 if there was none."""
 
 
 @contextmanager
-def revoker_beside(site: Site, folder: Path, lease_seconds: float, application: str = "wsgi:api") -> Iterator[Gunicorn]:
-    """One more host, of one worker: it revokes, and is killed."""
-    environ = site.ground.environ(site.redis.url, site.ground.database_url, lease_seconds)
+def revoker_host(site: Site, folder: Path, lease_seconds: float, application: str = "wsgi:api") -> Iterator[Gunicorn]:
+    """A third host with one worker, which revokes and is killed."""
+    environ = site.environment.process_settings(site.redis.url, site.environment.database_url, lease_seconds)
     with Gunicorn(environ, folder / "revoker.log", 1, application) as host:
         yield host
 
 
 def kill(site: Site, host: Gunicorn, moment: float) -> Killed:
-    """Have `host` revoke a key that every worker of the site remembers, and kill it in the middle.
+    """Make `host` revoke a key that every worker of the site has cached, and kill it during the revocation.
 
-    `moment` is a share of how long a change of a key takes it: 0 is when it was asked.
+    `moment` is the time of the kill as a multiple of the duration of a change of a key; 0 is when the request is sent.
     """
-    key = site.ground.next_key()
+    key = site.environment.next_key()
     for _ in range(2):
         assert _accepted(site, key) == len(site.workers)
     pid = wait_for_worker(host)
@@ -61,50 +61,50 @@ def kill(site: Site, host: Gunicorn, moment: float) -> Killed:
 
 
 def _seconds_of_a_change(site: Site, connection: Connection, key: Key) -> float:
-    """The second one: with the first, a worker connects to all that it needs."""
+    """The duration of the second change; during the first, the worker opens its connections."""
     for name in ("once", "twice"):
         started = time.perf_counter()
-        connection.ask(request("PATCH", f"/v1/api-keys/{key.id}", site.alice, {"name": name}))
+        connection.exchange(request("PATCH", f"/v1/api-keys/{key.id}", site.owner_headers, {"name": name}))
     return time.perf_counter() - started
 
 
 def follow(site: Site, key: Key, died_at: float, *, answered: bool) -> Killed:
-    """Show the key to every worker until all refuse it, if it is disabled; else it stays good."""
+    """Send the key to every worker until all reject it, if it is disabled; otherwise it remains valid."""
     if not is_disabled(site, key):
-        return Killed(committed=False, answered=answered, lived_seconds=0.0)
+        return Killed(committed=False, answered=answered, accepted_for_seconds=0.0)
     last_accepted = died_at
-    until = died_at + PATIENCE_SECONDS
+    until = died_at + TIMEOUT_SECONDS
     while time.monotonic() < until:
         started = time.monotonic()
         if not _accepted(site, key):
-            return Killed(committed=True, answered=answered, lived_seconds=last_accepted - died_at)
+            return Killed(committed=True, answered=answered, accepted_for_seconds=last_accepted - died_at)
         last_accepted = started
-    raise TimeoutError(f"a key that is disabled is accepted after {PATIENCE_SECONDS:g} s")
+    raise TimeoutError(f"a disabled key is still accepted after {TIMEOUT_SECONDS:g} s")
 
 
 def revocation_of(site: Site, key: Key) -> bytes:
-    return request("PATCH", f"/v1/api-keys/{key.id}", site.alice, {"disabled": True})
+    return request("PATCH", f"/v1/api-keys/{key.id}", site.owner_headers, {"disabled": True})
 
 
 def wait_for_worker(host: Gunicorn) -> int:
-    """The process id of the host's worker, once it serves."""
-    wait_until(lambda: bool(host.worker_pids()), PATIENCE_SECONDS)
+    """The process id of the host's worker, after it has responded."""
+    wait_until(lambda: bool(host.worker_pids()), TIMEOUT_SECONDS)
     with closing(Connection(host.port)) as connection:
-        connection.ask(request("GET", "/healthz", {}))
+        connection.exchange(request("GET", "/healthz", {}))
     return host.worker_pids()[0]
 
 
 def is_disabled(site: Site, key: Key) -> bool:
-    """In the account's database. Whatever the revoker had asked of it has been done or undone by then."""
+    """Whether the key is disabled in the account's database. The lock waits for the revoker's transaction."""
     with site.parts.sessions.writing(ACCOUNT) as session:
         row = session.get_one(ApiKey, UUID(key.id), with_for_update=True)
         return row.disabled_at is not None
 
 
 def _accepted(site: Site, key: Key) -> int:
-    """How many workers let the key in."""
-    show = request("GET", "/v1/me", {"Authorization": f"Bearer {key.text}"})
-    return sum(worker.watcher.ask(show).status == 200 for worker in site.workers)
+    """How many workers accept the key."""
+    message = request("GET", "/v1/me", {"Authorization": f"Bearer {key.text}"})
+    return sum(worker.watcher.exchange(message).status == 200 for worker in site.workers)
 
 
 def _is_answered(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""A relay between processes and two Redis servers: it swings from one to the other in the middle of a publication."""
+"""A relay between processes and two Redis servers, which switches from one to the other during a publication."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.revocation.eventually import eventually
 from tests.revocation.fleet import Fleet
 
 
-class Point(StrEnum):
-    """Where in a publication the relay swings. `IDLE` is before it."""
+class SwitchPoint(StrEnum):
+    """The point of a publication at which the relay switches. `IDLE` is before it."""
 
     IDLE = "idle"
     BEFORE_PUBLISH = "before publish"
@@ -28,8 +28,8 @@ class Point(StrEnum):
     AFTER_WAIT = "after wait"
 
 
-class Cut(StrEnum):
-    """Which connections end when the relay swings; the others go on leading to the server that they led to."""
+class ClosedConnections(StrEnum):
+    """Which connections the relay closes when it switches. The others remain connected to their server."""
 
     NONE = "none"
     LINKS = "links"
@@ -37,23 +37,23 @@ class Cut(StrEnum):
     ALL = "all"
 
 
-SWINGS = tuple(product(Point, Cut))
-_ASKED = {
-    Point.BEFORE_PUBLISH: PUBLISH.sha.encode(),
-    Point.AFTER_PUBLISH: PUBLISH.sha.encode(),
-    Point.BEFORE_WAIT: b"BLPOP",
-    Point.AFTER_WAIT: b"BLPOP",
+SWITCH_CASES = tuple(product(SwitchPoint, ClosedConnections))
+_REQUESTS = {
+    SwitchPoint.BEFORE_PUBLISH: PUBLISH.sha.encode(),
+    SwitchPoint.AFTER_PUBLISH: PUBLISH.sha.encode(),
+    SwitchPoint.BEFORE_WAIT: b"BLPOP",
+    SwitchPoint.AFTER_WAIT: b"BLPOP",
 }
-_AFTER = {Point.AFTER_PUBLISH, Point.AFTER_WAIT}
+_AFTER = {SwitchPoint.AFTER_PUBLISH, SwitchPoint.AFTER_WAIT}
 
 
 class _Flow:
     def __init__(self, near: socket.socket, far: socket.socket) -> None:
         self.near, self.far = near, far
         self.is_link = False
-        """Whether it is a worker's subscription, and not a connection from a pool."""
-        self.answering: Callable[[], None] | None = None
-        """To be done before the next answer is passed on."""
+        """Whether it is a worker's subscription rather than a pooled connection."""
+        self.before_reply: Callable[[], None] | None = None
+        """Called before the next reply is forwarded."""
 
     def end(self) -> None:
         for side in (self.near, self.far):
@@ -61,8 +61,8 @@ class _Flow:
                 side.shutdown(socket.SHUT_RDWR)
 
 
-class SwingingRelay:
-    """Listens on a Unix socket. A new connection leads to `targets[0]`, until the relay swings."""
+class SwitchingRelay:
+    """Listens on a Unix socket. New connections lead to `targets[0]` until the relay switches."""
 
     def __init__(self, folder: Path, targets: tuple[Path, Path]) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -74,19 +74,19 @@ class SwingingRelay:
         self._flows: list[_Flow] = []
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._armed: tuple[Point, Cut] | None = None
+        self._pending_switch: tuple[SwitchPoint, ClosedConnections] | None = None
         self._lock = threading.Lock()
 
-    def arm(self, point: Point, cut: Cut) -> None:
-        """Swing once, when a publication is at this point."""
+    def switch_at(self, point: SwitchPoint, closed: ClosedConnections) -> None:
+        """Switch once, when a publication is at this point."""
         with self._lock:
-            self._armed = (point, cut)
-        if point is Point.IDLE:
-            self._swing_if(lambda armed: armed is Point.IDLE)
+            self._pending_switch = (point, closed)
+        if point is SwitchPoint.IDLE:
+            self._switch_if(lambda pending: pending is SwitchPoint.IDLE)
 
     def settle(self) -> None:
-        """Swing if that has not happened yet; then end every connection, so that each process is at one server."""
-        self._swing_if(lambda armed: True)
+        """Switch if that has not happened yet, then close every connection, so that all processes use one server."""
+        self._switch_if(lambda pending: True)
         for flow in list(self._flows):
             flow.end()
 
@@ -115,46 +115,51 @@ class SwingingRelay:
                 flow = _Flow(near, far)
                 with self._lock:
                     self._flows.append(flow)
-                self._begin(self._ask, flow)
-                self._begin(self._answer, flow)
+                self._begin(self._forward_requests, flow)
+                self._begin(self._forward_replies, flow)
 
-    def _ask(self, flow: _Flow) -> None:
+    def _forward_requests(self, flow: _Flow) -> None:
         with suppress(OSError):
             while data := flow.near.recv(65_536):
                 flow.is_link |= b"SUBSCRIBE" in data
-                self._asked(flow, data)
+                self._check_request(flow, data)
                 flow.far.sendall(data)
         flow.end()
 
-    def _answer(self, flow: _Flow) -> None:
+    def _forward_replies(self, flow: _Flow) -> None:
         with suppress(OSError):
             while data := flow.far.recv(65_536):
-                if flow.answering is not None:
-                    flow.answering()
-                    flow.answering = None
+                if flow.before_reply is not None:
+                    flow.before_reply()
+                    flow.before_reply = None
                 flow.near.sendall(data)
         flow.end()
         with self._lock:
             self._flows.remove(flow)
 
-    def _asked(self, flow: _Flow, data: bytes) -> None:
-        armed = self._armed
-        if armed is None or _ASKED.get(armed[0], b"nothing") not in data:
+    def _check_request(self, flow: _Flow, data: bytes) -> None:
+        pending = self._pending_switch
+        if pending is None or _REQUESTS.get(pending[0], b"nothing") not in data:
             return
-        if armed[0] in _AFTER:
-            flow.answering = lambda: self._swing_if(lambda point: point in _AFTER)
+        if pending[0] in _AFTER:
+            flow.before_reply = lambda: self._switch_if(lambda point: point in _AFTER)
         else:
-            self._swing_if(lambda point: point not in _AFTER)
+            self._switch_if(lambda point: point not in _AFTER)
 
-    def _swing_if(self, due: Callable[[Point], bool]) -> None:
+    def _switch_if(self, due: Callable[[SwitchPoint], bool]) -> None:
         with self._lock:
-            if self._armed is None or not due(self._armed[0]):
+            if self._pending_switch is None or not due(self._pending_switch[0]):
                 return
-            cut, self._armed = self._armed[1], None
+            closed, self._pending_switch = self._pending_switch[1], None
             self._at = 1 - self._at
             flows = list(self._flows)
         links = [flow for flow in flows if flow.is_link]
-        ends = {Cut.NONE: [], Cut.LINKS: links, Cut.ONE_LINK: links[:1], Cut.ALL: flows}[cut]
+        ends = {
+            ClosedConnections.NONE: [],
+            ClosedConnections.LINKS: links,
+            ClosedConnections.ONE_LINK: links[:1],
+            ClosedConnections.ALL: flows,
+        }[closed]
         for flow in ends:
             flow.end()
 
@@ -166,21 +171,21 @@ class SwingingRelay:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One revocation, with the relay swinging in it."""
+    """One revocation during which the relay switched."""
 
-    point: Point
-    cut: Cut
+    point: SwitchPoint
+    closed: ClosedConnections
     receipt: Receipt
 
 
-def swing(fleet: Fleet, relay: SwingingRelay, rounds: int) -> Iterator[Round]:
-    """Revoke a key that every worker remembers, so many times, and swing at each point in turn."""
+def switch_repeatedly(fleet: Fleet, relay: SwitchingRelay, rounds: int) -> Iterator[Round]:
+    """Revoke a key that every worker has cached, `rounds` times, and switch at each point in turn."""
     for number in range(rounds):
-        point, cut = SWINGS[number % len(SWINGS)]
-        fleet.until_every_worker_remembers()
-        relay.arm(point, cut)
+        point, closed = SWITCH_CASES[number % len(SWITCH_CASES)]
+        fleet.wait_until_every_worker_caches()
+        relay.switch_at(point, closed)
         receipt = fleet.revoke_next()
-        yield Round(point, cut, receipt)
-        if number % 3 == 2:  # otherwise what the swing left behind is where the next round begins
+        yield Round(point, closed, receipt)
+        if number % 3 == 2:  # the other rounds start from the state that the switch left
             relay.settle()
-            assert eventually(lambda: fleet.revocation.status().lease_confirmed), "no lease after a swing"
+            assert eventually(lambda: fleet.revocation.status().lease_confirmed), "no lease after a switch"

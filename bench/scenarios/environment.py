@@ -1,6 +1,6 @@
-"""What a world stands on: a PostgreSQL, an issuer, and the account acme with its owner Alice and all the keys it needs.
+"""The environment of all scenarios: PostgreSQL, an OIDC issuer, and the account acme with its owner Alice and its keys.
 
-It outlives the worlds, which bring their own Redis and their own workers.
+Scenarios share it. Each site has its own Redis and workers.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from kataven.operations import account_creation
 from kataven.system import limits
 
 ACCOUNT = ALICE.account
-BENCH = Actor("bench:worlds", "Worlds")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
-"""Limits that are never met: what is looked for is a key that is let in, not one that is slowed down."""
+BENCH = Actor("bench:scenarios", "Scenarios")
+UNLIMITED = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
+"""Limits that are never reached, so that no request is rejected by a rate limit."""
 BATCH = 100
 TOKEN_SECONDS = 12 * 3600
 
 
 @dataclass(frozen=True)
 class Key:
-    """An API key of acme's."""
+    """An API key of acme."""
 
     id: str
     text: str = field(repr=False)
 
 
 @dataclass
-class Ground:
-    """See `laid`."""
+class Environment:
+    """See `open_environment`."""
 
     folder: Path
     postgres: EmbeddedPostgres
@@ -53,8 +53,8 @@ class Ground:
     pepper: str = field(repr=False)
     _keys: deque[Key] = field(default_factory=deque, repr=False)
 
-    def environ(self, redis_url: str, database_url: str, lease_seconds: float) -> dict[str, str]:
-        """What a process of the product is told."""
+    def process_settings(self, redis_url: str, database_url: str, lease_seconds: float) -> dict[str, str]:
+        """The environment variables of a process of the product."""
         return {
             "KATAVEN_ENV": "development",
             "KATAVEN_DATABASE_URL": database_url,
@@ -70,32 +70,32 @@ class Ground:
         return self.postgres.url("kataven_system")
 
     def foundation(self, redis_url: str = "unix:///nowhere", lease_seconds: float = 1.0) -> Foundation:
-        """What the product is put together from, for use beside it. It has no lease, so it remembers nothing."""
-        return assembly.foundation(settings.load(self.environ(redis_url, self.database_url, lease_seconds)))
+        """The product's components, for use in this process. It holds no lease, so it caches nothing."""
+        return assembly.foundation(settings.load(self.process_settings(redis_url, self.database_url, lease_seconds)))
 
-    def alice(self) -> dict[str, str]:
-        """The headers with which Alice, who owns acme, is let in."""
+    def owner_headers(self) -> dict[str, str]:
+        """The headers of Alice, the owner of acme."""
         token = sign(self.folder / "issuer", self.issuer_url, ACCOUNT, ALICE.role, ttl_seconds=TOKEN_SECONDS)
         return {"Authorization": f"Bearer {token}", "X-Account-ID": ACCOUNT}
 
     def next_key(self) -> Key:
-        """A key that nobody has used yet."""
+        """An unused key."""
         if not self._keys:
-            self._keys.extend(self._mint(BATCH))
+            self._keys.extend(self._create_keys(BATCH))
         return self._keys.popleft()
 
-    def _mint(self, count: int) -> Iterator[Key]:
-        issuer = assembly.local_issuer(settings.load(self.environ("unix:///nowhere", self.database_url, 1.0)))
-        with opened(self.foundation()) as parts, parts.sessions.writing(ACCOUNT) as session:
+    def _create_keys(self, count: int) -> Iterator[Key]:
+        issuer = assembly.local_issuer(settings.load(self.process_settings("unix:///nowhere", self.database_url, 1.0)))
+        with open_foundation(self.foundation()) as parts, parts.sessions.writing(ACCOUNT) as session:
             for _ in range(count):
                 issued = issuer.issue(TokenKind.API_KEY, ACCOUNT)
-                row = api_keys.issue(session, "hammered", issued, None, BENCH)
+                row = api_keys.issue(session, "under test", issued, None, BENCH)
                 yield Key(str(row.id), issued.text)
 
 
 @contextmanager
-def opened(parts: Foundation) -> Iterator[Foundation]:
-    """`parts`, with its connections closed at the end."""
+def open_foundation(parts: Foundation) -> Iterator[Foundation]:
+    """`parts`; its connections are closed at the end."""
     try:
         yield parts
     finally:
@@ -104,25 +104,27 @@ def opened(parts: Foundation) -> Iterator[Foundation]:
 
 
 @contextmanager
-def laid() -> Iterator[Ground]:
-    """A ground in a scratch folder, gone at the end. To be called from the main thread, like all embedded servers."""
-    folder = Path(tempfile.mkdtemp(prefix="kataven-worlds-"))
+def open_environment() -> Iterator[Environment]:
+    """An environment in a temporary folder. Must be opened from the main thread, like all embedded servers."""
+    folder = Path(tempfile.mkdtemp(prefix="kataven-scenarios-"))
     if os.geteuid() == 0:
-        folder.chmod(0o711)  # so that the user who runs PostgreSQL for root can get to its data
+        folder.chmod(0o711)  # the user that runs PostgreSQL for root needs access to the data
     try:
         pepper = f"dev1:{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()}"
         with EmbeddedPostgres(folder / "postgres", fsync=False) as postgres, DevIssuer(folder / "issuer") as issuer:
-            ground = Ground(folder, postgres, issuer.url, pepper)
-            _prepare(ground)
-            yield ground
+            environment = Environment(folder, postgres, issuer.url, pepper)
+            _prepare(environment)
+            yield environment
     finally:
         shutil.rmtree(folder)
 
 
-def _prepare(ground: Ground) -> None:
-    account_creation.prepare_system(ground.database_url)
-    with opened(ground.foundation()) as parts:
+def _prepare(environment: Environment) -> None:
+    account_creation.prepare_system(environment.database_url)
+    with open_foundation(environment.foundation()) as parts:
         database = parts.directory.database
-        account_creation.create(database, account_creation.NewAccount(ACCOUNT, "Acme", org_id(ACCOUNT)), actor="worlds")
+        account_creation.create(
+            database, account_creation.NewAccount(ACCOUNT, "Acme", org_id(ACCOUNT)), actor="scenarios"
+        )
         with database.writing() as session:
-            limits.change(session, ACCOUNT, PLENTY)
+            limits.change(session, ACCOUNT, UNLIMITED)

@@ -1,4 +1,4 @@
-"""The notices as a small Python object; tests/contracts/test_notices.py holds the system database to its answers."""
+"""The fallback channel as a Python object. tests/contracts/test_fallback_channel.py compares it with the real one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kataven.revocation.fallback.channel import (
     FallbackUnreachable,
     PollerHeartbeat,
     PollerId,
-    PublishedNotice,
+    PostedNotice,
 )
 from kataven.revocation.target import RevocationTarget
 
@@ -25,8 +25,8 @@ def _new_mark() -> str:
     return f"mark{next(_marks)}"
 
 
-class NoticesModel:
-    """What every process shares."""
+class FallbackModel:
+    """The state that all processes share."""
 
     def __init__(self) -> None:
         self.notice = FallbackNotice(0, _new_mark())
@@ -36,12 +36,12 @@ class NoticesModel:
         self.intents: dict[str, tuple[float, RevocationTarget]] = {}
 
 
-class NoticesOf:
-    """The notices as one process reaches them. `step` is called between what is committed apart."""
+class ProcessFallback:
+    """The channel as one process accesses it. `step` is called between separate commits."""
 
     def __init__(
         self,
-        shared: NoticesModel,
+        shared: FallbackModel,
         reachable: Callable[[], bool],
         step: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
@@ -51,31 +51,31 @@ class NoticesOf:
         self._step = step
         self._clock = clock
 
-    def current(self, patience_seconds: float) -> FallbackState:
+    def read_state(self, overdue_after_seconds: float) -> FallbackState:
         self._go()
         now = self._clock()
         unfinished = frozenset(
-            scope
-            for begun_at, scope in self._shared.intents.values()
-            if patience_seconds < now - begun_at <= INTENT_SECONDS
+            target
+            for begun_at, target in self._shared.intents.values()
+            if overdue_after_seconds < now - begun_at <= INTENT_SECONDS
         )
         word = FallbackState(self._shared.notice, unfinished)
         self._go()
         return word
 
-    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
+    def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
         self._go()
         shared = self._shared
         shared.readers[heartbeat.reader] = heartbeat.count
-        shared.redis[heartbeat.reader] = heartbeat.redis
-        if heartbeat.read is not None and heartbeat.read.mark == shared.notice.mark:
+        shared.redis[heartbeat.reader] = heartbeat.home_redis
+        if heartbeat.read_notice is not None and heartbeat.read_notice.mark == shared.notice.mark:
             shared.read[heartbeat.reader] = shared.notice.count
         self._go()
         notice = shared.notice
         self._go()
         return notice
 
-    def post(self) -> PublishedNotice:
+    def post_notice(self) -> PostedNotice:
         self._go()
         shared = self._shared
         shared.notice = FallbackNotice(shared.notice.count + 1, _new_mark())
@@ -83,47 +83,47 @@ class NoticesOf:
         self._go()
         readers = dict(shared.readers)
         self._go()
-        return PublishedNotice(posted, readers)
+        return PostedNotice(posted, readers)
 
-    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
+    def readers_behind(self, notice: FallbackNotice) -> frozenset[PollerId]:
         self._go()
         shared = self._shared
         unread = frozenset(reader for reader in shared.readers if shared.read.get(reader, -1) < notice.count)
         self._go()
         return unread
 
-    def elsewhere(self, redis: str) -> frozenset[PollerId]:
+    def readers_with_other_home(self, redis: str) -> frozenset[PollerId]:
         self._go()
         shared = self._shared
         away = frozenset(reader for reader in shared.readers if shared.redis.get(reader) not in ("", redis))
         self._go()
         return away
 
-    def heartbeats(self) -> dict[PollerId, int]:
+    def heartbeat_counts(self) -> dict[PollerId, int]:
         self._go()
         heartbeats = dict(self._shared.readers)
         self._go()
         return heartbeats
 
-    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
+    def remove_readers(self, heartbeats: Mapping[PollerId, int]) -> None:
         self._go()
         for reader, count in heartbeats.items():
             if self._shared.readers.get(reader) == count:
-                self.leave(reader)
+                self.deregister(reader)
 
-    def leave(self, reader: PollerId) -> None:
+    def deregister(self, reader: PollerId) -> None:
         self._shared.readers.pop(reader, None)
         self._shared.read.pop(reader, None)
         self._shared.redis.pop(reader, None)
 
-    def intend(self, scope: RevocationTarget) -> str:
+    def add_intent(self, target: RevocationTarget) -> str:
         self._go()
         intent = str(uuid4())
-        self._shared.intents[intent] = (self._clock(), scope)
+        self._shared.intents[intent] = (self._clock(), target)
         self._go()
         return intent
 
-    def complete(self, intents: Collection[str]) -> None:
+    def remove_intents(self, intents: Collection[str]) -> None:
         self._go()
         now = self._clock()
         for intent, (begun_at, _) in list(self._shared.intents.items()):

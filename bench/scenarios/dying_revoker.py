@@ -1,4 +1,4 @@
-"""`wsgi:api` whose revokers die as soon as their change is committed: nothing is published, and no receipt is given."""
+"""`wsgi:api` whose revokers die after their commit: no event is published, and no receipt is returned."""
 
 from __future__ import annotations
 

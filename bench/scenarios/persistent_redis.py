@@ -1,4 +1,4 @@
-"""A Redis that is killed over and over, and comes back with nothing, with everything, or with what it knew long ago."""
+"""A Redis that is killed repeatedly and restarted without data, with its data, or with older data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import redis
 from kataven.dev.embedded.redis_server import EmbeddedRedis
 
 
-class Memory(StrEnum):
-    """What a Redis knows when it comes back."""
+class RestoredData(StrEnum):
+    """The data of a restarted Redis."""
 
     NOTHING = "empty"
     ALL = "as it was"
     OLD = "as it was one restart earlier"
 
 
-MEMORIES = tuple(Memory)
+RESTORED_DATA = tuple(RestoredData)
 
 
-class OwnRedis:
-    """A Redis with its data on disk. To be used from the main thread."""
+class PersistentRedis:
+    """A Redis with its data on disk. For use from the main thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,19 +45,19 @@ class OwnRedis:
         self.url = self._server.url
 
     def kill(self) -> None:
-        """As by the kernel, when memory is short. What it wrote in the last second may be lost, as in real life."""
+        """Kill it with SIGKILL. Writes of the last second may be lost."""
         with redis.Redis.from_url(self.url) as client:
             os.kill(client.info("server")["process_id"], signal.SIGKILL)
         self._server.stop()
 
-    def come_back(self, memory: Memory) -> None:
+    def start_with(self, data: RestoredData) -> None:
         """Start again after `kill`, at the same address."""
-        earlier = self._copy if memory is Memory.OLD and self._copy.exists() else None
+        earlier = self._copy if data is RestoredData.OLD and self._copy.exists() else None
         kept = self._folder.with_name(f"{self._folder.name}-kept")
         _move_data(self._folder, kept)
         if earlier is not None:
             _copy_data(earlier, self._folder)
-        elif memory is not Memory.NOTHING:
+        elif data is not RestoredData.NOTHING:
             _copy_data(kept, self._folder)
         shutil.rmtree(self._copy, ignore_errors=True)
         kept.rename(self._copy)
@@ -84,7 +84,7 @@ def _move_data(source: Path, target: Path) -> None:
 
 def _copy_data(source: Path, target: Path) -> None:
     for data in source.glob("appendonly*"):
-        with suppress(NotADirectoryError):  # a folder since Redis 7, a file before
+        with suppress(NotADirectoryError):  # a folder since Redis 7, earlier a file
             shutil.copytree(data, target / data.name)
             continue
         shutil.copy(data, target / data.name)

@@ -1,6 +1,6 @@
-"""`wsgi:api`, with its receipts written down in full: what a client is not told is how fast the workers forgot.
+"""`wsgi:api` that records how fast the workers evicted, which the API's receipt does not contain.
 
-gunicorn bench.worlds.observed:api, with OBSERVED_RECEIPTS naming the file; each line is a number of milliseconds.
+gunicorn bench.scenarios.recorded_receipts:api, with OBSERVED_RECEIPTS naming the file. Each line is a duration in ms.
 """
 
 from __future__ import annotations
