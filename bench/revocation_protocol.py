@@ -75,7 +75,7 @@ def work(redis_url: str, database_url: str, load: WorkerLoad, ready: Event, stop
     revocation = revocation_at(redis_url, database_url)
     verifier = CachingVerifier(AcceptEverything(), revocation.guard)
     revocation.start()
-    while not revocation.status().lease_confirmed:
+    while not revocation.status().confirm_lease:
         time.sleep(0.01)
     for _ in range(load.threads):
         threading.Thread(target=generate_load, args=(verifier, load), daemon=True).start()

@@ -25,7 +25,7 @@ def main() -> int:
             "KATAVEN_PEPPERS: is missing. The auth-service holds the peppers: set it, and unset KATAVEN_AUTH_SERVICE.\n"
         )
         return 2
-    logs.take_over()
+    logs.capture_all_output()
     try:
         serve(configured)
     except RuntimeError as error:

@@ -20,10 +20,10 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
-from kataven.logs import every_request
+from kataven.logs import access_logger
 
 log = logging.getLogger(__name__)
-access = every_request("kataven.access")
+access = access_logger("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0
@@ -112,7 +112,7 @@ def _logged(name: str, rpc: Rpc) -> Rpc:
 
     def logged(request: Message, context: grpc.ServicerContext) -> Message:
         headers = {str(key): str(value) for key, value in context.invocation_metadata()}
-        trace = tracing.Trace.following(headers.get(tracing.HEADER))
+        trace = tracing.Trace.from_header(headers.get(tracing.HEADER))
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         started = time.perf_counter()

@@ -27,12 +27,15 @@ from kataven.revocation.fallback.channel import (
 from kataven.revocation.target import RevocationTarget
 from kataven.system import intents
 from kataven.system.database import SystemDatabase
+from kataven.system.deadline import within
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RevocationNotice, RevocationReader
 
 LATEST = select(RevocationNotice.count, RevocationNotice.mark)
 READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
 WORD = LATEST.add_columns(intents.overdue(bindparam("overdue_after", type_=Interval())).label("unfinished"))
+INTENT_WRITE_SECONDS = 1.0
+"""How long the write of a revocation intent may delay the commit that follows it."""
 NONE_YET = FallbackNotice(0, "none yet")
 
 
@@ -117,6 +120,18 @@ class SystemFallbackChannel:
             session.execute(delete(RevocationReader).where(RevocationReader.id == reader.id))
 
     def add_intent(self, target: RevocationTarget) -> str:
+        # The caller's transaction holds a row lock, and its server ends a transaction that is idle for 2 s.
+        try:
+            return within(
+                INTENT_WRITE_SECONDS,
+                lambda: self._write_intent(target),
+                discard=lambda intent: self.remove_intents([intent]),
+                name="revocation-intent",
+            )
+        except TimeoutError as error:
+            raise FallbackUnreachable("the system database did not respond in time") from error
+
+    def _write_intent(self, target: RevocationTarget) -> str:
         with self._session() as session:
             return str(intents.add(session, target))
 
@@ -127,7 +142,7 @@ class SystemFallbackChannel:
     @contextmanager
     def _session(self) -> Iterator[Session]:
         try:
-            with self._database.reading() as session:  # in AUTOCOMMIT
+            with self._database.autocommit() as session:
                 yield session
         except SystemDatabaseUnavailable as error:
             raise FallbackUnreachable("the system database can't be reached") from error

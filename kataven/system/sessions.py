@@ -38,7 +38,7 @@ class AccountSessions:
     @contextmanager
     def recording_usage(self, account: str) -> Iterator[TenantSession]:
         """Raises TenancyError or SystemDatabaseUnavailable."""
-        with self._registry.recording_usage(self._tenant(account)) as session:
+        with self._registry.autocommit(self._tenant(account)) as session:
             yield session
 
     def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
@@ -47,7 +47,7 @@ class AccountSessions:
 
     def recording_usage_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
         """The same for an account that the directory has just given out, without asking it again."""
-        return self._registry.recording_usage(_home(account))
+        return self._registry.autocommit(_home(account))
 
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)

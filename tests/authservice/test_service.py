@@ -199,7 +199,7 @@ def test_an_invalid_setting_is_reported_and_ends_the_process(harness: AppHarness
     for changes, said in (
         ({"KATAVEN_OIDC_ISSUER": ""}, "KATAVEN_OIDC_ISSUER: is missing"),
         ({"KATAVEN_PEPPERS": "", "KATAVEN_AUTH_SERVICE": "localhost:1"}, "KATAVEN_PEPPERS: is missing"),
-        ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: there is no such file"),
+        ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: the file does not exist"),
         ({"KATAVEN_AUTH_BIND": "nowhere.localhost.invalid:x"}, "KATAVEN_AUTH_BIND:"),
     ):
         environ = {**os.environ, **harness.environ, "KATAVEN_AUTH_BIND": "127.0.0.1:0", **changes}

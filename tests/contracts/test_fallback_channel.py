@@ -179,14 +179,14 @@ def test_unreachable_or_unmigrated_database_raises_fallback_unreachable(postgres
 
 
 def test_read_only_database_grants_no_reader_lease(database: SystemDatabase) -> None:
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
+    with database.autocommit() as operator:
+        operator.execute(text(f"ALTER DATABASE {DATABASE} SET default_transaction_read_only = on"))
         try:
-            database.engine.dispose()
+            database.close()  # the next connection has the new default
             fallback = SystemFallbackChannel(database)
             assert fallback.read_state(0).notice
             with pytest.raises(FallbackUnreachable):
                 heartbeat(fallback, ALICE, None)
         finally:
-            connection.execute(text("SET default_transaction_read_only = off"))
-            connection.execute(text(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"))
+            operator.execute(text("SET default_transaction_read_only = off"))
+            operator.execute(text(f"ALTER DATABASE {DATABASE} RESET default_transaction_read_only"))

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over asyncio, as little of it as a client needs that must not take the processor from what it measures."""
+"""A minimal HTTP/1.1 client over asyncio, which uses little CPU time next to the server that it measures."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Self
 
 HOST = "127.0.0.1"
 LATE_ADDRESS = "127.0.0.2"
-"""Of the client that shows revoked keys."""
+"""The address of the client that sends revoked keys."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 
 class Closed(Exception):
-    """The server closed the connection before a whole answer was here, or it took no connection."""
+    """The server closed the connection before a complete response, or refused it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole response."""
+class Response:
+    """A complete response."""
 
     status: int
     body: bytes
@@ -32,7 +32,7 @@ class Answer:
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """A request as it goes over the wire; `body` is sent as JSON."""
+    """Encode a request. `body` is sent as JSON."""
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {"Host": "api", **headers}.items())]
     if body is not None:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
@@ -45,13 +45,13 @@ def bearer(token: str, account: str | None = None) -> dict[str, str]:
 
 
 class Connection:
-    """One request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
         self.open = True
-        """False once the server has said that this was its last answer here."""
+        """False after a response with `Connection: close`."""
 
     @classmethod
     async def to(cls, port: int, source: str) -> Self:
@@ -61,21 +61,21 @@ class Connection:
         except OSError as error:
             raise Closed from error
 
-    async def ask(self, message: bytes, *, half_close: bool = False) -> Answer:
-        """Send `message`, as the last one if `half_close`, and return its answer. Raises Closed."""
+    async def send_request(self, message: bytes, *, half_close: bool = False) -> Response:
+        """Send `message` and return the response. `half_close` ends the sending side. Raises Closed."""
         self.send(message)
         if half_close:
             self._writer.write_eof()
-        answer = await self.receive()
+        response = await self.receive()
         self.open = self.open and not half_close
-        return answer
+        return response
 
     def send(self, message: bytes) -> None:
-        # Not drained: an answer may come, and the connection close, before a body is through.
+        # Not drained: the response can arrive, and the connection close, before the body is sent.
         self._writer.write(message)
 
-    async def receive(self) -> Answer:
-        """The next answer. Raises Closed."""
+    async def receive(self) -> Response:
+        """The next response. Raises Closed."""
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
             length = _LENGTH.search(head)
@@ -84,16 +84,16 @@ class Connection:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             self.open = False
             raise Closed from error
-        return Answer(int(head[9:12]), body)
+        return Response(int(head[9:12]), body)
 
     def close(self) -> None:
-        """Drop it, with what was not sent yet."""
+        """Abort the connection and discard unsent data."""
         self.open = False
         self._writer.transport.abort()
 
 
 class Pool:
-    """At most `size` connections that are kept alive; a request that finds none idle waits for one."""
+    """At most `size` keep-alive connections. A request waits if none is idle."""
 
     def __init__(self, port: int, source: str, size: int) -> None:
         self._port, self._source = port, source
@@ -101,33 +101,33 @@ class Pool:
         for _ in range(size):
             self._idle.put_nowait(None)
 
-    async def ask(self, message: bytes) -> Answer:
+    async def send_request(self, message: bytes) -> Response:
         """Send `message` on the connection that has been idle for longest. Raises Closed.
 
-        As clients do, it asks once more where the server had closed the idle connection.
+        If the server had closed the idle connection, the request is sent again, as other clients do.
         """
         connection = await self._idle.get()
         try:
             if connection is not None:
                 try:
-                    return await connection.ask(message)
+                    return await connection.send_request(message)
                 except Closed:
                     connection.close()
             connection = await Connection.to(self._port, self._source)
-            return await connection.ask(message)
+            return await connection.send_request(message)
         except BaseException:
             if connection is not None:
-                connection.close()  # an answer may still come on it, to a request that was given up
+                connection.close()  # a late response to a request that timed out could arrive on it
             raise
         finally:
             self._idle.put_nowait(connection if connection is not None and connection.open else None)
 
     async def fill(self, message: bytes) -> None:
-        """Open them all: as many requests at once as there are connections."""
-        await asyncio.gather(*(self.ask(message) for _ in range(self._idle.qsize())))
+        """Open all connections by sending one request on each."""
+        await asyncio.gather(*(self.send_request(message) for _ in range(self._idle.qsize())))
 
     def close(self) -> None:
-        """Close those that are idle."""
+        """Close idle connections."""
         while not self._idle.empty():
             if connection := self._idle.get_nowait():
                 connection.close()

@@ -1,8 +1,8 @@
-"""The process of an attack: `python -m bench.strangers.stranger`, told what to do on its standard input.
+"""The process of an attack: `python -m bench.attacks.attacker`, controlled over its standard input.
 
-The first line is an `Order` as JSON; it answers `prepared`. From then on `go` starts the attack, answered with
-`under way`, and `stop` ends it, answered with the counts as JSON. The process ends with its standard input, and so with
-the bench.
+The first line is an `AttackOrder` as JSON, and the reply is `prepared`. Then `go` starts the attack, with the reply
+`started`, and `stop` stops it, with the counts as JSON in the reply. The process exits when its standard input is
+closed, and therefore when the benchmark exits.
 """
 
 from __future__ import annotations
@@ -17,49 +17,48 @@ from dataclasses import asdict, dataclass, field
 from itertools import count, cycle
 from typing import Any
 
-from bench.strangers.latency import Pace
-
-from bench.strangers import hostile
-from bench.strangers.connection import Closed, Connection, bearer, request
+from bench.attacks import payloads
+from bench.attacks.connection import Closed, Connection, bearer, request
+from bench.attacks.schedule import RateLimiter
 from kataven.identity.token import TokenKind, generate
 
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 REOPEN_SECONDS = 0.05
-"""After which a held connection that the server closed is opened again."""
+"""The delay before a held connection is opened again after the server closed it."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to send, how often, and from where. Secrets travel in here, and so never in a command line."""
+class AttackOrder:
+    """What to send, how often, and from which address. It can contain secrets, so it is not a command-line argument."""
 
     recipe: str
-    """Of `RECIPES`."""
+    """A key of `RECIPES`."""
     port: int
     source: str
     connections: int
     per_second: float = 0.0
-    """Requests over all connections; 0 for connections that are only held."""
+    """Requests over all connections; 0 for connections that are only held open."""
     half_close: bool = False
-    """Whether nothing more is sent after a request, and the server is told so."""
+    """Whether each request half-closes its connection."""
     given: dict[str, Any] = field(default_factory=dict, repr=False)
-    """What the recipe takes."""
+    """Arguments of the recipe."""
 
 
 Recipe = Callable[..., Iterator[bytes]]
 
 
 def _bodies(shape: str, size: int) -> Iterator[bytes]:
-    return cycle([hostile.post_guest(getattr(hostile, shape)(size))])
+    return cycle([payloads.post_guest(getattr(payloads, shape)(size))])
 
 
 def _guesses(account: str) -> Iterator[bytes]:
-    """Keys of `account` that are well-formed, each of them new and none of them issued."""
+    """Well-formed keys of `account`, all different and never issued."""
     while True:
         yield request("GET", "/v1/agents", bearer(generate(TokenKind.API_KEY, account).text))
 
 
 def _accounts(token: str, account: str | None) -> Iterator[bytes]:
-    """One good JWT for an account that it has no role in, or for one invented account after the other."""
+    """One valid JWT for an account in which it has no role, or for accounts that don't exist."""
     for number in count():
         yield request("GET", "/v1/agents", bearer(token, account or f"nowhere-{number}"))
 
@@ -70,11 +69,11 @@ def _sign_in(host: str) -> Iterator[bytes]:
 
 def _guests(client_key: str, agent_id: str, origin: str) -> Iterator[bytes]:
     body = json.dumps({"client_key": client_key, "agent_id": agent_id}).encode()
-    return cycle([request("POST", hostile.GUEST, {"Origin": origin}, body)])
+    return cycle([request("POST", payloads.GUEST, {"Origin": origin}, body)])
 
 
 def _silent(send: str, key: str | None = None) -> Iterator[bytes]:
-    beginnings = {"nothing": b"", "half a head": hostile.half_head(), "half a body": hostile.half_body(key)}
+    beginnings = {"nothing": b"", "half a head": payloads.half_head(), "half a body": payloads.half_body(key)}
     return cycle([beginnings[send]])
 
 
@@ -84,15 +83,15 @@ RECIPES: dict[str, Recipe] = {
     "accounts": _accounts,
     "sign-in": _sign_in,
     "guests": _guests,
-    "chunks": lambda: cycle(hostile.broken_chunks()),
+    "chunks": lambda: cycle(payloads.broken_chunks()),
     "silent": _silent,
 }
 
 
-class Stranger:
-    """One attack, which may be started and stopped again and again."""
+class Attacker:
+    """One attack, which can be started and stopped repeatedly."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: AttackOrder) -> None:
         self._order = order
         self._messages = RECIPES[order.recipe](**order.given)
         self._counts: Counter[str] = Counter()
@@ -100,46 +99,46 @@ class Stranger:
         self._tasks: list[asyncio.Task[None]] = []
         self._held = 0
 
-    async def go(self) -> None:
-        """Returns when the attack is under way: when all the connections that it only holds are there."""
+    async def start(self) -> None:
+        """Start the attack. If it only holds connections, returns when all of them are open."""
         self._counts = Counter()
         self._stopping.clear()
-        work = self._ask if self._order.per_second else self._hold
-        latency = Pace(self._order.per_second or 1)
-        self._tasks = [asyncio.create_task(work(latency)) for _ in range(self._order.connections)]
+        work = self._send_requests if self._order.per_second else self._hold
+        rate = RateLimiter(self._order.per_second or 1)
+        self._tasks = [asyncio.create_task(work(rate)) for _ in range(self._order.connections)]
         if not self._order.per_second:
             await self._all_held()
 
     async def stop(self) -> Counter[str]:
-        """Returns what was answered once nothing is under way any more."""
+        """Stop the attack. Returns the counts after all requests have ended."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
         return self._counts
 
-    async def _ask(self, latency: Pace) -> None:
-        """One request after the other on one connection, at the pace of all together."""
+    async def _send_requests(self, rate: RateLimiter) -> None:
+        """Send requests on one connection, at a rate that all connections share."""
         connection: Connection | None = None
         clock = asyncio.get_running_loop().time
-        while not await self._stopped_within(latency.due(clock()) - clock()):
+        while not await self._stopped_within(rate.due(clock()) - clock()):
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(TIMEOUT_SECONDS):
                     if connection is None or not connection.open:
                         connection = await Connection.to(self._order.port, self._order.source)
-                    answer = await connection.ask(next(self._messages), half_close=self._order.half_close)
-                    self._counts[str(answer.status)] += 1
+                    response = await connection.send_request(next(self._messages), half_close=self._order.half_close)
+                    self._counts[str(response.status)] += 1
                 if connection.open:
                     continue
             except Closed:
                 self._counts["closed"] += 1
             except TimeoutError:
-                self._counts["no answer"] += 1
+                self._counts["no response"] += 1
             if connection is not None:
                 connection.close()
         if connection is not None:
             connection.close()
 
-    async def _hold(self, _: Pace) -> None:
-        """One connection that says what it says, and then nothing; opened again where the server ends it."""
+    async def _hold(self, _: RateLimiter) -> None:
+        """Hold one connection after an incomplete request. Opened again when the server closes it."""
         while not self._stopping.is_set():
             try:
                 connection = await Connection.to(self._order.port, self._order.source)
@@ -171,7 +170,7 @@ class Stranger:
 
     async def _all_held(self) -> None:
         clock = asyncio.get_running_loop().time
-        until = clock() + PATIENCE_SECONDS
+        until = clock() + TIMEOUT_SECONDS
         while self._held < self._order.connections and clock() < until:
             await asyncio.sleep(0.01)
 
@@ -182,25 +181,25 @@ class Stranger:
 
 
 async def _main() -> None:
-    told = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
-    order = Order(**json.loads(await told.readline()))
-    stranger = Stranger(order)
-    _say("prepared")
-    while line := (await told.readline()).strip():
+    commands = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    order = AttackOrder(**json.loads(await commands.readline()))
+    attacker = Attacker(order)
+    _reply("prepared")
+    while line := (await commands.readline()).strip():
         if line == b"go":
-            await stranger.go()
-            _say("under way")
+            await attacker.start()
+            _reply("started")
         else:
-            _say(json.dumps(await stranger.stop()))
+            _reply(json.dumps(await attacker.stop()))
 
 
-def _say(line: str) -> None:
+def _reply(line: str) -> None:
     print(line, flush=True)
 
 
-def as_line(order: Order) -> bytes:
-    """The first line that the process takes."""
+def as_line(order: AttackOrder) -> bytes:
+    """Encode the first line of the process's input."""
     return json.dumps(asdict(order)).encode() + b"\n"
 
 

@@ -1,35 +1,35 @@
-"""What strangers send: bodies that cost a server work, chunked bodies that are broken, requests that never end."""
+"""The payloads of attackers: expensive bodies, malformed chunked bodies, and incomplete requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
 
-from bench.strangers.connection import bearer, request
+from bench.attacks.connection import bearer, request
 
 GUEST = "/v1/widget/auth/guest"
 NESTING = 190
-"""Just below what JSON parsers refuse to go into."""
+"""Just below the nesting limit of JSON parsers."""
 
 
 def unknown_names(size: int) -> bytes:
-    """A JSON object of `size` bytes, or a little less, with as many unknown names as fit: 111,846 of them in 1 MiB."""
+    """A JSON object of about `size` bytes with as many unknown names as fit: 111,846 in 1 MiB."""
     members = (f'"{number:x}":0' for number in count())
     return _filled("{", members, "}", size)
 
 
 def repeated_names(size: int) -> bytes:
-    """One name that the operation knows, again and again."""
+    """One valid name, repeated."""
     return _filled("{", ('"client_key":"x"' for _ in count()), "}", size)
 
 
 def nested(size: int) -> bytes:
-    """Many values, each as deep as a parser goes."""
+    """Many values, each at the parser's maximum depth."""
     return _filled('{"client_key":[', ("[" * NESTING + "]" * NESTING for _ in count()), "]}", size)
 
 
 def long_string(size: int) -> bytes:
-    """One value that fills the body, in characters of several bytes."""
+    """One value that fills the body, in multi-byte characters."""
     text = '{"client_key":"%s","agent_id":"x"}'
     return (text % ("é" * ((size - len(text)) // 2))).encode()
 
@@ -49,7 +49,7 @@ def post_guest(body: bytes) -> bytes:
 
 
 def broken_chunks() -> list[bytes]:
-    """Chunked bodies against RFC 9112 7.1: sizes, extensions, terminators and trailers that can't be."""
+    """Chunked bodies that violate RFC 9112, section 7.1: invalid sizes, extensions, terminators and trailers."""
     bodies = [
         b"0x5\r\nabcde\r\n0\r\n\r\n",
         b"+5\r\nabcde\r\n0\r\n\r\n",
@@ -74,6 +74,6 @@ def half_head() -> bytes:
 
 
 def half_body(key: str | None) -> bytes:
-    """The head of a POST and ten of its bytes; `key` is a credential that is good."""
+    """The head of a POST and ten bytes of its body. `key` is a valid credential."""
     path, headers = (GUEST, {}) if key is None else ("/v1/agents", bearer(key))
     return request("POST", path, headers, b'{"name": "' + b"x" * 500)[:-500]

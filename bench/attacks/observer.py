@@ -1,4 +1,4 @@
-"""What an attack costs the servers behind: transactions of PostgreSQL, memory and keys of Redis, lines of the log."""
+"""The cost of an attack: transactions of PostgreSQL, memory and keys of Redis, and log lines."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from typing import Any, Self
 import redis
 from sqlalchemy import create_engine, make_url, text
 
-from bench.strangers.connection import HOST, LATE_ADDRESS
-from bench.strangers.verdict import LeftBehind
+from bench.attacks.connection import HOST, LATE_ADDRESS
+from bench.attacks.verdict import LeftBehind
 
 _TRANSACTIONS = text(
     "SELECT datname, xact_commit + xact_rollback FROM pg_stat_database"
     " WHERE datname IN ('kataven_system', 'acme', 'globex')"
 )
 SHORT_LIVED_SECONDS = 120
-"""Keys of the limits' windows go by themselves in a minute or two."""
-_GOOD = tuple(f'"address":"{address}"'.encode() for address in (HOST, LATE_ADDRESS))
+"""Keys of rate limit windows expire within a minute or two."""
+_LEGITIMATE = tuple(f'"address":"{address}"'.encode() for address in (HOST, LATE_ADDRESS))
 _VARIABLE = re.compile(r"[0-9A-Za-z_-]{16,}|\d+(?:\.\d+){3}|\d{4,}")
 
 
 @dataclass(frozen=True)
 class Counters:
-    """At one moment."""
+    """The counters at one time."""
 
     transactions: Mapping[str, int]
-    """By database. PostgreSQL's sessions report theirs once a second at most."""
+    """By database. PostgreSQL sessions report them at most once per second."""
     redis_bytes: int
     log_lines: int
-    """Those that are not about the good clients."""
+    """Log lines, without those of valid clients."""
     log_bytes: int
 
 
 class Observer:
-    """Reads the counters of the servers, over connections of its own."""
+    """Reads the counters of the servers over separate connections."""
 
     def __init__(self, environ: Mapping[str, str], log: Path) -> None:
         url = make_url(environ["KATAVEN_DATABASE_URL"]).set(database="postgres")
@@ -57,16 +57,16 @@ class Observer:
         self._engine.dispose()
         self._redis.close()
 
-    def look(self) -> Counters:
+    def read_counters(self) -> Counters:
         with self._engine.connect() as connection:
             transactions = {row[0]: int(row[1]) for row in connection.execute(_TRANSACTIONS)}
         with self._log.open("rb") as log:
             log.seek(self._read)
             for line in log:
                 if not line.endswith(b"\n"):
-                    break  # the rest of it is still being written
+                    break  # the line is still being written
                 self._read += len(line)
-                if not any(address in line for address in _GOOD):
+                if not any(address in line for address in _LEGITIMATE):
                     self._lines += 1
                     self._bytes += len(line)
         return Counters(transactions, int(self._redis.info("memory")["used_memory"]), self._lines, self._bytes)
@@ -76,11 +76,11 @@ class Observer:
         return {*self._redis.scan_iter(count=1000)}
 
     def left_behind(self, before: set[bytes]) -> list[LeftBehind]:
-        """The keys that were not there before and stay for longer than limits need them, by kind."""
+        """New keys that remain longer than rate limit windows, by kind."""
         found: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         for key in self.keys() - before:
             seconds = self._redis.pttl(key) / 1000
-            if seconds == -0.001:  # it never goes
+            if seconds == -0.001:  # the key does not expire
                 seconds = 365 * 24 * 3600.0
             size = self._redis.memory_usage(key)
             if seconds > SHORT_LIVED_SECONDS and size:

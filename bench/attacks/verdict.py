@@ -1,4 +1,4 @@
-"""What was seen, next to the same without the attack, and whether that is good enough."""
+"""Compares measurements with and without an attack, and checks them against ceilings."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from dataclasses import dataclass, field
 
 from kataven.revocation.latency_log import Percentiles
 
-MOST_OF_A_KIND = 10_000
-"""Visits of one widget key that Redis keeps at a time: half of the default of KATAVEN_WIDGET_ACCOUNT_VISITS."""
+MAX_SESSIONS = 10_000
+"""Visitor sessions that Redis keeps for one widget key: half of the default of KATAVEN_WIDGET_ACCOUNT_VISITS."""
 
 
 @dataclass(frozen=True)
-class Floors:
-    """What has to hold during an attack; None: it is not asked for. Ratios are to the slices without the attack."""
+class Ceilings:
+    """The ceilings during an attack; None is not checked. Ratios are relative to slices without the attack."""
 
     good_p50: float = 3.0
-    goal_p50: float = 2.0
-    """Printed, and no reason to fail."""
+    target_p50: float = 2.0
+    """A goal that is not checked."""
     miss_p50: float = 4.0
     receipt_p50: float = 5.0
-    """The median: of so few, the 99th percentile is the slowest one, which a busy machine makes."""
+    """The median, because the 99th percentile of so few samples is the slowest one, which depends on machine load."""
     probe_p50: float | None = None
     limited: bool = False
-    """Whether strangers have to be answered 429 in the end."""
+    """Whether some responses to the attacker must be 429."""
     lookups_per_request: float | None = None
-    """Transactions in all databases, above those of quiet times."""
+    """Transactions in all databases above those without the attack."""
     held_mb_per_address: float | None = None
-    """What one address can keep in Redis by asking all the time."""
+    """MB of Redis memory that one address can occupy with continuous requests."""
     log_lines_per_request: float | None = None
     log_bytes_per_request: float | None = None
 
 
 @dataclass
-class Seen:
-    """By the good clients, in all slices of one sort. An answer that is not the right one counts as all patience."""
+class Observations:
+    """Measurements of valid clients, with or without the attack. An unexpected response counts as a timeout."""
 
-    good_ms: list[float] = field(default_factory=list)
+    known_ms: list[float] = field(default_factory=list)
     miss_ms: list[float] = field(default_factory=list)
     probe_ms: list[float] = field(default_factory=list)
     receipt_ms: list[float] = field(default_factory=list)
     wrong: Counter[str] = field(default_factory=Counter)
-    """Answers to the good key, misses and the revoker that were not the right ones, by status."""
+    """Unexpected responses to valid clients, by client and status."""
     probes_failed: int = 0
     checks: int = 0
-    """Requests with a key after its receipt."""
+    """Requests with a revoked key after its receipt."""
     late_accepts: int = 0
-    """Those of them that were let in. There must be none."""
+    """How many of them were accepted. Must be 0."""
 
-    def add(self, other: Seen) -> None:
-        self.good_ms += other.good_ms
+    def add(self, other: Observations) -> None:
+        self.known_ms += other.known_ms
         self.miss_ms += other.miss_ms
         self.probe_ms += other.probe_ms
         self.receipt_ms += other.receipt_ms
@@ -62,23 +62,23 @@ class Seen:
 
 @dataclass(frozen=True)
 class LeftBehind:
-    """New keys in Redis of one kind."""
+    """New Redis keys of one kind."""
 
     kind: str
     keys: int
     bytes: int
     ttl_seconds: float
-    """The longest."""
+    """The longest TTL."""
 
 
 @dataclass
 class Cost:
-    """Of an attack, beyond what the good clients cost meanwhile."""
+    """The cost of an attack, without the cost of valid clients."""
 
-    answers: Counter[str] = field(default_factory=Counter)
-    """To the stranger: by status, `closed` and `no answer`; `opened` for connections that are only held."""
+    responses: Counter[str] = field(default_factory=Counter)
+    """Responses to the attacker by status, `closed` and `no response`; `opened` for connections that are only held."""
     seconds: float = 0.0
-    """From the first time that it went on to the last time that it stopped."""
+    """From the first start of the attack to its last stop."""
     lookups: Mapping[str, float] = field(default_factory=dict)
     """Transactions by database."""
     redis_bytes: int = 0
@@ -88,7 +88,7 @@ class Cost:
 
     @property
     def requests(self) -> int:
-        return max(1, self.answers.total())
+        return max(1, self.responses.total())
 
     @property
     def lookups_per_request(self) -> float:
@@ -96,67 +96,67 @@ class Cost:
 
     @property
     def held_mb_per_address(self) -> float:
-        """What stays if one address goes on like this: budgets are per minute, so what it left in a minute or less,
-        for as many minutes as it lives, and not more keys of a kind than the product keeps (visits of a widget key)."""
+        """The MB that one address can occupy. Budgets are per minute, so this is the amount left in a minute, times the
+        minutes until expiry, limited by the number of keys that the server keeps (sessions of a widget key)."""
         share = min(1.0, 60 / self.seconds) if self.seconds else 1.0
         return sum(left.bytes * self._times(left, share) for left in self.left_behind) / 1e6
 
     @staticmethod
     def _times(left: LeftBehind, share: float) -> float:
-        return min(share * max(1.0, left.ttl_seconds / 60), MOST_OF_A_KIND / max(1, left.keys))
+        return min(share * max(1.0, left.ttl_seconds / 60), MAX_SESSIONS / max(1, left.keys))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One attack."""
+    """The measurements of one attack."""
 
     name: str
-    floors: Floors
-    quiet: Seen
-    attacked: Seen
+    ceilings: Ceilings
+    quiet: Observations
+    attacked: Observations
     cost: Cost
 
 
 def failures(row: Row) -> list[str]:
-    """Which floors it does not keep; empty if it keeps all."""
+    """The exceeded ceilings; empty if the attack is within all of them."""
     return [*_failures(row)]
 
 
 def _failures(row: Row) -> Iterator[str]:
-    floors, seen, cost = row.floors, row.attacked, row.cost
+    ceilings, seen, cost = row.ceilings, row.attacked, row.cost
     for what, times, ceiling in (
-        ("the good key's p50", times_p50(row.quiet.good_ms, seen.good_ms), floors.good_p50),
-        ("p50 of misses", times_p50(row.quiet.miss_ms, seen.miss_ms), floors.miss_p50),
-        ("p50 of receipts", times_p50(row.quiet.receipt_ms, seen.receipt_ms), floors.receipt_p50),
-        ("p50 of /healthz", times_p50(row.quiet.probe_ms, seen.probe_ms), floors.probe_p50),
+        ("p50 of the valid key", times_p50(row.quiet.known_ms, seen.known_ms), ceilings.good_p50),
+        ("p50 of cache misses", times_p50(row.quiet.miss_ms, seen.miss_ms), ceilings.miss_p50),
+        ("p50 of receipts", times_p50(row.quiet.receipt_ms, seen.receipt_ms), ceilings.receipt_p50),
+        ("p50 of /healthz", times_p50(row.quiet.probe_ms, seen.probe_ms), ceilings.probe_p50),
     ):
         if ceiling is not None and not (times is not None and times < ceiling):
             yield f"{what} is {_times(times)}, ceiling {ceiling:g} x"
     for what, value, ceiling in (
-        ("look-ups per request", cost.lookups_per_request, floors.lookups_per_request),
-        ("MB of Redis that one address can hold", cost.held_mb_per_address, floors.held_mb_per_address),
-        ("lines in the log per request", cost.log_lines / cost.requests, floors.log_lines_per_request),
-        ("bytes in the log per request", cost.log_bytes / cost.requests, floors.log_bytes_per_request),
+        ("lookups per request", cost.lookups_per_request, ceilings.lookups_per_request),
+        ("MB of Redis memory per address", cost.held_mb_per_address, ceilings.held_mb_per_address),
+        ("log lines per request", cost.log_lines / cost.requests, ceilings.log_lines_per_request),
+        ("log bytes per request", cost.log_bytes / cost.requests, ceilings.log_bytes_per_request),
     ):
         if ceiling is not None and value > ceiling:
             yield f"{what}: {value:.2f}, ceiling {ceiling:g}"
     if seen.probes_failed:
-        yield f"/healthz was not answered in time {seen.probes_failed} times of {len(seen.probe_ms)}"
+        yield f"{seen.probes_failed} of {len(seen.probe_ms)} probes of /healthz timed out"
     if seen.wrong:
-        yield f"good clients were not served: {listed(seen.wrong)}"
+        yield f"valid clients were not served: {listed(seen.wrong)}"
     if row.quiet.wrong:
-        yield f"good clients were not served between the attacks: {listed(row.quiet.wrong)}"
-    if floors.limited and not cost.answers["429"]:
-        yield f"strangers were never limited: {listed(cost.answers)}"
-    if cost.answers["500"]:
-        yield f"strangers were answered 500 {cost.answers['500']} times"
+        yield f"valid clients were not served without the attack: {listed(row.quiet.wrong)}"
+    if ceilings.limited and not cost.responses["429"]:
+        yield f"no response to the attacker was 429: {listed(cost.responses)}"
+    if cost.responses["500"]:
+        yield f"{cost.responses['500']} responses to the attacker were 500"
     late = seen.late_accepts + row.quiet.late_accepts
     if late or not row.quiet.checks:
-        yield f"{late} requests were let in after the receipt, of {seen.checks + row.quiet.checks}"
+        yield f"{late} of {seen.checks + row.quiet.checks} requests were accepted after the receipt"
 
 
 def times_p50(quiet: Sequence[float], attacked: Sequence[float]) -> float | None:
-    """The median as a multiple of the quiet one; None where there was nothing to measure."""
+    """The median as a multiple of the median without the attack; None if nothing was measured."""
     one, other = Percentiles.of(quiet), Percentiles.of(attacked)
     return None if one is None or other is None else other.p50 / one.p50
 
@@ -168,16 +168,16 @@ def times_p99(quiet: Sequence[float], attacked: Sequence[float]) -> float | None
 
 COLUMNS = (
     "attack",
-    "good p50, ms",
-    "good p99, ms",
+    "valid p50, ms",
+    "valid p99, ms",
     "miss p50, ms",
     "receipt p50, ms",
     "receipt p99, ms",
     "/healthz p50, ms; failed",
-    "wrong answers to good clients",
+    "unexpected responses",
     "late accepts",
-    "answers to strangers",
-    "look-ups",
+    "responses to attacker",
+    "lookups",
     "Redis",
     "log per request",
     "verdict",
@@ -190,23 +190,23 @@ def header() -> list[str]:
 
 
 def line(row: Row) -> str:
-    """The row of the table: what was measured in the attack, and how many times what it is without."""
+    """The row of the table: measurements during the attack, and their ratios to those without it."""
     quiet, seen, cost = row.quiet, row.attacked, row.cost
     cells = (
         row.name,
-        _against(quiet.good_ms, seen.good_ms, p99=False),
-        _against(quiet.good_ms, seen.good_ms, p99=True),
+        _against(quiet.known_ms, seen.known_ms, p99=False),
+        _against(quiet.known_ms, seen.known_ms, p99=True),
         _against(quiet.miss_ms, seen.miss_ms, p99=False),
         _against(quiet.receipt_ms, seen.receipt_ms, p99=False),
         _against(quiet.receipt_ms, seen.receipt_ms, p99=True),
         f"{_against(quiet.probe_ms, seen.probe_ms, p99=False)}; {seen.probes_failed}/{len(seen.probe_ms)}",
         listed(seen.wrong) or "none",
         f"{seen.late_accepts}/{seen.checks}",
-        listed(cost.answers),
+        listed(cost.responses),
         _lookups(cost),
         _redis(cost),
         f"{cost.log_lines / cost.requests:.1f} l {cost.log_bytes / cost.requests:.0f} B",
-        "FAILS" if failures(row) else "keeps",
+        "FAIL" if failures(row) else "pass",
     )
     return _line(cells)
 
@@ -221,12 +221,12 @@ def _lookups(cost: Cost) -> str:
 
 
 def _redis(cost: Cost) -> str:
-    kept = f"{cost.redis_bytes / cost.requests:+.0f} B/req"
+    memory = f"{cost.redis_bytes / cost.requests:+.0f} B/req"
     if not cost.left_behind:
-        return kept
+        return memory
     ttl = max(left.ttl_seconds for left in cost.left_behind)
     keys = sum(left.keys for left in cost.left_behind)
-    return f"{kept}, {keys} keys {ttl / 60:.0f} min, {cost.held_mb_per_address:.1f} MB"
+    return f"{memory}, {keys} keys {ttl / 60:.0f} min, {cost.held_mb_per_address:.1f} MB"
 
 
 def _against(quiet: Sequence[float], attacked: Sequence[float], *, p99: bool) -> str:

@@ -1,4 +1,4 @@
-"""What strangers cost on the running product: look-ups are bounded, and a good key beside them is served."""
+"""Unauthenticated callers: the lookups that they cause are bounded, and valid keys from the same address are served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADDRESSES = ipaddress.ip_network("203.0.113.0/24").hosts()
 
 
 class Transactions:
-    """Counts those in the system database and in accounts' databases, where every request begins them."""
+    """Counts transactions in the system database and in account databases."""
 
     def __init__(self) -> None:
         self.system = 0
@@ -39,11 +39,11 @@ def transactions(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Transa
     counted = Transactions()
 
     def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def begin(*arguments: Any, **options: Any) -> Any:
+        def counted_call(*arguments: Any, **options: Any) -> Any:
             setattr(counted, name, getattr(counted, name) + 1)
             return function(*arguments, **options)
 
-        return begin
+        return counted_call
 
     for name, owner in (("system", harness.services.directory.database), ("accounts", harness.services.registry)):
         monkeypatch.setattr(owner, "reading", counting(name, owner.reading))
@@ -52,93 +52,93 @@ def transactions(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Transa
 
 @contextmanager
 def allowed(kind: AddressBudgetKind) -> Iterator[Callable[[], float]]:
-    """How many look-ups the budget and the lane allow from the block's beginning until it is asked."""
-    began = time.monotonic()
+    """The number of lookups that the budget and the lane allow since the start of the block."""
+    started = time.monotonic()
 
     def so_far() -> float:
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         return PER_MINUTE[kind] * (1 + seconds / 60) + BURST + PER_SECOND * seconds + 1
 
     yield so_far
 
 
-def elsewhere() -> dict[str, Any]:
-    """An address that nothing was counted for."""
+def unused_address() -> dict[str, Any]:
+    """An address without any counted requests."""
     return {"environ_base": {"REMOTE_ADDR": str(next(ADDRESSES))}}
 
 
-def codes(answers: list[TestResponse]) -> Counter[str]:
-    return Counter(answer.get_json()["code"] for answer in answers)
+def codes(responses: list[TestResponse]) -> Counter[str]:
+    return Counter(response.get_json()["code"] for response in responses)
 
 
-def test_three_thousand_guesses_from_one_address_cost_what_its_budget_allows(
+def test_lookups_for_three_thousand_guessed_keys_are_bounded_by_the_address_budget(
     harness: AppHarness, transactions: Transactions
 ) -> None:
-    there = elsewhere()
-    good = harness.bearer(harness.new_key("globex"))
-    assert good.get("/v1/me", **there).status_code == 200
-    refused, served = [], []
+    address_options = unused_address()
+    valid = harness.bearer(harness.new_key("globex"))
+    assert valid.get("/v1/me", **address_options).status_code == 200
+    rejected, served = [], []
     with allowed(AddressBudgetKind.FAILED) as budget:
         before = transactions.accounts
         for number in range(3_000):
             guess = tokens.generate(TokenKind.API_KEY, "globex").text
-            refused.append(harness.bearer(guess).get("/v1/me", **there))
+            rejected.append(harness.bearer(guess).get("/v1/me", **address_options))
             if number % 100 == 0:
-                served.append(good.get("/v1/me", **there).status_code)
+                served.append(valid.get("/v1/me", **address_options).status_code)
         looked_up = transactions.accounts - before
         assert looked_up <= budget() + len(served)
     assert served == [200] * 30
-    found = codes(refused)
+    found = codes(rejected)
     assert set(found) == {"invalid_credential", "rate_limited"}
     assert found["invalid_credential"] <= looked_up
-    last = refused[-1]
+    last = rejected[-1]
     assert (last.status_code, last.headers["Retry-After"]) == (429, "1")
     assert last.get_json()["detail"] == "failed-authentications (300) exceeded"
     new = harness.bearer(harness.new_key("globex"))
-    statuses = [new.get("/v1/me", **there).status_code for _ in range(2)]
-    assert statuses[-1] == 200, "a key that is new here gets in when it comes back"
+    statuses = [new.get("/v1/me", **address_options).status_code for _ in range(2)]
+    assert statuses[-1] == 200, "a key that is not cached is served on its retry"
 
 
-def test_a_good_jwt_for_invented_accounts_costs_the_system_database_what_its_subjects_budget_allows(
+def test_lookups_for_nonexistent_accounts_are_bounded_by_the_subject_budget(
     harness: AppHarness, transactions: Transactions
 ) -> None:
-    there = elsewhere()
+    address_options = unused_address()
     token = harness.issuer.token(Persona("grace", "Grace", "globex", Role.OWNER))
-    alice_there = harness.issuer.token(Persona("heidi", "Heidi", "acme", Role.OWNER))
-    assert harness.bearer(token, "globex").get("/v1/me", **there).status_code == 200
-    refused, served = [], []
+    colleague = harness.issuer.token(Persona("heidi", "Heidi", "acme", Role.OWNER))
+    assert harness.bearer(token, "globex").get("/v1/me", **address_options).status_code == 200
+    rejected, served = [], []
     with allowed(AddressBudgetKind.SUBJECT) as budget:
         before = transactions.system
         for number in range(1_500):
-            refused.append(harness.bearer(token, f"invented-{number}").get("/v1/me", **there))
+            rejected.append(harness.bearer(token, f"nonexistent-{number}").get("/v1/me", **address_options))
             if number % 100 == 0:
-                served.append(harness.bearer(token, "globex").get("/v1/me", **there).status_code)
-                served.append(harness.bearer(alice_there, "acme").get("/v1/me", **there).status_code)
+                served.append(harness.bearer(token, "globex").get("/v1/me", **address_options).status_code)
+                served.append(harness.bearer(colleague, "acme").get("/v1/me", **address_options).status_code)
         assert transactions.system - before <= budget() + 2 * len(served)
-    assert set(codes(refused)) == {"account_mismatch", "rate_limited"}
+    assert set(codes(rejected)) == {"account_mismatch", "rate_limited"}
     assert served == [200] * 30
 
 
-def test_an_ended_key_that_is_sent_on_and_on_leaves_its_addresss_budget_to_others(
+def test_repeated_requests_with_a_revoked_key_do_not_exhaust_the_address_budget(
     harness: AppHarness, transactions: Transactions
 ) -> None:
-    there = elsewhere()
-    address = there["environ_base"]["REMOTE_ADDR"]
-    ended = harness.bearer(harness.new_key("globex", disabled_at=datetime.now(UTC)))
+    address_options = unused_address()
+    address = address_options["environ_base"]["REMOTE_ADDR"]
+    revoked = harness.bearer(harness.new_key("globex", disabled_at=datetime.now(UTC)))
     before = transactions.accounts
-    answers = [ended.get("/v1/me", **there) for _ in range(PER_MINUTE[AddressBudgetKind.FAILED] + 50)]
-    assert set(codes(answers)) == {"revoked_credential"}
+    responses = [revoked.get("/v1/me", **address_options) for _ in range(PER_MINUTE[AddressBudgetKind.FAILED] + 50)]
+    assert set(codes(responses)) == {"revoked_credential"}
     looked_up = transactions.accounts - before
-    assert looked_up < PER_MINUTE[AddressBudgetKind.FAILED], "most of them were refused from memory"
+    assert looked_up < PER_MINUTE[AddressBudgetKind.FAILED], "most of them were rejected from the cache"
     assert harness.services.limiter.addresses.exhausted(address, AddressBudgetKind.FAILED) is None
 
 
-def test_an_account_is_known_as_soon_as_it_is_made(harness: AppHarness) -> None:
+def test_new_account_is_accepted_immediately(harness: AppHarness) -> None:
     ivan = harness.person(Persona("ivan", "Ivan", "brand-new", Role.OWNER))
-    there = elsewhere()
-    assert ivan.get("/v1/me", **there).get_json()["code"] == "account_mismatch"
-    assert ivan.get("/v1/me", **there).get_json()["code"] == "account_mismatch"
+    address_options = unused_address()
+    assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"
+    assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"
     operator_actions.create_account(
         harness.services, NewAccount("brand-new", "New", org_id("brand-new")), operator="test"
     )
-    assert ivan.get("/v1/me", **there).status_code == 200
+    assert ivan.get("/v1/me", **address_options).status_code == 200

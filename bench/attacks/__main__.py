@@ -1,12 +1,13 @@
-"""What strangers can do to a good key: its latency and the revocation receipts during each attack, next to without.
+"""Measures the latency of a valid key and of revocation receipts during attacks by unauthenticated clients.
 
-    python -m bench.strangers [--only NAME …] [--seconds 5]
+    python -m bench.attacks [--only NAME …] [--seconds 5]
 
-The product as `make run` starts it (two workers of eight threads, API and Hub), real PostgreSQL and Redis, everything
-over loopback. Each attack has a process of its own, and every slice of it has a quiet slice beside it, so that a busy
-machine is busy for both. Linux only: strangers come from addresses of their own in 127.0.0.0/8. Exit status 1 if a
-ceiling is exceeded, and in any case for a good client that is not served, for a key that is let in after its receipt,
-and for a 500.
+The server is the one that `make run` starts (two workers of eight threads, API and Hub), with real PostgreSQL and Redis
+over loopback. Each attack runs in a separate process. Slices with the attack alternate with slices without it, so load
+on the machine affects both. Requires Linux, because attackers use separate addresses in 127.0.0.0/8.
+
+Exits with status 1 if a ceiling is exceeded, if a valid client is not served, if a key is accepted after its receipt,
+or if a response is 500.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.attacks.campaign import Campaign
+from bench.attacks.catalog import ATTACKS, Attack
+from bench.attacks.site import Site, open_site
+from bench.attacks.verdict import Row, failures, header, line
 from bench.harness import shared_harness
-from bench.strangers.attacks import ATTACKS, Attack
-from bench.strangers.campaign import Campaign
-from bench.strangers.site import Site, opened_site
-from bench.strangers.verdict import Row, failures, header, line
 from kataven.dev.terminal import STOP_SIGNALS, StopRequested, ignore_stop_signals, stop_on_signals
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
@@ -36,10 +37,10 @@ def main() -> int:
     stop_on_signals()
     try:
         with ExitStack() as stack:
-            stack.callback(ignore_stop_signals)  # what was opened is closed in peace
+            stack.callback(ignore_stop_signals)  # cleanup must not be interrupted
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kataven-bench-")))
             harness = stack.enter_context(shared_harness(folder))
-            site = stack.enter_context(opened_site(harness, folder))
+            site = stack.enter_context(open_site(harness, folder))
             stack.callback(ignore_stop_signals)
             return asyncio.run(_run(site, chosen, options.seconds))
     except (StopRequested, asyncio.CancelledError):
@@ -63,13 +64,13 @@ async def _run(site: Site, attacks: list[Attack], seconds: float) -> int:
     for name, reasons in wrong.items():
         for reason in reasons:
             print(f"{name}: {reason}")
-    kept = sum(not reasons for reasons in wrong.values())
-    print(f"{kept} of {len(rows)} attacks keep their floors")
-    return 0 if kept == len(rows) else 1
+    passed = sum(not reasons for reasons in wrong.values())
+    print(f"{passed} of {len(rows)} attacks are within their ceilings")
+    return 0 if passed == len(rows) else 1
 
 
 def _cancel_on_signals() -> None:
-    """A stop signal cancels this task: an exception that a handler raised would end up in any of the tasks."""
+    """Let a stop signal cancel this task. An exception from a signal handler could be raised in any task."""
     task = asyncio.current_task()
     assert task is not None
     for number in STOP_SIGNALS:
@@ -78,10 +79,15 @@ def _cancel_on_signals() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.strangers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.attacks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=[*BY_NAME], nargs="+", metavar="NAME", help=", ".join(BY_NAME))
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each attack, and as many without it; 5")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="duration of each attack, and of the same time without it (default: 5)",
+    )
     return parser.parse_args()
 
 

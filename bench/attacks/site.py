@@ -1,4 +1,4 @@
-"""The server that is attacked, and what good clients and strangers have in hand."""
+"""The attacked server, and the credentials and ids that clients and attackers use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.strangers.connection import bearer
+from bench.attacks.connection import bearer
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.dev.personas import ALICE, CHARLIE
@@ -20,39 +20,39 @@ from tests.support.gunicorn import Gunicorn, free_port
 AGENTS = 10
 ORIGIN = "https://www.acme.com"
 WORKERS, THREADS = 2, 8
-BENCH = Actor("bench:strangers", "Bench")
-MINTED_AT_ONCE = 100
+BENCH = Actor("bench:attacks", "Bench")
+BATCH = 100
 
 
 @dataclass
 class Site:
-    """See `opened_site`."""
+    """The attacked server. See `open_site`."""
 
     harness: AppHarness
     server: Gunicorn
     key: str = field(repr=False)
-    """Of acme's, known to every worker."""
+    """An API key of acme that every worker has cached."""
     owner: dict[str, str] = field(repr=False)
-    """The headers that let Alice in, who owns acme."""
+    """The credential headers of Alice, the owner of acme."""
     given: dict[str, str] = field(repr=False)
-    """What attacks ask for by name."""
+    """The values that attacks refer to by name."""
 
-    def unseen_keys(self) -> Iterator[str]:
-        """Keys of acme's that nobody has used."""
+    def unused_keys(self) -> Iterator[str]:
+        """New API keys of acme that were never used."""
         services = self.harness.services
         record = services.directory.read("acme")
         assert record is not None
         while True:
-            issued = [services.issuer.issue(TokenKind.API_KEY, "acme") for _ in range(MINTED_AT_ONCE)]
+            issued = [services.issuer.issue(TokenKind.API_KEY, "acme") for _ in range(BATCH)]
             with services.registry.writing(record.tenant) as session:
                 for key in issued:
-                    api_keys.issue(session, "unseen", key, None, BENCH)
+                    api_keys.issue(session, "unused", key, None, BENCH)
             yield from (key.text for key in issued)
 
 
 @contextmanager
-def opened_site(harness: AppHarness, folder: Path) -> Iterator[Site]:
-    """The server on a free port, with everything that it writes in `folder`."""
+def open_site(harness: AppHarness, folder: Path) -> Iterator[Site]:
+    """Start the server on a free port. It writes its files to `folder`."""
     port = free_port()
     hub = f"http://localhost:{port}"
     scratch = folder / "tmp"
@@ -70,18 +70,18 @@ def opened_site(harness: AppHarness, folder: Path) -> Iterator[Site]:
     with Gunicorn(environ, folder / "log", WORKERS, "wsgi:app", port=port) as server:
         given = {"key": key, "charlie": harness.issuer.token(CHARLIE), "hub": urlsplit(hub).netloc, "origin": ORIGIN}
         owner = bearer(harness.issuer.token(ALICE), "acme")
-        with redirect_stderr(StringIO()):  # its lines in the log are not the server's
-            given |= _furnished(alice)
+        with redirect_stderr(StringIO()):  # these log lines are not the server's
+            given |= _create_resources(alice)
         yield Site(harness, server, key, owner, given)
 
 
-def _furnished(alice: Caller) -> dict[str, str]:
-    """Ten agents to list, the last of which takes guests on a page with a widget key."""
+def _create_resources(alice: Caller) -> dict[str, str]:
+    """Create ten agents. The widget of the last one is enabled, with a widget key for one page."""
     for number in range(AGENTS):
         agent = {"name": f"Agent {number}", "status": "active", "greeting_message": "Good day."}
-        made = alice.post("/v1/agents", {**agent, "system_prompt": "x" * 40})
-        assert made.status_code == 201, made.text
-    agent_id = made.get_json()["id"]
+        created = alice.post("/v1/agents", {**agent, "system_prompt": "x" * 40})
+        assert created.status_code == 201, created.text
+    agent_id = created.get_json()["id"]
     on = {"widget_enabled": True, "auth_mode": "both"}
     assert alice.patch(f"/v1/agents/{agent_id}/widget-settings", on).status_code == 200
     widget_key = alice.post(

@@ -1,4 +1,4 @@
-"""A way to Redis that is down when a test says so, or brings no answers; without any waiting."""
+"""A Redis pool that a test can disconnect, or that loses replies, without any waiting."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from kataven.ratelimit.redis_socket import Unreachable
 from tests.ratelimit.conftest import PATIENT
 
 
-class Line(RedisPool):
-    """To a real Redis."""
+class UnreliablePool(RedisPool):
+    """Connects to a real Redis until `down` is set."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, PATIENT)
         self.down = False
-        """Nothing arrives."""
-        self.answers_to_lose = 0
-        """So many calls arrive and are done, and their answers do not come back."""
+        """Commands raise Unreachable and do not reach Redis."""
+        self.replies_to_lose = 0
+        """The number of commands that Redis executes and whose replies are lost."""
 
     def call(self, command: bytes) -> Any:
         if self.down:
             raise Unreachable("down")
-        answer = super().call(command)
-        if self.answers_to_lose:
-            self.answers_to_lose -= 1
-            raise Unreachable("no answer")
-        return answer
+        reply = super().call(command)
+        if self.replies_to_lose:
+            self.replies_to_lose -= 1
+            raise Unreachable("no reply")
+        return reply
 
     def send(self, command: bytes) -> None:
         if self.down:
