@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.orm import Session
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.revocation.fallback.channel import FallbackUnreachable
 from kataven.revocation.target import RevocationTarget
 from kataven.system import schema
