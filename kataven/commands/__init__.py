@@ -17,7 +17,7 @@ from kataven.commands import (
     servers,
     widget,
 )
-from kataven.commands.office import Tools
+from kataven.commands.local_tools import LocalTools
 from kataven.commands.output import NotConfigured
 from kataven.settings import Settings
 from kataven.tenancy.programs import Programs
@@ -32,7 +32,7 @@ _NOT_OURS = ("limiter", "routes", "run", "shell")
 
 def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application; the development ones only where they belong."""
-    Tools(Programs(settings.postgres_programs), settings.dump_dir).attach(app)
+    LocalTools(Programs(settings.postgres_programs), settings.dump_dir).attach(app)
     has_secret = settings.hub_client_secret is not None
     issuer = oidc.group(settings.oidc_issuer, has_secret=has_secret, development=settings.development)
     _add(app, settings.api_url, issuer)

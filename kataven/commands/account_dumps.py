@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from kataven.commands.accounts import group
-from kataven.commands.office import ACTOR, operator_context, store, tools
+from kataven.commands.local_tools import dump_store, local_tools
+from kataven.commands.operator import ACTOR, cli_operator
 from kataven.commands.output import as_json, plainly, show_one
 from kataven.operations import account_creation, account_deletion, account_dumps, account_restore
 from kataven.system import operators
@@ -34,7 +35,7 @@ from_option = click.option(
 @plainly
 def dump_account(account: str, folder: Path | None, as_json: bool) -> None:
     """Write all that ACCOUNT holds to a file of mode 0600; it goes on being served."""
-    show_one(_told(account_dumps.dump(operator_context(), store(folder), account)), as_json=as_json)
+    show_one(_told(account_dumps.dump(cli_operator(), dump_store(folder), account)), as_json=as_json)
 
 
 @group.command("delete")
@@ -51,7 +52,7 @@ def delete(account: str, folder: Path | None, without_dump: bool, yes_delete: st
     """
     loss = "No dump is taken. " if without_dump else ""
     _confirm(account, yes_delete, f"{loss}This deletes {account} and ends all its credentials.")
-    done = account_deletion.delete(operator_context(), store(folder), account, without_dump=without_dump)
+    done = account_deletion.delete(cli_operator(), dump_store(folder), account, without_dump=without_dump)
     nothing = {"dump": None, "sha256": None, "bytes": None}
     told = nothing if done.dump is None else _told(done.dump)
     show_one({"deleted": account, **told, **done.receipt.as_json()}, as_json=as_json)
@@ -73,7 +74,7 @@ def load(account: str, dump: Path | None, folder: Path | None, yes_replace: str 
     if dump is None:
         raise click.UsageError("Say which dump to load: --from FILE.")
     _confirm(account, yes_replace, f"This replaces all that {account} holds.")
-    done = account_restore.load(operator_context(), store(folder), account, dump)
+    done = account_restore.load_dump(cli_operator(), dump_store(folder), account, dump)
     replaced = None if done.replaced is None else str(done.replaced.path)
     _show_loaded(account, done, {"replaced": replaced}, as_json)
 
@@ -91,12 +92,14 @@ def restore(account: str, dump: Path | None, org_id: str | None, server: str | N
     From the dump that its deletion took, its keys are good again; from any other, new ones have to be made.
     """
     if dump is not None:
-        done = account_restore.restore(operator_context(), store(), account, dump, org_id=org_id, server=server)
+        done = account_restore.restore_from_dump(
+            cli_operator(), dump_store(), account, dump, org_id=org_id, server=server
+        )
         _show_loaded(account, done, {}, as_json)
         return
     if org_id is not None or server is not None:
         raise click.UsageError("--org-id and --server are for an account that is made again --from a dump.")
-    show_one(account_deletion.reopen(operator_context(), account).as_json(), as_json=as_json)
+    show_one(account_restore.restore_in_place(cli_operator(), account).as_json(), as_json=as_json)
 
 
 @group.command("shell")
@@ -106,7 +109,7 @@ def shell(account: str) -> None:
     """Open psql on ACCOUNT's database. The operators' trail says that you did."""
     database = services().directory.database
     row, server = account_creation.find(database, account)
-    psql, url = tools().programs.path("psql"), server.url_of(row.database_name)
+    psql, url = local_tools().programs.path("psql"), server.url_of(row.database_name)
     with database.writing() as session:
         operators.record(session, ACTOR, "account.shell_opened", account)
     # Ctrl-C is for psql, which cancels its statement and stays.
@@ -127,7 +130,7 @@ def _confirm(account: str, given: str | None, warning: str) -> None:
 
 
 def _show_loaded(account: str, done: account_restore.RestoredAccount, more: dict[str, Any], as_json: bool) -> None:
-    fields = {"account": account, "loaded": str(done.dump.path), **more, "keys_ended": done.keys_ended}
+    fields = {"account": account, "loaded": str(done.dump.path), **more, "keys_ended": done.keys_revoked}
     show_one({**fields, **done.receipt.as_json()}, as_json=as_json)
 
 

@@ -11,12 +11,11 @@ import click
 from rich.progress import Progress
 
 from kataven.commands.accounts import group
-from kataven.commands.office import ACTOR
+from kataven.commands.operator import cli_operator
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.operations import account_file, account_import, operator_actions
+from kataven.operations import account_file, account_import
 from kataven.operations.account_file import AccountFileLine
 from kataven.operations.account_import import ImportOutcome, ImportResult
-from kataven.web.services import services
 
 
 @group.command("import-csv")
@@ -42,13 +41,10 @@ def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
 
 
 def _run(lines: list[AccountFileLine], *, dry_run: bool) -> list[ImportResult]:
-    found = services()
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("accounts", total=len(lines))
 
-        def told(result: ImportResult) -> None:
-            if result.outcome is ImportOutcome.CREATED:
-                operator_actions.now_exists(found, result.account)
+        def advance(_: ImportResult) -> None:
             bar.advance(task)
 
-        return account_import.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)
+        return account_import.run(cli_operator(), lines, dry_run=dry_run, progress=advance)

@@ -11,16 +11,15 @@ import click
 from flask.cli import AppGroup
 
 from kataven.account.errors import LimitAboveAccount
-from kataven.commands.office import ACTOR, operator_context
+from kataven.commands.operator import cli_operator
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, plainly, show, show_one
-from kataven.operations import account_creation, account_status, database_repair, operator_actions
+from kataven.operations import account_creation, account_limits, account_status, database_repair
+from kataven.operations import key_limits as limits_of_key
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system import accounts, limits
-from kataven.system.directory import AccountRecord
-from kataven.system.errors import NoSuchAccount
 from kataven.system.models import AccountRateLimits, AccountStatus
-from kataven.web.services import Services, services
+from kataven.web.services import services
 
 MAX_DAYS = 36_500
 
@@ -42,7 +41,7 @@ def create(
 ) -> None:
     """Create ACCOUNT and its database. Nothing is left half-made if it fails."""
     new = account_creation.NewAccount(account, name or account, org_id, server, discoverable)
-    operator_actions.create_account(services(), new, ACTOR)
+    account_creation.create_account(cli_operator(), new)
     _show_account(account, as_json)
 
 
@@ -87,12 +86,10 @@ def show_account(account: str, as_json: bool) -> None:
 @plainly
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
     """Show an account's limits, or change those that are given; every worker learns of it within a second."""
-    found = services()
+    operator = cli_operator()
     changes = {name: value for name, value in given.items() if value is not None}
-    if changes:
-        show_one(asdict(operator_actions.change_limits(found, account, changes, ACTOR)), as_json=as_json)
-    else:
-        show_one(asdict(_record(found, account).limits), as_json=as_json)
+    shown = account_limits.change(operator, account, changes) if changes else account_limits.read(operator, account)
+    show_one(asdict(shown), as_json=as_json)
 
 
 @group.command("key-limits")
@@ -111,13 +108,13 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
     KEY_ID is the `id` in GET /v1/api-keys, and what the log calls `api_key:ID`. Limits above the
     account's are refused.
     """
-    found = services()
+    operator = cli_operator()
     changes = {name: value for name, value in given.items() if value is not None}
     try:
         if changes or clear:
-            key = operator_actions.change_key_limits(found, account, key_id, changes, ACTOR, clear=clear)
+            key = limits_of_key.change(operator, account, key_id, changes, clear=clear)
         else:
-            key = operator_actions.key_limits(found, account, key_id)
+            key = limits_of_key.read(operator, account, key_id)
     except LimitAboveAccount as error:
         raising = f"flask accounts limits {account} --{error.name} {error.asked}"
         raise click.ClickException(f"{error}. Give a lower one, or raise the account's: {raising}") from error
@@ -131,7 +128,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
 @plainly
 def suspend(account: str, as_json: bool) -> None:
     """Close ACCOUNT for now: from this command's answer on, no worker lets it in."""
-    show_one(account_status.suspend(operator_context(), account).as_json(), as_json=as_json)
+    show_one(account_status.suspend(cli_operator(), account).as_json(), as_json=as_json)
 
 
 @group.command("resume")
@@ -140,7 +137,7 @@ def suspend(account: str, as_json: bool) -> None:
 @plainly
 def resume(account: str, as_json: bool) -> None:
     """Open a suspended ACCOUNT again; an archived one is restored."""
-    show_one(account_status.resume(operator_context(), account).as_json(), as_json=as_json)
+    show_one(account_status.resume(cli_operator(), account).as_json(), as_json=as_json)
 
 
 @group.command("archive")
@@ -149,7 +146,7 @@ def resume(account: str, as_json: bool) -> None:
 @plainly
 def archive(account: str, as_json: bool) -> None:
     """Close ACCOUNT for good and keep its database; `restore` opens it again."""
-    show_one(account_status.archive(operator_context(), account).as_json(), as_json=as_json)
+    show_one(account_status.archive(cli_operator(), account).as_json(), as_json=as_json)
 
 
 @group.command("repair")
@@ -160,12 +157,9 @@ def repair(as_json: bool) -> None:
 
     Exit status 1 if a server could not be looked at.
     """
-    found = database_repair.repair_all(services().directory.database, actor=ACTOR)
-    for account in {one.repair.orphan.account for one in found if one.repair is not None and one.repair.done}:
-        if account is not None:
-            operator_actions.now_exists(services(), account)
-    show([_repaired(orphan) for orphan in found], as_json=as_json, empty="Nothing is broken.")
-    if any(orphan.error for orphan in found):
+    results = database_repair.repair_all(cli_operator())
+    show([_repaired(result) for result in results], as_json=as_json, empty="Nothing is broken.")
+    if any(result.error for result in results):
         sys.exit(1)
 
 
@@ -182,8 +176,8 @@ def policy(
     """Set how long ACCOUNT's API keys may live."""
     if (max_key_expiry_days is None) != no_max_key_expiry:
         raise click.UsageError("Give --max-key-expiry-days N or --no-max-key-expiry.")
-    shortened, receipt = account_status.limit_expiry(
-        operator_context(), account, max_key_expiry_days, existing=existing
+    shortened, receipt = account_status.change_key_policy(
+        cli_operator(), account, max_key_expiry_days, existing=existing
     )
     show_one({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
 
@@ -221,10 +215,3 @@ def _show_account(account: str, as_json: bool) -> None:
         "created_at": row.created_at.isoformat(timespec="seconds"),
     }
     show_one(fields, as_json=as_json)
-
-
-def _record(found: Services, account: str) -> AccountRecord:
-    record = found.directory.read(account)
-    if record is None:
-        raise NoSuchAccount(account)
-    return record

@@ -12,9 +12,10 @@ import click
 from flask.cli import AppGroup
 from rich.progress import Progress
 
+from kataven.commands.operator import ACTOR, cli_operator
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, console, plainly, show
-from kataven.operations import account_creation, account_migrations, migration_runs, operator_actions
+from kataven.operations import account_creation, account_migrations, migration_runs
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.migrations.draft import draft_revision, is_empty
 from kataven.tenancy.migrations.fleet import RunOptions
@@ -23,8 +24,6 @@ from kataven.tenancy.server import DatabaseServer
 from kataven.web.services import services
 
 group = AppGroup("migrations", help="Schemas of the system database and of every account's.")
-
-ACTOR = "cli"
 
 accounts_option = click.option("--account", "accounts", multiple=True, help="One account; may be repeated.")
 jobs_option = click.option("--jobs", type=WholeNumber(most=64), default=8, show_default=True, help="Threads.")
@@ -91,7 +90,7 @@ def upgrade(
 @plainly
 def carry_out(run_id: UUID) -> None:
     """Carry out a run that was asked for in the console, which begins this in a process of its own."""
-    operator_actions.migrate(services(), run_id)
+    account_migrations.run(cli_operator(), run_id)
 
 
 @group.command("revision")
@@ -152,8 +151,8 @@ def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs:
 
 
 def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
-    found = services()
-    database = found.directory.database
+    operator = cli_operator()
+    database = operator.system
     count = len(account_migrations.tenants(database, accounts))
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=count)
@@ -166,7 +165,8 @@ def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
                 database, account_migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
             )
         choice = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
-        return operator_actions.migrate(found, migration_runs.ask(database, ACTOR, choice), options.report_file, told)
+        run_id = migration_runs.ask(database, ACTOR, choice)
+        return account_migrations.run(operator, run_id, report_file=options.report_file, progress=told)
 
 
 def _result(result: AccountResult) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import click
 from flask.cli import AppGroup
 
 from kataven.account import peppers
+from kataven.commands.operator import ACTOR
 from kataven.commands.output import as_json, plainly, show
 from kataven.system import accounts, operators
 from kataven.system.models import AccountStatus
@@ -59,7 +60,7 @@ def retire(pepper: str) -> None:
         raise click.ClickException(_not_counted(unreachable))
     _require_not_current(pepper)
     with services().directory.database.writing() as session:
-        operators.record(session, "cli", "pepper.retired", None, {"pepper": pepper})
+        operators.record(session, ACTOR, "pepper.retired", None, {"pepper": pepper})
     click.echo(f"Pepper {pepper!r} carries no usable key. Take it out of KATAVEN_PEPPERS and restart who holds it.")
 
 

@@ -11,6 +11,7 @@ from flask.cli import AppGroup
 from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
+from kataven.commands.operator import cli_operator
 from kataven.commands.options import Seconds, WholeNumber
 from kataven.commands.output import as_json, console, plainly, show, show_one
 from kataven.operations.revocation_measurement import CanaryWatch, Measurement
@@ -32,7 +33,7 @@ def group(api_url: str) -> AppGroup:
 
         Exit status 1 if a revoked key was accepted once.
         """
-        with Measurement.begin(services(), url) as measurement:
+        with Measurement.begin(cli_operator(), url) as measurement:
             for done in range(1, rounds + 1):
                 measurement.round()
                 if console().is_terminal:

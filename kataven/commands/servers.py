@@ -10,6 +10,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import URL
 
+from kataven.commands.operator import ACTOR
 from kataven.commands.output import as_json, plainly, show, show_one
 from kataven.system import servers
 from kataven.system.database import SystemDatabase
@@ -19,8 +20,6 @@ from kataven.system.suitability import server_url
 from kataven.web.services import services
 
 group = AppGroup("servers", help="The PostgreSQL servers that accounts are placed on.")
-
-ACTOR = "cli"
 
 force_option = click.option("--force", is_flag=True, help="Even if no other server takes new accounts.")
 

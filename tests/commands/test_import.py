@@ -98,8 +98,8 @@ csv-taken,org-csv-other,
     refused = import_csv(harness, tmp_path, content)
     for words in (
         "line 3: server: There is no database server 'mars'",
-        "line 4: org_id: 'org-csv-taken' is the organisation of account 'csv-taken'",
-        "line 5: org_id: account 'csv-taken' exists already, for another organisation",
+        "line 4: org_id: organisation 'org-csv-taken' already belongs to account 'csv-taken'",
+        "line 5: org_id: account 'csv-taken' already exists with a different organisation",
     ):
         assert words in refused.stderr
     assert shown(harness, "csv-fine") is None

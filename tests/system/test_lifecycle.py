@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.operations import account_creation, database_repair
 from kataven.operations.account_creation import NewAccount
+from kataven.operations.operator import Operator
 from kataven.system import accounts
 from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
 from kataven.system.models import Account, AccountStatus
@@ -141,8 +142,9 @@ def test_a_crash_between_the_row_and_the_database_is_repaired(harness: AppHarnes
             Account(account_id="was-nothing", account_name="x", database_name="was-nothing", server="default"),
         )
     assert harness.services.directory.read("was-whole") is None
-    repaired = [found.repair for found in database_repair.repair_all(database, actor="test") if found.repair]
-    found = {repair.wreck.account: repair for repair in repaired}
+    operator = Operator("test", harness.services)
+    repaired = [found.repair for found in database_repair.repair_all(operator) if found.repair]
+    found = {repair.orphan.account: repair for repair in repaired}
     assert found["was-whole"].done
     assert found["was-nothing"].done
     assert harness.services.directory.read("was-whole") is not None
