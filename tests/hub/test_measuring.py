@@ -75,7 +75,7 @@ def test_without_an_api_it_says_so(measured: Hub, olivia: Visitor, monkeypatch: 
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409
-    assert "No API answers at" in page.text
+    assert "No API responds at" in page.text
 
 
 def test_nobody_else_measures(measured: Hub, alice: Visitor, olivia: Visitor) -> None:

@@ -336,7 +336,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
     opened: list[str] = []
-    status = migrations.migrations.status
+    status = migrations.account_migrations.status
 
     def counted(database: object, chosen: list[object], *rest: object) -> object:
         opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
