@@ -12,8 +12,12 @@ from click.testing import Result
 import app as factory
 from kataven import settings
 from kataven.identity.peppers import PepperRing
+from kataven.operations import account_status
+from kataven.operations.operator import Operator
 from kataven.revocation import RevocationUnconfirmed
-from kataven.system.models import OperatorEvent
+from kataven.system import accounts
+from kataven.system.errors import WrongStatus
+from kataven.system.models import AccountStatus, OperatorEvent
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import AppHarness, Caller, new_account
 
@@ -49,6 +53,16 @@ def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(harness: AppHar
     said(harness, "accounts", opened, account)
     assert caller.get("/v1/me").status_code == 200
     assert trail(harness, account)[-2]["receipt"] == receipt
+
+
+def test_status_change_does_not_revert_a_deletion_in_progress(harness: AppHarness) -> None:
+    """A deletion holds the lock of the database while it dumps and drops it; the console does not take that lock."""
+    new_account(harness.services, "in-deletion")
+    with harness.services.directory.database.writing() as session:
+        accounts.move(session, "in-deletion", AccountStatus.DELETING, AccountStatus.ACTIVE)
+    with pytest.raises(WrongStatus):
+        account_status.restore(Operator("test", harness.services), "in-deletion")
+    assert said(harness, "accounts", "restore", "in-deletion")["acknowledged"] == 1
 
 
 def test_a_policy_shortens_the_keys_that_are_there_if_told_so(harness: AppHarness) -> None:
