@@ -164,8 +164,8 @@ def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
             return account_migrations.upgrade(
                 database, account_migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
             )
-        choice = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
-        run_id = migration_runs.ask(database, ACTOR, choice)
+        wanted = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
+        run_id = migration_runs.request(database, ACTOR, wanted)
         return account_migrations.run(operator, run_id, report_file=options.report_file, progress=told)
 
 

@@ -62,13 +62,13 @@ def run(
     After each account, workers are told to read its revision again. Raises the errors of `upgrade`, and NoSuchRun,
     RunUnderWay or SystemSchemaBehind.
     """
-    with migration_runs.carried_out(operator.system, run_id) as recorder:
-        chosen = tenants(operator.system, recorder.choice.accounts)
-        recorder.begin(len(chosen))
-        options = replace(recorder.choice.run_options, report_file=report_file)
+    with migration_runs.executing(operator.system, run_id) as recorder:
+        chosen = tenants(operator.system, recorder.request.accounts)
+        recorder.set_total(len(chosen))
+        options = replace(recorder.request.run_options, report_file=report_file)
 
         def report(result: AccountResult) -> None:
-            recorder.note(result)
+            recorder.add(result)
             operator.services.revocation.announce(RevocationTarget(result.account))
             progress(result)
 

@@ -110,9 +110,12 @@ class RunUnderWay(SystemRefusal):
 
 
 class SystemSchemaBehind(SystemRefusal):
-    def __init__(self, revision: str | None) -> None:
+    def __init__(self, revision: str | None, needed: str) -> None:
         found = revision or "no revision"
-        super().__init__(f"The system database is at {found}. Run `flask migrations upgrade --system` first.")
+        super().__init__(
+            f"The system database is at {found}, but this operation needs {needed}. Run `flask migrations upgrade"
+            " --system` first."
+        )
 
 
 class SystemDatabaseUnavailable(VerifierUnavailable):

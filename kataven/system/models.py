@@ -110,19 +110,36 @@ class OperatorEvent(SystemBase):
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
+class RunState(StrEnum):
+    """The state of a migration run."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Interrupted, or never started."""
+    FAILED = "failed"
+    """At least one account is not at the target revision, or the run ended with an error."""
+    DONE = "done"
+
+
 class MigrationRun(SystemBase):
-    """One run over the accounts' schemas, as far as it has come. What counts is what each account's database says."""
+    """One run over the accounts' schemas, and its progress. Each account's own database is authoritative."""
 
     __tablename__ = "migration_runs"
     __table_args__ = (
         CheckConstraint("open", name="migration_runs_open_or_null"),
+        CheckConstraint(
+            f"state IN ({', '.join(repr(str(state)) for state in RunState)})", name="migration_runs_state_known"
+        ),
         UniqueConstraint("open", name="migration_runs_one_at_a_time"),
         Index("migration_runs_asked_at", "asked_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     open: Mapped[bool | None] = mapped_column(server_default=text("true"))
-    """True until it has ended, then null: so there is one open run at most."""
+    """True until the run has ended, then null: with the unique constraint, at most one run is open."""
+    state: Mapped[str] = mapped_column(server_default=text("'starting'"))
+    """As its process recorded it. A process that crashed leaves `running`; see `operations.migration_runs`."""
     actor: Mapped[str]
     accounts: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
     """Those that were named; none: every account."""

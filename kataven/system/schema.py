@@ -13,7 +13,11 @@ from kataven.tenancy.server import DatabaseServer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
 
-SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata")
+OLDEST_SYSTEM_SERVED = "system_0005"
+"""The oldest revision of the system database that this release serves. `system_0006` is needed only for migration runs,
+so the release can be deployed before the system database is upgraded."""
+
+SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 
 OLDEST_SERVED = "account_0001"
 """The oldest revision of an account's database that this code can serve; from here to the newest is the window.
@@ -37,6 +41,12 @@ def upgrade_system(url: str) -> str:
         with DatabaseServer(target, MIGRATION_SETTINGS).connect(target.database) as connection:
             SYSTEM_SCHEMA.upgrade(connection)
     return SYSTEM_SCHEMA.head
+
+
+def system_has(session: Session, needed: str) -> bool:
+    """Whether the system database is at `needed` or a later revision that this release serves."""
+    revision, known = system_revision(session), SYSTEM_SCHEMA.revisions
+    return SYSTEM_SCHEMA.serves(revision) and revision in known[known.index(needed) :]
 
 
 def system_revision(session: Session) -> str | None:

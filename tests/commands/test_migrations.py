@@ -131,7 +131,8 @@ def test_a_revision_is_written_with_the_next_number(
     path = scratch_schemas / branch / f"{following}_what_the_models_have.py"
     assert str(path) in written.output
     assert f'revision = "{following}"' in path.read_text().replace("'", '"')
-    assert "op.create_table" in path.read_text(), "what the last revision no longer makes is missing"
+    added = {"account": "op.create_table", "system": "op.add_column"}[branch]
+    assert added in path.read_text(), "the draft lacks what the emptied last revision no longer adds"
     assert databases(server) == before
 
 
