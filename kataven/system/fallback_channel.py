@@ -1,7 +1,7 @@
-"""The notices of the revocation protocol, in the system database: the place that is not Redis.
+"""The fallback channel of the revocation protocol, in the system database, for when Redis can't be used.
 
-Each step is a statement of its own that is committed before the next one begins: whoever writes and then reads must
-not read an older state than the one it has written to.
+Each step is a separate statement, committed before the next one starts: a process that writes and then reads must not
+read a state that is older than its write.
 """
 
 from __future__ import annotations

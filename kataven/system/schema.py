@@ -1,4 +1,4 @@
-"""The two schemas: of the system database, and of every account's."""
+"""The schema of the system database, and the schema of the accounts' databases."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ so the release can be deployed before the system database is upgraded."""
 SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 
 OLDEST_SERVED = "account_0001"
-"""The oldest revision of an account's database that this code can serve; from here to the newest is the window.
+"""The oldest revision of an account's database that this release serves; the window reaches to the newest.
 
-An account outside of it is answered 503 `schema_mismatch`. A release that needs a new revision raises this to it; one
-that only prepares for it leaves it, so that accounts can be migrated while both releases serve.
-tests/hub/test_served_revisions.py drives the API, the Hub and the commands at each revision of the window.
+Requests for an account outside the window return 503 `schema_mismatch`. A release that needs a new revision sets this
+constant to it. The release before only adds the revision, so that accounts can be migrated while both releases run.
+tests/hub/test_served_revisions.py tests the API, the Hub and the commands at each revision of the window.
 """
 
 ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:AccountBase.metadata", oldest=OLDEST_SERVED)
 
 
 def upgrade_system(url: str) -> str:
-    """Create the system database if it is missing, and bring it to this code's revision, which is returned."""
+    """Create the system database if it is missing, and upgrade it to the newest revision, which is returned."""
     target = make_url(url)
     assert target.database is not None  # noqa: S101  settings refuse a URL without one
     with DatabaseServer(target).maintenance() as maintenance:
@@ -50,5 +50,5 @@ def system_has(session: Session, needed: str) -> bool:
 
 
 def system_revision(session: Session) -> str | None:
-    """The revision that the system database is at; None before its first migration."""
+    """The current revision of the system database; None before its first migration."""
     return SYSTEM_SCHEMA.revision_of(session.connection())

@@ -28,10 +28,10 @@ def test_what_goes_wrong_is_one_line_and_a_status(harness: AppHarness) -> None:
     for words, said in (
         (("create", "Nope"), "lower-case"),
         (("create", "postgres"), "reserved"),
-        (("create", "acme"), "exists already"),
-        (("show", "nobody"), "There is no account 'nobody'"),
-        (("limits", "nobody"), "There is no account 'nobody'"),
-        (("limits", "nobody", "--per-minute", "5"), "There is no account 'nobody'"),
+        (("create", "acme"), "already exists"),
+        (("show", "nobody"), "Account 'nobody' does not exist"),
+        (("limits", "nobody"), "Account 'nobody' does not exist"),
+        (("limits", "nobody", "--per-minute", "5"), "Account 'nobody' does not exist"),
     ):
         result = flask(harness, "accounts", *words)
         assert result.exit_code == 1

@@ -71,4 +71,4 @@ def test_an_api_that_is_gone_is_a_round_that_failed_and_not_the_end(harness: App
 def test_an_address_that_can_not_be_listened_on_is_told(harness: AppHarness) -> None:
     result = harness.app.test_cli_runner().invoke(args=["revocation", "canary", "--listen", "nowhere", "--rounds", "1"])
     assert result.exit_code == 1
-    assert "--listen: nowhere can't be listened on; it takes HOST:PORT." in result.output
+    assert "--listen: can't listen on 'nowhere'. Use a free HOST:PORT." in result.output

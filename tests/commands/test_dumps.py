@@ -101,7 +101,7 @@ def test_a_deleted_account_is_gone_everywhere_and_comes_back_from_its_dump(
     assert agents_of(caller) == ["Front desk", "Order desk"]
     assert caller.get("/v1/api-keys").get_json()[0]["id"] == ended["id"]
     assert said(harness, "limits", "to-delete")["per_minute"] == 1_000_000
-    assert "exists already" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
+    assert "already exists" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
 
 
 def test_an_older_dump_brings_no_key_back_to_life(harness: AppHarness) -> None:
@@ -125,7 +125,7 @@ def test_a_loaded_dump_replaces_everything_and_ends_what_was_ended_since(harness
     assert newer.post("/v1/agents", {"name": "New"}).status_code == 201
 
     refused = flask(harness, "load", "loaded", "--from", dump, "--yes-replace", "loaded")
-    assert "needs it to be suspended or archived" in refused.stderr
+    assert "must be suspended or archived" in refused.stderr
     said(harness, "suspend", "loaded")
     done = said(harness, "load", "loaded", "--from", dump, "--yes-replace", "loaded")
     assert done["keys_ended"] == 1
@@ -212,7 +212,7 @@ def test_an_account_that_lost_its_database_can_only_be_deleted_without_a_dump(
 ) -> None:
     new_account(harness.services, "lost")
     ask(postgres, "DROP DATABASE lost WITH (FORCE)")
-    assert "no database" in flask(harness, "delete", "lost", "--yes-delete", "lost").stderr
+    assert "can't be dumped" in flask(harness, "delete", "lost", "--yes-delete", "lost").stderr
     assert status(harness, "lost") == "active"
     assert delete(harness, "lost", "--without-dump")["dump"] is None
     assert status(harness, "lost") is None
@@ -250,7 +250,7 @@ def test_a_server_that_fails_half_way_is_named_and_the_deletion_goes_on_later(
         patch.setattr(Maintenance, "drop", fail)
         failed = flask(harness, "delete", "half-way", "--yes-delete", "half-way")
     assert failed.exit_code == 1
-    assert "A database server can't answer: the disk is gone" in failed.stderr
+    assert "A database server is unavailable: the disk is gone" in failed.stderr
     assert status(harness, "half-way") == "deleting"
     delete(harness, "half-way")
     assert status(harness, "half-way") is None

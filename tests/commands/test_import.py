@@ -80,12 +80,12 @@ csv-comma,,,,,surplus
     for words in (
         "line 3: account: an account name",
         "line 4: account: the account name 'postgres' is reserved",
-        "line 6: account: 'csv-twice' is on line 5 already",
-        "line 8: org_id: 'org-csv-same' is on line 7 already",
+        "line 6: account: 'csv-twice' is already used on line 5",
+        "line 8: org_id: 'org-csv-same' is already used on line 7",
         "line 9: discoverable: must be yes or no",
         "line 10: per_minute: must be a whole number",
         "line 11: per_minute: must be a whole number",
-        "line 12: more cells than there are columns",
+        "line 12: more cells than columns",
     ):
         assert words in refused.stderr
     content = """\
@@ -97,7 +97,7 @@ csv-taken,org-csv-other,
 """
     refused = import_csv(harness, tmp_path, content)
     for words in (
-        "line 3: server: There is no database server 'mars'",
+        "line 3: server: Database server 'mars' does not exist",
         "line 4: org_id: organisation 'org-csv-taken' already belongs to account 'csv-taken'",
         "line 5: org_id: account 'csv-taken' already exists with a different organisation",
     ):
@@ -108,11 +108,11 @@ csv-taken,org-csv-other,
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "the column 'account' is missing"),
-        ("acme\n", "'acme' is no column"),
-        ("account,account\nx,y\n", "is there twice"),
-        (b"account\n\xff\xfe\n", "not CSV in UTF-8"),
-        ('account\n"x\n', "not CSV in UTF-8"),
+        ("", "missing column 'account'"),
+        ("acme\n", "unknown column 'acme'"),
+        ("account,account\nx,y\n", "duplicate column 'account'"),
+        (b"account\n\xff\xfe\n", "not valid CSV in UTF-8"),
+        ('account\n"x\n', "not valid CSV in UTF-8"),
     ],
     ids=["empty", "no-header", "column-twice", "bytes", "open-quote"],
 )

@@ -144,7 +144,7 @@ def test_a_key_keeps_limits_that_the_account_has_since_gone_below(harness: AppHa
 @pytest.mark.parametrize(
     ("account_name", "words", "status", "says"),
     [
-        ("nobody", ("--per-minute", "5"), 1, "There is no account 'nobody'"),
+        ("nobody", ("--per-minute", "5"), 1, "Account 'nobody' does not exist"),
         ("key-limited", ("--per-minute", "5"), 1, "There is no such API key in this account."),
         ("key-limited", (), 1, "There is no such API key in this account."),
         ("key-limited", ("--per-minute", "0"), 2, "--per-minute"),

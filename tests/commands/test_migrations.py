@@ -141,7 +141,7 @@ def test_a_revision_without_a_change_of_the_models_is_empty_and_says_so(
 ) -> None:
     written = migrations(harness, "revision", "Fill a column")
     assert written.exit_code == 0, written.output
-    assert "The models are as the last revision leaves them" in written.stderr
+    assert "The models match the last revision" in written.stderr
 
 
 def databases(server: DatabaseServer) -> set[str]:

@@ -68,8 +68,8 @@ def test_a_pepper_that_the_ring_has_not_is_refused_with_those_that_it_has(harnes
     refused = flask(harness, "peppers", "retire", "dve1")
     assert refused.exit_code == 2
     assert "'dve1'" in refused.stderr
-    assert "It has: dev1." in refused.stderr
-    assert "Take it out" not in refused.output
+    assert "only dev1." in refused.stderr
+    assert "Remove it" not in refused.output
 
 
 def test_the_current_pepper_is_not_retired_and_an_older_one_is(
@@ -81,4 +81,4 @@ def test_the_current_pepper_is_not_retired_and_an_older_one_is(
     assert refused.exit_code == 1
     assert "is the current one" in refused.stderr
     retired = flask(harness, "peppers", "retire", "dev1")
-    assert (retired.exit_code, "Take it out" in retired.stdout) == (0, True)
+    assert (retired.exit_code, "Remove it" in retired.stdout) == (0, True)

@@ -232,7 +232,7 @@ def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
     options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
     done = fleet.hub.surface.test_cli_runner().invoke(args=options)
     assert done.exit_code == 1
-    assert "Stopped after 1 failure. The others were not touched." in done.stderr
+    assert "Stopped after 1 failure. The remaining accounts were not changed." in done.stderr
 
 
 def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: Visitor) -> None:
@@ -249,7 +249,7 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
 
         second = olivia.post(PAGE, form())
         assert second.status_code == 400
-        assert "Another run over the accounts is under way." in second.text
+        assert "Another migration run is in progress." in second.text
         with pytest.raises(RunUnderWay):
             migration_runs.request(fleet.database, "cli", RunRequest())
 
