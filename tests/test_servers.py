@@ -207,12 +207,12 @@ def test_a_server_that_does_not_answer_is_refused(harness: AppHarness, tmp_path:
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("postgresql://kataven:{}@db.example:5432", "Leave the password out"),
-        ("postgresql://kataven@db.example:5432?password={}", "Leave the password out"),
-        ("{}", "not a database URL"),
-        ("mysql://kataven@{}", "not PostgreSQL"),
-        ("postgresql://{}:5432", "names no user"),
-        ("postgresql://{}@", "names no host"),
+        ("postgresql://kataven:{}@db.example:5432", "must not contain a password"),
+        ("postgresql://kataven@db.example:5432?password={}", "must not contain a password"),
+        ("{}", "Invalid database URL"),
+        ("mysql://kataven@{}", "Not a PostgreSQL URL"),
+        ("postgresql://{}:5432", "has no user"),
+        ("postgresql://{}@", "has no host"),
     ],
     ids=["password", "password-in-query", "no-url", "mysql", "no-user", "no-host"],
 )

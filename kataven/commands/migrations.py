@@ -34,7 +34,7 @@ jobs_option = click.option(
 @group.command("upgrade")
 @click.option("--system", is_flag=True, help="Upgrade the system database; create it if it is missing.")
 @accounts_option
-@click.option("--all", "everyone", is_flag=True, help="Upgrade all accounts.")
+@click.option("--all", "all_accounts", is_flag=True, help="Upgrade all accounts.")
 @jobs_option
 @click.option(
     "--canaries",

@@ -27,7 +27,7 @@ def test_a_new_key_is_printed_as_the_setting_takes_it(harness: AppHarness) -> No
 
 def test_what_goes_wrong_is_one_line_and_a_status(harness: AppHarness) -> None:
     for words, said in (
-        (("new-key", "dev1"), "an id of its own"),
+        (("new-key", "dev1"), "Use a different id"),
         (("new-key", "Not an id"), "1 to 32 of a-z"),
         (("new-key", "a:b"), "1 to 32 of a-z"),
     ):
