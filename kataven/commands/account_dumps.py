@@ -44,7 +44,7 @@ def dump_account(account: str, folder: Path | None, as_json: bool) -> None:
 @group.command("delete")
 @click.argument("account")
 @folder_option
-@click.option("--without-dump", is_flag=True, help="Don't take a final dump. The data can't be recovered.")
+@click.option("--without-dump", is_flag=True, help="Skip the final dump. The data can't be recovered.")
 @click.option("--yes-delete", metavar="ACCOUNT", help="Confirm with the account's name, without a prompt.")
 @as_json
 @report_errors

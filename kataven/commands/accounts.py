@@ -130,7 +130,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
 @as_json
 @report_errors
 def suspend(account: str, as_json: bool) -> None:
-    """Suspend ACCOUNT. Once this command has returned, every worker refuses its requests."""
+    """Suspend ACCOUNT: refuse its requests until `resume`. Takes effect on every worker before the command returns."""
     print_fields(account_status.suspend(cli_operator(), account).as_json(), as_json=as_json)
 
 

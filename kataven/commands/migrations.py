@@ -48,7 +48,7 @@ jobs_option = click.option(
     type=WholeNumber(),
     default=5,
     show_default=True,
-    help="Failures after which to stop.",
+    help="Stop after this many failures.",
 )
 @click.option("--dry-run", is_flag=True, help="Render and test the steps without changing an account.")
 @click.option(
