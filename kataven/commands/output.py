@@ -49,7 +49,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing to show.") -> None:
-    """Print rows with the same fields as a table, or as a JSON array. `empty` is printed if there are no rows."""
+    """Print rows with the same fields as a table, or as a JSON array. Without rows, prints `empty`."""
     if as_json:
         click.echo(json.dumps(list(rows), default=str, indent=2))
         return

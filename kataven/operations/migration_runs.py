@@ -2,7 +2,7 @@
 
 A run is first requested, and then executed by the requesting process or by a separate one. The executing process holds
 an advisory lock on its own connection to the system database; PostgreSQL releases the lock when the process ends,
-however it ends. A run that is `running` while nobody holds the lock has crashed. Accounts that it has migrated remain
+however it ends. A run that is `running` while no process holds the lock has crashed. Accounts that it has migrated remain
 migrated; the next run continues with the others.
 """
 
@@ -196,7 +196,7 @@ class RunRecorder:
     def _write(self, **more: Any) -> None:
         with self.database.writing() as session:
             run = session.get_one(MigrationRun, self.run_id)
-            run.counts, run.remarks, run.told_at = dict(self.counts), list(self.remarks), _now(session)
+            run.counts, run.remarks, run.progress_at = dict(self.counts), list(self.remarks), _now(session)
             for name, value in more.items():
                 setattr(run, name, value)
         self.written_at = time.monotonic()
@@ -221,7 +221,7 @@ def executing(database: SystemDatabase, run_id: UUID) -> Iterator[RunRecorder]:
             if run.state != RunState.STARTING:
                 raise RunUnderWay
             run.state = RunState.RUNNING
-            run.began_at = run.told_at = _now(session)
+            run.began_at = run.progress_at = _now(session)
             recorder = RunRecorder(database, run_id, RunRequest(tuple(run.accounts), **run.options), run.actor)
         try:
             yield recorder

@@ -14,7 +14,7 @@ from kataven.web.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`name` is the actor in the audit logs: `cli`, or the label of the user who is signed in to the console."""
+    """`name` is the actor in the audit logs: `cli`, or the label of a signed-in user of the console."""
 
     name: str
     services: Services

@@ -155,7 +155,7 @@ class MigrationRun(SystemBase):
     """Why the run ended early."""
     asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
     began_at: Mapped[datetime | None]
-    told_at: Mapped[datetime | None]
+    progress_at: Mapped[datetime | None] = mapped_column("told_at")
     ended_at: Mapped[datetime | None]
 
 
