@@ -7,6 +7,7 @@ or reverts the operation. These operations can take minutes and must not run ins
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ class DumpStore:
             self.programs.require(program, maintenance.version())
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"{self.folder} is not writable")
+            raise PermissionError(errno.EACCES, "the folder is not writable", str(self.folder))
 
 
 def dump(operator: Operator, store: DumpStore, account: str) -> Dump:

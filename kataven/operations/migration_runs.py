@@ -2,7 +2,7 @@
 
 A run is first requested, and then executed by the requesting process or by a separate one. The executing process holds
 an advisory lock on its own connection to the system database; PostgreSQL releases the lock when the process ends,
-however it ends. A run that is `running` while no process holds the lock has crashed. Accounts that it has migrated remain
+however it ends. A run that is `running` while no process holds the lock has crashed. Its migrated accounts remain
 migrated; the next run continues with the others.
 """
 
