@@ -119,7 +119,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
         else:
             key = limits_of_key.read(operator, account, key_id)
     except LimitAboveAccount as error:
-        fix = f"flask accounts limits {account} --{error.name} {error.asked}"
+        fix = f"flask accounts limits {account} --{error.name} {error.requested}"
         raise click.ClickException(f"{error}. Use a lower limit, or raise the account's: {fix}") from error
     own = {name: key.limits.get(name) for name in limits.COLUMNS}
     print_fields({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)

@@ -69,7 +69,7 @@ def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
     ProvisioningError. A crash leaves an account in `provisioning`, which is never served and which
     `flask accounts repair` completes or removes.
     """
-    create_with(database, new, Reservation.make, actor=actor, action="account.created")
+    create_with(database, new, Reservation.create, actor=actor, action="account.created")
 
 
 def create_with(

@@ -48,7 +48,7 @@ def delete(operator: Operator, store: DumpStore, account: str, *, without_dump: 
                 operators.add_detail(session, event_id, audit_detail(taken))
         reservation.drop()
         # No worker admits the account any more, and its name is not free for a new account yet.
-        operator.services.limiter.forget(account)
+        operator.services.limiter.reset(account)
         with operator.system.writing() as session:
             session.delete(accounts.read(session, account, lock=True))
             operators.record(session, operator.name, "account.deleted", account, audit_detail(taken))

@@ -99,7 +99,7 @@ def restore_from_dump(
     manifest = read_manifest(given)
     if manifest is None:
         raise NotRestorable(
-            f"{given.notes} is missing. It contains the properties of the account. Create the account with"
+            f"{given.manifest} is missing. It contains the properties of the account. Create the account with"
             " `flask accounts create`, suspend it, and load the dump with `flask accounts load`."
         )
     with operator.system.reading() as session:
@@ -112,7 +112,7 @@ def restore_from_dump(
     def build(reservation: Reservation) -> Provisioned:
         store.require(reservation.maintenance)
         prepare = None if is_final_dump else revoke_all
-        return reservation.rebuild(lambda url: dumps.load(store.programs, given, url), prepare)
+        return reservation.create_from(lambda url: dumps.load(store.programs, given, url), prepare)
 
     new = manifest.as_new_account(account, org_id, server)
     detail = {"loaded": audit_detail(given)}

@@ -67,8 +67,8 @@ def _repair_server(database: SystemDatabase, actor: str, name: str, server: Data
 
 
 def _known(row: Account) -> KnownAccount:
-    making, leaving = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
-    return KnownAccount(row.account_id, row.database_name, unfinished=making, leaving=leaving)
+    making, deleting = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
+    return KnownAccount(row.account_id, row.database_name, unfinished=making, deleting=deleting)
 
 
 def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:

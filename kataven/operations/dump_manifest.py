@@ -66,15 +66,15 @@ def read_manifest(dump: Dump) -> DumpManifest | None:
     Raises DumpUnreadable if the manifest is invalid, or if its digest is not that of the dump: one of them has changed.
     """
     try:
-        fields: dict[str, Any] = json.loads(dump.notes.read_text(encoding="utf-8"))
+        fields: dict[str, Any] = json.loads(dump.manifest.read_text(encoding="utf-8"))
         version, sha256 = fields.pop("format"), fields.pop("sha256")
         manifest = DumpManifest(**fields)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DumpUnreadable(
-            f"{dump.notes} is not a valid manifest; move it away to load the dump without it"
+            f"{dump.manifest} is not a valid manifest; move it away to load the dump without it"
         ) from None
     if version != FORMAT or sha256 != dump.sha256:
-        raise DumpUnreadable(f"{dump.path} does not match the digest in {dump.notes.name}: one of the files is damaged")
+        raise DumpUnreadable(f"{dump.path} does not match the digest in {dump.manifest.name}: it is damaged")
     return manifest

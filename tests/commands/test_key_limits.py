@@ -115,8 +115,8 @@ def test_unchanged_limits_write_no_event_to_the_account(harness: AppHarness, acc
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--per-minute", "601"), "per-minute 601 is above the account's 600"),
-        (("--clear", "--per-hour", "1001"), "per-hour 1001 is above the account's 1000"),
+        (("--per-minute", "601"), "per-minute 601 exceeds the account's limit of 600"),
+        (("--clear", "--per-hour", "1001"), "per-hour 1001 exceeds the account's limit of 1000"),
     ],
 )
 def test_limit_above_the_accounts_is_refused_and_nothing_changes(
@@ -143,8 +143,8 @@ def test_key_keeps_its_limits_when_the_accounts_are_lowered(harness: AppHarness)
     ("account_name", "words", "status", "says"),
     [
         ("nobody", ("--per-minute", "5"), 1, "Account 'nobody' does not exist"),
-        ("key-limited", ("--per-minute", "5"), 1, "There is no such API key in this account."),
-        ("key-limited", (), 1, "There is no such API key in this account."),
+        ("key-limited", ("--per-minute", "5"), 1, "This account has no such API key."),
+        ("key-limited", (), 1, "This account has no such API key."),
         ("key-limited", ("--per-minute", "0"), 2, "--per-minute"),
     ],
 )

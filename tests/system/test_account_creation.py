@@ -80,7 +80,7 @@ def test_interrupted_creation_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reservation, "make", interrupt)
+        patch.setattr(Reservation, "create", interrupt)
         with pytest.raises(KeyboardInterrupt):
             create(harness, "interrupted")
     assert databases(postgres) == before
