@@ -34,6 +34,6 @@ def remove(session: Session, done: Sequence[UUID]) -> None:
 
 
 def overdue(age: ColumnElement[timedelta]) -> ScalarSelect[object]:
-    """What those cover that were begun longer ago than `patience`: pairs of account and key, or NULL for none."""
+    """The targets of intents older than `age`, as pairs of account and key; NULL if none exists."""
     pair = func.jsonb_build_array(RevocationIntent.account, RevocationIntent.key_id)
     return select(func.jsonb_agg(pair)).where(_age > age, ~_too_old).scalar_subquery()
