@@ -67,7 +67,7 @@ def _is_committed(harness: AppHarness, target: RevocationTarget) -> bool:
 
 
 def _has_intent(harness: AppHarness, target: RevocationTarget) -> bool:
-    return target in SystemFallbackChannel(harness.services.directory.database).current(0).unfinished
+    return target in SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
 
 
 def _serves_pages(key: WidgetKey) -> bool:

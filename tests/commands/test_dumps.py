@@ -16,9 +16,9 @@ from click.testing import Result
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.personas import Persona
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.principal import Role
 from kataven.system.models import OperatorEvent
 from kataven.tenancy.errors import TenantUnavailable
@@ -321,7 +321,7 @@ def run_until_unlocked(harness: AppHarness, *words: str) -> Result:
 
     def free() -> bool:
         results.append(flask(harness, *words))
-        return "at this moment" not in results[-1].output
+        return "another process is creating or removing" not in results[-1].output
 
     wait_until(free, 20, lambda: results[-1].output)
     return results[-1]
@@ -367,7 +367,7 @@ def test_write_after_the_final_dump_is_refused(harness: AppHarness, postgres: Em
     assert record is not None
     run_and_kill(harness, "dumping", "delete", "late-writer", "--yes-delete", "late-writer")
     late = harness.services.registry.writing(record.tenant)
-    with pytest.raises(TenantUnavailable, match="only reads"), late as session:
+    with pytest.raises(TenantUnavailable, match="is read-only"), late as session:
         session.execute(text("UPDATE agents SET name = 'x'"))
     assert run_until_unlocked(harness, "restore", "late-writer").exit_code == 0
     assert agents_of(caller) == ["Front desk"]
@@ -421,7 +421,7 @@ def test_shell_opens_psql_and_is_audited(harness: AppHarness, tmp_path: Path, mo
     with monkeypatch.context() as patch:
         patch.setattr(tools.programs, "_folder", tmp_path / "empty")
         missing = flask(harness, "shell", "inspected")
-    assert "there is no psql" in missing.stderr
+    assert "psql was not found" in missing.stderr
     real = subprocess.run(
         [tools.programs.path("psql"), "-Atc", "SELECT name FROM agents"],
         env=environment(harness.services.directory.read("inspected").tenant.url),  # type: ignore[union-attr]
