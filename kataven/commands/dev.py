@@ -30,7 +30,9 @@ def group(data_dir: Path, issuer_url: str) -> AppGroup:
         show_default=True,
         help="Role of the user in the account.",
     )
-    @click.option("--subject", help="User: " + ", ".join(person.subject for person in PERSONAS) + ", or any other name.")
+    @click.option(
+        "--subject", help="User: " + ", ".join(person.subject for person in PERSONAS) + ", or any other name."
+    )
     @click.option("--ttl-seconds", type=WholeNumber(), default=3600, show_default=True, help="Lifetime in seconds.")
     @report_errors
     def token(account: str, role: str, subject: str | None, ttl_seconds: int) -> None:
