@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA
 from kataven.operations import migration_runs
+from kataven.system.models import RunState
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from tests.hub.place import DESKTOP, PHONE, Guest, Place, Sessions, opened_place
 from tests.support.app_harness import AppHarness
@@ -350,20 +351,20 @@ def test_the_console_is_accessible_and_fits_a_phone(guest: Guest, path: str) -> 
 def test_a_run_over_the_accounts_is_seen_while_it_goes_on(guest: Guest, harness: AppHarness) -> None:
     database = harness.services.directory.database
     guest.come_as(OLIVIA)
-    with migration_runs.carried_out(
-        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
+    with migration_runs.executing(
+        database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
     ) as ledger:
-        ledger.begin(2)
+        ledger.set_total(2)
         guest.go("/console/migrations")
         assert "Upgrade" not in guest.text
         for size in (PHONE, DESKTOP):
             guest.size(*size)
             assert guest.violations() == []
             assert guest.overflow() == 0
-        ledger.note(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
+        ledger.add(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
         guest.find("#run tbody a[href='/console/accounts/acme']")  # arrives by itself
         assert guest.violations() == []
-        ledger.note(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        ledger.add(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     guest.find("#confirm")  # so does the end
     assert "ended with failures" in guest.text
     for size in (PHONE, DESKTOP):
@@ -377,12 +378,12 @@ def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, harne
     database = harness.services.directory.database
     guest.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     guest.come_as(OLIVIA)
-    with migration_runs.carried_out(
-        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
+    with migration_runs.executing(
+        database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
     ) as ledger:
-        ledger.begin(1)
+        ledger.set_total(1)
         guest.go("/console/migrations")
-        ledger.note(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        ledger.add(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     guest.find("#confirm")
     assert "done" in guest.find("#run").text
 
@@ -390,7 +391,7 @@ def test_without_javascript_the_page_of_a_run_reloads_itself(guest: Guest, harne
 def test_a_run_goes_on_when_the_hub_is_killed(harness: AppHarness, chrome: Chrome, tmp_path: Path) -> None:
     database = harness.services.directory.database
 
-    def state() -> migration_runs.RunState | None:
+    def state() -> RunState | None:
         with database.reading() as session:
             found = migration_runs.latest(session)
         return found and found.state
@@ -405,7 +406,7 @@ def test_a_run_goes_on_when_the_hub_is_killed(harness: AppHarness, chrome: Chrom
         guest.press("Upgrade")
         assert "The run is asked for." in guest.text
         place.hub.kill()
-        wait_until(lambda: state() is migration_runs.RunState.DONE, 60, state)
+        wait_until(lambda: state() is RunState.DONE, 60, state)
 
 
 def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:

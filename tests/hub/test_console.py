@@ -67,9 +67,9 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, oli
         ({"account": "Bad Name", "name": "x"}, "Bad Name"),
         ({"account": "pg_catalog", "name": "x"}, "pg_catalog"),
         ({"account": "kataven-admin", "name": "x"}, "kataven-admin"),
-        ({"account": "acme", "name": "x"}, "exists already"),
+        ({"account": "acme", "name": "x"}, "already exists"),
         ({"account": "fine", "name": ""}, "Fill this in."),
-        ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
+        ({"account": "fine", "name": "x", "server": "nowhere"}, "does not exist or accepts no new accounts"),
     ],
 )
 def test_what_can_not_be_made_is_explained(

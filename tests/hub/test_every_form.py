@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, OLIVIA, Persona
 from kataven.hub.page_blueprint import again_of, is_asked_while_typing
-from kataven.operations import operator_actions
+from kataven.operations import revocation_measurement
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
@@ -182,7 +182,7 @@ def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
     """Migrations and measurements are asked for, and not carried out: other tests do that."""
     given_up: list[Callable[[], None]] = []
     monkeypatch.setattr(type(hub.front.runner), "begin", lambda _self, _run, gone: given_up.append(gone))
-    monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
+    monkeypatch.setattr(revocation_measurement, "measure_for_console", lambda *_: {})
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("hub:turn:measure")
     yield

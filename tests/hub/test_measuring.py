@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from kataven.hub.session_middleware import EXTENSION
-from kataven.operations import operator_actions
+from kataven.operations import revocation_measurement
 from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.visitor import Visitor
@@ -38,12 +38,12 @@ def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarnes
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     with harness.services.directory.database.reading() as session:
-        (event,) = operators.listing(session, 1, action=operator_actions.MEASURED)
+        (event,) = operators.listing(session, 1, action=revocation_measurement.MEASURED)
     assert event.actor == "jwt:olivia"
     assert event.detail["accepted"] == 0
     eviction, call = event.detail["rows"]
     for row in (eviction, call):
-        assert 1 <= row["n"] <= operator_actions.MEASURE_ROUNDS
+        assert 1 <= row["n"] <= revocation_measurement.CONSOLE_ROUNDS
         assert row["workers"] == 2
         assert 0 < row["p50"] <= row["p99"] <= row["max"]
     page = olivia.get(PAGE).text
@@ -53,7 +53,7 @@ def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarnes
 
 
 def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_actions, "MEASURE_ROUNDS", 1)
+    monkeypatch.setattr(revocation_measurement, "CONSOLE_ROUNDS", 1)
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     again = olivia.post(f"{PAGE}/measure")
@@ -62,7 +62,7 @@ def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch
 
 
 def test_it_ends_when_its_time_is_over(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_actions, "MEASURE_SECONDS", -1.0)
+    monkeypatch.setattr(revocation_measurement, "CONSOLE_SECONDS", -1.0)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409
@@ -75,7 +75,7 @@ def test_without_an_api_it_says_so(measured: Hub, olivia: Visitor, monkeypatch: 
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409
-    assert "No API answers at" in page.text
+    assert "No API responds at" in page.text
 
 
 def test_nobody_else_measures(measured: Hub, alice: Visitor, olivia: Visitor) -> None:

@@ -18,6 +18,7 @@ from werkzeug.serving import make_server
 import app as factory
 from kataven import settings, tracing
 from kataven.dev.personas import ALICE
+from kataven.operations.operator import Operator
 from kataven.operations.revocation_measurement import Measurement, MeasurementFailed
 from kataven.web import health
 from kataven.web.internal_access import InternalAccess
@@ -125,11 +126,11 @@ def test_without_the_token_the_api_is_not_measured(with_token: AppHarness) -> No
     with serving(with_token.app) as url:
         with (
             pytest.raises(MeasurementFailed, match="KATAVEN_METRICS_TOKEN"),
-            Measurement.begin(without, url, "test"),
+            Measurement.begin(Operator("test", without), url),
         ):
             pass
         measured = dataclasses.replace(with_token.services, internal_access=InternalAccess(TOKEN))
-        with Measurement.begin(measured, url, "test") as measurement:
+        with Measurement.begin(Operator("test", measured), url) as measurement:
             assert measurement.workers == {with_token.services.revocation.status().worker}
 
 

@@ -16,7 +16,8 @@ from kataven.hub.console.usage import used_today
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
 from kataven.hub.server_watch import ServerState
 from kataven.hub.session_middleware import keep
-from kataven.operations import account_creation, operator_actions
+from kataven.operations import account_creation
+from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import Limits
 from kataven.system import accounts, servers
 from kataven.system.directory import record_of, record_query
@@ -75,7 +76,7 @@ def make_account(hub_request: HubRequest) -> AnyResponse:
         form.account, form.name, form.org_id or None, form.server or None, form.discoverable
     )
     try:
-        operator_actions.create_account(hub_request.services, new, hub_request.operator_label)
+        account_creation.create_account(Operator(hub_request.operator_label, hub_request.services), new)
     except (SystemRefusal, TenancyError) as error:
         return _list(hub_request, request.form, {"account": str(error)})
     keep(hub_request, hub_request.session.with_(notice=f"Account “{form.account}” is made."))

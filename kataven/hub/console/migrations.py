@@ -82,10 +82,10 @@ def upgrade(hub_request: HubRequest) -> AnyResponse:
 
 
 def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
-    """Raises what `runs.ask` does."""
+    """Raises what `migration_runs.request` does."""
     database = hub_request.services.directory.database
-    run_id = migration_runs.ask(database, hub_request.operator_label, choice)
-    gone = partial(migration_runs.give_up, database, run_id, NEVER_BEGUN)
+    run_id = migration_runs.request(database, hub_request.operator_label, choice)
+    gone = partial(migration_runs.cancel, database, run_id, NEVER_BEGUN)
     try:
         hub_services().runner.begin(run_id, gone)
     except OSError:
