@@ -24,7 +24,7 @@ cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
 # Ours: no thread waits for a slow client. docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md
-worker_class = "kataven.web.server.worker.FrontWorker"
+worker_class = "kataven.web.server.worker.BufferingWorker"
 logger_class = "kataven.web.server.logger.JsonLogger"
 threads = int(os.environ.get("THREADS", "8"))
 # Built once, before the fork, which is the same for all: a worker begins in milliseconds and shares its memory.
@@ -109,7 +109,7 @@ def child_exit(server: Any, worker: Any) -> None:
     """In the master: what the worker counted goes on counting."""
     with contextlib.suppress(OSError):
         crash.report(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
-        metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
+        metrics_folder.merge_exited(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
 
 
 def on_exit(server: Any) -> None:

@@ -243,6 +243,10 @@ def test_without_redis_a_worker_limits_alone_and_counts_that_it_does(harness: Ap
             assert caller.get("/v1/me").status_code == 200
         assert services.fallback_stats.times_degraded == 1
         assert services.fallback_stats.requests_decided_locally == 3
-        assert caller.get("/readyz").get_json()["checks"]["limits"].startswith("degraded: kept by this worker alone, 3")
+        assert (
+            caller.get("/readyz")
+            .get_json()["checks"]["limits"]
+            .startswith("degraded: this worker enforces limits locally, 3")
+        )
     finally:
         services.stop()

@@ -2,6 +2,7 @@
 
 AccountError
 ├── NotFound              raised when this account's database has no such row
+├── Conflict              raised when the current state of a resource does not allow the operation
 ├── ExpiryExceedsPolicy   raised when a key would outlive the account's policy
 └── LimitAboveAccount     raised when a key would get a limit above the account's own
 """
@@ -18,6 +19,14 @@ class NotFound(AccountError):
 
     def __init__(self, noun: str) -> None:
         super().__init__(f"There is no such {noun} in this account.")
+
+
+class Conflict(AccountError):
+    """The request is valid, but the current state of the resource does not allow it. The API returns 409 `conflict`.
+
+    Pass a message for the caller that names the resource, its state, and what to do. A mismatched `If-Match` is
+    `PreconditionFailed` in `web/problems.py`.
+    """
 
 
 class ExpiryExceedsPolicy(AccountError):

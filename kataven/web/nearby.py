@@ -1,7 +1,7 @@
-"""The path that a misspelt one was meant to be: `/agents` and `/v1/agent` were meant to be `/v1/agents`.
+"""Suggests a documented path for an unknown one: `/v1/agents` for `/agents` and `/v1/agent`.
 
-Anybody can ask for paths that are not there, so only short ones are compared, with the few words that our paths are
-made of, and the answer names a path as it is documented: nothing of what was sent is repeated.
+Unauthenticated callers can request any path, so only short paths are compared, and only with the segments of documented
+paths. A suggestion never repeats the caller's input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PARAMETER = re.compile(r"<(?:string:)?(\w+)>")
 
 
 class Nearby:
-    """The documented paths, cut into parts once."""
+    """The documented paths, split into segments."""
 
     def __init__(self, rules: Iterable[str]) -> None:
         self._paths = [tuple(_PARAMETER.sub(r"{\1}", rule).strip("/").split("/")) for rule in sorted(set(rules))]
@@ -25,7 +25,7 @@ class Nearby:
         self._longest = max(map(len, self._words))
 
     def of(self, path: str) -> str | None:
-        """The one path that fits when each part is taken for the nearest word; None if there is none."""
+        """The documented path whose segments are closest to those of `path`; None if none is close enough."""
         if len(path) > MAX_PATH_LENGTH:
             return None
         parts = [part for part in path.split("/") if part]

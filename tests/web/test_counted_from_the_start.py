@@ -78,7 +78,7 @@ def test_every_label_value_that_the_page_names_has_a_series() -> None:
 
 def test_calls_to_a_configured_auth_service_have_series() -> None:
     metrics = Metrics()
-    metrics.expect_auth_calls(["Verify"])
+    metrics.create_auth_call_series(["Verify"])
     text = metrics.exposition().decode()
     for outcome in ("answered", "deadline_exceeded", "unavailable"):
         assert f'kataven_auth_service_seconds_count{{method="Verify",outcome="{outcome}"}} 0.0' in text

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from kataven.web import json_shape
-from kataven.web.json_shape import MAX_NAMES, MAX_NESTED, MAX_VALUES, Misshapen
+from kataven.web.json_shape import MAX_NAMES, MAX_NESTED, MAX_VALUES, ShapeError
 
 MEBIBYTE = 1024 * 1024
 
 
 def refusal(body: bytes) -> tuple[str | None, str]:
-    with pytest.raises(Misshapen) as caught:
+    with pytest.raises(ShapeError) as caught:
         json_shape.check(body)
     return caught.value.name, caught.value.message
 
@@ -24,7 +24,7 @@ def refusal(body: bytes) -> tuple[str | None, str]:
         (json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)), 0)), "64 names"),
         (json.dumps({"a": {str(number): 0 for number in range(MAX_NAMES)}}), "64 names"),
         (json.dumps({"a": [0] * (MAX_VALUES + 1)}), "512 values"),
-        (json.dumps({"a": [""] * (MAX_VALUES + MAX_NAMES + 1)}), "576 texts"),
+        (json.dumps({"a": [""] * (MAX_VALUES + MAX_NAMES + 1)}), "576 strings"),
         ('{"a":' + "[" * MAX_NESTED + "]" * MAX_NESTED + "}", "32 objects and arrays"),
         ('{"a":' + "9" * 65 + "}", "64 characters"),
         ('{"a":-0.' + "0" * 100 + "1}", "64 characters"),
@@ -41,7 +41,7 @@ def test_more_than_any_operation_takes_is_refused(body: str, words: str) -> None
 
 @pytest.mark.parametrize("body", ['{"a": 1, "b": 2, "a": 1}', '{"b": {"a": 1, "a": 2}}', '{"a": 1, "\\u0061": 2}'])
 def test_a_repeated_name_is_refused_since_readers_differ_about_it(body: str) -> None:
-    assert refusal(body.encode()) == ("a", "is given more than once")
+    assert refusal(body.encode()) == ("a", "is specified more than once")
 
 
 def test_what_stands_in_texts_counts_as_text() -> None:

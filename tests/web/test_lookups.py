@@ -202,7 +202,7 @@ def test_what_was_accepted_is_remembered_within_bounds(world: World) -> None:
         good = key()
         world.asked.good.add(good.token)
         world.show(good)
-    assert len(world.verifier._accepted._noted) == 100
+    assert len(world.verifier._accepted._digests) == 100
 
 
 def test_junk_holds_one_look_up_at_a_time(world: World, clock: Clock) -> None:

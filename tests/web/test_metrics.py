@@ -21,7 +21,8 @@ from kataven.dev.personas import ALICE
 from kataven.operations.revocation_measurement import Measurement, MeasurementFailed
 from kataven.web import health
 from kataven.web.internal_access import InternalAccess
-from kataven.web.metrics import Metrics, Publisher
+from kataven.web.metrics import Metrics
+from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import AppHarness, Caller
@@ -184,9 +185,21 @@ def test_revocations_are_measured(harness: AppHarness) -> None:
     assert after == (before[0] + 1, before[1] + 1)
 
 
+def publisher_of(harness: AppHarness, metrics: Metrics) -> MetricsPublisher:
+    services = harness.services
+    return MetricsPublisher(
+        metrics,
+        revocation=services.revocation,
+        registry=services.registry,
+        limiter=services.limiter,
+        fallback_stats=services.fallback_stats,
+        issuer_keys=services.issuer_keys,
+    )
+
+
 def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(harness: AppHarness) -> None:
     metrics = Metrics()
-    publisher = Publisher(metrics, lambda: harness.services)
+    publisher = publisher_of(harness, metrics)
     for _ in range(3):
         publisher.publish()
     lookups = metrics.registry.get_sample_value("kataven_cache_lookups_total", {"result": "miss"})
@@ -201,7 +214,7 @@ def test_fetches_of_the_issuers_keys_are_counted(harness: AppHarness) -> None:
     keys = harness.services.issuer_keys
     assert keys is not None
     metrics = Metrics()
-    Publisher(metrics, lambda: harness.services).publish()
+    publisher_of(harness, metrics).publish()
     fetched = metrics.registry.get_sample_value("kataven_issuer_key_fetches_total", {"outcome": "fetched"})
     assert fetched == keys.counts.fetched >= 1
 

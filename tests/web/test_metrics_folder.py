@@ -25,7 +25,7 @@ def of_the_gone(folder: Path) -> float:
 def test_what_the_gone_counted_is_added_up(tmp_path: Path) -> None:
     for pid, counted in ((11, 3.0), (12, 4.0)):
         left_behind(tmp_path, pid, counted)
-        metrics_folder.bury(str(tmp_path), pid)
+        metrics_folder.merge_exited(str(tmp_path), pid)
     assert of_the_gone(tmp_path) == 7
     assert {file.name for file in tmp_path.iterdir()} == {"counter_0.db", "lock"}
 
@@ -33,10 +33,10 @@ def test_what_the_gone_counted_is_added_up(tmp_path: Path) -> None:
 def test_a_reader_that_is_frozen_does_not_hold_up_the_master(tmp_path: Path) -> None:
     left_behind(tmp_path, 21, 3.0)
     left_behind(tmp_path, 22, 4.0)
-    with metrics_folder.while_still(str(tmp_path)):
-        metrics_folder.bury(str(tmp_path), 21)
+    with metrics_folder.read_lock(str(tmp_path)):
+        metrics_folder.merge_exited(str(tmp_path), 21)
         assert (tmp_path / "counter_21.db").exists(), "still counted by itself"
         assert not (tmp_path / "gauge_livesum_21.db").exists()
-    metrics_folder.bury(str(tmp_path), 22)
+    metrics_folder.merge_exited(str(tmp_path), 22)
     assert of_the_gone(tmp_path) == 7
     assert not (tmp_path / "counter_21.db").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +131,12 @@ def test_every_code_is_explained(harness: AppHarness) -> None:
     page = harness.anybody().get("/docs/errors").text
     for code in KINDS:
         assert f'id="{code}"' in page
+
+
+def test_errors_page_of_the_documentation_equals_the_table_of_the_api() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    listed = [tuple(row) for row in re.findall(r"^\| `(\w+)` \| (\d+) \| (.*) \|$", page, re.MULTILINE)]
+    assert sorted(listed) == sorted((code, str(kind.status), EXPLANATIONS[code]) for code, kind in KINDS.items())
 
 
 def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None:

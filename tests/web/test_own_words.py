@@ -212,9 +212,9 @@ def test_everything_that_is_refused_by_http_is_in_our_words(harness: AppHarness)
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
         ("GET", f"/v1/api_keys/{'0' * 8}", {}, "Did you mean /v1/api-keys/{key_id}?"),
-        ("GET", "/nothing", {}, "There is nothing at this path."),
-        ("GET", f"/v1/{'agent' * 100}", {}, "There is nothing at this path."),
-        ("PUT", "/v1/agents", {}, "This path answers GET, HEAD, OPTIONS, POST."),
+        ("GET", "/nothing", {}, "No resource exists at this path."),
+        ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
+        ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
         answer = harness.anybody().call(method, path, **options)
         assert answer.get_json()["detail"].endswith(said), answer.get_json()["detail"]
@@ -231,13 +231,13 @@ def test_what_is_misspelt_is_guessed(alice: Any) -> None:
         "systemPrompt": "is not a known field; did you mean system_prompt?",
         "quite-something-else": "is not a known field",
     }
-    assert said(alice.get("/v1/agents?page=2")) == {"page": "is not a known field; this takes: cursor, limit"}
+    assert said(alice.get("/v1/agents?page=2")) == {"page": "is not a known field; supported parameters: cursor, limit"}
 
 
 def test_a_post_without_a_body_is_told_so(alice: Any) -> None:
-    assert "There is no body." in alice.post("/v1/agents").get_json()["detail"]
+    assert "The request has no body." in alice.post("/v1/agents").get_json()["detail"]
     empty = alice.post("/v1/agents", headers={"Content-Type": "application/json"}, data=b"")
-    assert "there is no body" in empty.get_json()["detail"]
+    assert "is empty; send a JSON object" in empty.get_json()["detail"]
 
 
 def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> None:

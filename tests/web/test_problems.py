@@ -9,6 +9,7 @@ from flask import Flask
 
 import app as factory
 from kataven import settings
+from kataven.account.errors import Conflict
 from kataven.dev.personas import ALICE
 from kataven.web.access import PUBLIC
 from kataven.web.operation import Answer, ApiBlueprint
@@ -74,7 +75,7 @@ def test_every_answer_has_its_own_request_id(harness: AppHarness) -> None:
 
 def test_what_is_unforeseen_is_a_500_that_tells_nothing(harness: AppHarness, capfd: pytest.CaptureFixture[str]) -> None:
     key = harness.new_key("acme")
-    application = _with_a_broken_route(harness, f"it broke while holding {key}")
+    application = _with_a_broken_route(harness, RuntimeError(f"it broke while holding {key}"))
     answer = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
     problem = answer.get_json()
     assert (answer.status_code, problem["code"]) == (500, "internal_error")
@@ -84,12 +85,21 @@ def test_what_is_unforeseen_is_a_500_that_tells_nothing(harness: AppHarness, cap
     assert key not in logged
 
 
-def _with_a_broken_route(harness: AppHarness, message: str) -> Flask:
-    blueprint = ApiBlueprint("broken", __name__, "thing", "A room for a test.")
+def test_conflict_of_a_handler_is_a_409_with_its_message(harness: AppHarness) -> None:
+    key = harness.new_key("acme")
+    application = _with_a_broken_route(harness, Conflict("The agent is archived. Restore it first."))
+    answer = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
+    problem = answer.get_json()
+    assert (answer.status_code, problem["code"], problem["title"]) == (409, "conflict", "Conflict")
+    assert problem["detail"] == "The agent is archived. Restore it first."
+
+
+def _with_a_broken_route(harness: AppHarness, error: Exception) -> Flask:
+    blueprint = ApiBlueprint("broken", __name__, "thing", "A package for a test.")
 
     @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", answer=Answer(200, "Never."))
     def broken(call: RequestContext) -> None:  # type: ignore[misc]
-        raise RuntimeError(message)
+        raise error
 
     application = factory.create_api(settings.load(harness.environ))
     application.register_blueprint(blueprint)

@@ -17,7 +17,7 @@ from gunicorn.http.unreader import Unreader
 from gunicorn.workers import gthread
 from gunicorn.workers.gthread import ThreadWorker
 
-from kataven.web.server.worker import FrontWorker
+from kataven.web.server.worker import BufferingWorker
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 from tests.web.server.running import get, read_answer, rest, small, statuses
@@ -65,7 +65,7 @@ def test_what_is_overridden_is_there_and_is_called_the_same_way() -> None:
         "on_client_socket_readable",
         "run",
     ):
-        ours, theirs = getattr(FrontWorker, name), getattr(ThreadWorker, name)
+        ours, theirs = getattr(BufferingWorker, name), getattr(ThreadWorker, name)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters), name
 
 
