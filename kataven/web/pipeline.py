@@ -26,7 +26,7 @@ def install(app: Flask, limiter: Limiter) -> None:
     app.before_request(open_context)
     app.before_request(admit)
     app.before_request(limit)
-    # Flask-Limiter's decorators, for routes with their own limit; they use the verified client address.
+    # Flask-Limiter's decorators, for routes with their own limit; they use the trusted client address.
     decorated.install(app, limiter, lambda: current_context().address)
     app.after_request(finish)
     app.teardown_request(observe.close_context)
@@ -34,7 +34,7 @@ def install(app: Flask, limiter: Limiter) -> None:
 
 
 def open_context() -> None:
-    """The edge: sets the request id and the verified client address."""
+    """The edge: sets the request id and the trusted client address."""
     g.context = observe.open_context(_request())
 
 

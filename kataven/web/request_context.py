@@ -37,7 +37,7 @@ class RequestContext:
     services: Services
     request_id: str
     address: str
-    """The verified client address."""
+    """The trusted client address."""
     started: float = field(default_factory=time.perf_counter)
     admitted: AuthContext | None = None
     named: str | None = None
@@ -107,6 +107,6 @@ def current_context() -> RequestContext:
 
 
 def client_address() -> str | None:
-    """The verified client address; None outside a request, such as in a command."""
+    """The trusted client address; None outside a request, such as in a command."""
     context: RequestContext | None = g.get("context") if has_app_context() else None
     return None if context is None else context.address

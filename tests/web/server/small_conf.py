@@ -25,7 +25,7 @@ secure_scheme_headers: dict[str, str] = {}
 
 def post_worker_init(worker: Any) -> None:
     small.worker = worker
-    if hasattr(worker, "be_patient"):
+    if hasattr(worker, "set_timeouts"):
         worker.set_timeouts(
             SocketTimeouts(
                 head_seconds=float(os.environ.get("HEAD_SECONDS", "10")),
