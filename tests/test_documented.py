@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,33 @@ def test_the_published_expression_is_the_real_one() -> None:
     assert TOKEN_PATTERN in (ROOT / "docs" / "token-format.md").read_text()
 
 
-def test_every_room_is_on_the_map() -> None:
+def test_architecture_map_lists_exactly_the_packages_and_modules() -> None:
+    project = ROOT / "kataven"
+    packages = {found.parent for found in project.rglob("__init__.py")} - {project}
+    modules = {found for found in project.glob("*.py") if found.name != "__init__.py"}
+    assert set(paths_on_the_map()) == {str(found.relative_to(project)) for found in packages | modules}
+
+
+def paths_on_the_map() -> Iterator[str]:
+    """The paths below `kataven/` on the map of packages, from their indentation."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    for package in (ROOT / "kataven").iterdir():
-        if (package / "__init__.py").exists():
-            assert f"{package.name}/" in page
+    parents: dict[int, str] = {}
+    for line in page.partition("\nkataven/\n")[2].partition("\n```")[0].splitlines():
+        entry = re.match(r"( {2}| {4})([a-z_]+)(/|\.py) ", line)
+        if entry is None:
+            continue  # continues the description of the line above
+        depth = len(entry[1])
+        path = f"{parents.get(depth - 2, '')}{entry[2]}"
+        parents[depth] = f"{path}/"
+        yield path if entry[3] == "/" else f"{path}.py"
+
+
+def test_architecture_lists_the_layers_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Layers")[2].partition("\n\n- ")[0]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| [^|]* \| (`.*`) \|$", table, re.MULTILINE)]
+    assert rows == [re.findall(r"kataven\.(\w+)", layer) for layer in layers]
 
 
 def test_the_answer_in_the_readme_has_the_shape_of_the_real_one(acme_key: Caller) -> None:
