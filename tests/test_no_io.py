@@ -54,13 +54,13 @@ def calls(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Calls:
 
 
 @pytest.mark.parametrize("token", JUNK, ids=range(len(JUNK)))
-def test_junk_is_refused_without_any_io(harness: AppHarness, calls: Calls, token: str) -> None:
+def test_malformed_token_is_rejected_without_io(harness: AppHarness, calls: Calls, token: str) -> None:
     assert harness.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
     assert harness.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}
     assert calls.made == []
 
 
-def test_a_good_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Calls) -> None:
+def test_valid_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Calls) -> None:
     key = harness.new_key("acme")
     calls.made.clear()
     assert harness.bearer(key).get("/v1/agents").status_code == 200

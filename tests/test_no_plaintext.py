@@ -32,7 +32,7 @@ def _query(postgres: EmbeddedPostgres, database: str, statement: str) -> list[st
         engine.dispose()
 
 
-def test_no_plaintext_key_is_kept_anywhere(
+def test_no_plaintext_key_is_stored_anywhere(
     harness: AppHarness,
     alice: Caller,
     postgres: EmbeddedPostgres,

@@ -156,12 +156,12 @@ def _special_accounts(harness: AppHarness) -> None:
 
 @pytest.mark.parametrize("kind", ["key", "jwt"])
 @pytest.mark.parametrize("alias", ALIASES)
-def test_without_a_defect_it_is_served(harness: AppHarness, kind: str, alias: str) -> None:
+def test_request_without_a_defect_is_accepted(harness: AppHarness, kind: str, alias: str) -> None:
     assert Draft(kind).send(harness, alias).status_code == 200
 
 
 @pytest.mark.parametrize(("kind", "defect"), SINGLES, ids=lambda value: getattr(value, "name", value))
-def test_each_row_is_answered_as_written_under_every_alias(harness: AppHarness, kind: str, defect: Defect) -> None:
+def test_each_defect_returns_the_documented_error_under_every_alias(harness: AppHarness, kind: str, defect: Defect) -> None:
     for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
@@ -171,7 +171,7 @@ def test_each_row_is_answered_as_written_under_every_alias(harness: AppHarness, 
 
 @pytest.mark.parametrize(("kind", "first", "second"), PAIRS, ids=lambda value: getattr(value, "name", value))
 @pytest.mark.parametrize("reverse", [False, True])
-def test_of_two_the_earlier_is_told(
+def test_of_two_defects_the_earlier_check_decides(
     harness: AppHarness, kind: str, first: Defect, second: Defect, reverse: bool
 ) -> None:
     draft = Draft(kind)
@@ -188,7 +188,7 @@ def _code(answer: TestResponse) -> str:
     return str(body["code"])
 
 
-def test_both_kinds_of_401_carry_a_challenge(harness: AppHarness) -> None:
+def test_401_has_a_www_authenticate_challenge(harness: AppHarness) -> None:
     # RFC 9110, section 11.6.1; RFC 6750, section 3.1
     assert harness.anybody().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
     unknown = tokens.generate(TokenKind.API_KEY, "acme").text
@@ -196,7 +196,7 @@ def test_both_kinds_of_401_carry_a_challenge(harness: AppHarness) -> None:
     assert challenge == 'Bearer realm="kataven", error="invalid_token"'
 
 
-def test_a_role_in_another_organisation_is_none_here(harness: AppHarness) -> None:
+def test_role_in_another_organisation_grants_no_access(harness: AppHarness) -> None:
     token = harness.issuer.token(Persona("eve", "Eve", "globex", Role.OWNER))
     assert harness.bearer(token, "globex").get("/v1/me").get_json()["role"] == "owner"
     assert _code(harness.bearer(token, "acme").get("/v1/me")) == "account_mismatch"

@@ -31,7 +31,7 @@ def verifier(harness: AppHarness, proxy: CountingProxy) -> Iterator[LocalVerifie
     parts.directory.database.close()
 
 
-def test_a_miss_asks_for_the_account_and_for_the_key(
+def test_cache_miss_queries_the_account_and_the_key(
     harness: AppHarness, verifier: LocalVerifier, proxy: CountingProxy
 ) -> None:
     credential = ApiKeyCredential(harness.new_key("acme"), "acme")

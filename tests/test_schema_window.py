@@ -65,7 +65,7 @@ def test_an_account_out_of_step_says_so_and_the_others_are_served(
         assert answer.headers["Retry-After"] == "60"
     assert acme_key.get("/v1/agents").status_code == 200
     ready = harness.anybody().get("/readyz").get_json()
-    assert "accounts are at a schema that this code can't serve" in ready["checks"]["migrations"]
+    assert "accounts have a schema that this release can't serve" in ready["checks"]["migrations"]
 
     say(postgres, account, ACCOUNT_SCHEMA.head)
     written(harness, account, ACCOUNT_SCHEMA.head)

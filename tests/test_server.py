@@ -46,18 +46,18 @@ def bearer(key: str) -> bytes:
     return f"Authorization: Bearer {key}".encode()
 
 
-def test_a_good_key_is_served(server: Gunicorn, key: str) -> None:
+def test_valid_key_is_accepted(server: Gunicorn, key: str) -> None:
     assert ask(server, bearer(key))[0] == 200
 
 
-def test_two_authorization_headers_are_refused_by_name(server: Gunicorn, key: str) -> None:
+def test_two_authorization_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
     status, answer = ask(server, bearer(key), bearer(key))
     assert status == 400
     assert b'"malformed_token"' in answer
     assert b'"field":"Authorization"' in answer
 
 
-def test_two_account_headers_are_refused_by_name(server: Gunicorn, key: str) -> None:
+def test_two_account_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
     status, answer = ask(server, bearer(key), b"X-Account-ID: acme", b"X-Account-ID: acme")
     assert status == 400
     assert b'"invalid_account"' in answer
@@ -65,7 +65,7 @@ def test_two_account_headers_are_refused_by_name(server: Gunicorn, key: str) -> 
 
 
 @pytest.mark.parametrize("length", [8 * 1024 + 1, 60_000])
-def test_an_overlong_token_gets_our_own_answer(server: Gunicorn, length: int) -> None:
+def test_overlong_token_returns_a_problem(server: Gunicorn, length: int) -> None:
     status, answer = ask(server, b"Authorization: Bearer " + b"x" * length)
     assert status == 400
     assert b'"malformed_token"' in answer
@@ -80,7 +80,7 @@ def test_an_overlong_token_gets_our_own_answer(server: Gunicorn, length: int) ->
         b"X-Account-ID: \xf0\x9f\x92\xa9",
     ],
 )
-def test_bytes_that_are_no_text_are_a_4xx(server: Gunicorn, key: str, header: bytes) -> None:
+def test_non_text_bytes_return_4xx(server: Gunicorn, key: str, header: bytes) -> None:
     headers = [header] if header.startswith(b"Auth") else [bearer(key), header]
     assert ask(server, *headers)[0] == 400
 
@@ -96,7 +96,7 @@ def test_bytes_that_are_no_text_are_a_4xx(server: Gunicorn, key: str, header: by
         (b"GET /v1/agents HTTP/9.9", []),
     ],
 )
-def test_what_is_not_http_is_a_4xx_and_the_server_goes_on(
+def test_invalid_http_returns_4xx_and_the_server_continues(
     server: Gunicorn, key: str, line: bytes, headers: list[bytes]
 ) -> None:
     assert 400 <= ask(server, *headers, line=line)[0] < 500
@@ -104,13 +104,13 @@ def test_what_is_not_http_is_a_4xx_and_the_server_goes_on(
 
 
 @pytest.mark.parametrize("path", [b"/v1/agents/%ff%fe", b"/v1/agents/%00", b"/v1/agents/..%2f..%2fetc", b"/%c3%28"])
-def test_paths_of_any_bytes_are_404(server: Gunicorn, key: str, path: bytes) -> None:
+def test_path_of_arbitrary_bytes_returns_404(server: Gunicorn, key: str, path: bytes) -> None:
     status, answer = ask(server, bearer(key), line=b"GET " + path + b" HTTP/1.1")
     assert status == 404
     assert b'"not_found"' in answer
 
 
-def test_a_chunked_body_over_the_limit_is_a_413(server: Gunicorn, key: str) -> None:
+def test_chunked_body_over_the_limit_returns_413(server: Gunicorn, key: str) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     headers = [bearer(key), b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
     body = chunk * 17 + b"0\r\n\r\n"
@@ -119,7 +119,7 @@ def test_a_chunked_body_over_the_limit_is_a_413(server: Gunicorn, key: str) -> N
     assert b'"payload_too_large"' in answer
 
 
-def test_a_query_never_reaches_the_log(server: Gunicorn, key: str) -> None:
+def test_query_string_is_never_logged(server: Gunicorn, key: str) -> None:
     stray = tokens.generate(TokenKind.API_KEY, "acme").text
     ask(server, bearer(key), line=f"GET /v1/agents?api_key={stray} HTTP/1.1".encode())
     assert stray not in server.log.read_text()
@@ -178,7 +178,7 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-def test_a_secret_in_a_request_that_is_no_http_is_not_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
+def test_secret_in_invalid_http_is_never_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
     request = form.replace(b"\r\nHost: ", b"\r\nConnection: close\r\nHost: ").replace(b"%s", secret.encode())
     answer = server.raw(request).decode("latin-1")
     assert re.match(r"HTTP/1\.1 (4\d\d|501) ", answer), answer
@@ -188,7 +188,7 @@ def test_a_secret_in_a_request_that_is_no_http_is_not_repeated(server: Gunicorn,
     assert secret[-12:].lower() not in written
 
 
-def test_every_line_of_the_log_is_json(server: Gunicorn) -> None:
+def test_every_log_line_is_json(server: Gunicorn) -> None:
     ask(server, b"Authorization Bearer x")
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert {"gunicorn.error", "kataven.access", "kataven.server"} <= {line["logger"] for line in lines}
@@ -227,7 +227,7 @@ def half_closed(server: Gunicorn, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("body", BROKEN_BODIES, ids=range(len(BROKEN_BODIES)))
-def test_a_broken_chunked_body_is_a_400_and_one_short_line(server: Gunicorn, key: str, body: bytes) -> None:
+def test_malformed_chunked_body_returns_400_and_logs_one_line(server: Gunicorn, key: str, body: bytes) -> None:
     before = len(server.log.read_text())
     head = b"\r\n".join(
         [
@@ -247,7 +247,7 @@ def test_a_broken_chunked_body_is_a_400_and_one_short_line(server: Gunicorn, key
     assert all(len(line) < 500 and "Traceback" not in line for line in lines)
 
 
-def test_a_body_that_ends_too_early_is_a_400(server: Gunicorn, key: str) -> None:
+def test_truncated_body_returns_400(server: Gunicorn, key: str) -> None:
     head = [b"POST /v1/agents HTTP/1.1", b"Host: x", bearer(key), b"Content-Type: application/json"]
     for length in (10, 100_000):
         answer = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
@@ -268,7 +268,7 @@ def test_a_body_that_ends_too_early_is_a_400(server: Gunicorn, key: str) -> None
     ],
     ids=["401", "404", "405", "415"],
 )
-def test_an_answer_before_the_body_tells_the_truth_about_its_connection(
+def test_response_before_the_body_has_a_correct_connection_header(
     server: Gunicorn, key: str, line: bytes, headers: list[bytes], status: int, size: int, framing: str
 ) -> None:
     headers = [bearer(key) if header == b"with-key" else header for header in headers]
@@ -290,7 +290,7 @@ def test_an_answer_before_the_body_tells_the_truth_about_its_connection(
             assert read_answer(connection)[0] == 200
 
 
-def test_what_the_server_refuses_is_counted_from_the_start(server: Gunicorn) -> None:
+def test_connections_rejected_by_the_server_are_counted_from_startup(server: Gunicorn) -> None:
     with server.client() as client:
         text = client.get("/metrics").text
         for reason in REASONS:
@@ -314,7 +314,7 @@ SLOW = {
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
 @pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
-def test_a_crowd_of_slow_clients_keeps_nobody_waiting(
+def test_many_slow_clients_do_not_delay_others(
     server: Gunicorn, key: str, first_words: bytes, with_key: bool
 ) -> None:
     if with_key:
@@ -324,7 +324,7 @@ def test_a_crowd_of_slow_clients_keeps_nobody_waiting(
         assert ask(server, bearer(key))[0] in {200, 429}  # the account's own requests under way may fill its limit
 
 
-def test_the_stacks_of_a_worker_that_crashes_are_a_line_in_the_log(server: Gunicorn) -> None:
+def test_stacks_of_a_crashed_worker_are_logged(server: Gunicorn) -> None:
     os.kill(server.worker_pids()[0], signal.SIGSEGV)
     wait_until(lambda: '"a worker crashed"' in server.log.read_text(), 30, server.log.read_text)
     for line in server.log.read_text().splitlines():
@@ -339,7 +339,7 @@ def unix_request(path: str, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-def test_a_client_of_a_unix_socket_is_believed_nothing(harness: AppHarness, server_folder: Path) -> None:
+def test_headers_of_a_unix_socket_client_are_not_trusted(harness: AppHarness, server_folder: Path) -> None:
     path = server_folder / "front.sock"
     environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "1"}
     asked = b"GET /hub/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -351,7 +351,7 @@ def test_a_client_of_a_unix_socket_is_believed_nothing(harness: AppHarness, serv
             assert unix_request(str(path), plain + named + b"\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_a_unix_socket_without_a_proxy_is_refused(harness: AppHarness, server_folder: Path) -> None:
+def test_unix_socket_without_a_proxy_is_rejected_at_startup(harness: AppHarness, server_folder: Path) -> None:
     path, log = server_folder / "alone.sock", server_folder / "alone-log"
     environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(environ, log, unix=path):
@@ -362,7 +362,7 @@ def test_a_unix_socket_without_a_proxy_is_refused(harness: AppHarness, server_fo
     assert not path.exists()
 
 
-def test_no_secret_is_in_the_process_list(server: Gunicorn, harness: AppHarness, key: str) -> None:
+def test_process_list_contains_no_secret(server: Gunicorn, harness: AppHarness, key: str) -> None:
     ask(server, bearer(key))
     listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert "gunicorn" in listed
@@ -374,7 +374,7 @@ def test_no_secret_is_in_the_process_list(server: Gunicorn, harness: AppHarness,
         assert secret not in listed
 
 
-def test_a_bad_environment_is_told_once_and_ends_the_server(harness: AppHarness, tmp_path: Path) -> None:
+def test_invalid_environment_is_reported_once_and_stops_the_server(harness: AppHarness, tmp_path: Path) -> None:
     broken = {**harness.environ, "KATAVEN_TRUSTED_PROXIES": "many", "KATAVEN_LEASE_SECONDS": "0"}
     log = tmp_path / "log"
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(broken, log):

@@ -34,12 +34,12 @@ def test_only_discoverable_active_accounts_are_listed(stranger: Caller, prefix: 
     assert found == [{"account": account, "name": account.title()} for account in SHOWN]
 
 
-def test_the_prefix_is_taken_literally(stranger: Caller) -> None:
+def test_prefix_is_matched_literally(stranger: Caller) -> None:
     assert stranger.get("/api/accounts?q=shown_").get_json() == []
     assert stranger.get("/api/accounts?q=%25").status_code == 400
 
 
-def test_pages(stranger: Caller) -> None:
+def test_accounts_are_paginated(stranger: Caller) -> None:
     seen: list[str] = []
     url: str | None = "/api/accounts?q=shown&limit=2"
     while url:
@@ -66,7 +66,7 @@ def test_pages(stranger: Caller) -> None:
         ("%00", False, ""),
     ],
 )
-def test_a_name_is_checked(stranger: Caller, prefix: str, name: str, valid: bool, reason: str | None) -> None:
+def test_account_name_is_validated(stranger: Caller, prefix: str, name: str, valid: bool, reason: str | None) -> None:
     answer = stranger.get(f"{prefix}/api/accounts/validate/{name}")
     assert answer.status_code == 200
     assert answer.get_json()["valid"] is valid

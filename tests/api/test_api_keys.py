@@ -22,7 +22,7 @@ def _mint(caller: Caller, **body: Any) -> dict[str, Any]:
     return minted
 
 
-def test_a_key_is_shown_once_and_works(harness: AppHarness, alice: Caller) -> None:
+def test_key_is_returned_once_and_accepted(harness: AppHarness, alice: Caller) -> None:
     answer = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d"})
     assert answer.status_code == 201
     assert answer.headers["Cache-Control"] == "no-store"
@@ -44,7 +44,7 @@ def test_a_key_is_shown_once_and_works(harness: AppHarness, alice: Caller) -> No
 
 
 @pytest.mark.parametrize(("expiry", "days"), [("never", None), ("1y", 365), ("90d", 90), ("30d", 30)])
-def test_expiries(alice: Caller, expiry: str, days: int | None) -> None:
+def test_every_expiry_is_applied(alice: Caller, expiry: str, days: int | None) -> None:
     minted = _mint(alice, expiry=expiry)
     if days is None:
         assert minted["expires_at"] is None
@@ -64,13 +64,13 @@ def test_expiries(alice: Caller, expiry: str, days: int | None) -> None:
         ({"name": "x", "expiry": "30d", "scopes": []}, "scopes"),
     ],
 )
-def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
+def test_invalid_key_body_returns_400(alice: Caller, body: dict[str, Any], field: str) -> None:
     answer = alice.post("/v1/api-keys", body)
     assert answer.status_code == 400
     assert field in [error["field"] for error in answer.get_json()["errors"]]
 
 
-def test_the_account_policy_limits_expiries_and_says_what_is_allowed(harness: AppHarness) -> None:
+def test_expiry_over_the_account_policy_is_rejected_with_the_allowed_values(harness: AppHarness) -> None:
     new_account(harness.services, "strict")
     with harness.services.directory.database.writing() as session:
         accounts.read(session, "strict").max_key_expiry_days = 100
@@ -89,7 +89,7 @@ def _owner_of(account: str) -> dict[str, Any]:
     return {"urn:zitadel:iam:org:project:roles": {"owner": {f"org-{account}": f"{account}.example"}}}
 
 
-def test_a_revoked_key_is_refused_once_the_receipt_is_out_and_stays_revoked(harness: AppHarness, alice: Caller) -> None:
+def test_revoked_key_is_refused_once_the_receipt_is_out(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
     caller = harness.bearer(minted["key"])
     assert caller.get("/v1/me").status_code == 200
@@ -111,7 +111,7 @@ def test_a_revoked_key_is_refused_once_the_receipt_is_out_and_stays_revoked(harn
     assert caller.get("/v1/me").status_code == 403
 
 
-def test_the_receipt_is_in_the_audit_trail(alice: Caller) -> None:
+def test_receipt_is_in_the_audit_log(alice: Caller) -> None:
     minted = _mint(alice, name="Audited")
     ended = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
     events = alice.get("/v1/audit-events?action=api_key.revoked&limit=200").get_json()
@@ -121,7 +121,7 @@ def test_the_receipt_is_in_the_audit_trail(alice: Caller) -> None:
     assert event["address"] == "127.0.0.1"
 
 
-def test_deleting_a_key_that_nobody_used_removes_it(harness: AppHarness, alice: Caller) -> None:
+def test_deleting_an_unused_key_removes_it(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
     answer = alice.delete(f"/v1/api-keys/{minted['id']}")
     assert (answer.status_code, answer.get_json()["outcome"]) == (200, "removed")
@@ -130,7 +130,7 @@ def test_deleting_a_key_that_nobody_used_removes_it(harness: AppHarness, alice: 
     assert alice.delete(f"/v1/api-keys/{minted['id']}").status_code == 404
 
 
-def test_deleting_a_key_that_was_used_keeps_its_row(harness: AppHarness, alice: Caller) -> None:
+def test_deleting_a_used_key_keeps_it_as_revoked(harness: AppHarness, alice: Caller) -> None:
     minted = _mint(alice)
     assert harness.bearer(minted["key"]).get("/v1/me").status_code == 200
     answer = alice.delete(f"/v1/api-keys/{minted['id']}")
@@ -145,7 +145,7 @@ def test_deleting_a_key_that_was_used_keeps_its_row(harness: AppHarness, alice: 
 @pytest.mark.parametrize(
     "body", [None, {}, {"name": "x", "expiry": "30d"}, {"disabled": True}, {"bogus": 1}, b"{not json"]
 )
-def test_an_api_key_never_makes_changes_or_ends_keys(acme_key: Caller, alice: Caller, alias: str, body: Any) -> None:
+def test_api_key_can_not_create_update_or_revoke_keys(acme_key: Caller, alice: Caller, alias: str, body: Any) -> None:
     own = acme_key.get("/v1/me").get_json()["credential"]["id"]
     options = {"data": body, "content_type": "application/json"} if isinstance(body, bytes) else {"json": body}
     before = _all_but_last_use(alice)
@@ -164,7 +164,7 @@ def _all_but_last_use(caller: Caller) -> list[dict[str, Any]]:
     return [{**row, "last_used_at": ...} for row in caller.get("/v1/api-keys?limit=200").get_json()]
 
 
-def test_a_member_sees_keys_and_does_not_touch_them(alice: Caller, bob: Caller) -> None:
+def test_member_can_list_keys_and_not_change_them(alice: Caller, bob: Caller) -> None:
     minted = _mint(alice)
     assert minted["id"] in [row["id"] for row in bob.get("/v1/api-keys?limit=200").get_json()]
     path = f"/v1/api-keys/{minted['id']}"
@@ -176,20 +176,20 @@ def test_a_member_sees_keys_and_does_not_touch_them(alice: Caller, bob: Caller) 
         assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
 
 
-def test_an_empty_patch_changes_nothing(alice: Caller) -> None:
+def test_empty_patch_changes_nothing(alice: Caller) -> None:
     minted = _mint(alice)
     answer = alice.patch(f"/v1/api-keys/{minted['id']}", {})
     assert answer.status_code == 200
     assert {**answer.get_json(), "key": minted["key"]} == minted
 
 
-def test_unknown_keys_are_404(alice: Caller) -> None:
+def test_unknown_key_returns_404(alice: Caller) -> None:
     for key_id in (UNKNOWN_ID, "nope"):
         assert alice.patch(f"/v1/api-keys/{key_id}", {"name": "x"}).status_code == 404
         assert alice.delete(f"/v1/api-keys/{key_id}").status_code == 404
 
 
-def test_an_end_that_nobody_can_be_told_of_is_made_and_has_no_receipt_until_there_is_somebody(
+def test_unconfirmed_revocation_is_committed_and_a_retry_returns_the_receipt(
     harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minted = _mint(alice)

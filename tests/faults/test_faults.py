@@ -42,18 +42,18 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=False), ids=name)
-def test_users_see_what_the_table_says(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
+def test_faults_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
     check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [True], ids=["with-auth-service"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=True), ids=name)
-def test_users_of_the_auth_service_do_so_too(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
+def test_faults_of_the_auth_service_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
     check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
-def test_workers_that_begin_without_the_issuer_refuse_jwts_for_now_and_serve_keys(place: Place) -> None:
+def test_workers_started_without_the_issuer_reject_jwts_and_accept_keys(place: Place) -> None:
     before, load = place.workers(), place.load()
     with place.dependencies["OIDC issuer"].broken("dead", lambda: None):
         os.kill(place.api.process.pid, signal.SIGHUP)

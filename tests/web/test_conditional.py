@@ -50,7 +50,7 @@ def code(answer: TestResponse) -> tuple[int, str]:
 
 
 @each_resource
-def test_an_update_from_an_old_reading_is_refused_and_changes_nothing(
+def test_update_with_a_stale_etag_returns_412_and_changes_nothing(
     caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
 ) -> None:
     path = make(caller)
@@ -64,7 +64,7 @@ def test_an_update_from_an_old_reading_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("make", [an_agent, a_widget_key], ids=["agent", "widget-key"])
-def test_a_deletion_from_an_old_reading_is_refused(caller: Caller, make: Maker) -> None:
+def test_deletion_with_a_stale_etag_returns_412(caller: Caller, make: Maker) -> None:
     path = make(caller)
     read = caller.get(path).headers["ETag"]
     fresh = caller.patch(path, {"name": "Newer"}).headers["ETag"]
@@ -74,7 +74,7 @@ def test_a_deletion_from_an_old_reading_is_refused(caller: Caller, make: Maker) 
     assert code(caller.delete(path, headers={"If-Match": fresh})) == (404, "not_found")
 
 
-def test_of_writers_that_read_the_same_one_wins(caller: Caller) -> None:
+def test_one_of_two_concurrent_updates_with_the_same_etag_succeeds(caller: Caller) -> None:
     path = an_agent(caller)
     read = caller.get(path).headers["ETag"]
     barrier, statuses = threading.Barrier(6), []
@@ -91,14 +91,14 @@ def test_of_writers_that_read_the_same_one_wins(caller: Caller) -> None:
     assert sorted(statuses) == [200, 412, 412, 412, 412, 412]
 
 
-def test_a_star_matches_what_is_there(caller: Caller) -> None:
+def test_if_match_star_matches_an_existing_resource(caller: Caller) -> None:
     path = an_agent(caller)
     assert caller.patch(path, {"name": "Whatever it was"}, headers={"If-Match": "*"}).status_code == 200
     assert caller.delete(path, headers={"If-Match": "*"}).status_code == 204
     assert caller.delete(path, headers={"If-Match": "*"}).status_code == 404
 
 
-def test_a_weak_tag_matches_no_update(caller: Caller) -> None:
+def test_weak_etag_never_matches_if_match(caller: Caller) -> None:
     path = an_agent(caller)
     weak = f"W/{caller.get(path).headers['ETag']}"
     assert code(caller.patch(path, {"name": "x"}, headers={"If-Match": weak})) == (412, "precondition_failed")
@@ -106,7 +106,7 @@ def test_a_weak_tag_matches_no_update(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("junk", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
-def test_a_condition_that_is_none_is_refused_and_not_taken_for_absent(caller: Caller, junk: str) -> None:
+def test_malformed_if_match_returns_400(caller: Caller, junk: str) -> None:
     path = an_agent(caller)
     answer = caller.patch(path, {"name": "x"}, headers={"If-Match": junk})
     assert code(answer) == (400, "invalid_request")
@@ -114,7 +114,7 @@ def test_a_condition_that_is_none_is_refused_and_not_taken_for_absent(caller: Ca
     assert caller.get(path).get_json()["name"] == "Tagged"
 
 
-def test_where_there_is_no_tag_nothing_matches(caller: Caller) -> None:
+def test_if_match_on_a_resource_without_etag_returns_412(caller: Caller) -> None:
     refused = caller.post("/v1/agents", {"name": "Never made"}, headers={"If-Match": '"abc"'})
     assert code(refused) == (412, "precondition_failed")
     assert "Never made" not in [agent["name"] for agent in caller.get("/v1/agents").get_json()]
@@ -122,7 +122,7 @@ def test_where_there_is_no_tag_nothing_matches(caller: Caller) -> None:
 
 
 @each_resource
-def test_who_has_it_already_is_not_told_again(
+def test_if_none_match_returns_304(
     caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
 ) -> None:
     path = make(caller)
@@ -137,20 +137,20 @@ def test_who_has_it_already_is_not_told_again(
     assert caller.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_new_resource_has_the_tag_that_it_is_read_with(caller: Caller) -> None:
+def test_created_resource_has_the_same_etag_as_a_later_get(caller: Caller) -> None:
     for path, body in (("/v1/agents", {"name": "New"}), ("/v1/widget-keys", {"name": "New"})):
         made = caller.post(path, body)
         assert caller.get(made.headers["Location"]).headers["ETag"] == made.headers["ETag"]
 
 
-def test_a_change_with_a_receipt_has_the_tag_of_what_is_read_afterwards(caller: Caller) -> None:
+def test_update_with_a_receipt_has_the_same_etag_as_a_later_get(caller: Caller) -> None:
     path = a_widget_key(caller)
     disabled = caller.patch(path, {"disabled": True})
     assert "receipt" in disabled.get_json()
     assert caller.get(path).headers["ETag"] == disabled.headers["ETag"]
 
 
-def test_every_single_resource_that_can_be_changed_declares_its_conditions(harness: AppHarness) -> None:
+def test_every_updatable_resource_is_declared_conditional(harness: AppHarness) -> None:
     undeclared = {
         operation.path
         for rule in harness.app.url_map.iter_rules()

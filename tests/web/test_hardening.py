@@ -52,7 +52,7 @@ def answers_of(application: Flask) -> Iterator[TestResponse]:
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_every_answer_says_what_it_is_and_to_stay_with_https(harness: AppHarness, scheme: str) -> None:
+def test_every_response_has_nosniff_and_hsts(harness: AppHarness, scheme: str) -> None:
     local = {"https": "https://api.example.com", "http": "http://localhost:8000"}[scheme]
     hub_url = {"https": "https://hub.example.com", "http": "http://localhost:4712"}[scheme]
     with built(harness, local, hub_url) as (api, hub):
@@ -66,13 +66,13 @@ def test_every_answer_says_what_it_is_and_to_stay_with_https(harness: AppHarness
             assert seen > 20
 
 
-def test_an_answer_of_an_unforeseen_error_carries_them(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_of_an_unexpected_error_has_the_security_headers(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: 1 / 0)
     answer = harness.anybody().get("/readyz")
     assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (500, "nosniff")
 
 
-def test_what_may_be_kept_is_listed(harness: AppHarness, acme_key: Caller) -> None:
+def test_only_listed_responses_are_cacheable(harness: AppHarness, acme_key: Caller) -> None:
     for rule in harness.app.url_map.iter_rules():
         operation = operation_of(harness.app.view_functions[rule.endpoint])
         assert operation is not None

@@ -105,14 +105,14 @@ def spend_all(world: World, address: str = MALLORY) -> None:
         pass
 
 
-def test_three_thousand_guesses_cost_the_budget_and_the_lane(world: World) -> None:
+def test_three_thousand_guesses_cost_the_budget_and_one_lane(world: World) -> None:
     answers = Counter(world.show(key("globex")) for _ in range(3_000))
     assert world.asked.times == FAILED + GUESSES_IN_LANE
     assert answers == {"invalid_credential": world.asked.times, "limited": 3_000 - world.asked.times}
     assert world.outcomes == {"within_budget": FAILED, "lane": GUESSES_IN_LANE, "refused": answers["limited"]}
 
 
-def test_one_jwt_for_invented_accounts_costs_its_subjects_budget_wherever_it_comes_from(world: World) -> None:
+def test_jwt_for_unknown_accounts_spends_the_budget_of_its_subject_from_any_address(world: World) -> None:
     world.asked.error = AccountMismatch
     for number in range(1_500):
         world.show(jwt(account=f"invented{number}"), f"198.51.100.{number % 200}")
@@ -124,7 +124,7 @@ def test_one_jwt_for_invented_accounts_costs_its_subjects_budget_wherever_it_com
     "error", [InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended, AccountMismatch]
 )
 @pytest.mark.parametrize("credential", [key, jwt])
-def test_every_refusal_that_was_found_out_is_counted(
+def test_every_rejection_after_a_lookup_is_counted(
     world: World, error: type[Refused], credential: Callable[[], Credential]
 ) -> None:
     world.asked.error = error
@@ -132,19 +132,19 @@ def test_every_refusal_that_was_found_out_is_counted(
     assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 2
 
 
-def test_a_failure_of_ours_is_nobodys(world: World) -> None:
+def test_verifier_failure_spends_no_budget(world: World) -> None:
     world.asked.error = VerifierUnavailable
     assert [world.show(key()) for _ in range(FAILED + 100)] == ["unavailable"] * (FAILED + 100)
 
 
-def test_a_claimed_subject_is_not_believed(world: World) -> None:
+def test_unverified_subject_is_not_trusted(world: World) -> None:
     # Anybody can write alice's name into a token; only the issuer can sign it.
     for _ in range(SUBJECT):
         assert world.show(jwt("alice")) == "invalid_credential"
     assert world.budget.exhausted("https://id.example alice", AddressBudgetKind.SUBJECT) is None
 
 
-def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world: World, clock: Clock) -> None:
+def test_expired_token_of_one_user_does_not_exhaust_a_shared_address(world: World, clock: Clock) -> None:
     world.asked.error = ExpiredCredential
     for _ in range(3_000):
         world.show(jwt("bob"))
@@ -152,7 +152,7 @@ def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world
     assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is None
 
 
-def test_a_new_good_key_behind_a_spent_address_gets_in_when_it_comes_back(world: World, clock: Clock) -> None:
+def test_valid_new_key_from_an_exhausted_address_is_accepted_on_retry(world: World, clock: Clock) -> None:
     good = key()
     world.asked.good.add(good.token)
     spend_all(world)
@@ -166,7 +166,7 @@ def test_a_new_good_key_behind_a_spent_address_gets_in_when_it_comes_back(world:
     assert world.show(key(), NEIGHBOUR) == "invalid_credential"
 
 
-def test_a_key_that_was_accepted_here_before_needs_no_lane(world: World) -> None:
+def test_previously_accepted_key_needs_no_lane(world: World) -> None:
     good = key()
     world.asked.good.add(good.token)
     assert world.show(good, NEIGHBOUR) == "accepted"
@@ -177,7 +177,7 @@ def test_a_key_that_was_accepted_here_before_needs_no_lane(world: World) -> None
     assert world.show(good) == "limited", "once it was refused it is as any other"
 
 
-def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
+def test_first_rejection_of_a_previously_accepted_key_is_not_counted(world: World) -> None:
     ended = [key() for _ in range(90)]
     for _ in range(10):
         world.asked.good.update(one.token for one in ended)
@@ -189,7 +189,7 @@ def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
     assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 3, "its next refusal counts"
 
 
-def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> None:
+def test_acceptance_for_one_account_does_not_extend_to_another(world: World) -> None:
     good = jwt("alice")
     world.asked.good.add(good.token)
     assert world.show(good) == "accepted"
@@ -197,7 +197,7 @@ def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> N
     assert world.show(JwtCredential(good.token, "invented")) == "limited"
 
 
-def test_what_was_accepted_is_remembered_within_bounds(world: World) -> None:
+def test_accepted_credentials_are_remembered_in_bounded_memory(world: World) -> None:
     for _ in range(200):
         good = key()
         world.asked.good.add(good.token)
@@ -205,7 +205,7 @@ def test_what_was_accepted_is_remembered_within_bounds(world: World) -> None:
     assert len(world.verifier._accepted._digests) == 100
 
 
-def test_junk_holds_one_look_up_at_a_time(world: World, clock: Clock) -> None:
+def test_invalid_credentials_occupy_one_lookup_at_a_time(world: World, clock: Clock) -> None:
     spend_all(world)
     clock.advance(2)
     inside, go_on = threading.Event(), threading.Event()
@@ -232,7 +232,7 @@ def test_networks_of_one_ipv6_site_share_ten_budgets_and_one_lane(world: World) 
     assert world.show(key(), "2001:db8:2::1") == "invalid_credential"
 
 
-def test_outside_of_a_request_nothing_is_counted(world: World) -> None:
+def test_lookups_outside_a_request_are_not_counted(world: World) -> None:
     spend_all(world)
     assert world.show(key(), None) == "invalid_credential"
     assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is not None

@@ -24,7 +24,7 @@ def path_of(operation: Operation) -> str:
     return re.sub(r"<(?:string:)?\w+>", AN_ID, operation.path)
 
 
-def test_head_is_get_without_its_body_on_every_route(harness: AppHarness, acme_key: Caller) -> None:
+def test_head_equals_get_without_a_body_on_every_route(harness: AppHarness, acme_key: Caller) -> None:
     tried = 0
     for operation in operations(harness):
         if operation.method == "GET":
@@ -38,19 +38,19 @@ def test_head_is_get_without_its_body_on_every_route(harness: AppHarness, acme_k
     assert tried > 15
 
 
-def test_head_of_a_compressed_answer_tells_its_length(acme_key: Caller) -> None:
+def test_head_of_a_compressed_response_has_its_content_length(acme_key: Caller) -> None:
     path = acme_key.post("/v1/agents", {"name": "Wordy", "system_prompt": "word " * 2_000}).headers["Location"]
     get, head = (acme_key.call(method, path, headers={"Accept-Encoding": "gzip"}) for method in ("GET", "HEAD"))
     assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.data))
     assert (head.headers["Content-Encoding"], head.headers["ETag"]) == ("gzip", get.headers["ETag"])
 
 
-def test_head_where_there_is_no_get_is_a_405(acme_key: Caller) -> None:
+def test_head_without_get_returns_405(acme_key: Caller) -> None:
     answer = acme_key.call("HEAD", "/v1/widget/auth/guest")
     assert (answer.status_code, answer.headers["Allow"], answer.data) == (405, "OPTIONS, POST", b"")
 
 
-def test_options_names_the_methods_of_every_route_to_anybody(harness: AppHarness) -> None:
+def test_options_lists_the_methods_of_every_route_without_a_credential(harness: AppHarness) -> None:
     for operation in operations(harness):
         answer = harness.anybody().call("OPTIONS", path_of(operation))
         allowed = answer.headers["Allow"].split(", ")
@@ -64,17 +64,17 @@ def test_options_names_the_methods_of_every_route_to_anybody(harness: AppHarness
             assert harness.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
 
 
-def test_options_costs_nothing_of_the_limits(harness: AppHarness, acme_key: Caller) -> None:
+def test_options_does_not_count_toward_limits(harness: AppHarness, acme_key: Caller) -> None:
     assert "RateLimit" not in acme_key.call("OPTIONS", "/v1/agents").headers
 
 
-def test_options_of_no_path_is_a_404(harness: AppHarness) -> None:
+def test_options_of_an_unknown_path_returns_404(harness: AppHarness) -> None:
     assert harness.anybody().call("OPTIONS", "/v1/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("alias", ["/api/v1/agents", "/hub-api/api/v1/agents"])
 @pytest.mark.parametrize("query", ["", "?limit=1"])
-def test_an_alias_says_since_when_there_is_a_better_path(acme_key: Caller, alias: str, query: str) -> None:
+def test_alias_response_has_deprecation_and_canonical_link(acme_key: Caller, alias: str, query: str) -> None:
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "Listed"})
     answer = acme_key.get(alias + query)
@@ -85,7 +85,7 @@ def test_an_alias_says_since_when_there_is_a_better_path(acme_key: Caller, alias
     assert any(link.endswith('rel="next"') for link in links) or query != "?limit=1"
 
 
-def test_refusals_at_an_alias_say_so_too(harness: AppHarness) -> None:
+def test_error_response_at_an_alias_has_deprecation(harness: AppHarness) -> None:
     for alias in ("/api/v1/me", "/hub-api/api/accounts", "/hub-api/api/accounts/validate/acme"):
         assert "Deprecation" in harness.anybody().get(alias).headers, alias
     assert "Deprecation" not in harness.anybody().get("/api/v1/nothing").headers
@@ -105,7 +105,7 @@ def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Calle
         ("%3E;%20rel=x", "%3E%3B%20rel%3Dx"),
     ],
 )
-def test_a_hostile_path_is_quoted_in_the_link(harness: AppHarness, asked: str, canonical: str) -> None:
+def test_special_characters_of_a_path_are_quoted_in_the_link(harness: AppHarness, asked: str, canonical: str) -> None:
     answer = harness.anybody().get(f"/hub-api/api/accounts/validate/{asked}")
     assert answer.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
     assert "X-Injected" not in answer.headers
@@ -118,7 +118,7 @@ def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield running
 
 
-def test_on_the_wire_head_and_304_have_no_body(harness: AppHarness, server: Gunicorn) -> None:
+def test_head_and_304_have_no_body_on_the_wire(harness: AppHarness, server: Gunicorn) -> None:
     key = harness.new_key("acme")
     with server.client(key) as client:
         made = client.post("/v1/agents", json={"name": "On the wire", "system_prompt": "word " * 2_000})
@@ -131,6 +131,6 @@ def test_on_the_wire_head_and_304_have_no_body(harness: AppHarness, server: Guni
             assert answer.count(b"\r\n\r\n") == 1
 
 
-def test_options_of_the_server_itself_is_answered_and_not_a_500(server: Gunicorn) -> None:
+def test_options_asterisk_does_not_return_500(server: Gunicorn) -> None:
     answer = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert int(answer.split(b" ", 2)[1]) < 500

@@ -22,7 +22,7 @@ def of_the_gone(folder: Path) -> float:
     return sum(value for _, value, _, _ in MmapedDict.read_all_values_from_file(str(folder / "counter_0.db")))
 
 
-def test_what_the_gone_counted_is_added_up(tmp_path: Path) -> None:
+def test_counters_of_exited_workers_are_summed(tmp_path: Path) -> None:
     for pid, counted in ((11, 3.0), (12, 4.0)):
         left_behind(tmp_path, pid, counted)
         metrics_folder.merge_exited(str(tmp_path), pid)
@@ -30,7 +30,7 @@ def test_what_the_gone_counted_is_added_up(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"counter_0.db", "lock"}
 
 
-def test_a_reader_that_is_frozen_does_not_hold_up_the_master(tmp_path: Path) -> None:
+def test_paused_reader_does_not_block_the_master(tmp_path: Path) -> None:
     left_behind(tmp_path, 21, 3.0)
     left_behind(tmp_path, 22, 4.0)
     with metrics_folder.read_lock(str(tmp_path)):

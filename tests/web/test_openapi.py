@@ -46,7 +46,7 @@ def api_schema(harness: AppHarness) -> OpenApiSchema:
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("credential", ["key", "jwt"])
-def test_no_5xx_no_undocumented_status_and_no_schema_violation(
+def test_valid_requests_conform_to_the_document(
     harness: AppHarness, api_schema: OpenApiSchema, credential: str
 ) -> None:
     token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
@@ -62,7 +62,7 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_what_does_not_fit_is_refused_with_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
+def test_invalid_requests_return_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
     headers = {
         "Authorization": f"Bearer {harness.issuer.token()}",
         "X-Account-ID": "acme",
@@ -106,14 +106,14 @@ def published(app: Flask) -> set[tuple[str, str]]:
     return found
 
 
-def test_every_published_route_is_in_the_document_and_nothing_else(harness: AppHarness) -> None:
+def test_document_lists_exactly_the_published_routes(harness: AppHarness) -> None:
     document = harness.anybody().get("/v1/openapi.json").get_json()
     listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
     assert listed == published(harness.app)
     assert document["openapi"] == "3.1.0"
 
 
-def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(harness: AppHarness) -> None:
+def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> None:
     paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
@@ -126,7 +126,7 @@ def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(h
         assert {place for link in made.values() for place in link["parameters"].values()} == {"$response.body#/id"}
 
 
-def test_every_code_is_explained(harness: AppHarness) -> None:
+def test_every_problem_code_has_an_explanation(harness: AppHarness) -> None:
     assert set(EXPLANATIONS) == set(KINDS)
     page = harness.anybody().get("/docs/errors").text
     for code in KINDS:
@@ -139,7 +139,7 @@ def test_errors_page_of_the_documentation_equals_the_table_of_the_api() -> None:
     assert sorted(listed) == sorted((code, str(kind.status), EXPLANATIONS[code]) for code, kind in KINDS.items())
 
 
-def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None:
+def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
     for path in ("/docs", "/docs/errors"):
         page = harness.anybody().get(path)
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -147,7 +147,7 @@ def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None
         assert "<script" not in page.text
 
 
-def test_readiness_documents_what_it_answers_when_something_fails(harness: AppHarness) -> None:
+def test_readiness_documents_its_503_response(harness: AppHarness) -> None:
     paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
     answers = paths["/readyz"]["get"]["responses"]
     assert answers["503"]["content"]["application/json"] == answers["200"]["content"]["application/json"]

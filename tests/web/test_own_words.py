@@ -69,7 +69,7 @@ def hub(harness: AppHarness) -> Flask:
     return factory.create_hub(settings.load({**harness.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
 
 
-def test_the_words_that_are_looked_for_are_found() -> None:
+def test_library_messages_are_detected() -> None:
     for sample in (
         "String should match pattern '^#[0-9a-fA-F]{6}$'",
         "Input should be True",
@@ -81,7 +81,7 @@ def test_the_words_that_are_looked_for_are_found() -> None:
         assert not is_ours(sample)
 
 
-def test_of_every_field_of_every_operation(harness: AppHarness) -> None:
+def test_messages_of_every_field_of_every_operation(harness: AppHarness) -> None:
     tried = 0
     for operation in operations_of(harness.app):
         for model in filter(None, (operation.body, operation.query)):
@@ -114,7 +114,7 @@ def number(value: Any) -> float:
 @pytest.mark.parametrize(
     "body", [b"", b" ", b"{", b"[]", b"1", b"nul", b'{"name": }', b'{"name":"\xff"}', b'{"a":1,"a":1}']
 )
-def test_of_a_body_that_is_no_object(harness: AppHarness, body: bytes) -> None:
+def test_messages_of_a_body_that_is_not_an_object(harness: AppHarness, body: bytes) -> None:
     for operation in operations_of(harness.app):
         if operation.body is None:
             continue
@@ -124,7 +124,7 @@ def test_of_a_body_that_is_no_object(harness: AppHarness, body: bytes) -> None:
         assert is_ours(str(refused.value)), str(refused.value)
 
 
-def test_of_every_form_of_the_hub(hub: Flask) -> None:
+def test_messages_of_every_form_of_the_hub(hub: Flask) -> None:
     tried = 0
     for model in {found for found in subclasses(Input) if found.__module__.startswith("kataven.")}:
         for name in model.model_fields:
@@ -140,7 +140,7 @@ def test_of_every_form_of_the_hub(hub: Flask) -> None:
     assert tried > 500
 
 
-def test_of_every_argument_of_every_tool() -> None:
+def test_messages_of_every_argument_of_every_mcp_tool() -> None:
     asyncio.run(every_tool())
 
 
@@ -179,7 +179,7 @@ def inner_fields(schema: dict[str, Any], name: str) -> list[str]:
     )
 
 
-def test_of_every_option_of_every_command(harness: AppHarness) -> None:
+def test_messages_of_every_option_of_every_command(harness: AppHarness) -> None:
     runner = harness.app.test_cli_runner()
     tried = 0
     for path, command in leaves(harness.app.cli):
@@ -197,7 +197,7 @@ def test_of_every_option_of_every_command(harness: AppHarness) -> None:
     assert tried > 50
 
 
-def test_of_every_setting(harness: AppHarness) -> None:
+def test_messages_of_every_setting(harness: AppHarness) -> None:
     for name, field in settings.Settings.model_fields.items():
         for value in ("abc", "-1", "1.5", "9" * 30, "\x00", "[", "://"):
             try:
@@ -207,7 +207,7 @@ def test_of_every_setting(harness: AppHarness) -> None:
                     assert is_ours(problem), (name, get_args(field.annotation), problem)
 
 
-def test_everything_that_is_refused_by_http_is_in_our_words(harness: AppHarness) -> None:
+def test_messages_of_http_errors(harness: AppHarness) -> None:
     for method, path, options, said in (
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
@@ -220,7 +220,7 @@ def test_everything_that_is_refused_by_http_is_in_our_words(harness: AppHarness)
         assert answer.get_json()["detail"].endswith(said), answer.get_json()["detail"]
 
 
-def test_what_is_misspelt_is_guessed(alice: Any) -> None:
+def test_misspelled_field_gets_a_suggestion(alice: Any) -> None:
     def said(answer: Any) -> dict[str, str]:
         return {error["field"]: error["message"] for error in answer.get_json()["errors"]}
 
@@ -234,13 +234,13 @@ def test_what_is_misspelt_is_guessed(alice: Any) -> None:
     assert said(alice.get("/v1/agents?page=2")) == {"page": "is not a known field; supported parameters: cursor, limit"}
 
 
-def test_a_post_without_a_body_is_told_so(alice: Any) -> None:
+def test_post_without_a_body_gets_a_clear_message(alice: Any) -> None:
     assert "The request has no body." in alice.post("/v1/agents").get_json()["detail"]
     empty = alice.post("/v1/agents", headers={"Content-Type": "application/json"}, data=b"")
     assert "is empty; send a JSON object" in empty.get_json()["detail"]
 
 
-def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> None:
+def test_restoring_a_revoked_key_is_rejected_with_a_next_step(alice: Any) -> None:
     key = alice.post("/v1/api-keys", {"name": "x", "expiry": "never"}).get_json()
     refused = alice.patch(f"/v1/api-keys/{key['id']}", {"disabled": False})
     assert refused.status_code == 400
@@ -248,7 +248,7 @@ def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> N
 
 
 @pytest.mark.parametrize("name", ["生产环境", "Ünïcode", "🦜", "Ж", "a"])
-def test_the_document_takes_the_names_that_the_api_takes(harness: AppHarness, alice: Any, name: str) -> None:
+def test_document_and_api_accept_the_same_names(harness: AppHarness, alice: Any, name: str) -> None:
     document = alice.get("/v1/openapi.json").get_json()
     field = document["components"]["schemas"]["AgentInput"]["properties"]["name"]
     assert re.search(field["pattern"], name)
@@ -258,7 +258,7 @@ def test_the_document_takes_the_names_that_the_api_takes(harness: AppHarness, al
 @pytest.mark.parametrize(
     "name", ["\u200b", "a\u009bb", "a\u0085b", "\u202eabc", "a\u2066b", "\u2028", " ", "\u3164", "a\tb"]
 )
-def test_neither_takes_what_can_not_be_seen_or_turns_the_text(alice: Any, name: str) -> None:
+def test_document_and_api_reject_invisible_and_bidirectional_names(alice: Any, name: str) -> None:
     document = alice.get("/v1/openapi.json").get_json()
     field = document["components"]["schemas"]["AgentInput"]["properties"]["name"]
     assert not re.search(field["pattern"], name)

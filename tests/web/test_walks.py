@@ -59,7 +59,7 @@ def machine(harness: AppHarness) -> type[APIStateMachine]:
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_every_walk_finds_what_it_left(harness: AppHarness, machine: type[APIStateMachine]) -> None:
+def test_walks_over_published_links_find_consistent_resources(harness: AppHarness, machine: type[APIStateMachine]) -> None:
     new_account(harness.services, ACCOUNT)
     owner = harness.person(OWNER)
     met: set[str] = set()

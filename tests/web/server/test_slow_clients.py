@@ -45,7 +45,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
     [b"", HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK, HALF_A_LARGE_BODY, NOT_READ, EXPECTING],
     ids=["silent", "head", "body", "chunk", "large-body", "large-body-nobody-reads", "expecting"],
 )
-def test_a_crowd_of_slow_clients_keeps_nobody_waiting(patient: Gunicorn, first_words: bytes) -> None:
+def test_many_slow_clients_do_not_delay_others(patient: Gunicorn, first_words: bytes) -> None:
     with crowd(patient, CROWD, first_words):
         assert get(patient, "/healthz").isdigit()
         with patient.connect() as connection:
@@ -54,13 +54,13 @@ def test_a_crowd_of_slow_clients_keeps_nobody_waiting(patient: Gunicorn, first_w
                 assert read_answer(connection)[2] == b"4"
 
 
-def test_a_crowd_that_reads_no_answer_keeps_nobody_waiting(patient: Gunicorn) -> None:
+def test_clients_that_do_not_read_do_not_delay_others(patient: Gunicorn) -> None:
     # Each asks for 100 answers and reads none.
     with crowd(patient, 50, b"GET /environ HTTP/1.1\r\nHost: x\r\n\r\n" * 100):
         assert get(patient, "/healthz").isdigit()
 
 
-def test_a_silent_connection_is_closed_without_a_word(hasty: Gunicorn) -> None:
+def test_silent_connection_is_closed_without_a_response(hasty: Gunicorn) -> None:
     with hasty.connect() as connection:
         assert rest(connection) == b""
     assert refused(hasty)["silent"] >= 1
@@ -76,7 +76,7 @@ def test_a_silent_connection_is_closed_without_a_word(hasty: Gunicorn) -> None:
     ],
     ids=["head", "body", "chunk", "large-body"],
 )
-def test_half_a_request_is_answered_408_in_the_end(hasty: Gunicorn, first_words: bytes, reason: str) -> None:
+def test_incomplete_request_returns_408_at_the_deadline(hasty: Gunicorn, first_words: bytes, reason: str) -> None:
     before = refused(hasty).get(reason, 0)
     with hasty.connect() as connection:
         connection.sendall(first_words)
@@ -88,7 +88,7 @@ def test_half_a_request_is_answered_408_in_the_end(hasty: Gunicorn, first_words:
     assert refused(hasty)[reason] == before + 1
 
 
-def test_the_second_head_of_a_connection_has_a_deadline_too(hasty: Gunicorn) -> None:
+def test_second_request_of_a_connection_has_a_deadline(hasty: Gunicorn) -> None:
     with hasty.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_answer(connection)[0] == 200
@@ -96,7 +96,7 @@ def test_the_second_head_of_a_connection_has_a_deadline_too(hasty: Gunicorn) -> 
         assert read_answer(connection)[0] == 408
 
 
-def test_a_head_that_comes_byte_by_byte_gets_no_more_time(hasty: Gunicorn) -> None:
+def test_deadline_of_a_head_is_not_extended_by_single_bytes(hasty: Gunicorn) -> None:
     with hasty.connect() as connection:
         connection.settimeout(0.05)
         answered = b""
@@ -110,7 +110,7 @@ def test_a_head_that_comes_byte_by_byte_gets_no_more_time(hasty: Gunicorn) -> No
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small-body", "large-body"])
-def test_a_body_below_the_floor_is_given_up(tmp_path: Path, large: bool) -> None:
+def test_body_slower_than_the_minimum_rate_is_rejected(tmp_path: Path, large: bool) -> None:
     floor = {"BODY_SECONDS": "600", "GRACE_SECONDS": "0.5", "BYTES_PER_SECOND": "5000"}
     length = 500_000 if large else 60_000
     with small(tmp_path, **floor) as server, server.connect() as connection:
@@ -127,7 +127,7 @@ def test_a_body_below_the_floor_is_given_up(tmp_path: Path, large: bool) -> None
         assert refused(server)["slow_body"] == 1
 
 
-def test_a_large_body_that_waits_for_a_thread_loses_no_time(tmp_path: Path) -> None:
+def test_waiting_for_a_thread_does_not_count_against_a_large_body(tmp_path: Path) -> None:
     limits = {"BODY_SECONDS": "600", "GRACE_SECONDS": "2", "BYTES_PER_SECOND": "20000"}
     slow = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"x" * 60_000  # is given 5 s for that
     with small(tmp_path, **limits) as server, crowd(server, 2, slow), server.connect() as connection:
@@ -137,7 +137,7 @@ def test_a_large_body_that_waits_for_a_thread_loses_no_time(tmp_path: Path) -> N
         assert (status, body) == (200, b"100000")
 
 
-def test_a_client_that_takes_no_answer_is_given_up(hasty: Gunicorn) -> None:
+def test_client_that_does_not_read_its_response_is_disconnected(hasty: Gunicorn) -> None:
     before = refused(hasty).get("slow_reader", 0)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -146,11 +146,11 @@ def test_a_client_that_takes_no_answer_is_given_up(hasty: Gunicorn) -> None:
         wait_until(lambda: refused(hasty).get("slow_reader", 0) > before, 60)
 
 
-def test_a_large_answer_arrives_whole(patient: Gunicorn) -> None:
+def test_large_response_arrives_completely(patient: Gunicorn) -> None:
     assert len(get(patient, "/large")) == LARGE
 
 
-def test_the_oldest_connection_makes_room_for_a_new_one(patient: Gunicorn) -> None:
+def test_oldest_incomplete_connection_is_closed_at_the_limit(patient: Gunicorn) -> None:
     limit = 500
     with crowd(patient, limit + 20, b"") as connections:
         assert get(patient, "/healthz").isdigit()
@@ -158,14 +158,14 @@ def test_the_oldest_connection_makes_room_for_a_new_one(patient: Gunicorn) -> No
     assert refused(patient)["crowded"] >= 20
 
 
-def test_what_is_kept_of_requests_under_way_is_bounded(patient: Gunicorn) -> None:
+def test_buffered_bytes_of_incomplete_requests_are_bounded(patient: Gunicorn) -> None:
     before = refused(patient).get("crowded", 0)
     head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\nX-Long: " + b"a" * 60_000 + b"\r\n\r\n"
     with crowd(patient, 300, head + b"x" * 60_000):  # 36 MB, of which 32 MiB are kept
         wait_until(lambda: refused(patient).get("crowded", 0) > before, 60)
 
 
-def test_a_head_of_more_than_64_kib_is_a_431(patient: Gunicorn) -> None:
+def test_head_over_64_kib_returns_431(patient: Gunicorn) -> None:
     with patient.connect() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-Long: aaaaaaaaaaaaaaaaaaa\r\n" * 3000)
         status, headers, body = read_answer(connection)
@@ -173,7 +173,7 @@ def test_a_head_of_more_than_64_kib_is_a_431(patient: Gunicorn) -> None:
     assert json.loads(body)["code"] == "headers_too_large"
 
 
-def test_connections_that_are_reset_leave_nothing_behind(patient: Gunicorn) -> None:
+def test_reset_connections_leave_no_state(patient: Gunicorn) -> None:
     for first_words in (b"", HALF_A_HEAD, HALF_A_BODY, HALF_A_LARGE_BODY, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"):
         connection = patient.connect()
         connection.sendall(first_words)
