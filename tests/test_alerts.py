@@ -158,9 +158,7 @@ def test_5xx_rule_lists_every_5xx_code() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_each_rule_fires_on_its_cause_only(
-    harness: AppHarness, fresh: Mapping[str, set[str]], tmp_path: Path
-) -> None:
+def test_each_rule_fires_on_its_cause_only(harness: AppHarness, fresh: Mapping[str, set[str]], tmp_path: Path) -> None:
     base = quiet(fresh)
     tests = []
     for name, (changes, minute, alerts) in SCENARIOS.items():

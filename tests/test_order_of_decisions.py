@@ -161,8 +161,8 @@ def test_request_without_a_defect_is_accepted(harness: AppHarness, kind: str, al
 
 
 @pytest.mark.parametrize(("kind", "defect"), SINGLES, ids=lambda value: getattr(value, "name", value))
-def test_each_defect_returns_the_documented_error_under_every_alias(harness: AppHarness, kind: str, defect: Defect) -> None:
-    for alias in ALIASES:
+def test_each_defect_returns_the_documented_error_under_every_alias(harness: AppHarness, kind: str, defect: Defect) ->
+    None: for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
         answer = draft.send(harness, alias)

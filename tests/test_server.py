@@ -314,9 +314,7 @@ SLOW = {
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
 @pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
-def test_many_slow_clients_do_not_delay_others(
-    server: Gunicorn, key: str, first_words: bytes, with_key: bool
-) -> None:
+def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_words: bytes, with_key: bool) -> None:
     if with_key:
         first_words = first_words.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
     with crowd(server, 200, first_words):

@@ -60,10 +60,10 @@ def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
     """Accounts that are not discoverable are not listed. Their users can still sign in."""
     with context.services.directory.database.reading() as session:
         found = accounts.discoverable(session, query.q, query.limit + 1, query.cursor)
-    shown = found[: query.limit]
-    response = write_json([{"account": account.account_id, "name": account.account_name} for account in shown])
+    page_rows = found[: query.limit]
+    response = write_json([{"account": account.account_id, "name": account.account_name} for account in page_rows])
     if len(found) > query.limit:
-        link_to_next(response, {**request.args.to_dict(), "cursor": shown[-1].account_id})
+        link_to_next(response, {**request.args.to_dict(), "cursor": page_rows[-1].account_id})
     return response
 
 

@@ -80,7 +80,7 @@ def _limits(context: RequestContext) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     for quota_status in context.quota_statuses:
         name = quota_status.quota.name.removeprefix("key-").replace("-", "_")
-        shown = {"limit": quota_status.quota.limit, "remaining": quota_status.remaining}
-        if name not in limits or shown["remaining"] < limits[name]["remaining"]:
-            limits[name] = shown
+        entry = {"limit": quota_status.quota.limit, "remaining": quota_status.remaining}
+        if name not in limits or entry["remaining"] < limits[name]["remaining"]:
+            limits[name] = entry
     return limits

@@ -28,20 +28,24 @@ IF_MATCH_PATTERN = rf"^(?:\*|{TAG_PATTERN}(?:[ \t]*,[ \t]*{TAG_PATTERN})*)$"
 _IF_MATCH = re.compile(IF_MATCH_PATTERN)
 
 
-def tag_of(shown: Any) -> str:
+def tag_of(representation: Any) -> str:
     """The ETag of a representation, without quotes."""
-    return base64.urlsafe_b64encode(hashlib.sha256(dump_json(shown)).digest()[:18]).decode()
+    return base64.urlsafe_b64encode(hashlib.sha256(dump_json(representation)).digest()[:18]).decode()
 
 
 def write_tagged(
-    shown: Any, status: int = 200, headers: Mapping[str, str] | None = None, *, beside: Mapping[str, Any] | None = None
+    representation: Any,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    beside: Mapping[str, Any] | None = None,
 ) -> Response:
-    """A response with `shown` and its ETag. `beside` is added to the body but not to the ETag, because a GET doesn't
-    return it."""
+    """A response with `representation` and its ETag. `beside` is added to the body but not to the ETag, because a GET
+    doesn't return it."""
     if request.method in {"GET", "HEAD"}:
-        require_match(shown)
-    response = write_json({**shown, **(beside or {})}, status, headers)
-    response.set_etag(tag_of(shown))
+        require_match(representation)
+    response = write_json({**representation, **(beside or {})}, status, headers)
+    response.set_etag(tag_of(representation))
     return response
 
 
@@ -57,18 +61,18 @@ def check_if_match() -> None:
         )
 
 
-def require_match(shown: Any | None) -> None:
-    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or contains the ETag of `shown`. None has no ETag.
+def require_match(representation: Any | None) -> None:
+    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or contains the ETag of `representation`. None has no ETag.
 
     The comparison is strong, so a weak ETag never matches. The ETags of both content codings match.
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return
-    if shown is None:
+    if representation is None:
         raise PreconditionFailed(
             "This resource has no ETag, so `If-Match` can't match. Your request was not applied. Omit `If-Match`."
         )
-    tag = tag_of(shown)
+    tag = tag_of(representation)
     if not any(request.if_match.is_strong(one) for one in (tag, tag + GZIP_SUFFIX)):
         raise PreconditionFailed(
             "The resource changed after you fetched it, so your update was not applied. Fetch it again and retry."

@@ -21,8 +21,8 @@ class Nearby:
 
     def __init__(self, rules: Iterable[str]) -> None:
         self._paths = [tuple(_PARAMETER.sub(r"{\1}", rule).strip("/").split("/")) for rule in sorted(set(rules))]
-        self._words = sorted({part for path in self._paths for part in path if not part.startswith("{")})
-        self._longest = max(map(len, self._words))
+        self._segments = sorted({part for path in self._paths for part in path if not part.startswith("{")})
+        self._longest = max(map(len, self._segments))
 
     def of(self, path: str) -> str | None:
         """The documented path whose segments are closest to those of `path`; None if none is close enough."""
@@ -32,21 +32,21 @@ class Nearby:
         if not parts or len(parts) > MAX_PARTS:
             return None
         near = [self._nearest(part) for part in parts]
-        for asked in (near, ["v1", *near], ["api", *near]):
-            found = next((path for path in self._paths if _fits(path, asked)), None)
+        for requested in (near, ["v1", *near], ["api", *near]):
+            found = next((path for path in self._paths if _fits(path, requested)), None)
             if found is not None:
                 return "/" + "/".join(found)
         return None
 
     def _nearest(self, part: str) -> str:
         word = part.lower().replace("_", "-")
-        if word in self._words or len(word) > self._longest + 2:
+        if word in self._segments or len(word) > self._longest + 2:
             return word
-        found = difflib.get_close_matches(word, self._words, 1, 0.75)
+        found = difflib.get_close_matches(word, self._segments, 1, 0.75)
         return found[0] if found else part
 
 
-def _fits(path: tuple[str, ...], asked: list[str]) -> bool:
-    return len(path) == len(asked) and all(
-        one == other or one.startswith("{") for one, other in zip(path, asked, strict=True)
+def _fits(path: tuple[str, ...], requested: list[str]) -> bool:
+    return len(path) == len(requested) and all(
+        one == other or one.startswith("{") for one, other in zip(path, requested, strict=True)
     )

@@ -42,14 +42,14 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=False), ids=name)
-def test_faults_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
-    check_row(place, dependency, way, expected)
+def test_faults_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]])
+    -> None: check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [True], ids=["with-auth-service"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=True), ids=name)
-def test_faults_of_the_auth_service_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]]) -> None:
-    check_row(place, dependency, way, expected)
+def test_faults_of_the_auth_service_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str,
+    expected: list[set[int]]) -> None: check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)

@@ -46,7 +46,9 @@ def test_large_response_is_compressed_if_the_client_accepts_gzip(acme_key: Calle
         ("*;q=0", False),
     ],
 )
-def test_accept_encoding_decides_whether_a_response_is_compressed(acme_key: Caller, large: str, accepted: str, is_packed: bool) -> None:
+def test_accept_encoding_decides_whether_a_response_is_compressed(
+    acme_key: Caller, large: str, accepted: str, is_packed: bool
+) -> None:
     answer = acme_key.get(large, headers={"Accept-Encoding": accepted})
     assert ("Content-Encoding" in answer.headers) == is_packed
     assert "Accept-Encoding" in answer.headers["Vary"]

@@ -122,9 +122,7 @@ def test_if_match_on_a_resource_without_etag_returns_412(caller: Caller) -> None
 
 
 @each_resource
-def test_if_none_match_returns_304(
-    caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
-) -> None:
+def test_if_none_match_returns_304(caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]) -> None:
     path = make(caller)
     caller.patch(path, one)
     tag = caller.get(path).headers["ETag"]

@@ -66,7 +66,9 @@ def test_every_response_has_nosniff_and_hsts(harness: AppHarness, scheme: str) -
             assert seen > 20
 
 
-def test_response_of_an_unexpected_error_has_the_security_headers(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_of_an_unexpected_error_has_the_security_headers(
+    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: 1 / 0)
     answer = harness.anybody().get("/readyz")
     assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (500, "nosniff")

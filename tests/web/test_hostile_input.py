@@ -198,7 +198,9 @@ def test_each_invalid_public_body_counts_against_its_address(harness: AppHarness
     assert addresses.spend(address, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 1, "it cost no look-up"
 
 
-def test_overlong_accept_header_is_ignored(harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_accept_header_is_ignored(
+    harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = "text/plain," + "a/b;q=0.5," * 6_000
     assert harness.anybody(Accept=long).get("/v1/me").content_type == "application/problem+json"
     answer = harness.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})

@@ -59,8 +59,8 @@ def machine(harness: AppHarness) -> type[APIStateMachine]:
 
 # The house's own threads draw a jitter while Hypothesis draws a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_walks_over_published_links_find_consistent_resources(harness: AppHarness, machine: type[APIStateMachine]) -> None:
-    new_account(harness.services, ACCOUNT)
+def test_walks_over_published_links_find_consistent_resources(harness: AppHarness, machine: type[APIStateMachine]) ->
+    None: new_account(harness.services, ACCOUNT)
     owner = harness.person(OWNER)
     met: set[str] = set()
     failures: list[Exception] = []
