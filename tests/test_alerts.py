@@ -1,4 +1,4 @@
-"""The alert rules that ship: the same as in the page, over series that are there, and fired by what they are for."""
+"""The alert rules: equal to the documentation, on existing series, and fired by their cause only."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_each_rule_fires_on_its_cause_only(harness: AppHarness, fresh: Mapping[s
 
 @pytest.fixture(scope="module")
 def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
-    """The series of a process that has served nothing: those of Metrics, and those that an application adds."""
+    """The series of a process that has served no request: those of Metrics and those that an application adds."""
     found: dict[str, set[str]] = {}
     served = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in [*Metrics().registry.collect(), *text_string_to_metric_families(served)]:
@@ -200,7 +200,7 @@ def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
 
 
 def quiet(fresh: Mapping[str, set[str]]) -> Series:
-    """An API that is asked ten times a minute and a canary, both well, for forty minutes."""
+    """An API with ten requests per minute and a canary, both healthy, for forty minutes."""
     series = {f'up{{job="{job}"}}': "1x40" for job in (API, CANARY)}
     for name, found in fresh.items():
         for labels in found:

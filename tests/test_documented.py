@@ -1,4 +1,4 @@
-"""The documentation is held to the code: every setting, error code and row of the table is there."""
+"""The documentation is consistent with the code: every setting, error code, metric and command is documented."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_readme_response_has_the_fields_of_the_real_one(acme_key: Caller) -> Non
 
 
 def shape(value: Any) -> Any:
-    """An answer without its values."""
+    """The structure of a response without its values."""
     return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else ...
 
 
@@ -140,7 +140,7 @@ def test_every_command_is_documented(harness: AppHarness) -> None:
 
 
 def is_ours(command: click.Command) -> bool:
-    """Whether it is not Flask's own, nor a library's."""
+    """Whether the command is part of the project, not of Flask or another library."""
     return command.callback is not None and command.callback.__module__.startswith("kataven.")
 
 
@@ -191,7 +191,7 @@ HUB = "https://hub.example.com"
 
 
 def section(page: str, heading: str) -> str:
-    """The part of a page below a heading, up to the next of its kind."""
+    """The part of a page below a heading, up to the next heading of the same level."""
     return (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 

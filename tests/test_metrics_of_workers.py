@@ -1,4 +1,4 @@
-"""Metrics over real workers: one sum, which deaths and reloads do not change."""
+"""Metrics of several workers: one sum, which worker exits and reloads don't change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_counters_sum_all_workers_and_survive_their_exit(server: Gunicorn, harne
             return value(client, served), value(client, timed)
 
         def settled(without: set[int]) -> bool:
-            """Two workers say that they run, and none of those that are to be gone."""
+            """Wait until two workers report that they run, and none of `gone`."""
             return len(workers_of(server)) == 2 and not workers_of(server) & without
 
         for _ in range(20):

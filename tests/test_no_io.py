@@ -1,4 +1,4 @@
-"""Junk costs nothing: a token that is not well-formed is refused without one database or Redis call."""
+"""A malformed token is rejected without a database or Redis call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JUNK = [
 
 
 class Calls:
-    """Counts what is asked of a database or of Redis, at the doors that every request goes through."""
+    """Counts database and Redis calls at the functions through which every request passes."""
 
     def __init__(self) -> None:
         self.made: list[str] = []

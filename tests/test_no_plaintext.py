@@ -1,4 +1,4 @@
-"""No plaintext key anywhere it could be kept: every table of every database, Redis, and the log."""
+"""No plaintext key is stored anywhere: every table of every database, Redis, and the log."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The order of decisions: each row of the table alone, and each pair of rows, where the earlier one must be told.
+"""The order of checks: each row of the table alone, and each pair of rows, of which the earlier one decides.
 
-A defect changes one part of a request that would otherwise be served. Two defects make a request with two things wrong;
-docs/authentication.md says which of them is the answer.
+A defect changes one part of a request that would otherwise be accepted. For a request with two defects,
+docs/authentication.md defines which error the API returns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NUMBERS = itertools.count()
 
 @dataclass
 class Draft:
-    """A request in the making. As it is, it is served."""
+    """A request under construction. Without defects, it is accepted."""
 
     kind: str
     account: str = "acme"
@@ -54,7 +54,7 @@ class Draft:
         header = self.header if self.header is not None else (self.account if self.kind == "jwt" else "")
         if header:
             headers["X-Account-ID"] = header
-        # Each from elsewhere, and of another person: refusals have a budget for each address and each subject.
+        # Each from another address and of another user, because rejections have a budget per address and per subject.
         return harness.anybody().call(
             self.method, alias + self.path, headers=headers, environ_base={"REMOTE_ADDR": str(next(ADDRESSES))}
         )
@@ -68,7 +68,8 @@ class Draft:
 
 @dataclass(frozen=True)
 class Defect:
-    """A row of the table: `rank` is its place, `part` what it spoils. Two that spoil the same part can't meet."""
+    """A row of the table: `rank` is its position, `part` is what it changes. Two defects of one part can't be
+    combined."""
 
     name: str
     rank: int
@@ -138,14 +139,14 @@ PAIRS = [
     and kind in second.kinds
     and first.rank < second.rank
     and first.part != second.part
-    # A header for another account, or an account in the prefix, decides which account is meant at all.
+    # The header and the account in the prefix determine the requested account.
     and not ({first.part, second.part} == {"header", "account"} and "another" in first.name)
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _special_accounts(harness: AppHarness) -> None:
-    """`asleep` is suspended, and `throttled` has one request a day, which is spent."""
+    """`asleep` is suspended, and `throttled` has used up its limit of one request per day."""
     for account in ("asleep", "throttled"):
         new_account(harness.services, account)
     with harness.services.directory.database.writing() as session:
@@ -161,8 +162,10 @@ def test_request_without_a_defect_is_accepted(harness: AppHarness, kind: str, al
 
 
 @pytest.mark.parametrize(("kind", "defect"), SINGLES, ids=lambda value: getattr(value, "name", value))
-def test_each_defect_returns_the_documented_error_under_every_alias(harness: AppHarness, kind: str, defect: Defect) ->
-    None: for alias in ALIASES:
+def test_each_defect_returns_the_documented_error_under_every_alias(
+    harness: AppHarness, kind: str, defect: Defect
+) -> None:
+    for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
         answer = draft.send(harness, alias)

@@ -1,4 +1,4 @@
-"""The real URL map: every route declares who may use it, and refuses everybody else."""
+"""Every route of the real URL map declares its access and rejects all other callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows is done: code samples run, configurations parse, options exist, tables are true."""
+"""The documentation is correct: code samples run, configurations parse, options exist, tables have real values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real server shows: bytes that no client library sends, and what other processes can see."""
+"""Behaviour that only a real server shows: bytes that no client library sends, and what other processes can see."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ SECRETS = {
     "jwt": JWT,
     "cut-jwt": JWT[:50],
 }
-"""Each is random for its last characters, and has no other owner."""
+"""Each is random except for its last characters, and unique to this test."""
 CHUNKED = (
     b"POST /v1/widget/auth/guest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -219,7 +219,7 @@ BROKEN_BODIES = [
 
 
 def half_closed(server: Gunicorn, request: bytes) -> bytes:
-    """What is answered to a client that sends nothing more, and says so."""
+    """The response to a client that sends nothing more and shuts down its sending side."""
     with server.connect() as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)

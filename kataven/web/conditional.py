@@ -62,7 +62,8 @@ def check_if_match() -> None:
 
 
 def require_match(representation: Any | None) -> None:
-    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or contains the ETag of `representation`. None has no ETag.
+    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or contains the ETag of `representation`. A
+    representation of None has no ETag.
 
     The comparison is strong, so a weak ETag never matches. The ETags of both content codings match.
     """

@@ -1,4 +1,4 @@
-"""`/api/accounts`: public, and only what an account chose to show."""
+"""`/api/accounts`: public, and limited to discoverable accounts."""
 
 from __future__ import annotations
 

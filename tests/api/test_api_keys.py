@@ -1,4 +1,4 @@
-"""`/v1/api-keys`: shown once, stored as a hash, ended for good, and only by people."""
+"""`/v1/api-keys`: returned once, stored as a hash, revoked permanently, and managed with a JWT only."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_api_key_can_not_create_update_or_revoke_keys(acme_key: Caller, alice: C
 
 
 def _all_but_last_use(caller: Caller) -> list[dict[str, Any]]:
-    """Last uses are written a moment after the request that they tell of."""
+    """The last use of a key is written shortly after its request."""
     return [{**row, "last_used_at": ...} for row in caller.get("/v1/api-keys?limit=200").get_json()]
 
 

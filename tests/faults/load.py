@@ -1,4 +1,4 @@
-"""Callers who never stop asking, each in its own way, and what they were answered."""
+"""Callers that send requests continuously, each in its own way, and the responses that they receive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx2
 from tests.support.waiting import wait_until
 
 ENOUGH = 4
-"""So many answers of each caller make a finding."""
+"""How many responses per caller a check needs."""
 PATIENCE_SECONDS = 60.0
 
 Ask = Callable[[httpx2.Client], httpx2.Response]
@@ -21,7 +21,7 @@ Ask = Callable[[httpx2.Client], httpx2.Response]
 
 @dataclass(frozen=True)
 class Answered:
-    """One request: when it began, how long it took, and the status; 0 for none at all."""
+    """One request: its start, its duration, and its status; 0 if no response arrived."""
 
     began: float
     seconds: float
@@ -30,7 +30,7 @@ class Answered:
 
 @dataclass
 class Load:
-    """`callers` by name. A request that is not answered by `deadline_seconds` is given up, and has status 0."""
+    """`callers` by name. A request without a response after `deadline_seconds` is abandoned and has status 0."""
 
     url: str
     callers: dict[str, Ask]
@@ -40,7 +40,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Two threads for each caller, until the end of the block."""
+        """Run two threads per caller until the end of the block."""
         threads = [threading.Thread(target=self._go_on, args=(name,)) for name in self.callers for _ in range(2)]
         self.answers = {name: [] for name in self.callers}
         for thread in threads:
@@ -53,11 +53,12 @@ class Load:
                 thread.join()
 
     def since(self, began: float) -> dict[str, list[Answered]]:
-        """The answers to what was asked since then."""
+        """The responses to requests sent since then."""
         return {name: [answer for answer in found if answer.began >= began] for name, found in self.answers.items()}
 
     def wait_for_answers(self) -> float:
-        """Until each caller has asked anew, and been answered, often enough; returns since when."""
+        """Wait until each caller has sent new requests and received enough responses. Returns the start of this
+        period."""
         began = time.monotonic()
         wait_until(
             lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), PATIENCE_SECONDS, self._state
@@ -65,7 +66,7 @@ class Load:
         return began
 
     def wait_until_well(self) -> None:
-        """Until each caller's latest answers are good."""
+        """Wait until each caller's latest responses are successful."""
         began = time.monotonic()
         wait_until(
             lambda: all(

@@ -1,4 +1,4 @@
-"""Each row of the table in docs/operations.md, on real servers, under load."""
+"""Each row of the fault table in docs/operations.md, on real servers, under load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("known key", "new key", "another account's key", "new JWT", "/readyz"
 
 
 def rows(*, of_auth_service: bool) -> list[tuple[str, str, list[set[int]]]]:
-    """Dependency, way, and the statuses that each caller may see meanwhile."""
+    """Dependency, fault, and the statuses that each caller may receive during the fault."""
     section = PAGE.read_text("utf-8").partition("## When a dependency is unavailable")[2].partition("\n## ")[0]
     found = []
     for line in section.splitlines():
@@ -42,14 +42,18 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=False), ids=name)
-def test_faults_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str, expected: list[set[int]])
-    -> None: check_row(place, dependency, way, expected)
+def test_faults_have_the_documented_effect_on_callers(
+    place: Place, dependency: str, way: str, expected: list[set[int]]
+) -> None:
+    check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [True], ids=["with-auth-service"], indirect=True)
 @pytest.mark.parametrize(("dependency", "way", "expected"), rows(of_auth_service=True), ids=name)
-def test_faults_of_the_auth_service_have_the_documented_effect_on_callers(place: Place, dependency: str, way: str,
-    expected: list[set[int]]) -> None: check_row(place, dependency, way, expected)
+def test_faults_of_the_auth_service_have_the_documented_effect_on_callers(
+    place: Place, dependency: str, way: str, expected: list[set[int]]
+) -> None:
+    check_row(place, dependency, way, expected)
 
 
 @pytest.mark.parametrize("place", [False], ids=["alone"], indirect=True)

@@ -1,4 +1,4 @@
-"""gzip: for whoever takes it, where it helps, and never around a secret."""
+"""gzip: only if the client accepts it, where it saves bytes, and never for secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ETags: no update is lost, and nobody is told twice."""
+"""ETags: no update is lost, and unchanged resources are not sent again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ each_resource = pytest.mark.parametrize(("make", "one", "two"), RESOURCES, ids=I
 
 @pytest.fixture(scope="module")
 def account(harness: AppHarness) -> str:
-    """One of these tests' own: other tests look at acme's branding."""
+    """An account for these tests: other tests read acme's branding."""
     new_account(harness.services, "tagged")
     return "tagged"
 

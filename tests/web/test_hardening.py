@@ -1,4 +1,4 @@
-"""Headers that every answer carries, and which answers may be kept."""
+"""Security headers of every response, and which responses are cacheable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT = {
     "/v1/widget/jwks.json": "public, max-age=300",
     "/widget.js": "public, max-age=300, stale-while-revalidate=86400",
 }
-"""Every other answer is kept by nobody."""
+"""Every other response is not cacheable."""
 
 
 @contextmanager

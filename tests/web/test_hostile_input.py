@@ -1,4 +1,4 @@
-"""What strangers send is refused before it is read, parsed or validated; and it is counted."""
+"""Invalid input of unauthenticated callers is rejected before it is read, parsed or validated, and it is counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADDRESSES = ipaddress.ip_network("203.0.113.0/24").hosts()
 
 
 class Unreadable:
-    """A body that nobody may read."""
+    """A body that must not be read."""
 
     def read(self, *_: Any) -> bytes:
         pytest.fail("the body was read")
@@ -42,7 +42,7 @@ class Unreadable:
 
 
 class Chunks:
-    """A body without a length, and how much of it was read."""
+    """A body without a length, which records how much was read."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -62,7 +62,7 @@ class Chunks:
 
 @pytest.fixture
 def address() -> str:
-    """One that nothing was counted for."""
+    """An address against which nothing was counted."""
     return str(next(ADDRESSES))
 
 

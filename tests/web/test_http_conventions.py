@@ -1,4 +1,4 @@
-"""HEAD, OPTIONS and the aliases, on every route that there is."""
+"""HEAD, OPTIONS and the aliases, on every route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON body is bounded in shape before anything is built from it."""
+"""The shape of a JSON body is bounded before it is parsed."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def test_one_mebibyte_of_tokens_is_rejected_before_parsing(unit: bytes, monkeypa
 
 
 def test_unterminated_strings_are_scanned_once() -> None:
-    # Tried again from each of its half a million quotes, this would take minutes, and the test's timeout.
+    # If the pattern were matched again from each of half a million quotes, this would exceed the test's timeout.
     json_shape.check(b'"\\' * (MEBIBYTE // 2))

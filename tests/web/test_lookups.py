@@ -1,4 +1,4 @@
-"""What finding out about a credential may cost, with every look-up counted."""
+"""The cost of credential lookups: each is counted and bounded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GUESSES_IN_LANE = BURST - RESERVED
 
 
 class Asked:
-    """The verifier behind: knows the keys in `good`, refuses all else as it is told, and counts what it is asked."""
+    """The inner verifier: accepts the keys in `good`, raises the configured error for others, and counts its calls."""
 
     def __init__(self) -> None:
         self.good: set[str] = set()
@@ -68,7 +68,7 @@ class World:
         self.outcomes[outcome] += 1
 
     def show(self, credential: Credential, address: str | None = MALLORY) -> str:
-        """`accepted`, `limited`, or the code of the refusal."""
+        """`accepted`, `limited`, or the problem code."""
         self.address = address
         try:
             self.verifier.verify(credential)
@@ -138,7 +138,7 @@ def test_verifier_failure_spends_no_budget(world: World) -> None:
 
 
 def test_unverified_subject_is_not_trusted(world: World) -> None:
-    # Anybody can write alice's name into a token; only the issuer can sign it.
+    # Any client can put alice's name into a token; only the issuer can sign it.
     for _ in range(SUBJECT):
         assert world.show(jwt("alice")) == "invalid_credential"
     assert world.budget.exhausted("https://id.example alice", AddressBudgetKind.SUBJECT) is None

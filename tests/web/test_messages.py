@@ -1,6 +1,6 @@
-"""No message shows a regular expression, a library's sentence or the name of a class, wherever it is read.
+"""No message contains a regular expression, a message of a library or the name of a class.
 
-Each field of each input is driven with wrong values of every kind. What a new field can answer is so looked at, too.
+The tests send invalid values of every kind to each field of each input, so that new fields are tested too.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def test_messages_of_every_option_of_every_command(harness: AppHarness) -> None:
             if path[0] in {"limiter"} or not isinstance(option, click.Option) or option.is_flag:
                 continue
             if isinstance(option.type, click.types.StringParamType):
-                continue  # takes any text; what it means is judged by the commands' own tests
+                continue  # accepts any string; the tests of the commands test its meaning
             for value in ("abc", "0", "-1", "1.5", "9" * 30, "", "nan", "/nowhere/at/all"):
                 with harness.app.app_context(), pytest.MonkeyPatch.context() as patch:
                     patch.setattr(command, "callback", lambda **_: None)

@@ -1,4 +1,4 @@
-"""`/metrics`: who may read it, what is in it, and what never is."""
+"""`/metrics`: who can read it, what it contains, and what it never contains."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKEN = "a-token-for-prometheus"
 
 
 def sample(harness: AppHarness, name: str, **labels: str) -> float:
-    """A metric's value now; 0 if it is not there yet."""
+    """The current value of a metric; 0 if it has no series yet."""
     text = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in text_string_to_metric_families(text):
         for found in family.samples:
@@ -73,7 +73,7 @@ def test_metrics_require_the_configured_token(with_token: AppHarness) -> None:
 
 
 def test_in_production_metrics_require_a_token(harness: AppHarness) -> None:
-    """A TCP proxy on the same host, which adds no header, has a loopback address as well."""
+    """Requests through a TCP proxy on the same host, which adds no header, also have a loopback address."""
     assert factory.build_services(settings.load(harness.environ), "api").internal_access == InternalAccess(
         None, trust_loopback=True
     )
@@ -121,7 +121,7 @@ def test_unauthenticated_readiness_has_the_status_without_details(
 
 
 def test_worker_header_requires_the_token(with_token: AppHarness) -> None:
-    """It says what is missing."""
+    """The response names the missing setting."""
     without = dataclasses.replace(with_token.services, internal_access=InternalAccess())
     with serving(with_token.app) as url:
         with (
@@ -136,7 +136,7 @@ def test_worker_header_requires_the_token(with_token: AppHarness) -> None:
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """`app` on a port of this machine."""
+    """`app` on a loopback port."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -210,7 +210,7 @@ def test_publishing_repeatedly_does_not_count_twice(harness: AppHarness) -> None
 
 
 def test_issuer_key_fetches_are_counted(harness: AppHarness) -> None:
-    assert harness.person(ALICE).get("/v1/me").status_code == 200  # nobody verifies a JWT without them
+    assert harness.person(ALICE).get("/v1/me").status_code == 200  # verifying a JWT fetches them
     keys = harness.services.issuer_keys
     assert keys is not None
     metrics = Metrics()

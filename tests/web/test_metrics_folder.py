@@ -1,4 +1,4 @@
-"""What a worker that is gone leaves behind, also while somebody reads and will not end."""
+"""The metrics files of exited workers, also while a paused reader holds the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published document: true to the routes, and to what they answer."""
+"""The OpenAPI document is consistent with the routes and their responses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from kataven.web.operation import operation_of
 from kataven.web.problems import KINDS
 from tests.support.app_harness import AppHarness
 
-# KATAVEN_TEST_EXAMPLES=200 looks further, and elsewhere on every run.
+# KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
 ASKED_FOR = os.environ.get("KATAVEN_TEST_EXAMPLES")
 EXAMPLES = {GenerationMode.POSITIVE: int(ASKED_FOR or 10), GenerationMode.NEGATIVE: int(ASKED_FOR or 5)}
 
-# It sends a bearer token of no known shape and wants 401 for it. We say 400 `malformed_token`, without looking anything
-# up; tests/test_order_of_decisions.py has every refusal of a credential.
+# This check sends a malformed bearer token and expects 401. The API returns 400 `malformed_token` without a lookup;
+# tests/test_order_of_decisions.py tests every credential error.
 ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
-# JSON Schema can't say what is wanted here: a checksum, the entries of an allowlist, a host in a URL, an agent that is
-# there. So what fits the schema may still be a 400; tests/widget has what is refused, and with which words.
+# JSON Schema can't express these constraints: a checksum, the entries of an allowlist, a host in a URL, an existing
+# agent. So input that matches the schema can return 400; tests/widget tests the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 MORE_THAN_A_SCHEMA_SAYS = ("/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
@@ -42,14 +42,14 @@ def api_schema(harness: AppHarness) -> OpenApiSchema:
     return schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
 
 
-# The house's own threads draw a jitter while Hypothesis draws a case.
+# Background threads of the product use `random` for jitter while Hypothesis generates a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("credential", ["key", "jwt"])
 def test_valid_requests_conform_to_the_document(
     harness: AppHarness, api_schema: OpenApiSchema, credential: str
 ) -> None:
     token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
-    # Identity, because its WSGI transport does not decompress what it asks for; tests/web/test_compression.py does.
+    # `identity`, because the WSGI transport does not decompress responses; tests/web/test_compression.py tests gzip.
     headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
     tried = 0
     for result in api_schema.get_all_operations():
@@ -59,7 +59,7 @@ def test_valid_requests_conform_to_the_document(
     assert tried == len(published(harness.app)) - 1, "all but the document itself"
 
 
-# The house's own threads draw a jitter while Hypothesis draws a case.
+# Background threads of the product use `random` for jitter while Hypothesis generates a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 def test_invalid_requests_return_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
     headers = {
@@ -78,7 +78,7 @@ def every_case_conforms(
 ) -> None:
     excluded = excluded_checks(operation.path)
 
-    # A header that would not fit is replaced by ours, and is no reason for a refusal then.
+    # The headers of this test replace invalid ones, so those can't cause a rejection.
     fixed = headers if mode is GenerationMode.NEGATIVE else None
 
     @given(case=operation.as_strategy(mode, headers=fixed))

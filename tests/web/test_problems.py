@@ -1,4 +1,4 @@
-"""Whatever goes wrong is a problem with a request id, or one plain line for those who ask for it."""
+"""Every error is a problem with a request id, or one plain line for clients that prefer text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refusals are counted, each in a series that is there before the first of them."""
+"""Rejections are counted, each in a series that exists before the first one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_verifier_error_has_a_series_at_startup() -> None:
         for sample in family.samples
         if sample.name == "kataven_verifications_total"
     }
-    # The others are refused by shape, before there is a credential to verify.
+    # The other codes are errors of the token's shape, before a credential is verified.
     by_shape = {"missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"}
     assert {refusal.code for refusal in Refused.__subclasses__()} - by_shape <= labels
 
@@ -56,7 +56,7 @@ WITHOUT = {
     "kataven_sign_ins": "made by the Hub's pages: see tests/hub",
     "kataven_auth_service_seconds": "made where an auth-service is configured: see below",
 }
-"""Labelled metrics that have no series in a process of any kind before something happens, and why."""
+"""Labelled metrics that have no series in any process before something happens, and why."""
 
 
 def test_every_labelled_metric_has_its_series_at_0_or_is_an_exception() -> None:

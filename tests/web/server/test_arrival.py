@@ -1,4 +1,4 @@
-"""Where a request ends, found in pieces of any size; compared with gunicorn's parser."""
+"""Detection of the end of a request, in pieces of any size, compared with gunicorn's parser."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ PIECES = st.sampled_from(
 
 
 class WouldWait(Exception):
-    """The parser asks for more than there is."""
+    """The parser reads beyond the available bytes."""
 
 
 class Given:
-    """A socket on which so much has arrived."""
+    """A socket from which only these bytes can be read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -62,7 +62,7 @@ class Given:
 
 
 def parser_waits(data: bytes) -> bool:
-    """Whether gunicorn's parser, and a reader of the body, ask for more."""
+    """Whether gunicorn's parser, and a reader of the body, read beyond the available bytes."""
     config = Config()
     config.set("limit_request_field_size", 65_536)
     parser: Any = RequestParser(config, Given(data), ("127.0.0.1", 1))

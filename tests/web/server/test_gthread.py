@@ -1,4 +1,5 @@
-"""What the worker keeps of gunicorn's gthread, and what it relies on: keep-alive, reload, stop, replacement, errors."""
+"""What the worker keeps of gunicorn's gthread and relies on: keep-alive, reload, shutdown, worker replacement,
+errors."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def own(tmp_path: Path) -> Iterator[Gunicorn]:
 
 
 def hold(server: Gunicorn, folder: Path) -> tuple[threading.Thread, list[bytes]]:
-    """A request that is under way until `folder/end` exists, and its answer when it has one."""
+    """A request that is in flight until `folder/end` exists, and its response."""
     answers: list[bytes] = []
     request = f"GET /hold?{folder} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     thread = threading.Thread(target=lambda: answers.append(server.raw(request)))
@@ -166,7 +167,7 @@ def test_in_flight_request_completes_at_shutdown(own: Gunicorn, tmp_path: Path) 
         assert read_answer(idle)[0] == 200
         thread, answers = hold(own, tmp_path)
         half.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
-        get(own, "/")  # the half is in by now
+        get(own, "/")  # half of the request has arrived by now
         own.process.terminate()
         assert rest(idle) == b""
         half.sendall(b"cd")
@@ -220,7 +221,7 @@ def test_worker_exits_when_its_master_is_gone(own: Gunicorn) -> None:
 
 def test_client_that_never_closes_does_not_delay_others(server: Gunicorn) -> None:
     connections = [server.connect() for _ in range(40)]
-    for connection in connections:  # the server closes, and each of them leaves its own side open
+    for connection in connections:  # the server closes its side, and each client keeps its side open
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
     assert get(server, "/").isdigit()
     for connection in connections:

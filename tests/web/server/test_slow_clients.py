@@ -1,4 +1,4 @@
-"""Slow clients: none of them keeps another one waiting, and each has its deadline."""
+"""Slow clients: they don't delay other clients, and each has a deadline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXPECTING = b"POST /read HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    """Two threads, which wait for longer than any test: whoever is answered was not behind somebody slow."""
+    """Two threads and deadlines longer than any test: a served request was not queued behind a slow client."""
     folder = tmp_path_factory.mktemp("patient")
     limits = {"HEAD_SECONDS": "600", "BODY_SECONDS": "600", "GRACE_SECONDS": "600", "CONNECTIONS": "500"}
     with small(folder, **limits) as server:
@@ -35,7 +35,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
 
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:
-    """Everything has to be there within a second."""
+    """Every part of a request has a deadline of one second."""
     with small(tmp_path_factory.mktemp("hasty"), HEAD_SECONDS="1", BODY_SECONDS="1", GRACE_SECONDS="1") as server:
         yield server
 
@@ -55,7 +55,7 @@ def test_many_slow_clients_do_not_delay_others(patient: Gunicorn, first_words: b
 
 
 def test_clients_that_do_not_read_do_not_delay_others(patient: Gunicorn) -> None:
-    # Each asks for 100 answers and reads none.
+    # Each requests 100 responses and reads none.
     with crowd(patient, 50, b"GET /environ HTTP/1.1\r\nHost: x\r\n\r\n" * 100):
         assert get(patient, "/healthz").isdigit()
 
@@ -129,7 +129,7 @@ def test_body_slower_than_the_minimum_rate_is_rejected(tmp_path: Path, large: bo
 
 def test_waiting_for_a_thread_does_not_count_against_a_large_body(tmp_path: Path) -> None:
     limits = {"BODY_SECONDS": "600", "GRACE_SECONDS": "2", "BYTES_PER_SECOND": "20000"}
-    slow = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"x" * 60_000  # is given 5 s for that
+    slow = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n" + b"x" * 60_000  # has 5 s for that
     with small(tmp_path, **limits) as server, crowd(server, 2, slow), server.connect() as connection:
         get(server, "/")
         connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
@@ -161,7 +161,7 @@ def test_oldest_incomplete_connection_is_closed_at_the_limit(patient: Gunicorn) 
 def test_buffered_bytes_of_incomplete_requests_are_bounded(patient: Gunicorn) -> None:
     before = refused(patient).get("crowded", 0)
     head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\nX-Long: " + b"a" * 60_000 + b"\r\n\r\n"
-    with crowd(patient, 300, head + b"x" * 60_000):  # 36 MB, of which 32 MiB are kept
+    with crowd(patient, 300, head + b"x" * 60_000):  # 36 MB, of which 32 MiB are buffered
         wait_until(lambda: refused(patient).get("crowded", 0) > before, 60)
 
 

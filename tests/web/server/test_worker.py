@@ -1,4 +1,4 @@
-"""Single steps of the worker, where a real server can't be made to take them at will."""
+"""Single steps of the worker that can't be triggered reliably on a real server."""
 
 from __future__ import annotations
 
