@@ -53,7 +53,7 @@ def test_counters_sum_all_workers_and_survive_their_exit(server: Gunicorn, harne
         for number in (1, 2):
             killed = min(workers_of(server))
             os.kill(killed, signal.SIGKILL)
-            wait_until(lambda gone=killed: settled({gone}), 20)
+            wait_until(lambda exited=killed: settled({exited}), 20)
             wait_until(lambda: value(client, "kataven_workers") == 2, 10)
             assert figures() == (20, 20), f"after {number} deaths"
 

@@ -11,7 +11,7 @@ from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from tests.support.app_harness import AppHarness
 
-JUNK = [
+MALFORMED = [
     "junk",
     "eyJhbGciOiJub25lIn0",
     tokens.generate(TokenKind.API_KEY, "acme").text[:-1] + "!",
@@ -53,7 +53,7 @@ def calls(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Calls:
     return counted
 
 
-@pytest.mark.parametrize("token", JUNK, ids=range(len(JUNK)))
+@pytest.mark.parametrize("token", MALFORMED, ids=range(len(MALFORMED)))
 def test_malformed_token_is_rejected_without_io(harness: AppHarness, calls: Calls, token: str) -> None:
     assert harness.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
     assert harness.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}

@@ -168,8 +168,8 @@ def test_each_defect_returns_the_documented_error_under_every_alias(
     for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
-        answer = draft.send(harness, alias)
-        assert (answer.status_code, _code(answer)) == (defect.status, defect.code)
+        response = draft.send(harness, alias)
+        assert (response.status_code, _code(response)) == (defect.status, defect.code)
 
 
 @pytest.mark.parametrize(("kind", "first", "second"), PAIRS, ids=lambda value: getattr(value, "name", value))
@@ -180,14 +180,14 @@ def test_of_two_defects_the_earlier_check_decides(
     draft = Draft(kind)
     for defect in (second, first) if reverse else (first, second):
         defect.spoil(draft)
-    answer = draft.send(harness)
-    assert (answer.status_code, _code(answer)) == (first.status, first.code)
+    response = draft.send(harness)
+    assert (response.status_code, _code(response)) == (first.status, first.code)
 
 
-def _code(answer: TestResponse) -> str:
-    assert answer.content_type == "application/problem+json"
-    body = answer.get_json()
-    assert body["status"] == answer.status_code
+def _code(response: TestResponse) -> str:
+    assert response.content_type == "application/problem+json"
+    body = response.get_json()
+    assert body["status"] == response.status_code
     return str(body["code"])
 
 

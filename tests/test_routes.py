@@ -57,22 +57,22 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
 def test_every_other_route_returns_401_without_a_credential(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if not operation.access.public:
-            answer = harness.anybody().call(operation.method, path_of(operation))
-            assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_credential"), operation.path
+            response = harness.anybody().call(operation.method, path_of(operation))
+            assert (response.status_code, response.get_json()["code"]) == (401, "missing_credential"), operation.path
 
 
 def test_member_can_not_change_anything(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if operation.method != "GET" and not operation.access.public:
-            answer = harness.person(BOB).call(operation.method, path_of(operation))
-            assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden"), operation.path
+            response = harness.person(BOB).call(operation.method, path_of(operation))
+            assert (response.status_code, response.get_json()["code"]) == (403, "forbidden"), operation.path
 
 
 def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> None:
     for operation in declared(harness.app):
         if not operation.access.public:
-            answer = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
-            assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch"), operation.path
+            response = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
+            assert (response.status_code, response.get_json()["code"]) == (403, "account_mismatch"), operation.path
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kataven.widget import opaque_tokens
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
-from tests.web.server.running import crowd, read_answer
+from tests.web.server.running import open_connections, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def ask(
     server: Gunicorn, *headers: bytes, line: bytes = b"GET /v1/agents HTTP/1.1", body: bytes = b""
 ) -> tuple[int, bytes]:
     request = b"\r\n".join([line, b"Host: x", b"Connection: close", *headers, b"", body])
-    answer = server.raw(request)
-    return int(answer.split(b" ", 2)[1]), answer
+    response = server.raw(request)
+    return int(response.split(b" ", 2)[1]), response
 
 
 def bearer(key: str) -> bytes:
@@ -51,25 +51,25 @@ def test_valid_key_is_accepted(server: Gunicorn, key: str) -> None:
 
 
 def test_two_authorization_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
-    status, answer = ask(server, bearer(key), bearer(key))
+    status, response = ask(server, bearer(key), bearer(key))
     assert status == 400
-    assert b'"malformed_token"' in answer
-    assert b'"field":"Authorization"' in answer
+    assert b'"malformed_token"' in response
+    assert b'"field":"Authorization"' in response
 
 
 def test_two_account_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
-    status, answer = ask(server, bearer(key), b"X-Account-ID: acme", b"X-Account-ID: acme")
+    status, response = ask(server, bearer(key), b"X-Account-ID: acme", b"X-Account-ID: acme")
     assert status == 400
-    assert b'"invalid_account"' in answer
-    assert b'"field":"X-Account-ID"' in answer
+    assert b'"invalid_account"' in response
+    assert b'"field":"X-Account-ID"' in response
 
 
 @pytest.mark.parametrize("length", [8 * 1024 + 1, 60_000])
 def test_overlong_token_returns_a_problem(server: Gunicorn, length: int) -> None:
-    status, answer = ask(server, b"Authorization: Bearer " + b"x" * length)
+    status, response = ask(server, b"Authorization: Bearer " + b"x" * length)
     assert status == 400
-    assert b'"malformed_token"' in answer
-    assert b'"field":"Authorization"' in answer
+    assert b'"malformed_token"' in response
+    assert b'"field":"Authorization"' in response
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,18 @@ def test_invalid_http_returns_4xx_and_the_server_continues(
 
 @pytest.mark.parametrize("path", [b"/v1/agents/%ff%fe", b"/v1/agents/%00", b"/v1/agents/..%2f..%2fetc", b"/%c3%28"])
 def test_path_of_arbitrary_bytes_returns_404(server: Gunicorn, key: str, path: bytes) -> None:
-    status, answer = ask(server, bearer(key), line=b"GET " + path + b" HTTP/1.1")
+    status, response = ask(server, bearer(key), line=b"GET " + path + b" HTTP/1.1")
     assert status == 404
-    assert b'"not_found"' in answer
+    assert b'"not_found"' in response
 
 
 def test_chunked_body_over_the_limit_returns_413(server: Gunicorn, key: str) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     headers = [bearer(key), b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
     body = chunk * 17 + b"0\r\n\r\n"
-    status, answer = ask(server, *headers, line=b"POST /v1/agents HTTP/1.1", body=body)
-    assert status == 413, answer
-    assert b'"payload_too_large"' in answer
+    status, response = ask(server, *headers, line=b"POST /v1/agents HTTP/1.1", body=body)
+    assert status == 413, response
+    assert b'"payload_too_large"' in response
 
 
 def test_query_string_is_never_logged(server: Gunicorn, key: str) -> None:
@@ -180,11 +180,11 @@ FORMS = [
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
 def test_secret_in_invalid_http_is_never_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
     request = form.replace(b"\r\nHost: ", b"\r\nConnection: close\r\nHost: ").replace(b"%s", secret.encode())
-    answer = server.raw(request).decode("latin-1")
-    assert re.match(r"HTTP/1\.1 (4\d\d|501) ", answer), answer
-    assert "Content-Type: application/problem+json" in answer
-    assert json.loads(answer.partition("\r\n\r\n")[2])["code"]
-    written = (answer + server.log.read_text()).lower()
+    response = server.raw(request).decode("latin-1")
+    assert re.match(r"HTTP/1\.1 (4\d\d|501) ", response), response
+    assert "Content-Type: application/problem+json" in response
+    assert json.loads(response.partition("\r\n\r\n")[2])["code"]
+    written = (response + server.log.read_text()).lower()
     assert secret[-12:].lower() not in written
 
 
@@ -238,10 +238,10 @@ def test_malformed_chunked_body_returns_400_and_logs_one_line(server: Gunicorn, 
             b"Transfer-Encoding: chunked",
         ]
     )
-    answer = half_closed(server, head + b"\r\n\r\n" + body)
-    assert answer.startswith(b"HTTP/1.1 400 "), answer
-    assert b"\r\nConnection: close\r\n" in answer
-    assert b'"malformed_request"' in answer
+    response = half_closed(server, head + b"\r\n\r\n" + body)
+    assert response.startswith(b"HTTP/1.1 400 "), response
+    assert b"\r\nConnection: close\r\n" in response
+    assert b'"malformed_request"' in response
     lines = server.log.read_text()[before:].splitlines()
     assert len(lines) == 2, "its own, and the request's"
     assert all(len(line) < 500 and "Traceback" not in line for line in lines)
@@ -250,10 +250,10 @@ def test_malformed_chunked_body_returns_400_and_logs_one_line(server: Gunicorn, 
 def test_truncated_body_returns_400(server: Gunicorn, key: str) -> None:
     head = [b"POST /v1/agents HTTP/1.1", b"Host: x", bearer(key), b"Content-Type: application/json"]
     for length in (10, 100_000):
-        answer = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
-        assert answer.startswith(b"HTTP/1.1 400 "), answer
-        assert b"\r\nConnection: close\r\n" in answer
-        assert b'"malformed_request"' in answer
+        response = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
+        assert response.startswith(b"HTTP/1.1 400 "), response
+        assert b"\r\nConnection: close\r\n" in response
+        assert b'"malformed_request"' in response
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -314,10 +314,10 @@ SLOW = {
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
 @pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
-def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_words: bytes, with_key: bool) -> None:
+def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_bytes: bytes, with_key: bool) -> None:
     if with_key:
-        first_words = first_words.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
-    with crowd(server, 200, first_words):
+        first_bytes = first_bytes.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
+    with open_connections(server, 200, first_bytes):
         assert ask(server, line=b"GET /healthz HTTP/1.1")[0] == 200
         assert ask(server, bearer(key))[0] in {200, 429}  # the account's own requests under way may fill its limit
 

@@ -110,9 +110,9 @@ def test_server_set_fields_are_ignored(acme_key: Caller) -> None:
     ],
 )
 def test_invalid_body_returns_400_and_names_the_field(acme_key: Caller, body: Any, field: str) -> None:
-    answer = acme_key.call("POST", "/v1/agents", data=json.dumps(body), content_type="application/json")
-    assert answer.status_code == 400
-    problem = answer.get_json()
+    response = acme_key.call("POST", "/v1/agents", data=json.dumps(body), content_type="application/json")
+    assert response.status_code == 400
+    problem = response.get_json()
     assert problem["code"] == "invalid_request"
     assert field in [error["field"] for error in problem["errors"]]
 
@@ -134,21 +134,21 @@ def test_invalid_body_returns_400_and_names_the_field(acme_key: Caller, body: An
     ],
 )
 def test_malformed_json_returns_400(acme_key: Caller, raw: bytes) -> None:
-    answer = acme_key.call("POST", "/v1/agents", data=raw, content_type="application/json")
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
-    assert answer.get_json()["errors"]
+    response = acme_key.call("POST", "/v1/agents", data=raw, content_type="application/json")
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
+    assert response.get_json()["errors"]
 
 
 def test_other_content_type_returns_415(acme_key: Caller) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
-        answer = acme_key.call("POST", "/v1/agents", data=b'{"name": "a"}', content_type=content_type)
-        assert (answer.status_code, answer.get_json()["code"]) == (415, "unsupported_media_type")
+        response = acme_key.call("POST", "/v1/agents", data=b'{"name": "a"}', content_type=content_type)
+        assert (response.status_code, response.get_json()["code"]) == (415, "unsupported_media_type")
 
 
 def test_body_over_1_mib_returns_413(acme_key: Caller) -> None:
     body = json.dumps({"name": "a", "system_prompt": "x" * MAX_BODY_BYTES})
-    answer = acme_key.call("POST", "/v1/agents", data=body, content_type="application/json")
-    assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+    response = acme_key.call("POST", "/v1/agents", data=body, content_type="application/json")
+    assert (response.status_code, response.get_json()["code"]) == (413, "payload_too_large")
 
 
 def test_patch_with_one_invalid_field_changes_nothing(acme_key: Caller) -> None:
@@ -180,8 +180,8 @@ def test_member_can_read_and_not_write(alice: Caller, bob: Caller) -> None:
     agent = alice.post("/v1/agents", {"name": "Seen by Bob"}).get_json()
     path = f"/v1/agents/{agent['id']}"
     assert bob.get(path).get_json() == agent
-    for answer in (bob.post("/v1/agents", {"name": "x"}), bob.patch(path, {"name": "x"}), bob.delete(path)):
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+    for response in (bob.post("/v1/agents", {"name": "x"}), bob.patch(path, {"name": "x"}), bob.delete(path)):
+        assert (response.status_code, response.get_json()["code"]) == (403, "forbidden")
     assert alice.get(path).get_json() == agent
 
 
@@ -224,9 +224,9 @@ def test_last_page_has_no_link(acme_key: Caller) -> None:
     ],
 )
 def test_invalid_query_returns_400_and_names_the_parameter(acme_key: Caller, query: str, field: str) -> None:
-    answer = acme_key.get(f"/v1/agents?{query}")
-    assert answer.status_code == 400
-    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
+    response = acme_key.get(f"/v1/agents?{query}")
+    assert response.status_code == 400
+    assert [error["field"] for error in response.get_json()["errors"]] == [field]
 
 
 def test_widget_settings_of_an_agent(acme_key: Caller) -> None:

@@ -30,10 +30,10 @@ class Dependency:
         self._process = process
 
     @contextlib.contextmanager
-    def broken(self, way: str, between: Callable[[], None]) -> Iterator[None]:
+    def broken(self, fault: str, between: Callable[[], None]) -> Iterator[None]:
         """Until the block ends, the dependency is `dead`, `frozen` or `half-open`. With `flapping`, `between` runs at
         each change."""
-        with getattr(self, f"_{way.replace('-', '_')}")(between):
+        with getattr(self, f"_{fault.replace('-', '_')}")(between):
             yield
 
     @contextlib.contextmanager

@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 ENOUGH = 4
 """How many responses per caller a check needs."""
-PATIENCE_SECONDS = 60.0
+WAIT_SECONDS = 60.0
 
 Ask = Callable[[httpx2.Client], httpx2.Response]
 
@@ -35,14 +35,14 @@ class Load:
     url: str
     callers: dict[str, Ask]
     deadline_seconds: float
-    answers: dict[str, list[Answered]] = field(default_factory=dict)
+    responses: dict[str, list[Answered]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run two threads per caller until the end of the block."""
         threads = [threading.Thread(target=self._go_on, args=(name,)) for name in self.callers for _ in range(2)]
-        self.answers = {name: [] for name in self.callers}
+        self.responses = {name: [] for name in self.callers}
         for thread in threads:
             thread.start()
         try:
@@ -54,15 +54,15 @@ class Load:
 
     def since(self, began: float) -> dict[str, list[Answered]]:
         """The responses to requests sent since then."""
-        return {name: [answer for answer in found if answer.began >= began] for name, found in self.answers.items()}
+        return {
+            name: [response for response in found if response.began >= began] for name, found in self.responses.items()
+        }
 
     def wait_for_answers(self) -> float:
         """Wait until each caller has sent new requests and received enough responses. Returns the start of this
         period."""
         began = time.monotonic()
-        wait_until(
-            lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), PATIENCE_SECONDS, self._state
-        )
+        wait_until(lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), WAIT_SECONDS, self._state)
         return began
 
     def wait_until_well(self) -> None:
@@ -70,15 +70,15 @@ class Load:
         began = time.monotonic()
         wait_until(
             lambda: all(
-                len(found) >= ENOUGH and all(answer.status < 300 for answer in found[-ENOUGH:])
+                len(found) >= ENOUGH and all(response.status < 300 for response in found[-ENOUGH:])
                 for found in self.since(began).values()
             ),
-            PATIENCE_SECONDS,
+            WAIT_SECONDS,
             self._state,
         )
 
     def _state(self) -> object:
-        return {name: [(a.status, round(a.seconds, 2)) for a in found[-6:]] for name, found in self.answers.items()}
+        return {name: [(a.status, round(a.seconds, 2)) for a in found[-6:]] for name, found in self.responses.items()}
 
     def _go_on(self, name: str) -> None:
         with httpx2.Client(base_url=self.url, timeout=self.deadline_seconds) as client:
@@ -88,5 +88,5 @@ class Load:
                     status = self.callers[name](client).status_code
                 except httpx2.HTTPError:
                     status = 0
-                self.answers[name].append(Answered(began, time.monotonic() - began, status))
+                self.responses[name].append(Answered(began, time.monotonic() - began, status))
                 self._stop.wait(0.1)  # a steady load, not a flood: what is tested is the product, not the machine

@@ -25,8 +25,8 @@ def test_large_response_is_compressed_if_the_client_accepts_gzip(acme_key: Calle
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data
     assert int(packed.headers["Content-Length"]) == len(packed.data) < len(plain.data)
-    for answer in (plain, packed):
-        assert "Accept-Encoding" in answer.headers["Vary"]
+    for response in (plain, packed):
+        assert "Accept-Encoding" in response.headers["Vary"]
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,15 @@ def test_large_response_is_compressed_if_the_client_accepts_gzip(acme_key: Calle
 def test_accept_encoding_decides_whether_a_response_is_compressed(
     acme_key: Caller, large: str, accepted: str, is_packed: bool
 ) -> None:
-    answer = acme_key.get(large, headers={"Accept-Encoding": accepted})
-    assert ("Content-Encoding" in answer.headers) == is_packed
-    assert "Accept-Encoding" in answer.headers["Vary"]
+    response = acme_key.get(large, headers={"Accept-Encoding": accepted})
+    assert ("Content-Encoding" in response.headers) == is_packed
+    assert "Accept-Encoding" in response.headers["Vary"]
 
 
 def test_small_response_is_not_compressed(acme_key: Caller) -> None:
-    answer = acme_key.get("/v1/me", headers={"Accept-Encoding": "gzip"})
-    assert "Content-Encoding" not in answer.headers
-    assert "Vary" not in answer.headers
+    response = acme_key.get("/v1/me", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in response.headers
+    assert "Vary" not in response.headers
 
 
 def test_each_content_coding_has_its_own_etag_and_both_match_if_match(acme_key: Caller, large: str) -> None:

@@ -45,8 +45,8 @@ def caller(harness: AppHarness, account: str) -> Caller:
     return harness.bearer(harness.new_key(account))
 
 
-def code(answer: TestResponse) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["code"]
+def code(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.get_json()["code"]
 
 
 @each_resource
@@ -106,11 +106,11 @@ def test_weak_etag_never_matches_if_match(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("junk", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
-def test_malformed_if_match_returns_400(caller: Caller, junk: str) -> None:
+def test_malformed_if_match_returns_400(caller: Caller, malformed: str) -> None:
     path = an_agent(caller)
-    answer = caller.patch(path, {"name": "x"}, headers={"If-Match": junk})
-    assert code(answer) == (400, "invalid_request")
-    assert [error["field"] for error in answer.get_json()["errors"]] == ["If-Match"]
+    response = caller.patch(path, {"name": "x"}, headers={"If-Match": malformed})
+    assert code(response) == (400, "invalid_request")
+    assert [error["field"] for error in response.get_json()["errors"]] == ["If-Match"]
     assert caller.get(path).get_json()["name"] == "Tagged"
 
 
@@ -127,10 +127,10 @@ def test_if_none_match_returns_304(caller: Caller, make: Maker, one: dict[str, A
     caller.patch(path, one)
     tag = caller.get(path).headers["ETag"]
     for condition in (tag, f'"x", {tag}', "*"):
-        answer = caller.get(path, headers={"If-None-Match": condition})
-        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
-        assert "Content-Type" not in answer.headers
-        assert "X-Request-ID" in answer.headers
+        response = caller.get(path, headers={"If-None-Match": condition})
+        assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag)
+        assert "Content-Type" not in response.headers
+        assert "X-Request-ID" in response.headers
     caller.patch(path, two)
     assert caller.get(path, headers={"If-None-Match": tag}).status_code == 200
 

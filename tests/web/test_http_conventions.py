@@ -32,9 +32,11 @@ def test_head_equals_get_without_a_body_on_every_route(harness: AppHarness, acme
             get, head = (acme_key.call(method, path_of(operation)) for method in ("GET", "HEAD"))
             assert head.data == b"", operation.path
             assert head.status_code == get.status_code, operation.path
-            shown = [{name: text for name, text in answer.headers if name not in CHANGING} for answer in (get, head)]
+            headers = [
+                {name: text for name, text in response.headers if name not in CHANGING} for response in (get, head)
+            ]
             if operation.path not in {"/v1/me", "/healthz", "/readyz", "/metrics"}:  # what they say changes
-                assert shown[0] == shown[1], operation.path
+                assert headers[0] == headers[1], operation.path
     assert tried > 15
 
 
@@ -46,20 +48,20 @@ def test_head_of_a_compressed_response_has_its_content_length(acme_key: Caller) 
 
 
 def test_head_without_get_returns_405(acme_key: Caller) -> None:
-    answer = acme_key.call("HEAD", "/v1/widget/auth/guest")
-    assert (answer.status_code, answer.headers["Allow"], answer.data) == (405, "OPTIONS, POST", b"")
+    response = acme_key.call("HEAD", "/v1/widget/auth/guest")
+    assert (response.status_code, response.headers["Allow"], response.data) == (405, "OPTIONS, POST", b"")
 
 
 def test_options_lists_the_methods_of_every_route_without_a_credential(harness: AppHarness) -> None:
     for operation in operations(harness):
-        answer = harness.anybody().call("OPTIONS", path_of(operation))
-        allowed = answer.headers["Allow"].split(", ")
-        assert (answer.status_code, answer.data) == (200, b""), operation.path
+        response = harness.anybody().call("OPTIONS", path_of(operation))
+        allowed = response.headers["Allow"].split(", ")
+        assert (response.status_code, response.data) == (200, b""), operation.path
         assert operation.method in allowed
         assert "OPTIONS" in allowed
         assert ("HEAD" in allowed) == ("GET" in allowed)
         assert allowed == sorted(allowed)
-        assert ("Accept-Patch" in answer.headers) == ("PATCH" in allowed)
+        assert ("Accept-Patch" in response.headers) == ("PATCH" in allowed)
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allowed):
             assert harness.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
 
@@ -77,10 +79,10 @@ def test_options_of_an_unknown_path_returns_404(harness: AppHarness) -> None:
 def test_alias_response_has_deprecation_and_canonical_link(acme_key: Caller, alias: str, query: str) -> None:
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "Listed"})
-    answer = acme_key.get(alias + query)
-    assert answer.status_code == 200
-    assert re.fullmatch(r"@\d{10}", answer.headers["Deprecation"])
-    links = answer.headers.getlist("Link")
+    response = acme_key.get(alias + query)
+    assert response.status_code == 200
+    assert re.fullmatch(r"@\d{10}", response.headers["Deprecation"])
+    links = response.headers.getlist("Link")
     assert links[-1] == '<http://127.0.0.1:8000/v1/agents>; rel="canonical"'
     assert any(link.endswith('rel="next"') for link in links) or query != "?limit=1"
 
@@ -93,23 +95,25 @@ def test_error_response_at_an_alias_has_deprecation(harness: AppHarness) -> None
 
 def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Caller) -> None:
     for operation in operations(harness):
-        answer = acme_key.call("HEAD" if operation.method == "GET" else "OPTIONS", path_of(operation))
-        assert "Deprecation" not in answer.headers, operation.path
+        response = acme_key.call("HEAD" if operation.method == "GET" else "OPTIONS", path_of(operation))
+        assert "Deprecation" not in response.headers, operation.path
 
 
 @pytest.mark.parametrize(
-    ("asked", "canonical"),
+    ("requested", "canonical"),
     [
         ("%0D%0AX-Injected:%20yes", "%0D%0AX-Injected%3A%20yes"),
         ("%C3%BCml%C3%A4ut", "%C3%BCml%C3%A4ut"),
         ("%3E;%20rel=x", "%3E%3B%20rel%3Dx"),
     ],
 )
-def test_special_characters_of_a_path_are_quoted_in_the_link(harness: AppHarness, asked: str, canonical: str) -> None:
-    answer = harness.anybody().get(f"/hub-api/api/accounts/validate/{asked}")
-    assert answer.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
-    assert "X-Injected" not in answer.headers
-    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{asked}").headers
+def test_special_characters_of_a_path_are_quoted_in_the_link(
+    harness: AppHarness, requested: str, canonical: str
+) -> None:
+    response = harness.anybody().get(f"/hub-api/api/accounts/validate/{requested}")
+    assert response.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
+    assert "X-Injected" not in response.headers
+    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{requested}").headers
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +130,11 @@ def test_head_and_304_have_no_body_on_the_wire(harness: AppHarness, server: Guni
         tag = client.get(path).headers["ETag"]
         line = f"Authorization: Bearer {key}\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"
         for request in (f"HEAD {path} HTTP/1.1", f"GET {path} HTTP/1.1\r\nIf-None-Match: {tag}"):
-            answer = server.raw(f"{request}\r\nHost: x\r\n{line}\r\n".encode())
-            assert answer.endswith(b"\r\n\r\n"), answer
-            assert answer.count(b"\r\n\r\n") == 1
+            response = server.raw(f"{request}\r\nHost: x\r\n{line}\r\n".encode())
+            assert response.endswith(b"\r\n\r\n"), response
+            assert response.count(b"\r\n\r\n") == 1
 
 
 def test_options_asterisk_does_not_return_500(server: Gunicorn) -> None:
-    answer = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert int(answer.split(b" ", 2)[1]) < 500
+    response = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert int(response.split(b" ", 2)[1]) < 500

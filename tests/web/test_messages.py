@@ -55,7 +55,7 @@ FORBIDDEN = re.compile(
 )
 
 
-def is_ours(message: str) -> bool:
+def is_own_message(message: str) -> bool:
     return FORBIDDEN.search(message) is None and validation.CANT_BE_USED not in message
 
 
@@ -78,7 +78,7 @@ def test_library_messages_are_detected() -> None:
         "expected string or bytes-like object, got 'NoneType'",
         validation.CANT_BE_USED,
     ):
-        assert not is_ours(sample)
+        assert not is_own_message(sample)
 
 
 def test_messages_of_every_field_of_every_operation(harness: AppHarness) -> None:
@@ -86,7 +86,7 @@ def test_messages_of_every_field_of_every_operation(harness: AppHarness) -> None
     for operation in operations_of(harness.app):
         for model in filter(None, (operation.body, operation.query)):
             for message in refusals(harness.app, model):
-                assert is_ours(message), (operation.method, operation.path, message)
+                assert is_own_message(message), (operation.method, operation.path, message)
                 tried += 1
     assert tried > 500
 
@@ -121,7 +121,7 @@ def test_messages_of_a_body_that_is_not_an_object(harness: AppHarness, body: byt
         context = harness.app.test_request_context("/", method="POST", content_type="application/json", data=body)
         with context as here, pytest.raises(InvalidRequest) as refused:
             read_body(here.request, operation.body)
-        assert is_ours(str(refused.value)), str(refused.value)
+        assert is_own_message(str(refused.value)), str(refused.value)
 
 
 def test_messages_of_every_form_of_the_hub(hub: Flask) -> None:
@@ -135,7 +135,7 @@ def test_messages_of_every_form_of_the_hub(hub: Flask) -> None:
                     "/", method="POST", data={name: text[:9_000] for name, text in data.items()}
                 ):
                     _, problems = read_form(model, **parsed)
-                assert all(map(is_ours, problems.values())), (model, problems)
+                assert all(map(is_own_message, problems.values())), (model, problems)
                 tried += len(problems)
     assert tried > 500
 
@@ -156,9 +156,9 @@ async def every_tool() -> None:
                     *WRONG,
                     *({inner: one} for inner in inner_fields(tool.input_schema, name) for one in WRONG),
                 ]:
-                    said = await refusal(server, tool.name, {name: value})
-                    assert is_ours(said), (tool.name, name, said[:300])
-                    tried += bool(said)
+                    message = await refusal(server, tool.name, {name: value})
+                    assert is_own_message(message), (tool.name, name, message[:300])
+                    tried += bool(message)
         assert tried > 500
 
 
@@ -192,7 +192,7 @@ def test_messages_of_every_option_of_every_command(harness: AppHarness) -> None:
                 with harness.app.app_context(), pytest.MonkeyPatch.context() as patch:
                     patch.setattr(command, "callback", lambda **_: None)
                     refused = runner.invoke(args=[*path, option.opts[0], value])
-                assert is_ours(refused.output), (path, value, refused.output)
+                assert is_own_message(refused.output), (path, value, refused.output)
                 tried += refused.exit_code == 2
     assert tried > 50
 
@@ -204,11 +204,11 @@ def test_messages_of_every_setting(harness: AppHarness) -> None:
                 settings.load({**harness.environ, f"KATAVEN_{name.upper()}": value})
             except settings.SettingsError as error:
                 for problem in error.problems:
-                    assert is_ours(problem), (name, get_args(field.annotation), problem)
+                    assert is_own_message(problem), (name, get_args(field.annotation), problem)
 
 
 def test_messages_of_http_errors(harness: AppHarness) -> None:
-    for method, path, options, said in (
+    for method, path, options, message in (
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
         ("GET", f"/v1/api_keys/{'0' * 8}", {}, "Did you mean /v1/api-keys/{key_id}?"),
@@ -216,22 +216,24 @@ def test_messages_of_http_errors(harness: AppHarness) -> None:
         ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
         ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
-        answer = harness.anybody().call(method, path, **options)
-        assert answer.get_json()["detail"].endswith(said), answer.get_json()["detail"]
+        response = harness.anybody().call(method, path, **options)
+        assert response.get_json()["detail"].endswith(message), response.get_json()["detail"]
 
 
 def test_misspelled_field_gets_a_suggestion(alice: Any) -> None:
-    def said(answer: Any) -> dict[str, str]:
-        return {error["field"]: error["message"] for error in answer.get_json()["errors"]}
+    def message(response: Any) -> dict[str, str]:
+        return {error["field"]: error["message"] for error in response.get_json()["errors"]}
 
     wrong = {"nmae": "x", "systemPrompt": "x", "quite-something-else": 1}
-    assert said(alice.post("/v1/agents", wrong)) == {
+    assert message(alice.post("/v1/agents", wrong)) == {
         "name": "is required",
         "nmae": "is not a known field; did you mean name?",
         "systemPrompt": "is not a known field; did you mean system_prompt?",
         "quite-something-else": "is not a known field",
     }
-    assert said(alice.get("/v1/agents?page=2")) == {"page": "is not a known field; supported parameters: cursor, limit"}
+    assert message(alice.get("/v1/agents?page=2")) == {
+        "page": "is not a known field; supported parameters: cursor, limit"
+    }
 
 
 def test_post_without_a_body_gets_a_clear_message(alice: Any) -> None:

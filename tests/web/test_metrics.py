@@ -51,9 +51,9 @@ def with_token(harness: AppHarness) -> Iterator[AppHarness]:
 def test_without_a_token_only_loopback_can_read_metrics(harness: AppHarness) -> None:
     assert harness.anybody().get("/metrics").status_code == 200
     for elsewhere in ("192.0.2.1", "2001:db8::1", ""):
-        answer = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
-        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
-        assert "KATAVEN_METRICS_TOKEN" in answer.json["detail"]
+        response = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
+        assert (response.status_code, response.json["code"]) == (403, "forbidden")
+        assert "KATAVEN_METRICS_TOKEN" in response.json["detail"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
@@ -65,11 +65,11 @@ def test_metrics_require_the_configured_token(with_token: AppHarness) -> None:
     assert with_token.anybody().get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer wrong").get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer \xe9").get("/metrics").status_code == 403
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
         "/metrics", environ_base={"REMOTE_ADDR": "192.0.2.1"}
     )
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_in_production_metrics_require_a_token(harness: AppHarness) -> None:
@@ -100,24 +100,24 @@ def test_in_production_metrics_require_a_token(harness: AppHarness) -> None:
 
 def test_readiness_checks_are_returned_to_operators_only(with_token: AppHarness) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Kataven-Measure": "1"}, {"X-Kataven-Measure": "wrong"}):
-        answer = with_token.anybody().call("GET", "/readyz", headers=headers)
-        assert (answer.status_code, answer.get_json()) == (200, {"status": "ready"})
-        assert WORKER_HEADER not in answer.headers
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
-    assert answer.get_json()["checks"]["system_database"] == "ok"
-    answer = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
-    assert answer.headers[WORKER_HEADER]
-    assert answer.get_json() == {"status": "ready"}
+        response = with_token.anybody().call("GET", "/readyz", headers=headers)
+        assert (response.status_code, response.get_json()) == (200, {"status": "ready"})
+        assert WORKER_HEADER not in response.headers
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert response.get_json()["checks"]["system_database"] == "ok"
+    response = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
+    assert response.headers[WORKER_HEADER]
+    assert response.get_json() == {"status": "ready"}
 
 
 def test_unauthenticated_readiness_has_the_status_without_details(
     with_token: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: "failing: run `flask migrations upgrade --system`")
-    answer = with_token.anybody().get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (503, {"status": "not_ready"})
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
-    assert (answer.status_code, "flask migrations" in answer.text) == (503, True)
+    response = with_token.anybody().get("/readyz")
+    assert (response.status_code, response.get_json()) == (503, {"status": "not_ready"})
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert (response.status_code, "flask migrations" in response.text) == (503, True)
 
 
 def test_worker_header_requires_the_token(with_token: AppHarness) -> None:

@@ -18,7 +18,7 @@ def left_behind(folder: Path, pid: int, counted: float) -> None:
         file.close()
 
 
-def of_the_gone(folder: Path) -> float:
+def of_exited_workers(folder: Path) -> float:
     return sum(value for _, value, _, _ in MmapedDict.read_all_values_from_file(str(folder / "counter_0.db")))
 
 
@@ -26,7 +26,7 @@ def test_counters_of_exited_workers_are_summed(tmp_path: Path) -> None:
     for pid, counted in ((11, 3.0), (12, 4.0)):
         left_behind(tmp_path, pid, counted)
         metrics_folder.merge_exited(str(tmp_path), pid)
-    assert of_the_gone(tmp_path) == 7
+    assert of_exited_workers(tmp_path) == 7
     assert {file.name for file in tmp_path.iterdir()} == {"counter_0.db", "lock"}
 
 
@@ -38,5 +38,5 @@ def test_paused_reader_does_not_block_the_master(tmp_path: Path) -> None:
         assert (tmp_path / "counter_21.db").exists(), "still counted by itself"
         assert not (tmp_path / "gauge_livesum_21.db").exists()
     metrics_folder.merge_exited(str(tmp_path), 22)
-    assert of_the_gone(tmp_path) == 7
+    assert of_exited_workers(tmp_path) == 7
     assert not (tmp_path / "counter_21.db").exists()

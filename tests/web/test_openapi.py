@@ -19,8 +19,11 @@ from kataven.web.problems import KINDS
 from tests.support.app_harness import AppHarness
 
 # KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
-ASKED_FOR = os.environ.get("KATAVEN_TEST_EXAMPLES")
-EXAMPLES = {GenerationMode.POSITIVE: int(ASKED_FOR or 10), GenerationMode.NEGATIVE: int(ASKED_FOR or 5)}
+REQUESTED_EXAMPLES = os.environ.get("KATAVEN_TEST_EXAMPLES")
+EXAMPLES = {
+    GenerationMode.POSITIVE: int(REQUESTED_EXAMPLES or 10),
+    GenerationMode.NEGATIVE: int(REQUESTED_EXAMPLES or 5),
+}
 
 # This check sends a malformed bearer token and expects 401. The API returns 400 `malformed_token` without a lookup;
 # tests/test_order_of_decisions.py tests every credential error.
@@ -84,7 +87,7 @@ def every_case_conforms(
     @given(case=operation.as_strategy(mode, headers=fixed))
     @settings(
         max_examples=EXAMPLES[mode],
-        derandomize=ASKED_FOR is None,
+        derandomize=REQUESTED_EXAMPLES is None,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -142,5 +145,5 @@ def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
 
 def test_readiness_documents_its_503_response(harness: AppHarness) -> None:
     paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
-    answers = paths["/readyz"]["get"]["responses"]
-    assert answers["503"]["content"]["application/json"] == answers["200"]["content"]["application/json"]
+    responses = paths["/readyz"]["get"]["responses"]
+    assert responses["503"]["content"]["application/json"] == responses["200"]["content"]["application/json"]

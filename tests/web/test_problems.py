@@ -33,15 +33,15 @@ from tests.support.app_harness import AppHarness, Caller
     ],
 )
 def test_problem_has_the_documented_fields(harness: AppHarness, method: str, path: str, status: int, code: str) -> None:
-    answer = harness.anybody().call(method, path)
-    assert answer.content_type == "application/problem+json"
-    problem = answer.get_json()
-    assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
+    response = harness.anybody().call(method, path)
+    assert response.content_type == "application/problem+json"
+    problem = response.get_json()
+    assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
     assert problem["title"] == KINDS[code].title
     assert problem["type"] == f"/docs/errors#{code}"
     assert problem["detail"]
-    assert problem["request_id"] == answer.headers["X-Request-ID"]
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_405_lists_the_supported_methods(harness: AppHarness) -> None:
@@ -50,9 +50,9 @@ def test_405_lists_the_supported_methods(harness: AppHarness) -> None:
 
 @pytest.mark.parametrize("accept", ["text/plain", "text/plain, application/json;q=0.5"])
 def test_accept_text_plain_returns_one_line(harness: AppHarness, accept: str) -> None:
-    answer = harness.anybody(Accept=accept).get("/v1/agents")
-    assert answer.content_type == "text/plain; charset=utf-8"
-    assert answer.text == "missing_credential: Send an API key or a JWT: `Authorization: Bearer …`.\n"
+    response = harness.anybody(Accept=accept).get("/v1/agents")
+    assert response.content_type == "text/plain; charset=utf-8"
+    assert response.text == "missing_credential: Send an API key or a JWT: `Authorization: Bearer …`.\n"
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_every_response_has_its_own_request_id(harness: AppHarness) -> None:
 def test_unexpected_error_is_a_500_without_details(harness: AppHarness, capfd: pytest.CaptureFixture[str]) -> None:
     key = harness.new_key("acme")
     application = _with_a_broken_route(harness, RuntimeError(f"it broke while holding {key}"))
-    answer = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
-    problem = answer.get_json()
-    assert (answer.status_code, problem["code"]) == (500, "internal_error")
-    assert "broke" not in answer.text
+    response = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
+    problem = response.get_json()
+    assert (response.status_code, problem["code"]) == (500, "internal_error")
+    assert "broke" not in response.text
     logged = capfd.readouterr().err
     assert "RuntimeError: it broke while holding [redacted]" in logged
     assert key not in logged
@@ -88,9 +88,9 @@ def test_unexpected_error_is_a_500_without_details(harness: AppHarness, capfd: p
 def test_conflict_returns_409_with_its_message(harness: AppHarness) -> None:
     key = harness.new_key("acme")
     application = _with_a_broken_route(harness, Conflict("The agent is archived. Restore it first."))
-    answer = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
-    problem = answer.get_json()
-    assert (answer.status_code, problem["code"], problem["title"]) == (409, "conflict", "Conflict")
+    response = Caller(application, {"Authorization": f"Bearer {key}"}).get("/broken")
+    problem = response.get_json()
+    assert (response.status_code, problem["code"], problem["title"]) == (409, "conflict", "Conflict")
     assert problem["detail"] == "The agent is archived. Restore it first."
 
 
@@ -109,8 +109,8 @@ def _with_a_broken_route(harness: AppHarness, error: Exception) -> Flask:
 def test_route_without_declared_access_rejects_every_request(harness: AppHarness) -> None:
     application = factory.create_api(settings.load(harness.environ))
     application.add_url_rule("/undeclared", view_func=lambda: "secret")
-    answer = Caller(application, {"Authorization": f"Bearer {harness.new_key('acme')}"}).get("/undeclared")
-    assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+    response = Caller(application, {"Authorization": f"Bearer {harness.new_key('acme')}"}).get("/undeclared")
+    assert (response.status_code, response.get_json()["code"]) == (403, "forbidden")
 
 
 def test_access_log_of_a_rejected_request_has_its_code_and_caller(

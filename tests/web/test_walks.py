@@ -25,7 +25,7 @@ OWNER = Persona("walker", "Walker", ACCOUNT, Role.OWNER)
 HOST = "shop.example"
 
 ROUNDS = int(os.environ.get("KATAVEN_TEST_WALK_ROUNDS", "3"))
-PATIENCE = 30
+MAX_EXTRA_ROUNDS = 30
 """Maximum number of additional rounds until all expected outcomes were met; two to five rounds are usual."""
 WALK_SETTINGS = hypothesis.settings(
     max_examples=6,
@@ -101,7 +101,7 @@ def test_walks_over_published_links_find_consistent_resources(
                 failures.append(failure)
                 raise
 
-    for n in range(ROUNDS + PATIENCE):
+    for n in range(ROUNDS + MAX_EXTRA_ROUNDS):
         if n >= ROUNDS and met >= EXPECTED:
             break
         # The account has data of earlier walks, so the same step can have another outcome: Hypothesis then ends the

@@ -60,19 +60,19 @@ def refused(server: Gunicorn) -> dict[str, int]:
 
 
 @contextmanager
-def crowd(server: Gunicorn, count: int, first_words: bytes) -> Iterator[list[socket.socket]]:
+def open_connections(server: Gunicorn, count: int, first_bytes: bytes) -> Iterator[list[socket.socket]]:
     """N connections, each of which sends these bytes and then is silent."""
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(count)]
-        if first_words:
+        if first_bytes:
             for connection in connections:
-                connection.sendall(first_words)
+                connection.sendall(first_bytes)
         yield connections
 
 
-def statuses(answers: bytes) -> list[int]:
+def statuses(responses: bytes) -> list[int]:
     """The statuses of all responses in these bytes."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answers)]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", responses)]
 
 
 def descriptors(pid: int) -> int:

@@ -42,12 +42,12 @@ def own(tmp_path: Path) -> Iterator[Gunicorn]:
 
 def hold(server: Gunicorn, folder: Path) -> tuple[threading.Thread, list[bytes]]:
     """A request that is in flight until `folder/end` exists, and its response."""
-    answers: list[bytes] = []
+    responses: list[bytes] = []
     request = f"GET /hold?{folder} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    thread = threading.Thread(target=lambda: answers.append(server.raw(request)))
+    thread = threading.Thread(target=lambda: responses.append(server.raw(request)))
     thread.start()
     wait_until((folder / "begun").exists, 30)
-    return thread, answers
+    return thread, responses
 
 
 def test_overridden_methods_exist_in_gthread_with_the_same_signature() -> None:
@@ -99,9 +99,9 @@ def test_pipelined_requests_are_answered_in_order(server: Gunicorn) -> None:
     last = (
         b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
     )
-    answers = server.raw(posts + last)
-    assert statuses(answers) == [200] * 4
-    assert [part.partition(b"\r\n\r\n")[2] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"3", b"0", b"5000", b"2"]
+    responses = server.raw(posts + last)
+    assert statuses(responses) == [200] * 4
+    assert [part.partition(b"\r\n\r\n")[2] for part in responses.split(b"HTTP/1.1 ")[1:]] == [b"3", b"0", b"5000", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_pipelined_requests_are_answered_in_order(server: Gunicorn) -> None:
     ids=["1.0", "close"],
 )
 def test_connection_close_is_respected(server: Gunicorn, request_bytes: bytes) -> None:
-    answer = server.raw(request_bytes)
-    assert statuses(answer.replace(b"HTTP/1.0", b"HTTP/1.1")) == [200]
-    assert b"Connection: close\r\n" in answer
+    response = server.raw(request_bytes)
+    assert statuses(response.replace(b"HTTP/1.0", b"HTTP/1.1")) == [200]
+    assert b"Connection: close\r\n" in response
 
 
 def test_idle_connection_is_closed_after_the_keepalive_timeout(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_head_has_no_body_and_a_stream_is_chunked(server: Gunicorn) -> None:
 
 
 def test_response_that_fails_midway_is_not_terminated(server: Gunicorn) -> None:
-    answer = server.raw(b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.endswith(b"3\r\none\r\n")
-    assert statuses(answer) == [200]
+    response = server.raw(b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert response.endswith(b"3\r\none\r\n")
+    assert statuses(response) == [200]
 
 
 def test_application_error_is_a_500_without_details(server: Gunicorn) -> None:
@@ -156,16 +156,16 @@ def test_expect_100_continue_is_answered_once(server: Gunicorn, length: int) -> 
         go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
         assert connection.recv(len(go_on), 256) == go_on  # MSG_WAITALL
         connection.sendall(b"x" * length)
-        answer = rest(connection)
-    assert statuses(answer) == [200]
-    assert answer.endswith(b"\r\n\r\n%d" % length)
+        response = rest(connection)
+    assert statuses(response) == [200]
+    assert response.endswith(b"\r\n\r\n%d" % length)
 
 
 def test_in_flight_request_completes_at_shutdown(own: Gunicorn, tmp_path: Path) -> None:
     with own.connect() as idle, own.connect() as half:
         idle.sendall(GET)
         assert read_answer(idle)[0] == 200
-        thread, answers = hold(own, tmp_path)
+        thread, responses = hold(own, tmp_path)
         half.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
         get(own, "/")  # half of the request has arrived by now
         own.process.terminate()
@@ -175,7 +175,7 @@ def test_in_flight_request_completes_at_shutdown(own: Gunicorn, tmp_path: Path) 
         assert (status, headers["connection"], body) == (200, "close", b"4")
         (tmp_path / "end").touch()
         thread.join(30)
-    assert statuses(answers[0]) == [200]
+    assert statuses(responses[0]) == [200]
     assert own.process.wait(30) == 0
 
 
@@ -189,12 +189,12 @@ def test_silent_connection_does_not_delay_shutdown(own: Gunicorn) -> None:
 
 def test_reload_completes_in_flight_requests_and_continues(own: Gunicorn, tmp_path: Path) -> None:
     before = get(own, "/")
-    thread, answers = hold(own, tmp_path)
+    thread, responses = hold(own, tmp_path)
     own.process.send_signal(signal.SIGHUP)
     wait_until(lambda: get(own, "/") != before, 30, own.log.read_text)
     (tmp_path / "end").touch()
     thread.join(30)
-    assert statuses(answers[0]) == [200]
+    assert statuses(responses[0]) == [200]
 
 
 def test_worker_is_replaced_after_max_requests_without_losing_any(tmp_path: Path) -> None:
