@@ -313,7 +313,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
-@pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("first_bytes", SLOW.values(), ids=SLOW)
 def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_bytes: bytes, with_key: bool) -> None:
     if with_key:
         first_bytes = first_bytes.replace(b"Host: x", b"Host: x\r\n" + bearer(key))

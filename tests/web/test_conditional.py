@@ -105,7 +105,7 @@ def test_weak_etag_never_matches_if_match(caller: Caller) -> None:
     assert caller.get(path, headers={"If-None-Match": weak}).status_code == 304
 
 
-@pytest.mark.parametrize("junk", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
+@pytest.mark.parametrize("malformed", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
 def test_malformed_if_match_returns_400(caller: Caller, malformed: str) -> None:
     path = an_agent(caller)
     response = caller.patch(path, {"name": "x"}, headers={"If-Match": malformed})

@@ -41,7 +41,7 @@ def short_deadlines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunico
 
 
 @pytest.mark.parametrize(
-    "first_words",
+    "first_bytes",
     [b"", HALF_A_HEAD, HALF_A_BODY, HALF_A_CHUNK, HALF_A_LARGE_BODY, NOT_READ, EXPECTING],
     ids=["silent", "head", "body", "chunk", "large-body", "large-body-nobody-reads", "expecting"],
 )
@@ -67,7 +67,7 @@ def test_silent_connection_is_closed_without_a_response(short_deadlines: Gunicor
 
 
 @pytest.mark.parametrize(
-    ("first_words", "reason"),
+    ("first_bytes", "reason"),
     [
         (HALF_A_HEAD, "slow_head"),
         (HALF_A_BODY, "slow_body"),
