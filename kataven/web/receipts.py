@@ -37,7 +37,7 @@ def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
     Call it as the last step of the transaction. If this process dies before `end_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
-    return context.services.revocation.intend(RevocationTarget(context.account.account, key_id))
+    return context.services.revocation.write_intent(RevocationTarget(context.account.account, key_id))
 
 
 def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:

@@ -398,7 +398,7 @@ def test_an_id_token_opens_nothing_at_the_api(hub: Hub, harness: AppHarness, iss
     ):
         assert answer.status_code == 401
         assert answer.get_json()["code"] == "invalid_credential"
-        assert answer.get_json()["detail"] == "The credential is not valid."
+        assert answer.get_json()["detail"] == "The credential is not recognized."
     put_in(hub, visitor := hub.visitor(), SignedInUser("alice", "Alice", tokens["id_token"], "", None), "acme")
     assert visitor.get("/").location == "/sign-in"
 

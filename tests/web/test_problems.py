@@ -52,7 +52,8 @@ def test_405_lists_the_supported_methods(harness: AppHarness) -> None:
 def test_accept_text_plain_returns_one_line(harness: AppHarness, accept: str) -> None:
     response = harness.anybody(Accept=accept).get("/v1/agents")
     assert response.content_type == "text/plain; charset=utf-8"
-    assert response.text == "missing_credential: Send an API key or a JWT: `Authorization: Bearer …`.\n"
+    detail = "The request has no credential. Send an API key or a JWT: `Authorization: Bearer …`."
+    assert response.text == f"missing_credential: {detail}\n"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def account_quotas(account: str, limits: Limits) -> tuple[QuotaStatus, ...] | No
 
 def used_today(asked: Mapping[str, Limits]) -> Mapping[str, int | None]:
     """Requests of each account that were let in within a day; of none if Redis can't say right now."""
-    found = hub_services().api_meter.quota_statuses_of(asked) if asked else {}
+    found = hub_services().api_meter.quota_statuses_by_account(asked) if asked else {}
     return {account: _of_a_day(account_quotas) for account, account_quotas in (found or {}).items()}
 
 

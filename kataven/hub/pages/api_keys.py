@@ -110,7 +110,7 @@ def _list(
     with hub_request.reading() as session:
         page = api_keys.listing(session, PAGE_SIZE, asked_position())
         ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
-        ended_by = audit.ended_by(session, "api_key.revoked", ended)
+        ended_by = audit.revoked_by(session, "api_key.revoked", ended)
         rows = [_row(key, ended_by.get(str(key.id))) for key in page.rows]
         where = place(session, ApiKey, page)
     return show(

@@ -115,7 +115,7 @@ def _change(
     with hub_request.writing() as session:
         change = widget_keys.change(session, key_id, fields, hub_request.actor, condition)
         name, event = change.key.name, change.event_id
-        ends = change.takes_away or bool(fields.get("disabled"))
+        ends = change.revokes_access or bool(fields.get("disabled"))
         ending = begin_ending(hub_request, str(key_id)) if ends else None
     words = f"“{name}” is {done}"
     if ending is not None:
@@ -190,7 +190,7 @@ def _editor(
     with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
         ended = {} if key.disabled_at is None else {key.id: key.disabled_at}
-        ended_by = audit.ended_by(session, "widget_key.disabled", ended)
+        ended_by = audit.revoked_by(session, "widget_key.disabled", ended)
     return show(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
