@@ -62,7 +62,7 @@ def create(services: Services, front: HubServices) -> Flask:
 
 
 def _for_templates() -> dict[str, Any]:
-    return {"visit": current_hub_request(), "notice": _notice, "csrf": _csrf, "nav": _nav, "asset": _asset}
+    return {"hub_request": current_hub_request(), "notice": _notice, "csrf": _csrf, "nav": _nav, "asset": _asset}
 
 
 def _notice() -> str | None:
