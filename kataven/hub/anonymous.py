@@ -21,15 +21,15 @@ from redis import Redis
 
 ANONYMOUS_SECONDS: Final = 15 * 60
 """Long enough to type a name and to sign in at the issuer."""
-MARK: Final = "anonymous"
+COOKIE_PREFIX: Final = "anonymous"
 """What the value of such a cookie begins with; the secret of a session that Redis keeps has no dot."""
 
 _DAY_SECONDS = 86_400
 _KEY_SECONDS = 2 * _DAY_SECONDS
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_LONGEST_COOKIE = 4_000
-LONGEST_SEALED: Final = 3_900
+_MAX_COOKIE_LENGTH = 4_000
+MAX_SEALED_LENGTH: Final = 3_900
 """Of the value of a cookie: with its name and attributes it must stay within the 4 KiB that browsers have for it."""
 _TAG_BYTES = 16
 
@@ -50,7 +50,7 @@ class AnonymousCookies:
         plain = _plain(content, now)
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = nonce + AESGCM(key).encrypt(nonce, plain, _bound_to(day))
-        return f"{MARK}.{day}.{base64.urlsafe_b64encode(sealed).decode()}"
+        return f"{COOKIE_PREFIX}.{day}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def open(self, cookie: str) -> dict[str, Any] | None:
         """What was sealed; None if it was sealed too long ago, or not by the Hub."""
@@ -59,7 +59,7 @@ class AnonymousCookies:
         now = self._clock()
         today = int(now // _DAY_SECONDS)
         # Only two days' keys are ever asked for, so that a made-up day costs nothing.
-        if mark != MARK or len(cookie) > _LONGEST_COOKIE or day not in {str(today), str(today - 1)}:
+        if mark != COOKIE_PREFIX or len(cookie) > _MAX_COOKIE_LENGTH or day not in {str(today), str(today - 1)}:
             return None
         key = self._read(int(day))
         if key is None:
@@ -89,7 +89,7 @@ class AnonymousCookies:
 def sealed_length(content: dict[str, Any]) -> int:
     """How long the cookie of this content is, or a few characters less."""
     sealed = _NONCE_BYTES + len(_plain(content, time.time())) + _TAG_BYTES
-    return len(MARK) + len(".12345.") + 4 * math.ceil(sealed / 3)
+    return len(COOKIE_PREFIX) + len(".12345.") + 4 * math.ceil(sealed / 3)
 
 
 def _plain(content: dict[str, Any], now: float) -> bytes:

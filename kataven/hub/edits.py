@@ -18,7 +18,7 @@ from typing import Any, Final
 from flask import Flask, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub.page_blueprint import current_hub_request, page_of, show
+from kataven.hub.page_blueprint import current_hub_request, page_of, render
 from kataven.web.problems import FieldError, InvalidRequest
 
 SEEN: Final = "seen"
@@ -28,7 +28,7 @@ CHOOSE: Final = "choose"
 CODE: Final = "edit_conflict"
 
 _DIGEST_BYTES = 9
-_LONGEST_SEEN = 4_096
+_MAX_SEEN_LENGTH = 4_096
 _BETWEEN, _WITHIN = ".", "~"
 """Neither is in a field's name or in base64url."""
 
@@ -36,7 +36,7 @@ Choices = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class FieldLabel:
     """How a page calls a field, and its values if they are from a list."""
 
     label: str
@@ -46,7 +46,7 @@ class Words:
         return dict(self.choices).get(text, text)
 
 
-BOX: Final = (("on", "Yes"), ("", "No"))
+CHECKBOX: Final = (("on", "Yes"), ("", "No"))
 """The choices of a field that is a box to tick."""
 
 
@@ -58,8 +58,8 @@ class Difference:
     label: str
     saved: str
     sent: str
-    saved_in_words: str
-    sent_in_words: str
+    saved_label: str
+    sent_label: str
     chosen: str | None
     """`saved` if only the other side changed it; None if both did."""
 
@@ -79,9 +79,9 @@ class Edit:
     """What a form sent, and what it was opened with."""
 
     sent: Mapping[str, str]
-    words: Mapping[str, Words]
+    words: Mapping[str, FieldLabel]
     seen: Mapping[str, str] = field(repr=False)
-    beside: Mapping[str, str] = field(default_factory=dict)
+    extra_fields: Mapping[str, str] = field(default_factory=dict)
     """What the form says beside the object's fields."""
 
     def check(self, saved: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Edit:
         return not hmac.compare_digest(self.seen.get(name, ""), _digest(name, text))
 
     def _difference(self, name: str, saved: str) -> Difference:
-        sent, words = self.sent[name], self.words.get(name, Words(name))
+        sent, words = self.sent[name], self.words.get(name, FieldLabel(name))
         untouched = name in self.seen and not self._is_new(name, sent)
         return Difference(name, words.label, saved, sent, words.of(saved), words.of(sent), saved if untouched else None)
 
@@ -114,7 +114,7 @@ def seen_of(values: Mapping[str, Any]) -> str:
     return _BETWEEN.join(f"{name}{_WITHIN}{_digest(name, as_text(value))}" for name, value in values.items())
 
 
-def read_edit(values: Mapping[str, Any], words: Mapping[str, Words], *beside: str) -> Edit:
+def read_edit(values: Mapping[str, Any], words: Mapping[str, FieldLabel], *extra_fields: str) -> Edit:
     """The form of this request, whose validated content is `values`; `beside` are more fields that it may have.
 
     Raises InvalidRequest for a page of a conflict on which something was not chosen: a browser sends none.
@@ -123,7 +123,7 @@ def read_edit(values: Mapping[str, Any], words: Mapping[str, Words], *beside: st
     if open_:
         raise InvalidRequest([FieldError(name, "choose one of the two values") for name in open_])
     sent = {name: as_text(value) for name, value in values.items()}
-    others = {name: request.form[name] for name in beside if name in request.form}
+    others = {name: request.form[name] for name in extra_fields if name in request.form}
     return Edit(sent, words, _read(request.form.get(SEEN, "")), others)
 
 
@@ -145,7 +145,7 @@ def _digest(name: str, text: str) -> str:
 
 def _read(text: str) -> dict[str, str]:
     """The digests by field; none of a text that is too long or not ASCII."""
-    if len(text) > _LONGEST_SEEN or not text.isascii():
+    if len(text) > _MAX_SEEN_LENGTH or not text.isascii():
         return {}
     parts = (part.partition(_WITHIN) for part in text.split(_BETWEEN))
     return {name: digest for name, within, digest in parts if within}
@@ -154,8 +154,8 @@ def _read(text: str) -> dict[str, str]:
 def _page(error: EditConflict) -> AnyResponse:
     current_hub_request().problem = CODE
     to_choose = {one.name for one in error.differences}
-    along = {**error.edit.sent, **error.edit.beside}
-    return show(
+    along = {**error.edit.sent, **error.edit.extra_fields}
+    return render(
         "conflict.html",
         HTTPStatus.CONFLICT,
         action=request.path,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from kataven.hub import late_forms, sign_in_audit
-from kataven.hub.page_blueprint import HubRequest, is_path, page_of, show
+from kataven.hub.page_blueprint import HubRequest, is_path, page_of, render
 from kataven.hub.provider import ProviderUnavailable
 from kataven.hub.session_middleware import SAFE_METHODS, StaleForm, hub_services
 from kataven.hub.sessions import SessionsUnavailable
@@ -80,13 +80,13 @@ def _page(
         detail = _too_many(headers.get("Retry-After"))
     if kind.code == "account_mismatch" and (gap := _role_gap(hub_request)) is not None:
         advice, reason = OF_ROLES[gap], gap.value
-    return show(
+    return render(
         "problem.html",
         kind.status,
         heading=_HEADINGS.get(kind.code, kind.title),
         detail=_DETAILS.get(kind.code, detail),
         advice=advice,
-        resend=late_forms.resendable(hub_request) if kind.code == "rate_limited" else None,
+        resend=late_forms.resendable_fields(hub_request) if kind.code == "rate_limited" else None,
         action=request.path,
         way_on=_way_on(hub_request, kind.code),
         reason=reason,
@@ -109,15 +109,15 @@ def _way_on(hub_request: HubRequest, code: str) -> tuple[str, str]:
         return here if is_path(here) else "/", "Reload"  # `//evil.example` would lead elsewhere
     if code in _PASSING or code == late_forms.CODE:
         return page_of(request.path), "Open the page again"
-    return ("/", "To the overview") if hub_request.session.person is not None else ("/sign-in", "Sign in")
+    return ("/", "To the overview") if hub_request.session.user is not None else ("/sign-in", "Sign in")
 
 
 def _role_gap(hub_request: HubRequest) -> RoleGap | None:
     """Why the person has no role in the account that they signed in to."""
-    if hub_request.session.person is None:
+    if hub_request.session.user is None:
         return None
     try:
-        claims = hub_services().claims(hub_request.session.person)
+        claims = hub_services().claims(hub_request.session.user)
     except (Refused, VerifierUnavailable):
         return None
     return role_gap(claims.all, hub_services().role_claims)

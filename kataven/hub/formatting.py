@@ -20,9 +20,9 @@ def install(app: Flask) -> None:
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
-    app.jinja_env.filters["whom"] = whom
-    app.jinja_env.filters["limits"] = limits_in_words
-    app.jinja_env.filters["counted"] = counted
+    app.jinja_env.filters["actor_name"] = actor_name
+    app.jinja_env.filters["limits"] = describe_limits
+    app.jinja_env.filters["pluralize"] = pluralize
 
 
 def with_code(text: str) -> Markup:
@@ -31,14 +31,14 @@ def with_code(text: str) -> Markup:
     return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in parts)
 
 
-def refusal_in_words(receipt: Mapping[str, Any]) -> str:
+def describe_revocation(receipt: Mapping[str, Any]) -> str:
     """Of a credential that has ended: `refused on 4 of 4 workers, after 3 ms`; what was waited out is said too."""
     if not receipt["workers"]:
         return "no worker was running that could have accepted it"
     return f"refused on {_workers(receipt)}"
 
 
-def change_in_words(receipt: Mapping[str, Any]) -> str:
+def describe_change(receipt: Mapping[str, Any]) -> str:
     """Of a change after which credentials are still accepted: `known to 4 of 4 workers, after 3 ms`."""
     if not receipt["workers"]:
         return "no worker was running that had to know"
@@ -51,12 +51,12 @@ def _workers(receipt: Mapping[str, Any]) -> str:
     return said if acknowledged == workers else f"{said} ({workers - acknowledged} did not answer, and were waited out)"
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """`1 key`, `1,200 keys`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def entry_in_words(entry: AllowlistEntry) -> str:
+def describe_entry(entry: AllowlistEntry) -> str:
     """Which pages an entry of a widget key's list means."""
     where = f"every subdomain of {entry.host}, but not {entry.host} itself" if entry.subdomains else entry.host
     port = "on every port" if entry.port is None else f"on port {entry.port}" if entry.port else ""
@@ -83,12 +83,12 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def whom(label: str) -> str:
+def actor_name(label: str) -> str:
     """`jwt:alice` is alice; other kinds keep their word."""
     return label.removeprefix("jwt:")
 
 
-def limits_in_words(limits: Mapping[str, int | None]) -> str:
+def describe_limits(limits: Mapping[str, int | None]) -> str:
     """`60 a minute, 20 in flight`; empty for none."""
     names = {"per_minute": "a minute", "per_hour": "an hour", "per_day": "a day", "concurrent": "in flight"}
     return ", ".join(f"{limits[name]:,} {words}" for name, words in names.items() if limits.get(name))

@@ -19,14 +19,14 @@ from kataven.hub.sealing import seal, unseal
 
 KEPT_SECONDS: Final = 15 * 60
 """As long as a sign-in may take."""
-MOST_OF_ONE_PERSON: Final = 4
-LONGEST_FORM_BYTES: Final = 512 * 1024
+MAX_PER_USER: Final = 4
+MAX_FORM_BYTES: Final = 512 * 1024
 """As JSON. An agent's whole prompt fits, whatever it is written in."""
 _PURPOSE: Final = b"kataven hub kept form"
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class EndedSession:
     """Who was signed in with this browser until its session ended, and the key of the forms that are kept for it."""
 
     subject: str
@@ -51,30 +51,30 @@ class KeptForms:
         self._redis = redis
         self._prefix = prefix
 
-    def put(self, before: Before, form: KeptForm) -> int | None:
+    def put(self, ended_session: EndedSession, form: KeptForm) -> int | None:
         """The place that the form has from now on; None if it is too long."""
         content = json.dumps(asdict(form), ensure_ascii=False).encode()
-        if len(content) > LONGEST_FORM_BYTES:
+        if len(content) > MAX_FORM_BYTES:
             return None
-        counter = f"{self._prefix}kept:{_person(before.subject)}:next"
+        counter = f"{self._prefix}kept:{_user_digest(ended_session.subject)}:next"
         count = self._redis.incr(counter)
         assert isinstance(count, int)  # noqa: S101  redis-py's types allow for an asynchronous client
-        place = count % MOST_OF_ONE_PERSON
+        place = count % MAX_PER_USER
         self._redis.expire(counter, KEPT_SECONDS)
-        name = self._name(before.subject, place)
-        self._redis.set(name, seal(content, before.key, name, _PURPOSE), ex=KEPT_SECONDS)
+        name = self._name(ended_session.subject, place)
+        self._redis.set(name, seal(content, ended_session.key, name, _PURPOSE), ex=KEPT_SECONDS)
         return place
 
-    def find(self, before: Before, subject: str, place: int) -> KeptForm | None:
+    def find(self, ended_session: EndedSession, subject: str, place: int) -> KeptForm | None:
         """The form at a place, if it was put there by this browser for the person who is signed in now."""
         name = self._name(subject, place)
         sealed = self._redis.get(name)
-        content = unseal(sealed, before.key, name, _PURPOSE) if isinstance(sealed, bytes) else None
+        content = unseal(sealed, ended_session.key, name, _PURPOSE) if isinstance(sealed, bytes) else None
         return None if content is None else KeptForm(**json.loads(content))
 
     def _name(self, subject: str, place: int) -> str:
-        return f"{self._prefix}kept:{_person(subject)}:{place}"
+        return f"{self._prefix}kept:{_user_digest(subject)}:{place}"
 
 
-def _person(subject: str) -> str:
+def _user_digest(subject: str) -> str:
     return hashlib.sha256(subject.encode()).hexdigest()

@@ -21,15 +21,15 @@ from kataven.hub.page_blueprint import (
     SIGNED_IN,
     HubRequest,
     PageBlueprint,
-    again_of,
+    access_of,
     current_hub_request,
-    go,
     is_path,
     page_of,
-    show,
-    who_of,
+    refill_of,
+    render,
+    see_other,
 )
-from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, hub_services, keep
+from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, hub_services, save_session
 
 blueprint = PageBlueprint("late-forms", __name__)
 
@@ -47,34 +47,34 @@ def install(app: Flask) -> None:
     app.register_error_handler(SignInFirst, _to_sign_in)
 
 
-def offer_again(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
+def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
     """The answer to a form that is not one of this session's. Raises StaleForm if it can't be filled in again."""
-    view, typed = current_app.view_functions.get(request.endpoint or ""), _typed()
-    who = who_of(view)
-    if who is None or again_of(view) is None or not is_from_our_page():
+    view, submitted = current_app.view_functions.get(request.endpoint or ""), _submitted()
+    access = access_of(view)
+    if access is None or refill_of(view) is None or not is_same_origin():
         raise stale
-    if not who.strangers:
-        if IN_ACCOUNT not in typed:
+    if not access.anonymous:
+        if IN_ACCOUNT not in submitted:
             raise stale
-        session_middleware.admit()
-        if typed[IN_ACCOUNT] != hub_request.session.account:
-            return _of_another_account(hub_request, typed[IN_ACCOUNT], typed)
-    return _filled_in(hub_request, request.path, typed)
+        session_middleware.authorize()
+        if submitted[IN_ACCOUNT] != hub_request.session.account:
+            return _of_another_account(hub_request, submitted[IN_ACCOUNT], submitted)
+    return _restored(hub_request, request.path, submitted)
 
 
-def resendable(hub_request: HubRequest) -> list[tuple[str, str]] | None:
+def resendable_fields(hub_request: HubRequest) -> list[tuple[str, str]] | None:
     """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
     not one of this session's. Strangers' forms are not even read."""
-    if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.person is None:
+    if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.user is None:
         return None
     return (
         list(request.form.items(multi=True))
-        if is_from_our_page() and session_middleware.has_token(hub_request)
+        if is_same_origin() and session_middleware.has_csrf_token(hub_request)
         else None
     )
 
 
-def is_from_our_page() -> bool:
+def is_same_origin() -> bool:
     """Whether the browser says so itself. Without the header, nothing is known."""
     return (
         request.headers.get("Origin") == hub_services().url
@@ -89,58 +89,60 @@ def show_sent(hub_request: HubRequest, place: str) -> AnyResponse:
     kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_one else None
     if kept is None:
         page = request.args.get("form", "")
-        keep(hub_request, hub_request.session.with_(notice=_GONE))
-        return go(page if is_path(page) else "/")
+        save_session(hub_request, hub_request.session.with_(notice=_GONE))
+        return see_other(page if is_path(page) else "/")
     if kept.account != hub_request.session.account:
         return _of_another_account(hub_request, kept.account, kept.fields)
-    return _filled_in(hub_request, kept.path, kept.fields)
+    return _restored(hub_request, kept.path, kept.fields)
 
 
-def _filled_in(hub_request: HubRequest, path: str, typed: Mapping[str, str]) -> AnyResponse:
+def _restored(hub_request: HubRequest, path: str, submitted: Mapping[str, str]) -> AnyResponse:
     """The page of the form at `path`, for those who may send it."""
-    endpoint, parts = current_app.url_map.bind("").match(path, method="POST")
+    endpoint, path_params = current_app.url_map.bind("").match(path, method="POST")
     view = current_app.view_functions[endpoint]
-    again, who = again_of(view), who_of(view)
-    assert again is not None  # noqa: S101  only such forms are kept
-    assert who is not None  # noqa: S101  as above
-    session_middleware.require_access(hub_request, who)
-    hub_request.remark = _CHECK
-    response = again(hub_request, typed, **parts)
+    refill, access = refill_of(view), access_of(view)
+    assert refill is not None  # noqa: S101  only such forms are kept
+    assert access is not None  # noqa: S101  as above
+    session_middleware.require_access(hub_request, access)
+    hub_request.page_notice = _CHECK
+    response = refill(hub_request, submitted, **path_params)
     if request.method not in SAFE_METHODS and response.status_code == HTTPStatus.OK:
         hub_request.problem = CODE
         response.status_code = HTTPStatus.FORBIDDEN
     return response
 
 
-def _of_another_account(hub_request: HubRequest, account: str, typed: Mapping[str, str]) -> AnyResponse:
+def _of_another_account(hub_request: HubRequest, account: str, submitted: Mapping[str, str]) -> AnyResponse:
     hub_request.problem = CODE
-    shown = [(name.replace("_", " "), value) for name, value in typed.items() if value and name not in _NOT_TYPED]
-    return show("other_account.html", HTTPStatus.FORBIDDEN, account=account, typed=shown)
+    shown = [(name.replace("_", " "), value) for name, value in submitted.items() if value and name not in _NOT_TYPED]
+    return render("other_account.html", HTTPStatus.FORBIDDEN, account=account, submitted=shown)
 
 
 def _to_sign_in(error: SignInFirst) -> AnyResponse:
     if request.method in SAFE_METHODS:
         next_path = request.full_path.removesuffix("?")
-        return go(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
+        return see_other(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
     page = page_of(request.path)
     if error.path != "/sign-in" or page == "/sign-in":
-        return go(error.path)
-    return go(f"{error.path}?{urlencode({'next': _kept_at(page) or page, 'ended': '1'})}")
+        return see_other(error.path)
+    return see_other(f"{error.path}?{urlencode({'next': _save_form(page) or page, 'ended': '1'})}")
 
 
-def _kept_at(page: str) -> str | None:
+def _save_form(page: str) -> str | None:
     """Keep the form of this request. The path at which it comes back, or None if it is not kept."""
     hub_request = current_hub_request()
-    before = hub_request.session.before
-    if before is None or not is_from_our_page():
+    ended_session = hub_request.session.ended_session
+    if ended_session is None or not is_same_origin():
         return None
-    typed = _typed()
+    submitted = _submitted()
     place = None
-    if again_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in typed:
-        place = hub_services().sessions.keep_form(before, KeptForm(request.path, typed[IN_ACCOUNT], typed))
-    keep(hub_request, hub_request.session)
+    if refill_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in submitted:
+        place = hub_services().sessions.keep_form(
+            ended_session, KeptForm(request.path, submitted[IN_ACCOUNT], submitted)
+        )
+    save_session(hub_request, hub_request.session)
     return None if place is None else f"{SENT}{place}?{urlencode({'form': page})}"
 
 
-def _typed() -> dict[str, str]:
+def _submitted() -> dict[str, str]:
     return {name: value for name, value in request.form.items() if name != CSRF_FIELD}

@@ -28,28 +28,28 @@ from kataven.web.schema import Input, read_id
 
 Handler = TypeVar("Handler", bound=Callable[..., AnyResponse])
 Form = TypeVar("Form", bound=Input)
-Again = Callable[..., AnyResponse]
+RefillForm = Callable[..., AnyResponse]
 """Shows the page of a form with what was typed in it, a mapping; it does nothing else. The parts of the path follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class PageAccess:
     """Who may see a page."""
 
-    strangers: bool = False
+    anonymous: bool = False
     """Without signing in."""
     operators: bool = False
     """Operators, and nobody else."""
-    access: Access | None = None
+    account_access: Access | None = None
     """Whoever has this access to the account that they are in."""
 
 
-ANONYMOUS = Who(strangers=True)
-SIGNED_IN = Who()
+ANONYMOUS = PageAccess(anonymous=True)
+SIGNED_IN = PageAccess()
 """Anybody who has signed in, whatever they may do and wherever."""
-MEMBERS = Who(access=READ)
-MANAGERS = Who(access=MANAGE)
-OPERATORS = Who(operators=True)
+MEMBERS = PageAccess(account_access=READ)
+MANAGERS = PageAccess(account_access=MANAGE)
+OPERATORS = PageAccess(operators=True)
 
 
 @dataclass(slots=True)
@@ -59,9 +59,9 @@ class HubRequest(RequestContext):
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
     """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
-    wrong: list[tuple[str | None, str, str]] = field(default_factory=list)
+    field_errors: list[tuple[str | None, str, str]] = field(default_factory=list)
     """What is wrong with the form on this page, as it is shown: the field's id, its label, and the problem."""
-    remark: str | None = None
+    page_notice: str | None = None
     """What this page has to say first."""
     operator: str | None = None
     """The operator's id at the issuer, on their own pages."""
@@ -70,7 +70,7 @@ class HubRequest(RequestContext):
     def actor(self) -> Actor:
         """The caller, with the name from the ID token: Zitadel's access tokens contain no name."""
         actor = super(HubRequest, self).actor  # `slots=True` replaces the class, so `super()` fails
-        return actor if self.session.person is None else replace(actor, name=self.session.person.name)
+        return actor if self.session.user is None else replace(actor, name=self.session.user.name)
 
     @property
     def operator_label(self) -> str:
@@ -90,41 +90,45 @@ class PageBlueprint(Blueprint):
         super().__init__(name, import_name)
         self.noun = noun
 
-    def page(self, path: str, who: Who) -> Callable[[Handler], Handler]:
+    def page(self, path: str, access: PageAccess) -> Callable[[Handler], Handler]:
         """A page to look at."""
-        return self._register("GET", path, who, None)
+        return self._register("GET", path, access, None)
 
     def form(
-        self, path: str, who: Who, again: Again | None = None, *, while_typing: bool = False
+        self, path: str, access: PageAccess, refill: RefillForm | None = None, *, while_typing: bool = False
     ) -> Callable[[Handler], Handler]:
         """A form that is sent; the gate has checked that it was one of this session's.
 
         `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
         With `while_typing` it is what a script asks for again and again while somebody types.
         """
-        return self._register("POST", path, who, again, while_typing=while_typing)
+        return self._register("POST", path, access, refill, while_typing=while_typing)
 
     def _register(
-        self, method: str, path: str, who: Who, again: Again | None, *, while_typing: bool = False
+        self, method: str, path: str, access: PageAccess, refill: RefillForm | None, *, while_typing: bool = False
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
-            def view(**parts: str) -> AnyResponse:
-                return handler(current_hub_request(), **{name: self._part(name, text) for name, text in parts.items()})
+            def view(**path_params: str) -> AnyResponse:
+                return handler(
+                    current_hub_request(), **{name: self._path_param(name, text) for name, text in path_params.items()}
+                )
 
-            def fill_in(hub_request: HubRequest, typed: Mapping[str, str], **parts: str) -> AnyResponse:
-                assert again is not None  # noqa: S101  see below
-                return again(hub_request, typed, **{name: self._part(name, text) for name, text in parts.items()})
+            def fill_in(hub_request: HubRequest, submitted: Mapping[str, str], **path_params: str) -> AnyResponse:
+                assert refill is not None  # noqa: S101  see below
+                return refill(
+                    hub_request, submitted, **{name: self._path_param(name, text) for name, text in path_params.items()}
+                )
 
-            view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
-            view.again = None if again is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
+            view.access = access  # type: ignore[attr-defined]  # read back by `who_of`
+            view.refill = None if refill is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
             view.while_typing = while_typing  # type: ignore[attr-defined]  # read back by `is_asked_while_typing`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
         return register
 
-    def _part(self, name: str, text: str) -> str | UUID:
+    def _path_param(self, name: str, text: str) -> str | UUID:
         if not name.endswith("_id"):
             return text
         row_id = read_id(text)
@@ -133,19 +137,19 @@ class PageBlueprint(Blueprint):
         return row_id
 
 
-def who_of(view: Callable[..., Any] | None) -> Who | None:
+def access_of(view: Callable[..., Any] | None) -> PageAccess | None:
     """What a view declares, if it does."""
-    found: Who | None = getattr(view, "who", None)
+    found: PageAccess | None = getattr(view, "access", None)
     return found
 
 
-def again_of(view: Callable[..., Any] | None) -> Again | None:
+def refill_of(view: Callable[..., Any] | None) -> RefillForm | None:
     """How the form that a view takes is filled in again, if it can be."""
-    found: Again | None = getattr(view, "again", None)
+    found: RefillForm | None = getattr(view, "refill", None)
     return found
 
 
-def is_asked_while_typing(view: Callable[..., Any] | None) -> bool:
+def is_called_while_typing(view: Callable[..., Any] | None) -> bool:
     """Whether a view answers a script while somebody types."""
     return bool(getattr(view, "while_typing", False))
 
@@ -156,23 +160,23 @@ def current_hub_request() -> HubRequest:
     return hub_request
 
 
-def show(template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
+def render(template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
     """A page from a template of `hub/`."""
     return Response(render_template(f"hub/{template}", **context), status, content_type="text/html; charset=utf-8")
 
 
-def go(path: str) -> AnyResponse:
+def see_other(path: str) -> AnyResponse:
     """To another page of the Hub, with GET: a reload there sends nothing twice."""
     return redirect(path, HTTPStatus.SEE_OTHER)
 
 
-def leave(url: str, heading: str) -> Response:
+def redirect_to_issuer(url: str, heading: str) -> Response:
     """To the issuer, by a page that leads on by itself, without JavaScript too.
 
     A redirect would be part of sending the form, and Chromium holds each host of such a chain to `form-action`. Issuers
     lead straight on to login pages at hosts that the Hub doesn't know.
     """
-    return show("leave.html", url=url, heading=heading)
+    return render("redirect.html", url=url, heading=heading)
 
 
 def new_form_id() -> str:
@@ -186,16 +190,16 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
     try:
         return model.model_validate({**given, **parsed}, strict=False), {}
     except ValidationError as error:
-        return None, {str(item["loc"][0]): _beside(item) for item in validation.errors_of(error) if item["loc"]}
+        return None, {str(item["loc"][0]): _field_error(item) for item in validation.errors_of(error) if item["loc"]}
 
 
-def _beside(item: ErrorDetails) -> str:
+def _field_error(item: ErrorDetails) -> str:
     """What is wrong with a field; where it is a list, in which line."""
     place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + in_words(item)
+    return place + error_message(item)
 
 
-_WORDS: Final[Mapping[str, str]] = {
+_MESSAGES: Final[Mapping[str, str]] = {
     "missing": "Fill this in.",
     "string_too_short": "Fill this in.",
     "string_too_long": "Use at most {max_length:,} characters.",
@@ -211,11 +215,11 @@ _WORDS: Final[Mapping[str, str]] = {
 """The commonest mistakes by pydantic's names for them. A list is a field with a line for each of its items."""
 
 
-def in_words(item: ErrorDetails) -> str:
+def error_message(item: ErrorDetails) -> str:
     """What is wrong with a field, for whoever filled it in."""
-    if item["type"] in _WORDS:
+    if item["type"] in _MESSAGES:
         context = item.get("ctx", {})
-        return _WORDS[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
+        return _MESSAGES[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
     said = validation.in_words(item)
     return f"{said[0].upper()}{said[1:]}."
 

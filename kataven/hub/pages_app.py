@@ -19,7 +19,7 @@ from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
-DESKS = (
+BLUEPRINTS = (
     late_forms.blueprint,
     sign_in.blueprint,
     home.blueprint,
@@ -39,7 +39,7 @@ PAGES = "kataven.pages"
 STATIC = Path(__file__).parent / "static"
 
 
-def create(services: Services, front: HubServices) -> Flask:
+def create(services: Services, hub_services: HubServices) -> Flask:
     """The pages, over the collaborators that every surface has and the Hub's own."""
     app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -48,16 +48,16 @@ def create(services: Services, front: HubServices) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     services.attach(app)
     errors.install(app)
-    hardening.install(app, front.url)
+    hardening.install(app, hub_services.url)
     edits.install(app)
-    session_middleware.install(app, front, late_forms.offer_again)
+    session_middleware.install(app, hub_services, late_forms.restore_form)
     late_forms.install(app)
     formatting.install(app)
     sign_in_audit.install(services.metrics)
-    for blueprint in DESKS:
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.context_processor(_for_templates)
-    app.jinja_env.globals["note_wrong"] = _note_wrong  # macros see nothing of a context
+    app.jinja_env.globals["report_error"] = _report_error  # macros see nothing of a context
     return app
 
 
@@ -68,11 +68,11 @@ def _for_templates() -> dict[str, Any]:
 def _notice() -> str | None:
     """What is to be said first on this page, once."""
     hub_request = current_hub_request()
-    if hub_request.remark is not None:
-        return hub_request.remark
+    if hub_request.page_notice is not None:
+        return hub_request.page_notice
     said = hub_request.session.notice
     if said is not None:
-        session_middleware.keep(hub_request, hub_request.session.with_(notice=None))
+        session_middleware.save_session(hub_request, hub_request.session.with_(notice=None))
     return said
 
 
@@ -86,10 +86,10 @@ def _csrf() -> Markup:
     )
 
 
-def _note_wrong(field_id: str | None, label: str, problem: str | None) -> str:
+def _report_error(field_id: str | None, label: str, problem: str | None) -> str:
     """For the summary above the page: the field at `field_id` is wrong; None if it is about no field."""
     if problem:
-        current_hub_request().wrong.append((field_id, label, problem))
+        current_hub_request().field_errors.append((field_id, label, problem))
     return ""
 
 

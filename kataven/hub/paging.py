@@ -20,7 +20,7 @@ CURSORS = {"cursor": False, "newer": True}
 Row = TypeVar("Row")
 
 
-def asked_position() -> Position | None:
+def requested_position() -> Position | None:
     """Where this page begins or ends; None, the first page, for a cursor that is none."""
     for name, to_newer in CURSORS.items():
         if cursor := _cursor(name):

@@ -51,7 +51,7 @@ class ProviderUnavailable(Exception):
         self.problem = problem
 
 
-class GrantGone(Exception):
+class RefreshFailed(Exception):
     """The token can't be renewed: the issuer refused, or its answer failed a check."""
 
     def __init__(self, failure: SignInFailed | None = None) -> None:
@@ -94,7 +94,7 @@ class Provider:
         self._lock = threading.Lock()
         self._metadata: Mapping[str, Any] = {}
         self._problem = DiscoveryProblem.UNREACHABLE
-        self._ask_again_at = -math.inf
+        self._next_fetch_at = -math.inf
 
     def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
         """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
@@ -104,7 +104,7 @@ class Provider:
         sign_in = SignIn(generate_token(32), generate_token(32), generate_token(VERIFIER_LENGTH), account, next_path)
         with self._oauth() as oauth:
             url, _ = oauth.create_authorization_url(
-                self._discovered()["authorization_endpoint"],
+                self._discovery_document()["authorization_endpoint"],
                 state=sign_in.state,
                 code_verifier=sign_in.verifier,
                 nonce=sign_in.nonce,
@@ -112,30 +112,30 @@ class Provider:
             )
         return str(url), sign_in
 
-    def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> SignedInUser:
+    def finish(self, sign_in: SignIn, response: Mapping[str, str]) -> SignedInUser:
         """Who it is, from what the issuer sent the browser back with.
 
         Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys can't be had.
         """
-        metadata = self._discovered()
-        if not _is_same(answer.get("state"), sign_in.state):
+        metadata = self._discovery_document()
+        if not _equal(response.get("state"), sign_in.state):
             raise SignInFailed(Reason.STATE)
         # RFC 9207: an answer of another issuer must not be taken to this one.
-        if answer.get("iss", self._issuer) != self._issuer or (
-            metadata.get("authorization_response_iss_parameter_supported") and "iss" not in answer
+        if response.get("iss", self._issuer) != self._issuer or (
+            metadata.get("authorization_response_iss_parameter_supported") and "iss" not in response
         ):
             raise SignInFailed(Reason.ISSUER, check="iss")
-        if "error" in answer:
-            reason = Reason.DENIED if answer["error"] == "access_denied" else Reason.REFUSED
-            raise SignInFailed(reason, error=answer["error"], description=answer.get("error_description"))
-        if "code" not in answer:
+        if "error" in response:
+            reason = Reason.DENIED if response["error"] == "access_denied" else Reason.REFUSED
+            raise SignInFailed(reason, error=response["error"], description=response.get("error_description"))
+        if "code" not in response:
             raise SignInFailed(Reason.NO_CODE)
         with self._oauth() as oauth:
-            tokens = self._ask(
+            tokens = self._request_tokens(
                 lambda: oauth.fetch_token(
                     metadata["token_endpoint"],
                     grant_type="authorization_code",
-                    code=answer["code"],
+                    code=response["code"],
                     code_verifier=sign_in.verifier,
                 )
             )
@@ -144,29 +144,31 @@ class Provider:
             raise SignInFailed(Reason.TOKEN_MISSING, check="id_token")
         access_token = _access_token(tokens)
         claims = self._id_claims(id_token, access_token)
-        if not _is_same(claims.all.get("nonce"), sign_in.nonce):
+        if not _equal(claims.all.get("nonce"), sign_in.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
         self._check_access_token(access_token, claims.subject)
         return SignedInUser(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
 
-    def refresh(self, person: SignedInUser) -> SignedInUser:
+    def refresh(self, user: SignedInUser) -> SignedInUser:
         """The same person with a new token. Raises GrantGone, ProviderUnavailable or VerifierUnavailable."""
-        if person.refresh_token is None:
-            raise GrantGone
-        token_endpoint = self._discovered()["token_endpoint"]
+        if user.refresh_token is None:
+            raise RefreshFailed
+        token_endpoint = self._discovery_document()["token_endpoint"]
         try:
             # RFC 6749, section 6: a refresh must not request scopes that were not granted; without `scope` it gets all
             # that were.
             with self._oauth() as oauth:
-                tokens = self._ask(lambda: oauth.refresh_token(token_endpoint, refresh_token=person.refresh_token))
+                tokens = self._request_tokens(
+                    lambda: oauth.refresh_token(token_endpoint, refresh_token=user.refresh_token)
+                )
             access_token = _access_token(tokens)
             if tokens.get("id_token") is not None:
-                self._check_refreshed(tokens["id_token"], access_token, person)
-            self._check_access_token(access_token, person.subject)
+                self._check_refreshed(tokens["id_token"], access_token, user)
+            self._check_access_token(access_token, user.subject)
         except SignInFailed as failure:
-            raise GrantGone(failure) from failure
-        refresh_token = _refresh_token(tokens) or person.refresh_token
-        return SignedInUser(person.subject, person.name, access_token, person.nonce, refresh_token)
+            raise RefreshFailed(failure) from failure
+        refresh_token = _refresh_token(tokens) or user.refresh_token
+        return SignedInUser(user.subject, user.name, access_token, user.nonce, refresh_token)
 
     def sign_out_url(self, back_to: str) -> str | None:
         """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
@@ -175,7 +177,7 @@ class Provider:
         the browser by its own cookie, and validates the redirect by the client's id.
         """
         try:
-            endpoint = self._discovered().get(SIGN_OUT_ENDPOINT)
+            endpoint = self._discovery_document().get(SIGN_OUT_ENDPOINT)
         except ProviderUnavailable:
             return None
         if endpoint is None:
@@ -190,18 +192,18 @@ class Provider:
         except Refused as refusal:
             raise SignInFailed(Reason.ID_TOKEN, check=refusal.rule or refusal.code) from refusal
         at_hash, algorithm = claims.all.get("at_hash"), jws.parse(id_token).header["alg"]
-        if at_hash is not None and not _is_same(at_hash, create_half_hash(access_token, algorithm).decode()):
+        if at_hash is not None and not _equal(at_hash, create_half_hash(access_token, algorithm).decode()):
             raise SignInFailed(Reason.AT_HASH, subject=claims.subject)
         return claims
 
-    def _check_refreshed(self, id_token: object, access_token: str, person: SignedInUser) -> None:
+    def _check_refreshed(self, id_token: object, access_token: str, user: SignedInUser) -> None:
         """OpenID Connect Core, section 12.2: same issuer, audience and subject, and the same nonce if there is one."""
         if not isinstance(id_token, str):
             raise SignInFailed(Reason.ID_TOKEN, check="no text")
         claims = self._id_claims(id_token, access_token)
-        if claims.subject != person.subject:
+        if claims.subject != user.subject:
             raise SignInFailed(Reason.OTHER_PERSON, check="sub of the ID token", subject=claims.subject)
-        if "nonce" in claims.all and not _is_same(claims.all["nonce"], person.nonce):
+        if "nonce" in claims.all and not _equal(claims.all["nonce"], user.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
 
     def _check_access_token(self, access_token: str, subject: str) -> None:
@@ -217,7 +219,7 @@ class Provider:
         if claims.subject != subject:
             raise SignInFailed(Reason.OTHER_PERSON, check="sub of the access token", subject=subject)
 
-    def _ask(self, request: Callable[[], Any]) -> Mapping[str, Any]:
+    def _request_tokens(self, request: Callable[[], Any]) -> Mapping[str, Any]:
         try:
             tokens: Mapping[str, Any] = request()
         except AuthlibBaseError as error:  # RFC 6749, section 5.2: it said no
@@ -245,15 +247,15 @@ class Provider:
             follow_redirects=False,
         )
 
-    def _discovered(self) -> Mapping[str, Any]:
+    def _discovery_document(self) -> Mapping[str, Any]:
         """OpenID Connect Discovery, section 4. An older document is used as long as the issuer can't be reached."""
         with self._lock:
-            if self._clock() >= self._ask_again_at:
+            if self._clock() >= self._next_fetch_at:
                 try:
                     self._metadata = discover(
                         self._issuer, self._fetcher, allow_loopback_http=self._allow_loopback_http
                     )
-                    self._ask_again_at = self._clock() + FRESH_SECONDS
+                    self._next_fetch_at = self._clock() + FRESH_SECONDS
                 except DiscoveryFailed as failed:
                     _log.warning(
                         "the issuer's discovery document could not be used: %s",
@@ -261,7 +263,7 @@ class Provider:
                         extra={"reason": failed.problem.value, "issuer": self._issuer},
                     )
                     self._problem = failed.problem
-                    self._ask_again_at = self._clock() + COOLDOWN_SECONDS
+                    self._next_fetch_at = self._clock() + COOLDOWN_SECONDS
             if not self._metadata:
                 raise ProviderUnavailable(self._problem)
             return self._metadata
@@ -289,6 +291,6 @@ def _refresh_token(tokens: Mapping[str, Any]) -> str | None:
     return refresh_token if isinstance(refresh_token, str) else None
 
 
-def _is_same(said: object, expected: str) -> bool:
+def _equal(said: object, expected: str) -> bool:
     """Compares in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
     return isinstance(said, str) and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), expected.encode())

@@ -23,7 +23,7 @@ FRESH_SECONDS = 15.0
 DEADLINE_SECONDS = 3.0
 """A server that has not answered a probe within this time counts as one that does not answer."""
 GRACE_SECONDS = 0.1
-MOST_SIZES = 10_000
+MAX_SIZES = 10_000
 """Sizes of databases that are remembered of each server."""
 IMPATIENT = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=2.0
@@ -44,12 +44,12 @@ class ServerState:
     """Bytes by the name of the database; None for one that does not exist. What was not asked for is missing."""
 
 
-Cut = Callable[[], None]
-Probe = Callable[[URL, Collection[str], Callable[[Cut], None]], ServerState]
+CloseConnection = Callable[[], None]
+Probe = Callable[[URL, Collection[str], Callable[[CloseConnection], None]], ServerState]
 """Asks a server for its state and the sizes of some databases, and gives away what ends its connection at once."""
 
 
-def probe(url: URL, databases: Collection[str], connected: Callable[[Cut], None]) -> ServerState:
+def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]) -> ServerState:
     """Raises DBAPIError."""
     began = time.perf_counter()
     with DatabaseServer(url, IMPATIENT).maintenance() as maintenance:
@@ -68,14 +68,14 @@ class _Watched:
     began_at: float = float("-inf")
     under_way: threading.Event | None = None
     """Set when the probe that is under way has ended; None if none is."""
-    cut: Cut | None = None
+    cut: CloseConnection | None = None
 
 
 class ServerWatch:
     """What one process of the Hub knows of the database servers. Any number of threads may look."""
 
     def __init__(self, ask: Probe = probe, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ask = ask
+        self._probe_server = ask
         self._clock = clock
         self._lock = threading.Lock()
         self._servers: dict[str, _Watched] = {}
@@ -112,17 +112,17 @@ class ServerWatch:
     def _begin(self, server: _Watched, url: URL, databases: Collection[str]) -> None:
         server.began_at, server.under_way = self._clock(), threading.Event()
         threading.Thread(
-            target=self._probe, args=(server, url, databases, server.under_way), name="server-probe", daemon=True
+            target=self._run_probe, args=(server, url, databases, server.under_way), name="server-probe", daemon=True
         ).start()
 
-    def _probe(self, server: _Watched, url: URL, databases: Collection[str], ended: threading.Event) -> None:
-        def connected(cut: Cut) -> None:
+    def _run_probe(self, server: _Watched, url: URL, databases: Collection[str], ended: threading.Event) -> None:
+        def connected(cut: CloseConnection) -> None:
             with self._lock:
                 server.cut = cut
 
         found = ServerState(answers=False)
         try:
-            found = self._ask(url, databases, connected)
+            found = self._probe_server(url, databases, connected)
         except DBAPIError:
             pass  # refused, silent, or cut: the page says that it does not answer
         finally:
@@ -143,4 +143,4 @@ class ServerWatch:
 def _merged(before: ServerState, now: ServerState) -> ServerState:
     """`now`, with the sizes that were known before: a database does not change its size by much in a minute."""
     sizes: dict[str, Any] = {**before.sizes, **now.sizes}
-    return replace(now, sizes=dict(list(sizes.items())[-MOST_SIZES:]))
+    return replace(now, sizes=dict(list(sizes.items())[-MAX_SIZES:]))

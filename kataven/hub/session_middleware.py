@@ -16,12 +16,12 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
-from kataven.hub.page_blueprint import HubRequest, Who, current_hub_request, is_asked_while_typing, who_of
-from kataven.hub.provider import GrantGone, Provider
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
+from kataven.hub.page_blueprint import HubRequest, PageAccess, access_of, current_hub_request, is_called_while_typing
+from kataven.hub.provider import Provider, RefreshFailed
 from kataven.hub.runner import Runner
 from kataven.hub.server_watch import ServerWatch
-from kataven.hub.sessions import Session, Sessions, SignedInUser, before_of
+from kataven.hub.sessions import Session, Sessions, SignedInUser, ended_session_of
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
 from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
@@ -34,10 +34,10 @@ from kataven.web.access import Forbidden
 from kataven.web.request_context import AuthContext
 
 EXTENSION = "kataven.hub"
-LATE = "kataven.hub.late"
+STALE_FORM_EXTENSION = "kataven.hub.late"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
-MAX_STRANGERS_FORM_BYTES = 8 * 1024
+MAX_ANONYMOUS_FORM_BYTES = 8 * 1024
 """Of a form before anybody has signed in: an account's name, and where to go then."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -80,9 +80,9 @@ class HubServices:
         self.sessions.close()
         self.api_meter.close()
 
-    def claims(self, person: SignedInUser) -> VerifiedClaims:
+    def claims(self, user: SignedInUser) -> VerifiedClaims:
         """What the issuer says of somebody. Raises as `JwtVerifier.claims` does."""
-        return self.access_tokens.claims(person.access_token)
+        return self.access_tokens.claims(user.access_token)
 
     def is_operator(self, claims: VerifiedClaims) -> bool:
         return self.operators_org_id is not None and grants.is_operator(
@@ -102,17 +102,17 @@ class SignInFirst(Exception):
         self.path = path
 
 
-Late = Callable[[HubRequest, StaleForm], AnyResponse]
+StaleFormHandler = Callable[[HubRequest, StaleForm], AnyResponse]
 """The answer to a form that is not one of this session's; or it raises the StaleForm."""
 
 
-def install(app: Flask, hub_services: HubServices, late: Late) -> None:
+def install(app: Flask, hub_services: HubServices, late: StaleFormHandler) -> None:
     """Put every request of `app` on this path."""
     app.extensions[EXTENSION] = hub_services
-    app.extensions[LATE] = late
+    app.extensions[STALE_FORM_EXTENSION] = late
     app.before_request(open_hub_request)
     app.before_request(check_form)
-    app.before_request(admit)
+    app.before_request(authorize)
     app.after_request(finish)
     app.teardown_request(observe.close_context)
 
@@ -130,14 +130,14 @@ def open_hub_request() -> None:
     g.context = hub_request
     if request.endpoint == "static":
         return
-    if is_asked_while_typing(current_app.view_functions.get(request.endpoint or "")):
+    if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
         # Not a page: it is counted for the session, and uses up nothing of what an office behind one address shares.
         _read_session(hub_request)
-        if hub_request.session.person is not None:
-            _spend(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
+        if hub_request.session.user is not None:
+            _consume_budget(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
             return
     try:
-        _spend(hub_request, hub_request.address, AddressBudgetKind.HUB)
+        _consume_budget(hub_request, hub_request.address, AddressBudgetKind.HUB)
     except LimitExceeded:
         if request.method not in SAFE_METHODS:
             _read_session(hub_request)  # what was typed is not lost if it is one of this session's forms
@@ -145,7 +145,7 @@ def open_hub_request() -> None:
     _read_session(hub_request)
 
 
-def _spend(hub_request: HubRequest, whose: str, kind: AddressBudgetKind) -> None:
+def _consume_budget(hub_request: HubRequest, whose: str, kind: AddressBudgetKind) -> None:
     decision = hub_request.services.limiter.addresses.spend(whose, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
@@ -157,7 +157,7 @@ def _read_session(hub_request: HubRequest) -> None:
         hub_request.session = sessions.read(request.cookies.get(hub_services().cookie_name)) or sessions.new()
 
 
-def has_token(hub_request: HubRequest) -> bool:
+def has_csrf_token(hub_request: HubRequest) -> bool:
     """Whether the form of this request carries this session's token."""
     sent = request.form.get(CSRF_FIELD, "")
     return hmac.compare_digest(sent.encode(), hub_request.session.csrf.encode())
@@ -168,102 +168,102 @@ def check_form() -> AnyResponse | None:
     if request.method in SAFE_METHODS or request.routing_exception is not None:
         return None
     hub_request = current_hub_request()
-    if hub_request.session.person is None:
-        if hub_request.session.before is None:
-            before = hub_services().sessions.recall(request.cookies.get(hub_services().cookie_name))
-            hub_request.session = hub_request.session.with_(before=before)
-        if hub_request.session.before is None:
-            request.max_content_length = MAX_STRANGERS_FORM_BYTES
+    if hub_request.session.user is None:
+        if hub_request.session.ended_session is None:
+            ended_session = hub_services().sessions.recall(request.cookies.get(hub_services().cookie_name))
+            hub_request.session = hub_request.session.with_(ended_session=ended_session)
+        if hub_request.session.ended_session is None:
+            request.max_content_length = MAX_ANONYMOUS_FORM_BYTES
     from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
     origin = request.headers.get("Origin", hub_services().url)
-    if from_elsewhere or origin != hub_services().url or not has_token(hub_request):
-        who = who_of(current_app.view_functions.get(request.endpoint or ""))
-        lapsed = (
+    if from_elsewhere or origin != hub_services().url or not has_csrf_token(hub_request):
+        access = access_of(current_app.view_functions.get(request.endpoint or ""))
+        session_expired = (
             not from_elsewhere and origin == hub_services().url and hub_services().cookie_name not in request.cookies
         )
-        if hub_request.session.person is None and who is not None and (lapsed or not who.strangers):
+        if hub_request.session.user is None and access is not None and (session_expired or not access.anonymous):
             raise SignInFirst  # the session is over; nobody's form does nothing either way
-        late: Late = current_app.extensions[LATE]
+        late: StaleFormHandler = current_app.extensions[STALE_FORM_EXTENSION]
         return late(hub_request, StaleForm("Nothing was done. The form was open for long, or was not sent from here."))
     return None
 
 
-def admit() -> None:
+def authorize() -> None:
     """Who is it, and may they see this? Raises SignInFirst, Forbidden, or one of identity's refusals."""
     if request.routing_exception is not None or request.endpoint == "static" or request.method == "OPTIONS":
         return
-    who = who_of(current_app.view_functions.get(request.endpoint or ""))
-    if who is None:
+    access = access_of(current_app.view_functions.get(request.endpoint or ""))
+    if access is None:
         raise Forbidden("This page declares nobody who may see it, so nobody may.")
-    require_access(current_hub_request(), who)
+    require_access(current_hub_request(), access)
 
 
-def require_access(hub_request: HubRequest, who: Who) -> None:
+def require_access(hub_request: HubRequest, access: PageAccess) -> None:
     """Raises as `admit` unless the person of this visit is one of `who`."""
-    if who.strangers:
+    if access.anonymous:
         return
-    if hub_request.session.person is None:
+    if hub_request.session.user is None:
         raise SignInFirst
     try:
-        _let_in(hub_request, hub_request.session.person, who)
+        _authorize(hub_request, hub_request.session.user, access)
     except ExpiredCredential:
-        _let_in(hub_request, _refreshed(hub_request, hub_request.session.person), who)
+        _authorize(hub_request, _refreshed(hub_request, hub_request.session.user), access)
     except InvalidCredential:
-        _sign_out(hub_request, hub_request.session.person)
+        _sign_out(hub_request, hub_request.session.user)
 
 
-def _let_in(hub_request: HubRequest, person: SignedInUser, who: Who) -> None:
-    if who.operators:
-        claims = hub_services().claims(person)
+def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) -> None:
+    if access.operators:
+        claims = hub_services().claims(user)
         hub_request.known = Principal(CredentialKind.JWT, OPERATORS_ACCOUNT, claims.subject, claims.name)
         if not hub_services().is_operator(claims):
             raise Forbidden("This is for Kataven's operators.")
         hub_request.operator = claims.subject
-    elif who.access is not None:
+    elif access.account_access is not None:
         if hub_request.session.account is None or hub_request.session.account == OPERATORS_ACCOUNT:
             raise SignInFirst("/accounts")
-        principal = hub_request.services.verifier.verify(
-            JwtCredential(person.access_token, hub_request.session.account)
-        )
+        principal = hub_request.services.verifier.verify(JwtCredential(user.access_token, hub_request.session.account))
         account = hub_request.services.directory.find(principal.account)
         if account is None:
             raise AccountMismatch
         hub_request.known = principal
-        who.access.check(principal)
+        access.account_access.check(principal)
         hub_request.admitted = AuthContext(principal, account)
     else:
-        hub_services().claims(person)
+        hub_services().claims(user)
 
 
-def _refreshed(hub_request: HubRequest, person: SignedInUser) -> SignedInUser:
+def _refreshed(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
     """The same person with a token that counts. A refresh token is good once, so one of several requests asks."""
-    with hub_services().sessions.alone(hub_request.session) as session:
-        if session is None or session.person is None:  # signed out meanwhile
-            _sign_out(hub_request, person)
+    with hub_services().sessions.locked(hub_request.session) as session:
+        if session is None or session.user is None:  # signed out meanwhile
+            _sign_out(hub_request, user)
         hub_request.session = session
-        if session.person.access_token != person.access_token:  # another request has asked
-            return session.person
+        if session.user.access_token != user.access_token:  # another request has asked
+            return session.user
         try:
-            renewed = hub_services().provider.refresh(session.person)
-        except GrantGone as gone:
-            sign_in_audit.not_renewed(hub_request, person, gone)
-            _sign_out(hub_request, person)
-        hub_request.session = session.with_(person=renewed)
+            renewed = hub_services().provider.refresh(session.user)
+        except RefreshFailed as gone:
+            sign_in_audit.not_renewed(hub_request, user, gone)
+            _sign_out(hub_request, user)
+        hub_request.session = session.with_(user=renewed)
         hub_services().sessions.save(hub_request.session)
         return renewed
 
 
-def _sign_out(hub_request: HubRequest, person: SignedInUser) -> NoReturn:
+def _sign_out(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
     """The issuer no longer vouches for this person. Forms that are open in other windows may still be kept for them."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
-    keep(hub_request, hub_services().sessions.new().with_(before=before_of(person.subject, ended.account)))
+    save_session(
+        hub_request, hub_services().sessions.new().with_(ended_session=ended_session_of(user.subject, ended.account))
+    )
     raise SignInFirst
 
 
-def keep(hub_request: HubRequest, session: Session) -> None:
+def save_session(hub_request: HubRequest, session: Session) -> None:
     """Remember `session` for this browser: in its cookie alone until somebody has signed in."""
-    if session.person is None:
+    if session.user is None:
         hub_request.session, hub_request.cookie = session, hub_services().sessions.cookie_of(session)
         return
     hub_services().sessions.save(session)
@@ -289,7 +289,7 @@ def finish(response: Response) -> Response:
 def _set_cookie(hub_request: HubRequest, response: Response) -> None:
     name = hub_services().cookie_name
     if hub_request.cookie:
-        max_age = ANONYMOUS_SECONDS if hub_request.cookie.startswith(f"{MARK}.") else None
+        max_age = ANONYMOUS_SECONDS if hub_request.cookie.startswith(f"{COOKIE_PREFIX}.") else None
         response.set_cookie(
             name,
             hub_request.cookie,

@@ -21,21 +21,21 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, LONGEST_SEALED, MARK, AnonymousCookies, sealed_length
-from kataven.hub.kept_forms import Before, KeptForm, KeptForms
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX, MAX_SEALED_LENGTH, AnonymousCookies, sealed_length
+from kataven.hub.kept_forms import EndedSession, KeptForm, KeptForms
 from kataven.hub.sealing import seal, unseal
 from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
 """Without a request for this long, a session is over."""
-LONGEST_SECONDS = 24 * 3600
+MAX_AGE_SECONDS = 24 * 3600
 """And after this long in any case: sign in anew every day."""
-ALONE_SECONDS = 15
+LOCK_SECONDS = 15
 """Longer than the issuer may take to answer."""
 FORM_SECONDS = 24 * 3600
-RECALLED_SECONDS = 3 * 24 * 3600
+ENDED_SESSION_SECONDS = 3 * 24 * 3600
 """For this long after somebody signed in, it is known that the browser had a session: over a weekend."""
-MOST_SIGN_INS = 5
+MAX_SIGN_INS = 5
 """Under way at the same time in one browser, each in a tab of its own."""
 _SECRET_BYTES = 32
 _SESSION = b"kataven hub session"
@@ -78,14 +78,14 @@ class Session:
     csrf: str = field(repr=False)
     """What each form of this session carries."""
     began_at: float
-    person: SignedInUser | None = None
+    user: SignedInUser | None = None
     account: str | None = None
     """The one that the person is in."""
     recorded_in: str | None = None
     """The account whose audit trail contains the sign-in; the sign-out is recorded there too."""
     sign_ins: tuple[SignIn, ...] = ()
     """Those that are under way, the latest one last."""
-    before: Before | None = None
+    ended_session: EndedSession | None = None
     """Whose session ended here, if forms may have been kept for them."""
     notice: str | None = None
     """What the next page has to say first, such as the receipt of what was just revoked."""
@@ -100,9 +100,9 @@ class Session:
     def with_(self, **changes: Any) -> Session:
         return replace(self, **changes)
 
-    def begun(self, sign_in: SignIn) -> Session:
+    def with_sign_in(self, sign_in: SignIn) -> Session:
         """With one more sign-in under way. The oldest is given up for it if there are too many."""
-        return self.with_(sign_ins=(*self.sign_ins, sign_in)[-MOST_SIGN_INS:])
+        return self.with_(sign_ins=(*self.sign_ins, sign_in)[-MAX_SIGN_INS:])
 
     def pending(self, state: str, now: float) -> SignIn | None:
         """The sign-in under way that an answer with this state is for."""
@@ -111,7 +111,7 @@ class Session:
                 return one
         return None
 
-    def without(self, sign_in: SignIn) -> Session:
+    def without_sign_in(self, sign_in: SignIn) -> Session:
         return self.with_(sign_ins=tuple(one for one in self.sign_ins if one != sign_in))
 
 
@@ -150,7 +150,7 @@ class Sessions:
         """The session of a cookie; None if it has ended, or never was."""
         if not secret or not secret.isascii():
             return None
-        if secret.startswith(f"{MARK}."):
+        if secret.startswith(f"{COOKIE_PREFIX}."):
             return self._read_anonymous(secret)
         if len(secret) > 200:
             return None
@@ -160,13 +160,13 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
         found = _unsealed(sealed, secret, name, _SESSION)
-        if found is None or self._clock() - found["began_at"] >= LONGEST_SECONDS:
+        if found is None or self._clock() - found["began_at"] >= MAX_AGE_SECONDS:
             return None
         return _from_json(secret, found)
 
     def cookie_of(self, session: Session) -> str:
         """The cookie that is the whole session of a browser in which nobody has signed in; nothing is kept here."""
-        assert session.person is None  # noqa: S101  what the issuer gave never leaves for a browser
+        assert session.user is None  # noqa: S101  what the issuer gave never leaves for a browser
         try:
             return self._anonymous.seal(_for_cookie(session))
         except RedisError as error:
@@ -180,11 +180,11 @@ class Sessions:
         sealed = seal(json.dumps(content).encode(), session.secret, name, _SESSION)
         try:
             self._redis.set(name, sealed, ex=IDLE_SECONDS, xx=not session.fresh)
-            if session.fresh and session.person is not None:
+            if session.fresh and session.user is not None:
                 recalled = self._recalled_name(session.secret)
-                content = {"subject": session.person.subject, "account": session.account}
+                content = {"subject": session.user.subject, "account": session.account}
                 sealed = seal(json.dumps(content).encode(), session.secret, recalled, _RECALLED)
-                self._redis.set(recalled, sealed, ex=RECALLED_SECONDS)
+                self._redis.set(recalled, sealed, ex=ENDED_SESSION_SECONDS)
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -195,44 +195,44 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def renewed(self, session: Session) -> Session:
+    def rotate(self, session: Session) -> Session:
         """The same under another secret, the old one ended: who knew it before somebody signed in knows nothing."""
         fresh = self.new()
         self.end(session)
         return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at, fresh=True)
 
-    def recall(self, secret: str | None) -> Before | None:
+    def recall(self, secret: str | None) -> EndedSession | None:
         """Who was signed in with this cookie, after its session has ended by itself; None for a made-up cookie."""
-        if not secret or not secret.isascii() or len(secret) > 200 or secret.startswith(f"{MARK}."):
+        if not secret or not secret.isascii() or len(secret) > 200 or secret.startswith(f"{COOKIE_PREFIX}."):
             return None
         name = self._recalled_name(secret)
         try:
             found = _unsealed(self._redis.get(name), secret, name, _RECALLED)
         except RedisError as error:
             raise SessionsUnavailable from error
-        return None if found is None else before_of(found["subject"], found["account"])
+        return None if found is None else ended_session_of(found["subject"], found["account"])
 
-    def keep_form(self, before: Before, form: KeptForm) -> int | None:
+    def keep_form(self, ended_session: EndedSession, form: KeptForm) -> int | None:
         """Keep what was sent for `before`, until they have signed in. The place that it has; None if it is too long."""
         try:
-            return self._kept.put(before, form)
+            return self._kept.put(ended_session, form)
         except RedisError as error:
             raise SessionsUnavailable from error
 
     def kept_form(self, session: Session, place: int) -> KeptForm | None:
         """The form that was kept for the person of this session, in this browser."""
-        if session.before is None or session.person is None:
+        if session.ended_session is None or session.user is None:
             return None
         try:
-            return self._kept.find(session.before, session.person.subject, place)
+            return self._kept.find(session.ended_session, session.user.subject, place)
         except RedisError as error:
             raise SessionsUnavailable from error
 
     @contextmanager
-    def alone(self, session: Session) -> Iterator[Session | None]:
+    def locked(self, session: Session) -> Iterator[Session | None]:
         """One request of this session at a time; it is given the session as it is then, None if it has ended."""
         name = f"{self._prefix}alone:{self._name(session.secret)}"
-        lock = self._redis.lock(name, timeout=ALONE_SECONDS, blocking_timeout=ALONE_SECONDS)
+        lock = self._redis.lock(name, timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS)
         try:
             if not lock.acquire():
                 raise SessionsUnavailable
@@ -252,7 +252,7 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def take_turn(self, what: str, seconds: int) -> bool:
+    def start_cooldown(self, what: str, seconds: int) -> bool:
         """Whether nobody took a turn at `what`, at any process of the Hub, within so many seconds."""
         try:
             return bool(self._redis.set(f"{self._prefix}turn:{what}", b"", nx=True, ex=seconds))
@@ -279,9 +279,9 @@ class Sessions:
         return f"{self._prefix}recalled:{hashlib.sha256(secret.encode()).hexdigest()}"
 
 
-def before_of(subject: str, account: str | None) -> Before:
+def ended_session_of(subject: str, account: str | None) -> EndedSession:
     """Whose session has ended, with a new key for the forms that are kept for them."""
-    return Before(subject, account, secrets.token_urlsafe(_SECRET_BYTES))
+    return EndedSession(subject, account, secrets.token_urlsafe(_SECRET_BYTES))
 
 
 def _unsealed(sealed: object, secret: str, name: str, purpose: bytes) -> dict[str, Any] | None:
@@ -294,11 +294,11 @@ def _unsealed(sealed: object, secret: str, name: str, purpose: bytes) -> dict[st
 
 def _for_cookie(session: Session) -> dict[str, Any]:
     """What goes into the cookie. If it is too much, the oldest sign-ins lead to the overview, or are given up."""
-    before = None if session.before is None else asdict(session.before)
+    ended_session = None if session.ended_session is None else asdict(session.ended_session)
     sign_ins = [asdict(one) for one in session.sign_ins]
     while True:
-        content = {"csrf": session.csrf, "sign_ins": sign_ins, "before": before}
-        if sealed_length(content) <= LONGEST_SEALED or len(sign_ins) <= 1:
+        content = {"csrf": session.csrf, "sign_ins": sign_ins, "before": ended_session}
+        if sealed_length(content) <= MAX_SEALED_LENGTH or len(sign_ins) <= 1:
             return content
         detour = next((one for one in sign_ins[:-1] if len(one["next_path"]) > 1), None)
         if detour is None:
@@ -309,12 +309,12 @@ def _for_cookie(session: Session) -> dict[str, Any]:
 
 def _from_json(secret: str, found: dict[str, Any]) -> Session | None:
     try:
-        person, sign_ins, before = found.pop("person"), found.pop("sign_ins"), found.pop("before")
+        user, sign_ins, ended_session = found.pop("person"), found.pop("sign_ins"), found.pop("before")
         return Session(
             secret=secret,
-            person=None if person is None else SignedInUser(**person),
+            user=None if user is None else SignedInUser(**user),
             sign_ins=tuple(SignIn(**one) for one in sign_ins),
-            before=None if before is None else Before(**before),
+            ended_session=None if ended_session is None else EndedSession(**ended_session),
             **found,
         )
     except (KeyError, TypeError):  # of another release: sign in anew

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.hub.page_blueprint import HubRequest
-from kataven.hub.provider import GrantGone
+from kataven.hub.provider import RefreshFailed
 from kataven.hub.sessions import SignedInUser
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason
@@ -35,24 +35,24 @@ def install(metrics: Metrics) -> None:
         metrics.sign_ins.labels(str(outcome))
 
 
-def signed_in(hub_request: HubRequest, person: SignedInUser, account: str, gap: RoleGap | None) -> str | None:
+def signed_in(hub_request: HubRequest, user: SignedInUser, account: str, gap: RoleGap | None) -> str | None:
     """Record a sign-in. Returns the account whose trail contains it.
 
     With a `gap`, the person has no role in the account. Its trail doesn't contain the sign-in then, and the log has the
     reason.
     """
     hub_request.services.metrics.sign_ins.labels(SIGNED_IN).inc()
-    fields = {"account": account, "sub": person.subject}
+    fields = {"account": account, "sub": user.subject}
     _log.info("signed in", extra=fields if gap is None else {**fields, "reason": gap.value})
-    return account if gap is None and _recorded(hub_request, person, account, SIGNED_IN) else None
+    return account if gap is None and _recorded(hub_request, user, account, SIGNED_IN) else None
 
 
-def signed_out(hub_request: HubRequest, person: SignedInUser, recorded_in: str | None) -> None:
+def signed_out(hub_request: HubRequest, user: SignedInUser, recorded_in: str | None) -> None:
     """Record that the person chose to sign out."""
     hub_request.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
-    _log.info("signed out", extra={"account": recorded_in, "sub": person.subject})
+    _log.info("signed out", extra={"account": recorded_in, "sub": user.subject})
     if recorded_in is not None:
-        _recorded(hub_request, person, recorded_in, SIGNED_OUT)
+        _recorded(hub_request, user, recorded_in, SIGNED_OUT)
 
 
 def refused(hub_request: HubRequest, failure: SignInFailed) -> None:
@@ -61,25 +61,25 @@ def refused(hub_request: HubRequest, failure: SignInFailed) -> None:
     _log.warning("sign-in refused", extra=failure.for_log())
 
 
-def not_renewed(hub_request: HubRequest, person: SignedInUser, gone: GrantGone) -> None:
+def not_renewed(hub_request: HubRequest, user: SignedInUser, gone: RefreshFailed) -> None:
     """Record that a session ends because its token expired and can't be renewed."""
     hub_request.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
     known = {"reason": "no_refresh_token"} if gone.failure is None else gone.failure.for_log()
-    _log.warning("session ended: token not renewed", extra={**known, "sub": person.subject})
+    _log.warning("session ended: token not renewed", extra={**known, "sub": user.subject})
 
 
-def _recorded(hub_request: HubRequest, person: SignedInUser, account: str, what: str) -> bool:
+def _recorded(hub_request: HubRequest, user: SignedInUser, account: str, what: str) -> bool:
     """Whether the event was written. A database outage must not prevent a sign-in; the log line exists either way."""
     try:
         if account == OPERATORS_ACCOUNT:
             detail = {"address": hub_request.address, "request_id": hub_request.request_id}
             with hub_request.services.directory.database.writing() as session:
-                operators.record(session, f"jwt:{person.subject}", f"operator.{what}", None, detail)
+                operators.record(session, f"jwt:{user.subject}", f"operator.{what}", None, detail)
             return True
         record = hub_request.services.directory.find(account)
         if record is None:
             return False
-        actor = Actor(f"jwt:{person.subject}", person.name, hub_request.request_id, hub_request.address)
+        actor = Actor(f"jwt:{user.subject}", user.name, hub_request.request_id, hub_request.address)
         with hub_request.services.registry.writing(record.tenant) as session:
             audit.record(session, actor, f"person.{what}")
     except (TenancyError, SystemDatabaseUnavailable, SQLAlchemyError) as error:

@@ -19,7 +19,7 @@ from kataven.hub.sessions import Session
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import SCOPES, IndependentIssuers, Shape
 
@@ -185,12 +185,12 @@ def opened_hub(
         "KATAVEN_OIDC_ISSUER": spelled(issuers.start(product.shape)),
         **product.settings,
     }
-    surface = factory.create_hub(settings.load(environ))
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(settings.load(environ))
+    services = app.extensions[SERVICES]
     services.start()
     try:
-        pages = surface.extensions[PAGES]
-        yield Hub(surface, pages, pages.extensions[EXTENSION])
+        pages = app.extensions[PAGES]
+        yield Hub(app, pages, pages.extensions[EXTENSION])
     finally:
         services.stop()
 
@@ -203,7 +203,7 @@ class _Quiet(WSGIRequestHandler):
 @contextmanager
 def served(hub: Hub, port: int) -> Iterator[None]:
     """The Hub in a thread of this process, for a browser."""
-    server = make_server("127.0.0.1", port, hub.surface, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", port, hub.app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
@@ -216,14 +216,14 @@ def served(hub: Hub, port: int) -> Iterator[None]:
 
 def session_of(hub: Hub, cookie: str) -> Session:
     """The session that belongs to a cookie."""
-    session = hub.front.sessions.read(cookie)
+    session = hub.services.sessions.read(cookie)
     assert session is not None
     return session
 
 
-def cookie_of(hub: Hub, visitor: Visitor) -> str:
+def cookie_of(hub: Hub, browser: HubBrowser) -> str:
     """The session cookie of this visitor."""
-    cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+    cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     return cookie.value
 
@@ -231,7 +231,7 @@ def cookie_of(hub: Hub, visitor: Visitor) -> str:
 def let_expire(hub: Hub, issuers: IndependentIssuers, cookie: str) -> str:
     """Put an access token that has expired into a session, signed by the issuer; the token."""
     session = session_of(hub, cookie)
-    assert session.person is not None
-    expired = issuers.expired(session.person.access_token)
-    hub.front.sessions.save(session.with_(person=replace(session.person, access_token=expired)))
+    assert session.user is not None
+    expired = issuers.expired(session.user.access_token)
+    hub.services.sessions.save(session.with_(user=replace(session.user, access_token=expired)))
     return expired

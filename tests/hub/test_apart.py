@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.hub.place import opened_place
+from tests.hub.chrome_user import running_hub
 from tests.support.app_harness import AppHarness
 from tests.support.waiting import wait_until
 
@@ -24,7 +24,7 @@ def test_the_api_serves_on_while_the_hub_is_killed(harness: AppHarness, tmp_path
             while not enough.is_set():
                 answers[client.get("/v1/me").status_code] += 1
 
-    with opened_place(harness.environ, tmp_path) as place:
+    with running_hub(harness.environ, tmp_path) as place:
         users = [threading.Thread(target=use, args=(place.api.url,)) for _ in range(4)]
         for user in users:
             user.start()

@@ -9,13 +9,13 @@ import pytest
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 
 CONSOLE = "/console"
 
 
-def trail_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
+def events_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
     with harness.services.directory.database.reading() as session:
         return list(operators.listing(session, 50, account=account))
 
@@ -24,7 +24,7 @@ def page_of(account: str) -> str:
     return f"{CONSOLE}/accounts/{account}"
 
 
-def test_an_operator_lands_in_the_console(hub: Hub, olivia: Visitor) -> None:
+def test_an_operator_lands_in_the_console(hub: Hub, olivia: HubBrowser) -> None:
     page = olivia.get(CONSOLE)
     assert page.status_code == 200
     assert "acme" in page.text
@@ -32,13 +32,13 @@ def test_an_operator_lands_in_the_console(hub: Hub, olivia: Visitor) -> None:
 
 
 @pytest.mark.parametrize("path", [CONSOLE, f"{CONSOLE}/accounts/acme", f"{CONSOLE}/health", f"{CONSOLE}/trail"])
-def test_nobody_else_sees_any_of_it(alice: Visitor, stranger: Visitor, path: str) -> None:
+def test_nobody_else_sees_any_of_it(alice: HubBrowser, anonymous: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
-    assert stranger.get(path).location.startswith("/sign-in")
+    assert anonymous.get(path).location.startswith("/sign-in")
 
 
 @pytest.mark.parametrize("verb", ["suspend", "archive", "resume", "restore", "limits", "policy"])
-def test_nobody_else_does_any_of_it(alice: Visitor, harness: AppHarness, verb: str) -> None:
+def test_nobody_else_does_any_of_it(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
     assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
@@ -47,7 +47,7 @@ def test_nobody_else_does_any_of_it(alice: Visitor, harness: AppHarness, verb: s
     assert record.open
 
 
-def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, olivia: Visitor) -> None:
+def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
@@ -55,7 +55,7 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, oli
     assert "New &amp; Co." in page
     assert "is made" in page
     assert harness.bearer(harness.new_key("new-in-console")).get("/v1/me").status_code == 200
-    assert [(event.action, event.actor) for event in trail_of(harness, "new-in-console")] == [
+    assert [(event.action, event.actor) for event in events_of(harness, "new-in-console")] == [
         ("account.created", "jwt:olivia")
     ]
 
@@ -73,7 +73,7 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, oli
     ],
 )
 def test_what_can_not_be_made_is_explained(
-    olivia: Visitor, harness: AppHarness, form: dict[str, str], words: str
+    olivia: HubBrowser, harness: AppHarness, form: dict[str, str], words: str
 ) -> None:
     olivia.get(CONSOLE)
     page = olivia.post(f"{CONSOLE}/accounts", form)
@@ -82,7 +82,7 @@ def test_what_can_not_be_made_is_explained(
     assert harness.services.directory.read("fine") is None
 
 
-def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness, olivia: Visitor) -> None:
+def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "to-be-closed")
     caller = harness.bearer(harness.new_key("to-be-closed"))
     assert caller.get("/v1/me").status_code == 200
@@ -102,7 +102,7 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness,
     assert olivia.post(f"{page_of('to-be-closed')}/archive", {"confirm": "to-be-closed"}).status_code == 303
     assert olivia.post(f"{page_of('to-be-closed')}/restore").status_code == 303
     assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
-    assert [event.action for event in trail_of(harness, "to-be-closed")] == [
+    assert [event.action for event in events_of(harness, "to-be-closed")] == [
         "account.restored",
         "account.archived",
         "account.resumed",
@@ -111,7 +111,7 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness,
     ]
 
 
-def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: Visitor) -> None:
+def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "limited-here")
     path = f"{page_of('limited-here')}/limits"
     good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
@@ -130,7 +130,7 @@ def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: Visito
     assert "0 of 61 used" in olivia.get(page_of("limited-here")).text
 
 
-def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivia: Visitor) -> None:
+def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "short-lived")
     caller = harness.bearer(harness.new_key("short-lived"))
     path = f"{page_of('short-lived')}/policy"
@@ -143,7 +143,7 @@ def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivi
 
 
 def test_accounts_are_found_by_name_status_and_page(
-    harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+    harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts
 
@@ -159,7 +159,7 @@ def test_accounts_are_found_by_name_status_and_page(
     assert "find-b</a>" in olivia.get(f"{CONSOLE}?q=find-&after=find-a").text
 
 
-def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
+def test_an_account_that_is_not_there_is_not_found(olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     for account in ("nobody-there", "..", "%00"):
         assert olivia.get(page_of(account)).status_code == 404
@@ -169,7 +169,7 @@ def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
 
 
 def test_what_was_used_today_is_counted_and_unknown_without_redis(
-    hub: Hub, harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_account(harness.services, "counted-here")
     caller = harness.bearer(harness.new_key("counted-here"))
@@ -178,21 +178,21 @@ def test_what_was_used_today_is_counted_and_unknown_without_redis(
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
-        outage.setattr(hub.front.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
-        outage.setattr(hub.front.api_meter._windows._wire, "_idle", deque())
+        outage.setattr(hub.services.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
+        outage.setattr(hub.services.api_meter._windows._wire, "_idle", deque())
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
         assert "be read right now" in olivia.get(page_of("counted-here")).text
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
-def test_health_shows_dependencies_workers_and_schemas(olivia: Visitor) -> None:
+def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> None:
     page = olivia.get(f"{CONSOLE}/health").text
     assert "system database" in page
     assert "account_0001" in page
     assert "lease" in page
 
 
-def test_the_trail_shows_what_was_done(harness: AppHarness, olivia: Visitor) -> None:
+def test_the_trail_shows_what_was_done(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "trailed")
     assert "account.created" in olivia.get(f"{CONSOLE}/trail?account=trailed").text
     assert "Nothing found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text

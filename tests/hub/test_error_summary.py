@@ -8,8 +8,8 @@ import pytest
 
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system.schema import ACCOUNT_SCHEMA
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM
-from tests.hub.visitor import Visitor
 
 SUMMARY = re.compile(r'<div class="notice summary".*?</div>', re.DOTALL)
 LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
@@ -26,7 +26,7 @@ def links(page: str) -> list[tuple[str, str]]:
     return LINK.findall(found[0])
 
 
-def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: Visitor) -> None:
+def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: HubBrowser) -> None:
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, "background_audio_volume": "7", "name": "", "voice_id": "x" * 201}).text
     assert [target for target, _ in links(page)] == ["name", "voice_id", "background_audio_volume"]
@@ -41,7 +41,7 @@ def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: 
         ("/widget", {"accent_color": "red"}, "accent_color"),
     ],
 )
-def test_every_form_of_an_account_has_one(alice: Visitor, path: str, form: dict[str, str], target: str) -> None:
+def test_every_form_of_an_account_has_one(alice: HubBrowser, path: str, form: dict[str, str], target: str) -> None:
     alice.get(path)
     assert target in dict(links(alice.post(path, form).text))
 
@@ -58,13 +58,13 @@ def test_every_form_of_an_account_has_one(alice: Visitor, path: str, form: dict[
     ],
 )
 def test_every_form_of_the_console_has_one(
-    olivia: Visitor, page: str, path: str, form: dict[str, str], target: str
+    olivia: HubBrowser, page: str, path: str, form: dict[str, str], target: str
 ) -> None:
     olivia.get(page)
     assert target in dict(links(olivia.post(path, form).text))
 
 
-def test_what_is_about_no_field_is_in_it_too(olivia: Visitor) -> None:
+def test_what_is_about_no_field_is_in_it_too(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
     page = olivia.post("/console/accounts/acme/resume").text
     found = SUMMARY.search(page)
@@ -73,14 +73,14 @@ def test_what_is_about_no_field_is_in_it_too(olivia: Visitor) -> None:
     assert links(page) == []
 
 
-def test_the_sign_in_page_has_one(stranger: Visitor) -> None:
-    stranger.get("/sign-in")
-    assert links(stranger.post("/sign-in", {"account": ""}).text) == [
+def test_the_sign_in_page_has_one(anonymous: HubBrowser) -> None:
+    anonymous.get("/sign-in")
+    assert links(anonymous.post("/sign-in", {"account": ""}).text) == [
         ("account", "Account: Type the name of your account.")
     ]
 
 
-def test_a_page_without_a_mistake_has_none(alice: Visitor) -> None:
+def test_a_page_without_a_mistake_has_none(alice: HubBrowser) -> None:
     page = alice.get("/agents/new").text
     assert "Error: " not in page
     assert not SUMMARY.search(page)
@@ -103,7 +103,7 @@ def test_a_page_without_a_mistake_has_none(alice: Visitor) -> None:
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
 def test_the_commonest_mistakes_are_explained_in_plain_words(
-    alice: Visitor, changes: dict[str, str], words: str
+    alice: HubBrowser, changes: dict[str, str], words: str
 ) -> None:
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, **changes}).text
@@ -119,20 +119,20 @@ def test_the_commonest_mistakes_are_explained_in_plain_words(
         ({"jobs": "65"}, "Use a number that is at most 64."),
     ],
 )
-def test_numbers_are_explained_in_plain_words(olivia: Visitor, form: dict[str, str], words: str) -> None:
+def test_numbers_are_explained_in_plain_words(olivia: HubBrowser, form: dict[str, str], words: str) -> None:
     olivia.get("/console/migrations")
     page = olivia.post("/console/migrations", {"confirm": ACCOUNT_SCHEMA.head, **form}).text
     assert f'<p class="problem" id="jobs-problem">{words}</p>' in page
 
 
-def test_a_large_limit_is_written_out(olivia: Visitor) -> None:
+def test_a_large_limit_is_written_out(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
     form = {"per_minute": str(MAX_LIMIT + 1), "per_hour": "1", "per_day": "1", "concurrent": "1"}
     page = olivia.post("/console/accounts/acme/limits", form).text
     assert f"Use a number that is at most {MAX_LIMIT:,}." in page
 
 
-def test_a_list_that_is_too_long_is_explained_in_plain_words(alice: Visitor) -> None:
+def test_a_list_that_is_too_long_is_explained_in_plain_words(alice: HubBrowser) -> None:
     alice.get("/settings/widget-keys")
     pages = "\n".join(f"a{number}.example" for number in range(101))
     page = alice.post("/settings/widget-keys", {"name": "Too many", "domain_allowlist": pages}).text

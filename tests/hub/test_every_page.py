@@ -20,7 +20,7 @@ import app as factory
 from kataven import settings
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, Who, who_of
+from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, PageAccess, access_of
 from kataven.hub.pages_app import PAGES
 from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -29,8 +29,8 @@ from kataven.ratelimit import redis_socket as ratelimit_connection
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub import large
 from tests.hub.conftest import HUB_URL, Hub
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM as AGENT
-from tests.hub.visitor import Visitor
 from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
@@ -85,7 +85,7 @@ class Cost:
 
 
 @contextmanager
-def counted() -> Iterator[Cost]:
+def pluralize() -> Iterator[Cost]:
     """What this thread asks PostgreSQL and Redis for: statements, and commands that are sent together as one."""
     cost, thread = Cost(), threading.get_ident()
 
@@ -133,36 +133,36 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
     }
     configured = settings.load(environ)
     account_creation.prepare_system(configured.database_url.get_secret_value())
-    surface = factory.create_hub(configured)
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(configured)
+    services = app.extensions[SERVICES]
     new = account_creation.NewAccount(ACCOUNT, "Every page", org_id(ALICE.account))
     account_creation.create(services.directory.database, new, actor="test")
     services.start()
-    pages = surface.extensions[PAGES]
-    yield Hub(surface, pages, pages.extensions[EXTENSION])
+    pages = app.extensions[PAGES]
+    yield Hub(app, pages, pages.extensions[EXTENSION])
     services.stop()
 
 
 @pytest.fixture(scope="module")
 def walked(hub: Hub, postgres: EmbeddedPostgres) -> Walked:
     """Every page as everybody, before the account and the system database are filled and afterwards."""
-    visitors = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
-    places = _places(visitors["owner"])
-    small = _walk(visitors, places)
+    browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
+    places = _places(browsers["owner"])
+    small = _walk(browsers, places)
     for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
         fill(create_engine(postgres.url(database), poolclass=NullPool))
-    return Walked(hub, small, _walk(visitors, places))
+    return Walked(hub, small, _walk(browsers, places))
 
 
-def _walk(visitors: Mapping[str, Visitor], places: Sequence[tuple[str, str]]) -> Walk:
-    return {(rule, path, role): _seen(visitor, path) for rule, path in places for role, visitor in visitors.items()}
+def _walk(browsers: Mapping[str, HubBrowser], places: Sequence[tuple[str, str]]) -> Walk:
+    return {(rule, path, role): _seen(browser, path) for rule, path in places for role, browser in browsers.items()}
 
 
-def _signed_in(hub: Hub, person: Persona) -> Visitor:
+def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
     return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
 
 
-def _places(owner: Visitor) -> list[tuple[str, str]]:
+def _places(owner: HubBrowser) -> list[tuple[str, str]]:
     """Each page's rule, with paths to look at."""
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
@@ -175,19 +175,19 @@ def _places(owner: Visitor) -> list[tuple[str, str]]:
     return [(rule, path.format(agent=agent, widget_key=widget_key)) for rule, path in places]
 
 
-def _seen(visitor: Visitor, path: str) -> Cost:
-    visitor.get(path)  # what is remembered of this visitor's rights is remembered from here on
-    with counted() as cost:
-        page = visitor.get(path)
+def _seen(browser: HubBrowser, path: str) -> Cost:
+    browser.get(path)  # what is remembered of this visitor's rights is remembered from here on
+    with pluralize() as cost:
+        page = browser.get(path)
     cost.status, cost.bytes = page.status_code, len(page.data)
     return cost
 
 
-def rules(hub: Hub) -> dict[str, Who]:
+def rules(hub: Hub) -> dict[str, PageAccess]:
     """Who may see each page."""
     found = {}
     for rule in hub.pages.url_map.iter_rules():
-        who = who_of(hub.pages.view_functions[rule.endpoint])
+        who = access_of(hub.pages.view_functions[rule.endpoint])
         if "GET" in (rule.methods or set()) and who is not None:
             found[rule.rule] = who
     return found

@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 from kataven.dev.personas import org_id
 from tests.hub import issuers
 from tests.hub.conftest import Hub
+from tests.hub.hub_browser import HubBrowser, redirect_target
 from tests.hub.issuers import PROJECT, Product, opened_hub
-from tests.hub.visitor import Visitor, leads_on
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import IndependentIssuers, signed_in
 
@@ -31,16 +31,16 @@ Make = Callable[[str], Product]
 ROLES_IN_ONE = f"{issuers.ZITADEL_SCOPES} {issuers.ROLES_IN_ONE}"
 
 
-def comes(hub: Hub, visitor: Visitor, account: str = "acme") -> TestResponse:
+def comes(hub: Hub, browser: HubBrowser, account: str = "acme") -> TestResponse:
     """Over the issuer and back: the answer of the callback."""
-    visitor.get("/sign-in")
-    to_issuer = leads_on(visitor.post("/sign-in", {"account": account}))
-    back = urlsplit(signed_in(to_issuer, f"{hub.front.url}/auth/callback"))
-    return visitor.get(f"{back.path}?{back.query}")
+    browser.get("/sign-in")
+    to_issuer = redirect_target(browser.post("/sign-in", {"account": account}))
+    back = urlsplit(signed_in(to_issuer, f"{hub.services.url}/auth/callback"))
+    return browser.get(f"{back.path}?{back.query}")
 
 
-def visitor_of(hub: Hub) -> Visitor:
-    return Visitor(hub.surface, hub.front.url)
+def browser_of(hub: Hub) -> HubBrowser:
+    return HubBrowser(hub.app, hub.services.url)
 
 
 def with_algorithm(algorithm: str) -> Make:
@@ -78,23 +78,23 @@ GOOD: dict[str, Make] = {
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
 def test_sign_in_refresh_and_sign_out(harness: AppHarness, independent_issuers: IndependentIssuers, make: Make) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        answer = comes(hub, visitor)
+        browser = browser_of(hub)
+        answer = comes(hub, browser)
         assert (answer.status_code, answer.location) == (303, "/"), answer.text
-        page = visitor.get("/")
+        page = browser.get("/")
         assert page.status_code == 200, page.text
         assert ">Alice<" in page.text
 
-        expired = issuers.let_expire(hub, independent_issuers, cookie := issuers.cookie_of(hub, visitor))
-        assert visitor.get("/settings/api-keys").status_code == 200
-        renewed = issuers.session_of(hub, cookie).person
+        expired = issuers.let_expire(hub, independent_issuers, cookie := issuers.cookie_of(hub, browser))
+        assert browser.get("/settings/api-keys").status_code == 200
+        renewed = issuers.session_of(hub, cookie).user
         assert renewed is not None
         assert renewed.access_token != expired
 
-        at_issuer = leads_on(visitor.post("/sign-out"))
+        at_issuer = redirect_target(browser.post("/sign-out"))
         assert "eyJ" not in at_issuer
         assert httpx2.get(at_issuer, trust_env=False).status_code in {200, 302, 303}
-        assert hub.front.sessions.read(cookie) is None
+        assert hub.services.sessions.read(cookie) is None
 
 
 def many_organisations(hub_url: str) -> Product:
@@ -211,25 +211,25 @@ def test_a_failed_sign_in_says_what_to_change(
     words: str,
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        page = comes(hub, visitor)
+        browser = browser_of(hub)
+        page = comes(hub, browser)
         assert page.status_code == 400
         assert words in advised(page)
         assert f"sign_in_failed · {reason} ·" in page.text
         assert f'href="/help/sign-in#{reason}"' in page.text
-        assert f'id="{reason}"' in visitor.get("/help/sign-in").text
+        assert f'id="{reason}"' in browser.get("/help/sign-in").text
         (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
         assert line["reason"] == reason
         if check is not None:
             assert line["check"] == check
-        assert visitor.get("/").location == "/sign-in"
+        assert browser.get("/").location == "/sign-in"
 
 
 def test_the_issuers_own_words_are_in_the_log(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened_hub(harness, independent_issuers, with_par, PORT) as hub:
-        comes(hub, visitor_of(hub))
+        comes(hub, browser_of(hub))
     (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
     assert line["error"] == "invalid_request"
     assert line["error_description"] == "Pushed Authorization Request must be used"
@@ -259,9 +259,9 @@ def test_a_token_without_a_role_says_what_to_change(
     words: str,
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        page = visitor.get("/")
+        browser = browser_of(hub)
+        assert comes(hub, browser).status_code == 303
+        page = browser.get("/")
         assert page.status_code == 403
         assert "You have no role in this account" in page.text
         assert words in advised(page)
@@ -273,10 +273,10 @@ def test_with_many_organisations_tokens_hold_the_roles_in_one(
     harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     with opened_hub(harness, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        assert visitor.get("/").status_code == 200
-        person = issuers.session_of(hub, issuers.cookie_of(hub, visitor)).person
+        browser = browser_of(hub)
+        assert comes(hub, browser).status_code == 303
+        assert browser.get("/").status_code == 200
+        person = issuers.session_of(hub, issuers.cookie_of(hub, browser)).user
         assert person is not None
         assert len(person.access_token) < 2_000
 
@@ -290,10 +290,10 @@ def test_without_a_refresh_token_a_session_ends_with_its_token(
         return issuers.standard(hub_url).but(refreshes_without_consent=False)
 
     with opened_hub(harness, independent_issuers, strict, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, visitor))
-        assert visitor.get("/").location == "/sign-in"
+        browser = browser_of(hub)
+        assert comes(hub, browser).status_code == 303
+        issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, browser))
+        assert browser.get("/").location == "/sign-in"
         (line,) = [line for line in lines(capsys.readouterr().err) if "not renewed" in line["message"]]
         assert line["reason"] == "no_refresh_token"
 
@@ -303,9 +303,9 @@ def test_an_issuer_that_is_named_otherwise_is_explained(
 ) -> None:
     """Auth0's issuers end with a slash, and the setting often doesn't."""
     with opened_hub(harness, independent_issuers, issuers.auth0, PORT, lambda issuer: issuer.removesuffix("/")) as hub:
-        visitor = visitor_of(hub)
-        visitor.get("/sign-in")
-        page = visitor.post("/sign-in", {"account": "acme"})
+        browser = browser_of(hub)
+        browser.get("/sign-in")
+        page = browser.post("/sign-in", {"account": "acme"})
         assert page.status_code == 503
         assert page.headers["Retry-After"]
         assert "with the slash at the end at Auth0" in advised(page)

@@ -63,7 +63,7 @@ def complaints(chrome: Chrome) -> list[Any]:
 
 
 def cookie_of(chrome: Chrome, hub: Hub) -> str:
-    found = chrome.get_cookie(hub.front.cookie_name)
+    found = chrome.get_cookie(hub.services.cookie_name)
     assert found is not None
     return str(found["value"])
 
@@ -110,5 +110,5 @@ def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
         press(chrome, "main a[href^='/help/']")
         assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
         assert "instead of Bearer token" in chrome.find_element(By.CSS_SELECTOR, "#opaque_access_token ~ ul").text
-        assert chrome.get_cookie(hub.front.cookie_name) is not None  # of before the sign-in
+        assert chrome.get_cookie(hub.services.cookie_name) is not None  # of before the sign-in
         assert complaints(chrome) == []

@@ -9,19 +9,19 @@ from werkzeug.test import TestResponse
 
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import make
-from tests.hub.visitor import Visitor
 from tests.support.app_harness import AppHarness, Caller, new_account
 
 
-def opened(visitor: Visitor, page: str, action: str | None = None) -> Form:
+def opened(browser: HubBrowser, page: str, action: str | None = None) -> Form:
     """A form in a tab of its own: it stays as it is, whatever happens in other tabs."""
-    return forms_of(visitor.get(page).text)[action or page]
+    return forms_of(browser.get(page).text)[action or page]
 
 
-def send(visitor: Visitor, form: Form, changes: dict[str, str]) -> TestResponse:
-    return visitor.client.post(
-        form.action, base_url=visitor.url, data={**form.fields, **changes}, headers={"Origin": visitor.url}
+def send(browser: HubBrowser, form: Form, changes: dict[str, str]) -> TestResponse:
+    return browser.client.post(
+        form.action, base_url=browser.url, data={**form.fields, **changes}, headers={"Origin": browser.url}
     )
 
 
@@ -30,7 +30,7 @@ def agent_of(caller: Caller, path: str) -> dict[str, Any]:
     return found
 
 
-def test_the_second_tab_is_shown_what_the_first_one_saved(alice: Visitor, acme_key: Caller) -> None:
+def test_the_second_tab_is_shown_what_the_first_one_saved(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="In two tabs")
     first, second = opened(alice, path), opened(alice, path)
     assert send(alice, first, {"description": "From the first tab"}).status_code == 303
@@ -48,7 +48,7 @@ def test_the_second_tab_is_shown_what_the_first_one_saved(alice: Visitor, acme_k
     assert (agent["description"], agent["greeting_message"]) == ("From the first tab", "From the second tab")
 
 
-def test_of_two_changes_of_one_field_the_person_chooses_one(alice: Visitor, acme_key: Caller) -> None:
+def test_of_two_changes_of_one_field_the_person_chooses_one(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="One field, two tabs")
     first, second = opened(alice, path), opened(alice, path)
     send(alice, first, {"system_prompt": '\r\nOne.\r\n"Two" & <three>.', "widget_enabled": "on"})
@@ -63,7 +63,7 @@ def test_of_two_changes_of_one_field_the_person_chooses_one(alice: Visitor, acme
     assert agent_of(acme_key, path)["system_prompt"] == "Mine."
 
 
-def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: Visitor, acme_key: Caller) -> None:
+def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="A box in two tabs", ringing_enabled="on")
     first, second = opened(alice, path), opened(alice, path)
     del first.fields["ringing_enabled"]
@@ -76,7 +76,7 @@ def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: Visitor, acm
     assert (agent["name"], agent["ringing_enabled"]) == ("Renamed", False)
 
 
-def test_what_was_chosen_is_compared_again(alice: Visitor, acme_key: Caller) -> None:
+def test_what_was_chosen_is_compared_again(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Three tabs")
     first, second, third = (opened(alice, path) for _ in range(3))
     send(alice, first, {"description": "First"})
@@ -87,7 +87,7 @@ def test_what_was_chosen_is_compared_again(alice: Visitor, acme_key: Caller) -> 
     assert agent_of(acme_key, path)["description"] == "Third"
 
 
-def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: Visitor, acme_key: Caller) -> None:
+def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Corrected")
     first, second = opened(alice, path), opened(alice, path)
     send(alice, first, {"description": "From the first tab"})
@@ -97,7 +97,7 @@ def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: Vis
     assert agent_of(acme_key, path)["description"] == "From the first tab"
 
 
-def test_what_says_the_same_is_no_conflict(alice: Visitor) -> None:
+def test_what_says_the_same_is_no_conflict(alice: HubBrowser) -> None:
     """A form that is sent twice."""
     path = make(alice, name="Sent twice")
     form = opened(alice, path)
@@ -107,7 +107,7 @@ def test_what_says_the_same_is_no_conflict(alice: Visitor) -> None:
 
 @pytest.mark.parametrize("seen", [None, "", "x", "name~AAAA", "~.~~", "name" * 5_000], ids=lambda seen: str(seen)[:9])
 def test_a_form_that_does_not_say_what_it_was_opened_with_overwrites_nothing(
-    alice: Visitor, acme_key: Caller, seen: str | None
+    alice: HubBrowser, acme_key: Caller, seen: str | None
 ) -> None:
     path = make(alice, name="Of another release")
     form = opened(alice, path)
@@ -117,7 +117,7 @@ def test_a_form_that_does_not_say_what_it_was_opened_with_overwrites_nothing(
     assert agent_of(acme_key, path)["name"] == "Of another release"
 
 
-def test_the_pages_of_a_widget_key_are_not_lost(alice: Visitor) -> None:
+def test_the_pages_of_a_widget_key_are_not_lost(alice: HubBrowser) -> None:
     alice.get("/settings/widget-keys")
     made = alice.post("/settings/widget-keys", {"name": "In two tabs", "domain_allowlist": "acme.com", "agent_id": ""})
     path = made.text.partition('class="button" href="')[2].partition('"')[0]
@@ -132,7 +132,7 @@ def test_the_pages_of_a_widget_key_are_not_lost(alice: Visitor) -> None:
     assert (saved["name"], saved["domain_allowlist"]) == ("Renamed", "acme.com\nshop.acme.com")
 
 
-def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: Visitor) -> None:
+def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: HubBrowser) -> None:
     agents = [make(alice, name=f"Pinned in tab {number}").rpartition("/")[2] for number in (1, 2)]
     alice.get("/settings/widget-keys")
     made = alice.post("/settings/widget-keys", {"name": "Pinned", "domain_allowlist": "acme.com", "agent_id": ""})
@@ -145,7 +145,7 @@ def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: 
     assert opened(alice, path).fields["agent_id"] == agents[0]
 
 
-def test_how_the_widget_looks_is_not_lost(charlie: Visitor) -> None:
+def test_how_the_widget_looks_is_not_lost(charlie: HubBrowser) -> None:
     first, second = opened(charlie, "/widget"), opened(charlie, "/widget")
     assert send(charlie, first, {"title": "First tab"}).status_code == 303
     page = send(charlie, second, {"theme": "dark"})
@@ -155,7 +155,7 @@ def test_how_the_widget_looks_is_not_lost(charlie: Visitor) -> None:
     assert (saved["title"], saved["theme"]) == ("First tab", "dark")
 
 
-def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, harness: AppHarness, olivia: Visitor) -> None:
+def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "two-operators")
     page = "/console/accounts/two-operators"
     first, second = (opened(olivia, page, f"{page}/limits") for _ in range(2))

@@ -12,7 +12,7 @@ from kataven.hub.session_middleware import EXTENSION
 from kataven.operations import operator_actions
 from kataven.system import operators
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn, free_port
 
@@ -28,13 +28,13 @@ def api(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def measured(hub: Hub, harness: AppHarness, api: Gunicorn, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """The Hub beside that API, where nobody has measured for a while."""
-    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, measured_url=api.url))
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, measured_url=api.url))
     with Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as redis:
         redis.delete("hub:turn:measure")
     return hub
 
 
-def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarness, olivia: Visitor) -> None:
+def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     with harness.services.directory.database.reading() as session:
@@ -52,7 +52,7 @@ def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarnes
     assert "No key was accepted after its receipt." in page
 
 
-def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_one_waits_its_turn(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_actions, "MEASURE_ROUNDS", 1)
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
@@ -61,7 +61,7 @@ def test_a_second_one_waits_its_turn(measured: Hub, olivia: Visitor, monkeypatch
     assert "a moment ago" in again.text
 
 
-def test_it_ends_when_its_time_is_over(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_when_its_time_is_over(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operator_actions, "MEASURE_SECONDS", -1.0)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
@@ -69,8 +69,8 @@ def test_it_ends_when_its_time_is_over(measured: Hub, olivia: Visitor, monkeypat
     assert "Not every worker could be reached" in page.text
 
 
-def test_without_an_api_it_says_so(measured: Hub, olivia: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = replace(measured.front, measured_url=f"http://127.0.0.1:{free_port()}")
+def test_without_an_api_it_says_so(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = replace(measured.services, measured_url=f"http://127.0.0.1:{free_port()}")
     monkeypatch.setitem(measured.pages.extensions, EXTENSION, nowhere)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
@@ -78,7 +78,7 @@ def test_without_an_api_it_says_so(measured: Hub, olivia: Visitor, monkeypatch: 
     assert "No API answers at" in page.text
 
 
-def test_nobody_else_measures(measured: Hub, alice: Visitor, olivia: Visitor) -> None:
+def test_nobody_else_measures(measured: Hub, alice: HubBrowser, olivia: HubBrowser) -> None:
     alice.get("/")
     assert alice.post(f"{PAGE}/measure").status_code == 403
     olivia.get(PAGE)

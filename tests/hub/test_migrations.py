@@ -31,7 +31,7 @@ from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import HUB_URL, Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
@@ -48,7 +48,7 @@ class Fleet:
     def __init__(self, hub: Hub, postgres: EmbeddedPostgres) -> None:
         self.hub = hub
         self.postgres = postgres
-        self.services = hub.surface.extensions[SERVICES]
+        self.services = hub.app.extensions[SERVICES]
         self.database = self.services.directory.database
 
     def set_back(self) -> None:
@@ -93,16 +93,16 @@ def place(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
     }
     configured = settings.load(environ)
     account_creation.prepare_system(configured.database_url.get_secret_value())
-    surface = factory.create_hub(configured)
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(configured)
+    services = app.extensions[SERVICES]
     for name in NAMES:
         new_account(services, name)
     services.start()
-    pages = surface.extensions[PAGES]
+    pages = app.extensions[PAGES]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environ.items():  # what the process that carries a run out inherits
             patch.setenv(name, value)
-        yield Fleet(Hub(surface, pages, pages.extensions[EXTENSION]), postgres)
+        yield Fleet(Hub(app, pages, pages.extensions[EXTENSION]), postgres)
     # Whoever waits for a run's process writes into the database, and a process takes a while to end.
     wait_until(lambda: all(thread.name != "migrations" for thread in threading.enumerate()), SECONDS)
     services.stop()
@@ -115,7 +115,7 @@ def fleet(place: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def olivia(place: Fleet) -> Visitor:
+def olivia(place: Fleet) -> HubBrowser:
     return place.hub.signed_in(OLIVIA)
 
 
@@ -123,17 +123,17 @@ def form(**changes: str) -> dict[str, str]:
     return {"account": "", "jobs": "1", "canaries": "1", "max_failures": "5", "confirm": NEW, **changes}
 
 
-def press(visitor: Visitor, **changes: str) -> int:
-    visitor.get(PAGE)
-    return visitor.post(PAGE, form(**changes)).status_code
+def press(browser: HubBrowser, **changes: str) -> int:
+    browser.get(PAGE)
+    return browser.post(PAGE, form(**changes)).status_code
 
 
-def checked(visitor: Visitor, more: str = "") -> str:
+def checked(browser: HubBrowser, more: str = "") -> str:
     """The page once the databases were asked; it does not wait for a server that has not answered yet."""
     pages: list[str] = []
 
     def is_answered() -> bool:
-        page = visitor.get(f"{PAGE}?check=1{more}")
+        page = browser.get(f"{PAGE}?check=1{more}")
         assert page.status_code == 200
         pages.append(page.text)
         return "has not answered yet" not in page.text
@@ -142,7 +142,7 @@ def checked(visitor: Visitor, more: str = "") -> str:
     return pages[-1]
 
 
-def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Visitor) -> None:
+def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: HubBrowser) -> None:
     assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
     assert press(olivia) == 303
     assert "The run is asked for." in olivia.get(PAGE).text
@@ -159,7 +159,7 @@ def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Vis
     assert "by olivia" in page
 
 
-def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Visitor) -> None:
+def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-b") == 303
     assert fleet.wait_for(RunState.DONE).done == 1
     assert fleet.revisions() == [OLD, NEW, OLD, OLD]
@@ -181,7 +181,7 @@ def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Vi
     ids=["unconfirmed", "other revision", "nobody", "path", "no jobs", "many jobs", "canaries", "words"],
 )
 def test_what_does_not_fit_is_explained_and_nothing_begins(
-    place: Fleet, olivia: Visitor, changes: dict[str, str], field: str
+    place: Fleet, olivia: HubBrowser, changes: dict[str, str], field: str
 ) -> None:
     asked = len(place.events("migrations.asked"))
     olivia.get(PAGE)
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_explained_and_nothing_begins(
     assert len(place.events("migrations.asked")) == asked
 
 
-def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> None:
+def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303
     quota_status = fleet.wait_for(RunState.FAILED)
@@ -202,7 +202,7 @@ def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> No
     assert page.index("behind-c") < page.index("already exists")
 
 
-def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: Visitor) -> None:
+def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     assert press(olivia, max_failures="1") == 303
     quota_status = fleet.wait_for(RunState.FAILED)
@@ -229,12 +229,12 @@ def test_why_a_run_ended_early_is_said(failed: int, skipped: int, words: str | N
 def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
-    done = fleet.hub.surface.test_cli_runner().invoke(args=options)
+    done = fleet.hub.app.test_cli_runner().invoke(args=options)
     assert done.exit_code == 1
     assert "Stopped after 1 failure. The others were not touched." in done.stderr
 
 
-def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: Visitor) -> None:
+def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.connect("behind-c") as connection:
         connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
@@ -285,10 +285,10 @@ def connected(fleet: Fleet, database: str) -> bool:
 
 @pytest.mark.parametrize("command", [("/bin/false",), ("/nowhere/at/all",)], ids=["ends", "is not there"])
 def test_a_process_that_never_begins_is_said_to_have_ended(
-    place: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    place: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    front = replace(place.hub.front, runner=Runner(Path("/"), command))
-    monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, front)
+    services = replace(place.hub.services, runner=Runner(Path("/"), command))
+    monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, services)
     assert press(olivia) == 303
     place.wait_for(RunState.FAILED)
     assert "ended before it began" in olivia.get(PAGE).text
@@ -306,16 +306,16 @@ def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatc
     assert place.quota_status().run.error == "enough"
 
 
-def test_a_run_is_carried_out_once(fleet: Fleet, olivia: Visitor) -> None:
+def test_a_run_is_carried_out_once(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     run_id = fleet.wait_for(RunState.DONE).run.id
-    again = fleet.hub.surface.test_cli_runner().invoke(carry_out, [str(run_id)])
+    again = fleet.hub.app.test_cli_runner().invoke(carry_out, [str(run_id)])
     assert again.exit_code == 1
     assert "under way" in again.stderr
 
 
-def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: Visitor) -> None:
-    done = fleet.hub.surface.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
+def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: HubBrowser) -> None:
+    done = fleet.hub.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
     assert done.exit_code == 0, done.output
     page = olivia.get(PAGE).text
     assert "by cli" in page
@@ -323,7 +323,7 @@ def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: Visitor) 
 
 
 def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
-    fleet: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import migrations
 
@@ -338,11 +338,11 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     opened: list[str] = []
     status = migrations.migrations.status
 
-    def counted(database: object, chosen: list[object], *rest: object) -> object:
+    def pluralize(database: object, chosen: list[object], *rest: object) -> object:
         opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(migrations.account_migrations, "status", counted)
+    monkeypatch.setattr(migrations.account_migrations, "status", pluralize)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
     assert opened == ["behind-a", "behind-b"]
@@ -350,7 +350,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
 
 
-def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -> None:
+def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.maintenance() as maintenance:
         maintenance.drop("behind-d")
@@ -358,14 +358,14 @@ def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])
-def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice: Visitor, path: str) -> None:
+def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
-    assert hub.visitor().get(path).location.startswith("/sign-in")
+    assert hub.browser().get(path).location.startswith("/sign-in")
     alice.get("/")
     assert alice.post(PAGE, form()).status_code == 403
 
 
-def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: Visitor) -> None:
+def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     olivia.get(f"{PAGE}/run")
     assert "The run is asked for." in olivia.get(PAGE).text

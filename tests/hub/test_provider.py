@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlsplit
 import pytest
 
 from kataven.dev.issuer.tokens import at_hash
-from kataven.hub.provider import Client, GrantGone, Provider, ProviderUnavailable
+from kataven.hub.provider import Client, Provider, ProviderUnavailable, RefreshFailed
 from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity.jwks import JwksClient
@@ -339,7 +339,7 @@ def test_a_refresh_that_does_not_hold_ends_the_session(
     endpoint: TokenEndpoint, changes: dict[str, Any], reason: Reason
 ) -> None:
     endpoint.tokens = issued(**changes)
-    with pytest.raises(GrantGone) as gone:
+    with pytest.raises(RefreshFailed) as gone:
         provider(endpoint).refresh(ALICE)
     assert gone.value.failure is not None
     assert gone.value.failure.reason is reason
@@ -348,7 +348,7 @@ def test_a_refresh_that_does_not_hold_ends_the_session(
 def test_an_id_token_of_a_refresh_signed_by_nobody_known_is_refused(endpoint: TokenEndpoint) -> None:
     forged = ec_signer("forger").named("ec-1").token(good_claims(NOW, nonce="a nonce"))
     endpoint.tokens = issued(id_token=forged)
-    with pytest.raises(GrantGone):
+    with pytest.raises(RefreshFailed):
         provider(endpoint).refresh(ALICE)
 
 

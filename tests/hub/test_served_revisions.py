@@ -17,11 +17,11 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, OLIVIA
 from kataven.dev.postgres import EmbeddedPostgres
-from kataven.hub.page_blueprint import who_of
+from kataven.hub.page_blueprint import access_of
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.operation import Operation, operation_of
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.walk import ORIGIN, PAGES, REQUESTS, World, prefixes
 
@@ -44,7 +44,7 @@ def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tupl
     """The path that is asked for, and the answer."""
     request = REQUESTS[operation.method, operation.path](world)
     path = prefix + request.path
-    app = hub.surface if prefix.startswith("/hub-api") else world.harness.app
+    app = hub.app if prefix.startswith("/hub-api") else world.harness.app
     headers = {"Origin": ORIGIN} if request.caller is None else dict(request.caller.headers)
     return path, app.test_client().open(path, method=operation.method, json=request.body, headers=headers)
 
@@ -61,17 +61,17 @@ def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
             yield f"{operation.method} {path}: {answer.status_code} {code_of(answer)}"
 
 
-def owner_of(world: World, hub: Hub) -> Visitor:
+def owner_of(world: World, hub: Hub) -> HubBrowser:
     """Alice's browser with the token of the account's owner: the issuer signs in nobody outside of the cast."""
-    visitor, sessions = hub.signed_in(ALICE), hub.front.sessions
-    cookie = visitor.client.get_cookie(hub.front.cookie_name)
+    browser, sessions = hub.signed_in(ALICE), hub.services.sessions
+    cookie = browser.client.get_cookie(hub.services.cookie_name)
     assert cookie is not None
     session = sessions.read(cookie.value)
     assert session is not None
-    assert session.person is not None
-    person = replace(session.person, access_token=world.harness.issuer.token(world.owner_person))
-    sessions.save(session.with_(person=person, account=world.account))
-    return visitor
+    assert session.user is not None
+    person = replace(session.user, access_token=world.harness.issuer.token(world.owner_person))
+    sessions.save(session.with_(user=person, account=world.account))
+    return browser
 
 
 def code_of(answer: TestResponse) -> str | None:
@@ -96,7 +96,7 @@ def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
     rules = {
         (next(iter(rule.methods - {"HEAD", "OPTIONS"})), rule.rule)
         for rule in hub.pages.url_map.iter_rules()
-        if rule.methods is not None and who_of(hub.pages.view_functions[rule.endpoint]) is not None
+        if rule.methods is not None and access_of(hub.pages.view_functions[rule.endpoint]) is not None
     }
     assert rules == set(PAGES)
 
@@ -108,11 +108,11 @@ def test_every_operation_is_right_or_out_of_step_at_every_served_revision(world:
 
 def test_every_page_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
     owner, olivia = owner_of(world, hub), hub.signed_in(OLIVIA)
-    hub.front.sessions.take_turn("measure", 30)
+    hub.services.sessions.start_cooldown("measure", 30)
     found = []
     for (method, path), form_of in PAGES.items():
-        form, visitor = form_of(world), olivia if path.startswith("/console") else owner
-        answer = visitor.get(form.path) if method == "GET" else visitor.post(form.path, form.fields)
+        form, browser = form_of(world), olivia if path.startswith("/console") else owner
+        answer = browser.get(form.path) if method == "GET" else browser.post(form.path, form.fields)
         out_of_step = world.revision != HEAD and answer.status_code == 503 and "schema_mismatch" in answer.text
         if answer.status_code not in form.statuses and not out_of_step:
             found.append(f"{method} {form.path}: {answer.status_code} {code_of(answer)}")

@@ -15,10 +15,10 @@ from sqlalchemy.exc import OperationalError
 
 from kataven.dev.postgres import EmbeddedPostgres
 from kataven.hub import server_watch
-from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, Cut, ServerState, ServerWatch
+from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, CloseConnection, ServerState, ServerWatch
 from kataven.hub.session_middleware import EXTENSION
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
@@ -37,7 +37,9 @@ class Probes:
         self._answers: bool | None = None
         self._changed = threading.Condition()
 
-    def __call__(self, url: URL, databases: Collection[str], connected: Callable[[Cut], None]) -> ServerState:
+    def __call__(
+        self, url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]
+    ) -> ServerState:
         is_cut = threading.Event()
 
         def cut() -> None:
@@ -124,7 +126,7 @@ def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
 
 
 def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:
-    cuts: list[Cut] = []
+    cuts: list[CloseConnection] = []
     state = server_watch.probe(make_url(postgres.url("postgres")), ["postgres", "not-there"], cuts.append)
     assert state.answers
     assert state.ms
@@ -169,7 +171,7 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
             ),
             {"id": account, "server": name},
         )
-    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch()))
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch()))
     yield account
     with database.writing() as session:
         session.execute(text("DELETE FROM accounts WHERE account_id = :id"), {"id": account})
@@ -178,10 +180,10 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_no_page_waits_for_a_server_that_is_silent(
-    hub: Hub, silent: str, olivia: Visitor, probes: Probes, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, silent: str, olivia: HubBrowser, probes: Probes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The probes go on until the test is over: a page that waited for one would never come."""
-    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch(probes)))
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch(probes)))
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         page = olivia.get(path)
         assert page.status_code == 200
@@ -190,7 +192,7 @@ def test_no_page_waits_for_a_server_that_is_silent(
     assert ">being asked<" in olivia.get(HEALTH).text
 
 
-def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, olivia: Visitor) -> None:
+def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, olivia: HubBrowser) -> None:
     said = re.compile(r"server (silent-\w+) does not answer")
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         wait_until(lambda path=path: said.search(olivia.get(path).text) is not None, SECONDS)
@@ -203,5 +205,5 @@ def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, 
     assert re.search(r"<td>\d+ ms</td>", default)
 
 
-def test_sizes_are_shown_once_they_are_known(hub: Hub, olivia: Visitor) -> None:
+def test_sizes_are_shown_once_they_are_known(hub: Hub, olivia: HubBrowser) -> None:
     wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)

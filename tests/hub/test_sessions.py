@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
 from kataven.hub.sessions import (
     IDLE_SECONDS,
-    LONGEST_SECONDS,
+    MAX_AGE_SECONDS,
     Session,
     Sessions,
     SessionsUnavailable,
@@ -42,7 +42,7 @@ def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
 
 
 def kept(sessions: Sessions) -> Session:
-    session = sessions.new().with_(person=ALICE, account="acme")
+    session = sessions.new().with_(user=ALICE, account="acme")
     sessions.save(session)
     return session
 
@@ -84,7 +84,7 @@ def test_what_is_no_secret_of_ours_is_nobody(sessions: Sessions, cookie: str | N
 
 def test_a_session_ends_after_a_day_however_busy_it_was(sessions: Sessions, clock: Clock) -> None:
     session = kept(sessions)
-    clock.now += LONGEST_SECONDS - 1
+    clock.now += MAX_AGE_SECONDS - 1
     assert sessions.read(session.secret) is not None
     clock.now += 1
     assert sessions.read(session.secret) is None
@@ -102,7 +102,7 @@ def test_each_use_keeps_it_for_as_long_as_it_may_be_idle(sessions: Sessions, red
 def test_who_knew_the_cookie_before_somebody_signed_in_knows_nothing(sessions: Sessions) -> None:
     before = sessions.new()
     sessions.save(before)
-    after = sessions.renewed(before).with_(person=ALICE)
+    after = sessions.rotate(before).with_(user=ALICE)
     sessions.save(after)
     assert sessions.read(before.secret) is None
     assert after.csrf != before.csrf
@@ -135,7 +135,7 @@ def test_without_redis_nobody_can_be_told() -> None:
         lambda: sessions.end(sessions.new()),
         lambda: sessions.use_form("a form"),
         lambda: sessions.cookie_of(sessions.new()),
-        lambda: sessions.read(f"{MARK}.{int(time.time() // 86_400)}.AAAA"),
+        lambda: sessions.read(f"{COOKIE_PREFIX}.{int(time.time() // 86_400)}.AAAA"),
     ):
         with pytest.raises(SessionsUnavailable):
             attempt()
@@ -165,7 +165,7 @@ def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, 
     assert everything_in(redis_url) == before
     found = sessions.read(cookie)
     assert found is not None
-    assert (found.csrf, found.sign_ins, found.person, found.account) == (session.csrf, session.sign_ins, None, None)
+    assert (found.csrf, found.sign_ins, found.user, found.account) == (session.csrf, session.sign_ins, None, None)
     for secret in (session.csrf, "a state", "a verifier", "acme"):
         assert secret not in cookie
 
@@ -227,4 +227,4 @@ def test_all_processes_seal_with_one_key(sessions: Sessions, redis_url: str, clo
 
 def test_what_the_issuer_gave_never_goes_into_a_cookie(sessions: Sessions) -> None:
     with pytest.raises(AssertionError):
-        sessions.cookie_of(sessions.new().with_(person=ALICE))
+        sessions.cookie_of(sessions.new().with_(user=ALICE))

@@ -6,18 +6,18 @@ import re
 
 import pytest
 
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import make as make_agent
-from tests.hub.visitor import Visitor
 from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/widget-keys"
 KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
 
 
-def make(visitor: Visitor, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
+def make(browser: HubBrowser, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
     """A new widget key's text, and its page."""
-    visitor.get(KEYS)
-    page = visitor.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
+    browser.get(KEYS)
+    page = browser.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
     assert page.status_code == 201, page.text
     found, place = KEY.search(page.text), re.search(rf"{KEYS}/[0-9a-f-]{{36}}", page.text)
     assert found
@@ -31,7 +31,7 @@ def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
     return harness.anybody(Origin=origin).get(path).status_code
 
 
-def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness: AppHarness, alice: Visitor) -> None:
+def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness: AppHarness, alice: HubBrowser) -> None:
     agent = make_agent(alice, name="On pages")
     key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
     assert config(harness, key, "https://shop.example", agent) == 200
@@ -43,7 +43,7 @@ def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness:
     assert "every subdomain of acme.example, but not acme.example itself over https" in page
 
 
-def test_the_line_is_shown_once(alice: Visitor) -> None:
+def test_the_line_is_shown_once(alice: HubBrowser) -> None:
     alice.get(KEYS)
     form = {"name": "Reloaded widget", "domain_allowlist": "shop.example"}
     first, again = alice.post(KEYS, form), alice.post(KEYS, form)
@@ -63,7 +63,7 @@ def test_the_line_is_shown_once(alice: Visitor) -> None:
         ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose one"),
     ],
 )
-def test_what_does_not_fit_is_explained(alice: Visitor, form: dict[str, str], field: str, words: str) -> None:
+def test_what_does_not_fit_is_explained(alice: HubBrowser, form: dict[str, str], field: str, words: str) -> None:
     alice.get(KEYS)
     page = alice.post(KEYS, {"name": "Wrong", "domain_allowlist": "good.example", **form})
     assert page.status_code == 400
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_explained(alice: Visitor, form: dict[str, str], fi
     assert not KEY.search(page.text)
 
 
-def test_entries_are_explained_as_they_are_typed(bob: Visitor) -> None:
+def test_entries_are_explained_as_they_are_typed(bob: HubBrowser) -> None:
     bob.get(KEYS)
     lines = bob.post(f"{KEYS}/explain", {"entries": "acme.com\n\nlocalhost:*\nhttp://acme.com"}).get_json()
     assert [line["good"] for line in lines] == [True, True, False]
@@ -82,7 +82,7 @@ def test_entries_are_explained_as_they_are_typed(bob: Visitor) -> None:
 
 
 def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
-    harness: AppHarness, alice: Visitor, acme_key: Caller
+    harness: AppHarness, alice: HubBrowser, acme_key: Caller
 ) -> None:
     agent = make_agent(alice, name="Pinned")
     key, place = make(alice, "To lose pages", "one.example\ntwo.example")
@@ -106,7 +106,7 @@ def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
     assert alice.get(place).status_code == 404
 
 
-def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charlie: Visitor) -> None:
+def test_members_look_and_others_see_nothing(alice: HubBrowser, bob: HubBrowser, charlie: HubBrowser) -> None:
     _, place = make(alice, "Seen by members")
     assert "Seen by members" in bob.get(KEYS).text
     for attempt in (KEYS, place, f"{place}/disable", f"{place}/enable", f"{place}/remove", "/widget"):
@@ -116,7 +116,7 @@ def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charl
         assert charlie.post(attempt, {"name": "x"}).status_code == 404
 
 
-def test_branding_is_set_and_reaches_the_api(charlie: Visitor, harness: AppHarness) -> None:
+def test_branding_is_set_and_reaches_the_api(charlie: HubBrowser, harness: AppHarness) -> None:
     api = harness.bearer(harness.new_key("globex"))
     form = {
         "title": "Ask Globex",
@@ -143,7 +143,7 @@ def test_branding_is_set_and_reaches_the_api(charlie: Visitor, harness: AppHarne
         ({"title": "x" * 61}, "title"),
     ],
 )
-def test_branding_that_does_not_fit_is_explained(alice: Visitor, changes: dict[str, str], field: str) -> None:
+def test_branding_that_does_not_fit_is_explained(alice: HubBrowser, changes: dict[str, str], field: str) -> None:
     alice.get("/widget")
     form = {"accent_color": "#123456", "position": "bottom-right", "theme": "auto", "title": "", **changes}
     page = alice.post("/widget", form)

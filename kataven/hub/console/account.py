@@ -13,10 +13,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
 from kataven.hub.console.usage import account_quotas
-from kataven.hub.edits import SEEN, Words, read_edit, seen_of
-from kataven.hub.formatting import change_in_words, counted, refusal_in_words
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
-from kataven.hub.session_middleware import keep
+from kataven.hub.edits import SEEN, FieldLabel, read_edit, seen_of
+from kataven.hub.formatting import describe_change, describe_revocation, pluralize
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
+from kataven.hub.session_middleware import save_session
 from kataven.identity.token import is_account_name
 from kataven.operations import account_status, operator_actions
 from kataven.operations.account_status import OperatorContext
@@ -36,13 +36,13 @@ MAX_DAYS = 36_500
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 
 
-LIMITS_WORDS = {
-    "per_minute": Words("A minute"),
-    "per_hour": Words("An hour"),
-    "per_day": Words("A day"),
-    "concurrent": Words("In flight"),
+LIMITS_LABELS = {
+    "per_minute": FieldLabel("A minute"),
+    "per_hour": FieldLabel("An hour"),
+    "per_day": FieldLabel("A day"),
+    "concurrent": FieldLabel("In flight"),
 }
-POLICY_WORDS = {"max_days": Words("Keys may live for, in days")}
+POLICY_LABELS = {"max_days": FieldLabel("Keys may live for, in days")}
 """As the page calls its fields."""
 
 
@@ -67,17 +67,17 @@ def show_account(hub_request: HubRequest, account: str) -> AnyResponse:
     return _page(hub_request, account)
 
 
-def _limits_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(hub_request, account, typed, form="limits")
+def _refill_limits(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, submitted, form="limits")
 
 
-@blueprint.form("/console/accounts/<account>/limits", OPERATORS, _limits_again)
+@blueprint.form("/console/accounts/<account>/limits", OPERATORS, _refill_limits)
 def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(LimitsForm)
     if form is None:
         return _page(hub_request, account, request.form, problems)
     _find(hub_request, account)
-    edit = read_edit(form.model_dump(), LIMITS_WORDS)
+    edit = read_edit(form.model_dump(), LIMITS_LABELS)
     try:
         operator_actions.change_limits(
             hub_request.services,
@@ -88,14 +88,16 @@ def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
         )
     except ContradictoryLimits as error:
         return _page(hub_request, account, request.form, {"per_minute": str(error)})
-    return _done(hub_request, account, "The limits are changed. Every worker keeps to them within a second.")
+    return _redirect_with_notice(
+        hub_request, account, "The limits are changed. Every worker keeps to them within a second."
+    )
 
 
-def _policy_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(hub_request, account, typed, form="policy")
+def _refill_policy(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, submitted, form="policy")
 
 
-@blueprint.form("/console/accounts/<account>/policy", OPERATORS, _policy_again)
+@blueprint.form("/console/accounts/<account>/policy", OPERATORS, _refill_policy)
 def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(
         PolicyForm, max_days=request.form.get("max_days", "").strip() or None, existing="existing" in request.form
@@ -103,7 +105,7 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
     if form is None:
         return _page(hub_request, account, request.form, problems)
     _find(hub_request, account)
-    edit = read_edit({"max_days": form.max_days}, POLICY_WORDS, "existing")
+    edit = read_edit({"max_days": form.max_days}, POLICY_LABELS, "existing")
     office = operator_actions.operator_context(hub_request.services, hub_request.operator_label)
     try:
         shortened, receipt = account_status.limit_expiry(
@@ -115,70 +117,74 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
         )
     except TenancyError as error:
         return _page(hub_request, account, request.form, {"max_days": str(error)})
-    keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
-    return _done(hub_request, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
+    keys = f"; {pluralize(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
+    return _redirect_with_notice(
+        hub_request, account, f"The policy is changed{keys}: {describe_change(receipt.as_json())}."
+    )
 
 
 @blueprint.form("/console/accounts/<account>/suspend", OPERATORS)
 def suspend(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _close(hub_request, account, account_status.suspend, "suspended")
+    return _confirm_and_change(hub_request, account, account_status.suspend, "suspended")
 
 
 @blueprint.form("/console/accounts/<account>/archive", OPERATORS)
 def archive(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _close(hub_request, account, account_status.archive, "archived")
+    return _confirm_and_change(hub_request, account, account_status.archive, "archived")
 
 
 @blueprint.form("/console/accounts/<account>/resume", OPERATORS)
 def resume(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _move(hub_request, account, account_status.resume, "open again", change_in_words)
+    return _change_status(hub_request, account, account_status.resume, "open again", describe_change)
 
 
 @blueprint.form("/console/accounts/<account>/restore", OPERATORS)
 def restore(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _move(hub_request, account, account_status.restore, "open again", change_in_words)
+    return _change_status(hub_request, account, account_status.restore, "open again", describe_change)
 
 
 Verb = Callable[[OperatorContext, str], Receipt]
-InWords = Callable[[Mapping[str, Any]], str]
+Describe = Callable[[Mapping[str, Any]], str]
 
 
-def _close(hub_request: HubRequest, account: str, verb: Verb, done: str) -> AnyResponse:
+def _confirm_and_change(hub_request: HubRequest, account: str, verb: Verb, done: str) -> AnyResponse:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
         return _page(
             hub_request, account, {}, {field: f"Type {account} here: every key of it is refused from then on."}
         )
-    return _move(hub_request, account, verb, done, refusal_in_words)
+    return _change_status(hub_request, account, verb, done, describe_revocation)
 
 
-def _move(hub_request: HubRequest, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
+def _change_status(
+    hub_request: HubRequest, account: str, verb: Verb, done: str, error_message: Describe
+) -> AnyResponse:
     _find(hub_request, account)
     try:
         receipt = verb(operator_actions.operator_context(hub_request.services, hub_request.operator_label), account)
     except SystemRefusal as error:
         return _page(hub_request, account, {}, {"status": str(error)})
-    return _done(hub_request, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
+    return _redirect_with_notice(hub_request, account, f"{account} is {done}: {error_message(receipt.as_json())}.")
 
 
-def _done(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
-    keep(hub_request, hub_request.session.with_(notice=words))
-    return go(f"/console/accounts/{account}")
+def _redirect_with_notice(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
+    save_session(hub_request, hub_request.session.with_(notice=words))
+    return see_other(f"/console/accounts/{account}")
 
 
 def _page(
     hub_request: HubRequest,
     account: str,
-    typed: Mapping[str, str] | None = None,
+    submitted: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
     form: str | None = None,
 ) -> AnyResponse:
     """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
     record, row, events = _find(hub_request, account)
     seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
-    if typed and SEEN in typed:  # a form that comes back to be corrected was opened with what it says
-        seen[form or request.path.rpartition("/")[2]] = typed[SEEN]
-    return show(
+    if submitted and SEEN in submitted:  # a form that comes back to be corrected was opened with what it says
+        seen[form or request.path.rpartition("/")[2]] = submitted[SEEN]
+    return render(
         "console/account.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         record=record,
@@ -186,7 +192,7 @@ def _page(
         events=events,
         account_quotas=account_quotas(account, record.limits),
         seen=seen,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
     )
 

@@ -13,9 +13,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import account_page, here, links, searched, server_states
 from kataven.hub.console.usage import used_today
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.server_watch import ServerState
-from kataven.hub.session_middleware import keep
+from kataven.hub.session_middleware import save_session
 from kataven.operations import account_creation, operator_actions
 from kataven.ratelimit.policy import Limits
 from kataven.system import accounts, servers
@@ -62,12 +62,12 @@ def show_accounts(hub_request: HubRequest) -> AnyResponse:
     return _list(hub_request)
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(hub_request, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, submitted)
 
 
-@blueprint.form("/console/accounts", OPERATORS, _again)
-def make_account(hub_request: HubRequest) -> AnyResponse:
+@blueprint.form("/console/accounts", OPERATORS, _refill)
+def create_account(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(NewAccountForm, discoverable="discoverable" in request.form)
     if form is None:
         return _list(hub_request, request.form, problems)
@@ -78,28 +78,28 @@ def make_account(hub_request: HubRequest) -> AnyResponse:
         operator_actions.create_account(hub_request.services, new, hub_request.operator_label)
     except (SystemRefusal, TenancyError) as error:
         return _list(hub_request, request.form, {"account": str(error)})
-    keep(hub_request, hub_request.session.with_(notice=f"Account “{form.account}” is made."))
-    return go(f"/console/accounts/{form.account}")
+    save_session(hub_request, hub_request.session.with_(notice=f"Account “{form.account}” is made."))
+    return see_other(f"/console/accounts/{form.account}")
 
 
 def _list(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     search, status = searched(), _status(request.args.get("status", ""))
     with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, status, PAGE_SIZE)
         counts = accounts.count_by_status(session)
         places = servers.listing(session)
-    return show(
+    return render(
         "console/accounts.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         rows=_rows(hub_request, page.rows, server_states(hub_request, [server for server, _ in places], page.rows)),
         counts=counts,
         statuses=list(AccountStatus),
-        chosen={"q": search.typed, "status": status or ""},
+        chosen={"q": search.submitted, "status": status or ""},
         links=links("/console", here(), page),
         servers=[("", "The least loaded"), *((s.name, f"{s.name} ({n})") for s, n in places if not s.draining)],
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
     )
 

@@ -9,19 +9,19 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import AccountSearch, searched
-from kataven.hub.formatting import whom
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, show
+from kataven.hub.formatting import actor_name
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
 
 blueprint = PageBlueprint("console-trail", __name__)
 
 PAGE_SIZE = 50
-MOST_PAGES = 1_000
+MAX_PAGE = 1_000
 
 
 @blueprint.page("/console/trail", OPERATORS)
-def show_trail(hub_request: HubRequest) -> AnyResponse:
+def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
     """`account` is one account, as links name it; `q` is a part of an account's name, as people type it."""
     account, part = searched("account"), searched("q")
     actor, action = searched("actor"), searched("action")
@@ -39,12 +39,12 @@ def show_trail(hub_request: HubRequest) -> AnyResponse:
                 actor.text or None,
                 part.text,
             )
-    chosen = {"account": account.typed, "q": part.typed, "actor": actor.typed, "action": action.typed}
-    return show(
+    chosen = {"account": account.submitted, "q": part.submitted, "actor": actor.submitted, "action": action.submitted}
+    return render(
         "console/trail.html",
         events=events[:PAGE_SIZE],
         chosen=chosen,
-        actors=_choices("Anybody", actors, actor, whom),
+        actors=_choices("Anybody", actors, actor, actor_name),
         actions=_choices("Anything", actions, action),
         links=_links(chosen, page, more=len(events) > PAGE_SIZE),
     )
@@ -54,7 +54,7 @@ def _choices(
     any_: str, known: Sequence[str], chosen: AccountSearch, words: Callable[[str], str] = str
 ) -> list[tuple[str, str]]:
     """What exists, and what was chosen, also if that is of another time."""
-    values = sorted({*known, *([chosen.typed] if chosen.typed else [])})
+    values = sorted({*known, *([chosen.submitted] if chosen.submitted else [])})
     return [("", any_), *((value, words(value)) for value in values)]
 
 
@@ -66,4 +66,4 @@ def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:
 
 
 def _page_number(text: str) -> int:
-    return min(int(text), MOST_PAGES) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and len(text) <= 6 else 0

@@ -11,9 +11,9 @@ from sqlalchemy import make_url
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import server_states
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render, see_other
 from kataven.hub.server_watch import FRESH_SECONDS, ServerState
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.operations import operator_actions
 from kataven.operations.revocation_measurement import MeasurementFailed
 from kataven.system import accounts, operators, servers
@@ -50,7 +50,7 @@ def show_health(hub_request: HubRequest) -> AnyResponse:
 @blueprint.form("/console/health/measure", OPERATORS)
 def measure(hub_request: HubRequest) -> AnyResponse:
     """Mint, use and revoke a few keys of the product's own account, and say how long it took."""
-    if not hub_services().sessions.take_turn("measure", MEASURE_EVERY_SECONDS):
+    if not hub_services().sessions.start_cooldown("measure", MEASURE_EVERY_SECONDS):
         return _page(hub_request, f"It was measured a moment ago. Once in {MEASURE_EVERY_SECONDS} seconds is enough.")
     try:
         operator_actions.measure_revocation(
@@ -58,8 +58,8 @@ def measure(hub_request: HubRequest) -> AnyResponse:
         )
     except (MeasurementFailed, SystemRefusal, TenancyError) as error:
         return _page(hub_request, str(error))
-    keep(hub_request, hub_request.session.with_(notice="Measured."))
-    return go("/console/health#measured")
+    save_session(hub_request, hub_request.session.with_(notice="Measured."))
+    return see_other("/console/health#measured")
 
 
 def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
@@ -74,7 +74,7 @@ def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
         workers = revocation.workers()
     except RedisError:
         workers = None
-    return show(
+    return render(
         "console/health.html",
         HTTPStatus.OK if problem is None else HTTPStatus.CONFLICT,
         problem=problem,

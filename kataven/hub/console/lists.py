@@ -19,7 +19,7 @@ from kataven.system.accounts import NamePage
 from kataven.system.directory import tenant_url
 from kataven.system.models import Account, AccountStatus, RegisteredServer
 
-LONGEST_TEXT = 200
+MAX_TEXT_LENGTH = 200
 NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
 
 
@@ -27,17 +27,17 @@ NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
 class AccountSearch:
     """What somebody looks for."""
 
-    typed: str
+    submitted: str
     """As it was typed: the box keeps it."""
 
     @property
     def text(self) -> str:
-        return self.typed.strip()
+        return self.submitted.strip()
 
     @property
     def can_match(self) -> bool:
         """Whether there can be such a text at all: PostgreSQL stores no NUL, and nothing here is that long."""
-        return "\x00" not in self.text and len(self.text) <= LONGEST_TEXT
+        return "\x00" not in self.text and len(self.text) <= MAX_TEXT_LENGTH
 
 
 def searched(field: str = "q") -> AccountSearch:

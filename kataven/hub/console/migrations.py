@@ -14,9 +14,9 @@ from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import account_page, here, links, searched, server_states
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.server_watch import ServerState
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.operations import account_migrations, migration_runs
 from kataven.operations.migration_runs import RunRequest
 from kataven.system import accounts, servers
@@ -31,11 +31,11 @@ blueprint = PageBlueprint("console-migrations", __name__, "page")
 
 PAGE = "/console/migrations"
 PAGE_SIZE = 25
-LOOKING = 8
+STATUS_JOBS = 8
 IMPATIENT = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=5.0
 )
-NEVER_BEGUN = "The process that should have carried it out ended before it began; the Hub's log says more."
+NEVER_STARTED = "The process that should have carried it out ended before it began; the Hub's log says more."
 
 
 class UpgradeForm(Input):
@@ -56,14 +56,14 @@ def show_migrations(hub_request: HubRequest) -> AnyResponse:
 def show_run(hub_request: HubRequest) -> AnyResponse:
     """How far the latest run is: a part of the page, for whoever has that open."""
     with hub_request.services.directory.database.reading() as session:
-        return show("console/run.html", standing=migration_runs.latest(session))
+        return render("console/run.html", run_status=migration_runs.latest(session))
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _page(hub_request, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _page(hub_request, submitted)
 
 
-@blueprint.form(PAGE, OPERATORS, _again)
+@blueprint.form(PAGE, OPERATORS, _refill)
 def upgrade(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(UpgradeForm, account=request.form.get("account", "").strip())
     if form is None:
@@ -75,17 +75,17 @@ def upgrade(hub_request: HubRequest) -> AnyResponse:
         _begin(hub_request, RunRequest(chosen, form.jobs, form.canaries, form.max_failures))
     except SystemRefusal as error:
         return _page(hub_request, request.form, {"account": str(error)})
-    keep(
+    save_session(
         hub_request, hub_request.session.with_(notice="The run is asked for. It goes on whether or not you stay here.")
     )
-    return go(PAGE)
+    return see_other(PAGE)
 
 
 def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
     """Raises what `runs.ask` does."""
     database = hub_request.services.directory.database
     run_id = migration_runs.ask(database, hub_request.operator_label, choice)
-    gone = partial(migration_runs.give_up, database, run_id, NEVER_BEGUN)
+    gone = partial(migration_runs.give_up, database, run_id, NEVER_STARTED)
     try:
         hub_services().runner.begin(run_id, gone)
     except OSError:
@@ -94,16 +94,16 @@ def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
 
 
 def _page(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     search, checked = searched(), "check" in request.args
     with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, None, PAGE_SIZE)
         places = [server for server, _ in servers.listing(session)]
         revisions = accounts.count_by_revision(session)
-        standing = migration_runs.latest(session)
+        run_status = migration_runs.latest(session)
     query = {name: value for name, value in here().items() if name != "check"}
-    return show(
+    return render(
         "console/migrations.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         rows=page.rows,
@@ -111,13 +111,13 @@ def _page(
         checked=checked,
         check=f"{PAGE}?{urlencode({**request.args.to_dict(), 'check': '1'})}",
         links=links(PAGE, query, page),
-        searched=search.typed,
+        searched=search.submitted,
         revisions=revisions,
-        standing=standing,
+        run_status=run_status,
         behind=_behind,
         served=ACCOUNT_SCHEMA.window,
         head=ACCOUNT_SCHEMA.head,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
     )
 
@@ -138,7 +138,9 @@ def _states(
     }
     if names:
         chosen = account_migrations.tenants(database, names)
-        states |= {state.account: state for state in account_migrations.status(database, chosen, LOOKING, IMPATIENT)}
+        states |= {
+            state.account: state for state in account_migrations.status(database, chosen, STATUS_JOBS, IMPATIENT)
+        }
     return states
 
 

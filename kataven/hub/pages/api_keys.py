@@ -16,10 +16,19 @@ from kataven.account import api_keys, audit, expiry
 from kataven.account.errors import ExpiryExceedsPolicy
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
-from kataven.hub.formatting import refusal_in_words
-from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, new_form_id, read_form, show
-from kataven.hub.paging import asked_position, here, links, place
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.formatting import describe_revocation
+from kataven.hub.page_blueprint import (
+    MANAGERS,
+    MEMBERS,
+    HubRequest,
+    PageBlueprint,
+    new_form_id,
+    read_form,
+    render,
+    see_other,
+)
+from kataven.hub.paging import here, links, place, requested_position
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.receipts import begin_ending, end_credentials
 from kataven.web.schema import Input, SingleLine
@@ -28,7 +37,7 @@ blueprint = PageBlueprint("api-keys", __name__, "API key")
 
 PAGE_SIZE = 50
 ENDS_SOON = timedelta(days=14)
-EXPIRY_IN_WORDS = {
+EXPIRY_LABELS = {
     Expiry.NEVER: "Never",
     Expiry.YEAR: "In a year",
     Expiry.QUARTER: "In 90 days",
@@ -57,7 +66,7 @@ class KeyRow:
     expires_at: datetime | None
     disabled_at: datetime | None
     limits: Mapping[str, int]
-    ended_by: str | None = None
+    revoked_by: str | None = None
     """Who revoked it, as the audit trail says."""
 
     @property
@@ -70,12 +79,12 @@ def show_api_keys(hub_request: HubRequest) -> AnyResponse:
     return _list(hub_request)
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(hub_request, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, submitted)
 
 
-@blueprint.form("/settings/api-keys", MANAGERS, _again)
-def make_api_key(hub_request: HubRequest) -> AnyResponse:
+@blueprint.form("/settings/api-keys", MANAGERS, _refill)
+def create_api_key(hub_request: HubRequest) -> AnyResponse:
     """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
     form, problems = read_form(NewKeyForm)
     if form is None:
@@ -85,11 +94,11 @@ def make_api_key(hub_request: HubRequest) -> AnyResponse:
     except ExpiryExceedsPolicy as error:
         return _list(hub_request, request.form, {"expiry": str(error)})
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
-        return show("api_key_shown.html", HTTPStatus.CONFLICT)
+        return render("api_key_shown.html", HTTPStatus.CONFLICT)
     issued = hub_request.services.issuer.issue(TokenKind.API_KEY, hub_request.account.account)
     with hub_request.writing() as session:
         key = _row(api_keys.issue(session, form.name, issued, ends, hub_request.actor))
-    return show("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
+    return render("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
 
 
 @blueprint.form("/settings/api-keys/<key_id>/revoke", MANAGERS)
@@ -100,37 +109,37 @@ def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         name, hint = key.name, key.hint
         ending = begin_ending(hub_request, str(key_id))
     receipt = end_credentials(hub_request, ending, event)
-    keep(hub_request, hub_request.session.with_(notice=f"“{name}” (…{hint}) is revoked: {refusal_in_words(receipt)}."))
-    return go(f"/settings/api-keys{here()}#key-{key_id}")
+    save_session(
+        hub_request, hub_request.session.with_(notice=f"“{name}” (…{hint}) is revoked: {describe_revocation(receipt)}.")
+    )
+    return see_other(f"/settings/api-keys{here()}#key-{key_id}")
 
 
 def _list(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     with hub_request.reading() as session:
-        page = api_keys.listing(session, PAGE_SIZE, asked_position())
+        page = api_keys.listing(session, PAGE_SIZE, requested_position())
         ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
-        ended_by = audit.ended_by(session, "api_key.revoked", ended)
-        rows = [_row(key, ended_by.get(str(key.id))) for key in page.rows]
+        revoked_by = audit.ended_by(session, "api_key.revoked", ended)
+        rows = [_row(key, revoked_by.get(str(key.id))) for key in page.rows]
         where = place(session, ApiKey, page)
-    return show(
+    return render(
         "api_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=rows,
         links=links(page),
         place=where,
         here=here(),
-        choices=[
-            (choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)
-        ],
+        choices=[(choice, EXPIRY_LABELS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)],
         policy_days=hub_request.account.max_key_expiry_days,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
-        form_id=(typed or {}).get("form_id") or new_form_id(),
+        form_id=(submitted or {}).get("form_id") or new_form_id(),
     )
 
 
-def _row(key: ApiKey, ended_by: str | None = None) -> KeyRow:
+def _row(key: ApiKey, revoked_by: str | None = None) -> KeyRow:
     return KeyRow(
         key.id,
         key.name,
@@ -142,7 +151,7 @@ def _row(key: ApiKey, ended_by: str | None = None) -> KeyRow:
         key.expires_at,
         key.disabled_at,
         key.limits or {},
-        ended_by,
+        revoked_by,
     )
 
 

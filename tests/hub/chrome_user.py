@@ -29,7 +29,7 @@ _ADDRESSES = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Place:
+class RunningHub:
     """Where the two services are."""
 
     hub: Gunicorn
@@ -41,7 +41,7 @@ class Place:
 
 
 @contextmanager
-def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
+def running_hub(environ: Mapping[str, str], folder: Path) -> Iterator[RunningHub]:
     """Both services, over the databases and the Redis of `environ`."""
     port = free_port()
     ours = {
@@ -54,13 +54,13 @@ def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
         api = stack.enter_context(Gunicorn(ours, folder / "api.log", workers=2))
         ours["KATAVEN_API_URL"] = api.url
         hub = stack.enter_context(Gunicorn(ours, folder / "hub.log", workers=1, application="wsgi:hub", port=port))
-        yield Place(hub, api)
+        yield RunningHub(hub, api)
 
 
-class Guest:
+class ChromeUser:
     """Somebody at a browser."""
 
-    def __init__(self, chrome: Chrome, place: Place, sessions: Sessions | None = None) -> None:
+    def __init__(self, chrome: Chrome, place: RunningHub, sessions: Sessions | None = None) -> None:
         """`sessions` are those that others before have begun in the same place."""
         self.chrome = chrome
         self.place = place

@@ -23,7 +23,7 @@ _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 _ADDRESSES = ipaddress.ip_network("198.18.0.0/15").hosts()
 
 
-class Visitor:
+class HubBrowser:
     """One browser at the Hub at `url`."""
 
     def __init__(self, app: Flask, url: str) -> None:
@@ -49,11 +49,11 @@ class Visitor:
     def sign_in(self, person: Persona, account: str | None = None) -> Self:
         """The whole way over the issuer, to the page that it leads to."""
         self.get("/sign-in")
-        to_issuer = leads_on(self.post("/sign-in", {"account": account or person.account}))
-        assert self.get(self.back_from_issuer(to_issuer, person)).status_code == 303
+        to_issuer = redirect_target(self.post("/sign-in", {"account": account or person.account}))
+        assert self.get(self.sign_in_at_issuer(to_issuer, person)).status_code == 303
         return self
 
-    def back_from_issuer(self, url: str, person: Persona) -> str:
+    def sign_in_at_issuer(self, url: str, person: Persona) -> str:
         """Choose somebody at the issuer; the path at the Hub that the browser is sent back to."""
         asked = urlsplit(url)
         query = {**dict(parse_qsl(asked.query)), "person": person.subject}
@@ -72,7 +72,7 @@ class Visitor:
         return answer
 
 
-def leads_on(answer: TestResponse) -> str:
+def redirect_target(answer: TestResponse) -> str:
     """Where the page takes the browser by itself."""
     found = _LEADS_ON.search(answer.text)
     assert found is not None, answer.text
