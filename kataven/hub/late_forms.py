@@ -1,8 +1,9 @@
-"""A form that comes too late: its session is over, or another one has begun since the page was opened.
+"""Restores forms that were submitted after their session ended, or from a page of an earlier session.
 
-Nothing is done with it. What was typed comes back in the form, for the person to check and send again: at once if there
-is a session, and otherwise after signing in. Only forms that say how they are filled in again (`Desk.takes`) do so, and
-only for a request that the browser vouches for as our own page's: no other page gets a form filled in here.
+The Hub does not process these forms. It shows the form again with the submitted values, for the user to check and
+submit: immediately if a session exists, otherwise after sign-in. This applies only to forms that declare `refill` (see
+`PageBlueprint.form`), and only if the browser confirms that the request came from a page of the Hub. Other sites can't
+prefill a form here.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst
 blueprint = PageBlueprint("late-forms", __name__)
 
 IN_ACCOUNT: Final = "in_account"
-"""The hidden field that names the account in which the form was opened."""
+"""The hidden field with the account in which the form was opened."""
 SENT: Final = "/sent/"
 CODE: Final = "stale_form"
-_NOT_TYPED = frozenset({CSRF_FIELD, IN_ACCOUNT, "form_id", "seen", "choose", "next"})
-_CHECK = "Nothing was saved yet. Check what you typed, and send it again."
-_GONE = "What you typed is not kept any more. Fill the form in again."
+_HIDDEN_FIELDS = frozenset({CSRF_FIELD, IN_ACCOUNT, "form_id", "seen", "choose", "next"})
+_CHECK = "Your changes were not saved yet. Check the form and submit it again."
+_EXPIRED = "The values that you entered are no longer available. Fill in the form again."
 
 
 def install(app: Flask) -> None:
-    """Lead every request that needs a session to the sign-in page, without losing its form."""
+    """Redirect requests that need a session to the sign-in page, and keep their forms."""
     app.register_error_handler(SignInFirst, _to_sign_in)
 
 
 def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
-    """The answer to a form that is not one of this session's. Raises StaleForm if it can't be filled in again."""
+    """The response to a form that does not belong to this session. Raises StaleForm if the form can't be restored."""
     view, submitted = current_app.view_functions.get(request.endpoint or ""), _submitted()
     access = access_of(view)
     if access is None or refill_of(view) is None or not is_same_origin():
@@ -63,8 +64,10 @@ def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
 
 
 def resendable_fields(hub_request: HubRequest) -> list[tuple[str, str]] | None:
-    """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
-    not one of this session's. Strangers' forms are not even read."""
+    """The fields of a form that was rejected by a rate limit, for a page that can submit it again.
+
+    None if the form does not belong to this session. Forms of unauthenticated browsers are not read.
+    """
     if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.user is None:
         return None
     return (
@@ -75,7 +78,7 @@ def resendable_fields(hub_request: HubRequest) -> list[tuple[str, str]] | None:
 
 
 def is_same_origin() -> bool:
-    """Whether the browser says so itself. Without the header, nothing is known."""
+    """Whether the browser confirms that a page of the Hub sent the request. False without an `Origin` header."""
     return (
         request.headers.get("Origin") == hub_services().url
         and request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
@@ -84,12 +87,12 @@ def is_same_origin() -> bool:
 
 @blueprint.page(f"{SENT}<place>", SIGNED_IN)
 def show_sent(hub_request: HubRequest, place: str) -> AnyResponse:
-    """A form that was kept while its person signed in again."""
-    is_one = place.isascii() and place.isdigit() and len(place) == 1
-    kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_one else None
+    """Show a form that was kept while its user signed in again."""
+    is_slot = place.isascii() and place.isdigit() and len(place) == 1
+    kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_slot else None
     if kept is None:
         page = request.args.get("form", "")
-        save_session(hub_request, hub_request.session.with_(notice=_GONE))
+        save_session(hub_request, hub_request.session.with_(notice=_EXPIRED))
         return see_other(page if is_path(page) else "/")
     if kept.account != hub_request.session.account:
         return _of_another_account(hub_request, kept.account, kept.fields)
@@ -97,11 +100,11 @@ def show_sent(hub_request: HubRequest, place: str) -> AnyResponse:
 
 
 def _restored(hub_request: HubRequest, path: str, submitted: Mapping[str, str]) -> AnyResponse:
-    """The page of the form at `path`, for those who may send it."""
+    """The page of the form at `path`, filled in, if the user may submit the form."""
     endpoint, path_params = current_app.url_map.bind("").match(path, method="POST")
     view = current_app.view_functions[endpoint]
     refill, access = refill_of(view), access_of(view)
-    assert refill is not None  # noqa: S101  only such forms are kept
+    assert refill is not None  # noqa: S101  only forms with `refill` are kept
     assert access is not None  # noqa: S101  as above
     session_middleware.require_access(hub_request, access)
     hub_request.page_notice = _CHECK
@@ -114,7 +117,7 @@ def _restored(hub_request: HubRequest, path: str, submitted: Mapping[str, str]) 
 
 def _of_another_account(hub_request: HubRequest, account: str, submitted: Mapping[str, str]) -> AnyResponse:
     hub_request.problem = CODE
-    shown = [(name.replace("_", " "), value) for name, value in submitted.items() if value and name not in _NOT_TYPED]
+    shown = [(name.replace("_", " "), value) for name, value in submitted.items() if value and name not in _HIDDEN_FIELDS]
     return render("other_account.html", HTTPStatus.FORBIDDEN, account=account, submitted=shown)
 
 
@@ -129,19 +132,19 @@ def _to_sign_in(error: SignInFirst) -> AnyResponse:
 
 
 def _save_form(page: str) -> str | None:
-    """Keep the form of this request. The path at which it comes back, or None if it is not kept."""
+    """Keep the form of this request. Returns the path that shows it again, or None if it was not kept."""
     hub_request = current_hub_request()
     ended_session = hub_request.session.ended_session
     if ended_session is None or not is_same_origin():
         return None
     submitted = _submitted()
-    place = None
+    slot = None
     if refill_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in submitted:
-        place = hub_services().sessions.keep_form(
+        slot = hub_services().sessions.keep_form(
             ended_session, KeptForm(request.path, submitted[IN_ACCOUNT], submitted)
         )
     save_session(hub_request, hub_request.session)
-    return None if place is None else f"{SENT}{place}?{urlencode({'form': page})}"
+    return None if slot is None else f"{SENT}{slot}?{urlencode({'form': page})}"
 
 
 def _submitted() -> dict[str, str]:

@@ -22,10 +22,10 @@ from kataven.tenancy.server import DatabaseServer
 FRESH_SECONDS = 15.0
 DEADLINE_SECONDS = 3.0
 """A server that has not answered a probe within this time counts as one that does not answer."""
-GRACE_SECONDS = 0.1
+MAX_WAIT_SECONDS = 0.1
 MAX_SIZES = 10_000
 """Sizes of databases that are remembered of each server."""
-IMPATIENT = ConnectionSettings(
+PROBE_SETTINGS = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=2.0
 )
 
@@ -34,7 +34,7 @@ IMPATIENT = ConnectionSettings(
 class ServerState:
     """What is known of a server."""
 
-    answers: bool | None = None
+    responds: bool | None = None
     """None: it was not asked before."""
     ms: float | None = None
     """How long connecting and one query took, in milliseconds."""
@@ -52,7 +52,7 @@ Probe = Callable[[URL, Collection[str], Callable[[CloseConnection], None]], Serv
 def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]) -> ServerState:
     """Raises DBAPIError."""
     began = time.perf_counter()
-    with DatabaseServer(url, IMPATIENT).maintenance() as maintenance:
+    with DatabaseServer(url, PROBE_SETTINGS).maintenance() as maintenance:
         connected(maintenance.cutter())
         in_use, limit = maintenance.connections()
         ms = (time.perf_counter() - began) * 1000
@@ -61,12 +61,12 @@ def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnec
 
 
 @dataclass(slots=True)
-class _Watched:
+class _ServerEntry:
     """One server. Read and written under the lock of the watch."""
 
     state: ServerState = field(default_factory=ServerState)
     began_at: float = float("-inf")
-    under_way: threading.Event | None = None
+    in_progress: threading.Event | None = None
     """Set when the probe that is under way has ended; None if none is."""
     cut: CloseConnection | None = None
 
@@ -78,7 +78,7 @@ class ServerWatch:
         self._probe_server = ask
         self._clock = clock
         self._lock = threading.Lock()
-        self._servers: dict[str, _Watched] = {}
+        self._servers: dict[str, _ServerEntry] = {}
 
     def look(
         self, urls: Mapping[str, URL], databases: Mapping[str, Collection[str]] | None = None
@@ -92,7 +92,7 @@ class ServerWatch:
             for name in self._servers.keys() - urls.keys():
                 del self._servers[name]
             awaited = [self._refresh(name, url, wanted.get(name, ())) for name, url in urls.items()]
-        until = time.monotonic() + GRACE_SECONDS
+        until = time.monotonic() + MAX_WAIT_SECONDS
         for ended in awaited:
             if ended is not None:
                 ended.wait(max(0.0, until - time.monotonic()))
@@ -101,26 +101,26 @@ class ServerWatch:
 
     def _refresh(self, name: str, url: URL, databases: Collection[str]) -> threading.Event | None:
         """Begin a probe if one is due; the end of one that is worth waiting for."""
-        server = self._servers.setdefault(name, _Watched())
+        server = self._servers.setdefault(name, _ServerEntry())
         known = self._state_of(server)
-        if server.under_way is None:
+        if server.in_progress is None:
             old = self._clock() - server.began_at >= FRESH_SECONDS
-            if old or (known.answers and not known.sizes.keys() >= set(databases)):
+            if old or (known.responds and not known.sizes.keys() >= set(databases)):
                 self._begin(server, url, databases)
-        return None if known.answers is False else server.under_way
+        return None if known.responds is False else server.in_progress
 
-    def _begin(self, server: _Watched, url: URL, databases: Collection[str]) -> None:
-        server.began_at, server.under_way = self._clock(), threading.Event()
+    def _begin(self, server: _ServerEntry, url: URL, databases: Collection[str]) -> None:
+        server.began_at, server.in_progress = self._clock(), threading.Event()
         threading.Thread(
-            target=self._run_probe, args=(server, url, databases, server.under_way), name="server-probe", daemon=True
+            target=self._run_probe, args=(server, url, databases, server.in_progress), name="server-probe", daemon=True
         ).start()
 
-    def _run_probe(self, server: _Watched, url: URL, databases: Collection[str], ended: threading.Event) -> None:
+    def _run_probe(self, server: _ServerEntry, url: URL, databases: Collection[str], ended: threading.Event) -> None:
         def connected(cut: CloseConnection) -> None:
             with self._lock:
                 server.cut = cut
 
-        found = ServerState(answers=False)
+        found = ServerState(responds=False)
         try:
             found = self._probe_server(url, databases, connected)
         except DBAPIError:
@@ -128,16 +128,16 @@ class ServerWatch:
         finally:
             with self._lock:
                 server.state = _merged(server.state, found)
-                server.under_way = server.cut = None
+                server.in_progress = server.cut = None
             ended.set()
 
-    def _state_of(self, server: _Watched) -> ServerState:
-        overdue = server.under_way is not None and self._clock() - server.began_at >= DEADLINE_SECONDS
+    def _state_of(self, server: _ServerEntry) -> ServerState:
+        overdue = server.in_progress is not None and self._clock() - server.began_at >= DEADLINE_SECONDS
         if not overdue:
             return server.state
         if server.cut is not None:  # it went silent after it had let us in: then only we can end the wait
             server.cut()
-        return _merged(server.state, ServerState(answers=False))
+        return _merged(server.state, ServerState(responds=False))
 
 
 def _merged(before: ServerState, now: ServerState) -> ServerState:

@@ -1,8 +1,8 @@
-"""The path of a browser's request: which session, is this form its own, who is it, may they. Read it downwards.
+"""The steps of every request of a browser, in order: session, CSRF check, authentication, authorization.
 
-Who somebody is and what they may do is not remembered in the session: it holds the issuer's token, and each request
-has that verified for its account like any request to the API. So a grant that is withdrawn, an account that is
-suspended and a token that ends all count here within the 30 s that they count there.
+The session does not store the user's roles. It contains the issuer's token, and each request verifies the token for its
+account, as the API does. Withdrawn grants, suspended accounts and expired tokens therefore take effect within the same
+30 s as at the API.
 """
 
 from __future__ import annotations
@@ -38,32 +38,35 @@ STALE_FORM_EXTENSION = "kataven.hub.late"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
 MAX_ANONYMOUS_FORM_BYTES = 8 * 1024
-"""Of a form before anybody has signed in: an account's name, and where to go then."""
+"""Limit for a form before sign-in. It contains an account name and the next page."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from anywhere but here, no inline script or style, no frame around it, no form to elsewhere: see `leave`."""
+"""Only the Hub's own resources, no inline scripts or styles, no framing, no forms to other origins.
+
+See `redirect_to_issuer` for the consequence for sign-in.
+"""
 
 
 @dataclass(frozen=True)
 class HubServices:
-    """The Hub's own collaborators, beside those that every surface has."""
+    """The services of the Hub, in addition to the services that every app has."""
 
     url: str
     api_url: str
     measured_url: str
-    """Where the API answers this process, to be measured."""
+    """The URL at which this process measures the API."""
     sessions: Sessions
     provider: Provider
     access_tokens: JwtVerifier
-    """Verifies what the issuer says of a person, where no account is asked about."""
+    """Verifies access tokens where no account is involved."""
     api_meter: Meter
-    """What accounts use at the API."""
+    """Reads the API usage of accounts."""
     operators_org_id: str | None
     role_claims: tuple[str, ...]
     runner: Runner
-    """What takes longer than a request."""
+    """Runs migrations in a separate process."""
     servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
@@ -72,7 +75,7 @@ class HubServices:
 
     @property
     def cookie_name(self) -> str:
-        """`__Host-` (RFC 6265bis, section 4.1.3): for this very host alone, sent over https alone."""
+        """`__Host-` (RFC 6265bis, section 4.1.3) limits the cookie to this host and to https."""
         return "__Host-kataven" if self.secure else "kataven-hub"
 
     def close(self) -> None:
@@ -81,7 +84,7 @@ class HubServices:
         self.api_meter.close()
 
     def claims(self, user: SignedInUser) -> VerifiedClaims:
-        """What the issuer says of somebody. Raises as `JwtVerifier.claims` does."""
+        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`."""
         return self.access_tokens.claims(user.access_token)
 
     def is_operator(self, claims: VerifiedClaims) -> bool:
@@ -91,11 +94,11 @@ class HubServices:
 
 
 class StaleForm(Forbidden):
-    """A form that is not one of this session's."""
+    """The form does not belong to this session."""
 
 
 class SignInFirst(Exception):
-    """This page is for somebody who has signed in, or to an account that is still to be chosen."""
+    """The page requires sign-in, or an account that the user has not selected yet. `path`: where to redirect."""
 
     def __init__(self, path: str = "/sign-in") -> None:
         super().__init__(path)
@@ -103,13 +106,13 @@ class SignInFirst(Exception):
 
 
 StaleFormHandler = Callable[[HubRequest, StaleForm], AnyResponse]
-"""The answer to a form that is not one of this session's; or it raises the StaleForm."""
+"""Returns the response to a form that does not belong to this session, or raises the StaleForm."""
 
 
-def install(app: Flask, hub_services: HubServices, late: StaleFormHandler) -> None:
-    """Put every request of `app` on this path."""
+def install(app: Flask, hub_services: HubServices, handle_stale_form: StaleFormHandler) -> None:
+    """Run these steps for every request of `app`."""
     app.extensions[EXTENSION] = hub_services
-    app.extensions[STALE_FORM_EXTENSION] = late
+    app.extensions[STALE_FORM_EXTENSION] = handle_stale_form
     app.before_request(open_hub_request)
     app.before_request(check_form)
     app.before_request(authorize)
@@ -118,20 +121,20 @@ def install(app: Flask, hub_services: HubServices, late: StaleFormHandler) -> No
 
 
 def hub_services() -> HubServices:
-    """The collaborators of the Hub that serves this request."""
+    """The services of the Hub that serves this request."""
     found: HubServices = current_app.extensions[EXTENSION]
     return found
 
 
 def open_hub_request() -> None:
-    """The edge: a request id, a believable address with a budget, and the session of the cookie, if it has one."""
+    """Assign a request id, check the budget of the client address, and read the session of the cookie."""
     context = observe.open_context(request)
     hub_request = HubRequest(context.services, context.request_id, context.address, context.started)
     g.context = hub_request
     if request.endpoint == "static":
         return
     if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
-        # Not a page: it is counted for the session, and uses up nothing of what an office behind one address shares.
+        # Counted per session, so that typing does not use up the budget of an office behind one address.
         _read_session(hub_request)
         if hub_request.session.user is not None:
             _consume_budget(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
@@ -140,13 +143,13 @@ def open_hub_request() -> None:
         _consume_budget(hub_request, hub_request.address, AddressBudgetKind.HUB)
     except LimitExceeded:
         if request.method not in SAFE_METHODS:
-            _read_session(hub_request)  # what was typed is not lost if it is one of this session's forms
+            _read_session(hub_request)  # so that the error page can offer to submit the form again
         raise
     _read_session(hub_request)
 
 
-def _consume_budget(hub_request: HubRequest, whose: str, kind: AddressBudgetKind) -> None:
-    decision = hub_request.services.limiter.addresses.spend(whose, kind)
+def _consume_budget(hub_request: HubRequest, key: str, kind: AddressBudgetKind) -> None:
+    decision = hub_request.services.limiter.addresses.spend(key, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
 
@@ -158,19 +161,19 @@ def _read_session(hub_request: HubRequest) -> None:
 
 
 def has_csrf_token(hub_request: HubRequest) -> bool:
-    """Whether the form of this request carries this session's token."""
+    """Whether the form of this request contains the CSRF token of this session."""
     sent = request.form.get(CSRF_FIELD, "")
     return hmac.compare_digest(sent.encode(), hub_request.session.csrf.encode())
 
 
 def check_form() -> AnyResponse | None:
-    """What changes something must come from a form of this session, on a page of ours."""
+    """Reject requests that change data unless they come from a form of this session, on a page of the Hub."""
     if request.method in SAFE_METHODS or request.routing_exception is not None:
         return None
     hub_request = current_hub_request()
     if hub_request.session.user is None:
         if hub_request.session.ended_session is None:
-            ended_session = hub_services().sessions.recall(request.cookies.get(hub_services().cookie_name))
+            ended_session = hub_services().sessions.find_ended_session(request.cookies.get(hub_services().cookie_name))
             hub_request.session = hub_request.session.with_(ended_session=ended_session)
         if hub_request.session.ended_session is None:
             request.max_content_length = MAX_ANONYMOUS_FORM_BYTES
@@ -182,24 +185,26 @@ def check_form() -> AnyResponse | None:
             not from_elsewhere and origin == hub_services().url and hub_services().cookie_name not in request.cookies
         )
         if hub_request.session.user is None and access is not None and (session_expired or not access.anonymous):
-            raise SignInFirst  # the session is over; nobody's form does nothing either way
-        late: StaleFormHandler = current_app.extensions[STALE_FORM_EXTENSION]
-        return late(hub_request, StaleForm("Nothing was done. The form was open for long, or was not sent from here."))
+            raise SignInFirst  # the session ended; a form without a user changes nothing in either case
+        handle_stale_form: StaleFormHandler = current_app.extensions[STALE_FORM_EXTENSION]
+        return handle_stale_form(
+            hub_request, StaleForm("Your changes were not saved. The form expired or was not sent from the Hub.")
+        )
     return None
 
 
 def authorize() -> None:
-    """Who is it, and may they see this? Raises SignInFirst, Forbidden, or one of identity's refusals."""
+    """Authenticate and authorize the request. Raises SignInFirst, Forbidden, or an error of `identity`."""
     if request.routing_exception is not None or request.endpoint == "static" or request.method == "OPTIONS":
         return
     access = access_of(current_app.view_functions.get(request.endpoint or ""))
     if access is None:
-        raise Forbidden("This page declares nobody who may see it, so nobody may.")
+        raise Forbidden("This page doesn't declare who may access it, so access is denied.")
     require_access(current_hub_request(), access)
 
 
 def require_access(hub_request: HubRequest, access: PageAccess) -> None:
-    """Raises as `admit` unless the person of this visit is one of `who`."""
+    """Raises the errors of `authorize` unless the user of this request has the declared access."""
     if access.anonymous:
         return
     if hub_request.session.user is None:
@@ -207,9 +212,9 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
     try:
         _authorize(hub_request, hub_request.session.user, access)
     except ExpiredCredential:
-        _authorize(hub_request, _refreshed(hub_request, hub_request.session.user), access)
+        _authorize(hub_request, _refresh(hub_request, hub_request.session.user), access)
     except InvalidCredential:
-        _sign_out(hub_request, hub_request.session.user)
+        _end_session(hub_request, hub_request.session.user)
 
 
 def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) -> None:
@@ -217,7 +222,7 @@ def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) 
         claims = hub_services().claims(user)
         hub_request.known = Principal(CredentialKind.JWT, OPERATORS_ACCOUNT, claims.subject, claims.name)
         if not hub_services().is_operator(claims):
-            raise Forbidden("This is for Kataven's operators.")
+            raise Forbidden("This page requires the role `operator`.")
         hub_request.operator = claims.subject
     elif access.account_access is not None:
         if hub_request.session.account is None or hub_request.session.account == OPERATORS_ACCOUNT:
@@ -233,26 +238,26 @@ def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) 
         hub_services().claims(user)
 
 
-def _refreshed(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
-    """The same person with a token that counts. A refresh token is good once, so one of several requests asks."""
+def _refresh(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
+    """Refresh the user's token. A refresh token can be used once, so concurrent requests are serialized."""
     with hub_services().sessions.locked(hub_request.session) as session:
-        if session is None or session.user is None:  # signed out meanwhile
-            _sign_out(hub_request, user)
+        if session is None or session.user is None:  # signed out in the meantime
+            _end_session(hub_request, user)
         hub_request.session = session
-        if session.user.access_token != user.access_token:  # another request has asked
+        if session.user.access_token != user.access_token:  # another request refreshed the token
             return session.user
         try:
             renewed = hub_services().provider.refresh(session.user)
-        except RefreshFailed as gone:
-            sign_in_audit.not_renewed(hub_request, user, gone)
-            _sign_out(hub_request, user)
+        except RefreshFailed as failed:
+            sign_in_audit.not_renewed(hub_request, user, failed)
+            _end_session(hub_request, user)
         hub_request.session = session.with_(user=renewed)
         hub_services().sessions.save(hub_request.session)
         return renewed
 
 
-def _sign_out(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
-    """The issuer no longer vouches for this person. Forms that are open in other windows may still be kept for them."""
+def _end_session(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
+    """End the session, because the issuer issues no new token. Forms in other windows can still be kept for the user."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
     save_session(
@@ -262,7 +267,7 @@ def _sign_out(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
 
 
 def save_session(hub_request: HubRequest, session: Session) -> None:
-    """Remember `session` for this browser: in its cookie alone until somebody has signed in."""
+    """Store `session` for this browser: before sign-in, in the cookie only."""
     if session.user is None:
         hub_request.session, hub_request.cookie = session, hub_services().sessions.cookie_of(session)
         return
@@ -273,7 +278,7 @@ def save_session(hub_request: HubRequest, session: Session) -> None:
 
 
 def finish(response: Response) -> Response:
-    """The headers of every page, the cookie, and the line in the log."""
+    """Add the headers of every page and the cookie, and write the access log line."""
     hub_request: HubRequest = g.context
     _set_cookie(hub_request, response)
     response.headers.setdefault("Content-Security-Policy", POLICY)
@@ -281,7 +286,7 @@ def finish(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if request.endpoint != "static":
-        # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
+        # Pages are personal. Browsers must not keep them either, so that "back" shows no secret and no other user's page.
         response.headers["Cache-Control"] = "no-store"
     return observe.finish(hub_request, request, response)
 

@@ -150,7 +150,7 @@ def _consume_sign_in(hub_request: HubRequest) -> SignIn:
     cookie doesn't help. The state is remembered for as long as such a copy can be used.
 
     Raises SignInFailed. An answer with another state uses nothing up: it is of no sign-in of this browser's."""
-    sign_in = hub_request.session.pending(request.args.get("state", ""), hub_services().sessions.now())
+    sign_in = hub_request.session.pending_sign_in(request.args.get("state", ""), hub_services().sessions.now())
     if sign_in is None:
         raise SignInFailed(Reason.STATE if hub_request.session.sign_ins else Reason.NOT_BEGUN)
     save_session(hub_request, hub_request.session.without_sign_in(sign_in))

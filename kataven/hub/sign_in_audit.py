@@ -1,7 +1,7 @@
-"""Records sign-ins and sign-outs: in the log, as a metric, and in the account's audit trail.
+"""Records sign-ins and sign-outs: in the log, as a metric, and in the account's audit log.
 
-Only people with a role in the account are recorded in its trail. Failed sign-ins go to the log and the metric only, so
-that strangers can't fill a database.
+An account's audit log contains only users with a role in it. Failed sign-ins are recorded only in the log and as a
+metric, so that unauthenticated clients can't fill a database.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _log = logging.getLogger(__name__)
 
 
 def install(metrics: Metrics) -> None:
-    """Create every series at 0, so that `increase()` sees the first event."""
+    """Create every time series at 0, so that `increase()` counts the first event."""
     for outcome in (SIGNED_IN, SIGNED_OUT, NOT_RENEWED, *Reason):
         metrics.sign_ins.labels(str(outcome))
 
 
 def signed_in(hub_request: HubRequest, user: SignedInUser, account: str, gap: RoleGap | None) -> str | None:
-    """Record a sign-in. Returns the account whose trail contains it.
+    """Record a sign-in. Returns the account whose audit log contains it.
 
-    With a `gap`, the person has no role in the account. Its trail doesn't contain the sign-in then, and the log has the
-    reason.
+    With a `gap`, the user has no role in the account. The sign-in is then not in its audit log, and the log contains
+    the reason.
     """
     hub_request.services.metrics.sign_ins.labels(SIGNED_IN).inc()
     fields = {"account": account, "sub": user.subject}
@@ -48,7 +48,7 @@ def signed_in(hub_request: HubRequest, user: SignedInUser, account: str, gap: Ro
 
 
 def signed_out(hub_request: HubRequest, user: SignedInUser, recorded_in: str | None) -> None:
-    """Record that the person chose to sign out."""
+    """Record a sign-out."""
     hub_request.services.metrics.sign_ins.labels(SIGNED_OUT).inc()
     _log.info("signed out", extra={"account": recorded_in, "sub": user.subject})
     if recorded_in is not None:
@@ -61,15 +61,15 @@ def refused(hub_request: HubRequest, failure: SignInFailed) -> None:
     _log.warning("sign-in refused", extra=failure.for_log())
 
 
-def not_renewed(hub_request: HubRequest, user: SignedInUser, gone: RefreshFailed) -> None:
-    """Record that a session ends because its token expired and can't be renewed."""
+def not_renewed(hub_request: HubRequest, user: SignedInUser, failed: RefreshFailed) -> None:
+    """Record that a session ended because its token expired and could not be renewed."""
     hub_request.services.metrics.sign_ins.labels(NOT_RENEWED).inc()
-    known = {"reason": "no_refresh_token"} if gone.failure is None else gone.failure.for_log()
+    known = {"reason": "no_refresh_token"} if failed.failure is None else failed.failure.for_log()
     _log.warning("session ended: token not renewed", extra={**known, "sub": user.subject})
 
 
 def _recorded(hub_request: HubRequest, user: SignedInUser, account: str, what: str) -> bool:
-    """Whether the event was written. A database outage must not prevent a sign-in; the log line exists either way."""
+    """Whether the event was written. A database outage must not prevent a sign-in. The log line is always written."""
     try:
         if account == OPERATORS_ACCOUNT:
             detail = {"address": hub_request.address, "request_id": hub_request.request_id}
@@ -84,6 +84,6 @@ def _recorded(hub_request: HubRequest, user: SignedInUser, account: str, what: s
             audit.record(session, actor, f"person.{what}")
     except (TenancyError, SystemDatabaseUnavailable, SQLAlchemyError) as error:
         fields = {"account": account, "what": what, "why": type(error).__name__}
-        _log.warning("not recorded in the audit trail", extra=fields)
+        _log.warning("not recorded in the audit log", extra=fields)
         return False
     return True

@@ -1,4 +1,4 @@
-"""A failed sign-in: its reason, and what the issuer says of it, cleaned for the log."""
+"""A failed sign-in: its reason, and the issuer's error, cleaned for the log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAX_DESCRIPTION_LENGTH = 200
 _MAX_WORD_LENGTH = 48
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNPRINTED = re.compile(r"[^\x20-\x7e]")
-"""RFC 6749, section 5.2, allows nothing else in an `error_description`."""
+"""RFC 6749, section 5.2, allows only these characters in an `error_description`."""
 _PRIVATE = re.compile(rf"\S*@\S*|\S{{{_MAX_WORD_LENGTH + 1},}}")
 """An email address, or a word that is long enough to be a code or a token."""
 
 
 class SignInFailed(Exception):
-    """The issuer's answer can't start a session. The text may be shown to the user."""
+    """The issuer's response can't start a session. The text may be shown to the user."""
 
     def __init__(
         self,

@@ -181,7 +181,7 @@ def test_every_form_that_is_typed_into_can_be_filled_in_again(hub: Hub) -> None:
 def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Migrations and measurements are asked for, and not carried out: other tests do that."""
     given_up: list[Callable[[], None]] = []
-    monkeypatch.setattr(type(hub.services.runner), "begin", lambda _self, _run, gone: given_up.append(gone))
+    monkeypatch.setattr(type(hub.services.runner), "start", lambda _self, _run, gone: given_up.append(gone))
     monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("hub:turn:measure")

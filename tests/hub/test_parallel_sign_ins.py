@@ -182,9 +182,9 @@ def test_one_is_good_for_a_quarter_of_an_hour_however_often_the_cookie_is_renewe
     session: Session | None = sessions.new().begun(sign_in(1, began_at=clock.now))
     for passed in (ANONYMOUS_SECONDS - 1, 1):
         assert session is not None
-        assert session.pending("state 1", clock.now) is not None
+        assert session.pending_sign_in("state 1", clock.now) is not None
         cookie = sessions.cookie_of(session)
         clock.now += passed
         session = sessions.read(cookie)
     assert session is not None
-    assert session.pending("state 1", clock.now) is None
+    assert session.pending_sign_in("state 1", clock.now) is None

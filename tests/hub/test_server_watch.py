@@ -56,26 +56,26 @@ class Probes:
                 raise OperationalError("SELECT 1", {}, Exception("gone"))
         return ServerState(True, 1.5, 3, 100, dict.fromkeys(databases, 8192))
 
-    def end(self, *, answers: bool | None) -> None:
+    def end(self, *, responds: bool | None) -> None:
         """How probes end from now on; None: they hang."""
         with self._changed:
-            self._answers = answers
+            self._answers = responds
             self._changed.notify_all()
 
 
 @pytest.fixture
 def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
-    monkeypatch.setattr(server_watch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(server_watch, "MAX_WAIT_SECONDS", 0.0)
     probes = Probes()
     yield probes
-    probes.end(answers=False)
+    probes.end(responds=False)
 
 
 def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Probes) -> None:
     watch = ServerWatch(probes)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
-    probes.end(answers=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is None
+    probes.end(responds=True)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
     state = watch.look({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
     assert (state.ms, state.connections, state.connections_limit) == (1.5, 3, 100)
     wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
@@ -86,8 +86,8 @@ def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Pro
     watch = ServerWatch(probes, clock)
     for _ in range(5):
         watch.look({"pg2": SOMEWHERE})
-    probes.end(answers=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    probes.end(responds=True)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
     watch.look({"pg2": SOMEWHERE})
     clock.advance(FRESH_SECONDS - 1)
     watch.look({"pg2": SOMEWHERE})
@@ -100,35 +100,35 @@ def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Pro
 def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
-    probes.end(answers=True)
+    probes.end(responds=True)
     watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
-    probes.end(answers=None)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    probes.end(responds=None)
     clock.advance(FRESH_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is True  # as far as is known
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is True  # as far as is known
     wait_until(lambda: len(probes.begun) == 2, SECONDS)
     clock.advance(DEADLINE_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is False
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is False and probes.cuts > 0, SECONDS)
-    probes.end(answers=True)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is False
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is False and probes.cuts > 0, SECONDS)
+    probes.end(responds=True)
     clock.advance(FRESH_SECONDS)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
 def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
     watch = ServerWatch(probes)
-    probes.end(answers=True)
+    probes.end(responds=True)
     watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
     watch.look({})
-    probes.end(answers=None)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
+    probes.end(responds=None)
+    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is None
 
 
 def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:
     cuts: list[CloseConnection] = []
     state = server_watch.probe(make_url(postgres.url("postgres")), ["postgres", "not-there"], cuts.append)
-    assert state.answers
+    assert state.responds
     assert state.ms
     assert state.connections
     assert state.connections_limit

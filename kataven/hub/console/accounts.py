@@ -49,7 +49,7 @@ class AccountRow:
     name: str
     status: str
     server: str
-    server_answers: bool
+    server_responds: bool
     revision: str | None
     bytes: int | None
     """None if it is not known: its server does not answer, or has not been asked yet."""
@@ -112,7 +112,7 @@ def _rows(hub_request: HubRequest, found: Sequence[Account], states: Mapping[str
             account.account_name,
             account.status,
             account.server,
-            states[account.server].answers is not False,
+            states[account.server].responds is not False,
             account.schema_revision,
             states[account.server].sizes.get(account.database_name),
             used.get(account.account_id),

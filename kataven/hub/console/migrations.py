@@ -32,7 +32,7 @@ blueprint = PageBlueprint("console-migrations", __name__, "page")
 PAGE = "/console/migrations"
 PAGE_SIZE = 25
 STATUS_JOBS = 8
-IMPATIENT = ConnectionSettings(
+PROBE_SETTINGS = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=5.0
 )
 NEVER_STARTED = "The process that should have carried it out ended before it began; the Hub's log says more."
@@ -87,7 +87,7 @@ def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
     run_id = migration_runs.ask(database, hub_request.operator_label, choice)
     gone = partial(migration_runs.give_up, database, run_id, NEVER_STARTED)
     try:
-        hub_services().runner.begin(run_id, gone)
+        hub_services().runner.start(run_id, gone)
     except OSError:
         gone()
     return run_id
@@ -130,22 +130,22 @@ def _states(
     A database of a server that is silent would be waited for until a timeout, and the page with it.
     """
     database = hub_request.services.directory.database
-    names = [account.account_id for account in shown if server_states[account.server].answers]
+    names = [account.account_id for account in shown if server_states[account.server].responds]
     states = {
         account.account_id: _not_asked(account, server_states[account.server])
         for account in shown
-        if not server_states[account.server].answers
+        if not server_states[account.server].responds
     }
     if names:
         chosen = account_migrations.tenants(database, names)
         states |= {
-            state.account: state for state in account_migrations.status(database, chosen, STATUS_JOBS, IMPATIENT)
+            state.account: state for state in account_migrations.status(database, chosen, STATUS_JOBS, PROBE_SETTINGS)
         }
     return states
 
 
 def _not_asked(account: Account, server: ServerState) -> AccountState:
-    silent = server.answers is False
+    silent = server.responds is False
     says = "does not answer" if silent else "has not answered yet: ask again in a moment"
     return AccountState(account.account_id, error=f"server {account.server} {says}")
 
