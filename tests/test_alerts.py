@@ -62,17 +62,17 @@ SCENARIOS: dict[str, tuple[Series, int, set[str]]] = {
         {"KatavenRevocationNotMeasured"},
     ),
     "the first revocation without a receipt": (
-        {f'kataven_revocations_total{{job="{API}",told_by="nobody"}}': "0x19 1x20"},
+        {f'kataven_revocations_total{{job="{API}",channel="none"}}': "0x19 1x20"},
         21,
         {"KatavenRevocationWithoutReceipt"},
     ),
     "two Redis for minutes": (
-        {f'kataven_revocations_total{{job="{API}",told_by="split"}}': "0x15 0+1x25"},
+        {f'kataven_revocations_total{{job="{API}",channel="split"}}': "0x15 0+1x25"},
         30,
         {"KatavenTwoRedis"},
     ),
     "two Redis for a moment": (
-        {f'kataven_revocations_total{{job="{API}",told_by="split"}}': "0x19 1x20"},
+        {f'kataven_revocations_total{{job="{API}",channel="split"}}': "0x19 1x20"},
         21,
         set(),
     ),

@@ -60,9 +60,9 @@ def test_the_published_expression_is_the_real_one() -> None:
 
 def test_every_room_is_on_the_map() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
-    for blueprint in (ROOT / "kataven").iterdir():
-        if (blueprint / "__init__.py").exists():
-            assert f"{blueprint.name}/" in page
+    for package in (ROOT / "kataven").iterdir():
+        if (package / "__init__.py").exists():
+            assert f"{package.name}/" in page
 
 
 def test_the_answer_in_the_readme_has_the_shape_of_the_real_one(acme_key: Caller) -> None:

@@ -37,17 +37,19 @@ def take_out(path: Path, services: Services) -> None:
     # Events are heard and acknowledged, and nothing is forgotten.
     guard._memories[:] = [without("forgetting", forget, lambda scope: None) for forget in guard._memories]
     # A renewal confirms the lease also of a worker that has missed an event.
-    guard.confirmed = without("epoch", guard.confirmed, lambda *renewal: _confirm(guard, *renewal))
+    guard.lease_confirmed = without("epoch", guard.lease_confirmed, lambda *renewal: _confirm(guard, *renewal))
     # Whatever the database said is kept, also if a revocation came meanwhile.
     guard.finish_fill = without("tickets", guard.finish_fill, _keep)
     # What is remembered is used whether or not the lease holds.
     verifier: Any = services.verifier
     verifier._guard = Trusting(guard, without("lease", guard.holds_at, lambda now: True))
     # A revocation that takes long is acted on by workers themselves, which would cover up for what is taken out.
-    reminded = guard.reminded
-    guard.reminded = lambda scope: None if path.read_text() else reminded(scope)
+    apply_intent = guard.apply_intent
+    guard.apply_intent = lambda scope: None if path.read_text() else apply_intent(scope)
     # Notices are read, and nothing is forgotten.
-    guard.noticed = without("notices", guard.noticed, lambda asked_at, notice: guard.reading.confirm(asked_at))
+    guard.apply_notice = without(
+        "notices", guard.apply_notice, lambda asked_at, notice: guard.reading.confirm(asked_at)
+    )
     # A publication counts at whichever Redis took it, wherever workers renew.
     barrier: Any = services.revocation._barrier
     barrier._may_be_elsewhere = without("elsewhere", barrier._may_be_elsewhere, lambda redis: False)

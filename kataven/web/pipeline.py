@@ -103,7 +103,7 @@ def finish(response: Response) -> Response:
 
 def release(_error: BaseException | None) -> None:
     """Give the in-flight slot back. Nothing waits for it."""
-    context: RequestContext | None = g.get("call")
+    context: RequestContext | None = g.get("context")
     if context is not None and context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 

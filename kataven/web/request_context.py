@@ -103,5 +103,5 @@ def current_context() -> RequestContext:
 
 def client_address() -> str | None:
     """The believable address of this request's client; None outside of a request, as in a command."""
-    context: RequestContext | None = g.get("call") if has_app_context() else None
+    context: RequestContext | None = g.get("context") if has_app_context() else None
     return None if context is None else context.address

@@ -270,7 +270,7 @@ import sys
 import app as factory
 import os
 from kataven import settings
-from kataven.system import dumping
+from kataven.operations import account_dumps
 from kataven.tenancy.databases.provision import Reservation
 from kataven.tenancy.server import Maintenance
 
@@ -289,7 +289,7 @@ def then_stop(work):
 if where == "closed":
     Maintenance.set_read_only = stop
 elif where == "dumping":
-    dumping.dumps.take = stop
+    account_dumps.dumps.take = stop
 elif where == "dumped":
     Reservation.drop = stop
 elif where == "dropped":

@@ -189,7 +189,7 @@ def test_decorated_route_is_counted_for_all_workers(app: Flask, browser: FlaskCl
 
 
 def test_limits_shared_by_routes_and_of_whole_blueprints(app: Flask, browser: FlaskClient) -> None:
-    together = face.shared_limit("2/minute", limit_key="together")
+    together = face.shared_limit("2/minute", scope="together")
     app.add_url_rule("/one", view_func=together(_named("one")))
     app.add_url_rule("/two", view_func=together(_named("two")))
     blueprint = Blueprint("room", __name__)

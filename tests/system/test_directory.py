@@ -48,9 +48,9 @@ class CountingDirectory(Directory):
 def guard() -> Guard:
     clock = Clock()
     guard = Guard(Lease(1_000, clock), Lease(1_000, clock))
-    guard.noticed(clock(), FallbackNotice(1, "a mark"))
-    guard.moved("redis")
-    guard.confirmed(guard.lease.clock(), Epoch("redis", 1))
+    guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
+    guard.home_recorded("redis")
+    guard.lease_confirmed(guard.lease.clock(), Epoch("redis", 1))
     return guard
 
 
@@ -69,7 +69,7 @@ def made(guard: Guard, account: str) -> None:
     """The event that whoever makes an account sends."""
     assert guard.epoch is not None
     after = Epoch(guard.epoch.redis, guard.epoch.count + 1)
-    guard.heard(Event(guard.epoch, after, RevocationTarget(account), None))
+    guard.apply_event(Event(guard.epoch, after, RevocationTarget(account), None))
 
 
 def test_that_there_is_no_such_account_is_remembered_for_a_moment(directory: CountingDirectory, guard: Guard) -> None:
@@ -133,6 +133,6 @@ def test_an_account_is_remembered_longer_and_forgotten_with_everything(
     made(guard, "globex")
     directory.find("acme")
     assert directory.read_names == ["acme"]
-    guard.heard(Event(Epoch("another", 1), Epoch("another", 2), EVERYTHING, None))
+    guard.apply_event(Event(Epoch("another", 1), Epoch("another", 2), EVERYTHING, None))
     directory.find("acme")
     assert directory.read_names == ["acme"] * 2

@@ -142,7 +142,7 @@ def test_a_crash_between_the_row_and_the_database_is_repaired(harness: AppHarnes
         )
     assert harness.services.directory.read("was-whole") is None
     repaired = [found.repair for found in database_repair.repair_all(database, actor="test") if found.repair]
-    found = {repair.wreck.account: repair for repair in repaired}
+    found = {repair.orphan.account: repair for repair in repaired}
     assert found["was-whole"].done
     assert found["was-nothing"].done
     assert harness.services.directory.read("was-whole") is not None

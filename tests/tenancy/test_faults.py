@@ -209,7 +209,7 @@ REFUSED_STATEMENTS = [
     text("INSERT INTO tenancy_canary.owner VALUES (NULL)"),
     text("SELECT 'mauve'::pg_catalog.bool"),
 ]
-MODES = ["reading", "writing", "noting"]
+MODES = ["reading", "writing", "recording_usage"]
 
 
 @pytest.mark.parametrize("mode", MODES)

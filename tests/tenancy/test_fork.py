@@ -13,11 +13,11 @@ import gc, os, sys, threading
 from pathlib import Path
 from sqlalchemy import make_url, text
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.serving.registry import EngineRegistry, Limits
+from kataven.tenancy.serving.registry import EngineRegistry, PoolLimits
 from kataven.tenancy.serving.slots import HostSlots
 
 tenant = Tenant("acme", make_url(sys.stdin.readline().strip()))
-registry = EngineRegistry(Limits(wait=0.1), host_slots=HostSlots(Path(sys.argv[1]), 3))
+registry = EngineRegistry(PoolLimits(wait=0.1), host_slots=HostSlots(Path(sys.argv[1]), 3))
 in_transaction, forked = threading.Event(), threading.Event()
 BACKEND = text("SELECT pg_backend_pid()")
 

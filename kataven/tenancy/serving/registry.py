@@ -2,7 +2,7 @@
 
     with registry.reading(tenant) as session: ...   # AUTOCOMMIT: one round trip per statement, nothing may be written
     with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
-    with registry.noting(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
+    with registry.recording_usage(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
 
 All raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
 code serves or lacks what a statement needs, NoTenant without a tenant, RegistryClosed after `close()`.

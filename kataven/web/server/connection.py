@@ -50,12 +50,12 @@ class ClientConnection:
         "keep",
         "outbox",
         "parser",
-        "timeouts",
         "phase",
         "registered",
         "server",
         "sock",
         "timeout",
+        "timeouts",
         "whole",
     )
 
