@@ -37,7 +37,7 @@ _DETAILS = {
 }
 
 _TEMPORARY = frozenset({"rate_limited", "unavailable", "schema_mismatch"})
-"""Errors that pass. The Hub checks the budget of an address before it reads the session, so it may not know the user."""
+"""Errors that pass. The address budget is checked before the session is read, so the user may be unknown."""
 
 
 def install(app: Flask) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 from markupsafe import Markup, escape
 
+from kataven.hub.page_blueprint import with_label
 from kataven.widget.allowlist import AllowlistEntry
 
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
@@ -20,6 +21,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
+    app.jinja_env.filters["with_label"] = with_label
     app.jinja_env.filters["actor_name"] = actor_name
     app.jinja_env.filters["limits"] = describe_limits
     app.jinja_env.filters["pluralize"] = pluralize

@@ -117,7 +117,8 @@ def _restored(hub_request: HubRequest, path: str, submitted: Mapping[str, str]) 
 
 def _of_another_account(hub_request: HubRequest, account: str, submitted: Mapping[str, str]) -> AnyResponse:
     hub_request.problem = CODE
-    shown = [(name.replace("_", " "), value) for name, value in submitted.items() if value and name not in _HIDDEN_FIELDS]
+    visible = {name: value for name, value in submitted.items() if value and name not in _HIDDEN_FIELDS}
+    shown = [(name.replace("_", " ").capitalize(), value) for name, value in visible.items()]
     return render("other_account.html", HTTPStatus.FORBIDDEN, account=account, submitted=shown)
 
 

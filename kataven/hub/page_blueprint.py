@@ -59,8 +59,8 @@ class HubRequest(RequestContext):
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
     """The new value of the session cookie. None keeps the cookie; an empty string deletes it."""
-    field_errors: list[tuple[str | None, str, str]] = field(default_factory=list)
-    """The errors of the form on this page, in the order of its fields: id, label and message."""
+    field_errors: list[tuple[str | None, str]] = field(default_factory=list)
+    """The errors of the form on this page, in the order of its fields: the id of the field, and the message."""
     page_notice: str | None = None
     """The message at the top of this page. It takes precedence over the session's notice."""
     operator: str | None = None
@@ -185,7 +185,7 @@ def new_form_id() -> str:
 
 
 def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, str]]:
-    """Validate the submitted form: the model, or the messages by field. `parsed` contains values that aren't strings."""
+    """Validate the submitted form: the model, or the messages by field. `parsed`: values that aren't strings."""
     fields: dict[str, Any] = {name: value for name, value in request.form.items() if name in model.model_fields}
     try:
         return model.model_validate({**fields, **parsed}, strict=False), {}
@@ -193,24 +193,23 @@ def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, 
         return None, {str(item["loc"][0]): _field_error(item) for item in validation.errors_of(error) if item["loc"]}
 
 
-def _field_error(item: ErrorDetails) -> str:
-    """The message for a field. For a list, it starts with the line number."""
-    line = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return line + error_message(item)
+LABEL: Final = "{Label}"
+A_LABEL: Final = "{a label}"
+"""Placeholders in the message of a field. The templates know the label and fill it in: see `with_label`."""
 
 
 _MESSAGES: Final[Mapping[str, str]] = {
-    "missing": "Enter a value.",
-    "string_too_short": "Enter a value.",
-    "string_too_long": "Must be {max_length:,} characters or fewer.",
-    "too_long": "Must be {max_length:,} lines or fewer.",
-    "greater_than_equal": "Must be {ge:,} or more.",
-    "less_than_equal": "Must be {le:,} or less.",
-    "int_parsing": "Enter a whole number, such as 8.",
-    "int_from_float": "Enter a whole number, such as 8.",
-    "float_parsing": "Enter a number, such as 0.5.",
-    "finite_number": "Enter a number, such as 0.5.",
-    "enum": "Select an option from the list.",
+    "missing": f"Enter {A_LABEL}",
+    "string_too_short": f"Enter {A_LABEL}",
+    "string_too_long": f"{LABEL} must be %(max_length)s characters or fewer",
+    "too_long": f"{LABEL} must have %(max_length)s lines or fewer",
+    "greater_than_equal": f"{LABEL} must be %(ge)s or more",
+    "less_than_equal": f"{LABEL} must be %(le)s or less",
+    "int_parsing": f"{LABEL} must be a whole number, such as 8",
+    "int_from_float": f"{LABEL} must be a whole number, such as 8",
+    "float_parsing": f"{LABEL} must be a number, such as 0.5",
+    "finite_number": f"{LABEL} must be a number, such as 0.5",
+    "enum": f"Choose {A_LABEL} from the list",
 }
 """Messages in the register of forms, by Pydantic's error type. Other types use the API's message.
 
@@ -218,18 +217,28 @@ Forms show a list as a text field with one line per item.
 """
 
 
-def error_message(item: ErrorDetails) -> str:
-    """The message that is shown beside a field and in the error summary."""
+def _field_error(item: ErrorDetails) -> str:
+    """The message that is shown beside a field and in the error summary, with placeholders for the label."""
+    line = next((part + 1 for part in item["loc"][1:] if isinstance(part, int)), None)
+    if line is not None:
+        return f"{LABEL}, line {line}: {validation.in_words(item)}"
     if item["type"] in _MESSAGES:
-        context = item.get("ctx", {})
-        return _MESSAGES[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
-    message = validation.in_words(item)
-    return f"{message[0].upper()}{message[1:]}."
+        return _MESSAGES[item["type"]] % {name: _number(value) for name, value in item.get("ctx", {}).items()}
+    return f"{LABEL} {validation.in_words(item)}"
 
 
-def _whole(value: Any) -> Any:
-    """1 for 1.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def with_label(message: str, label: str) -> str:
+    """Fill in the label of a field: `Enter a name`, `Volume must be 1 or less`."""
+    article = "an" if label[:1].lower() in "aeiou" else "a"
+    in_sentence = label if label[1:2].isupper() else f"{label[:1].lower()}{label[1:]}"
+    return message.replace(LABEL, label).replace(A_LABEL, f"{article} {in_sentence}")
+
+
+def _number(value: Any) -> Any:
+    """`1,000` for 1000, and `1` for 1.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def page_of(path: str) -> str:
@@ -246,7 +255,7 @@ def page_of(path: str) -> str:
 
 
 def is_path(text: str | None) -> bool:
-    """Whether a redirect to `text` stays at the Hub: no host, no scheme, and nothing that browsers parse differently."""
+    """Whether a redirect to `text` stays at the Hub: no host, no scheme, no characters that browsers rewrite."""
     return bool(
         text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and "\\" not in text
     )

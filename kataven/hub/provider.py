@@ -1,4 +1,4 @@
-"""The issuer, as the Hub talks to it: authorization code with PKCE, refreshing, and signing out.
+"""The OIDC client of the Hub: authorization code with PKCE, token refresh, and sign-out.
 
 Authlib builds the requests (RFC 6749, RFC 7636). `identity.jwt` verifies the tokens. This module compares what binds an
 ID token to one sign-in (OpenID Connect Core, section 3.1.3.7).
@@ -23,28 +23,29 @@ from authlib.common.security import generate_token
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oidc.core.util import create_half_hash
 
-from kataven.hub.discovery import SIGN_OUT_ENDPOINT, DiscoveryFailed, DiscoveryProblem, discover
+from kataven.hub.provider_metadata import SIGN_OUT_ENDPOINT, provider_metadata
 from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason
 from kataven.identity import jws
+from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem
 from kataven.identity.errors import MalformedToken, Refused
 from kataven.identity.jwks import Fetcher
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 
 FRESH_SECONDS = 600
 COOLDOWN_SECONDS = 10
-"""Between two attempts to reach an issuer that is down: meanwhile pages don't wait for it."""
+"""Time between two attempts to reach an unavailable issuer. Pages don't wait for it in between."""
 TIMEOUT_SECONDS = 5.0
 VERIFIER_LENGTH = 64
 _ORG = "{org_id}"
-"""Placeholder in a scope for the organisation of the account."""
+"""Placeholder in a scope for the account's organisation."""
 
 _log = logging.getLogger(__name__)
 
 
 class ProviderUnavailable(Exception):
-    """The issuer can't be reached, or its discovery document can't be used."""
+    """The issuer is unavailable, or its discovery document is invalid."""
 
     def __init__(self, problem: DiscoveryProblem = DiscoveryProblem.UNREACHABLE) -> None:
         super().__init__(problem.value)
@@ -52,7 +53,7 @@ class ProviderUnavailable(Exception):
 
 
 class RefreshFailed(Exception):
-    """The token can't be renewed: the issuer refused, or its answer failed a check."""
+    """The token can't be refreshed: the issuer refused, or its response failed a check."""
 
     def __init__(self, failure: SignInFailed | None = None) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class RefreshFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The Hub as the issuer knows it. Without a secret it is a public client, for which PKCE stands in."""
+    """The Hub's client registration at the issuer. Without a secret it is a public client that uses PKCE only."""
 
     id: str
     secret: str | None = field(repr=False)
@@ -71,7 +72,7 @@ class Client:
 
 
 class Provider:
-    """One issuer. Threads share it; nothing is fetched before it is needed. `clock` is monotonic, in seconds."""
+    """One issuer. Thread-safe; documents are fetched on first use. `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -96,8 +97,8 @@ class Provider:
         self._problem = DiscoveryProblem.UNREACHABLE
         self._next_fetch_at = -math.inf
 
-    def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
-        """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
+    def start(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
+        """The authorization URL, and the sign-in in progress to store. Raises ProviderUnavailable.
 
         `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted.
         """
@@ -113,14 +114,14 @@ class Provider:
         return str(url), sign_in
 
     def finish(self, sign_in: SignIn, response: Mapping[str, str]) -> SignedInUser:
-        """Who it is, from what the issuer sent the browser back with.
+        """Verify the issuer's response and return the user.
 
-        Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys can't be had.
+        Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys are unavailable.
         """
         metadata = self._discovery_document()
         if not _equal(response.get("state"), sign_in.state):
             raise SignInFailed(Reason.STATE)
-        # RFC 9207: an answer of another issuer must not be taken to this one.
+        # RFC 9207: the code of another issuer must not be sent to this one.
         if response.get("iss", self._issuer) != self._issuer or (
             metadata.get("authorization_response_iss_parameter_supported") and "iss" not in response
         ):
@@ -150,13 +151,13 @@ class Provider:
         return SignedInUser(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
 
     def refresh(self, user: SignedInUser) -> SignedInUser:
-        """The same person with a new token. Raises GrantGone, ProviderUnavailable or VerifierUnavailable."""
+        """The same user with a new token. Raises RefreshFailed, ProviderUnavailable or VerifierUnavailable."""
         if user.refresh_token is None:
             raise RefreshFailed
         token_endpoint = self._discovery_document()["token_endpoint"]
         try:
-            # RFC 6749, section 6: a refresh must not request scopes that were not granted; without `scope` it gets all
-            # that were.
+            # RFC 6749, section 6: a refresh must not request scopes that were not granted. Without `scope` it gets all
+            # granted scopes.
             with self._oauth() as oauth:
                 tokens = self._request_tokens(
                     lambda: oauth.refresh_token(token_endpoint, refresh_token=user.refresh_token)
@@ -171,7 +172,7 @@ class Provider:
         return SignedInUser(user.subject, user.name, access_token, user.nonce, refresh_token)
 
     def sign_out_url(self, back_to: str) -> str | None:
-        """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
+        """The issuer's sign-out URL (RP-Initiated Logout 1.0), or None if the issuer has none.
 
         The URL contains no token, because URLs are kept in browser histories and proxy logs. The issuer identifies
         the browser by its own cookie, and validates the redirect by the client's id.
@@ -207,7 +208,7 @@ class Provider:
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
 
     def _check_access_token(self, access_token: str, subject: str) -> None:
-        """Raises SignInFailed for a token that the API would refuse, so that the user sees the reason at once."""
+        """Raises SignInFailed for a token that the API would reject, so that the user sees the reason immediately."""
         if len(access_token) > jws.MAX_TOKEN_BYTES:
             raise SignInFailed(Reason.ACCESS_TOKEN_TOO_LONG, check=f"{len(access_token)} bytes", subject=subject)
         try:
@@ -222,11 +223,11 @@ class Provider:
     def _request_tokens(self, request: Callable[[], Any]) -> Mapping[str, Any]:
         try:
             tokens: Mapping[str, Any] = request()
-        except AuthlibBaseError as error:  # RFC 6749, section 5.2: it said no
+        except AuthlibBaseError as error:  # RFC 6749, section 5.2: an error response
             reason = Reason.CLIENT_REFUSED if error.error == "invalid_client" else Reason.TOKENS_REFUSED
             raise SignInFailed(reason, error=error.error, description=error.description) from error
         except (httpx2.HTTPError, ValueError) as error:
-            _log.warning("the issuer's token endpoint could not be used: %s", type(error).__name__)
+            _log.warning("token request to the issuer failed: %s", type(error).__name__)
             raise ProviderUnavailable from error
         return tokens
 
@@ -248,11 +249,11 @@ class Provider:
         )
 
     def _discovery_document(self) -> Mapping[str, Any]:
-        """OpenID Connect Discovery, section 4. An older document is used as long as the issuer can't be reached."""
+        """The cached document, fetched again when it is stale. While the issuer is unavailable, the old one is used."""
         with self._lock:
             if self._clock() >= self._next_fetch_at:
                 try:
-                    self._metadata = discover(
+                    self._metadata = provider_metadata(
                         self._issuer, self._fetcher, allow_loopback_http=self._allow_loopback_http
                     )
                     self._next_fetch_at = self._clock() + FRESH_SECONDS
@@ -291,6 +292,6 @@ def _refresh_token(tokens: Mapping[str, Any]) -> str | None:
     return refresh_token if isinstance(refresh_token, str) else None
 
 
-def _equal(said: object, expected: str) -> bool:
-    """Compares in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
-    return isinstance(said, str) and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), expected.encode())
+def _equal(value: object, expected: str) -> bool:
+    """Compare in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
+    return isinstance(value, str) and hmac.compare_digest(value.encode("utf-8", "surrogatepass"), expected.encode())

@@ -1,8 +1,8 @@
-"""Database servers as the console sees them: asked in the background, with a deadline, so that no page waits for one.
+"""Status of the database servers for the console: probed in the background, so that no page waits for a server.
 
-A page gets what is known now. If that is older than `FRESH_SECONDS`, the page begins a probe of its own thread and, for
-a server that answered last time or was never asked, waits `GRACE_SECONDS` at most. At most one probe of a server is
-under way, so a server that is silent for a day costs each process of the Hub one thread and one connection.
+A page gets the last known status. If it is older than `FRESH_SECONDS`, the page starts a probe in a separate thread. It
+waits `MAX_WAIT_SECONDS` at most, and only for servers that responded last time or were never probed. At most one probe
+per server is in progress, so an unresponsive server costs each process of the Hub one thread and one connection.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from kataven.tenancy.server import DatabaseServer
 
 FRESH_SECONDS = 15.0
 DEADLINE_SECONDS = 3.0
-"""A server that has not answered a probe within this time counts as one that does not answer."""
+"""A server that does not respond to a probe within this time is shown as unavailable."""
 MAX_WAIT_SECONDS = 0.1
 MAX_SIZES = 10_000
-"""Sizes of databases that are remembered of each server."""
+"""The number of database sizes that are kept per server."""
 PROBE_SETTINGS = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=2.0
 )
@@ -32,21 +32,21 @@ PROBE_SETTINGS = ConnectionSettings(
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What is known of a server."""
+    """The last known status of a server."""
 
     responds: bool | None = None
-    """None: it was not asked before."""
+    """None if the server was not probed yet."""
     ms: float | None = None
-    """How long connecting and one query took, in milliseconds."""
+    """Duration of connecting and one query, in milliseconds."""
     connections: int | None = None
     connections_limit: int | None = None
     sizes: Mapping[str, int | None] = field(default_factory=dict)
-    """Bytes by the name of the database; None for one that does not exist. What was not asked for is missing."""
+    """Bytes by database name; None if the database does not exist. Contains only the requested databases."""
 
 
 CloseConnection = Callable[[], None]
 Probe = Callable[[URL, Collection[str], Callable[[CloseConnection], None]], ServerState]
-"""Asks a server for its state and the sizes of some databases, and gives away what ends its connection at once."""
+"""Queries a server's status and the sizes of some databases. Passes a function that closes its connection."""
 
 
 def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]) -> ServerState:
@@ -62,30 +62,30 @@ def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnec
 
 @dataclass(slots=True)
 class _ServerEntry:
-    """One server. Read and written under the lock of the watch."""
+    """One server. Protected by the lock of the watch."""
 
     state: ServerState = field(default_factory=ServerState)
-    began_at: float = float("-inf")
+    started_at: float = float("-inf")
     in_progress: threading.Event | None = None
-    """Set when the probe that is under way has ended; None if none is."""
-    cut: CloseConnection | None = None
+    """Set when the current probe has ended. None if no probe is in progress."""
+    close_connection: CloseConnection | None = None
 
 
 class ServerWatch:
-    """What one process of the Hub knows of the database servers. Any number of threads may look."""
+    """The status of the database servers in one process of the Hub. Thread-safe."""
 
-    def __init__(self, ask: Probe = probe, clock: Callable[[], float] = time.monotonic) -> None:
-        self._probe_server = ask
+    def __init__(self, probe: Probe = probe, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe_server = probe
         self._clock = clock
         self._lock = threading.Lock()
         self._servers: dict[str, _ServerEntry] = {}
 
-    def look(
+    def states(
         self, urls: Mapping[str, URL], databases: Mapping[str, Collection[str]] | None = None
     ) -> Mapping[str, ServerState]:
-        """The state of every server that is listed, by name, with the sizes of some of their databases if known.
+        """The status of each listed server by name, with the sizes of the given databases if known.
 
-        A server that is not among `urls` is forgotten.
+        Servers that are not in `urls` are removed.
         """
         wanted = databases or {}
         with self._lock:
@@ -100,47 +100,47 @@ class ServerWatch:
             return {name: self._state_of(self._servers[name]) for name in urls}
 
     def _refresh(self, name: str, url: URL, databases: Collection[str]) -> threading.Event | None:
-        """Begin a probe if one is due; the end of one that is worth waiting for."""
+        """Start a probe if one is due. Returns the event of a probe that is worth waiting for."""
         server = self._servers.setdefault(name, _ServerEntry())
         known = self._state_of(server)
         if server.in_progress is None:
-            old = self._clock() - server.began_at >= FRESH_SECONDS
+            old = self._clock() - server.started_at >= FRESH_SECONDS
             if old or (known.responds and not known.sizes.keys() >= set(databases)):
-                self._begin(server, url, databases)
+                self._start_probe(server, url, databases)
         return None if known.responds is False else server.in_progress
 
-    def _begin(self, server: _ServerEntry, url: URL, databases: Collection[str]) -> None:
-        server.began_at, server.in_progress = self._clock(), threading.Event()
+    def _start_probe(self, server: _ServerEntry, url: URL, databases: Collection[str]) -> None:
+        server.started_at, server.in_progress = self._clock(), threading.Event()
         threading.Thread(
             target=self._run_probe, args=(server, url, databases, server.in_progress), name="server-probe", daemon=True
         ).start()
 
     def _run_probe(self, server: _ServerEntry, url: URL, databases: Collection[str], ended: threading.Event) -> None:
-        def connected(cut: CloseConnection) -> None:
+        def connected(close_connection: CloseConnection) -> None:
             with self._lock:
-                server.cut = cut
+                server.close_connection = close_connection
 
         found = ServerState(responds=False)
         try:
             found = self._probe_server(url, databases, connected)
         except DBAPIError:
-            pass  # refused, silent, or cut: the page says that it does not answer
+            pass  # refused, timed out, or closed: the page shows that the server does not respond
         finally:
             with self._lock:
                 server.state = _merged(server.state, found)
-                server.in_progress = server.cut = None
+                server.in_progress = server.close_connection = None
             ended.set()
 
     def _state_of(self, server: _ServerEntry) -> ServerState:
-        overdue = server.in_progress is not None and self._clock() - server.began_at >= DEADLINE_SECONDS
+        overdue = server.in_progress is not None and self._clock() - server.started_at >= DEADLINE_SECONDS
         if not overdue:
             return server.state
-        if server.cut is not None:  # it went silent after it had let us in: then only we can end the wait
-            server.cut()
+        if server.close_connection is not None:  # only this ends the wait for a connected server
+            server.close_connection()
         return _merged(server.state, ServerState(responds=False))
 
 
 def _merged(before: ServerState, now: ServerState) -> ServerState:
-    """`now`, with the sizes that were known before: a database does not change its size by much in a minute."""
+    """`now`, with the sizes that were known before. They change little within a minute."""
     sizes: dict[str, Any] = {**before.sizes, **now.sizes}
     return replace(now, sizes=dict(list(sizes.items())[-MAX_SIZES:]))

@@ -257,7 +257,7 @@ def _refresh(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
 
 
 def _end_session(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
-    """End the session, because the issuer issues no new token. Forms in other windows can still be kept for the user."""
+    """End a session whose token can't be renewed. Forms in other windows can still be kept for the user."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
     save_session(
@@ -286,7 +286,7 @@ def finish(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if request.endpoint != "static":
-        # Pages are personal. Browsers must not keep them either, so that "back" shows no secret and no other user's page.
+        # Pages are personal. Browsers must not cache them, so that "back" shows no secret and no other user's page.
         response.headers["Cache-Control"] = "no-store"
     return observe.finish(hub_request, request, response)
 

@@ -1,4 +1,4 @@
-"""From an account's name to a session, and out again: OpenID Connect, authorization code with PKCE."""
+"""Sign-in from an account name to a session, and sign-out: OpenID Connect, authorization code with PKCE."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ blueprint = PageBlueprint("sign-in", __name__)
 HOME = "/"
 CONSOLE = "/console"
 MAX_NEXT_BYTES = 1_024
-"""It goes to the issuer and back in a cookie, for which browsers have 4 KiB."""
+"""The path is stored in a cookie during the sign-in, and browsers limit cookies to 4 KiB."""
 
 
 @blueprint.page("/sign-in", ANONYMOUS)
 def show_sign_in(hub_request: HubRequest) -> AnyResponse:
-    """Which account? Everything else is asked at the issuer."""
+    """Ask for the account. The issuer asks for everything else."""
     if hub_request.session.user is not None:
         return see_other(_safe_next_path(request.args.get("next")))
     save_session(hub_request, hub_request.session)
@@ -50,7 +50,7 @@ def show_sign_in(hub_request: HubRequest) -> AnyResponse:
 
 
 def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
-    """The form of another tab. If somebody has signed in since, it has nothing left to do."""
+    """The form of another tab. If the user has signed in since, redirect to the next page."""
     account, next_path = submitted.get("account", "").strip().lower(), _safe_next_path(submitted.get("next"))
     if hub_request.session.user is not None:
         return see_other(next_path if account in {"", hub_request.session.account} else "/accounts")
@@ -66,24 +66,24 @@ def start_sign_in(hub_request: HubRequest) -> AnyResponse:
     problem = _problem(hub_request, account)
     if problem is not None:
         return _form(account, problem, next_path)
-    url, sign_in = hub_services().provider.begin(account, next_path, _org_id(hub_request, account))
+    url, sign_in = hub_services().provider.start(account, next_path, _org_id(hub_request, account))
     save_session(
         hub_request, hub_request.session.with_sign_in(replace(sign_in, began_at=hub_services().sessions.now()))
     )
-    return redirect_to_issuer(url, "Signing in")
+    return redirect_to_issuer(url, "Redirecting to sign-in")
 
 
 @blueprint.page("/auth/callback", ANONYMOUS)
 def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
-    """The issuer sent the browser back."""
+    """The redirect URI of the issuer."""
     try:
         sign_in = _consume_sign_in(hub_request)
     except SignInFailed:
-        if hub_request.session.user is not None:  # somebody went back in their browser
+        if hub_request.session.user is not None:  # the user went back in the browser
             return see_other(HOME)
         raise
     user = hub_services().provider.finish(sign_in, request.args.to_dict())
-    if _is_signed_in(hub_request, user, sign_in):  # in another tab, meanwhile: what is open there stays good
+    if _is_signed_in(hub_request, user, sign_in):  # in another tab: its forms must remain valid
         return see_other(sign_in.next_path)
     belongs = _has_role(hub_request, user, sign_in.account)
     gap = None if belongs else role_gap(hub_services().claims(user).all, hub_services().role_claims)
@@ -97,8 +97,8 @@ def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.page("/accounts", SIGNED_IN)
 def choose_account(hub_request: HubRequest) -> AnyResponse:
-    """Every account that the person has a role in."""
-    assert hub_request.session.user is not None  # noqa: S101  the gate let nobody else in
+    """List the accounts in which the user has a role."""
+    assert hub_request.session.user is not None  # noqa: S101  the session middleware requires a user
     claims = hub_services().claims(hub_request.session.user)
     found = _accounts(hub_request)
     return render("accounts.html", accounts=found, operator=hub_services().is_operator(claims))
@@ -106,18 +106,18 @@ def choose_account(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.form("/accounts", SIGNED_IN)
 def switch_account(hub_request: HubRequest) -> AnyResponse:
-    wanted = request.form.get("account", "")
-    if not any(record.account == wanted for record in _accounts(hub_request)):
+    selected = request.form.get("account", "")
+    if not any(record.account == selected for record in _accounts(hub_request)):
         return see_other("/accounts")
-    # Forms that are open in another window were about the account from before, and must not be taken to this one.
-    save_session(hub_request, hub_request.session.with_(account=wanted, csrf=new_csrf()))
+    # Forms in other windows belong to the previous account and must not be applied to this one: they become stale.
+    save_session(hub_request, hub_request.session.with_(account=selected, csrf=new_csrf()))
     return see_other(HOME)
 
 
 def _refill_sign_out(hub_request: HubRequest, _: Mapping[str, str]) -> AnyResponse:
     if hub_request.session.user is None:
         return see_other("/signed-out")
-    raise StaleForm("You are still signed in. The page was opened in an earlier session: reload it, then sign out.")
+    raise StaleForm("You are still signed in. This page belongs to an earlier session. Reload it, then sign out.")
 
 
 @blueprint.form("/sign-out", ANONYMOUS, _refill_sign_out)
@@ -130,7 +130,7 @@ def sign_out(hub_request: HubRequest) -> AnyResponse:
         return see_other("/signed-out")
     sign_in_audit.signed_out(hub_request, ended.user, ended.recorded_in)
     at_issuer = hub_services().provider.sign_out_url(f"{hub_services().url}/signed-out")
-    return see_other("/signed-out") if at_issuer is None else redirect_to_issuer(at_issuer, "Signing out")
+    return see_other("/signed-out") if at_issuer is None else redirect_to_issuer(at_issuer, "Redirecting to sign-out")
 
 
 @blueprint.page("/signed-out", ANONYMOUS)
@@ -140,16 +140,17 @@ def show_signed_out(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.page("/help/sign-in", ANONYMOUS)
 def show_sign_in_help(hub_request: HubRequest) -> AnyResponse:
-    """What to change when signing in fails. Every page of a failed sign-in leads here."""
+    """Troubleshooting for sign-in. Every page of a failed sign-in links here."""
     return render("sign_in_help.html", checklist=checklist())
 
 
 def _consume_sign_in(hub_request: HubRequest) -> SignIn:
     """Remove and return the pending sign-in that this callback's state names: state, nonce and verifier are valid for
     one callback only, even if it fails. Redis decides which of several callbacks is the first, so a copy of an old
-    cookie doesn't help. The state is remembered for as long as such a copy can be used.
+    cookie can't be replayed. The state is stored for as long as that copy is valid.
 
-    Raises SignInFailed. An answer with another state uses nothing up: it is of no sign-in of this browser's."""
+    Raises SignInFailed. A response with another state does not consume a sign-in: this browser did not start it.
+    """
     sign_in = hub_request.session.pending_sign_in(request.args.get("state", ""), hub_services().sessions.now())
     if sign_in is None:
         raise SignInFailed(Reason.STATE if hub_request.session.sign_ins else Reason.NOT_BEGUN)
@@ -165,7 +166,7 @@ def _is_signed_in(hub_request: HubRequest, user: SignedInUser, sign_in: SignIn) 
 
 
 def _has_role(hub_request: HubRequest, user: SignedInUser, account: str) -> bool:
-    """Whether the person has a role in the account, so that its audit trail records the sign-in."""
+    """Whether the user has a role in the account. Its audit log then records the sign-in."""
     claims = hub_services().claims(user)
     if account == OPERATORS_ACCOUNT:
         return hub_services().is_operator(claims)
@@ -191,23 +192,23 @@ def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
 
 def _problem(hub_request: HubRequest, account: str) -> str | None:
     if not account:
-        return "Type the name of your account."
+        return "Enter an account"
     if not is_account_name(account):
-        return "An account's name has small letters, digits, - and _, and begins with a letter or a digit."
+        return "Account must contain only lowercase letters, digits, - and _, and start with a letter or digit"
     if account != OPERATORS_ACCOUNT and hub_request.services.directory.find(account) is None:
-        return "There is no account of this name. It is the part of your API keys after “sk_live_”."
+        return "Account not found. Enter the part of your API keys after “sk_live_”, such as acme"
     return None
 
 
-def _safe_next_path(asked: str | None) -> str:
-    fits = asked is not None and is_path(asked) and len(asked.encode()) <= MAX_NEXT_BYTES
-    return asked if asked is not None and fits else HOME
+def _safe_next_path(path: str | None) -> str:
+    is_safe = path is not None and is_path(path) and len(path.encode()) <= MAX_NEXT_BYTES
+    return path if path is not None and is_safe else HOME
 
 
 def _accounts(hub_request: HubRequest) -> list[AccountRecord]:
     user = hub_request.session.user
     assert user is not None  # noqa: S101  as above
-    held = organisations(hub_services().claims(user).all, hub_services().role_claims)
+    org_ids = organisations(hub_services().claims(user).all, hub_services().role_claims)
     with hub_request.services.directory.database.reading() as session:
-        names = accounts.of_organisations(session, held)
+        names = accounts.of_organisations(session, org_ids)
     return [record for name in names if (record := hub_request.services.directory.find(name)) is not None]

@@ -273,7 +273,7 @@ def test_a_scope_may_name_the_organisation_of_the_account(endpoint: TokenEndpoin
     asking = provider(endpoint, scope="openid urn:zitadel:iam:org:roles:id:{org_id} profile")
 
     def scope(org_id: str | None) -> str:
-        url, _ = asking.begin("acme", "/", org_id)
+        url, _ = asking.start("acme", "/", org_id)
         return dict(parse_qsl(urlsplit(url).query))["scope"]
 
     assert scope("4711") == "openid urn:zitadel:iam:org:roles:id:4711 profile"

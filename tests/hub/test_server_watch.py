@@ -42,14 +42,14 @@ class Probes:
     ) -> ServerState:
         is_cut = threading.Event()
 
-        def cut() -> None:
+        def close_connection() -> None:
             with self._changed:
                 self.cuts += 1
                 is_cut.set()
                 self._changed.notify_all()
 
         self.begun.append(frozenset(databases))
-        connected(cut)
+        connected(close_connection)
         with self._changed:
             assert self._changed.wait_for(lambda: is_cut.is_set() or self._answers is not None, SECONDS)
             if is_cut.is_set() or not self._answers:
@@ -73,27 +73,27 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
 
 def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Probes) -> None:
     watch = ServerWatch(probes)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is None
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
     probes.end(responds=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
-    state = watch.look({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    state = watch.states({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
     assert (state.ms, state.connections, state.connections_limit) == (1.5, 3, 100)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
 
 
 def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
     for _ in range(5):
-        watch.look({"pg2": SOMEWHERE})
+        watch.states({"pg2": SOMEWHERE})
     probes.end(responds=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
-    watch.look({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    watch.states({"pg2": SOMEWHERE})
     clock.advance(FRESH_SECONDS - 1)
-    watch.look({"pg2": SOMEWHERE})
+    watch.states({"pg2": SOMEWHERE})
     assert len(probes.begun) == 1
     clock.advance(1)
-    watch.look({"pg2": SOMEWHERE})
+    watch.states({"pg2": SOMEWHERE})
     wait_until(lambda: len(probes.begun) == 2, SECONDS)
 
 
@@ -101,28 +101,28 @@ def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: 
     clock = Clock()
     watch = ServerWatch(probes, clock)
     probes.end(responds=True)
-    watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    watch.states({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
     probes.end(responds=None)
     clock.advance(FRESH_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is True  # as far as is known
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is True  # as far as is known
     wait_until(lambda: len(probes.begun) == 2, SECONDS)
     clock.advance(DEADLINE_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is False
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is False and probes.cuts > 0, SECONDS)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is False
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is False and probes.cuts > 0, SECONDS)
     probes.end(responds=True)
     clock.advance(FRESH_SECONDS)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
 def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
     watch = ServerWatch(probes)
     probes.end(responds=True)
-    watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
-    watch.look({})
+    watch.states({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    watch.states({})
     probes.end(responds=None)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].responds is None
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
 
 
 def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:

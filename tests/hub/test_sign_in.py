@@ -416,7 +416,7 @@ def test_a_token_is_renewed_where_fewer_scopes_were_granted(hub: Hub, issuer: Is
         hub.services.provider._fetcher,
         allow_loopback_http=True,
     )
-    url, sign_in = more.begin("acme", "/")
+    url, sign_in = more.start("acme", "/")
     back = hub.browser().sign_in_at_issuer(url, BOB)
     person = more.finish(sign_in, dict(parse_qsl(urlsplit(back).query)))
     assert more.refresh(person).access_token != person.access_token

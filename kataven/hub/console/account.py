@@ -1,4 +1,4 @@
-"""One account: how it stands, what it may ask for, and what can be done to it. What is dangerous asks for its name."""
+"""One account: details, limits, key policy and status. Dangerous actions require its name as confirmation."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 
 
 LIMITS_LABELS = {
-    "per_minute": FieldLabel("A minute"),
-    "per_hour": FieldLabel("An hour"),
-    "per_day": FieldLabel("A day"),
-    "concurrent": FieldLabel("In flight"),
+    "per_minute": FieldLabel("Requests per minute"),
+    "per_hour": FieldLabel("Requests per hour"),
+    "per_day": FieldLabel("Requests per day"),
+    "concurrent": FieldLabel("Concurrent requests"),
 }
-POLICY_LABELS = {"max_days": FieldLabel("Keys may live for, in days")}
-"""As the page calls its fields."""
+POLICY_LABELS = {"max_days": FieldLabel("Maximum key lifetime in days")}
+"""The labels of the page's fields."""
 
 
 class LimitsForm(Input):
-    """An account's limits, all of them."""
+    """All limits of an account."""
 
     per_minute: Limit
     per_hour: Limit
@@ -56,7 +56,7 @@ class LimitsForm(Input):
 
 
 class PolicyForm(Input):
-    """How long keys may live."""
+    """The key policy: the maximum lifetime of keys."""
 
     max_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] | None = None
     existing: bool = False
@@ -88,9 +88,7 @@ def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
         )
     except ContradictoryLimits as error:
         return _page(hub_request, account, request.form, {"per_minute": str(error)})
-    return _redirect_with_notice(
-        hub_request, account, "The limits are changed. Every worker keeps to them within a second."
-    )
+    return _redirect_with_notice(hub_request, account, "Limits updated. All workers apply them within one second.")
 
 
 def _refill_policy(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
@@ -117,30 +115,30 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
         )
     except TenancyError as error:
         return _page(hub_request, account, request.form, {"max_days": str(error)})
-    keys = f"; {pluralize(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
+    keys = f", expiry of {pluralize(shortened, 'key')} shortened" if form.existing else ""
     return _redirect_with_notice(
-        hub_request, account, f"The policy is changed{keys}: {describe_change(receipt.as_json())}."
+        hub_request, account, f"Key policy updated{keys}: {describe_change(receipt.as_json())}."
     )
 
 
 @blueprint.form("/console/accounts/<account>/suspend", OPERATORS)
 def suspend(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _confirm_and_change(hub_request, account, account_status.suspend, "suspended")
+    return _confirm_and_change(hub_request, account, account_status.suspend, "Suspended")
 
 
 @blueprint.form("/console/accounts/<account>/archive", OPERATORS)
 def archive(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _confirm_and_change(hub_request, account, account_status.archive, "archived")
+    return _confirm_and_change(hub_request, account, account_status.archive, "Archived")
 
 
 @blueprint.form("/console/accounts/<account>/resume", OPERATORS)
 def resume(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _change_status(hub_request, account, account_status.resume, "open again", describe_change)
+    return _change_status(hub_request, account, account_status.resume, "Resumed", describe_change)
 
 
 @blueprint.form("/console/accounts/<account>/restore", OPERATORS)
 def restore(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _change_status(hub_request, account, account_status.restore, "open again", describe_change)
+    return _change_status(hub_request, account, account_status.restore, "Restored", describe_change)
 
 
 Verb = Callable[[OperatorContext, str], Receipt]
@@ -151,20 +149,18 @@ def _confirm_and_change(hub_request: HubRequest, account: str, verb: Verb, done:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
         return _page(
-            hub_request, account, {}, {field: f"Type {account} here: every key of it is refused from then on."}
+            hub_request, account, {}, {field: f"Enter {account} to confirm. All keys of the account will be rejected."}
         )
     return _change_status(hub_request, account, verb, done, describe_revocation)
 
 
-def _change_status(
-    hub_request: HubRequest, account: str, verb: Verb, done: str, error_message: Describe
-) -> AnyResponse:
+def _change_status(hub_request: HubRequest, account: str, verb: Verb, done: str, describe: Describe) -> AnyResponse:
     _find(hub_request, account)
     try:
         receipt = verb(operator_actions.operator_context(hub_request.services, hub_request.operator_label), account)
     except SystemRefusal as error:
         return _page(hub_request, account, {}, {"status": str(error)})
-    return _redirect_with_notice(hub_request, account, f"{account} is {done}: {error_message(receipt.as_json())}.")
+    return _redirect_with_notice(hub_request, account, f"{done} {account}: {describe(receipt.as_json())}.")
 
 
 def _redirect_with_notice(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
@@ -179,10 +175,10 @@ def _page(
     problems: Mapping[str, str] | None = None,
     form: str | None = None,
 ) -> AnyResponse:
-    """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
+    """`form` is the form of the `submitted` values, if it isn't the form of this request."""
     record, row, events = _find(hub_request, account)
     seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
-    if submitted and SEEN in submitted:  # a form that comes back to be corrected was opened with what it says
+    if submitted and SEEN in submitted:  # a form with errors keeps the digests that it was opened with
         seen[form or request.path.rpartition("/")[2]] = submitted[SEEN]
     return render(
         "console/account.html",
@@ -198,7 +194,7 @@ def _page(
 
 
 def _find(hub_request: HubRequest, account: str) -> tuple[AccountRecord, Account, list[OperatorEvent]]:
-    """The account as it is now, with its latest events. Raises NotFound."""
+    """The current account, with its latest events. Raises NotFound."""
     if not is_account_name(account):
         raise NotFound("account")
     database = hub_request.services.directory.database

@@ -1,4 +1,4 @@
-"""Every account: found, made, and how each one stands."""
+"""The list of all accounts: search, status, and the form that creates an account."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from flask import request
 from pydantic import StringConstraints
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub.console.lists import account_page, here, links, searched, server_states
+from kataven.hub.console.lists import account_page, list_query, page_links, searched, server_states
 from kataven.hub.console.usage import used_today
+from kataven.hub.formatting import pluralize
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.server_watch import ServerState
 from kataven.hub.session_middleware import save_session
@@ -32,18 +33,18 @@ PAGE_SIZE = 50
 
 
 class NewAccountForm(Input):
-    """What is asked of whoever makes an account."""
+    """The form that creates an account."""
 
     account: Annotated[str, StringConstraints(min_length=1, max_length=63)]
     name: Annotated[str, SingleLine(200)]
-    org_id: Annotated[str, Shaped(r"^[!-~]*$", "must be an organization's id, without blanks", 200)] = ""
+    org_id: Annotated[str, Shaped(r"^[!-~]*$", "must be an organisation ID without spaces", 200)] = ""
     server: Annotated[str, StringConstraints(max_length=63)] = ""
     discoverable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account as the list shows it."""
+    """An account in the list."""
 
     account: str
     name: str
@@ -52,9 +53,9 @@ class AccountRow:
     server_responds: bool
     revision: str | None
     bytes: int | None
-    """None if it is not known: its server does not answer, or has not been asked yet."""
+    """None if unknown: its server is not responding, or was not queried yet."""
     requests_today: int | None
-    """None if Redis can't say."""
+    """None if Redis is unavailable."""
 
 
 @blueprint.page("/console", OPERATORS)
@@ -78,7 +79,7 @@ def create_account(hub_request: HubRequest) -> AnyResponse:
         operator_actions.create_account(hub_request.services, new, hub_request.operator_label)
     except (SystemRefusal, TenancyError) as error:
         return _list(hub_request, request.form, {"account": str(error)})
-    save_session(hub_request, hub_request.session.with_(notice=f"Account “{form.account}” is made."))
+    save_session(hub_request, hub_request.session.with_(notice=f"Created account “{form.account}”."))
     return see_other(f"/console/accounts/{form.account}")
 
 
@@ -89,16 +90,19 @@ def _list(
     with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, status, PAGE_SIZE)
         counts = accounts.count_by_status(session)
-        places = servers.listing(session)
+        registered = servers.listing(session)
     return render(
         "console/accounts.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
-        rows=_rows(hub_request, page.rows, server_states(hub_request, [server for server, _ in places], page.rows)),
+        rows=_rows(hub_request, page.rows, server_states(hub_request, [server for server, _ in registered], page.rows)),
         counts=counts,
         statuses=list(AccountStatus),
         chosen={"q": search.submitted, "status": status or ""},
-        links=links("/console", here(), page),
-        servers=[("", "The least loaded"), *((s.name, f"{s.name} ({n})") for s, n in places if not s.draining)],
+        links=page_links("/console", list_query(), page),
+        servers=[
+            ("", "Least loaded"),
+            *((s.name, f"{s.name} ({pluralize(n, 'account')})") for s, n in registered if not s.draining),
+        ],
         submitted=submitted or {},
         problems=problems or {},
     )

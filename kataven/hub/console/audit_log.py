@@ -1,4 +1,4 @@
-"""The operators' trail: everything that was done to accounts from outside them."""
+"""The operator audit log: every operator action, in the console and on the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_PAGE = 1_000
 
 @blueprint.page("/console/trail", OPERATORS)
 def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
-    """`account` is one account, as links name it; `q` is a part of an account's name, as people type it."""
+    """`account` matches one account exactly and is used in links. `q` matches a part of an account's name."""
     account, part = searched("account"), searched("q")
     actor, action = searched("actor"), searched("action")
     page = _page_number(request.args.get("page", ""))
@@ -44,18 +44,18 @@ def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
         "console/trail.html",
         events=events[:PAGE_SIZE],
         chosen=chosen,
-        actors=_choices("Anybody", actors, actor, actor_name),
-        actions=_choices("Anything", actions, action),
+        actors=_choices("All operators", actors, actor, actor_name),
+        actions=_choices("All actions", actions, action),
         links=_links(chosen, page, more=len(events) > PAGE_SIZE),
     )
 
 
 def _choices(
-    any_: str, known: Sequence[str], chosen: AccountSearch, words: Callable[[str], str] = str
+    all_label: str, known: Sequence[str], chosen: AccountSearch, label: Callable[[str], str] = str
 ) -> list[tuple[str, str]]:
-    """What exists, and what was chosen, also if that is of another time."""
+    """The known values, and the selected one even if it is not known."""
     values = sorted({*known, *([chosen.submitted] if chosen.submitted else [])})
-    return [("", any_), *((value, words(value)) for value in values)]
+    return [("", all_label), *((value, label(value)) for value in values)]
 
 
 def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:

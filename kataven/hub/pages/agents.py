@@ -1,4 +1,4 @@
-"""Agents: a list, and an editor for what each says, with which voice, and to whom."""
+"""Agents: the list, and the editor for instructions, voice and access."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kataven.account.models import (
 )
 from kataven.hub.edits import CHECKBOX, SEEN, FieldLabel, read_edit, seen_of
 from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, read_form, render, see_other
-from kataven.hub.paging import links, place, requested_position
+from kataven.hub.paging import page_links, range_label, requested_position
 from kataven.hub.session_middleware import save_session
 from kataven.web.inputs.agents import AgentInput
 
@@ -35,14 +35,14 @@ OPTIONAL = ("description", "system_prompt", "greeting_message", "voice_id")
 
 
 class AgentForm(AgentInput):
-    """An agent with who may talk to it on a web page."""
+    """An agent, with its widget settings."""
 
     widget_enabled: bool = False
     widget_auth_mode: WidgetAuthMode = WidgetAuthMode.GUEST
 
 
 def choices_of(values: type[StrEnum]) -> list[tuple[str, str]]:
-    """`customer_support` as people read it."""
+    """Labels for the values: `Customer support` for `customer_support`."""
     return [(value, str(value).replace("_", " ").capitalize()) for value in values]
 
 
@@ -63,27 +63,27 @@ FIELD_LABELS = {
     "status": FieldLabel("Status", CHOICES["status"]),
     "system_prompt": FieldLabel("Instructions"),
     "greeting_message": FieldLabel("Greeting"),
-    "greeting_mode": FieldLabel("While it greets", CHOICES["greeting_mode"]),
+    "greeting_mode": FieldLabel("During the greeting", CHOICES["greeting_mode"]),
     "llm_model": FieldLabel("Language model"),
     "voice_provider": FieldLabel("Voice provider", CHOICES["voice_provider"]),
     "voice_id": FieldLabel("Voice"),
-    "auth_mode": FieldLabel("Elsewhere than on a web page", CHOICES["auth_mode"]),
-    "ringing_enabled": FieldLabel("It rings before it answers", CHECKBOX),
-    "noise_suppression_enabled": FieldLabel("Noise is suppressed", CHECKBOX),
-    "background_audio_enabled": FieldLabel("There is a background sound", CHECKBOX),
-    "background_audio_volume": FieldLabel("Its volume"),
-    "widget_enabled": FieldLabel("It may be embedded in web pages", CHECKBOX),
-    "widget_auth_mode": FieldLabel("Visitors of those pages", CHOICES["widget_auth_mode"]),
+    "auth_mode": FieldLabel("Access outside the widget", CHOICES["auth_mode"]),
+    "ringing_enabled": FieldLabel("Ring before the agent answers", CHECKBOX),
+    "noise_suppression_enabled": FieldLabel("Suppress background noise of the caller", CHECKBOX),
+    "background_audio_enabled": FieldLabel("Play a background sound", CHECKBOX),
+    "background_audio_volume": FieldLabel("Background volume"),
+    "widget_enabled": FieldLabel("Allow this agent in the widget", CHECKBOX),
+    "widget_auth_mode": FieldLabel("Widget visitors", CHOICES["widget_auth_mode"]),
 }
-"""As the editor calls its fields."""
+"""The labels of the editor's fields."""
 
 
 @blueprint.page("/agents", MEMBERS)
 def show_agents(hub_request: HubRequest) -> AnyResponse:
     with hub_request.reading() as session:
         page = agents.listing(session, PAGE_SIZE, requested_position())
-        where = place(session, Agent, page)
-    return render("agents.html", agents=page.rows, links=links(page), place=where)
+        position = range_label(session, Agent, page)
+    return render("agents.html", agents=page.rows, links=page_links(page), range_label=position)
 
 
 @blueprint.page("/agents/new", MANAGERS)
@@ -103,7 +103,7 @@ def create_agent(hub_request: HubRequest) -> AnyResponse:
     with hub_request.writing() as session:
         agent = agents.create(session, form.model_dump(), hub_request.actor)
         agent_id = agent.id
-    save_session(hub_request, hub_request.session.with_(notice=f"“{form.name}” is made."))
+    save_session(hub_request, hub_request.session.with_(notice=f"Created “{form.name}”."))
     return see_other(f"/agents/{agent_id}")
 
 
@@ -131,7 +131,7 @@ def change_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
     edit = read_edit(form.model_dump(), FIELD_LABELS)
     with hub_request.writing() as session:
         agents.change(session, agent_id, form.model_dump(), hub_request.actor, lambda row: edit.check(_values(row)))
-    save_session(hub_request, hub_request.session.with_(notice=f"“{form.name}” is saved."))
+    save_session(hub_request, hub_request.session.with_(notice=f"Saved “{form.name}”."))
     return see_other(f"/agents/{agent_id}")
 
 
@@ -142,7 +142,7 @@ def delete_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
         agents.delete(session, agent_id, hub_request.actor)
     save_session(
         hub_request,
-        hub_request.session.with_(notice=f"“{name}” is deleted. Widget keys that were pinned to it serve nothing now."),
+        hub_request.session.with_(notice=f"Deleted “{name}”. Widget keys for this agent no longer work."),
     )
     return see_other("/agents")
 
@@ -152,7 +152,7 @@ def _values(agent: Agent) -> dict[str, Any]:
 
 
 def _parsed() -> dict[str, Any]:
-    """What a form sends in its own way: nothing for an empty box, and no field for a box that is not ticked."""
+    """The fields that forms encode differently: empty text fields are None, and unchecked checkboxes aren't sent."""
     checked: dict[str, Any] = {name: bool(request.form.get(name)) for name in CHECKBOXES}
     return checked | {name: request.form.get(name, "").replace("\r\n", "\n") or None for name in OPTIONAL}
 

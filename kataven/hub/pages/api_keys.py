@@ -1,4 +1,4 @@
-"""Settings → API keys: made, seen and ended here. A key's text is on one page, once."""
+"""Settings → API keys: create, view and revoke keys. The secret of a key is shown once, on one page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kataven.hub.page_blueprint import (
     render,
     see_other,
 )
-from kataven.hub.paging import here, links, place, requested_position
+from kataven.hub.paging import list_query, page_links, range_label, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.receipts import begin_ending, end_credentials
@@ -36,17 +36,17 @@ from kataven.web.schema import Input, SingleLine
 blueprint = PageBlueprint("api-keys", __name__, "API key")
 
 PAGE_SIZE = 50
-ENDS_SOON = timedelta(days=14)
+EXPIRES_SOON = timedelta(days=14)
 EXPIRY_LABELS = {
     Expiry.NEVER: "Never",
-    Expiry.YEAR: "In a year",
+    Expiry.YEAR: "In 1 year",
     Expiry.QUARTER: "In 90 days",
     Expiry.MONTH: "In 30 days",
 }
 
 
 class NewKeyForm(Input):
-    """What is asked of whoever makes a key."""
+    """The form that creates a key."""
 
     name: Annotated[str, SingleLine(200)]
     expiry: Expiry
@@ -54,7 +54,7 @@ class NewKeyForm(Input):
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as the list shows it."""
+    """A key in the list."""
 
     id: UUID
     name: str
@@ -67,11 +67,11 @@ class KeyRow:
     disabled_at: datetime | None
     limits: Mapping[str, int]
     revoked_by: str | None = None
-    """Who revoked it, as the audit trail says."""
+    """The user who revoked the key, from the audit log."""
 
     @property
-    def ends_soon(self) -> bool:
-        return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < ENDS_SOON
+    def expires_soon(self) -> bool:
+        return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < EXPIRES_SOON
 
 
 @blueprint.page("/settings/api-keys", MEMBERS)
@@ -85,34 +85,34 @@ def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyRespons
 
 @blueprint.form("/settings/api-keys", MANAGERS, _refill)
 def create_api_key(hub_request: HubRequest) -> AnyResponse:
-    """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
+    """Shows the secret in the response, so that it is never stored. Resubmitting the form creates no second key."""
     form, problems = read_form(NewKeyForm)
     if form is None:
         return _list(hub_request, request.form, problems)
     try:
-        ends = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
+        expires_at = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
     except ExpiryExceedsPolicy as error:
         return _list(hub_request, request.form, {"expiry": str(error)})
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return render("api_key_shown.html", HTTPStatus.CONFLICT)
     issued = hub_request.services.issuer.issue(TokenKind.API_KEY, hub_request.account.account)
     with hub_request.writing() as session:
-        key = _row(api_keys.issue(session, form.name, issued, ends, hub_request.actor))
-    return render("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
+        key = _row(api_keys.issue(session, form.name, issued, expires_at, hub_request.actor))
+    return render("api_key_created.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
 
 
 @blueprint.form("/settings/api-keys/<key_id>/revoke", MANAGERS)
 def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    """The list comes back with the receipt: by then nobody accepts the key."""
+    """Shows the list with the receipt. By then, no worker accepts the key."""
     with hub_request.writing() as session:
         key, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = key.name, key.hint
         ending = begin_ending(hub_request, str(key_id))
     receipt = end_credentials(hub_request, ending, event)
     save_session(
-        hub_request, hub_request.session.with_(notice=f"“{name}” (…{hint}) is revoked: {describe_revocation(receipt)}.")
+        hub_request, hub_request.session.with_(notice=f"Revoked “{name}” (…{hint}): {describe_revocation(receipt)}.")
     )
-    return see_other(f"/settings/api-keys{here()}#key-{key_id}")
+    return see_other(f"/settings/api-keys{list_query()}#key-{key_id}")
 
 
 def _list(
@@ -123,14 +123,14 @@ def _list(
         ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
         revoked_by = audit.ended_by(session, "api_key.revoked", ended)
         rows = [_row(key, revoked_by.get(str(key.id))) for key in page.rows]
-        where = place(session, ApiKey, page)
+        position = range_label(session, ApiKey, page)
     return render(
         "api_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=rows,
-        links=links(page),
-        place=where,
-        here=here(),
+        links=page_links(page),
+        range_label=position,
+        list_query=list_query(),
         choices=[(choice, EXPIRY_LABELS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)],
         policy_days=hub_request.account.max_key_expiry_days,
         submitted=submitted or {},

@@ -1,4 +1,4 @@
-"""Widget: how it looks on the account's pages, with a preview."""
+"""Widget: its appearance on the account's web pages, with a preview."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OPTIONAL = ("title", "launcher_label", "logo_url")
 POSITIONS, THEMES = choices_of(WidgetPosition), choices_of(WidgetTheme)
 FIELD_LABELS = {
     "title": FieldLabel("Title"),
-    "launcher_label": FieldLabel("Beside the button"),
+    "launcher_label": FieldLabel("Button label"),
     "accent_color": FieldLabel("Colour"),
-    "logo_url": FieldLabel("Logo"),
-    "position": FieldLabel("Where", POSITIONS),
-    "theme": FieldLabel("Light or dark", THEMES),
+    "logo_url": FieldLabel("Logo URL"),
+    "position": FieldLabel("Position", POSITIONS),
+    "theme": FieldLabel("Theme", THEMES),
 }
-"""As the page calls its fields."""
+"""The labels of the page's fields."""
 
 
 @blueprint.page("/widget", MEMBERS)
@@ -53,7 +53,7 @@ def change_branding(hub_request: HubRequest) -> AnyResponse:
     with hub_request.writing() as session:
         branding.change(session, form.given(), hub_request.actor, lambda found: edit.check(asdict(found)))
     save_session(
-        hub_request, hub_request.session.with_(notice="Saved. Pages that are loaded from now on look like this.")
+        hub_request, hub_request.session.with_(notice="Saved. Web pages show the changes the next time they load.")
     )
     return see_other("/widget")
 

@@ -1,4 +1,4 @@
-"""Where an account begins: what there is in it, and the first request."""
+"""The overview of an account: first request, agents, limits and the API's URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings → Widget keys: which pages may carry the widget, and the line to paste into them."""
+"""Settings → Widget keys: the domains that may embed the widget, and the script tag for their pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
 from kataven.hub.edits import SEEN, FieldLabel, as_text, read_edit, seen_of
-from kataven.hub.formatting import describe_change, describe_entry, describe_revocation, pluralize
+from kataven.hub.formatting import describe_change, describe_entry, describe_revocation
 from kataven.hub.page_blueprint import (
     MANAGERS,
     MEMBERS,
@@ -24,7 +24,7 @@ from kataven.hub.page_blueprint import (
     render,
     see_other,
 )
-from kataven.hub.paging import links, place, requested_position
+from kataven.hub.paging import page_links, range_label, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
@@ -37,7 +37,7 @@ blueprint = PageBlueprint("widget-keys", __name__, "widget key")
 
 PAGE_SIZE = 50
 MAX_LISTED_AGENTS = 50
-"""That are offered in the form; any other can be named."""
+"""The number of agents in the form's list. Other agents can be entered by name or id."""
 MAX_NAME_LENGTH = 200
 HOME = "/settings/widget-keys"
 
@@ -64,13 +64,13 @@ def create_widget_key(hub_request: HubRequest) -> AnyResponse:
         key_id, blocked = key.id, not key.domain_allowlist
     script = snippet(hub_request.services.widget.public_url, issued.text)
     return render(
-        "widget_key_made.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
+        "widget_key_created.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
     )
 
 
 @blueprint.form(f"{HOME}/explain", MEMBERS, while_typing=True)
 def describe_entries(hub_request: HubRequest) -> AnyResponse:
-    """What each line of the list of pages means, while it is typed. Changes nothing: a list is too long for a URL."""
+    """Explain each line of the domain list while the user types. Read-only; a POST because lists exceed URLs."""
     lines = request.form.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
     return jsonify([_described(line.strip()) for line in lines[: allowlist.MAX_ENTRIES] if line.strip()])
 
@@ -90,17 +90,17 @@ def change_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     if form is None:
         return _editor(hub_request, key_id, request.form, problems)
     edit = read_edit(form.model_dump(), _words(hub_request))
-    return _change(hub_request, key_id, form.model_dump(), "saved", lambda key: edit.check(_saved(key)))
+    return _change(hub_request, key_id, form.model_dump(), "Saved", lambda key: edit.check(_saved(key)))
 
 
 @blueprint.form(f"{HOME}/<key_id>/disable", MANAGERS)
 def disable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _change(hub_request, key_id, {"disabled": True}, "disabled")
+    return _change(hub_request, key_id, {"disabled": True}, "Disabled")
 
 
 @blueprint.form(f"{HOME}/<key_id>/enable", MANAGERS)
 def enable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _change(hub_request, key_id, {"disabled": False}, "enabled again")
+    return _change(hub_request, key_id, {"disabled": False}, "Enabled")
 
 
 @blueprint.form(f"{HOME}/<key_id>/remove", MANAGERS)
@@ -110,7 +110,7 @@ def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         event = widget_keys.remove(session, key_id, hub_request.actor)
         ending = begin_ending(hub_request, str(key_id))
     receipt = end_credentials(hub_request, ending, event)
-    save_session(hub_request, hub_request.session.with_(notice=f"“{name}” is removed: {describe_revocation(receipt)}."))
+    save_session(hub_request, hub_request.session.with_(notice=f"Deleted “{name}”: {describe_revocation(receipt)}."))
     return see_other(HOME)
 
 
@@ -126,11 +126,11 @@ def _change(
         name, event = change.key.name, change.event_id
         ends = change.takes_away or bool(fields.get("disabled"))
         ending = begin_ending(hub_request, str(key_id)) if ends else None
-    words = f"“{name}” is {done}"
+    notice = f"{done} “{name}”"
     if ending is not None:
-        error_message = describe_revocation if fields.get("disabled") else describe_change
-        words += f": {error_message(end_credentials(hub_request, ending, event))}"
-    save_session(hub_request, hub_request.session.with_(notice=f"{words}."))
+        describe = describe_revocation if fields.get("disabled") else describe_change
+        notice += f": {describe(end_credentials(hub_request, ending, event))}"
+    save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
     return see_other(f"{HOME}/{key_id}")
 
 
@@ -144,23 +144,21 @@ def _read(hub_request: HubRequest) -> tuple[WidgetKeyInput | None, dict[str, str
 
 
 def _chosen_agent(hub_request: HubRequest) -> tuple[str, dict[str, str]]:
-    """The id of the agent that the form names, empty for none, or what is wrong with it.
+    """The id of the selected agent (empty for none), or the error by field.
 
-    What was typed wins over what was chosen: the list has the newest agents only.
+    An agent that was entered takes precedence over the selected one: the list contains only the newest agents.
     """
     submitted, chosen = request.form.get("agent", "").strip(), request.form.get("agent_id", "")
     if not submitted:
         agent_id = read_id(chosen)
         with hub_request.reading() as session:
             known = agents.names(session, [agent_id] if agent_id else [])
-        return chosen, {} if not chosen or known else {"agent_id": "Choose one of the account's agents."}
+        return chosen, {} if not chosen or known else {"agent_id": "Choose an agent of this account"}
     found = _find_agents(hub_request, submitted)
     if not found:
-        return "", {"agent": "No agent has this id or name."}
+        return "", {"agent": "No agent has this name or ID"}
     if len(found) > 1:
-        return "", {
-            "agent": f"{pluralize(len(found), 'agent')} or more match. Choose one of them above, or give its id."
-        }
+        return "", {"agent": f"{len(found)} or more agents match. Choose one from the list above, or enter its ID"}
     return str(found[0].id), {}
 
 
@@ -176,14 +174,14 @@ def _list(
 ) -> AnyResponse:
     with hub_request.reading() as session:
         page = widget_keys.listing(session, PAGE_SIZE, requested_position())
-        where = place(session, WidgetKey, page)
+        position = range_label(session, WidgetKey, page)
         names = agents.names(session, {key.agent_id for key in page.rows if key.agent_id is not None})
     return render(
         "widget_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=page.rows,
-        links=links(page),
-        place=where,
+        links=page_links(page),
+        range_label=position,
         agents=_choices(hub_request, None, problems),
         names=names,
         submitted=submitted or {},
@@ -224,24 +222,24 @@ def _saved(key: WidgetKey) -> dict[str, Any]:
 
 
 def _words(hub_request: HubRequest) -> dict[str, FieldLabel]:
-    """As the editor calls its fields."""
+    """The labels of the editor's fields."""
     submitted = request.form.get("agent_id", "")
     return {
         "name": FieldLabel("Name"),
-        "domain_allowlist": FieldLabel("Pages that may carry it"),
+        "domain_allowlist": FieldLabel("Allowed domains"),
         "agent_id": FieldLabel("Agent", _choices(hub_request, read_id(submitted) if submitted else None, None)),
     }
 
 
 def _choices(hub_request: HubRequest, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:
-    """Any agent, the one that the key is pinned to, and the newest; or those that match what was typed."""
+    """The choices: any agent, the key's agent, and the newest agents or those that match the entered text."""
     matching = _find_agents(hub_request, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
     with hub_request.reading() as session:
         newest = agents.listing(session, MAX_LISTED_AGENTS, None).rows
         names = agents.names(session, [] if pinned is None else [pinned])
-    choices = [("", "Any agent of the account")]
+    choices = [("", "Any agent of this account")]
     if pinned is not None:
-        choices.append((str(pinned), names.get(pinned, "An agent that is gone")))
+        choices.append((str(pinned), names.get(pinned, "A deleted agent")))
     offered = [(str(agent.id), _agent_name(agent)) for agent in matching or newest]
     return choices + [choice for choice in offered if choice[0] != str(pinned)]
 
