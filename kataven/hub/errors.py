@@ -49,7 +49,7 @@ def install(app: Flask) -> None:
     )
     app.register_error_handler(ProviderUnavailable, _provider_unavailable)
     app.register_error_handler(
-        StaleForm, lambda error: _page(ProblemType(403, late_forms.CODE, "This form is out of date"), str(error), {})
+        StaleForm, lambda error: _page(ProblemType(403, late_forms.CODE, "This form has expired"), str(error), {})
     )
     app.register_error_handler(SignInFailed, _sign_in_failed)
 

@@ -61,7 +61,7 @@ def test_what_is_changed_is_saved_and_what_is_not_stays(alice: HubBrowser, acme_
     assert alice.post(path, {**FORM, "name": "Changed", "status": "paused"}).location == path
     agent = through_the_api(acme_key, path)
     assert (agent["name"], agent["status"], agent["greeting_mode"]) == ("Changed", "paused", "locked")
-    assert "“Changed” is saved." in alice.get(path).text
+    assert "Saved “Changed”." in alice.get(path).text
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: 
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, "background_audio_volume": "7", "name": "", "voice_id": "x" * 201}).text
     assert [target for target, _ in links(page)] == ["name", "voice_id", "background_audio_volume"]
-    assert links(page)[0][1] == "Name: Fill this in."
+    assert links(page)[0][1] == "Enter a name"
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,7 @@ def test_what_is_about_no_field_is_in_it_too(olivia: HubBrowser) -> None:
 
 def test_the_sign_in_page_has_one(anonymous: HubBrowser) -> None:
     anonymous.get("/sign-in")
-    assert links(anonymous.post("/sign-in", {"account": ""}).text) == [
-        ("account", "Account: Type the name of your account.")
-    ]
+    assert links(anonymous.post("/sign-in", {"account": ""}).text) == [("account", "Enter an account")]
 
 
 def test_a_page_without_a_mistake_has_none(alice: HubBrowser) -> None:
@@ -92,13 +90,13 @@ def test_a_page_without_a_mistake_has_none(alice: HubBrowser) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "x" * 201}, "Use at most 200 characters."),
-        ({"background_audio_volume": "1.5"}, "Use a number that is at most 1."),
-        ({"background_audio_volume": "-1"}, "Use a number that is at least 0."),
-        ({"background_audio_volume": "loud"}, "Use a number, such as 0.5."),
-        ({"background_audio_volume": "nan"}, "Use a number, such as 0.5."),
-        ({"category": "espionage"}, "Choose one from the list."),
-        ({"llm_model": ""}, "Fill this in."),
+        ({"name": "x" * 201}, "Name must be 200 characters or fewer"),
+        ({"background_audio_volume": "1.5"}, "Background volume must be 1 or less"),
+        ({"background_audio_volume": "-1"}, "Background volume must be 0 or more"),
+        ({"background_audio_volume": "loud"}, "Background volume must be a number, such as 0.5"),
+        ({"background_audio_volume": "nan"}, "Background volume must be a number, such as 0.5"),
+        ({"category": "espionage"}, "Choose a category from the list"),
+        ({"llm_model": ""}, "Enter a language model"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
@@ -114,9 +112,9 @@ def test_the_commonest_mistakes_are_explained_in_plain_words(
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"jobs": "many"}, "Use a whole number, such as 8."),
-        ({"jobs": "1.5"}, "Use a whole number, such as 8."),
-        ({"jobs": "65"}, "Use a number that is at most 64."),
+        ({"jobs": "many"}, "Parallel accounts must be a whole number, such as 8"),
+        ({"jobs": "1.5"}, "Parallel accounts must be a whole number, such as 8"),
+        ({"jobs": "65"}, "Parallel accounts must be 64 or less"),
     ],
 )
 def test_numbers_are_explained_in_plain_words(olivia: HubBrowser, form: dict[str, str], words: str) -> None:
@@ -129,11 +127,11 @@ def test_a_large_limit_is_written_out(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
     form = {"per_minute": str(MAX_LIMIT + 1), "per_hour": "1", "per_day": "1", "concurrent": "1"}
     page = olivia.post("/console/accounts/acme/limits", form).text
-    assert f"Use a number that is at most {MAX_LIMIT:,}." in page
+    assert f"Requests per minute must be {MAX_LIMIT:,} or less" in page
 
 
 def test_a_list_that_is_too_long_is_explained_in_plain_words(alice: HubBrowser) -> None:
     alice.get("/settings/widget-keys")
     pages = "\n".join(f"a{number}.example" for number in range(101))
     page = alice.post("/settings/widget-keys", {"name": "Too many", "domain_allowlist": pages}).text
-    assert "Use at most 100 lines." in page
+    assert "Allowed domains must have 100 lines or fewer" in page

@@ -251,7 +251,7 @@ def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
         assert example.first[name] in offered[name]
     else:
         assert second.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT}
-        assert re.search(r'role="alert"|<h1[^>]*>This form is out of date', second.text)
+        assert re.search(r'role="alert"|<h1[^>]*>This form has expired', second.text)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in {"/sign-in", "/sign-out"}])

@@ -64,7 +64,7 @@ def test_what_was_typed_comes_back_after_signing_in(hub: Hub, harness: AppHarnes
     assert "Your session ended." in page
     assert forms_of(page)["/sign-in"].fields["account"] == "acme"
     page = browser.get(sign_in_again(browser, answer.location)).text
-    assert "Nothing was saved yet. Check what you typed, and send it again." in page
+    assert "Your changes were not saved yet. Check the form and submit it again." in page
     again = forms_of(page)[NEW]
     assert again.fields["name"] == name
     assert again.fields["system_prompt"] == LONG
@@ -154,7 +154,7 @@ def test_a_form_of_an_older_session_comes_back_filled_in(hub: Hub, acme_key: Cal
     browser.sign_in(ALICE)
     page = send(browser, form, {"name": "Of an older session", "system_prompt": LONG})
     assert page.status_code == 403
-    assert "Check what you typed, and send it again." in page.text
+    assert "Check the form and submit it again." in page.text
     again = forms_of(page.text)[NEW]
     assert (again.fields["name"], again.fields["system_prompt"]) == ("Of an older session", LONG)
     assert "Of an older session" not in [agent["name"] for agent in acme_key.get("/v1/agents").get_json()]
@@ -226,14 +226,14 @@ def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, harness: App
     assert dict(parse_qsl(urlsplit(answer.location).query)) == {"next": NEW, "ended": "1"}
     page = browser.get(answer.location).text
     assert "Your session ended." in page
-    assert "is kept" not in page
+    assert "within 15 minutes" not in page
 
 
 def test_a_form_that_is_kept_no_longer_leads_to_an_empty_one(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
     answer = browser.get("/sent/0?form=/agents/new")
     assert (answer.status_code, answer.location) == (303, NEW)
-    assert "is not kept any more" in browser.get(NEW).text
+    assert "are no longer available" in browser.get(NEW).text
     for elsewhere in ("https://evil.example", "//evil.example", ""):
         assert browser.get(f"/sent/0?form={elsewhere}").location == "/"
     for place in ("9", "99", "x", "²", "9" * 10_000):

@@ -45,7 +45,7 @@ def names(page: str) -> list[str]:
 
 
 def test_a_pinned_agent_is_named_however_many_are_newer(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 1)
+    monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 1)
     pinned = make_agent(alice, name="The oldest agent")
     _, place = make_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
     make_agent(alice, name="A newer agent")
@@ -53,7 +53,7 @@ def test_a_pinned_agent_is_named_however_many_are_newer(alice: HubBrowser, monke
     row = listed[listed.index("Pinned to the oldest") :]
     assert "<dd>The oldest agent</dd>" in row
     editor = alice.get(place).text
-    assert "An agent that is gone" not in editor
+    assert "A deleted agent" not in editor
     assert re.search(rf'value="{id_of(pinned)}" selected>The oldest agent', editor)
     form = {"name": "Pinned to the oldest", "domain_allowlist": "shop.example", "agent_id": id_of(pinned)}
     assert alice.post(place, form).status_code == 303
@@ -64,13 +64,13 @@ def test_an_agent_that_was_deleted_is_still_said_to_be_gone(alice: HubBrowser) -
     _, place = make_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
     alice.get(agent)
     alice.post(f"{agent}/delete")
-    assert "An agent that is gone" in alice.get(place).text
+    assert "A deleted agent" in alice.get(place).text
 
 
 def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
     alice: HubBrowser, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 2)
+    monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 2)
     mark = uuid4().hex[:8]
     agent = id_of(make_agent(alice, name=f"Quay {mark}"))
     other = id_of(make_agent(alice, name=f"Quay {mark} by night"))
@@ -89,7 +89,7 @@ def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
     for nobody in ("no agent is called so", str(uuid4()), "\x00"):
         page = alice.post(WIDGET_KEYS, {"name": "Whom", "domain_allowlist": "a.example", "agent": nobody})
         assert page.status_code == 400
-        assert "No agent has this id or name." in page.text
+        assert "No agent has this name or ID" in page.text
 
 
 def test_the_agents_of_another_account_can_not_be_named(alice: HubBrowser, charlie: HubBrowser) -> None:
@@ -97,7 +97,7 @@ def test_the_agents_of_another_account_can_not_be_named(alice: HubBrowser, charl
     alice.get(WIDGET_KEYS)
     for typed in (id_of(theirs), "Of globex alone"):
         page = alice.post(WIDGET_KEYS, {"name": "Stolen", "domain_allowlist": "a.example", "agent": typed})
-        assert "No agent has this id or name." in page.text
+        assert "No agent has this name or ID" in page.text
 
 
 # The console's search
@@ -175,7 +175,7 @@ def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: HubBr
     assert count(q=mark, action="account.created") == 0
     for nothing in ("Nobody!", "\x00", "x" * 300):
         page = olivia.get(TRAIL, query_string={"q": nothing}).text
-        assert "Nothing found" in page
+        assert "No events found" in page
         assert html.escape(nothing) in page
 
 

@@ -63,15 +63,15 @@ class Fleet:
             for name in NAMES:
                 accounts.read(session, name).schema_revision = OLD
 
-    def quota_status(self) -> RunStatus:
+    def run_status(self) -> RunStatus:
         with self.database.reading() as session:
             found = migration_runs.latest(session)
         assert found is not None
         return found
 
     def wait_for(self, state: RunState) -> RunStatus:
-        wait_until(lambda: self.quota_status().state is state, SECONDS, lambda: self.quota_status())
-        return self.quota_status()
+        wait_until(lambda: self.run_status().state is state, SECONDS, lambda: self.run_status())
+        return self.run_status()
 
     def revisions(self) -> list[object]:
         """What each database says itself."""
@@ -136,7 +136,7 @@ def checked(browser: HubBrowser, more: str = "") -> str:
         page = browser.get(f"{PAGE}?check=1{more}")
         assert page.status_code == 200
         pages.append(page.text)
-        return "has not answered yet" not in page.text
+        return "has not responded yet" not in page.text
 
     wait_until(is_answered, SECONDS)
     return pages[-1]
@@ -145,9 +145,9 @@ def checked(browser: HubBrowser, more: str = "") -> str:
 def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: HubBrowser) -> None:
     assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
     assert press(olivia) == 303
-    assert "The run is asked for." in olivia.get(PAGE).text
-    quota_status = fleet.wait_for(RunState.DONE)
-    assert (quota_status.run.total, quota_status.done, quota_status.failed, quota_status.left) == (4, 4, 0, 0)
+    assert "Migration run requested." in olivia.get(PAGE).text
+    run_status = fleet.wait_for(RunState.DONE)
+    assert (run_status.run.total, run_status.done, run_status.failed, run_status.left) == (4, 4, 0, 0)
     assert fleet.revisions() == [NEW] * 4
     page = olivia.get(PAGE).text
     assert "1 behind" not in page
@@ -194,8 +194,8 @@ def test_what_does_not_fit_is_explained_and_nothing_begins(
 def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303
-    quota_status = fleet.wait_for(RunState.FAILED)
-    assert (quota_status.done, quota_status.failed) == (3, 1)
+    run_status = fleet.wait_for(RunState.FAILED)
+    assert (run_status.done, run_status.failed) == (3, 1)
     assert fleet.revisions() == [NEW, NEW, OLD, NEW]
     page = olivia.get(PAGE).text
     assert "already exists" in page
@@ -205,10 +205,10 @@ def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: HubBrowser) ->
 def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     assert press(olivia, max_failures="1") == 303
-    quota_status = fleet.wait_for(RunState.FAILED)
-    assert (quota_status.done, quota_status.failed, quota_status.left) == (0, 1, 3)
+    run_status = fleet.wait_for(RunState.FAILED)
+    assert (run_status.done, run_status.failed, run_status.left) == (0, 1, 3)
     assert fleet.revisions() == [OLD] * 4
-    assert "Stopped after 1 failure. The accounts that are left were not touched." in olivia.get(PAGE).text
+    assert "Stopped after 1 failure. The remaining accounts were not changed." in olivia.get(PAGE).text
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     with server.connect("behind-c") as connection:
         connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
         assert press(olivia) == 303
-        wait_until(lambda: fleet.quota_status().done == 2, SECONDS)
+        wait_until(lambda: fleet.run_status().done == 2, SECONDS)
         page = olivia.get(PAGE).text
         assert ">running</span>" in page
         assert "data-live=" in page
@@ -252,10 +252,10 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
         with pytest.raises(RunUnderWay):
             migration_runs.ask(fleet.database, "cli", RunRequest())
 
-        os.kill(process_of(fleet.quota_status()), signal.SIGKILL)
+        os.kill(process_of(fleet.run_status()), signal.SIGKILL)
         fleet.wait_for(RunState.STOPPED)
         page = olivia.get(PAGE).text
-        assert "stopped on the way" in page
+        assert "interrupted" in page
         assert "data-live=" not in page
     wait_until(lambda: not connected(fleet, "behind-c"), SECONDS)
     a, b, c, d = fleet.revisions()
@@ -271,9 +271,9 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
 
 
-def process_of(quota_status: RunStatus) -> int:
+def process_of(run_status: RunStatus) -> int:
     """Whoever carries it out."""
-    (found,) = (one for one in living_processes() if f"carry-out {quota_status.run.id}" in one.command)
+    (found,) = (one for one in living_processes() if f"carry-out {run_status.run.id}" in one.command)
     return found.pid
 
 
@@ -291,19 +291,19 @@ def test_a_process_that_never_begins_is_said_to_have_ended(
     monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, services)
     assert press(olivia) == 303
     place.wait_for(RunState.FAILED)
-    assert "ended before it began" in olivia.get(PAGE).text
+    assert "exited before it started the run" in olivia.get(PAGE).text
 
 
 def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     migration_runs.ask(place.database, "test", RunRequest())
-    assert place.quota_status().state is RunState.STARTING
+    assert place.run_status().state is RunState.STARTING
     with pytest.raises(RunUnderWay):
         migration_runs.ask(place.database, "test", RunRequest())
     monkeypatch.setattr(migration_runs, "START_SECONDS", -1)
-    assert place.quota_status().state is RunState.STOPPED
+    assert place.run_status().state is RunState.STOPPED
     run_id = migration_runs.ask(place.database, "test", RunRequest())
     migration_runs.give_up(place.database, run_id, "enough")
-    assert place.quota_status().run.error == "enough"
+    assert place.run_status().run.error == "enough"
 
 
 def test_a_run_is_carried_out_once(fleet: Fleet, olivia: HubBrowser) -> None:
@@ -327,7 +327,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
 ) -> None:
     from kataven.hub.console import migrations
 
-    assert "not asked" in olivia.get(PAGE).text
+    assert "not checked" in olivia.get(PAGE).text
     ask(fleet.postgres, "ALTER TABLE agents ADD COLUMN by_hand int", "behind-a")
     with fleet.database.writing() as session:
         accounts.read(session, "behind-b").schema_revision = NEW  # which is not so
@@ -336,7 +336,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
     opened: list[str] = []
-    status = migrations.migrations.status
+    status = migrations.account_migrations.status
 
     def pluralize(database: object, chosen: list[object], *rest: object) -> object:
         opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
@@ -368,5 +368,5 @@ def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice
 def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     olivia.get(f"{PAGE}/run")
-    assert "The run is asked for." in olivia.get(PAGE).text
+    assert "Migration run requested." in olivia.get(PAGE).text
     fleet.wait_for(RunState.DONE)

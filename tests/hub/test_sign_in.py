@@ -89,10 +89,10 @@ def test_a_page_leads_to_the_issuer_and_forms_go_nowhere_else(anonymous: HubBrow
 @pytest.mark.parametrize(
     ("account", "words"),
     [
-        ("", "Type the name"),
-        ("Acme Inc.", "small letters"),
-        ("nobody-there", "no account of this name"),
-        ("' OR 1=1 --", "small letters"),
+        ("", "Enter an account"),
+        ("Acme Inc.", "lowercase letters"),
+        ("nobody-there", "Account not found"),
+        ("' OR 1=1 --", "lowercase letters"),
     ],
 )
 def test_an_account_that_is_none_is_explained(anonymous: HubBrowser, account: str, words: str) -> None:
@@ -200,7 +200,7 @@ def test_a_sign_in_is_used_up_by_its_first_answer(hub: Hub, first: dict[str, str
     hub.services.sessions.save(before)
     page = browser.get(back)
     assert page.status_code == 400
-    assert "tried before" in page.text
+    assert "already used" in page.text
     assert browser.sign_in(ALICE).get("/").status_code == 200  # and beginning anew works
 
 
@@ -370,7 +370,7 @@ def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
     form = {"name": "Meant for acme", "expiry": "30d", "csrf": csrf, "form_id": form_id}
     answer = browser.post("/settings/api-keys", form)
     assert answer.status_code == 403
-    assert "This form is out of date" in answer.text
+    assert "This form has expired" in answer.text
     assert "Meant for acme" not in browser.get("/settings/api-keys").text
 
 

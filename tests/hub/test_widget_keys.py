@@ -40,7 +40,7 @@ def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness:
     page = alice.get(place).text
     assert key not in page
     assert "shop.example over https" in page
-    assert "every subdomain of acme.example, but not acme.example itself over https" in page
+    assert "all subdomains of acme.example, but not acme.example itself over https" in page
 
 
 def test_the_line_is_shown_once(alice: HubBrowser) -> None:
@@ -56,11 +56,11 @@ def test_the_line_is_shown_once(alice: HubBrowser) -> None:
 @pytest.mark.parametrize(
     ("form", "field", "words"),
     [
-        ({"name": ""}, "name", "Fill this in."),
-        ({"domain_allowlist": "good.example\nhttp://bad.example"}, "domain_allowlist", "Line 2"),
+        ({"name": ""}, "name", "Enter a name"),
+        ({"domain_allowlist": "good.example\nhttp://bad.example"}, "domain_allowlist", "Allowed domains, line 2: "),
         ({"domain_allowlist": "https://user@bad.example"}, "domain_allowlist", "user name"),
-        ({"agent_id": "not-an-id"}, "agent_id", "Choose one"),
-        ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose one"),
+        ({"agent_id": "not-an-id"}, "agent_id", "Choose an agent"),
+        ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose an agent"),
     ],
 )
 def test_what_does_not_fit_is_explained(alice: HubBrowser, form: dict[str, str], field: str, words: str) -> None:
@@ -75,7 +75,7 @@ def test_entries_are_explained_as_they_are_typed(bob: HubBrowser) -> None:
     bob.get(KEYS)
     lines = bob.post(f"{KEYS}/explain", {"entries": "acme.com\n\nlocalhost:*\nhttp://acme.com"}).get_json()
     assert [line["good"] for line in lines] == [True, True, False]
-    assert lines[1]["words"] == "localhost on every port over http or https"
+    assert lines[1]["words"] == "localhost on any port over http or https"
     longest = "\n".join(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}-{number:02}.example" for number in range(100))
     assert len(bob.post(f"{KEYS}/explain", {"entries": longest}).get_json()) == 100
     assert bob.post(f"{KEYS}/explain", {"entries": "a\n" * 10_000}).status_code == 200
@@ -91,17 +91,17 @@ def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
     form = {"name": "To lose pages", "domain_allowlist": "one.example", "agent_id": agent.removeprefix("/agents/")}
     alice.get(place)
     assert alice.post(place, form).location == place
-    assert "is saved: known to" in alice.get(place).text
+    assert "Saved “To lose pages”: applied on" in alice.get(place).text
     assert config(harness, key, "https://two.example", agent) == 403
 
     assert alice.post(f"{place}/disable").location == place
-    assert "is disabled: refused on" in alice.get(place).text
+    assert "Disabled “To lose pages”: " in alice.get(place).text
     assert config(harness, key, "https://one.example", agent) == 403
     assert alice.post(f"{place}/enable").location == place
     assert config(harness, key, "https://one.example", agent) == 200
 
     assert alice.post(f"{place}/remove").location == KEYS
-    assert "is removed: refused on" in alice.get(KEYS).text
+    assert "Deleted “To lose pages”: " in alice.get(KEYS).text
     assert config(harness, key, "https://one.example", agent) != 200
     assert alice.get(place).status_code == 404
 
