@@ -43,7 +43,7 @@ def through_the_api(caller: Caller, path: str) -> dict[str, Any]:
     return agent
 
 
-def test_an_agent_is_made_as_the_form_says(alice: HubBrowser, acme_key: Caller) -> None:
+def test_created_agent_has_the_submitted_values(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Made in the Hub")
     agent = through_the_api(acme_key, path)
     assert (agent["name"], agent["description"], agent["voice_id"]) == ("Made in the Hub", None, None)
@@ -55,7 +55,7 @@ def test_an_agent_is_made_as_the_form_says(alice: HubBrowser, acme_key: Caller) 
     assert agent["created_by"] == "jwt:alice"
 
 
-def test_what_is_changed_is_saved_and_what_is_not_stays(alice: HubBrowser, acme_key: Caller) -> None:
+def test_editing_an_agent_saves_changed_fields_and_keeps_the_others(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="To be changed")
     alice.get(path)
     assert alice.post(path, {**FORM, "name": "Changed", "status": "paused"}).location == path
@@ -78,7 +78,7 @@ def test_what_is_changed_is_saved_and_what_is_not_stays(alice: HubBrowser, acme_
     ],
     ids=["no name", "long name", "category", "words", "too loud", "nan", "no model", "long prompt"],
 )
-def test_what_does_not_fit_is_explained_and_nothing_typed_is_lost(
+def test_invalid_agent_form_shows_errors_and_keeps_the_entered_values(
     alice: HubBrowser, changes: dict[str, str], field: str
 ) -> None:
     alice.get("/agents/new")
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_explained_and_nothing_typed_is_lost(
     assert "Typed with care" in page.text
 
 
-def test_an_agent_is_deleted(alice: HubBrowser, acme_key: Caller) -> None:
+def test_deleted_agent_returns_404(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="To be deleted")
     alice.get(path)
     assert alice.post(f"{path}/delete").location == "/agents"
@@ -96,7 +96,7 @@ def test_an_agent_is_deleted(alice: HubBrowser, acme_key: Caller) -> None:
     assert alice.get(path).status_code == 404
 
 
-def test_a_member_looks_and_changes_nothing(alice: HubBrowser, bob: HubBrowser, acme_key: Caller) -> None:
+def test_members_can_view_but_not_change_agents(alice: HubBrowser, bob: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Seen by Bob")
     page = bob.get(path).text
     assert "Seen by Bob" in page
@@ -107,7 +107,7 @@ def test_a_member_looks_and_changes_nothing(alice: HubBrowser, bob: HubBrowser, 
     assert through_the_api(acme_key, path)["name"] == "Seen by Bob"
 
 
-def test_another_accounts_agent_is_not_there(alice: HubBrowser, charlie: HubBrowser) -> None:
+def test_agents_of_another_account_return_404(alice: HubBrowser, charlie: HubBrowser) -> None:
     path = make(alice, name="Of acme alone")
     assert charlie.get(path).status_code == 404
     assert charlie.post(path, FORM).status_code == 404

@@ -13,7 +13,7 @@ from tests.support.app_harness import AppHarness
 from tests.support.waiting import wait_until
 
 
-def test_the_api_serves_on_while_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:
+def test_api_keeps_serving_when_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:
     key = harness.new_key("acme")
     answers: Counter[int] = Counter()
     enough = threading.Event()

@@ -26,7 +26,7 @@ class Broken:
     ("error", "status"), [(BrokenBody("InvalidChunkSize"), 400), (SlowBody(), 408)], ids=["broken", "slow"]
 )
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_a_broken_form_is_the_clients_fault(
+def test_malformed_form_returns_a_client_error(
     hub: Hub, error: BodyError, status: int, content_type: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     environ: dict[str, Any] = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}

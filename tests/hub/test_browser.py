@@ -59,7 +59,7 @@ def status(place: RunningHub, key: str) -> int:
     return httpx2.get(f"{place.api.url}/v1/me", headers=headers, trust_env=False).status_code
 
 
-def test_alice_makes_a_key_sees_it_once_and_revokes_it(user: ChromeUser, place: RunningHub) -> None:
+def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, place: RunningHub) -> None:
     user.sign_in(ALICE)
     user.go(KEYS)
     user.type("name", "Till in Berlin")
@@ -84,7 +84,7 @@ def test_alice_makes_a_key_sees_it_once_and_revokes_it(user: ChromeUser, place: 
     assert user.complaints() == []
 
 
-def test_bob_sees_keys_and_can_not_make_one(user: ChromeUser) -> None:
+def test_member_sees_keys_but_cannot_create_one(user: ChromeUser) -> None:
     user.come_as(BOB)
     user.go(KEYS)
     assert "Only owners and admins can create and revoke API keys." in user.text
@@ -99,7 +99,7 @@ def test_bob_sees_keys_and_can_not_make_one(user: ChromeUser) -> None:
     assert answer == 403
 
 
-def test_everything_can_be_done_from_the_keyboard(user: ChromeUser) -> None:
+def test_all_actions_work_with_the_keyboard(user: ChromeUser) -> None:
     user.go("/sign-in")
     focus = user.chrome.switch_to.active_element
     assert focus.get_attribute("id") == "account"
@@ -121,7 +121,7 @@ def test_everything_can_be_done_from_the_keyboard(user: ChromeUser) -> None:
     assert user.chrome.switch_to.active_element.tag_name == "summary"
 
 
-def test_pages_of_a_widget_key_are_explained_while_they_are_typed(user: ChromeUser) -> None:
+def test_domain_list_is_explained_while_typing(user: ChromeUser) -> None:
     user.come_as(ALICE)
     user.go(WIDGET_KEYS)
     user.type("domain_allowlist", "acme.com")
@@ -142,7 +142,7 @@ def test_pages_of_a_widget_key_are_explained_while_they_are_typed(user: ChromeUs
 EXPLANATIONS = "return performance.getEntriesByType('resource').filter(one => one.name.includes('/explain')).length"
 
 
-def test_pages_are_explained_once_for_all_keys_that_were_pressed_in_a_row(user: ChromeUser) -> None:
+def test_typing_is_debounced_to_one_explain_request(user: ChromeUser) -> None:
     """There was a request for each key, and the budget of the whole address was gone within a minute."""
     user.come_as(ALICE)
     user.go(WIDGET_KEYS)
@@ -154,7 +154,7 @@ def test_pages_are_explained_once_for_all_keys_that_were_pressed_in_a_row(user: 
     assert user.chrome.execute_script(EXPLANATIONS) == 1
 
 
-def test_an_explanation_that_is_overtaken_is_given_up(user: ChromeUser) -> None:
+def test_superseded_explain_request_is_aborted(user: ChromeUser) -> None:
     user.come_as(ALICE)
     user.go(WIDGET_KEYS)
     user.chrome.execute_script(
@@ -167,7 +167,7 @@ def test_an_explanation_that_is_overtaken_is_given_up(user: ChromeUser) -> None:
     assert user.complaints() == []
 
 
-def test_the_preview_follows_what_is_typed(user: ChromeUser) -> None:
+def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
     user.come_as(CHARLIE)  # acme's widget is looked at elsewhere
     user.go("/widget")
     user.type("title", "Ask Globex")
@@ -180,7 +180,7 @@ def test_the_preview_follows_what_is_typed(user: ChromeUser) -> None:
     assert user.complaints() == []
 
 
-def test_an_agent_is_made_and_changed(user: ChromeUser) -> None:
+def test_agent_is_created_and_edited(user: ChromeUser) -> None:
     user.come_as(ALICE)
     user.go("/agents")
     user.press("Create agent")
@@ -194,7 +194,7 @@ def test_an_agent_is_made_and_changed(user: ChromeUser) -> None:
     assert user.violations() == []
 
 
-def test_the_copy_button_copies(user: ChromeUser) -> None:
+def test_copy_button_copies_the_text(user: ChromeUser) -> None:
     user.come_as(ALICE)
     user.chrome.execute_cdp_cmd(
         "Browser.grantPermissions",
@@ -211,7 +211,9 @@ def test_the_copy_button_copies(user: ChromeUser) -> None:
 
 
 @pytest.mark.parametrize(("platform", "words"), [("MacIntel", "Press ⌘C"), ("Linux x86_64", "Press Ctrl+C")])
-def test_without_a_permission_the_copy_button_names_the_keys(user: ChromeUser, platform: str, words: str) -> None:
+def test_copy_button_names_the_shortcut_without_clipboard_permission(
+    user: ChromeUser, platform: str, words: str
+) -> None:
     user.come_as(ALICE)
     script = (
         f"Object.defineProperty(Navigator.prototype, 'platform', {{ get: () => {platform!r} }});"
@@ -233,7 +235,7 @@ def focus(user: ChromeUser) -> str:
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
-def test_what_is_wrong_has_the_focus_and_leads_to_the_field(user: ChromeUser, script: bool) -> None:
+def test_error_summary_has_the_focus_and_links_to_the_field(user: ChromeUser, script: bool) -> None:
     user.come_as(OLIVIA)
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
     user.go("/console/accounts/globex")
@@ -248,7 +250,7 @@ def test_what_is_wrong_has_the_focus_and_leads_to_the_field(user: ChromeUser, sc
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
-def test_after_a_form_what_came_of_it_has_the_focus(user: ChromeUser, script: bool) -> None:
+def test_notice_has_the_focus_after_a_form_submission(user: ChromeUser, script: bool) -> None:
     user.come_as(ALICE)
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
     user.go("/agents/new")
@@ -261,7 +263,7 @@ def test_after_a_form_what_came_of_it_has_the_focus(user: ChromeUser, script: bo
     assert focus(user) == "“Key with focus” is made"
 
 
-def test_an_agent_in_two_tabs_is_chosen_field_by_field(user: ChromeUser) -> None:
+def test_conflicting_agent_edits_are_resolved_field_by_field(user: ChromeUser) -> None:
     user.come_as(ALICE)
     user.go("/agents/new")
     user.type("name", "In two tabs")
@@ -293,7 +295,7 @@ def test_an_agent_in_two_tabs_is_chosen_field_by_field(user: ChromeUser) -> None
     assert user.complaints() == []
 
 
-def test_what_was_typed_comes_back_after_signing_in(user: ChromeUser, harness: AppHarness) -> None:
+def test_form_is_restored_after_signing_in_again(user: ChromeUser, harness: AppHarness) -> None:
     user.sign_in(ALICE)
     user.go("/agents/new")
     user.type("name", "Typed too late")
@@ -317,7 +319,7 @@ def test_what_was_typed_comes_back_after_signing_in(user: ChromeUser, harness: A
     assert user.complaints() == []
 
 
-def test_without_javascript_nothing_is_missing_but_the_copy_button(user: ChromeUser) -> None:
+def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) -> None:
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     user.sign_in(ALICE)
     user.go(KEYS)
@@ -338,7 +340,7 @@ def test_without_javascript_nothing_is_missing_but_the_copy_button(user: ChromeU
         "/console/trail",
     ],
 )
-def test_the_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str) -> None:
+def test_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str) -> None:
     user.come_as(OLIVIA)
     for size in (PHONE, DESKTOP):
         user.size(*size)
@@ -347,7 +349,7 @@ def test_the_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str)
         assert user.overflow() == 0
 
 
-def test_a_run_over_the_accounts_is_seen_while_it_goes_on(user: ChromeUser, harness: AppHarness) -> None:
+def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
     user.come_as(OLIVIA)
     with migration_runs.carried_out(
@@ -373,7 +375,7 @@ def test_a_run_over_the_accounts_is_seen_while_it_goes_on(user: ChromeUser, harn
     assert user.complaints() == []
 
 
-def test_without_javascript_the_page_of_a_run_reloads_itself(user: ChromeUser, harness: AppHarness) -> None:
+def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     user.come_as(OLIVIA)
@@ -387,7 +389,7 @@ def test_without_javascript_the_page_of_a_run_reloads_itself(user: ChromeUser, h
     assert "done" in user.find("#run").text
 
 
-def test_a_run_goes_on_when_the_hub_is_killed(harness: AppHarness, chrome: Chrome, tmp_path: Path) -> None:
+def test_migration_run_continues_when_the_hub_is_killed(harness: AppHarness, chrome: Chrome, tmp_path: Path) -> None:
     database = harness.services.directory.database
 
     def state() -> migration_runs.RunState | None:
@@ -408,7 +410,7 @@ def test_a_run_goes_on_when_the_hub_is_killed(harness: AppHarness, chrome: Chrom
         wait_until(lambda: state() is migration_runs.RunState.DONE, 60, state)
 
 
-def test_a_dependency_with_much_to_say_fits_a_phone(user: ChromeUser) -> None:
+def test_long_dependency_message_fits_a_phone(user: ChromeUser) -> None:
     user.come_as(OLIVIA)
     user.size(*PHONE)
     user.go("/console/health")
@@ -442,7 +444,7 @@ def test_pages_are_accessible_and_fit_a_phone(user: ChromeUser, path: str) -> No
         assert user.overflow() == 0
 
 
-def test_the_sign_in_page_is_accessible_in_the_dark_too(user: ChromeUser) -> None:
+def test_sign_in_page_is_accessible_in_dark_mode(user: ChromeUser) -> None:
     dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     user.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     user.go("/sign-in")
@@ -455,7 +457,7 @@ def test_the_sign_in_page_is_accessible_in_the_dark_too(user: ChromeUser) -> Non
     assert user.violations() == []
 
 
-def test_signing_out_leads_over_the_issuer_to_the_end(user: ChromeUser) -> None:
+def test_sign_out_ends_the_session_at_the_issuer_too(user: ChromeUser) -> None:
     user.sign_in(ALICE)
     user.find("details.menu summary").click()
     user.chrome.find_element(By.XPATH, "//button[normalize-space()='Sign out']").click()

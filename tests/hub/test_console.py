@@ -24,7 +24,7 @@ def page_of(account: str) -> str:
     return f"{CONSOLE}/accounts/{account}"
 
 
-def test_an_operator_lands_in_the_console(hub: Hub, olivia: HubBrowser) -> None:
+def test_operator_is_redirected_to_the_console_after_sign_in(hub: Hub, olivia: HubBrowser) -> None:
     page = olivia.get(CONSOLE)
     assert page.status_code == 200
     assert "acme" in page.text
@@ -32,13 +32,13 @@ def test_an_operator_lands_in_the_console(hub: Hub, olivia: HubBrowser) -> None:
 
 
 @pytest.mark.parametrize("path", [CONSOLE, f"{CONSOLE}/accounts/acme", f"{CONSOLE}/health", f"{CONSOLE}/trail"])
-def test_nobody_else_sees_any_of_it(alice: HubBrowser, anonymous: HubBrowser, path: str) -> None:
+def test_console_pages_require_the_operator_role(alice: HubBrowser, anonymous: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
     assert anonymous.get(path).location.startswith("/sign-in")
 
 
 @pytest.mark.parametrize("verb", ["suspend", "archive", "resume", "restore", "limits", "policy"])
-def test_nobody_else_does_any_of_it(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
+def test_console_actions_require_the_operator_role(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
     assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
@@ -47,7 +47,7 @@ def test_nobody_else_does_any_of_it(alice: HubBrowser, harness: AppHarness, verb
     assert record.open
 
 
-def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
+def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
@@ -72,7 +72,7 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, oli
         ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
     ],
 )
-def test_what_can_not_be_made_is_explained(
+def test_invalid_account_form_shows_an_error(
     olivia: HubBrowser, harness: AppHarness, form: dict[str, str], words: str
 ) -> None:
     olivia.get(CONSOLE)
@@ -82,7 +82,7 @@ def test_what_can_not_be_made_is_explained(
     assert harness.services.directory.read("fine") is None
 
 
-def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness, olivia: HubBrowser) -> None:
+def test_suspending_requires_confirmation_and_rejects_every_key(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "to-be-closed")
     caller = harness.bearer(harness.new_key("to-be-closed"))
     assert caller.get("/v1/me").status_code == 200
@@ -111,7 +111,7 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness,
     ]
 
 
-def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: HubBrowser) -> None:
+def test_valid_limits_are_saved_and_invalid_limits_are_rejected(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "limited-here")
     path = f"{page_of('limited-here')}/limits"
     good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
@@ -130,7 +130,7 @@ def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: HubBro
     assert "0 of 61 used" in olivia.get(page_of("limited-here")).text
 
 
-def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivia: HubBrowser) -> None:
+def test_key_policy_can_shorten_existing_keys(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "short-lived")
     caller = harness.bearer(harness.new_key("short-lived"))
     path = f"{page_of('short-lived')}/policy"
@@ -142,7 +142,7 @@ def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivi
     assert olivia.post(path, {"max_days": ""}).status_code == 303
 
 
-def test_accounts_are_found_by_name_status_and_page(
+def test_account_list_filters_by_name_and_status_and_paginates(
     harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts
@@ -159,7 +159,7 @@ def test_accounts_are_found_by_name_status_and_page(
     assert "find-b</a>" in olivia.get(f"{CONSOLE}?q=find-&after=find-a").text
 
 
-def test_an_account_that_is_not_there_is_not_found(olivia: HubBrowser) -> None:
+def test_unknown_account_returns_404(olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     for account in ("nobody-there", "..", "%00"):
         assert olivia.get(page_of(account)).status_code == 404
@@ -168,7 +168,7 @@ def test_an_account_that_is_not_there_is_not_found(olivia: HubBrowser) -> None:
         assert olivia.post(f"{page_of('nobody-there')}/{verb}", form).status_code == 404
 
 
-def test_what_was_used_today_is_counted_and_unknown_without_redis(
+def test_todays_usage_is_shown_and_unknown_without_redis(
     hub: Hub, harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_account(harness.services, "counted-here")
@@ -181,7 +181,7 @@ def test_what_was_used_today_is_counted_and_unknown_without_redis(
         outage.setattr(hub.services.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
         outage.setattr(hub.services.api_meter._windows._wire, "_idle", deque())
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
-        assert "current usage can’t be read" in olivia.get(page_of("counted-here")).text
+        assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
@@ -192,7 +192,7 @@ def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> No
     assert "lease" in page
 
 
-def test_the_trail_shows_what_was_done(harness: AppHarness, olivia: HubBrowser) -> None:
+def test_operator_audit_log_lists_actions(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "trailed")
     assert "account.created" in olivia.get(f"{CONSOLE}/trail?account=trailed").text
     assert "No events found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text

@@ -167,7 +167,7 @@ def test_every_form_has_an_example(hub: Hub) -> None:
     assert sorted(forms(hub)) == sorted(EXAMPLES)
 
 
-def test_every_form_that_is_typed_into_can_be_filled_in_again(hub: Hub) -> None:
+def test_every_form_with_text_fields_can_be_restored(hub: Hub) -> None:
     views = {
         rule.rule: hub.pages.view_functions[rule.endpoint]
         for rule in hub.pages.url_map.iter_rules()
@@ -234,7 +234,7 @@ def assert_clear(page: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_in_two_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     first = send(tabs.browser, tabs.first)
     assert is_done(first)
@@ -255,7 +255,7 @@ def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in {"/sign-in", "/sign-out"}])
-def test_sent_when_the_session_is_over(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_after_the_session_expired(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     let_session_expire(harness, hub, tabs.browser)
     answer = send(tabs.browser, tabs.first)
@@ -270,7 +270,7 @@ def test_sent_when_the_session_is_over(hub: Hub, harness: AppHarness, rule: str)
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_with_the_token_of_another_session(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_with_a_foreign_csrf_token(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     page = send(tabs.browser, tabs.first, csrf="of another session")
     assert_clear(page)

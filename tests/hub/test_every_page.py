@@ -197,7 +197,7 @@ def test_every_page_has_an_example(hub: Hub) -> None:
     assert set(rules(hub)) == set(EXAMPLES)
 
 
-def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: Walked) -> None:
+def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> None:
     may = {
         ANONYMOUS: {"owner", "member", "operator"},
         SIGNED_IN: {"owner", "member", "operator"},
@@ -217,7 +217,7 @@ def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: 
     assert wrong == []
 
 
-def test_a_page_asks_no_more_when_there_are_more_rows(walked: Walked) -> None:
+def test_number_of_queries_is_independent_of_the_number_of_rows(walked: Walked) -> None:
     """One statement or one call for each row would be 50 more."""
     more = []
     for page, cost in walked.large.items():
@@ -227,7 +227,7 @@ def test_a_page_asks_no_more_when_there_are_more_rows(walked: Walked) -> None:
     assert more == []
 
 
-def test_what_a_page_asks_for_and_sends_is_bounded(walked: Walked) -> None:
+def test_queries_and_size_of_each_page_are_bounded(walked: Walked) -> None:
     beyond = [
         (page, len(cost.statements), cost.redis_calls, cost.bytes)
         for page, cost in walked.large.items()
@@ -236,7 +236,7 @@ def test_what_a_page_asks_for_and_sends_is_bounded(walked: Walked) -> None:
     assert beyond == []
 
 
-def test_lists_are_full(walked: Walked) -> None:
+def test_large_account_fills_every_list(walked: Walked) -> None:
     """So that the tests above see what they are about."""
     lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}

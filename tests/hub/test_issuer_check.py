@@ -41,7 +41,7 @@ def found(server: KeyServer | None = None, *, has_secret: bool = False, **metada
     return check(ISSUER, server, has_secret=has_secret)
 
 
-def test_an_issuer_that_is_well() -> None:
+def test_check_reports_no_failure_for_a_valid_issuer() -> None:
     assert {(one.part, one.state) for one in found()} == {
         ("discovery", CheckState.WELL),
         ("sign-out", CheckState.WELL),
@@ -73,11 +73,13 @@ def test_an_issuer_that_is_well() -> None:
     ],
     ids=str,
 )
-def test_what_would_fail_is_named(metadata: dict[str, object], part: str, state: CheckState, words: str) -> None:
+def test_check_names_each_misconfiguration(
+    metadata: dict[str, object], part: str, state: CheckState, words: str
+) -> None:
     assert [words in one.words for one in found(**metadata) if (one.part, one.state) == (part, state)] == [True]
 
 
-def test_a_secret_needs_basic() -> None:
+def test_client_secret_requires_basic_authentication() -> None:
     methods = ["client_secret_post"]
     (one,) = [
         one for one in found(has_secret=True, token_endpoint_auth_methods_supported=methods) if "SECRET" in one.words
@@ -85,7 +87,7 @@ def test_a_secret_needs_basic() -> None:
     assert (one.state, "`client_secret_basic`" in one.words) == (CheckState.FAILS, True)
 
 
-def test_keys_that_can_not_be_used_are_counted() -> None:
+def test_unusable_keys_are_counted() -> None:
     p384 = {**ec_signer().jwk(), "kid": "p384", "crv": "P-384"}
     assert found(KeyServer(p384))[-1].state is CheckState.FAILS
     both = found(KeyServer(p384, rsa_signer().jwk()))[-1]
@@ -112,7 +114,7 @@ class FailingFetcher:
     ],
     ids=str,
 )
-def test_an_issuer_that_can_not_be_asked(text: str, cause: Exception | None, words: str) -> None:
+def test_unreachable_issuer_is_explained(text: str, cause: Exception | None, words: str) -> None:
     (one,) = check(ISSUER, FailingFetcher(text, cause), has_secret=False)
     assert (one.part, one.state) == ("discovery", CheckState.FAILS)
     assert words in one.words
@@ -139,13 +141,13 @@ def private_server(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_private_authority_is_explained(private_server: str) -> None:
+def test_private_certificate_authority_is_explained(private_server: str) -> None:
     (one,) = check(private_server, HttpFetcher(), has_secret=False)
     assert one.state is CheckState.FAILS
     assert "update-ca-certificates" in one.words
 
 
-def test_the_command_prints_all_of_it_and_fails_if_something_does(harness: AppHarness) -> None:
+def test_command_prints_all_checks_and_exits_with_1_on_failure(harness: AppHarness) -> None:
     answer = flask(harness, "oidc", "check", "--json")
     assert answer.exit_code == 0, answer.output
     assert {row["part"]: row["state"] for row in json.loads(answer.stdout)}["keys"] == "well"
@@ -153,7 +155,7 @@ def test_the_command_prints_all_of_it_and_fails_if_something_does(harness: AppHa
 
 
 @pytest.mark.node
-def test_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
+def test_check_of_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
     shape = issuers.standard("http://localhost:4712").shape
     issuer = independent_issuers.start(shape)
     states = [one.state for one in check(issuer, HttpFetcher(), has_secret=False, allow_loopback_http=True)]

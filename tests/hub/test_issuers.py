@@ -201,7 +201,7 @@ def advised(page: TestResponse) -> str:
 
 
 @pytest.mark.parametrize(("make", "reason", "check", "words"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_failed_sign_in_says_what_to_change(
+def test_failed_sign_in_shows_what_to_change(
     harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
@@ -225,7 +225,7 @@ def test_a_failed_sign_in_says_what_to_change(
         assert browser.get("/").location == "/sign-in"
 
 
-def test_the_issuers_own_words_are_in_the_log(
+def test_issuer_error_description_is_logged(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened_hub(harness, independent_issuers, with_par, PORT) as hub:
@@ -250,7 +250,7 @@ WITHOUT_ROLE: dict[str, tuple[Make, str, str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason", "words"), WITHOUT_ROLE.values(), ids=WITHOUT_ROLE.keys())
-def test_a_token_without_a_role_says_what_to_change(
+def test_token_without_a_role_shows_what_to_change(
     harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
@@ -269,7 +269,7 @@ def test_a_token_without_a_role_says_what_to_change(
         assert line["reason"] == reason
 
 
-def test_with_many_organisations_tokens_hold_the_roles_in_one(
+def test_org_scope_limits_the_token_to_one_organisation(
     harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     with opened_hub(harness, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
@@ -281,7 +281,7 @@ def test_with_many_organisations_tokens_hold_the_roles_in_one(
         assert len(person.access_token) < 2_000
 
 
-def test_without_a_refresh_token_a_session_ends_with_its_token(
+def test_session_without_a_refresh_token_ends_with_its_token(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """OpenID Connect Core, section 11, wants `prompt=consent` for `offline_access`. Most products don't."""
@@ -298,7 +298,7 @@ def test_without_a_refresh_token_a_session_ends_with_its_token(
         assert line["reason"] == "no_refresh_token"
 
 
-def test_an_issuer_that_is_named_otherwise_is_explained(
+def test_mismatched_issuer_url_is_explained(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Auth0's issuers end with a slash, and the setting often doesn't."""

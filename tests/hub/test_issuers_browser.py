@@ -69,7 +69,7 @@ def cookie_of(chrome: Chrome, hub: Hub) -> str:
 
 
 @pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no scripts"])
-def test_with_zitadel_as_documented(
+def test_sign_in_with_zitadel_as_documented(
     chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers, with_scripts: bool
 ) -> None:
     port = free_port()
@@ -96,7 +96,7 @@ def test_with_zitadel_as_documented(
         assert complaints(chrome) == []
 
 
-def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
+def test_zitadel_defaults_show_what_to_change(
     chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     port = free_port()

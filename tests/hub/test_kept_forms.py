@@ -53,7 +53,7 @@ def sign_in_again(browser: HubBrowser, location: str, person: Persona = ALICE, a
     return browser.get(browser.sign_in_at_issuer(to_issuer, person)).location
 
 
-def test_what_was_typed_comes_back_after_signing_in(hub: Hub, harness: AppHarness, acme_key: Caller) -> None:
+def test_form_is_restored_after_signing_in_again(hub: Hub, harness: AppHarness, acme_key: Caller) -> None:
     name = f"Typed too late {uuid4()}"
     browser = hub.signed_in(ALICE)
     form = opened(browser, NEW)
@@ -76,9 +76,7 @@ def test_what_was_typed_comes_back_after_signing_in(hub: Hub, harness: AppHarnes
     assert acme_key.get(f"/v1{made.location}").get_json()["system_prompt"] == LONG
 
 
-def test_a_change_that_was_kept_is_still_compared_with_what_was_saved_meanwhile(
-    hub: Hub, harness: AppHarness, alice: HubBrowser
-) -> None:
+def test_restored_form_still_detects_concurrent_edits(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
     path = make(alice, name="Kept and compared")
     browser = hub.signed_in(ALICE)
     form = opened(browser, path)
@@ -90,7 +88,7 @@ def test_a_change_that_was_kept_is_still_compared_with_what_was_saved_meanwhile(
     assert send(browser, forms_of(page)[path], {}).status_code == 409
 
 
-def test_two_tabs_both_get_theirs_back(hub: Hub, harness: AppHarness) -> None:
+def test_forms_of_two_tabs_are_both_restored(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
     agent, widget_key = opened(browser, NEW), opened(browser, "/settings/widget-keys")
     let_session_expire(harness, hub, browser)
@@ -102,7 +100,7 @@ def test_two_tabs_both_get_theirs_back(hub: Hub, harness: AppHarness) -> None:
     assert forms_of(browser.get(led_to).text)["/settings/widget-keys"].fields["name"] == "In the second tab"
 
 
-def test_a_token_that_can_not_be_renewed_loses_no_form(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_form_is_kept_when_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerWithPen) -> None:
     """Here the session is there, and the form is its own; the issuer no longer vouches for the person."""
     browser = hub.signed_in(BOB, "acme")
     old = issuer.token(ALICE, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
@@ -118,7 +116,7 @@ def test_a_token_that_can_not_be_renewed_loses_no_form(hub: Hub, issuer: IssuerW
     assert forms_of(page)["/widget"].fields["title"] == "In another tab"
 
 
-def test_another_person_does_not_see_it(hub: Hub, harness: AppHarness) -> None:
+def test_kept_form_is_not_shown_to_another_user(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
     form = opened(browser, NEW)
     let_session_expire(harness, hub, browser)
@@ -131,7 +129,7 @@ def test_another_person_does_not_see_it(hub: Hub, harness: AppHarness) -> None:
     assert "secret plan" not in other.get(led_to, follow_redirects=True).text
 
 
-def test_it_is_not_taken_to_another_account(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
+def test_kept_form_is_not_applied_to_another_account(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     browser = hub.browser()
@@ -147,7 +145,7 @@ def test_it_is_not_taken_to_another_account(hub: Hub, harness: AppHarness, issue
     assert NEW not in forms_of(page.text)
 
 
-def test_a_form_of_an_older_session_comes_back_filled_in(hub: Hub, acme_key: Caller) -> None:
+def test_form_of_an_earlier_session_is_shown_filled_in(hub: Hub, acme_key: Caller) -> None:
     browser = hub.signed_in(ALICE)
     form = opened(browser, NEW)
     browser.post("/sign-out")
@@ -166,7 +164,7 @@ def test_a_form_of_an_older_session_comes_back_filled_in(hub: Hub, acme_key: Cal
     [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": ""}],
     ids=str,
 )
-def test_no_other_page_can_fill_a_form_in(hub: Hub, harness: AppHarness, headers: dict[str, str]) -> None:
+def test_other_sites_cannot_prefill_a_form(hub: Hub, harness: AppHarness, headers: dict[str, str]) -> None:
     """It would be one press away from being sent, by a person who never typed it."""
     browser = hub.signed_in(ALICE)
     fields = {"name": "Put in by another page", "csrf": "made up", "in_account": "acme"}
@@ -179,7 +177,7 @@ def test_no_other_page_can_fill_a_form_in(hub: Hub, harness: AppHarness, headers
     assert [name for name in keys_of(harness).keys() - before if b"kept" in name] == []
 
 
-def test_a_member_gets_no_form_that_members_may_not_send(hub: Hub) -> None:
+def test_member_does_not_get_a_managers_form(hub: Hub) -> None:
     browser = hub.signed_in(BOB)
     page = send(browser, Form(NEW, "post", {"name": "x", "csrf": "made up", "in_account": "acme"}), {})
     assert page.status_code == 403
@@ -189,7 +187,7 @@ def test_a_member_gets_no_form_that_members_may_not_send(hub: Hub) -> None:
 # What it costs.
 
 
-def test_strangers_leave_no_form_in_redis(hub: Hub, harness: AppHarness) -> None:
+def test_unauthenticated_browsers_store_no_form_in_redis(hub: Hub, harness: AppHarness) -> None:
     before = keys_of(harness).keys()
     for cookie in (None, "x" * 43, "y" * 43, "anonymous.1.AAAA"):
         browser = hub.browser()
@@ -204,7 +202,7 @@ def test_strangers_leave_no_form_in_redis(hub: Hub, harness: AppHarness) -> None
     ] == []
 
 
-def test_one_person_fills_no_more_than_a_few_places_and_for_minutes(hub: Hub, harness: AppHarness) -> None:
+def test_kept_forms_per_user_are_limited_and_expire(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(OLIVIA)
     form = opened(browser, "/console", "/console/accounts")
     let_session_expire(harness, hub, browser)
@@ -218,7 +216,7 @@ def test_one_person_fills_no_more_than_a_few_places_and_for_minutes(hub: Hub, ha
         assert not any(b"Account" in (client.get(name) or b"") for name in new)
 
 
-def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, harness: AppHarness) -> None:
+def test_form_that_is_too_long_is_not_kept(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
     form = opened(browser, NEW)
     let_session_expire(harness, hub, browser)
@@ -229,7 +227,7 @@ def test_a_form_that_is_too_long_to_be_kept_is_said_to_be(hub: Hub, harness: App
     assert "within 15 minutes" not in page
 
 
-def test_a_form_that_is_kept_no_longer_leads_to_an_empty_one(hub: Hub, harness: AppHarness) -> None:
+def test_expired_kept_form_redirects_to_an_empty_form(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
     answer = browser.get("/sent/0?form=/agents/new")
     assert (answer.status_code, answer.location) == (303, NEW)

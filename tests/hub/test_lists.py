@@ -44,7 +44,7 @@ def names(page: str) -> list[str]:
 # Widget keys and their agents
 
 
-def test_a_pinned_agent_is_named_however_many_are_newer(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_agent_is_named_even_if_many_are_newer(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 1)
     pinned = make_agent(alice, name="The oldest agent")
     _, place = make_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
@@ -59,7 +59,7 @@ def test_a_pinned_agent_is_named_however_many_are_newer(alice: HubBrowser, monke
     assert alice.post(place, form).status_code == 303
 
 
-def test_an_agent_that_was_deleted_is_still_said_to_be_gone(alice: HubBrowser) -> None:
+def test_deleted_agent_of_a_widget_key_is_shown_as_deleted(alice: HubBrowser) -> None:
     agent = make_agent(alice, name="Soon gone")
     _, place = make_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
     alice.get(agent)
@@ -67,7 +67,7 @@ def test_an_agent_that_was_deleted_is_still_said_to_be_gone(alice: HubBrowser) -
     assert "A deleted agent" in alice.get(place).text
 
 
-def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
+def test_agent_can_be_entered_by_id_name_or_part_of_the_name(
     alice: HubBrowser, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 2)
@@ -92,7 +92,7 @@ def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
         assert "No agent has this name or ID" in page.text
 
 
-def test_the_agents_of_another_account_can_not_be_named(alice: HubBrowser, charlie: HubBrowser) -> None:
+def test_agents_of_another_account_are_not_found(alice: HubBrowser, charlie: HubBrowser) -> None:
     theirs = make_agent(charlie, name="Of globex alone")
     alice.get(WIDGET_KEYS)
     for typed in (id_of(theirs), "Of globex alone"):
@@ -119,7 +119,7 @@ def rows(harness: AppHarness) -> str:
 
 
 @pytest.mark.parametrize("path", [CONSOLE, "/console/migrations"])
-def test_accounts_are_found_by_any_part_of_id_name_and_organisation(olivia: HubBrowser, rows: str, path: str) -> None:
+def test_account_search_matches_parts_of_id_name_and_organisation(olivia: HubBrowser, rows: str, path: str) -> None:
     def found(query: str) -> set[str]:
         page = olivia.get(path, query_string={"q": query})
         assert page.status_code == 200
@@ -137,7 +137,7 @@ def test_accounts_are_found_by_any_part_of_id_name_and_organisation(olivia: HubB
         assert found(nothing) <= ({"two"} if nothing == "%" else set()), nothing
 
 
-def test_the_console_s_pages_lead_forwards_and_back(
+def test_console_lists_paginate_forwards_and_back(
     olivia: HubBrowser, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts, migrations
@@ -156,7 +156,7 @@ def test_the_console_s_pages_lead_forwards_and_back(
         assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
 
 
-def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: HubBrowser) -> None:
+def test_operator_audit_log_filters_offer_existing_values(harness: AppHarness, olivia: HubBrowser) -> None:
     mark = uuid4().hex[:8]
     with harness.services.directory.database.writing() as session:
         operators.record(session, "jwt:oscar", "account.tested", f"trail-{mark}")
@@ -179,7 +179,9 @@ def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: HubBr
         assert html.escape(nothing) in page
 
 
-def test_the_trail_s_pages_lead_back(olivia: HubBrowser, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_audit_log_paginates_back(
+    olivia: HubBrowser, harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kataven.hub.console import audit_log
 
     monkeypatch.setattr(audit_log, "PAGE_SIZE", 1)
@@ -198,7 +200,7 @@ def test_the_trail_s_pages_lead_back(olivia: HubBrowser, harness: AppHarness, mo
 # Keys and the audit log
 
 
-def test_a_revoked_key_says_by_whom_and_leads_to_its_events(alice: HubBrowser) -> None:
+def test_revoked_key_shows_the_user_and_links_to_its_events(alice: HubBrowser) -> None:
     name = f"Billing {uuid4().hex[:8]}"
     path = revoke_path(alice, make_key(alice, name))
     key_id = path.split("/")[-2]
@@ -219,14 +221,14 @@ def link_to_events(row: str) -> str:
     return found[1]
 
 
-def test_a_member_is_shown_no_link_to_the_audit_log(alice: HubBrowser, bob: HubBrowser) -> None:
+def test_members_see_no_link_to_the_audit_log(alice: HubBrowser, bob: HubBrowser) -> None:
     make_key(alice, "Without a link")
     _, place = make_widget_key(alice, "Without a link")
     assert AUDIT not in bob.get(KEYS).text
     assert AUDIT not in bob.get(place).text
 
 
-def test_events_of_widget_keys_and_agents_have_their_names(alice: HubBrowser) -> None:
+def test_events_of_widget_keys_and_agents_contain_the_name(alice: HubBrowser) -> None:
     mark = uuid4().hex[:8]
     _, place = make_widget_key(alice, f"Widget {mark}")
     agent = make_agent(alice, name=f"Agent {mark}")
@@ -259,7 +261,7 @@ def test_events_of_widget_keys_and_agents_have_their_names(alice: HubBrowser) ->
         ({"target": "x" * 300}, False),
     ],
 )
-def test_the_audit_log_is_filtered_by_beginnings(alice: HubBrowser, query: dict[str, str], found: bool) -> None:
+def test_audit_log_filters_match_prefixes(alice: HubBrowser, query: dict[str, str], found: bool) -> None:
     key = revoke_path(alice, make_key(alice, "To be looked for"))
     alice.post(key)
     target = {} if "target" in query else {"target": key.split("/")[-2]}
@@ -268,7 +270,7 @@ def test_the_audit_log_is_filtered_by_beginnings(alice: HubBrowser, query: dict[
     assert ("<code>api_key.revoked</code>" in page.text) is found
 
 
-def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: HubBrowser) -> None:
+def test_audit_log_filters_offer_existing_actors_and_actions(alice: HubBrowser) -> None:
     make_widget_key(alice, "An event of its own")
     page = alice.get(AUDIT).text
     assert '<option value="widget_key.created">' in page
@@ -277,7 +279,7 @@ def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: HubBrowse
     assert '<option value="long.ago" selected>' in asked
 
 
-def test_somebody_is_not_taken_for_another_whose_label_begins_so(harness: AppHarness, alice: HubBrowser) -> None:
+def test_exact_actor_filter_excludes_longer_labels(harness: AppHarness, alice: HubBrowser) -> None:
     record = harness.services.directory.read("acme")
     assert record is not None
     from kataven.account.audit import Actor
@@ -291,7 +293,9 @@ def test_somebody_is_not_taken_for_another_whose_label_begins_so(harness: AppHar
 
 
 @pytest.mark.parametrize(("module", "path"), [(api_keys, KEYS), (agents, "/agents"), (audit, AUDIT)])
-def test_account_lists_lead_back(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, module: object, path: str) -> None:
+def test_account_lists_paginate_back(
+    alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, module: object, path: str
+) -> None:
     for number in range(3):
         make_key(alice, f"Paged {number}")
         make_agent(alice, name=f"Paged {number}")
@@ -308,7 +312,7 @@ def rows_of(page: str) -> list[str]:
     return re.findall(r'href="(/agents/[0-9a-f-]{36})"|id="(key-[^"]+)"|<td><time datetime="([^"]+)"', page)
 
 
-def test_lists_say_which_part_of_them_is_shown(charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_show_the_displayed_range(charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         charlie.get(KEYS)
         assert charlie.post(KEYS, {"name": f"Counted {number}", "expiry": "30d"}).status_code == 201
@@ -319,7 +323,7 @@ def test_lists_say_which_part_of_them_is_shown(charlie: HubBrowser, monkeypatch:
     assert f"3 to {min(4, int(place[1]))} of {place[1]}<" in charlie.get(link(first, "next")).text
 
 
-def test_after_revoking_a_key_the_same_page_of_the_list_is_shown(
+def test_revoking_a_key_returns_to_the_same_page_of_the_list(
     hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
@@ -340,7 +344,7 @@ def test_after_revoking_a_key_the_same_page_of_the_list_is_shown(
     assert f'id="key-{action[2]}"' in page
 
 
-def test_a_form_leads_back_to_lists_of_the_hub_alone(charlie: HubBrowser) -> None:
+def test_form_redirects_only_to_lists_of_the_hub(charlie: HubBrowser) -> None:
     charlie.get(KEYS)
     charlie.post(KEYS, {"name": "Elsewhere", "expiry": "30d"})
     key = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", charlie.get(KEYS).text)

@@ -30,7 +30,7 @@ def agent_of(caller: Caller, path: str) -> dict[str, Any]:
     return found
 
 
-def test_the_second_tab_is_shown_what_the_first_one_saved(alice: HubBrowser, acme_key: Caller) -> None:
+def test_second_tab_sees_the_values_that_the_first_tab_saved(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="In two tabs")
     first, second = opened(alice, path), opened(alice, path)
     assert send(alice, first, {"description": "From the first tab"}).status_code == 303
@@ -48,7 +48,7 @@ def test_the_second_tab_is_shown_what_the_first_one_saved(alice: HubBrowser, acm
     assert (agent["description"], agent["greeting_message"]) == ("From the first tab", "From the second tab")
 
 
-def test_of_two_changes_of_one_field_the_person_chooses_one(alice: HubBrowser, acme_key: Caller) -> None:
+def test_user_chooses_between_two_changes_of_one_field(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="One field, two tabs")
     first, second = opened(alice, path), opened(alice, path)
     send(alice, first, {"system_prompt": '\r\nOne.\r\n"Two" & <three>.', "widget_enabled": "on"})
@@ -63,7 +63,7 @@ def test_of_two_changes_of_one_field_the_person_chooses_one(alice: HubBrowser, a
     assert agent_of(acme_key, path)["system_prompt"] == "Mine."
 
 
-def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: HubBrowser, acme_key: Caller) -> None:
+def test_checkbox_unchecked_elsewhere_can_stay_unchecked(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="A box in two tabs", ringing_enabled="on")
     first, second = opened(alice, path), opened(alice, path)
     del first.fields["ringing_enabled"]
@@ -76,7 +76,7 @@ def test_a_box_that_was_unticked_elsewhere_can_stay_unticked(alice: HubBrowser, 
     assert (agent["name"], agent["ringing_enabled"]) == ("Renamed", False)
 
 
-def test_what_was_chosen_is_compared_again(alice: HubBrowser, acme_key: Caller) -> None:
+def test_resolved_conflict_is_checked_again(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Three tabs")
     first, second, third = (opened(alice, path) for _ in range(3))
     send(alice, first, {"description": "First"})
@@ -87,7 +87,7 @@ def test_what_was_chosen_is_compared_again(alice: HubBrowser, acme_key: Caller) 
     assert agent_of(acme_key, path)["description"] == "Third"
 
 
-def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: HubBrowser, acme_key: Caller) -> None:
+def test_corrected_form_keeps_its_original_digests(alice: HubBrowser, acme_key: Caller) -> None:
     path = make(alice, name="Corrected")
     first, second = opened(alice, path), opened(alice, path)
     send(alice, first, {"description": "From the first tab"})
@@ -97,7 +97,7 @@ def test_a_form_that_is_corrected_still_knows_what_it_was_opened_with(alice: Hub
     assert agent_of(acme_key, path)["description"] == "From the first tab"
 
 
-def test_what_says_the_same_is_no_conflict(alice: HubBrowser) -> None:
+def test_identical_values_are_no_conflict(alice: HubBrowser) -> None:
     """A form that is sent twice."""
     path = make(alice, name="Sent twice")
     form = opened(alice, path)
@@ -106,9 +106,7 @@ def test_what_says_the_same_is_no_conflict(alice: HubBrowser) -> None:
 
 
 @pytest.mark.parametrize("seen", [None, "", "x", "name~AAAA", "~.~~", "name" * 5_000], ids=lambda seen: str(seen)[:9])
-def test_a_form_that_does_not_say_what_it_was_opened_with_overwrites_nothing(
-    alice: HubBrowser, acme_key: Caller, seen: str | None
-) -> None:
+def test_form_without_valid_digests_overwrites_nothing(alice: HubBrowser, acme_key: Caller, seen: str | None) -> None:
     path = make(alice, name="Of another release")
     form = opened(alice, path)
     del form.fields["seen"]
@@ -117,7 +115,7 @@ def test_a_form_that_does_not_say_what_it_was_opened_with_overwrites_nothing(
     assert agent_of(acme_key, path)["name"] == "Of another release"
 
 
-def test_the_pages_of_a_widget_key_are_not_lost(alice: HubBrowser) -> None:
+def test_concurrent_edits_of_allowed_domains_are_not_lost(alice: HubBrowser) -> None:
     alice.get("/settings/widget-keys")
     made = alice.post("/settings/widget-keys", {"name": "In two tabs", "domain_allowlist": "acme.com", "agent_id": ""})
     path = made.text.partition('class="button" href="')[2].partition('"')[0]
@@ -132,7 +130,7 @@ def test_the_pages_of_a_widget_key_are_not_lost(alice: HubBrowser) -> None:
     assert (saved["name"], saved["domain_allowlist"]) == ("Renamed", "acme.com\nshop.acme.com")
 
 
-def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: HubBrowser) -> None:
+def test_chosen_agent_takes_precedence_on_the_conflict_page(alice: HubBrowser) -> None:
     agents = [make(alice, name=f"Pinned in tab {number}").rpartition("/")[2] for number in (1, 2)]
     alice.get("/settings/widget-keys")
     made = alice.post("/settings/widget-keys", {"name": "Pinned", "domain_allowlist": "acme.com", "agent_id": ""})
@@ -145,7 +143,7 @@ def test_an_agent_that_was_typed_does_not_outvote_the_one_that_is_chosen(alice: 
     assert opened(alice, path).fields["agent_id"] == agents[0]
 
 
-def test_how_the_widget_looks_is_not_lost(charlie: HubBrowser) -> None:
+def test_concurrent_edits_of_the_widget_are_not_lost(charlie: HubBrowser) -> None:
     first, second = opened(charlie, "/widget"), opened(charlie, "/widget")
     assert send(charlie, first, {"title": "First tab"}).status_code == 303
     page = send(charlie, second, {"theme": "dark"})
@@ -155,7 +153,7 @@ def test_how_the_widget_looks_is_not_lost(charlie: HubBrowser) -> None:
     assert (saved["title"], saved["theme"]) == ("First tab", "dark")
 
 
-def test_limits_and_policy_of_an_account_are_not_lost(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
+def test_concurrent_edits_of_limits_and_policy_are_not_lost(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "two-operators")
     page = "/console/accounts/two-operators"
     first, second = (opened(olivia, page, f"{page}/limits") for _ in range(2))

@@ -34,7 +34,9 @@ def measured(hub: Hub, harness: AppHarness, api: Gunicorn, monkeypatch: pytest.M
     return hub
 
 
-def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
+def test_measurement_is_shown_and_in_the_operator_audit_log(
+    measured: Hub, harness: AppHarness, olivia: HubBrowser
+) -> None:
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     with harness.services.directory.database.reading() as session:
@@ -52,7 +54,9 @@ def test_it_is_measured_shown_and_in_the_trail(measured: Hub, harness: AppHarnes
     assert "No key was accepted after its receipt." in page
 
 
-def test_a_second_one_waits_its_turn(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_measurement_is_rejected_during_the_cooldown(
+    measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(operator_actions, "MEASURE_ROUNDS", 1)
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
@@ -61,7 +65,9 @@ def test_a_second_one_waits_its_turn(measured: Hub, olivia: HubBrowser, monkeypa
     assert "between two measurements" in again.text
 
 
-def test_it_ends_when_its_time_is_over(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurement_stops_at_its_time_limit(
+    measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(operator_actions, "MEASURE_SECONDS", -1.0)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
@@ -69,7 +75,9 @@ def test_it_ends_when_its_time_is_over(measured: Hub, olivia: HubBrowser, monkey
     assert "Not every worker could be reached" in page.text
 
 
-def test_without_an_api_it_says_so(measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measurement_reports_an_unreachable_api(
+    measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nowhere = replace(measured.services, measured_url=f"http://127.0.0.1:{free_port()}")
     monkeypatch.setitem(measured.pages.extensions, EXTENSION, nowhere)
     olivia.get(PAGE)
@@ -78,7 +86,7 @@ def test_without_an_api_it_says_so(measured: Hub, olivia: HubBrowser, monkeypatc
     assert "No API answers at" in page.text
 
 
-def test_nobody_else_measures(measured: Hub, alice: HubBrowser, olivia: HubBrowser) -> None:
+def test_measurement_requires_the_operator_role(measured: Hub, alice: HubBrowser, olivia: HubBrowser) -> None:
     alice.get("/")
     assert alice.post(f"{PAGE}/measure").status_code == 403
     olivia.get(PAGE)

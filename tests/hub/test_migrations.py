@@ -142,7 +142,7 @@ def checked(browser: HubBrowser, more: str = "") -> str:
     return pages[-1]
 
 
-def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_requested_run_migrates_all_accounts(fleet: Fleet, olivia: HubBrowser) -> None:
     assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
     assert press(olivia) == 303
     assert "Migration run requested." in olivia.get(PAGE).text
@@ -159,7 +159,7 @@ def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Hub
     assert "by olivia" in page
 
 
-def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_run_for_one_account_leaves_the_others_unchanged(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-b") == 303
     assert fleet.wait_for(RunState.DONE).done == 1
     assert fleet.revisions() == [OLD, NEW, OLD, OLD]
@@ -180,7 +180,7 @@ def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Hu
     ],
     ids=["unconfirmed", "other revision", "nobody", "path", "no jobs", "many jobs", "canaries", "words"],
 )
-def test_what_does_not_fit_is_explained_and_nothing_begins(
+def test_invalid_run_form_shows_an_error_and_starts_nothing(
     place: Fleet, olivia: HubBrowser, changes: dict[str, str], field: str
 ) -> None:
     asked = len(place.events("migrations.asked"))
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_explained_and_nothing_begins(
     assert len(place.events("migrations.asked")) == asked
 
 
-def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_failed_account_is_listed_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303
     run_status = fleet.wait_for(RunState.FAILED)
@@ -202,7 +202,7 @@ def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: HubBrowser) ->
     assert page.index("behind-c") < page.index("already exists")
 
 
-def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_run_stops_after_the_maximum_number_of_failures(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     assert press(olivia, max_failures="1") == 303
     run_status = fleet.wait_for(RunState.FAILED)
@@ -222,11 +222,11 @@ def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, oliv
         (0, 0, None),
     ],
 )
-def test_why_a_run_ended_early_is_said(failed: int, skipped: int, words: str | None) -> None:
+def test_early_end_of_a_run_is_explained(failed: int, skipped: int, words: str | None) -> None:
     assert migration_runs.early_end({"failed": failed, "skipped": skipped, "current": 7}, max_failures=5) == words
 
 
-def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
+def test_command_line_explains_the_early_end_of_a_run(fleet: Fleet) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
     done = fleet.hub.app.test_cli_runner().invoke(args=options)
@@ -234,7 +234,7 @@ def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
     assert "Stopped after 1 failure. The others were not touched." in done.stderr
 
 
-def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.connect("behind-c") as connection:
         connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
@@ -284,7 +284,7 @@ def connected(fleet: Fleet, database: str) -> bool:
 
 
 @pytest.mark.parametrize("command", [("/bin/false",), ("/nowhere/at/all",)], ids=["ends", "is not there"])
-def test_a_process_that_never_begins_is_said_to_have_ended(
+def test_process_that_never_starts_the_run_is_reported(
     place: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     services = replace(place.hub.services, runner=Runner(Path("/"), command))
@@ -294,7 +294,7 @@ def test_a_process_that_never_begins_is_said_to_have_ended(
     assert "exited before it started the run" in olivia.get(PAGE).text
 
 
-def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_was_never_started_times_out(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     migration_runs.ask(place.database, "test", RunRequest())
     assert place.run_status().state is RunState.STARTING
     with pytest.raises(RunUnderWay):
@@ -306,7 +306,7 @@ def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatc
     assert place.run_status().run.error == "enough"
 
 
-def test_a_run_is_carried_out_once(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_run_is_executed_once(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     run_id = fleet.wait_for(RunState.DONE).run.id
     again = fleet.hub.app.test_cli_runner().invoke(carry_out, [str(run_id)])
@@ -314,7 +314,7 @@ def test_a_run_is_carried_out_once(fleet: Fleet, olivia: HubBrowser) -> None:
     assert "under way" in again.stderr
 
 
-def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_command_line_run_is_shown_in_the_console(fleet: Fleet, olivia: HubBrowser) -> None:
     done = fleet.hub.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
     assert done.exit_code == 0, done.output
     page = olivia.get(PAGE).text
@@ -322,7 +322,7 @@ def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: HubBrowse
     assert ">done</span>" in page
 
 
-def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
+def test_databases_are_checked_on_request_and_per_page(
     fleet: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import migrations
@@ -350,7 +350,7 @@ def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
     assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
 
 
-def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_account_without_a_database_is_listed(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.maintenance() as maintenance:
         maintenance.drop("behind-d")
@@ -358,14 +358,14 @@ def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: HubBrowser
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])
-def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice: HubBrowser, path: str) -> None:
+def test_migrations_require_the_operator_role(harness: AppHarness, hub: Hub, alice: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
     assert hub.browser().get(path).location.startswith("/sign-in")
     alice.get("/")
     assert alice.post(PAGE, form()).status_code == 403
 
 
-def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: HubBrowser) -> None:
+def test_polling_the_run_does_not_consume_the_notice(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     olivia.get(f"{PAGE}/run")
     assert "Migration run requested." in olivia.get(PAGE).text

@@ -35,7 +35,7 @@ def revoke_path(browser: HubBrowser, key: str) -> str:
     return found[0]
 
 
-def test_a_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
+def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
     key = make_key(alice)
     assert harness.bearer(key).get("/v1/me").status_code == 200
     page = alice.get(KEYS)
@@ -43,7 +43,7 @@ def test_a_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: Hub
     assert key[-8:] in page.text
 
 
-def test_the_form_sent_again_shows_no_key_and_makes_none(alice: HubBrowser) -> None:
+def test_resubmitted_form_shows_no_key_and_creates_none(alice: HubBrowser) -> None:
     """As when the page with the key is reloaded."""
     alice.get(KEYS)
     form = {"name": "Reloaded once", "expiry": "never"}
@@ -54,7 +54,7 @@ def test_the_form_sent_again_shows_no_key_and_makes_none(alice: HubBrowser) -> N
     assert alice.get(KEYS).text.count("<bdi>Reloaded once</bdi>") == 1
 
 
-def test_no_page_is_kept_by_anybody(alice: HubBrowser) -> None:
+def test_pages_are_not_cached(alice: HubBrowser) -> None:
     alice.get(KEYS)
     for page in (alice.post(KEYS, {"name": "Kept", "expiry": "30d"}), alice.get(KEYS)):
         assert page.headers["Cache-Control"] == "no-store"
@@ -71,7 +71,7 @@ def test_no_page_is_kept_by_anybody(alice: HubBrowser) -> None:
         ({"name": "x"}, "expiry"),
     ],
 )
-def test_what_is_wrong_with_a_form_stands_beside_the_field(alice: HubBrowser, form: dict[str, str], field: str) -> None:
+def test_form_errors_are_shown_beside_the_field(alice: HubBrowser, form: dict[str, str], field: str) -> None:
     alice.get(KEYS)
     page = alice.post(KEYS, form)
     assert page.status_code == 400
@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_form_stands_beside_the_field(alice: HubBrowser, fo
     assert not KEY.search(page.text)
 
 
-def test_text_from_people_is_text(alice: HubBrowser) -> None:
+def test_user_text_is_escaped(alice: HubBrowser) -> None:
     page = None
     alice.get(KEYS)
     page = alice.post(KEYS, {"name": "<script>alert(1)</script>", "expiry": "30d"})
@@ -87,7 +87,7 @@ def test_text_from_people_is_text(alice: HubBrowser) -> None:
     assert "&lt;script&gt;alert" in alice.get(KEYS).text
 
 
-def test_a_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
+def test_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
     key = make_key(alice, "To be revoked")
     assert harness.bearer(key).get("/v1/me").status_code == 200
     path = revoke_path(alice, key)
@@ -98,7 +98,7 @@ def test_a_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, ali
     assert "Revoked “To be revoked”" not in alice.get(KEYS).text
 
 
-def test_a_member_sees_keys_and_no_way_to_make_or_end_them(alice: HubBrowser, bob: HubBrowser) -> None:
+def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bob: HubBrowser) -> None:
     key = make_key(alice, "Seen by Bob")
     path = revoke_path(alice, key)
     page = bob.get(KEYS)
@@ -112,7 +112,9 @@ def test_a_member_sees_keys_and_no_way_to_make_or_end_them(alice: HubBrowser, bo
     assert bob.get("/audit-log").status_code == 403
 
 
-def test_nobody_reaches_another_accounts_keys(alice: HubBrowser, charlie: HubBrowser, harness: AppHarness) -> None:
+def test_keys_of_another_account_are_not_accessible(
+    alice: HubBrowser, charlie: HubBrowser, harness: AppHarness
+) -> None:
     key = make_key(alice, "Of acme")
     path = revoke_path(alice, key)
     assert "Of acme" not in charlie.get(KEYS).text
@@ -120,7 +122,7 @@ def test_nobody_reaches_another_accounts_keys(alice: HubBrowser, charlie: HubBro
     assert harness.bearer(key).get("/v1/me").status_code == 200
 
 
-def test_a_form_that_is_not_this_sessions_changes_nothing(alice: HubBrowser, charlie: HubBrowser) -> None:
+def test_form_without_a_valid_csrf_token_changes_nothing(alice: HubBrowser, charlie: HubBrowser) -> None:
     form = {"name": "Forged", "expiry": "30d"}
     alice.get(KEYS)
     charlie.get(KEYS)
@@ -138,14 +140,14 @@ def test_a_form_that_is_not_this_sessions_changes_nothing(alice: HubBrowser, cha
     assert "Forged" not in alice.get(KEYS).text
 
 
-def test_every_page_declares_who_may_see_it(hub: Hub) -> None:
+def test_every_page_declares_its_access(hub: Hub) -> None:
     rules = [rule for rule in hub.pages.url_map.iter_rules() if rule.endpoint != "static"]
     assert len(rules) > 10
     undeclared = [rule.rule for rule in rules if access_of(hub.pages.view_functions[rule.endpoint]) is None]
     assert undeclared == []
 
 
-def test_what_a_stranger_may_see_is_listed(hub: Hub, anonymous: HubBrowser) -> None:
+def test_pages_without_sign_in_are_listed(hub: Hub, anonymous: HubBrowser) -> None:
     open_to_all = set()
     for rule in hub.pages.url_map.iter_rules():
         if rule.endpoint == "static":
@@ -159,7 +161,7 @@ def test_what_a_stranger_may_see_is_listed(hub: Hub, anonymous: HubBrowser) -> N
     assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
 
-def test_pages_come_with_what_keeps_a_browser_safe(alice: HubBrowser) -> None:
+def test_pages_have_security_headers(alice: HubBrowser) -> None:
     headers = alice.get(KEYS).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
@@ -176,7 +178,7 @@ def test_no_page_has_inline_script_or_style(alice: HubBrowser, anonymous: HubBro
         assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=|javascript:", page)
 
 
-def test_what_is_not_there_is_a_page_that_says_so(alice: HubBrowser, anonymous: HubBrowser) -> None:
+def test_unknown_path_shows_a_not_found_page(alice: HubBrowser, anonymous: HubBrowser) -> None:
     for browser in (alice, anonymous):
         page = browser.get("/nowhere")
         assert page.status_code == 404
@@ -185,7 +187,7 @@ def test_what_is_not_there_is_a_page_that_says_so(alice: HubBrowser, anonymous: 
     assert alice.post("/settings/api-keys/00000000-0000-4000-8000-000000000000/revoke").status_code == 404
 
 
-def test_the_audit_log_shows_and_filters(alice: HubBrowser) -> None:
+def test_audit_log_lists_and_filters_events(alice: HubBrowser) -> None:
     key = make_key(alice, "Audited")
     alice.post(revoke_path(alice, key))
     page = alice.get("/audit-log?action=api_key.revoked").text
@@ -195,7 +197,7 @@ def test_the_audit_log_shows_and_filters(alice: HubBrowser) -> None:
     assert key not in page
 
 
-def test_long_lists_have_a_next_page(hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lists_are_paginated(hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     from kataven.hub.pages import api_keys
 
     monkeypatch.setattr(api_keys, "PAGE_SIZE", 1)
@@ -211,7 +213,7 @@ def test_long_lists_have_a_next_page(hub: Hub, charlie: HubBrowser, monkeypatch:
     assert charlie.get(f"{KEYS}?cursor=junk").status_code == 200
 
 
-def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(
+def test_hub_serves_the_legacy_path_but_not_the_rest_of_the_api(
     harness: AppHarness, hub: Hub, alice: HubBrowser
 ) -> None:
     key = harness.new_key("acme")
@@ -222,7 +224,7 @@ def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(
         assert alice.get(path, headers=headers).status_code == 404
 
 
-def test_without_redis_a_page_says_so(hub: Hub, alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_returns_503_without_redis(hub: Hub, alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     from kataven.hub.sessions import Sessions
 
     monkeypatch.setattr(hub.services.sessions, "_redis", Sessions("redis://127.0.0.1:1/0", timeout_seconds=0.2)._redis)
@@ -231,11 +233,11 @@ def test_without_redis_a_page_says_so(hub: Hub, alice: HubBrowser, monkeypatch: 
     assert page.headers["Retry-After"]
 
 
-def test_an_address_that_asks_too_often_is_told_to_wait(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_over_its_budget_gets_429(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = hub.browser()
     statuses = {browser.get("/sign-in", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code for _ in range(301)}
     assert statuses == {200, 429}
 
 
-def test_backticks_become_code_and_nothing_becomes_markup() -> None:
+def test_backticks_render_as_code_and_markup_is_escaped() -> None:
     assert with_code("Set `<project id>` & go.") == "Set <code>&lt;project id&gt;</code> &amp; go."

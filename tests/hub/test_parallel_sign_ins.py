@@ -29,7 +29,7 @@ def finish(browser: HubBrowser, to_issuer: str, person: object = ALICE) -> TestR
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["as they began", "the other way round"])
-def test_sign_ins_that_began_in_two_tabs_both_end_well(hub: Hub, order: tuple[int, int]) -> None:
+def test_parallel_sign_ins_in_two_tabs_both_succeed(hub: Hub, order: tuple[int, int]) -> None:
     browser = hub.browser()
     asked = [begin(browser, "/agents"), begin(browser, "/widget")]
     for tab in order:
@@ -37,7 +37,7 @@ def test_sign_ins_that_began_in_two_tabs_both_end_well(hub: Hub, order: tuple[in
     assert "Alice" in browser.get("/").text
 
 
-def test_the_second_tab_does_not_replace_the_session_of_the_first(hub: Hub) -> None:
+def test_second_tab_keeps_the_session_of_the_first(hub: Hub) -> None:
     """Forms that were opened in the first one meanwhile still work."""
     browser = hub.browser()
     first, second = begin(browser), begin(browser)
@@ -48,7 +48,7 @@ def test_the_second_tab_does_not_replace_the_session_of_the_first(hub: Hub) -> N
     assert answer.status_code == 303
 
 
-def test_a_sign_in_form_leads_on_when_another_tab_has_signed_in(hub: Hub) -> None:
+def test_sign_in_form_redirects_if_another_tab_signed_in(hub: Hub) -> None:
     browser = hub.browser()
     form = forms_of(browser.get("/sign-in?next=/audit-log").text)["/sign-in"]
     browser.sign_in(ALICE)
@@ -64,7 +64,7 @@ def test_a_sign_in_form_leads_on_when_another_tab_has_signed_in(hub: Hub) -> Non
 
 
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_a_form_of_no_page_of_ours_leads_nowhere(hub: Hub, headers: dict[str, str]) -> None:
+def test_sign_in_form_from_another_site_is_rejected(hub: Hub, headers: dict[str, str]) -> None:
     browser = hub.signed_in(ALICE)
     form = {"account": "acme", "next": "/audit-log", "csrf": "made up"}
     answer = browser.client.post("/sign-in", base_url=browser.url, data=form, headers=headers)
@@ -72,7 +72,7 @@ def test_a_form_of_no_page_of_ours_leads_nowhere(hub: Hub, headers: dict[str, st
     assert "/sign-in" not in forms_of(answer.text)
 
 
-def test_another_account_in_the_second_tab_is_signed_in_to(hub: Hub) -> None:
+def test_second_tab_can_sign_in_to_another_account(hub: Hub) -> None:
     browser = hub.browser()
     first, second = begin(browser), begin(browser, account="globex")
     finish(browser, first)
@@ -82,7 +82,7 @@ def test_another_account_in_the_second_tab_is_signed_in_to(hub: Hub) -> None:
     assert "Globex" in page
 
 
-def test_another_person_in_the_second_tab_is_signed_in(hub: Hub) -> None:
+def test_second_tab_can_sign_in_another_user(hub: Hub) -> None:
     browser = hub.browser()
     first, second = begin(browser), begin(browser)
     finish(browser, first, ALICE)
@@ -90,7 +90,7 @@ def test_another_person_in_the_second_tab_is_signed_in(hub: Hub) -> None:
     assert "Bob" in browser.get("/").text
 
 
-def test_each_of_them_is_good_once(hub: Hub) -> None:
+def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
     browser = hub.browser()
     backs = [browser.sign_in_at_issuer(begin(browser), ALICE) for _ in range(3)]
     cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
@@ -105,7 +105,7 @@ def test_each_of_them_is_good_once(hub: Hub) -> None:
         assert "tried before" in page.text
 
 
-def test_an_answer_to_no_question_uses_none_up(hub: Hub) -> None:
+def test_unknown_state_consumes_no_pending_sign_in(hub: Hub) -> None:
     browser = hub.browser()
     good = browser.sign_in_at_issuer(begin(browser), ALICE)
     for state in ("other", ""):
@@ -115,7 +115,7 @@ def test_an_answer_to_no_question_uses_none_up(hub: Hub) -> None:
     assert browser.get(good).status_code == 303
 
 
-def test_two_sign_in_pages_that_were_opened_at_once(hub: Hub) -> None:
+def test_two_sign_in_pages_opened_at_the_same_time(hub: Hub) -> None:
     """Each sets a cookie, and the browser keeps the last: the other form comes back filled in."""
     one, other = hub.browser(), hub.browser()
     form = forms_of(one.get("/sign-in?next=/agents").text)["/sign-in"]
@@ -149,7 +149,7 @@ def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
     sessions.close()
 
 
-def test_the_last_five_are_remembered(sessions: Sessions) -> None:
+def test_last_five_sign_ins_are_kept(sessions: Sessions) -> None:
     session = sessions.new()
     for number in range(MAX_SIGN_INS + 2):
         session = session.begun(sign_in(number))
@@ -160,7 +160,7 @@ def test_the_last_five_are_remembered(sessions: Sessions) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "ö", '"'])
-def test_whatever_they_hold_they_fit_into_a_cookie(sessions: Sessions, letter: str) -> None:
+def test_pending_sign_ins_always_fit_into_a_cookie(sessions: Sessions, letter: str) -> None:
     longest = "/" + letter * ((MAX_NEXT_BYTES - 1) // len(letter.encode()))
     session = sessions.new()
     for number in range(MAX_SIGN_INS):
@@ -176,9 +176,7 @@ def test_whatever_they_hold_they_fit_into_a_cookie(sessions: Sessions, letter: s
     assert kept.sign_ins[0].next_path == "/"
 
 
-def test_one_is_good_for_a_quarter_of_an_hour_however_often_the_cookie_is_renewed(
-    sessions: Sessions, clock: Clock
-) -> None:
+def test_sign_in_expires_after_15_minutes_even_if_the_cookie_is_renewed(sessions: Sessions, clock: Clock) -> None:
     session: Session | None = sessions.new().begun(sign_in(1, began_at=clock.now))
     for passed in (ANONYMOUS_SECONDS - 1, 1):
         assert session is not None

@@ -45,7 +45,7 @@ def refused(hub: Hub) -> HubBrowser:
     return browser
 
 
-def test_a_refused_page_says_when_to_reload_it(refused: HubBrowser) -> None:
+def test_rate_limited_page_shows_when_to_reload(refused: HubBrowser) -> None:
     page = refused.get("/settings/api-keys?cursor=x")
     assert page.status_code == 429
     assert "<h1>Too many requests</h1>" in page.text
@@ -58,7 +58,7 @@ def test_a_refused_page_says_when_to_reload_it(refused: HubBrowser) -> None:
     assert '"//evil.example' not in elsewhere.text
 
 
-def test_a_refused_form_can_be_sent_again(hub: Hub, refused: HubBrowser, acme_key: Caller) -> None:
+def test_rate_limited_form_can_be_submitted_again(hub: Hub, refused: HubBrowser, acme_key: Caller) -> None:
     form = {"name": "Refused once", "system_prompt": 'Line one.\r\n"Line" <two>.'}
     page = refused.post("/agents/new", form)
     assert page.status_code == 429
@@ -70,7 +70,7 @@ def test_a_refused_form_can_be_sent_again(hub: Hub, refused: HubBrowser, acme_ke
     assert acme_key.get(f"/v1{made.location}").get_json()["name"] == "Refused once"
 
 
-def test_a_refused_form_of_somebody_else_is_not_repeated(hub: Hub, refused: HubBrowser) -> None:
+def test_rate_limited_form_of_another_session_is_not_repeated(hub: Hub, refused: HubBrowser) -> None:
     anonymous = hub.browser()
     anonymous.client.environ_base["REMOTE_ADDR"] = refused.client.environ_base["REMOTE_ADDR"]
     for browser, headers, csrf in (
@@ -83,7 +83,7 @@ def test_a_refused_form_of_somebody_else_is_not_repeated(hub: Hub, refused: HubB
         assert "Of another page" not in page.text
 
 
-def test_explaining_while_somebody_types_uses_no_pages_up(hub: Hub, refused: HubBrowser) -> None:
+def test_explain_requests_do_not_use_the_page_budget(hub: Hub, refused: HubBrowser) -> None:
     assert explained(refused) == 200
     budget = hub.app.extensions[SERVICES].limiter.addresses
     browser = hub.signed_in(ALICE)
@@ -95,7 +95,7 @@ def test_explaining_while_somebody_types_uses_no_pages_up(hub: Hub, refused: Hub
     assert budget.spend(address, AddressBudgetKind.HUB).quota_statuses[0].used <= used + 1
 
 
-def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
+def test_explain_requests_have_a_budget_per_session(hub: Hub) -> None:
     browser, other = hub.signed_in(ALICE), hub.signed_in(ALICE)
     other.get("/settings/widget-keys")
     browser.get("/settings/widget-keys")
@@ -106,7 +106,7 @@ def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
     assert explained(other) == 200
 
 
-def test_who_has_no_session_gets_no_explanation_and_pays_for_asking(hub: Hub) -> None:
+def test_explain_request_without_a_session_counts_for_the_address(hub: Hub) -> None:
     anonymous = hub.browser()
     anonymous.client.set_cookie(hub.services.cookie_name, "x" * 43, domain="localhost")
     assert explained(anonymous) == 303

@@ -20,7 +20,7 @@ pathlib.Path("said").write_text(" / ".join(words))
 """
 
 
-def test_it_has_our_environment_and_not_our_place_among_the_workers(
+def test_run_process_inherits_the_environment_without_the_metrics_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its metrics would be a worker's that nobody buries."""

@@ -71,7 +71,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
     probes.end(responds=False)
 
 
-def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Probes) -> None:
+def test_states_do_not_wait_and_show_the_probe_result_later(probes: Probes) -> None:
     watch = ServerWatch(probes)
     assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
     probes.end(responds=True)
@@ -81,7 +81,7 @@ def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Pr
     wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
 
 
-def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Probes) -> None:
+def test_server_is_probed_at_intervals_and_never_concurrently(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
     for _ in range(5):
@@ -97,7 +97,7 @@ def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Pro
     wait_until(lambda: len(probes.begun) == 2, SECONDS)
 
 
-def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: Probes) -> None:
+def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
     probes.end(responds=True)
@@ -115,7 +115,7 @@ def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: 
     wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
-def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
+def test_removed_server_is_forgotten(probes: Probes) -> None:
     watch = ServerWatch(probes)
     probes.end(responds=True)
     watch.states({"pg2": SOMEWHERE})
@@ -125,7 +125,7 @@ def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
     assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
 
 
-def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:
+def test_probe_measures_a_real_server_and_can_be_closed(postgres: EmbeddedPostgres) -> None:
     cuts: list[CloseConnection] = []
     state = server_watch.probe(make_url(postgres.url("postgres")), ["postgres", "not-there"], cuts.append)
     assert state.responds
@@ -179,7 +179,7 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
     server.close()
 
 
-def test_no_page_waits_for_a_server_that_is_silent(
+def test_no_page_waits_for_an_unresponsive_server(
     hub: Hub, silent: str, olivia: HubBrowser, probes: Probes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The probes go on until the test is over: a page that waited for one would never come."""
@@ -192,7 +192,7 @@ def test_no_page_waits_for_a_server_that_is_silent(
     assert ">checking<" in olivia.get(HEALTH).text
 
 
-def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, olivia: HubBrowser) -> None:
+def test_unresponsive_server_is_named_on_every_page_that_uses_it(silent: str, olivia: HubBrowser) -> None:
     said = re.compile(r"[Ss]erver (silent-\w+) is not responding")
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         wait_until(lambda path=path: said.search(olivia.get(path).text) is not None, SECONDS)
@@ -205,5 +205,5 @@ def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, 
     assert re.search(r"<td>\d+ ms</td>", default)
 
 
-def test_sizes_are_shown_once_they_are_known(hub: Hub, olivia: HubBrowser) -> None:
+def test_database_sizes_are_shown_when_known(hub: Hub, olivia: HubBrowser) -> None:
     wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)

@@ -61,14 +61,14 @@ def put_in(hub: Hub, browser: HubBrowser, person: SignedInUser, account: str) ->
     browser.client.set_cookie(hub.services.cookie_name, session.secret, domain="localhost")
 
 
-def test_alice_signs_in_and_is_greeted(alice: HubBrowser) -> None:
+def test_sign_in_shows_the_user_and_the_account(alice: HubBrowser) -> None:
     page = alice.get("/")
     assert page.status_code == 200
     assert "Alice" in page.text
     assert "Acme" in page.text
 
 
-def test_the_issuer_is_asked_with_pkce_state_and_nonce(anonymous: HubBrowser) -> None:
+def test_authorization_request_has_pkce_state_and_nonce(anonymous: HubBrowser) -> None:
     asked = begin(anonymous)
     assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
     assert asked["redirect_uri"] == f"{HUB_URL}/auth/callback"
@@ -76,7 +76,9 @@ def test_the_issuer_is_asked_with_pkce_state_and_nonce(anonymous: HubBrowser) ->
     assert "openid" in asked["scope"].split(" ")
 
 
-def test_a_page_leads_to_the_issuer_and_forms_go_nowhere_else(anonymous: HubBrowser, issuer: IssuerWithPen) -> None:
+def test_redirect_page_leads_to_the_issuer_and_forms_stay_at_the_hub(
+    anonymous: HubBrowser, issuer: IssuerWithPen
+) -> None:
     """Chromium holds the redirects that follow a form to `form-action`, and nobody knows where issuers redirect to."""
     page = anonymous.get("/sign-in")
     assert "form-action 'self';" in page.headers["Content-Security-Policy"]
@@ -95,14 +97,14 @@ def test_a_page_leads_to_the_issuer_and_forms_go_nowhere_else(anonymous: HubBrow
         ("' OR 1=1 --", "lowercase letters"),
     ],
 )
-def test_an_account_that_is_none_is_explained(anonymous: HubBrowser, account: str, words: str) -> None:
+def test_invalid_account_name_shows_an_error(anonymous: HubBrowser, account: str, words: str) -> None:
     anonymous.get("/sign-in")
     page = anonymous.post("/sign-in", {"account": account})
     assert page.status_code == 400
     assert words in page.text
 
 
-def test_the_cookie_is_for_this_host_and_no_script_and_changes_at_sign_in(hub: Hub) -> None:
+def test_session_cookie_is_host_only_http_only_and_rotated_at_sign_in(hub: Hub) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     before = browser.client.get_cookie(hub.services.cookie_name, "localhost")
@@ -118,7 +120,7 @@ def test_the_cookie_is_for_this_host_and_no_script_and_changes_at_sign_in(hub: H
     assert other.get("/").location == "/sign-in"
 
 
-def test_somebody_is_led_to_where_they_wanted_to_go(hub: Hub) -> None:
+def test_sign_in_redirects_to_the_requested_page(hub: Hub) -> None:
     browser = hub.browser()
     asked = browser.get("/settings/api-keys?cursor=x")
     assert asked.location == "/sign-in?next=%2Fsettings%2Fapi-keys%3Fcursor%3Dx"
@@ -141,7 +143,7 @@ def test_somebody_is_led_to_where_they_wanted_to_go(hub: Hub) -> None:
     ],
     ids=["url", "no scheme", "backslash", "backslashes", "script", "header", "empty"],
 )
-def test_nobody_is_led_elsewhere(hub: Hub, elsewhere: str) -> None:
+def test_sign_in_never_redirects_to_another_site(hub: Hub, elsewhere: str) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     to_issuer = redirect_target(browser.post("/sign-in", {"account": "acme", "next": elsewhere}))
@@ -149,7 +151,7 @@ def test_nobody_is_led_elsewhere(hub: Hub, elsewhere: str) -> None:
     assert browser.get(f"/sign-in?{urlencode({'next': elsewhere})}").location == "/"
 
 
-def test_an_answer_to_no_question_of_this_browser_signs_nobody_in(hub: Hub) -> None:
+def test_response_for_another_browser_is_rejected(hub: Hub) -> None:
     """Login CSRF: somebody is sent to the callback with a stranger's code."""
     eve, victim = hub.browser(), hub.browser()
     eve.get("/sign-in")
@@ -161,7 +163,7 @@ def test_an_answer_to_no_question_of_this_browser_signs_nobody_in(hub: Hub) -> N
     assert session_of(hub, victim).user is None
 
 
-def test_a_code_is_good_once(hub: Hub) -> None:
+def test_authorization_code_can_be_used_once(hub: Hub) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
@@ -171,7 +173,7 @@ def test_a_code_is_good_once(hub: Hub) -> None:
     assert other.get(back).status_code == 400
 
 
-def test_what_the_issuer_answers_must_fit_what_was_asked(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_response_must_match_the_pending_sign_in(hub: Hub, issuer: IssuerWithPen) -> None:
     for wrong in ({"state": "other"}, {"iss": "https://evil.example"}, {"error": "access_denied"}, {}, {"iss": None}):
         browser = hub.browser()
         good = {"state": begin(browser)["state"], "code": "unknown", "iss": issuer.url}
@@ -185,7 +187,7 @@ def test_what_the_issuer_answers_must_fit_what_was_asked(hub: Hub, issuer: Issue
     [{"error": "access_denied"}, {"code": "unknown"}, {"iss": "https://evil.example"}],
     ids=str,
 )
-def test_a_sign_in_is_used_up_by_its_first_answer(hub: Hub, first: dict[str, str]) -> None:
+def test_first_response_consumes_the_pending_sign_in(hub: Hub, first: dict[str, str]) -> None:
     """State, nonce and verifier were good for more attempts before: an attacker's answer could be one of them."""
     browser = hub.browser()
     browser.get("/sign-in")
@@ -204,7 +206,7 @@ def test_a_sign_in_is_used_up_by_its_first_answer(hub: Hub, first: dict[str, str
     assert browser.sign_in(ALICE).get("/").status_code == 200  # and beginning anew works
 
 
-def test_of_answers_at_the_same_time_one_is_taken(hub: Hub) -> None:
+def test_one_of_several_concurrent_responses_is_accepted(hub: Hub) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
@@ -221,7 +223,7 @@ def test_of_answers_at_the_same_time_one_is_taken(hub: Hub) -> None:
         assert sorted(pool.map(answer, range(4))) == [303, 400, 400, 400]
 
 
-def test_an_id_token_for_another_question_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_token_with_another_nonce_is_rejected(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
@@ -236,7 +238,7 @@ def _fields(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in thing.__slots__}
 
 
-def test_signing_out_ends_the_session_here_and_at_the_issuer(
+def test_sign_out_ends_the_session_at_the_hub_and_the_issuer(
     hub: Hub, alice: HubBrowser, issuer: IssuerWithPen
 ) -> None:
     alice.get("/")
@@ -254,7 +256,7 @@ def test_signing_out_ends_the_session_here_and_at_the_issuer(
     assert alice.get("/").location == "/sign-in"
 
 
-def test_a_token_that_ended_is_renewed_without_a_word(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_expired_token_is_renewed_silently(hub: Hub, issuer: IssuerWithPen) -> None:
     browser = hub.signed_in(BOB)
     session = session_of(hub, browser)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
@@ -263,7 +265,7 @@ def test_a_token_that_ended_is_renewed_without_a_word(hub: Hub, issuer: IssuerWi
     assert session_of(hub, browser).user.access_token != old
 
 
-def test_when_the_issuer_gives_no_new_token_the_session_is_over(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_session_ends_if_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerWithPen) -> None:
     browser = hub.signed_in(BOB)
     session = session_of(hub, browser)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
@@ -273,13 +275,13 @@ def test_when_the_issuer_gives_no_new_token_the_session_is_over(hub: Hub, issuer
     assert hub.services.sessions.read(session.secret) is None
 
 
-def test_a_token_that_nobody_signed_ends_the_session(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_token_with_an_invalid_signature_ends_the_session(hub: Hub, issuer: IssuerWithPen) -> None:
     browser = hub.browser()
     put_in(hub, browser, SignedInUser("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
     assert browser.get("/").location == "/sign-in"
 
 
-def test_somebody_without_a_role_in_the_account_is_told_so(hub: Hub) -> None:
+def test_user_without_a_role_gets_403_with_an_explanation(hub: Hub) -> None:
     browser = hub.signed_in(CHARLIE, "acme")
     page = browser.get("/")
     assert page.status_code == 403
@@ -287,7 +289,7 @@ def test_somebody_without_a_role_in_the_account_is_told_so(hub: Hub) -> None:
     assert "/accounts" in page.text
 
 
-def test_who_has_several_accounts_switches_between_them(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_user_with_several_accounts_can_switch(hub: Hub, issuer: IssuerWithPen) -> None:
     roles = {"owner": {org_id("acme"): "acme.example"}, "member": {org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: roles})
     browser = hub.browser()
@@ -301,7 +303,7 @@ def test_who_has_several_accounts_switches_between_them(hub: Hub, issuer: Issuer
     assert "Globex" in browser.get("/").text
 
 
-def test_a_suspended_account_opens_no_page(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
+def test_pages_of_a_suspended_account_return_403(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     from kataven.system import accounts
     from kataven.system.models import AccountStatus
 
@@ -316,7 +318,7 @@ def test_a_suspended_account_opens_no_page(hub: Hub, harness: AppHarness, issuer
     assert "suspended" in page.text
 
 
-def test_an_issuer_that_is_down_is_said_to_be(hub: Hub, anonymous: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_issuer_returns_503(hub: Hub, anonymous: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     anonymous.get("/sign-in")
     with monkeypatch.context() as outage:
         outage.setattr(hub.services.provider, "_metadata", {})
@@ -326,11 +328,11 @@ def test_an_issuer_that_is_down_is_said_to_be(hub: Hub, anonymous: HubBrowser, m
     assert page.headers["Retry-After"]
 
 
-def test_olivia_is_nobody_in_an_account(hub: Hub) -> None:
+def test_operator_has_no_access_to_accounts(hub: Hub) -> None:
     assert hub.signed_in(OLIVIA, "acme").get("/").status_code == 403
 
 
-def test_requests_at_the_same_time_renew_a_token_once(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_concurrent_requests_renew_a_token_once(hub: Hub, issuer: IssuerWithPen) -> None:
     """A refresh token is good once: the second use of one would end the session, at many issuers everywhere."""
     browser = hub.signed_in(BOB)
     session = session_of(hub, browser)
@@ -349,16 +351,14 @@ def test_requests_at_the_same_time_renew_a_token_once(hub: Hub, issuer: IssuerWi
     assert session_of(hub, browser).user is not None
 
 
-def test_a_form_of_a_session_that_is_over_leads_to_signing_in(hub: Hub, alice: HubBrowser) -> None:
+def test_form_of_an_ended_session_redirects_to_sign_in(hub: Hub, alice: HubBrowser) -> None:
     alice.get("/settings/api-keys")
     hub.services.sessions.end(session_of(hub, alice))
     answer = alice.post("/settings/api-keys", {"name": "Too late", "expiry": "30d"})
     assert (answer.status_code, answer.location) == (303, "/sign-in?next=%2Fsettings%2Fapi-keys&ended=1")
 
 
-def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
-    hub: Hub, issuer: IssuerWithPen
-) -> None:
+def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithPen) -> None:
     """As when it was open in another window."""
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
@@ -377,7 +377,7 @@ def test_a_form_from_before_somebody_switched_is_not_taken_to_the_other_account(
 # What the Hub does with other tokens of the issuer.
 
 
-def test_an_id_token_opens_nothing_at_the_api(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
+def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """It has Alice's role, the API's audience and the type of an access token, as at Zitadel."""
     asked = begin(hub.browser())
     code = httpx2.post(
@@ -405,7 +405,7 @@ def test_an_id_token_opens_nothing_at_the_api(hub: Hub, harness: AppHarness, iss
     assert browser.get("/").location == "/sign-in"
 
 
-def test_a_token_is_renewed_where_fewer_scopes_were_granted(hub: Hub, issuer: IssuerWithPen) -> None:
+def test_token_is_renewed_if_fewer_scopes_were_granted(hub: Hub, issuer: IssuerWithPen) -> None:
     """RFC 6749, section 6: a refresh asks for nothing that was not granted. The issuer here refuses one that does."""
     client = hub.services.provider._client
     more = Provider(
@@ -443,12 +443,12 @@ def events_of(harness: AppHarness, account: str, action: str) -> list[dict[str, 
     return found
 
 
-def test_every_outcome_has_a_series_before_it_happens(hub: Hub) -> None:
+def test_every_outcome_has_a_time_series_at_startup(hub: Hub) -> None:
     for outcome in ("signed_in", "signed_out", "not_renewed", *Reason):
         assert count_of(hub, str(outcome)) >= 0
 
 
-def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
+def test_sign_in_and_sign_out_are_in_the_audit_log_and_the_log(
     hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     came, went = count_of(hub, "signed_in"), count_of(hub, "signed_out")
@@ -469,7 +469,7 @@ def test_coming_and_going_are_in_the_accounts_trail_and_in_the_log(
     ]
 
 
-def test_who_has_no_role_in_an_account_comes_into_no_trail_of_it(
+def test_sign_in_without_a_role_is_not_in_the_audit_log(
     hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = len(events_of(harness, "acme", "person.signed_in")), len(events_of(harness, "acme", "person.signed_out"))
@@ -482,7 +482,7 @@ def test_who_has_no_role_in_an_account_comes_into_no_trail_of_it(
     assert any(line["message"] == "signed in" for line in lines(capsys.readouterr().err))
 
 
-def test_operators_come_into_the_operators_trail(hub: Hub) -> None:
+def test_operator_sign_ins_are_in_the_operator_audit_log(hub: Hub) -> None:
     for person in (OLIVIA, ALICE):  # of whom one is none
         browser = hub.signed_in(person, "kataven-admin")
         browser.get("/signed-out")
@@ -495,7 +495,7 @@ def test_operators_come_into_the_operators_trail(hub: Hub) -> None:
             assert events[0].detail["address"]
 
 
-def test_a_trail_that_can_not_be_written_keeps_nobody_out(
+def test_sign_in_succeeds_if_the_audit_log_cannot_be_written(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     browser = hub.browser()
@@ -515,7 +515,7 @@ def _raising(error: Exception) -> Iterator[None]:
     yield
 
 
-def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
+def test_failed_sign_in_is_logged_and_counted_but_not_in_the_audit_log(
     hub: Hub, harness: AppHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, events = count_of(hub, "refused"), len(events_of(harness, "acme", "person.signed_in"))
@@ -547,7 +547,7 @@ def test_a_refused_sign_in_is_told_in_the_log_and_as_a_number_and_writes_no_row(
     assert "acme.example" not in page.text
 
 
-def test_an_opaque_access_token_is_explained_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opaque_access_token_is_explained(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zitadel's default. Before, the sign-in ended well, and then each page said `Malformed token`."""
     monkeypatch.setattr(
         "kataven.dev.issuer.app.encode",
@@ -562,7 +562,7 @@ def test_an_opaque_access_token_is_explained_at_once(hub: Hub, monkeypatch: pyte
     assert session_of(hub, browser).user is None
 
 
-def test_a_session_that_can_not_go_on_is_told_with_the_reason(
+def test_failed_renewal_is_logged_with_its_reason(
     hub: Hub, issuer: IssuerWithPen, capsys: pytest.CaptureFixture[str]
 ) -> None:
     browser = hub.signed_in(BOB)
@@ -578,7 +578,7 @@ def test_a_session_that_can_not_go_on_is_told_with_the_reason(
     assert "withdrawn" not in json.dumps({**line, "error_description": None})
 
 
-def test_a_page_that_is_denied_has_its_code_in_the_log(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+def test_denied_page_is_logged_with_its_code(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     browser = hub.signed_in(BOB)
     capsys.readouterr()
     assert browser.get("/audit-log").status_code == 403
@@ -586,7 +586,7 @@ def test_a_page_that_is_denied_has_its_code_in_the_log(hub: Hub, capsys: pytest.
     assert (line["status"], line["code"], line["account"], line["principal"]) == (403, "forbidden", "acme", "jwt:bob")
 
 
-def test_trails_have_the_name_of_the_id_token(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
+def test_audit_log_contains_the_name_from_the_id_token(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """At Zitadel access tokens hold no name, and the subject is a long number."""
     nameless = issuer.token(ALICE, claims={"name": None, "preferred_username": None, "email": None})
     put_in(hub, browser := hub.browser(), SignedInUser("alice", "Alice A.", nameless, "", None), "acme")
@@ -595,7 +595,7 @@ def test_trails_have_the_name_of_the_id_token(hub: Hub, harness: AppHarness, iss
     assert events_of(harness, "acme", "agent.created")[0]["actor_name"] == "Alice A."
 
 
-def test_strangers_leave_nothing_behind_in_redis_but_for_minutes(hub: Hub, harness: AppHarness) -> None:
+def test_unauthenticated_browsers_leave_only_short_lived_keys_in_redis(hub: Hub, harness: AppHarness) -> None:
     """What counts their requests, and the states of sign-ins that were answered."""
     hub.browser().get("/sign-in")  # the first of a day makes the key that all their cookies are sealed with
     before = keys_of(harness)
@@ -626,14 +626,14 @@ def keys_of(harness: AppHarness) -> dict[bytes, int]:
         return {name: client.ttl(name) for name in client.scan_iter()}
 
 
-def test_the_cookie_of_a_stranger_lives_for_minutes(hub: Hub, anonymous: HubBrowser) -> None:
+def test_anonymous_cookie_has_a_max_age_of_15_minutes(hub: Hub, anonymous: HubBrowser) -> None:
     anonymous.get("/sign-in")
     cookie = anonymous.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     assert cookie.max_age == ANONYMOUS_SECONDS <= 15 * 60
 
 
-def test_a_sign_in_form_that_is_too_old_leads_to_a_new_one(hub: Hub, anonymous: HubBrowser) -> None:
+def test_expired_sign_in_form_redirects_to_a_new_one(hub: Hub, anonymous: HubBrowser) -> None:
     """The browser has dropped the cookie by then."""
     anonymous.get("/sign-in")
     anonymous.client.delete_cookie(hub.services.cookie_name, domain="localhost")
@@ -644,13 +644,13 @@ def test_a_sign_in_form_that_is_too_old_leads_to_a_new_one(hub: Hub, anonymous: 
 @pytest.mark.parametrize(
     "headers", [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
 )
-def test_a_sign_in_from_elsewhere_is_refused(hub: Hub, anonymous: HubBrowser, headers: Mapping[str, str]) -> None:
+def test_cross_site_sign_in_is_rejected(hub: Hub, anonymous: HubBrowser, headers: Mapping[str, str]) -> None:
     anonymous.get("/sign-in")
     assert anonymous.post("/sign-in", {"account": "acme"}, headers=headers).status_code == 403
     assert hub.browser().post("/sign-in", {"account": "acme"}, headers=headers).status_code == 403
 
 
-def test_a_sign_in_form_of_another_browser_is_refused(hub: Hub) -> None:
+def test_sign_in_form_of_another_browser_is_rejected(hub: Hub) -> None:
     """Login CSRF: an attacker's page sends a form that was made for the attacker's own browser."""
     eve, victim = hub.browser(), hub.browser()
     eve.get("/sign-in")
@@ -660,7 +660,7 @@ def test_a_sign_in_form_of_another_browser_is_refused(hub: Hub) -> None:
         assert victim.post("/sign-in", {"account": "acme", "csrf": csrf}).status_code == 403
 
 
-def test_a_way_back_that_fits_no_cookie_is_left_out(hub: Hub) -> None:
+def test_next_path_that_is_too_long_is_dropped(hub: Hub) -> None:
     browser = hub.browser()
     browser.get("/sign-in")
     longest = "/" + "ö" * ((MAX_NEXT_BYTES - 1) // 2)

@@ -31,7 +31,7 @@ def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
     return harness.anybody(Origin=origin).get(path).status_code
 
 
-def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness: AppHarness, alice: HubBrowser) -> None:
+def test_created_widget_key_works_on_its_allowed_domains(harness: AppHarness, alice: HubBrowser) -> None:
     agent = make_agent(alice, name="On pages")
     key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
     assert config(harness, key, "https://shop.example", agent) == 200
@@ -43,7 +43,7 @@ def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness:
     assert "all subdomains of acme.example, but not acme.example itself over https" in page
 
 
-def test_the_line_is_shown_once(alice: HubBrowser) -> None:
+def test_script_tag_is_shown_once(alice: HubBrowser) -> None:
     alice.get(KEYS)
     form = {"name": "Reloaded widget", "domain_allowlist": "shop.example"}
     first, again = alice.post(KEYS, form), alice.post(KEYS, form)
@@ -63,7 +63,7 @@ def test_the_line_is_shown_once(alice: HubBrowser) -> None:
         ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose an agent"),
     ],
 )
-def test_what_does_not_fit_is_explained(alice: HubBrowser, form: dict[str, str], field: str, words: str) -> None:
+def test_invalid_widget_key_form_shows_errors(alice: HubBrowser, form: dict[str, str], field: str, words: str) -> None:
     alice.get(KEYS)
     page = alice.post(KEYS, {"name": "Wrong", "domain_allowlist": "good.example", **form})
     assert page.status_code == 400
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_explained(alice: HubBrowser, form: dict[str, str],
     assert not KEY.search(page.text)
 
 
-def test_entries_are_explained_as_they_are_typed(bob: HubBrowser) -> None:
+def test_explain_endpoint_explains_each_entry(bob: HubBrowser) -> None:
     bob.get(KEYS)
     lines = bob.post(f"{KEYS}/explain", {"entries": "acme.com\n\nlocalhost:*\nhttp://acme.com"}).get_json()
     assert [line["good"] for line in lines] == [True, True, False]
@@ -81,7 +81,7 @@ def test_entries_are_explained_as_they_are_typed(bob: HubBrowser) -> None:
     assert bob.post(f"{KEYS}/explain", {"entries": "a\n" * 10_000}).status_code == 200
 
 
-def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
+def test_restricting_disabling_and_deleting_show_a_receipt(
     harness: AppHarness, alice: HubBrowser, acme_key: Caller
 ) -> None:
     agent = make_agent(alice, name="Pinned")
@@ -106,7 +106,9 @@ def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
     assert alice.get(place).status_code == 404
 
 
-def test_members_look_and_others_see_nothing(alice: HubBrowser, bob: HubBrowser, charlie: HubBrowser) -> None:
+def test_members_can_view_widget_keys_and_other_accounts_cannot(
+    alice: HubBrowser, bob: HubBrowser, charlie: HubBrowser
+) -> None:
     _, place = make(alice, "Seen by members")
     assert "Seen by members" in bob.get(KEYS).text
     for attempt in (KEYS, place, f"{place}/disable", f"{place}/enable", f"{place}/remove", "/widget"):
@@ -116,7 +118,7 @@ def test_members_look_and_others_see_nothing(alice: HubBrowser, bob: HubBrowser,
         assert charlie.post(attempt, {"name": "x"}).status_code == 404
 
 
-def test_branding_is_set_and_reaches_the_api(charlie: HubBrowser, harness: AppHarness) -> None:
+def test_branding_is_saved_and_returned_by_the_api(charlie: HubBrowser, harness: AppHarness) -> None:
     api = harness.bearer(harness.new_key("globex"))
     form = {
         "title": "Ask Globex",
@@ -143,7 +145,7 @@ def test_branding_is_set_and_reaches_the_api(charlie: HubBrowser, harness: AppHa
         ({"title": "x" * 61}, "title"),
     ],
 )
-def test_branding_that_does_not_fit_is_explained(alice: HubBrowser, changes: dict[str, str], field: str) -> None:
+def test_invalid_branding_shows_errors(alice: HubBrowser, changes: dict[str, str], field: str) -> None:
     alice.get("/widget")
     form = {"accent_color": "#123456", "position": "bottom-right", "theme": "auto", "title": "", **changes}
     page = alice.post("/widget", form)
