@@ -55,7 +55,7 @@ def install(app: Flask) -> None:
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
-    sign_in_audit.refused(g.context, error)
+    sign_in_audit.failed(g.context, error)
     return _page(ProblemType(400, "sign_in_failed", "Sign-in failed"), str(error), {}, error.advice, error.reason.value)
 
 

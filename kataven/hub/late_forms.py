@@ -30,7 +30,14 @@ from kataven.hub.page_blueprint import (
     render,
     see_other,
 )
-from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, hub_services, save_session
+from kataven.hub.session_middleware import (
+    CSRF_FIELD,
+    SAFE_METHODS,
+    SignInRequired,
+    StaleForm,
+    hub_services,
+    save_session,
+)
 
 blueprint = PageBlueprint("late-forms", __name__)
 
@@ -45,7 +52,7 @@ _EXPIRED = "The values that you entered are no longer available. Fill in the for
 
 def install(app: Flask) -> None:
     """Redirect requests that need a session to the sign-in page, and keep their forms."""
-    app.register_error_handler(SignInFirst, _to_sign_in)
+    app.register_error_handler(SignInRequired, _to_sign_in)
 
 
 def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
@@ -122,7 +129,7 @@ def _of_another_account(hub_request: HubRequest, account: str, submitted: Mappin
     return render("other_account.html", HTTPStatus.FORBIDDEN, account=account, submitted=shown)
 
 
-def _to_sign_in(error: SignInFirst) -> AnyResponse:
+def _to_sign_in(error: SignInRequired) -> AnyResponse:
     if request.method in SAFE_METHODS:
         next_path = request.full_path.removesuffix("?")
         return see_other(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")

@@ -97,7 +97,7 @@ class StaleForm(Forbidden):
     """The form does not belong to this session."""
 
 
-class SignInFirst(Exception):
+class SignInRequired(Exception):
     """The page requires sign-in, or an account that the user has not selected yet. `path`: where to redirect."""
 
     def __init__(self, path: str = "/sign-in") -> None:
@@ -185,7 +185,7 @@ def check_form() -> AnyResponse | None:
             not from_elsewhere and origin == hub_services().url and hub_services().cookie_name not in request.cookies
         )
         if hub_request.session.user is None and access is not None and (session_expired or not access.anonymous):
-            raise SignInFirst  # the session ended; a form without a user changes nothing in either case
+            raise SignInRequired  # the session ended; a form without a user changes nothing in either case
         handle_stale_form: StaleFormHandler = current_app.extensions[STALE_FORM_EXTENSION]
         return handle_stale_form(
             hub_request, StaleForm("Your changes were not saved. The form expired or was not sent from the Hub.")
@@ -194,7 +194,7 @@ def check_form() -> AnyResponse | None:
 
 
 def authorize() -> None:
-    """Authenticate and authorize the request. Raises SignInFirst, Forbidden, or an error of `identity`."""
+    """Authenticate and authorize the request. Raises SignInRequired, Forbidden, or an error of `identity`."""
     if request.routing_exception is not None or request.endpoint == "static" or request.method == "OPTIONS":
         return
     access = access_of(current_app.view_functions.get(request.endpoint or ""))
@@ -208,7 +208,7 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
     if access.anonymous:
         return
     if hub_request.session.user is None:
-        raise SignInFirst
+        raise SignInRequired
     try:
         _authorize(hub_request, hub_request.session.user, access)
     except ExpiredCredential:
@@ -226,7 +226,7 @@ def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) 
         hub_request.operator = claims.subject
     elif access.account_access is not None:
         if hub_request.session.account is None or hub_request.session.account == OPERATORS_ACCOUNT:
-            raise SignInFirst("/accounts")
+            raise SignInRequired("/accounts")
         principal = hub_request.services.verifier.verify(JwtCredential(user.access_token, hub_request.session.account))
         account = hub_request.services.directory.find(principal.account)
         if account is None:
@@ -263,7 +263,7 @@ def _end_session(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
     save_session(
         hub_request, hub_services().sessions.new().with_(ended_session=ended_session_of(user.subject, ended.account))
     )
-    raise SignInFirst
+    raise SignInRequired
 
 
 def save_session(hub_request: HubRequest, session: Session) -> None:

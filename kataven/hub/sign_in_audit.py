@@ -55,7 +55,7 @@ def signed_out(hub_request: HubRequest, user: SignedInUser, recorded_in: str | N
         _recorded(hub_request, user, recorded_in, SIGNED_OUT)
 
 
-def refused(hub_request: HubRequest, failure: SignInFailed) -> None:
+def failed(hub_request: HubRequest, failure: SignInFailed) -> None:
     """Record a failed sign-in."""
     hub_request.services.metrics.sign_ins.labels(failure.reason.value).inc()
     _log.warning("sign-in refused", extra=failure.for_log())

@@ -1,4 +1,4 @@
-"""The Hub of the house, on its databases and its Redis, and people who come to it."""
+"""Fixtures: a Hub with the databases and the Redis of the test app, and signed-in browsers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HUB_URL = "http://localhost:4711"
 
 @dataclass(frozen=True)
 class Hub:
-    """The surface, its pages, and how to come to them."""
+    """The Hub app, the app of its pages, and its services."""
 
     app: Flask
     pages: Flask
@@ -37,7 +37,7 @@ class Hub:
         return self.browser().sign_in(person, account)
 
 
-@pytest.fixture(scope="module")  # not longer: it is one more worker, whom receipts elsewhere would count
+@pytest.fixture(scope="module")  # not longer: it is an additional worker, which receipts in other tests would count
 def hub(harness: AppHarness) -> Iterator[Hub]:
     environ = {
         **harness.environ,
@@ -82,7 +82,7 @@ def anonymous(hub: Hub) -> HubBrowser:
 
 @pytest.fixture(autouse=True)
 def _addresses_have_asked_for_nothing(request: pytest.FixtureRequest) -> None:
-    """All tests of a process ask from a few addresses, and together more than one address may in a minute."""
+    """Reset the budgets: all tests of a process share a few addresses and exceed the budget of one minute."""
     if "harness" in request.fixturenames:
         url = request.getfixturevalue("harness").environ["KATAVEN_REDIS_URL"]
         with redis.Redis.from_url(url) as client:

@@ -1,4 +1,4 @@
-"""Somebody with a browser, but without the browser: follows redirects, keeps cookies, sends back what forms hold."""
+"""A simulated browser on Flask's test client: keeps cookies and submits the hidden fields of forms."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ class HubBrowser:
     def __init__(self, app: Flask, url: str) -> None:
         self.url = url
         self.client = app.test_client()
-        # Each from elsewhere: an address has a budget.
+        # A separate client address for each browser, because addresses have a budget.
         self.client.environ_base["REMOTE_ADDR"] = str(next(_ADDRESSES))
         self.csrf = ""
         self.form_id = ""
         self.hidden: dict[str, dict[str, str]] = {}
-        """What the forms that were seen have hidden in them, by where they go."""
+        """The hidden fields of the forms on visited pages, by action."""
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self._seen(self.client.get(path, base_url=self.url, **options))
 
     def post(self, path: str, form: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
-        """Send a form, with what the page before it had hidden in it."""
+        """Submit a form with the hidden fields of its page."""
         hidden = {**self.hidden.get(path, {}), "csrf": self.csrf, "form_id": self.form_id}
         headers = {"Origin": self.url, **options.pop("headers", {})}
         data = {**hidden, **(form or {})}
         return self._seen(self.client.post(path, base_url=self.url, data=data, headers=headers, **options))
 
     def sign_in(self, person: Persona, account: str | None = None) -> Self:
-        """The whole way over the issuer, to the page that it leads to."""
+        """Sign in via the issuer."""
         self.get("/sign-in")
         to_issuer = redirect_target(self.post("/sign-in", {"account": account or person.account}))
         assert self.get(self.sign_in_at_issuer(to_issuer, person)).status_code == 303
         return self
 
     def sign_in_at_issuer(self, url: str, person: Persona) -> str:
-        """Choose somebody at the issuer; the path at the Hub that the browser is sent back to."""
+        """Sign in as `person` at the issuer. Returns the callback path at the Hub."""
         asked = urlsplit(url)
         query = {**dict(parse_qsl(asked.query)), "person": person.subject}
         answer = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
@@ -73,7 +73,7 @@ class HubBrowser:
 
 
 def redirect_target(answer: TestResponse) -> str:
-    """Where the page takes the browser by itself."""
+    """The URL to which the page refreshes."""
     found = _LEADS_ON.search(answer.text)
     assert found is not None, answer.text
     return html.unescape(found[1])

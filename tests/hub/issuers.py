@@ -33,22 +33,22 @@ ROLES_IN_ONE = "urn:zitadel:iam:org:roles:id:{org_id}"
 
 @dataclass(frozen=True)
 class Product:
-    """An issuer, and the Hub's settings for it as its documentation page gives them."""
+    """An issuer, with the Hub's settings from its documentation page."""
 
     shape: Shape
     settings: Mapping[str, str]
 
     def but(self, **changed: Any) -> Product:
-        """The same with another shape."""
+        """A copy with another shape."""
         return replace(self, shape=replace(self.shape, **changed))
 
     def set(self, **variables: str) -> Product:
-        """The same with other settings."""
+        """A copy with other settings."""
         return replace(self, settings={**self.settings, **variables})
 
 
 def standard(hub_url: str) -> Product:
-    """No product's: RFC 9068 access tokens, with the roles in a claim of their own."""
+    """No specific product: RFC 9068 access tokens with a separate claim for roles."""
     shape = Shape(f"{hub_url}/auth/callback", f"{hub_url}/signed-out", access_claims={"kataven_roles": OWNER_OF_ACME})
     shape = replace(shape, id_claims={"name": "Alice", "email": "alice@acme.example"})
     settings = {"KATAVEN_OIDC_AUDIENCE": "kataven", "KATAVEN_OIDC_ROLE_CLAIMS": "kataven_roles"}
@@ -175,7 +175,7 @@ def opened_hub(
     port: int,
     spelled: Callable[[str], str] = str,
 ) -> Iterator[Hub]:
-    """A Hub that is set up for a new issuer, whose URL is `spelled` so, on the databases and the Redis of the house."""
+    """A Hub for a new issuer, with the databases and the Redis of the test app. `spelled` changes the issuer's URL."""
     hub_url = f"http://localhost:{port}"
     product = make(hub_url)
     environ = {
@@ -197,7 +197,7 @@ def opened_hub(
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -222,14 +222,14 @@ def session_of(hub: Hub, cookie: str) -> Session:
 
 
 def cookie_of(hub: Hub, browser: HubBrowser) -> str:
-    """The session cookie of this visitor."""
+    """The session cookie of this browser."""
     cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     return cookie.value
 
 
 def let_expire(hub: Hub, issuers: IndependentIssuers, cookie: str) -> str:
-    """Put an access token that has expired into a session, signed by the issuer; the token."""
+    """Replace the session's access token with an expired one from the issuer. Returns the expired token."""
     session = session_of(hub, cookie)
     assert session.user is not None
     expired = issuers.expired(session.user.access_token)

@@ -1,8 +1,8 @@
-"""A picture of each page, to be looked at: python -m tests.hub.screenshots FOLDER [DEV_JSON] [--large]
+"""Takes a screenshot of each page for visual review: python -m tests.hub.screenshots FOLDER [DEV_JSON] [--large]
 
-Needs a `make run` on this machine, and a browser as the tests do. Some pages have states that must be made first, so it
-makes an agent, keys and an account in the development data, and runs a migration. With `--large` it fills acme and the
-system database first, takes pictures of lists alone, and leaves accounts without databases: remove the data folder.
+Requires a running `make run` and the browser of the tests. Creates an agent and keys in the development data, and runs
+a migration, to show all states of the pages. With `--large`, it first fills acme and the system database, and takes
+screenshots of lists only. This leaves accounts without databases: remove the data folder afterwards.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CONSOLE = {
 
 
 class Camera:
-    """Takes pictures in a folder, at both widths, and in the dark too where that is asked for."""
+    """Takes screenshots at both widths, and optionally in dark mode."""
 
     def __init__(self, user: ChromeUser, folder: Path) -> None:
         self.user = user
@@ -72,7 +72,7 @@ class Camera:
         self.user.size(*PHONE)  # the next page is opened there
 
     def _prefer(self, scheme: str) -> None:
-        # Without motion, or buttons are caught on their way from one colour to the other.
+        # Disable transitions, so that no button is captured between two colours.
         features = [
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
@@ -81,7 +81,7 @@ class Camera:
 
 
 def main(folder: Path, dev_json: Path = Path(".kataven/dev.json"), *, with_long_lists: bool = False) -> None:
-    """Save every picture in `folder`."""
+    """Save every screenshot in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     run = json.loads(dev_json.read_text())
     place: Any = SimpleNamespace(url=run["hub_url"])

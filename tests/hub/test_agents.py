@@ -1,4 +1,4 @@
-"""Agents in the Hub: made, changed and deleted with the API's own rules."""
+"""Agents in the Hub: creating, editing and deleting, with the validation of the API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORM = {
 
 
 def make(browser: HubBrowser, **changes: str) -> str:
-    """A new agent's path."""
+    """Create an agent. Returns its path."""
     browser.get("/agents/new")
     made = browser.post("/agents/new", {**FORM, **changes})
     assert made.status_code == 303, made.text

@@ -1,4 +1,4 @@
-"""API and Hub are services of their own: one can end, and the other does not notice."""
+"""The API and the Hub are separate services: each keeps serving when the other is down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A form whose bytes are broken, or do not come: a page that says so, and no traceback."""
+"""Malformed or incomplete forms return an error page, without a traceback."""
 
 from __future__ import annotations
 

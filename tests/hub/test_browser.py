@@ -1,4 +1,4 @@
-"""The Hub in a real browser: each flow as a person goes through it, by mouse, by keyboard and without JavaScript."""
+"""The Hub in Chrome: each user flow, with the mouse, with the keyboard and without JavaScript."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def user(chrome: Chrome, place: RunningHub, sessions: Sessions) -> ChromeUser:
 
 
 def status(place: RunningHub, key: str) -> int:
-    """What the API answers this key with."""
+    """The status of an API request with this key."""
     headers = {"Authorization": f"Bearer {key}"}
     return httpx2.get(f"{place.api.url}/v1/me", headers=headers, trust_env=False).status_code
 
@@ -69,7 +69,7 @@ def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, place: Runn
     key = found[0]
     assert status(place, key) == 200
 
-    user.chrome.refresh()  # sends the form again, as a browser does
+    user.chrome.refresh()  # resubmits the form
     assert not KEY.search(user.text)
     user.go(KEYS)
     assert user.text.count("Till in Berlin") == 1
@@ -105,7 +105,7 @@ def test_all_actions_work_with_the_keyboard(user: ChromeUser) -> None:
     assert focus.get_attribute("id") == "account"
     focus.send_keys("acme", Keys.ENTER)
     user.find("button[value=alice]").send_keys(Keys.ENTER)
-    user.find("nav.side")  # there by now
+    user.find("nav.side")  # signed in
     keys = ActionChains(user.chrome)
     keys.send_keys(Keys.TAB).perform()
     assert user.chrome.switch_to.active_element.text == "Skip to main content"
@@ -143,7 +143,7 @@ EXPLANATIONS = "return performance.getEntriesByType('resource').filter(one => on
 
 
 def test_typing_is_debounced_to_one_explain_request(user: ChromeUser) -> None:
-    """There was a request for each key, and the budget of the whole address was gone within a minute."""
+    """Each key press sent a request before, which exhausted the budget of the address within a minute."""
     user.come_as(ALICE)
     user.go(WIDGET_KEYS)
     user.chrome.execute_script(
@@ -168,7 +168,7 @@ def test_superseded_explain_request_is_aborted(user: ChromeUser) -> None:
 
 
 def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
-    user.come_as(CHARLIE)  # acme's widget is looked at elsewhere
+    user.come_as(CHARLIE)  # other tests check acme's widget
     user.go("/widget")
     user.type("title", "Ask Globex")
     user.type("accent_color", "#a81c25")
@@ -205,7 +205,7 @@ def test_copy_button_copies_the_text(user: ChromeUser) -> None:
     copied = user.chrome.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied == user.find("#api-url").text
     assert user.find("[data-copy=api-url] + [role=status]").get_attribute("textContent") == "Copied"
-    # It can be copied again, and says so then.
+    # The button can be used again, and announces it again.
     wait_until(lambda: user.find("[data-copy=api-url]").text == "Copy", 20)
     assert user.find("[data-copy=api-url] + [role=status]").get_attribute("textContent") == ""
 
@@ -230,7 +230,7 @@ def test_copy_button_names_the_shortcut_without_clipboard_permission(
 
 
 def focus(user: ChromeUser) -> str:
-    """What a screen reader reads out, and keys go to."""
+    """The text of the focused element."""
     return user.chrome.switch_to.active_element.text
 
 
@@ -303,7 +303,7 @@ def test_form_is_restored_after_signing_in_again(user: ChromeUser, harness: AppH
     secret = next(one["value"] for one in user.sessions[ALICE] if one["name"] == "kataven-hub")
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert client.delete(f"hub:session:{hashlib.sha256(secret.encode()).hexdigest()}") == 1
-    del user.sessions[ALICE]  # it is over
+    del user.sessions[ALICE]  # the session has ended
     user.press("Create agent")
     assert "Your session ended." in user.text
     assert user.violations() == []
@@ -363,10 +363,10 @@ def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppH
             assert user.violations() == []
             assert user.overflow() == 0
         ledger.note(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
-        user.find("#run tbody a[href='/console/accounts/acme']")  # arrives by itself
+        user.find("#run tbody a[href='/console/accounts/acme']")  # added by the script
         assert user.violations() == []
         ledger.note(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
-    user.find("#confirm")  # so does the end
+    user.find("#confirm")  # reloaded by the script
     assert "finished with failures" in user.text
     for size in (PHONE, DESKTOP):
         user.size(*size)

@@ -1,4 +1,4 @@
-"""The operators' console: for operators alone, with the same verbs as the command line, and everything in the trail."""
+"""The operator console: access, the same operations as on the command line, and the operator audit log."""
 
 from __future__ import annotations
 
@@ -187,9 +187,9 @@ def test_todays_usage_is_shown_and_unknown_without_redis(
 
 def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> None:
     page = olivia.get(f"{CONSOLE}/health").text
-    assert "system database" in page
+    assert "System database" in page
     assert "account_0001" in page
-    assert "lease" in page
+    assert "Lease" in page
 
 
 def test_operator_audit_log_lists_actions(harness: AppHarness, olivia: HubBrowser) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a form is said first: in the title, and in a summary that leads to each field."""
+"""Form errors: the title, the error summary with links to the fields, and the messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
 
 
 def links(page: str) -> list[tuple[str, str]]:
-    """Where the summary leads, and in which words; each of them is the id of one field."""
+    """The links of the error summary. Each target is the id of exactly one field."""
     found = SUMMARY.search(page)
     assert found, "there is no summary"
     assert "<title>Error: " in page
@@ -84,7 +84,7 @@ def test_page_without_errors_has_no_summary(alice: HubBrowser) -> None:
     assert not SUMMARY.search(page)
 
 
-# The words.
+# Messages
 
 
 @pytest.mark.parametrize(

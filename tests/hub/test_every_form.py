@@ -1,6 +1,6 @@
-"""Every form of the Hub, opened in two tabs and sent in both: nothing is lost without a word, and no page is a 500.
+"""Every form of the Hub, opened and submitted in two tabs: no change is lost silently, and no page returns 500.
 
-The forms are those of the URL map. A new one has no example here and fails until it has one.
+The forms come from the URL map. A new form fails until it has an example here.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from tests.support.app_harness import AppHarness, new_account
 NAMES = itertools.count(1)
 
 Things = dict[str, str]
-"""The parts of a path, and what the forms below need to know of them."""
+"""Path parameters, and other values for the forms."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """How one form is come by, and what two tabs type into it."""
+    """How to open a form, and the values that two tabs enter."""
 
     page: str
-    """Where it is; `{name}` is a part of the path."""
+    """The page of the form, with `{name}` for path parameters."""
     first: Things = field(default_factory=dict)
     second: Things = field(default_factory=dict)
     then: str = "done"
-    """What becomes of the second tab's form: done (again, or with the same result), shown (both values, to choose
-    from), gone (what it was about is no longer there), said (a page or a message says that it was done already)."""
+    """The result of the second tab's form: done (again, or with the same result), shown (both values, to choose
+    from), gone (its object was deleted), said (a message reports that it was already done)."""
     person: Persona = ALICE
     prepare: Callable[[HubBrowser, AppHarness], Things] = lambda _visitor, _harness: {}
 
@@ -146,7 +146,7 @@ EXAMPLES: dict[str, Example] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
-    """Other tests show acme's widget."""
+    """Restore acme's widget for other tests."""
     yield
     with harness.app.app_context():
         answer = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
@@ -154,7 +154,7 @@ def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
 
 
 def forms(hub: Hub) -> list[str]:
-    """All that are sent by a person, and not by a script while somebody types."""
+    """All forms except those that a script sends while the user types."""
     views = hub.pages.view_functions
     return [
         rule.rule
@@ -179,7 +179,7 @@ def test_every_form_with_text_fields_can_be_restored(hub: Hub) -> None:
 
 @pytest.fixture(autouse=True)
 def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Migrations and measurements are asked for, and not carried out: other tests do that."""
+    """Migrations and measurements are requested but not executed: other tests cover them."""
     given_up: list[Callable[[], None]] = []
     monkeypatch.setattr(type(hub.services.runner), "start", lambda _self, _run, gone: given_up.append(gone))
     monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
@@ -219,14 +219,14 @@ def send(browser: HubBrowser, form: Form, **changes: str) -> TestResponse:
 
 
 def is_done(answer: TestResponse) -> bool:
-    """A form that was taken leads on, to a page of the Hub or to the issuer, or shows what it made."""
+    """An accepted form redirects to a page of the Hub or to the issuer, or shows the created object."""
     return answer.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
         answer.status_code == HTTPStatus.OK and redirect_target(answer)
     )
 
 
 def assert_clear(page: TestResponse) -> None:
-    """A page for people, whatever it says."""
+    """An HTML page with a heading, without a server error."""
     assert page.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     if page.status_code not in {HTTPStatus.SEE_OTHER}:
         assert "text/html" in page.content_type
@@ -276,12 +276,12 @@ def test_form_submitted_with_a_foreign_csrf_token(hub: Hub, harness: AppHarness,
     assert_clear(page)
     assert page.status_code == HTTPStatus.FORBIDDEN
     assert_typed(tabs, example, page)
-    # Nothing was done, so the form of the other tab still finds everything as it was.
+    # The first form changed nothing, so the form of the other tab still works.
     assert is_done(send(tabs.browser, tabs.second))
 
 
 def assert_typed(tabs: Tabs, example: Example, page: TestResponse) -> None:
-    """What was typed is in the form again; a name that was typed to confirm something has to be typed again."""
+    """The form contains the entered values. Confirmations must be entered again."""
     typed = {name for name in example.first if name != "confirm"}
     if not typed or tabs.path == "/accounts":
         return

@@ -1,6 +1,6 @@
-"""Every page of the Hub in a small account and in a large one: who may see it, and what it costs.
+"""Access and cost of every page of the Hub, in a small and in a large account.
 
-What a page asks PostgreSQL and Redis for must not grow with the number of rows; a page has 50 of them at most.
+The number of queries to PostgreSQL and Redis must not grow with the number of rows. A page has at most 50 rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
 LATER = 4
-"""What a page may ask more than before because something remembered had just been forgotten."""
+"""Additional queries that are allowed because a cache entry has expired."""
 MOST_STATEMENTS, MOST_REDIS_CALLS, MOST_BYTES = 12, 6, 80_000
 
 EXAMPLES = {
@@ -61,22 +61,22 @@ EXAMPLES = {
     "/signed-out": "/signed-out",
     "/widget": "/widget",
 }
-"""Where each page of the URL map can be seen. A new page needs a line here."""
+"""An example path for each page of the URL map. A new page needs an entry."""
 MORE = (
     "/audit-log?action=api_key&actor=alice&target=Server",
     "/console?q=bank",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
 )
-"""The same pages with what people look for."""
+"""The same pages with filters."""
 OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
-"""Pages that lead on, whoever asks."""
+"""Pages that redirect regardless of the role."""
 PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
 
 
 @dataclass
 class Cost:
-    """What one request asked for, on the thread that served it."""
+    """The queries of one request, on its thread."""
 
     status: int = 0
     bytes: int = 0
@@ -86,7 +86,7 @@ class Cost:
 
 @contextmanager
 def pluralize() -> Iterator[Cost]:
-    """What this thread asks PostgreSQL and Redis for: statements, and commands that are sent together as one."""
+    """Count the queries of this thread: SQL statements, and Redis round trips."""
     cost, thread = Cost(), threading.get_ident()
 
     def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
@@ -112,7 +112,7 @@ def pluralize() -> Iterator[Cost]:
 
 
 Walk = Mapping[tuple[str, str, str], Cost]
-"""What each page cost each person: by its rule, its path and the person's role."""
+"""The cost of each page, by rule, path and role."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Walked:
 
 @pytest.fixture(scope="module")
 def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
-    """A Hub on a system database of its own, with one account."""
+    """A Hub with a separate system database and one account."""
     environ = {
         **harness.environ,
         "KATAVEN_DATABASE_URL": postgres.url("kataven_every_page"),
@@ -145,7 +145,7 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def walked(hub: Hub, postgres: EmbeddedPostgres) -> Walked:
-    """Every page as everybody, before the account and the system database are filled and afterwards."""
+    """Request every page in every role, before and after filling the account and the system database."""
     browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
     places = _places(browsers["owner"])
     small = _walk(browsers, places)
@@ -163,7 +163,7 @@ def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
 
 
 def _places(owner: HubBrowser) -> list[tuple[str, str]]:
-    """Each page's rule, with paths to look at."""
+    """The rule of each page, with example paths."""
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
     owner.get("/settings/widget-keys")
@@ -176,7 +176,7 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
 
 
 def _seen(browser: HubBrowser, path: str) -> Cost:
-    browser.get(path)  # what is remembered of this visitor's rights is remembered from here on
+    browser.get(path)  # fills the caches
     with pluralize() as cost:
         page = browser.get(path)
     cost.status, cost.bytes = page.status_code, len(page.data)
@@ -184,7 +184,7 @@ def _seen(browser: HubBrowser, path: str) -> Cost:
 
 
 def rules(hub: Hub) -> dict[str, PageAccess]:
-    """Who may see each page."""
+    """The declared access of each page."""
     found = {}
     for rule in hub.pages.url_map.iter_rules():
         who = access_of(hub.pages.view_functions[rule.endpoint])
@@ -209,7 +209,7 @@ def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> 
     wrong = []
     for (rule, path, role), cost in walked.large.items():
         who = declared[rule]
-        # An operator is in no account, and is sent to choose one.
+        # Operators have no account and are redirected to the account list.
         refused = 303 if role == "operator" and who in {MEMBERS, MANAGERS} else 403
         expected = OTHERWISE.get(rule, {200 if role in may[who] else refused})
         if cost.status not in expected:
@@ -218,7 +218,7 @@ def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> 
 
 
 def test_number_of_queries_is_independent_of_the_number_of_rows(walked: Walked) -> None:
-    """One statement or one call for each row would be 50 more."""
+    """One query per row would add 50 queries."""
     more = []
     for page, cost in walked.large.items():
         small = walked.small[page]
@@ -237,7 +237,7 @@ def test_queries_and_size_of_each_page_are_bounded(walked: Walked) -> None:
 
 
 def test_large_account_fills_every_list(walked: Walked) -> None:
-    """So that the tests above see what they are about."""
+    """A precondition of the tests above."""
     lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
     for path, role in lists.items():

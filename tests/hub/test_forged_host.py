@@ -1,4 +1,4 @@
-"""A forged `Host` is in no answer: nothing that clients follow is made of what the request says about its host."""
+"""A forged `Host` header never appears in a response: URLs are not built from the request's host."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mentions(answer: TestResponse) -> list[str]:
 
 @pytest.fixture(scope="module")
 def both(harness: AppHarness, hub: Hub) -> Iterator[Flask]:
-    """The API and the Hub in one process, told apart by host."""
+    """The API and the Hub in one process, selected by host."""
     built = factory.create_app(settings.load({**harness.environ, "KATAVEN_HUB_URL": HUB_URL}))
     yield built
     built.extensions["kataven"].stop()
@@ -107,7 +107,7 @@ def test_request_target_without_a_path_is_not_redirected(hub: Hub) -> None:
 
 
 def test_no_rule_makes_the_router_redirect(harness: AppHarness, hub: Hub) -> None:
-    """werkzeug's own redirects are absolute, of the request's host."""
+    """Werkzeug's redirects are absolute and contain the request's host."""
     for application in (harness.app, hub.app, hub.pages):
         assert not application.url_map.merge_slashes
         for rule in application.url_map.iter_rules():
@@ -118,7 +118,7 @@ def test_no_rule_makes_the_router_redirect(harness: AppHarness, hub: Hub) -> Non
 
 
 def test_pagination_links_contain_the_path_only(acme_key: Caller) -> None:
-    """So behind a proxy with TLS it is https, and no `Host` leads anywhere else."""
+    """Behind a TLS proxy the link uses https, and the `Host` header can't change its target."""
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "One of two"})
     for base in ("/v1", "/api/v1", "/hub-api/api/v1"):

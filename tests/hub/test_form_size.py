@@ -1,4 +1,4 @@
-"""How much of a form the Hub reads: little from strangers, an agent's whole prompt from people who have signed in."""
+"""Limits of form size: small before sign-in, large enough for an agent's prompt after sign-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `flask oidc check` says of an issuer, before anybody signs in."""
+"""`flask oidc check`: the findings for valid and misconfigured issuers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GOOD: dict[str, Any] = {
 
 
 def found(server: KeyServer | None = None, *, has_secret: bool = False, **metadata: object) -> list[Finding]:
-    """What is found of an issuer that is well, but for `metadata`."""
+    """The findings for a valid issuer with changed `metadata`."""
     server = server or KeyServer(rsa_signer().jwk())
     server.discovery(**{name: said for name, said in {**GOOD, **metadata}.items() if said is not None})
     return check(ISSUER, server, has_secret=has_secret)
@@ -95,7 +95,7 @@ def test_unusable_keys_are_counted() -> None:
 
 
 class FailingFetcher:
-    """Fails as the real one does."""
+    """Fails like the real fetcher."""
 
     def __init__(self, text: str, cause: Exception | None = None) -> None:
         self.text, self.cause = text, cause
@@ -122,14 +122,14 @@ def test_unreachable_issuer_is_explained(text: str, cause: Exception | None, wor
 
 @pytest.fixture
 def private_server(tmp_path: Path) -> Iterator[str]:
-    """A server whose certificate no host trusts."""
+    """A server with an untrusted certificate."""
     files = authority(tmp_path / "authority").issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
 
     class Server(HTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A handshake that a client breaks off is what is tested."""
+            """The client aborts the handshake, as intended."""
 
     server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.socket = context.wrap_socket(server.socket, server_side=True)

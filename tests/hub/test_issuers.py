@@ -1,6 +1,6 @@
-"""Signing in at an independent, certified OpenID Connect provider with the tokens of Zitadel, Keycloak, Auth0 and Okta.
+"""Sign-in at an independent, certified OpenID Connect provider with the tokens of Zitadel, Keycloak, Auth0 and Okta.
 
-Each product is set up as our documentation says. As it is by default, the page and the log say what to change.
+Each product is configured as documented. With its defaults, the page and the log name the required change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROLES_IN_ONE = f"{issuers.ZITADEL_SCOPES} {issuers.ROLES_IN_ONE}"
 
 
 def comes(hub: Hub, browser: HubBrowser, account: str = "acme") -> TestResponse:
-    """Over the issuer and back: the answer of the callback."""
+    """Sign in via the issuer. Returns the response of the callback."""
     browser.get("/sign-in")
     to_issuer = redirect_target(browser.post("/sign-in", {"account": account}))
     back = urlsplit(signed_in(to_issuer, f"{hub.services.url}/auth/callback"))
@@ -131,7 +131,7 @@ def keycloak_with_realm_roles(hub_url: str) -> Product:
 
 
 def keycloak_reading_realm_roles(hub_url: str) -> Product:
-    """As if a nested claim, or a list of roles, could be read."""
+    """Configured to read a nested claim with a list of roles, which Kataven doesn't support."""
     return keycloak_with_realm_roles(hub_url).set(KATAVEN_OIDC_ROLE_CLAIMS="realm_access")
 
 
@@ -164,7 +164,7 @@ def with_access_algorithm(algorithm: str) -> Make:
 
 MANY = range(361592893423190000, 361592893423190070)
 
-# What is set up: the reason on page and in log, the failed check in the log, and what the page says to change.
+# The reason on the page and in the log, the failed check in the log, and the advice on the page.
 REFUSED: dict[str, tuple[Make, str, str | None, str]] = {
     "Zitadel by default": (issuers.zitadel_by_default, "opaque_access_token", None, "“Auth token type”: JWT"),
     "Zitadel without the project": (
@@ -194,7 +194,7 @@ def lines(said: str) -> list[dict[str, Any]]:
 
 
 def advised(page: TestResponse) -> str:
-    """What the page tells the administrator to change."""
+    """The advice for the administrator."""
     found = re.search(r"For the administrator:</strong> (.*?)</p>", page.text)
     assert found is not None, page.text
     return html.unescape(re.sub("</?code>", "", found[1]))
@@ -284,7 +284,7 @@ def test_org_scope_limits_the_token_to_one_organisation(
 def test_session_without_a_refresh_token_ends_with_its_token(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """OpenID Connect Core, section 11, wants `prompt=consent` for `offline_access`. Most products don't."""
+    """OpenID Connect Core, section 11, requires `prompt=consent` for `offline_access`. Most products don't."""
 
     def strict(hub_url: str) -> Product:
         return issuers.standard(hub_url).but(refreshes_without_consent=False)
@@ -301,7 +301,7 @@ def test_session_without_a_refresh_token_ends_with_its_token(
 def test_mismatched_issuer_url_is_explained(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Auth0's issuers end with a slash, and the setting often doesn't."""
+    """Auth0's issuer URLs end with a slash, and settings often omit it."""
     with opened_hub(harness, independent_issuers, issuers.auth0, PORT, lambda issuer: issuer.removesuffix("/")) as hub:
         browser = browser_of(hub)
         browser.get("/sign-in")

@@ -1,6 +1,6 @@
-"""Signing in, renewing and signing out in a real browser, at an independent issuer with Zitadel's tokens.
+"""Sign-in, renewal and sign-out in Chrome, at an independent issuer with Zitadel's tokens.
 
-The Hub, the issuer and the issuer's login page have three hosts, and each leads straight on to the next.
+The Hub, the issuer and the issuer's login page have three different hosts, and each redirects to the next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def press(chrome: Chrome, selector: str) -> None:
 
 
 def heading(chrome: Chrome, wanted: str) -> str:
-    """The page's heading, once the browser has been led on as far as the wanted one, or patience is over."""
+    """The page's heading, after the redirects to the expected page or a timeout."""
     found = [""]
 
     def is_there() -> bool:
@@ -52,7 +52,7 @@ def heading(chrome: Chrome, wanted: str) -> str:
 
 
 def begin(chrome: Chrome, url: str) -> None:
-    """Type the account's name and send the form; the browser is led on to the login page."""
+    """Enter the account and submit the form. The browser is redirected to the login page."""
     chrome.get(f"{url}/sign-in")
     chrome.find_element(By.ID, "account").send_keys("acme")
     press(chrome, "main form button")

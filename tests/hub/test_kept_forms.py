@@ -1,4 +1,4 @@
-"""A form that is sent when its session is over, or another one's: nothing is done, and nothing typed is lost."""
+"""Forms that are submitted after their session ended: they change nothing, and their values are restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = "Typed with care, ünïcödé & <tags>.\n" * 40
 
 
 def let_session_expire(harness: AppHarness, hub: Hub, browser: HubBrowser) -> None:
-    """As when nothing was asked for 8 hours: Redis has dropped the session, and the browser has its cookie."""
+    """Simulate the idle timeout: Redis has deleted the session, and the browser still sends its cookie."""
     name = hub.services.sessions._name(session_of(hub, browser).secret)
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert client.delete(name) == 1
@@ -47,7 +47,7 @@ def send(browser: HubBrowser, form: Form, changes: dict[str, str], **headers: st
 
 
 def sign_in_again(browser: HubBrowser, location: str, person: Persona = ALICE, account: str = "acme") -> str:
-    """From the redirect to the sign-in page to where it leads."""
+    """Sign in again. Returns the page to which the sign-in redirects."""
     form = forms_of(browser.get(location).text)["/sign-in"]
     to_issuer = redirect_target(send(browser, form, {"account": account}))
     return browser.get(browser.sign_in_at_issuer(to_issuer, person)).location
@@ -101,7 +101,7 @@ def test_forms_of_two_tabs_are_both_restored(hub: Hub, harness: AppHarness) -> N
 
 
 def test_form_is_kept_when_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerWithPen) -> None:
-    """Here the session is there, and the form is its own; the issuer no longer vouches for the person."""
+    """The session exists and the form belongs to it, but the issuer refuses to renew the token."""
     browser = hub.signed_in(BOB, "acme")
     old = issuer.token(ALICE, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
     put_in(hub, browser, Signed("alice", "Alice", issuer.token(ALICE), "", None), "acme")
@@ -109,7 +109,7 @@ def test_form_is_kept_when_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerW
     session = session_of(hub, browser)
     hub.services.sessions.save(session.with_(user=Signed("alice", "Alice", old, "", "withdrawn")))
     first = send(browser, form, {"name": "Before the token ended"}).location
-    second = send(browser, other, {"title": "In another tab"}).location  # whose cookie is no session's any more
+    second = send(browser, other, {"title": "In another tab"}).location  # its cookie has no session anymore
     led_to = sign_in_again(browser, first)
     assert forms_of(browser.get(led_to).text)[NEW].fields["name"] == "Before the token ended"
     page = browser.get(browser.get(second).location).text
@@ -165,7 +165,7 @@ def test_form_of_an_earlier_session_is_shown_filled_in(hub: Hub, acme_key: Calle
     ids=str,
 )
 def test_other_sites_cannot_prefill_a_form(hub: Hub, harness: AppHarness, headers: dict[str, str]) -> None:
-    """It would be one press away from being sent, by a person who never typed it."""
+    """Otherwise a user could submit values from another site with one click."""
     browser = hub.signed_in(ALICE)
     fields = {"name": "Put in by another page", "csrf": "made up", "in_account": "acme"}
     page = send(browser, Form(NEW, "post", fields), {}, **headers)
@@ -184,7 +184,7 @@ def test_member_does_not_get_a_managers_form(hub: Hub) -> None:
     assert forms_of(page.text).keys() == {"/sign-out"}
 
 
-# What it costs.
+# Limits
 
 
 def test_unauthenticated_browsers_store_no_form_in_redis(hub: Hub, harness: AppHarness) -> None:
@@ -210,7 +210,7 @@ def test_kept_forms_per_user_are_limited_and_expire(hub: Hub, harness: AppHarnes
         assert "%2Fsent%2F" in send(browser, form, {"name": f"Account {number}"}).location
     hers = b":kept:" + hashlib.sha256(b"olivia").hexdigest().encode()
     new = {name: seconds for name, seconds in keys_of(harness).items() if hers in name}
-    assert len(new) == MAX_PER_USER + 1  # and which place is next
+    assert len(new) == MAX_PER_USER + 1  # and the counter of slots
     assert all(0 < seconds <= KEPT_SECONDS for seconds in new.values())
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         assert not any(b"Account" in (client.get(name) or b"") for name in new)

@@ -1,4 +1,4 @@
-"""The Hub's lists: what is found in them, how to get about in them, and where a form leads back to."""
+"""The Hub's lists: search, filters, pagination, and the redirect after a form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def id_of(path: str) -> str:
 
 
 def link(page: str, relation: str) -> str:
-    """Where the page's link of this relation leads."""
+    """The target of the page's link with this relation."""
     found = re.search(rf'<a href="([^"]+)" rel="{relation}"', page)
     assert found, page
     return html.unescape(found[1])
@@ -105,7 +105,7 @@ def test_agents_of_another_account_are_not_found(alice: HubBrowser, charlie: Hub
 
 @pytest.fixture(scope="module")
 def rows(harness: AppHarness) -> str:
-    """Three accounts without a database, and a mark that is in their names."""
+    """Insert three accounts without a database. Returns a unique mark in their names."""
     mark = uuid4().hex[:8]
     insert = text(
         "INSERT INTO accounts (account_id, account_name, database_name, server, status, zitadel_org_id)"

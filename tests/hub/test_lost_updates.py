@@ -1,4 +1,4 @@
-"""A form that writes a whole object, open in two tabs: what the first one saved is never overwritten unseen."""
+"""Forms that write a whole object, open in two tabs: the second tab never overwrites the first one unnoticed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.app_harness import AppHarness, Caller, new_account
 
 
 def opened(browser: HubBrowser, page: str, action: str | None = None) -> Form:
-    """A form in a tab of its own: it stays as it is, whatever happens in other tabs."""
+    """A form in a separate tab, which doesn't change when other tabs are used."""
     return forms_of(browser.get(page).text)[action or page]
 
 
@@ -39,7 +39,7 @@ def test_second_tab_sees_the_values_that_the_first_tab_saved(alice: HubBrowser, 
     assert "From the first tab" in page.text
     agent = agent_of(acme_key, path)
     assert (agent["description"], agent["greeting_message"]) == ("From the first tab", "Hello!")
-    # The second tab didn't touch the description, so the saved one is chosen; the greeting goes along.
+    # The second tab didn't change the description, so the saved value is preselected. The greeting is included.
     choice = forms_of(page.text)[path]
     assert choice.offered == {"description": ["From the first tab", ""]}
     assert choice.fields["description"] == "From the first tab"
@@ -54,7 +54,7 @@ def test_user_chooses_between_two_changes_of_one_field(alice: HubBrowser, acme_k
     send(alice, first, {"system_prompt": '\r\nOne.\r\n"Two" & <three>.', "widget_enabled": "on"})
     choice = forms_of(send(alice, second, {"system_prompt": "Mine."}).text)[path]
     assert choice.offered == {"system_prompt": ['\nOne.\n"Two" & <three>.', "Mine."]}
-    assert "system_prompt" not in choice.fields  # neither is chosen for them
+    assert "system_prompt" not in choice.fields  # no value is preselected
     page = send(alice, choice, {})
     assert page.status_code == 400
     assert "system_prompt" in page.text
@@ -98,7 +98,7 @@ def test_corrected_form_keeps_its_original_digests(alice: HubBrowser, acme_key: 
 
 
 def test_identical_values_are_no_conflict(alice: HubBrowser) -> None:
-    """A form that is sent twice."""
+    """A form that is submitted twice."""
     path = make(alice, name="Sent twice")
     form = opened(alice, path)
     for _ in range(2):

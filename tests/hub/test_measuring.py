@@ -1,4 +1,4 @@
-"""How fast revocations are, measured from the console against an API as it runs."""
+"""Measuring revocation latency from the console, against a running API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def api(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def measured(hub: Hub, harness: AppHarness, api: Gunicorn, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """The Hub beside that API, where nobody has measured for a while."""
+    """A Hub with that API, without a measurement cooldown."""
     monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, measured_url=api.url))
     with Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as redis:
         redis.delete("hub:turn:measure")

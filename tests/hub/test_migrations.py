@@ -1,4 +1,4 @@
-"""Migrations in the console: asked for there, carried out by a process of their own, looked at from everywhere."""
+"""Migrations in the console: requesting a run, its separate process, and its progress."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SECONDS = 60
 
 
 class Fleet:
-    """A Hub whose accounts are this module's alone, and what can be done to their databases."""
+    """A Hub with separate accounts for this module, and helpers for their databases."""
 
     def __init__(self, hub: Hub, postgres: EmbeddedPostgres) -> None:
         self.hub = hub
@@ -52,7 +52,7 @@ class Fleet:
         self.database = self.services.directory.database
 
     def set_back(self) -> None:
-        """Every account as it was at the oldest revision."""
+        """Recreate every account's database at the oldest revision."""
         server = DatabaseServer(make_url(self.postgres.url("postgres")))
         with server.maintenance() as maintenance:
             template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, OLD)
@@ -74,11 +74,11 @@ class Fleet:
         return self.run_status()
 
     def revisions(self) -> list[object]:
-        """What each database says itself."""
+        """The revision in each database."""
         return [ask(self.postgres, "SELECT version_num FROM alembic_version", name)[0][0] for name in NAMES]
 
     def events(self, action: str) -> list[str | None]:
-        """Whom the trail tells of, newest first."""
+        """The accounts of the operator events, newest first."""
         with self.database.reading() as session:
             return [event.account_id for event in operators.listing(session, 50, action=action)]
 
@@ -100,10 +100,10 @@ def place(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
     services.start()
     pages = app.extensions[PAGES]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environ.items():  # what the process that carries a run out inherits
+        for name, value in environ.items():  # inherited by the process of a run
             patch.setenv(name, value)
         yield Fleet(Hub(app, pages, pages.extensions[EXTENSION]), postgres)
-    # Whoever waits for a run's process writes into the database, and a process takes a while to end.
+    # The thread that waits for a run's process writes to the database when the process exits.
     wait_until(lambda: all(thread.name != "migrations" for thread in threading.enumerate()), SECONDS)
     services.stop()
 
@@ -129,7 +129,7 @@ def press(browser: HubBrowser, **changes: str) -> int:
 
 
 def checked(browser: HubBrowser, more: str = "") -> str:
-    """The page once the databases were asked; it does not wait for a server that has not answered yet."""
+    """The page after all databases were checked. The page itself doesn't wait for servers."""
     pages: list[str] = []
 
     def is_answered() -> bool:
@@ -155,7 +155,7 @@ def test_requested_run_migrates_all_accounts(fleet: Fleet, olivia: HubBrowser) -
     assert fleet.events("migrations.asked")[0] is None
     assert fleet.events("migrations.ended")[0] is None
     assert fleet.events("account.migrated")[:4] == NAMES[::-1]
-    assert "jwt:olivia" not in page  # people are called by their names
+    assert "jwt:olivia" not in page  # labels of users are shown without prefix
     assert "by olivia" in page
 
 
@@ -260,7 +260,7 @@ def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, oliv
     wait_until(lambda: not connected(fleet, "behind-c"), SECONDS)
     a, b, c, d = fleet.revisions()
     assert (a, b, d) == (NEW, NEW, OLD)
-    assert c in {OLD, NEW}  # its server may have finished what it had been sent, and then as a whole
+    assert c in {OLD, NEW}  # the server may have completed the migration, but never partially
 
     assert press(olivia) == 303
     assert fleet.wait_for(RunState.DONE).done == 4
@@ -272,13 +272,13 @@ def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, oliv
 
 
 def process_of(run_status: RunStatus) -> int:
-    """Whoever carries it out."""
+    """The process id of a run."""
     (found,) = (one for one in living_processes() if f"carry-out {run_status.run.id}" in one.command)
     return found.pid
 
 
 def connected(fleet: Fleet, database: str) -> bool:
-    """Whether somebody who migrates is still there, as its server sees it."""
+    """Whether a migration is still connected to the database."""
     look = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'kataven migrations' AND datname = "
     return bool(ask(fleet.postgres, f"{look} '{database}'"))
 
@@ -330,7 +330,7 @@ def test_databases_are_checked_on_request_and_per_page(
     assert "not checked" in olivia.get(PAGE).text
     ask(fleet.postgres, "ALTER TABLE agents ADD COLUMN by_hand int", "behind-a")
     with fleet.database.writing() as session:
-        accounts.read(session, "behind-b").schema_revision = NEW  # which is not so
+        accounts.read(session, "behind-b").schema_revision = NEW  # which is wrong
     page = checked(olivia)
     assert page.count(">drifted</span>") == 1
     assert page.count("1 behind") == 4

@@ -1,4 +1,4 @@
-"""The pages: who may see them, what they do, and what they never do."""
+"""The pages of an account: access, actions and security headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = "/settings/api-keys"
 
 
 def make_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -> str:
-    """A new key's text."""
+    """Create a key. Returns its secret."""
     browser.get(KEYS)
     page = browser.post(KEYS, {"name": name, "expiry": expiry})
     assert page.status_code == 201, page.text
@@ -27,7 +27,7 @@ def make_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -
 
 
 def revoke_path(browser: HubBrowser, key: str) -> str:
-    """Where the key with this text is revoked."""
+    """The path that revokes the key with this secret."""
     listed = browser.get(KEYS).text
     before_hint = listed[listed.index(f"…{key[-8:]}") :]
     found = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", before_hint)
@@ -44,7 +44,7 @@ def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alic
 
 
 def test_resubmitted_form_shows_no_key_and_creates_none(alice: HubBrowser) -> None:
-    """As when the page with the key is reloaded."""
+    """For example when the page with the key is reloaded."""
     alice.get(KEYS)
     form = {"name": "Reloaded once", "expiry": "never"}
     first = alice.post(KEYS, form)

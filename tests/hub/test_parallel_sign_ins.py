@@ -1,4 +1,4 @@
-"""Signing in from several tabs of one browser: each of them comes to where it wanted to go."""
+"""Sign-ins from several tabs of one browser: each tab is redirected to its own page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.hub.test_sessions import Clock
 
 
 def begin(browser: HubBrowser, next_path: str = "/", account: str = "acme") -> str:
-    """From the sign-in page to the issuer, in one tab; where the issuer is."""
+    """Start a sign-in in one tab. Returns the issuer's URL."""
     browser.get(f"/sign-in?{urlencode({'next': next_path})}")
     return redirect_target(browser.post("/sign-in", {"account": account, "next": next_path}))
 
@@ -38,7 +38,7 @@ def test_parallel_sign_ins_in_two_tabs_both_succeed(hub: Hub, order: tuple[int, 
 
 
 def test_second_tab_keeps_the_session_of_the_first(hub: Hub) -> None:
-    """Forms that were opened in the first one meanwhile still work."""
+    """Forms that were opened in the first tab in the meantime still work."""
     browser = hub.browser()
     first, second = begin(browser), begin(browser)
     finish(browser, first)
@@ -98,7 +98,7 @@ def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
     for back in backs:
         assert browser.get(back).status_code == 303
     other = hub.browser()
-    for back in backs:  # a copy of the cookie from before
+    for back in backs:  # a copy of the earlier cookie
         other.client.set_cookie(hub.services.cookie_name, cookie.value, domain="localhost")
         page = other.get(back)
         assert page.status_code == 400
@@ -116,7 +116,7 @@ def test_unknown_state_consumes_no_pending_sign_in(hub: Hub) -> None:
 
 
 def test_two_sign_in_pages_opened_at_the_same_time(hub: Hub) -> None:
-    """Each sets a cookie, and the browser keeps the last: the other form comes back filled in."""
+    """Each page sets a cookie and the browser keeps the last one: the other form is shown again, filled in."""
     one, other = hub.browser(), hub.browser()
     form = forms_of(one.get("/sign-in?next=/agents").text)["/sign-in"]
     other.get("/sign-in")
@@ -130,7 +130,7 @@ def test_two_sign_in_pages_opened_at_the_same_time(hub: Hub) -> None:
     assert finish(other, redirect_target(answer)).location == "/agents"
 
 
-# What is remembered of them.
+# Stored sign-ins
 
 
 def sign_in(number: int, next_path: str = "/", began_at: float = 1_000.0) -> SignIn:
@@ -169,10 +169,10 @@ def test_pending_sign_ins_always_fit_into_a_cookie(sessions: Sessions, letter: s
         assert len(cookie) < 3_950  # with its attributes, 4096 bytes
         kept = sessions.read(cookie)
         assert kept is not None
-        # Quotation marks take twice the room, so of those fewer fit.
+        # Quotation marks are escaped and take twice the space, so fewer sign-ins fit.
         assert len(kept.sign_ins) == (number + 1 if letter != '"' else min(number + 1, 2))
         assert kept.sign_ins[-1].state == f"state {number}"
-        assert kept.sign_ins[-1].next_path == longest  # what is left out is the way back of the oldest
+        assert kept.sign_ins[-1].next_path == longest  # the oldest sign-in loses its next page
     assert kept.sign_ins[0].next_path == "/"
 
 

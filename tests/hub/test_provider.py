@@ -1,4 +1,4 @@
-"""What is sent to an issuer, and which of its answers a session may begin or go on with."""
+"""The OIDC client: its requests, and the responses that it accepts or rejects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIGNERS = (rsa_signer(), rsa_signer().named("pss").using("PS256"), ec_signer(), 
 
 @dataclass
 class TokenEndpoint:
-    """Answers every request with `tokens`, and keeps what it was sent."""
+    """Responds to every request with `tokens`, and records the requests."""
 
     url: str = ""
     tokens: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def running_endpoint() -> Iterator[TokenEndpoint]:
             endpoint.answer(self)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/token"
@@ -104,7 +104,7 @@ def issued(
     identity: Mapping[str, object] | None = None,
     **members: object,
 ) -> dict[str, Any]:
-    """A good answer of the token endpoint; None takes something out."""
+    """A valid response of the token endpoint. None removes a member."""
     access_token = signer.token(good_claims(NOW, **(access or {})))
     said = {"jti": None, "azp": HUB, "nonce": "a nonce", "at_hash": at_hash(access_token), "name": "Alice A."}
     id_token = signer.token(good_claims(NOW, **{**said, **(identity or {})}))
@@ -118,7 +118,7 @@ def failure(endpoint: TokenEndpoint, answer: Mapping[str, str] = ANSWER, **metad
     return raised.value
 
 
-# Signing in.
+# Sign-in
 
 
 @pytest.mark.parametrize("signer", SIGNERS[:3], ids=lambda signer: signer.algorithm)
@@ -266,7 +266,7 @@ def test_malformed_error_code_is_dropped(error: object) -> None:
     assert SignInFailed(Reason.REFUSED, error=error).error is None
 
 
-# What is asked for.
+# Requests
 
 
 def test_scope_placeholder_is_replaced_by_the_organisation(endpoint: TokenEndpoint) -> None:
@@ -286,13 +286,13 @@ def test_client_secret_with_special_characters_is_form_encoded(endpoint: TokenEn
     ((authorization, form),) = endpoint.sent
     assert authorization is not None
     scheme, _, encoded = authorization.partition(" ")
-    # RFC 6749, section 2.3.1, from the other side: split at the colon, then decode each.
+    # RFC 6749, section 2.3.1, as the issuer decodes it: split at the colon, then decode each part.
     client_id, _, arrived = base64.b64decode(encoded).decode("ascii").partition(":")
     assert (scheme, unquote_plus(client_id), unquote_plus(arrived)) == ("Basic", HUB, secret)
     assert "client_secret" not in form
 
 
-# Going on.
+# Refresh
 
 
 ALICE = SignedInUser("alice", "Alice A.", "the old one", "a nonce", "r1")
@@ -350,7 +350,7 @@ def test_forged_id_token_in_a_refresh_is_rejected(endpoint: TokenEndpoint) -> No
         provider(endpoint).refresh(ALICE)
 
 
-# Signing out.
+# Sign-out
 
 
 def test_sign_out_url_contains_no_token(endpoint: TokenEndpoint) -> None:

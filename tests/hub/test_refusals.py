@@ -1,4 +1,4 @@
-"""Too many requests: what the page says, what it offers, and that no form is lost to it."""
+"""Rate-limited requests: the error page, and submitting the form again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPLAIN = "/settings/widget-keys/explain"
 
 
 def spend_all(hub: Hub, browser: HubBrowser, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
-    """The pages of this visitor's address, or the explanations of this visitor's session, for this minute."""
+    """Exhaust the page budget of the browser's address, or the explain budget of its session, for this minute."""
     budget = hub.app.extensions[SERVICES].limiter.addresses
     whose = (
         session_of(hub, browser).handle
@@ -33,7 +33,7 @@ def spend_all(hub: Hub, browser: HubBrowser, kind: AddressBudgetKind = AddressBu
 
 
 def explained(browser: HubBrowser) -> int:
-    """As the script of the page asks; the status."""
+    """The status of an explain request, as the page's script sends it."""
     return browser.post(EXPLAIN, {"entries": "acme.com"}).status_code
 
 

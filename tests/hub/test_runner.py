@@ -1,4 +1,4 @@
-"""A run's process: what it is given, and that its end is heard of."""
+"""The process of a migration run: its environment, and the callback on exit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pathlib.Path("said").write_text(" / ".join(words))
 def test_run_process_inherits_the_environment_without_the_metrics_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its metrics would be a worker's that nobody buries."""
+    """Its metrics would never be removed from the workers' folder."""
     monkeypatch.setenv("KATAVEN_WORD", "a word")
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     run_id, ended = uuid.uuid4(), threading.Event()

@@ -1,6 +1,6 @@
-"""Every operation of the API and every page of the Hub, on an account at each revision that this code serves.
+"""Every API operation and every Hub page, for an account at each supported schema revision.
 
-An account that waits for its migration is answered what is right, or 503 `schema_mismatch`; never 500.
+Before its migration, an account gets correct responses or 503 `schema_mismatch`, but never 500.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def world(request: pytest.FixtureRequest, harness: AppHarness, postgres: Embedde
 
 
 def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tuple[str, TestResponse]:
-    """The path that is asked for, and the answer."""
+    """The requested path, and the response."""
     request = REQUESTS[operation.method, operation.path](world)
     path = prefix + request.path
     app = hub.app if prefix.startswith("/hub-api") else world.harness.app
@@ -54,7 +54,7 @@ def right_statuses(operation: Operation) -> set[int]:
 
 
 def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
-    """What is wrong with the answers to an operation, by each of its paths."""
+    """The wrong responses of an operation, by path."""
     for prefix in prefixes(operation.path):
         path, answer = send(world, hub, operation, prefix)
         if answer.status_code not in right_statuses(operation) and not is_out_of_step(world, answer):
@@ -62,7 +62,7 @@ def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
 
 
 def owner_of(world: World, hub: Hub) -> HubBrowser:
-    """Alice's browser with the token of the account's owner: the issuer signs in nobody outside of the cast."""
+    """Alice's browser with a token of the account's owner, because the issuer signs in only the test personas."""
     browser, sessions = hub.signed_in(ALICE), hub.services.sessions
     cookie = browser.client.get_cookie(hub.services.cookie_name)
     assert cookie is not None
@@ -75,13 +75,13 @@ def owner_of(world: World, hub: Hub) -> HubBrowser:
 
 
 def code_of(answer: TestResponse) -> str | None:
-    """The code of a problem, from the API or on a page; None for an answer that is none."""
+    """The problem code of an API response or a page, or None."""
     found = re.search(r'"quiet small">([a-z_]+) ·|"code":"([a-z_]+)"', answer.text)
     return found and (found[1] or found[2])
 
 
 def is_out_of_step(world: World, answer: TestResponse) -> bool:
-    """Whether an account behind the head is told so, with its own revision and the one that is needed."""
+    """Whether the response names the account's revision and the required one."""
     if world.revision == HEAD or answer.status_code != 503:
         return False
     problem = answer.get_json()
@@ -137,7 +137,7 @@ def test_every_account_command_works_or_prints_one_line_at_every_supported_revis
         result = run(args=[*words, dump] if words[-1] == "--from" else words)
         assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exc_info)
         behind = world.revision != HEAD and world.revision in result.output and "needs" in result.output
-        others_count = words[0] == "peppers"  # whose databases other tests may have taken away
+        others_count = words[0] == "peppers"  # other tests may have dropped their databases
         assert result.exit_code == 0 or behind or others_count, (words, result.output)
         dump = json.loads(result.stdout)["dump"] if words[1] == "dump" else dump
 
@@ -150,7 +150,7 @@ def test_no_request_fails_while_its_account_is_migrated(
     waits, migrated = threading.Barrier(THREADS + 1), threading.Event()
 
     def ask_for_everything(thread: int) -> list[str]:
-        """Twice at least: while the account is migrated, and from then on."""
+        """At least two requests: during the migration and after it."""
         found, rounds_after = [], 0
         waits.wait()
         while rounds_after == 0:

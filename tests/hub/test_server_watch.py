@@ -1,4 +1,4 @@
-"""Database servers in the console: asked in the background, so that no page waits for one that is silent."""
+"""Database servers in the console: probed in the background, so that no page waits for an unresponsive server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOMEWHERE = make_url("postgresql+psycopg2://nobody@127.0.0.1/postgres")
 
 
 class Probes:
-    """Stands for the servers: each probe waits until it is told how it ends, or its connection is cut."""
+    """Fake probes: each one blocks until its result is set or its connection is closed."""
 
     def __init__(self) -> None:
         self.begun: list[frozenset[str]] = []
@@ -57,7 +57,7 @@ class Probes:
         return ServerState(True, 1.5, 3, 100, dict.fromkeys(databases, 8192))
 
     def end(self, *, responds: bool | None) -> None:
-        """How probes end from now on; None: they hang."""
+        """Set the result of probes. None: they block."""
         with self._changed:
             self._answers = responds
             self._changed.notify_all()
@@ -105,7 +105,7 @@ def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probe
     wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
     probes.end(responds=None)
     clock.advance(FRESH_SECONDS)
-    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is True  # as far as is known
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is True  # the last known status
     wait_until(lambda: len(probes.begun) == 2, SECONDS)
     clock.advance(DEADLINE_SECONDS)
     assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is False
@@ -135,14 +135,14 @@ def test_probe_measures_a_real_server_and_can_be_closed(postgres: EmbeddedPostgr
     assert state.connections_limit >= state.connections
     assert state.sizes["postgres"]
     assert state.sizes["not-there"] is None
-    cuts[0]()  # the connection is closed by now: nothing happens
+    cuts[0]()  # the connection is already closed: no effect
 
 
-# The pages, with a server that takes connections and says nothing
+# Pages with an unresponsive server
 
 
 class SilentServer:
-    """Listens, and never says a word."""
+    """Accepts connections and never responds."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -154,7 +154,7 @@ class SilentServer:
 
 @pytest.fixture
 def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The id of an account on a server that is silent. The Hub has not asked any server before."""
+    """The id of an account on an unresponsive server. The Hub has not probed any server yet."""
     server, name, account = SilentServer(), f"silent-{uuid4().hex[:8]}", f"on-silent-{uuid4().hex[:8]}"
     url = f"postgresql+psycopg2://nobody@127.0.0.1:{server.port}/postgres"
     database = harness.services.directory.database
@@ -182,7 +182,7 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
 def test_no_page_waits_for_an_unresponsive_server(
     hub: Hub, silent: str, olivia: HubBrowser, probes: Probes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The probes go on until the test is over: a page that waited for one would never come."""
+    """The probes block until the end of the test: a page that waits for one would never be returned."""
     monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch(probes)))
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         page = olivia.get(path)

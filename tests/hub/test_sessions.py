@@ -1,4 +1,4 @@
-"""Sessions: worth nothing to whoever reads Redis, renewed at sign-in, over when they should be."""
+"""Sessions: encryption in Redis, rotation at sign-in, and expiry."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_redis_contains_no_usable_secret(sessions: Sessions, redis_url: str) -> 
 
 
 def test_tampered_redis_entries_are_rejected(sessions: Sessions, redis_url: str) -> None:
-    """Neither by changing an entry nor by putting it under the name of another one."""
+    """Neither a changed entry nor an entry under another name is accepted."""
     alice, other = kept(sessions), sessions.new()
     sessions.save(other)
     with redis.Redis.from_url(redis_url) as client:
@@ -142,7 +142,7 @@ def test_every_method_raises_without_redis() -> None:
 
 
 def test_saving_does_not_restore_an_ended_session(sessions: Sessions) -> None:
-    """A request that began before somebody signed out may still have something to remember afterwards."""
+    """A request that started before the sign-out may save its session afterwards."""
     secret = kept(sessions).secret
     still_there = sessions.read(secret)
     assert still_there is not None

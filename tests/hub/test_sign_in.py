@@ -1,4 +1,4 @@
-"""Signing in and out: over the real issuer, and every way in which its answer can be wrong."""
+"""Sign-in and sign-out with the development issuer, and every kind of invalid response."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.oidc import IssuerWithPen
 
 
 def begin(browser: HubBrowser, account: str = "acme", **form: str) -> dict[str, str]:
-    """To the issuer; what it is asked."""
+    """Start a sign-in. Returns the parameters of the authorization request."""
     browser.get("/sign-in")
     return dict(parse_qsl(urlsplit(redirect_target(browser.post("/sign-in", {"account": account, **form}))).query))
 
@@ -55,7 +55,7 @@ def cookie_of(hub: Hub, browser: HubBrowser) -> str:
 
 
 def put_in(hub: Hub, browser: HubBrowser, person: SignedInUser, account: str) -> None:
-    """A session as if this person had signed in."""
+    """Create a session, as if this user had signed in."""
     session = hub.services.sessions.new().with_(user=person, account=account)
     hub.services.sessions.save(session)
     browser.client.set_cookie(hub.services.cookie_name, session.secret, domain="localhost")
@@ -79,13 +79,13 @@ def test_authorization_request_has_pkce_state_and_nonce(anonymous: HubBrowser) -
 def test_redirect_page_leads_to_the_issuer_and_forms_stay_at_the_hub(
     anonymous: HubBrowser, issuer: IssuerWithPen
 ) -> None:
-    """Chromium holds the redirects that follow a form to `form-action`, and nobody knows where issuers redirect to."""
+    """Chromium applies `form-action` to redirects after a form, and the targets of issuers' redirects are unknown."""
     page = anonymous.get("/sign-in")
     assert "form-action 'self';" in page.headers["Content-Security-Policy"]
     page = anonymous.post("/sign-in", {"account": "acme"})
     assert page.status_code == 200
     assert redirect_target(page).startswith(issuer.url)
-    assert page.text.count(redirect_target(page).replace("&", "&amp;")) == 2  # by itself, and by a link
+    assert page.text.count(redirect_target(page).replace("&", "&amp;")) == 2  # as a refresh and as a link
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_sign_in_never_redirects_to_another_site(hub: Hub, elsewhere: str) -> No
 
 
 def test_response_for_another_browser_is_rejected(hub: Hub) -> None:
-    """Login CSRF: somebody is sent to the callback with a stranger's code."""
+    """Login CSRF: an attacker sends a victim to the callback with the attacker's code."""
     eve, victim = hub.browser(), hub.browser()
     eve.get("/sign-in")
     back = eve.sign_in_at_issuer(redirect_target(eve.post("/sign-in", {"account": "globex"})), CHARLIE)
@@ -168,7 +168,7 @@ def test_authorization_code_can_be_used_once(hub: Hub) -> None:
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
     assert browser.get(back).status_code == 303
-    assert browser.get(back).location == "/"  # going back in one's browser leads on
+    assert browser.get(back).location == "/"  # going back in the browser redirects
     other = hub.browser()
     assert other.get(back).status_code == 400
 
@@ -188,7 +188,7 @@ def test_response_must_match_the_pending_sign_in(hub: Hub, issuer: IssuerWithPen
     ids=str,
 )
 def test_first_response_consumes_the_pending_sign_in(hub: Hub, first: dict[str, str]) -> None:
-    """State, nonce and verifier were good for more attempts before: an attacker's answer could be one of them."""
+    """State, nonce and verifier allowed several attempts before, and an attacker's response could be one of them."""
     browser = hub.browser()
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
@@ -197,13 +197,13 @@ def test_first_response_consumes_the_pending_sign_in(hub: Hub, first: dict[str, 
     assert session_of(hub, browser).sign_ins == ()
     page = browser.get(back)
     assert page.status_code == 400
-    # A copy of the cookie and of the session, as a request that ran at the same time could have left.
+    # A copy of the cookie and the session, as a concurrent request could leave them.
     browser.client.set_cookie(hub.services.cookie_name, cookie, domain="localhost")
     hub.services.sessions.save(before)
     page = browser.get(back)
     assert page.status_code == 400
     assert "already used" in page.text
-    assert browser.sign_in(ALICE).get("/").status_code == 200  # and beginning anew works
+    assert browser.sign_in(ALICE).get("/").status_code == 200  # a new sign-in works
 
 
 def test_one_of_several_concurrent_responses_is_accepted(hub: Hub) -> None:
@@ -333,7 +333,7 @@ def test_operator_has_no_access_to_accounts(hub: Hub) -> None:
 
 
 def test_concurrent_requests_renew_a_token_once(hub: Hub, issuer: IssuerWithPen) -> None:
-    """A refresh token is good once: the second use of one would end the session, at many issuers everywhere."""
+    """A refresh token can be used once. Many issuers revoke the session if it is used twice."""
     browser = hub.signed_in(BOB)
     session = session_of(hub, browser)
     old = issuer.token(BOB, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
@@ -359,7 +359,7 @@ def test_form_of_an_ended_session_redirects_to_sign_in(hub: Hub, alice: HubBrows
 
 
 def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithPen) -> None:
-    """As when it was open in another window."""
+    """For example in another window."""
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     browser = hub.browser()
@@ -374,7 +374,7 @@ def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithP
     assert "Meant for acme" not in browser.get("/settings/api-keys").text
 
 
-# What the Hub does with other tokens of the issuer.
+# Other tokens of the issuer
 
 
 def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
@@ -406,7 +406,7 @@ def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: 
 
 
 def test_token_is_renewed_if_fewer_scopes_were_granted(hub: Hub, issuer: IssuerWithPen) -> None:
-    """RFC 6749, section 6: a refresh asks for nothing that was not granted. The issuer here refuses one that does."""
+    """RFC 6749, section 6: a refresh must not request scopes that were not granted. This issuer rejects it."""
     client = hub.services.provider._client
     more = Provider(
         issuer.url,
@@ -422,7 +422,7 @@ def test_token_is_renewed_if_fewer_scopes_were_granted(hub: Hub, issuer: IssuerW
     assert more.refresh(person).access_token != person.access_token
 
 
-# What is written down.
+# Log, metrics and audit log
 
 
 def lines(said: str) -> list[dict[str, Any]]:
@@ -483,7 +483,7 @@ def test_sign_in_without_a_role_is_not_in_the_audit_log(
 
 
 def test_operator_sign_ins_are_in_the_operator_audit_log(hub: Hub) -> None:
-    for person in (OLIVIA, ALICE):  # of whom one is none
+    for person in (OLIVIA, ALICE):  # Alice is not an operator
         browser = hub.signed_in(person, "kataven-admin")
         browser.get("/signed-out")
         assert browser.post("/sign-out").status_code == 200
@@ -540,7 +540,7 @@ def test_failed_sign_in_is_logged_and_counted_but_not_in_the_audit_log(
     assert secret_state not in written
     (request,) = [line for line in lines(written) if line.get("route") == "/auth/callback"]
     assert (request["status"], request["code"]) == (400, "sign_in_failed")
-    # The page says where to look and what to change, and repeats nothing that was sent.
+    # The page contains advice for the administrator, and nothing from the request.
     assert "For the administrator" in page.text
     assert "Pushed authorization requests must not be required" in page.text
     assert "invalid_request" not in page.text
@@ -548,7 +548,7 @@ def test_failed_sign_in_is_logged_and_counted_but_not_in_the_audit_log(
 
 
 def test_opaque_access_token_is_explained(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zitadel's default. Before, the sign-in ended well, and then each page said `Malformed token`."""
+    """Zitadel's default. Before, the sign-in succeeded, and then each page returned `Malformed token`."""
     monkeypatch.setattr(
         "kataven.dev.issuer.app.encode",
         lambda key, claims: "opaque" if "jti" in claims else encode(key, {**claims, "at_hash": at_hash("opaque")}),
@@ -587,7 +587,7 @@ def test_denied_page_is_logged_with_its_code(hub: Hub, capsys: pytest.CaptureFix
 
 
 def test_audit_log_contains_the_name_from_the_id_token(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
-    """At Zitadel access tokens hold no name, and the subject is a long number."""
+    """Zitadel's access tokens contain no name, and the subject is a long number."""
     nameless = issuer.token(ALICE, claims={"name": None, "preferred_username": None, "email": None})
     put_in(hub, browser := hub.browser(), SignedInUser("alice", "Alice A.", nameless, "", None), "acme")
     browser.get("/agents/new")
@@ -596,8 +596,8 @@ def test_audit_log_contains_the_name_from_the_id_token(hub: Hub, harness: AppHar
 
 
 def test_unauthenticated_browsers_leave_only_short_lived_keys_in_redis(hub: Hub, harness: AppHarness) -> None:
-    """What counts their requests, and the states of sign-ins that were answered."""
-    hub.browser().get("/sign-in")  # the first of a day makes the key that all their cookies are sealed with
+    """Only rate limit counters, and the states of finished sign-ins."""
+    hub.browser().get("/sign-in")  # the first request of a day creates the key of anonymous cookies
     before = keys_of(harness)
     for _ in range(20):
         browser = hub.browser()
@@ -610,7 +610,7 @@ def test_unauthenticated_browsers_leave_only_short_lived_keys_in_redis(hub: Hub,
             assert browser.get(f"/auth/callback?state={answer}&code=y").status_code == 400
         browser.post("/sign-out")
     new = {name: seconds for name, seconds in keys_of(harness).items() if name not in before}
-    # That a sign-in was used up is remembered, for as long as a copy of its cookie can be read.
+    # The state of a finished sign-in is stored for as long as a copy of its cookie is valid.
     used_up = {name for name in new if b":turn:sign-in:" in name}
     assert len(used_up) == 20
     assert max(new[name] for name in used_up) <= ANONYMOUS_SECONDS
@@ -621,7 +621,7 @@ def test_unauthenticated_browsers_leave_only_short_lived_keys_in_redis(hub: Hub,
 
 
 def keys_of(harness: AppHarness) -> dict[bytes, int]:
-    """Every key in Redis, with the seconds that it has left; -1 for ever."""
+    """Every key in Redis, with its TTL in seconds; -1 without expiry."""
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         return {name: client.ttl(name) for name in client.scan_iter()}
 
@@ -634,7 +634,7 @@ def test_anonymous_cookie_has_a_max_age_of_15_minutes(hub: Hub, anonymous: HubBr
 
 
 def test_expired_sign_in_form_redirects_to_a_new_one(hub: Hub, anonymous: HubBrowser) -> None:
-    """The browser has dropped the cookie by then."""
+    """The browser has deleted the expired cookie."""
     anonymous.get("/sign-in")
     anonymous.client.delete_cookie(hub.services.cookie_name, domain="localhost")
     answer = anonymous.post("/sign-in", {"account": "acme"})
@@ -651,7 +651,7 @@ def test_cross_site_sign_in_is_rejected(hub: Hub, anonymous: HubBrowser, headers
 
 
 def test_sign_in_form_of_another_browser_is_rejected(hub: Hub) -> None:
-    """Login CSRF: an attacker's page sends a form that was made for the attacker's own browser."""
+    """Login CSRF: an attacker's page submits a form of the attacker's own browser."""
     eve, victim = hub.browser(), hub.browser()
     eve.get("/sign-in")
     victim.get("/sign-in")

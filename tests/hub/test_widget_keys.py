@@ -15,7 +15,7 @@ KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
 
 
 def make(browser: HubBrowser, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
-    """A new widget key's text, and its page."""
+    """Create a widget key. Returns the key and its page."""
     browser.get(KEYS)
     page = browser.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
     assert page.status_code == 201, page.text
@@ -26,7 +26,7 @@ def make(browser: HubBrowser, name: str, pages: str = "shop.example", **form: st
 
 
 def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
-    """What a page at `origin` is answered that carries the key."""
+    """The status of the widget's configuration for a page at `origin`."""
     path = f"/v1/widget/config?client_key={key}&agent_id={agent.removeprefix('/agents/')}"
     return harness.anybody(Origin=origin).get(path).status_code
 

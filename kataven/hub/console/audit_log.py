@@ -41,7 +41,7 @@ def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
             )
     chosen = {"account": account.submitted, "q": part.submitted, "actor": actor.submitted, "action": action.submitted}
     return render(
-        "console/trail.html",
+        "console/operator_audit_log.html",
         events=events[:PAGE_SIZE],
         chosen=chosen,
         actors=_choices("All operators", actors, actor, actor_name),

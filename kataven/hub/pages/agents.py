@@ -66,7 +66,7 @@ FIELD_LABELS = {
     "greeting_mode": FieldLabel("During the greeting", CHOICES["greeting_mode"]),
     "llm_model": FieldLabel("Language model"),
     "voice_provider": FieldLabel("Voice provider", CHOICES["voice_provider"]),
-    "voice_id": FieldLabel("Voice"),
+    "voice_id": FieldLabel("Voice ID"),
     "auth_mode": FieldLabel("Access outside the widget", CHOICES["auth_mode"]),
     "ringing_enabled": FieldLabel("Ring before the agent answers", CHECKBOX),
     "noise_suppression_enabled": FieldLabel("Suppress background noise of the caller", CHECKBOX),

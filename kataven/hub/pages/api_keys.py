@@ -91,8 +91,9 @@ def create_api_key(hub_request: HubRequest) -> AnyResponse:
         return _list(hub_request, request.form, problems)
     try:
         expires_at = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
-    except ExpiryExceedsPolicy as error:
-        return _list(hub_request, request.form, {"expiry": str(error)})
+    except ExpiryExceedsPolicy:
+        max_days = hub_request.account.max_key_expiry_days
+        return _list(hub_request, request.form, {"expiry": f"Expiry must be {max_days} days or less"})
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return render("api_key_shown.html", HTTPStatus.CONFLICT)
     issued = hub_request.services.issuer.issue(TokenKind.API_KEY, hub_request.account.account)
@@ -120,8 +121,8 @@ def _list(
 ) -> AnyResponse:
     with hub_request.reading() as session:
         page = api_keys.listing(session, PAGE_SIZE, requested_position())
-        ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
-        revoked_by = audit.ended_by(session, "api_key.revoked", ended)
+        revoked_at = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
+        revoked_by = audit.ended_by(session, "api_key.revoked", revoked_at)
         rows = [_row(key, revoked_by.get(str(key.id))) for key in page.rows]
         position = range_label(session, ApiKey, page)
     return render(

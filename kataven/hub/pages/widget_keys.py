@@ -198,8 +198,8 @@ def _editor(
 ) -> AnyResponse:
     with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
-        ended = {} if key.disabled_at is None else {key.id: key.disabled_at}
-        revoked_by = audit.ended_by(session, "widget_key.disabled", ended)
+        disabled_at = {} if key.disabled_at is None else {key.id: key.disabled_at}
+        revoked_by = audit.ended_by(session, "widget_key.disabled", disabled_at)
     return render(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
