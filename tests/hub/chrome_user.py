@@ -60,10 +60,10 @@ def running_hub(environ: Mapping[str, str], folder: Path) -> Iterator[RunningHub
 class ChromeUser:
     """A user with a Chrome browser."""
 
-    def __init__(self, chrome: Chrome, place: RunningHub, sessions: Sessions | None = None) -> None:
+    def __init__(self, chrome: Chrome, servers: RunningHub, sessions: Sessions | None = None) -> None:
         """`sessions` contains cookies of earlier sign-ins at the same Hub."""
         self.chrome = chrome
-        self.place = place
+        self.servers = servers
         self.sessions = {} if sessions is None else sessions
         chrome.implicitly_wait(PATIENCE_SECONDS)
         # A separate client address for each user, because addresses have a budget.
@@ -73,7 +73,7 @@ class ChromeUser:
         )
 
     def go(self, path: str) -> None:
-        self.chrome.get(f"{self.place.url}{path}")
+        self.chrome.get(f"{self.servers.url}{path}")
 
     def find(self, selector: str) -> WebElement:
         return self.chrome.find_element(By.CSS_SELECTOR, selector)
@@ -100,7 +100,7 @@ class ChromeUser:
         self.find("details.menu")  # back at the Hub, with a session
         self.sessions[person] = self._cookies()
 
-    def come_as(self, person: Persona) -> None:
+    def sign_in_once(self, person: Persona) -> None:
         """Reuse an earlier session of this persona, for tests that are not about sign-in."""
         if person not in self.sessions:
             self.sign_in(person)
@@ -140,7 +140,7 @@ class ChromeUser:
         )
         return wider
 
-    def complaints(self) -> list[str]:
+    def console_errors(self) -> list[str]:
         """New severe messages in the browser's console, such as CSP violations. Excludes HTTP statuses."""
         severe = [entry for entry in self.chrome.get_log("browser") if entry["level"] == "SEVERE"]
         return [entry["message"] for entry in severe if entry["source"] != "network"]

@@ -57,23 +57,23 @@ class HubBrowser:
         """Sign in as `person` at the issuer. Returns the callback path at the Hub."""
         asked = urlsplit(url)
         query = {**dict(parse_qsl(asked.query)), "person": person.subject}
-        answer = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
-        back = urlsplit(answer.headers["Location"])
+        response = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
+        back = urlsplit(response.headers["Location"])
         assert f"{back.scheme}://{back.netloc}" == self.url
         return f"{back.path}?{back.query}"
 
-    def _seen(self, answer: TestResponse) -> TestResponse:
-        if found := _CSRF.search(answer.text):
+    def _seen(self, response: TestResponse) -> TestResponse:
+        if found := _CSRF.search(response.text):
             self.csrf = html.unescape(found[1])
-        if found := _FORM_ID.search(answer.text):
+        if found := _FORM_ID.search(response.text):
             self.form_id = html.unescape(found[1])
-        if "<form" in answer.text:
-            self.hidden |= {action: form.hidden for action, form in forms_of(answer.text).items()}
-        return answer
+        if "<form" in response.text:
+            self.hidden |= {action: form.hidden for action, form in forms_of(response.text).items()}
+        return response
 
 
-def redirect_target(answer: TestResponse) -> str:
+def redirect_target(response: TestResponse) -> str:
     """The URL to which the page refreshes."""
-    found = _LEADS_ON.search(answer.text)
-    assert found is not None, answer.text
+    found = _LEADS_ON.search(response.text)
+    assert found is not None, response.text
     return html.unescape(found[1])

@@ -84,17 +84,17 @@ def main(folder: Path, dev_json: Path = Path(".kataven/dev.json"), *, with_long_
     """Save every screenshot in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     run = json.loads(dev_json.read_text())
-    place: Any = SimpleNamespace(url=run["hub_url"])
+    servers: Any = SimpleNamespace(url=run["hub_url"])
     if with_long_lists:
         large.main(run["database_url"], ALICE.account)
-    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_stranger, as_alice, as_bob, as_olivia)
+    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_anonymous, as_alice, as_bob, as_olivia)
     for visit in visits:
-        _as_somebody(place, folder, visit)
+        _as_user(servers, folder, visit)
 
 
-def _as_somebody(place: Any, folder: Path, visit: Callable[[ChromeUser, Camera], None]) -> None:
+def _as_user(servers: Any, folder: Path, visit: Callable[[ChromeUser, Camera], None]) -> None:
     with browser(Path(tempfile.mkdtemp()), {}) as chrome:
-        user = ChromeUser(chrome, place)
+        user = ChromeUser(chrome, servers)
         visit(user, Camera(user, folder))
 
 
@@ -111,7 +111,7 @@ def lists_of_olivia(user: ChromeUser, camera: Camera) -> None:
     camera.all_of(CONSOLE, prefix="large-")
 
 
-def as_stranger(user: ChromeUser, camera: Camera) -> None:
+def as_anonymous(user: ChromeUser, camera: Camera) -> None:
     user.go("/sign-in")
     camera.take("sign-in", dark=True)
     user.press("Continue")

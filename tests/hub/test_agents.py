@@ -29,7 +29,7 @@ FORM = {
 }
 
 
-def make(browser: HubBrowser, **changes: str) -> str:
+def create(browser: HubBrowser, **changes: str) -> str:
     """Create an agent. Returns its path."""
     browser.get("/agents/new")
     made = browser.post("/agents/new", {**FORM, **changes})
@@ -44,7 +44,7 @@ def through_the_api(caller: Caller, path: str) -> dict[str, Any]:
 
 
 def test_created_agent_has_the_submitted_values(alice: HubBrowser, acme_key: Caller) -> None:
-    path = make(alice, name="Made in the Hub")
+    path = create(alice, name="Made in the Hub")
     agent = through_the_api(acme_key, path)
     assert (agent["name"], agent["description"], agent["voice_id"]) == ("Made in the Hub", None, None)
     assert agent["system_prompt"] == "Be kind.\nBe brief."
@@ -56,7 +56,7 @@ def test_created_agent_has_the_submitted_values(alice: HubBrowser, acme_key: Cal
 
 
 def test_editing_an_agent_saves_changed_fields_and_keeps_the_others(alice: HubBrowser, acme_key: Caller) -> None:
-    path = make(alice, name="To be changed")
+    path = create(alice, name="To be changed")
     alice.get(path)
     assert alice.post(path, {**FORM, "name": "Changed", "status": "paused"}).location == path
     agent = through_the_api(acme_key, path)
@@ -89,7 +89,7 @@ def test_invalid_agent_form_shows_errors_and_keeps_the_entered_values(
 
 
 def test_deleted_agent_returns_404(alice: HubBrowser, acme_key: Caller) -> None:
-    path = make(alice, name="To be deleted")
+    path = create(alice, name="To be deleted")
     alice.get(path)
     assert alice.post(f"{path}/delete").location == "/agents"
     assert acme_key.get(f"/v1{path}").status_code == 404
@@ -97,7 +97,7 @@ def test_deleted_agent_returns_404(alice: HubBrowser, acme_key: Caller) -> None:
 
 
 def test_members_can_view_but_not_change_agents(alice: HubBrowser, bob: HubBrowser, acme_key: Caller) -> None:
-    path = make(alice, name="Seen by Bob")
+    path = create(alice, name="Seen by Bob")
     page = bob.get(path).text
     assert "Seen by Bob" in page
     assert "<button>Save" not in page
@@ -108,7 +108,7 @@ def test_members_can_view_but_not_change_agents(alice: HubBrowser, bob: HubBrows
 
 
 def test_agents_of_another_account_return_404(alice: HubBrowser, charlie: HubBrowser) -> None:
-    path = make(alice, name="Of acme alone")
+    path = create(alice, name="Of acme alone")
     assert charlie.get(path).status_code == 404
     assert charlie.post(path, FORM).status_code == 404
     assert charlie.post(f"{path}/delete").status_code == 404

@@ -30,7 +30,7 @@ def test_malformed_form_returns_a_client_error(
     hub: Hub, error: BodyError, status: int, content_type: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     environ: dict[str, Any] = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}
-    answer = hub.app.test_client().post("/sign-in", content_type=content_type, environ_overrides=environ)
-    assert answer.status_code == status
-    assert "text/html" in answer.content_type
+    response = hub.app.test_client().post("/sign-in", content_type=content_type, environ_overrides=environ)
+    assert response.status_code == status
+    assert "text/html" in response.content_type
     assert "Traceback" not in capfd.readouterr().err

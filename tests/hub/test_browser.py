@@ -29,9 +29,9 @@ WIDGET_KEYS = "/settings/widget-keys"
 
 
 @pytest.fixture(scope="module")
-def place(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as place:
-        yield place
+def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as servers:
+        yield servers
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +46,20 @@ def sessions() -> Sessions:
 
 
 @pytest.fixture
-def user(chrome: Chrome, place: RunningHub, sessions: Sessions) -> ChromeUser:
+def user(chrome: Chrome, servers: RunningHub, sessions: Sessions) -> ChromeUser:
     as_new(chrome)
-    user = ChromeUser(chrome, place, sessions)
+    user = ChromeUser(chrome, servers, sessions)
     user.size(*DESKTOP)
     return user
 
 
-def status(place: RunningHub, key: str) -> int:
+def status(servers: RunningHub, key: str) -> int:
     """The status of an API request with this key."""
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx2.get(f"{place.api.url}/v1/me", headers=headers, trust_env=False).status_code
+    return httpx2.get(f"{servers.api.url}/v1/me", headers=headers, trust_env=False).status_code
 
 
-def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, place: RunningHub) -> None:
+def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, servers: RunningHub) -> None:
     user.sign_in(ALICE)
     user.go(KEYS)
     user.type("name", "Till in Berlin")
@@ -67,7 +67,7 @@ def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, place: Runn
     found = KEY.search(user.find("#key").text)
     assert found
     key = found[0]
-    assert status(place, key) == 200
+    assert status(servers, key) == 200
 
     user.chrome.refresh()  # resubmits the form
     assert not KEY.search(user.text)
@@ -80,23 +80,23 @@ def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, place: Runn
     user.go(KEYS)
     user.find("[aria-label='Revoke Till in Berlin']").click()
     assert re.search(r"(\d) of \1 workers confirmed after \d+ ms", user.find("[role=status]").text)
-    assert status(place, key) == 403
-    assert user.complaints() == []
+    assert status(servers, key) == 403
+    assert user.console_errors() == []
 
 
 def test_member_sees_keys_but_cannot_create_one(user: ChromeUser) -> None:
-    user.come_as(BOB)
+    user.sign_in_once(BOB)
     user.go(KEYS)
     assert "Only owners and admins can create and revoke API keys." in user.text
     user.chrome.implicitly_wait(0)
     assert user.chrome.find_elements(By.CSS_SELECTOR, "main form") == []
-    answer = user.chrome.execute_async_script(
+    response = user.chrome.execute_async_script(
         "const [path, done] = arguments; const csrf = document.querySelector('[name=csrf]').value;"
         "fetch(path, {method: 'POST', body: new URLSearchParams({csrf, name: 'By hand', expiry: '30d'})})"
         ".then(answer => done(answer.status))",
         KEYS,
     )
-    assert answer == 403
+    assert response == 403
 
 
 def test_all_actions_work_with_the_keyboard(user: ChromeUser) -> None:
@@ -122,7 +122,7 @@ def test_all_actions_work_with_the_keyboard(user: ChromeUser) -> None:
 
 
 def test_domain_list_is_explained_while_typing(user: ChromeUser) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.go(WIDGET_KEYS)
     user.type("domain_allowlist", "acme.com")
     assert user.find(".explained .good").text == "acme.com: acme.com over https"
@@ -136,7 +136,7 @@ def test_domain_list_is_explained_while_typing(user: ChromeUser) -> None:
     user.press("Done")
     assert "all subdomains of acme.com" in user.text
     assert user.violations() == []
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 EXPLANATIONS = "return performance.getEntriesByType('resource').filter(one => one.name.includes('/explain')).length"
@@ -144,7 +144,7 @@ EXPLANATIONS = "return performance.getEntriesByType('resource').filter(one => on
 
 def test_typing_is_debounced_to_one_explain_request(user: ChromeUser) -> None:
     """Each key press sent a request before, which exhausted the budget of the address within a minute."""
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.go(WIDGET_KEYS)
     user.chrome.execute_script(
         "const area = document.getElementById('domain_allowlist');"
@@ -155,7 +155,7 @@ def test_typing_is_debounced_to_one_explain_request(user: ChromeUser) -> None:
 
 
 def test_superseded_explain_request_is_aborted(user: ChromeUser) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.go(WIDGET_KEYS)
     user.chrome.execute_script(
         "window.asked = []; window.fetch = (_, options) => new Promise(() => window.asked.push(options.signal));"
@@ -164,11 +164,11 @@ def test_superseded_explain_request_is_aborted(user: ChromeUser) -> None:
         user.find("#domain_allowlist").send_keys("a")
         wait_until(lambda count=count: user.chrome.execute_script("return asked.length") == count, 20)
     assert user.chrome.execute_script("return asked.map(signal => signal.aborted)") == [True, False]
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
-    user.come_as(CHARLIE)  # other tests check acme's widget
+    user.sign_in_once(CHARLIE)  # other tests check acme's widget
     user.go("/widget")
     user.type("title", "Ask Globex")
     user.type("accent_color", "#a81c25")
@@ -177,11 +177,11 @@ def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
     user.press("Save changes")
     assert "Saved." in user.find("[role=status]").text
     assert user.find("#title").get_attribute("value") == "Ask Globex"
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 def test_agent_is_created_and_edited(user: ChromeUser) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.go("/agents")
     user.press("Create agent")
     user.type("name", "Made by hand")
@@ -195,10 +195,10 @@ def test_agent_is_created_and_edited(user: ChromeUser) -> None:
 
 
 def test_copy_button_copies_the_text(user: ChromeUser) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.chrome.execute_cdp_cmd(
         "Browser.grantPermissions",
-        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": user.place.url},
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": user.servers.url},
     )
     user.go("/")
     user.find("[data-copy=api-url]").click()
@@ -214,7 +214,7 @@ def test_copy_button_copies_the_text(user: ChromeUser) -> None:
 def test_copy_button_names_the_shortcut_without_clipboard_permission(
     user: ChromeUser, platform: str, words: str
 ) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     script = (
         f"Object.defineProperty(Navigator.prototype, 'platform', {{ get: () => {platform!r} }});"
         "Object.defineProperty(Navigator.prototype, 'clipboard', { get: () => undefined });"
@@ -236,11 +236,11 @@ def focus(user: ChromeUser) -> str:
 
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
 def test_error_summary_has_the_focus_and_links_to_the_field(user: ChromeUser, script: bool) -> None:
-    user.come_as(OLIVIA)
+    user.sign_in_once(OLIVIA)
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
     user.go("/console/accounts/globex")
     user.type("confirm-suspend", "another name")
-    user.press("Suspend")
+    user.press("Suspend account")
     assert user.chrome.title.startswith("Error: ")
     assert focus(user).startswith("There is a problem")
     user.chrome.switch_to.active_element.find_element(By.TAG_NAME, "a").send_keys(Keys.ENTER)
@@ -251,25 +251,25 @@ def test_error_summary_has_the_focus_and_links_to_the_field(user: ChromeUser, sc
 
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
 def test_notice_has_the_focus_after_a_form_submission(user: ChromeUser, script: bool) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
     user.go("/agents/new")
     user.type("name", "With focus")
     user.press("Create agent")
-    assert focus(user) == "“With focus” is made."
+    assert focus(user) == "Created “With focus”."
     user.go(KEYS)
     user.type("name", "Key with focus")
     user.press("Create API key")
-    assert focus(user) == "“Key with focus” is made"
+    assert focus(user) == "Created “Key with focus”"
 
 
 def test_conflicting_agent_edits_are_resolved_field_by_field(user: ChromeUser) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     user.go("/agents/new")
     user.type("name", "In two tabs")
     user.press("Create agent")
     first = user.chrome.current_window_handle
-    path = user.chrome.current_url.removeprefix(user.place.url)
+    path = user.chrome.current_url.removeprefix(user.servers.url)
     user.chrome.switch_to.new_window("tab")
     try:
         user.go(path)
@@ -281,7 +281,7 @@ def test_conflicting_agent_edits_are_resolved_field_by_field(user: ChromeUser) -
     user.type("description", "From the first tab")
     user.type("greeting_message", "Hello from the first tab")
     user.press("Save changes")
-    assert focus(user) == "This was changed while you had it open"
+    assert focus(user) == "Someone else changed this while you were editing"
     for size in (PHONE, DESKTOP):
         user.size(*size)
         assert user.violations() == []
@@ -289,10 +289,10 @@ def test_conflicting_agent_edits_are_resolved_field_by_field(user: ChromeUser) -
     assert user.chrome.execute_script("return document.querySelector('[type=radio]:checked')") is None
     user.find("input[value='From the second tab']").click()
     user.press("Save changes")
-    assert focus(user) == "“In two tabs” is saved."
+    assert focus(user) == "Saved “In two tabs”."
     assert user.find("#description").get_attribute("value") == "From the second tab"
     assert user.find("#greeting_message").get_attribute("value") == "Hello from the first tab"
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 def test_form_is_restored_after_signing_in_again(user: ChromeUser, harness: AppHarness) -> None:
@@ -316,7 +316,7 @@ def test_form_is_restored_after_signing_in_again(user: ChromeUser, harness: AppH
     assert user.violations() == []
     user.press("Create agent")
     assert "Created “Typed too late”." in user.text
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) -> None:
@@ -341,7 +341,7 @@ def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) 
     ],
 )
 def test_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str) -> None:
-    user.come_as(OLIVIA)
+    user.sign_in_once(OLIVIA)
     for size in (PHONE, DESKTOP):
         user.size(*size)
         user.go(path)
@@ -351,7 +351,7 @@ def test_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str) -> 
 
 def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
-    user.come_as(OLIVIA)
+    user.sign_in_once(OLIVIA)
     with migration_runs.carried_out(
         database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
     ) as ledger:
@@ -372,13 +372,13 @@ def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppH
         user.size(*size)
         assert user.violations() == []
         assert user.overflow() == 0
-    assert user.complaints() == []
+    assert user.console_errors() == []
 
 
 def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
-    user.come_as(OLIVIA)
+    user.sign_in_once(OLIVIA)
     with migration_runs.carried_out(
         database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
     ) as ledger:
@@ -398,20 +398,20 @@ def test_migration_run_continues_when_the_hub_is_killed(harness: AppHarness, chr
         return found and found.state
 
     as_new(chrome)
-    with running_hub(harness.environ, tmp_path) as place:
-        user = ChromeUser(chrome, place)
+    with running_hub(harness.environ, tmp_path) as servers:
+        user = ChromeUser(chrome, servers)
         user.sign_in(OLIVIA)
         user.go("/console/migrations")
         user.type("account", "globex")
         user.type("confirm", "account_0002")
         user.press("Upgrade")
         assert "Migration run requested." in user.text
-        place.hub.kill()
+        servers.hub.kill()
         wait_until(lambda: state() is migration_runs.RunState.DONE, 60, state)
 
 
 def test_long_dependency_message_fits_a_phone(user: ChromeUser) -> None:
-    user.come_as(OLIVIA)
+    user.sign_in_once(OLIVIA)
     user.size(*PHONE)
     user.go("/console/health")
     said = "failing: schema is at system_0001, this code serves system_0005; run `flask migrations upgrade --system`"
@@ -436,7 +436,7 @@ PAGES = [
 
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_are_accessible_and_fit_a_phone(user: ChromeUser, path: str) -> None:
-    user.come_as(ALICE)
+    user.sign_in_once(ALICE)
     for size in (PHONE, DESKTOP):
         user.size(*size)
         user.go(path)
@@ -461,7 +461,7 @@ def test_sign_out_ends_the_session_at_the_issuer_too(user: ChromeUser) -> None:
     user.sign_in(ALICE)
     user.find("details.menu summary").click()
     user.chrome.find_element(By.XPATH, "//button[normalize-space()='Sign out']").click()
-    wait_until(lambda: user.chrome.current_url == f"{user.place.url}/signed-out", 20)
+    wait_until(lambda: user.chrome.current_url == f"{user.servers.url}/signed-out", 20)
     user.chrome.back()
     user.go("/")
     assert "Sign in" in user.find("h1").text

@@ -149,8 +149,8 @@ def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
     """Restore acme's widget for other tests."""
     yield
     with harness.app.app_context():
-        answer = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
-    assert answer.status_code == 200
+        response = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
+    assert response.status_code == 200
 
 
 def forms(hub: Hub) -> list[str]:
@@ -218,14 +218,14 @@ def send(browser: HubBrowser, form: Form, **changes: str) -> TestResponse:
     return browser.client.post(form.action, base_url=browser.url, data=data, headers={"Origin": browser.url})
 
 
-def is_done(answer: TestResponse) -> bool:
+def is_done(response: TestResponse) -> bool:
     """An accepted form redirects to a page of the Hub or to the issuer, or shows the created object."""
-    return answer.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
-        answer.status_code == HTTPStatus.OK and redirect_target(answer)
+    return response.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
+        response.status_code == HTTPStatus.OK and redirect_target(response)
     )
 
 
-def assert_clear(page: TestResponse) -> None:
+def assert_is_page(page: TestResponse) -> None:
     """An HTML page with a heading, without a server error."""
     assert page.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     if page.status_code not in {HTTPStatus.SEE_OTHER}:
@@ -239,7 +239,7 @@ def test_form_submitted_in_two_tabs(hub: Hub, harness: AppHarness, rule: str) ->
     first = send(tabs.browser, tabs.first)
     assert is_done(first)
     second = send(tabs.browser, tabs.second)
-    assert_clear(second)
+    assert_is_page(second)
     if example.then == "done":
         assert is_done(second)
     elif example.then == "gone":
@@ -258,9 +258,9 @@ def test_form_submitted_in_two_tabs(hub: Hub, harness: AppHarness, rule: str) ->
 def test_form_submitted_after_the_session_expired(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     let_session_expire(harness, hub, tabs.browser)
-    answer = send(tabs.browser, tabs.first)
-    assert answer.status_code == HTTPStatus.SEE_OTHER
-    sign_in = tabs.browser.get(answer.location)
+    response = send(tabs.browser, tabs.first)
+    assert response.status_code == HTTPStatus.SEE_OTHER
+    sign_in = tabs.browser.get(response.location)
     assert "Your session ended." in sign_in.text
     form = forms_of(sign_in.text)["/sign-in"]
     to_issuer = redirect_target(send(tabs.browser, form))
@@ -273,7 +273,7 @@ def test_form_submitted_after_the_session_expired(hub: Hub, harness: AppHarness,
 def test_form_submitted_with_a_foreign_csrf_token(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
     page = send(tabs.browser, tabs.first, csrf="of another session")
-    assert_clear(page)
+    assert_is_page(page)
     assert page.status_code == HTTPStatus.FORBIDDEN
     assert_typed(tabs, example, page)
     # The first form changed nothing, so the form of the other tab still works.

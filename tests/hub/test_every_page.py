@@ -34,9 +34,9 @@ from tests.hub.test_agents import FORM as AGENT
 from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
-LATER = 4
+EXTRA = 4
 """Additional queries that are allowed because a cache entry has expired."""
-MOST_STATEMENTS, MOST_REDIS_CALLS, MOST_BYTES = 12, 6, 80_000
+MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
 
 EXAMPLES = {
     "/": "/",
@@ -111,15 +111,15 @@ def pluralize() -> Iterator[Cost]:
         event.remove(Engine, "before_cursor_execute", statement)
 
 
-Walk = Mapping[tuple[str, str, str], Cost]
+PageCosts = Mapping[tuple[str, str, str], Cost]
 """The cost of each page, by rule, path and role."""
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkResults:
     hub: Hub
-    small: Walk
-    large: Walk
+    small: PageCosts
+    large: PageCosts
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +144,17 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def walked(hub: Hub, postgres: EmbeddedPostgres) -> Walked:
+def results(hub: Hub, postgres: EmbeddedPostgres) -> WalkResults:
     """Request every page in every role, before and after filling the account and the system database."""
     browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
     places = _places(browsers["owner"])
     small = _walk(browsers, places)
     for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
         fill(create_engine(postgres.url(database), poolclass=NullPool))
-    return Walked(hub, small, _walk(browsers, places))
+    return WalkResults(hub, small, _walk(browsers, places))
 
 
-def _walk(browsers: Mapping[str, HubBrowser], places: Sequence[tuple[str, str]]) -> Walk:
+def _walk(browsers: Mapping[str, HubBrowser], places: Sequence[tuple[str, str]]) -> PageCosts:
     return {(rule, path, role): _seen(browser, path) for rule, path in places for role, browser in browsers.items()}
 
 
@@ -197,7 +197,7 @@ def test_every_page_has_an_example(hub: Hub) -> None:
     assert set(rules(hub)) == set(EXAMPLES)
 
 
-def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> None:
+def test_every_page_is_accessible_to_the_declared_roles_only(results: WalkResults) -> None:
     may = {
         ANONYMOUS: {"owner", "member", "operator"},
         SIGNED_IN: {"owner", "member", "operator"},
@@ -205,9 +205,9 @@ def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> 
         MANAGERS: {"owner"},
         OPERATORS: {"operator"},
     }
-    declared = rules(walked.hub)
+    declared = rules(results.hub)
     wrong = []
-    for (rule, path, role), cost in walked.large.items():
+    for (rule, path, role), cost in results.large.items():
         who = declared[rule]
         # Operators have no account and are redirected to the account list.
         refused = 303 if role == "operator" and who in {MEMBERS, MANAGERS} else 403
@@ -217,28 +217,28 @@ def test_every_page_is_accessible_to_the_declared_roles_only(walked: Walked) -> 
     assert wrong == []
 
 
-def test_number_of_queries_is_independent_of_the_number_of_rows(walked: Walked) -> None:
+def test_number_of_queries_is_independent_of_the_number_of_rows(results: WalkResults) -> None:
     """One query per row would add 50 queries."""
     more = []
-    for page, cost in walked.large.items():
-        small = walked.small[page]
-        if len(cost.statements) > len(small.statements) + LATER or cost.redis_calls > small.redis_calls + LATER:
+    for page, cost in results.large.items():
+        small = results.small[page]
+        if len(cost.statements) > len(small.statements) + EXTRA or cost.redis_calls > small.redis_calls + EXTRA:
             more.append((page, len(small.statements), len(cost.statements), small.redis_calls, cost.redis_calls))
     assert more == []
 
 
-def test_queries_and_size_of_each_page_are_bounded(walked: Walked) -> None:
+def test_queries_and_size_of_each_page_are_bounded(results: WalkResults) -> None:
     beyond = [
         (page, len(cost.statements), cost.redis_calls, cost.bytes)
-        for page, cost in walked.large.items()
-        if len(cost.statements) > MOST_STATEMENTS or cost.redis_calls > MOST_REDIS_CALLS or cost.bytes > MOST_BYTES
+        for page, cost in results.large.items()
+        if len(cost.statements) > MAX_STATEMENTS or cost.redis_calls > MAX_REDIS_CALLS or cost.bytes > MAX_BYTES
     ]
     assert beyond == []
 
 
-def test_large_account_fills_every_list(walked: Walked) -> None:
+def test_large_account_fills_every_list(results: WalkResults) -> None:
     """A precondition of the tests above."""
     lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
     for path, role in lists.items():
-        assert walked.large[path, path, role].bytes > walked.small[path, path, role].bytes + 50 * 100, path
+        assert results.large[path, path, role].bytes > results.small[path, path, role].bytes + 50 * 100, path

@@ -148,9 +148,9 @@ def test_private_certificate_authority_is_explained(private_server: str) -> None
 
 
 def test_command_prints_all_checks_and_exits_with_1_on_failure(harness: AppHarness) -> None:
-    answer = flask(harness, "oidc", "check", "--json")
-    assert answer.exit_code == 0, answer.output
-    assert {row["part"]: row["state"] for row in json.loads(answer.stdout)}["keys"] == "well"
+    response = flask(harness, "oidc", "check", "--json")
+    assert response.exit_code == 0, response.output
+    assert {row["part"]: row["state"] for row in json.loads(response.stdout)}["keys"] == "well"
     assert "discovery" in flask(harness, "oidc", "check").stdout
 
 

@@ -31,7 +31,7 @@ Make = Callable[[str], Product]
 ROLES_IN_ONE = f"{issuers.ZITADEL_SCOPES} {issuers.ROLES_IN_ONE}"
 
 
-def comes(hub: Hub, browser: HubBrowser, account: str = "acme") -> TestResponse:
+def sign_in_via_issuer(hub: Hub, browser: HubBrowser, account: str = "acme") -> TestResponse:
     """Sign in via the issuer. Returns the response of the callback."""
     browser.get("/sign-in")
     to_issuer = redirect_target(browser.post("/sign-in", {"account": account}))
@@ -79,7 +79,7 @@ GOOD: dict[str, Make] = {
 def test_sign_in_refresh_and_sign_out(harness: AppHarness, independent_issuers: IndependentIssuers, make: Make) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
         browser = browser_of(hub)
-        answer = comes(hub, browser)
+        answer = sign_in_via_issuer(hub, browser)
         assert (answer.status_code, answer.location) == (303, "/"), answer.text
         page = browser.get("/")
         assert page.status_code == 200, page.text
@@ -165,7 +165,7 @@ def with_access_algorithm(algorithm: str) -> Make:
 MANY = range(361592893423190000, 361592893423190070)
 
 # The reason on the page and in the log, the failed check in the log, and the advice on the page.
-REFUSED: dict[str, tuple[Make, str, str | None, str]] = {
+REJECTED: dict[str, tuple[Make, str, str | None, str]] = {
     "Zitadel by default": (issuers.zitadel_by_default, "opaque_access_token", None, "“Auth token type”: JWT"),
     "Zitadel without the project": (
         zitadel_without_the_project,
@@ -200,7 +200,7 @@ def advised(page: TestResponse) -> str:
     return html.unescape(re.sub("</?code>", "", found[1]))
 
 
-@pytest.mark.parametrize(("make", "reason", "check", "words"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize(("make", "reason", "check", "words"), REJECTED.values(), ids=REJECTED.keys())
 def test_failed_sign_in_shows_what_to_change(
     harness: AppHarness,
     independent_issuers: IndependentIssuers,
@@ -212,7 +212,7 @@ def test_failed_sign_in_shows_what_to_change(
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
         browser = browser_of(hub)
-        page = comes(hub, browser)
+        page = sign_in_via_issuer(hub, browser)
         assert page.status_code == 400
         assert words in advised(page)
         assert f"sign_in_failed · {reason} ·" in page.text
@@ -229,7 +229,7 @@ def test_issuer_error_description_is_logged(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened_hub(harness, independent_issuers, with_par, PORT) as hub:
-        comes(hub, browser_of(hub))
+        sign_in_via_issuer(hub, browser_of(hub))
     (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
     assert line["error"] == "invalid_request"
     assert line["error_description"] == "Pushed Authorization Request must be used"
@@ -260,7 +260,7 @@ def test_token_without_a_role_shows_what_to_change(
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
         browser = browser_of(hub)
-        assert comes(hub, browser).status_code == 303
+        assert sign_in_via_issuer(hub, browser).status_code == 303
         page = browser.get("/")
         assert page.status_code == 403
         assert "You have no role in this account" in page.text
@@ -274,7 +274,7 @@ def test_org_scope_limits_the_token_to_one_organisation(
 ) -> None:
     with opened_hub(harness, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
         browser = browser_of(hub)
-        assert comes(hub, browser).status_code == 303
+        assert sign_in_via_issuer(hub, browser).status_code == 303
         assert browser.get("/").status_code == 200
         person = issuers.session_of(hub, issuers.cookie_of(hub, browser)).user
         assert person is not None
@@ -291,7 +291,7 @@ def test_session_without_a_refresh_token_ends_with_its_token(
 
     with opened_hub(harness, independent_issuers, strict, PORT) as hub:
         browser = browser_of(hub)
-        assert comes(hub, browser).status_code == 303
+        assert sign_in_via_issuer(hub, browser).status_code == 303
         issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, browser))
         assert browser.get("/").location == "/sign-in"
         (line,) = [line for line in lines(capsys.readouterr().err) if "not renewed" in line["message"]]

@@ -58,7 +58,7 @@ def begin(chrome: Chrome, url: str) -> None:
     press(chrome, "main form button")
 
 
-def complaints(chrome: Chrome) -> list[Any]:
+def console_errors(chrome: Chrome) -> list[Any]:
     return [entry for entry in chrome.get_log("browser") if entry["source"] != "network"]
 
 
@@ -83,7 +83,7 @@ def test_sign_in_with_zitadel_as_documented(
         expired = issuers.let_expire(hub, independent_issuers, cookie_of(chrome, hub))
         chrome.get(f"{url}/settings/api-keys")
         assert heading(chrome, "API keys") == "API keys"
-        person = issuers.session_of(hub, cookie_of(chrome, hub)).person
+        person = issuers.session_of(hub, cookie_of(chrome, hub)).user
         assert person is not None
         assert person.access_token != expired
 
@@ -93,7 +93,7 @@ def test_sign_in_with_zitadel_as_documented(
         press(chrome, "button[name=logout]")  # at the issuer
         assert heading(chrome, "You are signed out") == "You are signed out"
         assert chrome.current_url == f"{url}/signed-out"
-        assert complaints(chrome) == []
+        assert console_errors(chrome) == []
 
 
 def test_zitadel_defaults_show_what_to_change(
@@ -105,10 +105,10 @@ def test_zitadel_defaults_show_what_to_change(
         as_new(chrome)
         begin(chrome, f"http://localhost:{port}")
         press(chrome, "#sign-in")
-        assert heading(chrome, "Not signed in") == "Not signed in"
+        assert heading(chrome, "Sign-in failed") == "Sign-in failed"
         assert "“Auth token type”: JWT" in chrome.find_element(By.CSS_SELECTOR, "main").text
         press(chrome, "main a[href^='/help/']")
         assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
         assert "instead of Bearer token" in chrome.find_element(By.CSS_SELECTOR, "#opaque_access_token ~ ul").text
         assert chrome.get_cookie(hub.services.cookie_name) is not None  # of before the sign-in
-        assert complaints(chrome) == []
+        assert console_errors(chrome) == []

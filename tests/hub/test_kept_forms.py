@@ -17,8 +17,8 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
 from tests.hub.hub_browser import HubBrowser, redirect_target
-from tests.hub.test_agents import make
-from tests.hub.test_sign_in import keys_of, put_in, session_of
+from tests.hub.test_agents import create
+from tests.hub.test_sign_in import keys_of, session_of, set_session
 from tests.support.app_harness import AppHarness, Caller
 from tests.support.oidc import IssuerWithPen
 
@@ -33,7 +33,7 @@ def let_session_expire(harness: AppHarness, hub: Hub, browser: HubBrowser) -> No
         assert client.delete(name) == 1
 
 
-def opened(browser: HubBrowser, page: str, action: str | None = None) -> Form:
+def open_form(browser: HubBrowser, page: str, action: str | None = None) -> Form:
     return forms_of(browser.get(page).text)[action or page]
 
 
@@ -56,14 +56,14 @@ def sign_in_again(browser: HubBrowser, location: str, person: Persona = ALICE, a
 def test_form_is_restored_after_signing_in_again(hub: Hub, harness: AppHarness, acme_key: Caller) -> None:
     name = f"Typed too late {uuid4()}"
     browser = hub.signed_in(ALICE)
-    form = opened(browser, NEW)
+    form = open_form(browser, NEW)
     let_session_expire(harness, hub, browser)
-    answer = send(browser, form, {"name": name, "system_prompt": LONG, "ringing_enabled": "on"})
-    assert answer.status_code == 303
-    page = browser.get(answer.location).text
+    response = send(browser, form, {"name": name, "system_prompt": LONG, "ringing_enabled": "on"})
+    assert response.status_code == 303
+    page = browser.get(response.location).text
     assert "Your session ended." in page
     assert forms_of(page)["/sign-in"].fields["account"] == "acme"
-    page = browser.get(sign_in_again(browser, answer.location)).text
+    page = browser.get(sign_in_again(browser, response.location)).text
     assert "Your changes were not saved yet. Check the form and submit it again." in page
     again = forms_of(page)[NEW]
     assert again.fields["name"] == name
@@ -77,20 +77,20 @@ def test_form_is_restored_after_signing_in_again(hub: Hub, harness: AppHarness, 
 
 
 def test_restored_form_still_detects_concurrent_edits(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
-    path = make(alice, name="Kept and compared")
+    path = create(alice, name="Kept and compared")
     browser = hub.signed_in(ALICE)
-    form = opened(browser, path)
+    form = open_form(browser, path)
     let_session_expire(harness, hub, browser)
-    answer = send(browser, form, {"greeting_message": "Mine"})
+    response = send(browser, form, {"greeting_message": "Mine"})
     alice.get(path)
-    assert alice.post(path, {**opened(alice, path).fields, "greeting_message": "Theirs"}).status_code == 303
-    page = browser.get(sign_in_again(browser, answer.location)).text
+    assert alice.post(path, {**open_form(alice, path).fields, "greeting_message": "Theirs"}).status_code == 303
+    page = browser.get(sign_in_again(browser, response.location)).text
     assert send(browser, forms_of(page)[path], {}).status_code == 409
 
 
 def test_forms_of_two_tabs_are_both_restored(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
-    agent, widget_key = opened(browser, NEW), opened(browser, "/settings/widget-keys")
+    agent, widget_key = open_form(browser, NEW), open_form(browser, "/settings/widget-keys")
     let_session_expire(harness, hub, browser)
     first = send(browser, agent, {"name": "In the first tab"}).location
     second = send(browser, widget_key, {"name": "In the second tab"}).location
@@ -104,8 +104,8 @@ def test_form_is_kept_when_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerW
     """The session exists and the form belongs to it, but the issuer refuses to renew the token."""
     browser = hub.signed_in(BOB, "acme")
     old = issuer.token(ALICE, claims={"exp": 1_000_000_000, "iat": 999_999_000, "nbf": 999_999_000})
-    put_in(hub, browser, Signed("alice", "Alice", issuer.token(ALICE), "", None), "acme")
-    form, other = opened(browser, NEW), opened(browser, "/widget")
+    set_session(hub, browser, Signed("alice", "Alice", issuer.token(ALICE), "", None), "acme")
+    form, other = open_form(browser, NEW), open_form(browser, "/widget")
     session = session_of(hub, browser)
     hub.services.sessions.save(session.with_(user=Signed("alice", "Alice", old, "", "withdrawn")))
     first = send(browser, form, {"name": "Before the token ended"}).location
@@ -118,10 +118,10 @@ def test_form_is_kept_when_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerW
 
 def test_kept_form_is_not_shown_to_another_user(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
-    form = opened(browser, NEW)
+    form = open_form(browser, NEW)
     let_session_expire(harness, hub, browser)
-    answer = send(browser, form, {"name": "Of Alice", "system_prompt": "Alice's secret plan"})
-    led_to = sign_in_again(browser, answer.location, BOB)
+    response = send(browser, form, {"name": "Of Alice", "system_prompt": "Alice's secret plan"})
+    led_to = sign_in_again(browser, response.location, BOB)
     page = browser.get(led_to, follow_redirects=True)
     assert "secret plan" not in page.text
     assert "Of Alice" not in page.text
@@ -133,8 +133,8 @@ def test_kept_form_is_not_applied_to_another_account(hub: Hub, harness: AppHarne
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     browser = hub.browser()
-    put_in(hub, browser, Signed("alice", "Alice", token, "", None), "acme")
-    form = opened(browser, NEW)
+    set_session(hub, browser, Signed("alice", "Alice", token, "", None), "acme")
+    form = open_form(browser, NEW)
     let_session_expire(harness, hub, browser)
     led_to = sign_in_again(browser, send(browser, form, {"name": "Meant for acme"}).location)
     session = session_of(hub, browser)
@@ -147,7 +147,7 @@ def test_kept_form_is_not_applied_to_another_account(hub: Hub, harness: AppHarne
 
 def test_form_of_an_earlier_session_is_shown_filled_in(hub: Hub, acme_key: Caller) -> None:
     browser = hub.signed_in(ALICE)
-    form = opened(browser, NEW)
+    form = open_form(browser, NEW)
     browser.post("/sign-out")
     browser.sign_in(ALICE)
     page = send(browser, form, {"name": "Of an older session", "system_prompt": LONG})
@@ -193,10 +193,10 @@ def test_unauthenticated_browsers_store_no_form_in_redis(hub: Hub, harness: AppH
         browser = hub.browser()
         if cookie is not None:
             browser.client.set_cookie(hub.services.cookie_name, cookie, domain="localhost")
-        answer = send(browser, Form(NEW, "post", {"name": "Of a stranger", "csrf": "x", "in_account": "acme"}), {})
-        assert answer.location == "/sign-in?next=%2Fagents%2Fnew&ended=1"
-        answer = send(browser, Form(NEW, "post", {"name": "x" * 9_000}), {})
-        assert answer.status_code == 413
+        response = send(browser, Form(NEW, "post", {"name": "Of a stranger", "csrf": "x", "in_account": "acme"}), {})
+        assert response.location == "/sign-in?next=%2Fagents%2Fnew&ended=1"
+        response = send(browser, Form(NEW, "post", {"name": "x" * 9_000}), {})
+        assert response.status_code == 413
     assert [
         name for name in keys_of(harness).keys() - before if b"limits:" not in name and b"anonymous-key" not in name
     ] == []
@@ -204,7 +204,7 @@ def test_unauthenticated_browsers_store_no_form_in_redis(hub: Hub, harness: AppH
 
 def test_kept_forms_per_user_are_limited_and_expire(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(OLIVIA)
-    form = opened(browser, "/console", "/console/accounts")
+    form = open_form(browser, "/console", "/console/accounts")
     let_session_expire(harness, hub, browser)
     for number in range(3 * MAX_PER_USER):
         assert "%2Fsent%2F" in send(browser, form, {"name": f"Account {number}"}).location
@@ -218,19 +218,19 @@ def test_kept_forms_per_user_are_limited_and_expire(hub: Hub, harness: AppHarnes
 
 def test_form_that_is_too_long_is_not_kept(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
-    form = opened(browser, NEW)
+    form = open_form(browser, NEW)
     let_session_expire(harness, hub, browser)
-    answer = send(browser, form, {"system_prompt": "x" * MAX_FORM_BYTES})
-    assert dict(parse_qsl(urlsplit(answer.location).query)) == {"next": NEW, "ended": "1"}
-    page = browser.get(answer.location).text
+    response = send(browser, form, {"system_prompt": "x" * MAX_FORM_BYTES})
+    assert dict(parse_qsl(urlsplit(response.location).query)) == {"next": NEW, "ended": "1"}
+    page = browser.get(response.location).text
     assert "Your session ended." in page
     assert "within 15 minutes" not in page
 
 
 def test_expired_kept_form_redirects_to_an_empty_form(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(ALICE)
-    answer = browser.get("/sent/0?form=/agents/new")
-    assert (answer.status_code, answer.location) == (303, NEW)
+    response = browser.get("/sent/0?form=/agents/new")
+    assert (response.status_code, response.location) == (303, NEW)
     assert "are no longer available" in browser.get(NEW).text
     for elsewhere in ("https://evil.example", "//evil.example", ""):
         assert browser.get(f"/sent/0?form={elsewhere}").location == "/"

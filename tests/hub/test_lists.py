@@ -14,9 +14,9 @@ from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM as AGENT
-from tests.hub.test_agents import make as make_agent
-from tests.hub.test_pages import make_key, revoke_path
-from tests.hub.test_widget_keys import make as make_widget_key
+from tests.hub.test_agents import create as create_agent
+from tests.hub.test_pages import create_key, revoke_path
+from tests.hub.test_widget_keys import create as create_widget_key
 from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/api-keys"
@@ -46,9 +46,9 @@ def names(page: str) -> list[str]:
 
 def test_pinned_agent_is_named_even_if_many_are_newer(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 1)
-    pinned = make_agent(alice, name="The oldest agent")
-    _, place = make_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
-    make_agent(alice, name="A newer agent")
+    pinned = create_agent(alice, name="The oldest agent")
+    _, place = create_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
+    create_agent(alice, name="A newer agent")
     listed = alice.get(WIDGET_KEYS).text
     row = listed[listed.index("Pinned to the oldest") :]
     assert "<dd>The oldest agent</dd>" in row
@@ -60,8 +60,8 @@ def test_pinned_agent_is_named_even_if_many_are_newer(alice: HubBrowser, monkeyp
 
 
 def test_deleted_agent_of_a_widget_key_is_shown_as_deleted(alice: HubBrowser) -> None:
-    agent = make_agent(alice, name="Soon gone")
-    _, place = make_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
+    agent = create_agent(alice, name="Soon gone")
+    _, place = create_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
     alice.get(agent)
     alice.post(f"{agent}/delete")
     assert "A deleted agent" in alice.get(place).text
@@ -72,12 +72,12 @@ def test_agent_can_be_entered_by_id_name_or_part_of_the_name(
 ) -> None:
     monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 2)
     mark = uuid4().hex[:8]
-    agent = id_of(make_agent(alice, name=f"Quay {mark}"))
-    other = id_of(make_agent(alice, name=f"Quay {mark} by night"))
+    agent = id_of(create_agent(alice, name=f"Quay {mark}"))
+    other = id_of(create_agent(alice, name=f"Quay {mark} by night"))
     for number in range(2):
-        make_agent(alice, name=f"Filler {number}")
+        create_agent(alice, name=f"Filler {number}")
     for typed, expected in ((agent, agent), (f"quay {mark}", agent), (f"{mark} BY", other)):
-        _, place = make_widget_key(alice, "Named", agent=typed)
+        _, place = create_widget_key(alice, "Named", agent=typed)
         key = acme_key.get(f"/v1/widget-keys/{id_of(place)}").get_json()
         assert key["agent_id"] == expected, typed
 
@@ -93,7 +93,7 @@ def test_agent_can_be_entered_by_id_name_or_part_of_the_name(
 
 
 def test_agents_of_another_account_are_not_found(alice: HubBrowser, charlie: HubBrowser) -> None:
-    theirs = make_agent(charlie, name="Of globex alone")
+    theirs = create_agent(charlie, name="Of globex alone")
     alice.get(WIDGET_KEYS)
     for typed in (id_of(theirs), "Of globex alone"):
         page = alice.post(WIDGET_KEYS, {"name": "Stolen", "domain_allowlist": "a.example", "agent": typed})
@@ -202,7 +202,7 @@ def test_operator_audit_log_paginates_back(
 
 def test_revoked_key_shows_the_user_and_links_to_its_events(alice: HubBrowser) -> None:
     name = f"Billing {uuid4().hex[:8]}"
-    path = revoke_path(alice, make_key(alice, name))
+    path = revoke_path(alice, create_key(alice, name))
     key_id = path.split("/")[-2]
     alice.post(path)
     page = alice.get(KEYS).text
@@ -222,16 +222,16 @@ def link_to_events(row: str) -> str:
 
 
 def test_members_see_no_link_to_the_audit_log(alice: HubBrowser, bob: HubBrowser) -> None:
-    make_key(alice, "Without a link")
-    _, place = make_widget_key(alice, "Without a link")
+    create_key(alice, "Without a link")
+    _, place = create_widget_key(alice, "Without a link")
     assert AUDIT not in bob.get(KEYS).text
     assert AUDIT not in bob.get(place).text
 
 
 def test_events_of_widget_keys_and_agents_contain_the_name(alice: HubBrowser) -> None:
     mark = uuid4().hex[:8]
-    _, place = make_widget_key(alice, f"Widget {mark}")
-    agent = make_agent(alice, name=f"Agent {mark}")
+    _, place = create_widget_key(alice, f"Widget {mark}")
+    agent = create_agent(alice, name=f"Agent {mark}")
     alice.get(place)
     alice.post(f"{place}/disable")
     assert re.search(r"Disabled <time[^>]+>just now</time> by alice", alice.get(place).text, re.IGNORECASE)
@@ -262,7 +262,7 @@ def test_events_of_widget_keys_and_agents_contain_the_name(alice: HubBrowser) ->
     ],
 )
 def test_audit_log_filters_match_prefixes(alice: HubBrowser, query: dict[str, str], found: bool) -> None:
-    key = revoke_path(alice, make_key(alice, "To be looked for"))
+    key = revoke_path(alice, create_key(alice, "To be looked for"))
     alice.post(key)
     target = {} if "target" in query else {"target": key.split("/")[-2]}
     page = alice.get(AUDIT, query_string={**query, **target})
@@ -271,7 +271,7 @@ def test_audit_log_filters_match_prefixes(alice: HubBrowser, query: dict[str, st
 
 
 def test_audit_log_filters_offer_existing_actors_and_actions(alice: HubBrowser) -> None:
-    make_widget_key(alice, "An event of its own")
+    create_widget_key(alice, "An event of its own")
     page = alice.get(AUDIT).text
     assert '<option value="widget_key.created">' in page
     assert re.search(r'<option value="jwt:alice">\w+ \(jwt:alice\)</option>', page)
@@ -297,8 +297,8 @@ def test_account_lists_paginate_back(
     alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, module: object, path: str
 ) -> None:
     for number in range(3):
-        make_key(alice, f"Paged {number}")
-        make_agent(alice, name=f"Paged {number}")
+        create_key(alice, f"Paged {number}")
+        create_agent(alice, name=f"Paged {number}")
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
     first = alice.get(path).text
     assert 'rel="prev"' not in first

@@ -335,17 +335,17 @@ def test_databases_are_checked_on_request_and_per_page(
     assert page.count(">drifted</span>") == 1
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
-    opened: list[str] = []
+    open_form: list[str] = []
     status = migrations.account_migrations.status
 
     def pluralize(database: object, chosen: list[object], *rest: object) -> object:
-        opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
+        open_form.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(migrations.account_migrations, "status", pluralize)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
-    assert opened == ["behind-a", "behind-b"]
+    assert open_form == ["behind-a", "behind-b"]
     assert olivia.get(f"{PAGE}?check=1&q=nobody").status_code == 200
     assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
 

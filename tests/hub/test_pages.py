@@ -16,7 +16,7 @@ KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
 
 
-def make_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -> str:
+def create_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -> str:
     """Create a key. Returns its secret."""
     browser.get(KEYS)
     page = browser.post(KEYS, {"name": name, "expiry": expiry})
@@ -36,7 +36,7 @@ def revoke_path(browser: HubBrowser, key: str) -> str:
 
 
 def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
-    key = make_key(alice)
+    key = create_key(alice)
     assert harness.bearer(key).get("/v1/me").status_code == 200
     page = alice.get(KEYS)
     assert key not in page.text
@@ -88,7 +88,7 @@ def test_user_text_is_escaped(alice: HubBrowser) -> None:
 
 
 def test_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
-    key = make_key(alice, "To be revoked")
+    key = create_key(alice, "To be revoked")
     assert harness.bearer(key).get("/v1/me").status_code == 200
     path = revoke_path(alice, key)
     assert alice.post(path).location == f"{KEYS}#key-{path.split('/')[-2]}"
@@ -99,7 +99,7 @@ def test_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice
 
 
 def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bob: HubBrowser) -> None:
-    key = make_key(alice, "Seen by Bob")
+    key = create_key(alice, "Seen by Bob")
     path = revoke_path(alice, key)
     page = bob.get(KEYS)
     assert "Seen by Bob" in page.text
@@ -115,7 +115,7 @@ def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bo
 def test_keys_of_another_account_are_not_accessible(
     alice: HubBrowser, charlie: HubBrowser, harness: AppHarness
 ) -> None:
-    key = make_key(alice, "Of acme")
+    key = create_key(alice, "Of acme")
     path = revoke_path(alice, key)
     assert "Of acme" not in charlie.get(KEYS).text
     assert charlie.post(path).status_code == 404
@@ -155,8 +155,8 @@ def test_pages_without_sign_in_are_listed(hub: Hub, anonymous: HubBrowser) -> No
         method = "GET" if "GET" in (rule.methods or set()) else "POST"
         path = re.sub(r"<[^>]+_id>", "00000000-0000-4000-8000-000000000000", rule.rule).replace("<account>", "acme")
         anonymous.get("/sign-in")
-        answer = anonymous.get(path) if method == "GET" else anonymous.post(path)
-        if not (answer.status_code == 303 and answer.location.startswith("/sign-in")):
+        response = anonymous.get(path) if method == "GET" else anonymous.post(path)
+        if not (response.status_code == 303 and response.location.startswith("/sign-in")):
             open_to_all.add(rule.rule)
     assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
@@ -188,7 +188,7 @@ def test_unknown_path_shows_a_not_found_page(alice: HubBrowser, anonymous: HubBr
 
 
 def test_audit_log_lists_and_filters_events(alice: HubBrowser) -> None:
-    key = make_key(alice, "Audited")
+    key = create_key(alice, "Audited")
     alice.post(revoke_path(alice, key))
     page = alice.get("/audit-log?action=api_key.revoked").text
     assert key[-8:] in page

@@ -44,8 +44,8 @@ def test_second_tab_keeps_the_session_of_the_first(hub: Hub) -> None:
     finish(browser, first)
     form = forms_of(browser.get("/agents/new").text)["/agents/new"]
     finish(browser, second)
-    answer = browser.client.post("/agents/new", base_url=browser.url, data={**form.fields, "name": "Opened in between"})
-    assert answer.status_code == 303
+    response = browser.client.post("/agents/new", base_url=browser.url, data={**form.fields, "name": "Opened before"})
+    assert response.status_code == 303
 
 
 def test_sign_in_form_redirects_if_another_tab_signed_in(hub: Hub) -> None:
@@ -53,13 +53,13 @@ def test_sign_in_form_redirects_if_another_tab_signed_in(hub: Hub) -> None:
     form = forms_of(browser.get("/sign-in?next=/audit-log").text)["/sign-in"]
     browser.sign_in(ALICE)
     for account, led_to in (("acme", "/audit-log"), ("", "/audit-log"), ("globex", "/accounts")):
-        answer = browser.client.post(
+        response = browser.client.post(
             "/sign-in",
             base_url=browser.url,
             data={**form.fields, "account": account},
             headers={"Origin": browser.url},
         )
-        assert (answer.status_code, answer.location) == (303, led_to)
+        assert (response.status_code, response.location) == (303, led_to)
     assert browser.get("/").status_code == 200
 
 
@@ -67,9 +67,9 @@ def test_sign_in_form_redirects_if_another_tab_signed_in(hub: Hub) -> None:
 def test_sign_in_form_from_another_site_is_rejected(hub: Hub, headers: dict[str, str]) -> None:
     browser = hub.signed_in(ALICE)
     form = {"account": "acme", "next": "/audit-log", "csrf": "made up"}
-    answer = browser.client.post("/sign-in", base_url=browser.url, data=form, headers=headers)
-    assert answer.status_code == 403
-    assert "/sign-in" not in forms_of(answer.text)
+    response = browser.client.post("/sign-in", base_url=browser.url, data=form, headers=headers)
+    assert response.status_code == 403
+    assert "/sign-in" not in forms_of(response.text)
 
 
 def test_second_tab_can_sign_in_to_another_account(hub: Hub) -> None:
@@ -126,8 +126,8 @@ def test_two_sign_in_pages_opened_at_the_same_time(hub: Hub) -> None:
     assert page.status_code == 403
     again = forms_of(page.text)["/sign-in"]
     assert (again.fields["account"], again.fields["next"]) == ("acme", "/agents")
-    answer = other.client.post("/sign-in", base_url=other.url, data=again.fields, headers={"Origin": other.url})
-    assert finish(other, redirect_target(answer)).location == "/agents"
+    response = other.client.post("/sign-in", base_url=other.url, data=again.fields, headers={"Origin": other.url})
+    assert finish(other, redirect_target(response)).location == "/agents"
 
 
 # Stored sign-ins

@@ -18,7 +18,7 @@ from tests.support.app_harness import Caller
 EXPLAIN = "/settings/widget-keys/explain"
 
 
-def spend_all(hub: Hub, browser: HubBrowser, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
+def exhaust_budget(hub: Hub, browser: HubBrowser, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
     """Exhaust the page budget of the browser's address, or the explain budget of its session, for this minute."""
     budget = hub.app.extensions[SERVICES].limiter.addresses
     whose = (
@@ -41,7 +41,7 @@ def explained(browser: HubBrowser) -> int:
 def refused(hub: Hub) -> HubBrowser:
     browser = hub.signed_in(ALICE)
     browser.get("/agents/new")
-    spend_all(hub, browser)
+    exhaust_budget(hub, browser)
     return browser
 
 
@@ -100,7 +100,7 @@ def test_explain_requests_have_a_budget_per_session(hub: Hub) -> None:
     other.get("/settings/widget-keys")
     browser.get("/settings/widget-keys")
     assert explained(browser) == 200
-    spend_all(hub, browser, AddressBudgetKind.HUB_TYPING)
+    exhaust_budget(hub, browser, AddressBudgetKind.HUB_TYPING)
     assert explained(browser) == 429
     assert browser.get("/settings/widget-keys").status_code == 200
     assert explained(other) == 200
@@ -110,5 +110,5 @@ def test_explain_request_without_a_session_counts_for_the_address(hub: Hub) -> N
     anonymous = hub.browser()
     anonymous.client.set_cookie(hub.services.cookie_name, "x" * 43, domain="localhost")
     assert explained(anonymous) == 303
-    spend_all(hub, anonymous)
+    exhaust_budget(hub, anonymous)
     assert explained(anonymous) == 429

@@ -39,7 +39,7 @@ def begin(browser: HubBrowser, account: str = "acme", **form: str) -> dict[str, 
     return dict(parse_qsl(urlsplit(redirect_target(browser.post("/sign-in", {"account": account, **form}))).query))
 
 
-def come_back(browser: HubBrowser, answer: Mapping[str, str]) -> Any:
+def send_callback(browser: HubBrowser, answer: Mapping[str, str]) -> Any:
     return browser.get(f"/auth/callback?{urlencode(answer)}")
 
 
@@ -54,7 +54,7 @@ def cookie_of(hub: Hub, browser: HubBrowser) -> str:
     return cookie.value
 
 
-def put_in(hub: Hub, browser: HubBrowser, person: SignedInUser, account: str) -> None:
+def set_session(hub: Hub, browser: HubBrowser, person: SignedInUser, account: str) -> None:
     """Create a session, as if this user had signed in."""
     session = hub.services.sessions.new().with_(user=person, account=account)
     hub.services.sessions.save(session)
@@ -178,7 +178,7 @@ def test_response_must_match_the_pending_sign_in(hub: Hub, issuer: IssuerWithPen
         browser = hub.browser()
         good = {"state": begin(browser)["state"], "code": "unknown", "iss": issuer.url}
         answer = {name: said for name, said in {**good, **wrong}.items() if said is not None}
-        assert come_back(browser, answer).status_code == 400, wrong
+        assert send_callback(browser, answer).status_code == 400, wrong
         assert session_of(hub, browser).user is None
 
 
@@ -193,7 +193,7 @@ def test_first_response_consumes_the_pending_sign_in(hub: Hub, first: dict[str, 
     browser.get("/sign-in")
     back = browser.sign_in_at_issuer(redirect_target(browser.post("/sign-in", {"account": "acme"})), ALICE)
     good, cookie, before = dict(parse_qsl(urlsplit(back).query)), cookie_of(hub, browser), session_of(hub, browser)
-    assert come_back(browser, {**good, **first}).status_code == 400
+    assert send_callback(browser, {**good, **first}).status_code == 400
     assert session_of(hub, browser).sign_ins == ()
     page = browser.get(back)
     assert page.status_code == 400
@@ -277,7 +277,7 @@ def test_session_ends_if_the_token_cannot_be_renewed(hub: Hub, issuer: IssuerWit
 
 def test_token_with_an_invalid_signature_ends_the_session(hub: Hub, issuer: IssuerWithPen) -> None:
     browser = hub.browser()
-    put_in(hub, browser, SignedInUser("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
+    set_session(hub, browser, SignedInUser("alice", "Alice", issuer.token(ALICE)[:-4] + "AAAA", "", None), "acme")
     assert browser.get("/").location == "/sign-in"
 
 
@@ -293,7 +293,7 @@ def test_user_with_several_accounts_can_switch(hub: Hub, issuer: IssuerWithPen) 
     roles = {"owner": {org_id("acme"): "acme.example"}, "member": {org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: roles})
     browser = hub.browser()
-    put_in(hub, browser, SignedInUser("alice", "Alice", token, "", None), "acme")
+    set_session(hub, browser, SignedInUser("alice", "Alice", token, "", None), "acme")
     page = browser.get("/accounts").text
     assert 'value="acme"' in page
     assert 'value="globex"' in page
@@ -312,7 +312,7 @@ def test_pages_of_a_suspended_account_return_403(hub: Hub, harness: AppHarness, 
         accounts.move(session, "closed-hub", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: {"owner": {org_id("closed-hub"): "x.example"}}})
     browser = hub.browser()
-    put_in(hub, browser, SignedInUser("alice", "Alice", token, "", None), "closed-hub")
+    set_session(hub, browser, SignedInUser("alice", "Alice", token, "", None), "closed-hub")
     page = browser.get("/settings/api-keys")
     assert page.status_code == 403
     assert "suspended" in page.text
@@ -363,7 +363,7 @@ def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithP
     both = {"owner": {org_id("acme"): "acme.example", org_id("globex"): "globex.example"}}
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     browser = hub.browser()
-    put_in(hub, browser, SignedInUser("alice", "Alice", token, "", None), "acme")
+    set_session(hub, browser, SignedInUser("alice", "Alice", token, "", None), "acme")
     browser.get("/settings/api-keys")
     csrf, form_id = browser.csrf, browser.form_id
     assert browser.post("/accounts", {"account": "globex"}).location == "/"
@@ -401,7 +401,7 @@ def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: 
         assert answer.status_code == 401
         assert answer.get_json()["code"] == "invalid_credential"
         assert answer.get_json()["detail"] == "The credential is not valid."
-    put_in(hub, browser := hub.browser(), SignedInUser("alice", "Alice", tokens["id_token"], "", None), "acme")
+    set_session(hub, browser := hub.browser(), SignedInUser("alice", "Alice", tokens["id_token"], "", None), "acme")
     assert browser.get("/").location == "/sign-in"
 
 
@@ -528,7 +528,7 @@ def test_failed_sign_in_is_logged_and_counted_but_not_in_the_audit_log(
         "iss": hub.services.provider._issuer,
     }
     capsys.readouterr()
-    page = come_back(browser, answer)
+    page = send_callback(browser, answer)
     assert page.status_code == 400
     assert count_of(hub, "refused") == before + 1
     assert len(events_of(harness, "acme", "person.signed_in")) == events
@@ -589,7 +589,7 @@ def test_denied_page_is_logged_with_its_code(hub: Hub, capsys: pytest.CaptureFix
 def test_audit_log_contains_the_name_from_the_id_token(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """Zitadel's access tokens contain no name, and the subject is a long number."""
     nameless = issuer.token(ALICE, claims={"name": None, "preferred_username": None, "email": None})
-    put_in(hub, browser := hub.browser(), SignedInUser("alice", "Alice A.", nameless, "", None), "acme")
+    set_session(hub, browser := hub.browser(), SignedInUser("alice", "Alice A.", nameless, "", None), "acme")
     browser.get("/agents/new")
     assert browser.post("/agents/new", {"name": "Of Alice A."}).status_code == 303
     assert events_of(harness, "acme", "agent.created")[0]["actor_name"] == "Alice A."

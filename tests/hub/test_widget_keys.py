@@ -7,14 +7,14 @@ import re
 import pytest
 
 from tests.hub.hub_browser import HubBrowser
-from tests.hub.test_agents import make as make_agent
+from tests.hub.test_agents import create as create_agent
 from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/widget-keys"
 KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
 
 
-def make(browser: HubBrowser, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
+def create(browser: HubBrowser, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
     """Create a widget key. Returns the key and its page."""
     browser.get(KEYS)
     page = browser.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
@@ -32,8 +32,8 @@ def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
 
 
 def test_created_widget_key_works_on_its_allowed_domains(harness: AppHarness, alice: HubBrowser) -> None:
-    agent = make_agent(alice, name="On pages")
-    key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
+    agent = create_agent(alice, name="On pages")
+    key, place = create(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
     assert config(harness, key, "https://shop.example", agent) == 200
     assert config(harness, key, "https://deep.www.acme.example", agent) == 200
     assert config(harness, key, "https://evil.example", agent) == 403
@@ -84,8 +84,8 @@ def test_explain_endpoint_explains_each_entry(bob: HubBrowser) -> None:
 def test_restricting_disabling_and_deleting_show_a_receipt(
     harness: AppHarness, alice: HubBrowser, acme_key: Caller
 ) -> None:
-    agent = make_agent(alice, name="Pinned")
-    key, place = make(alice, "To lose pages", "one.example\ntwo.example")
+    agent = create_agent(alice, name="Pinned")
+    key, place = create(alice, "To lose pages", "one.example\ntwo.example")
     assert config(harness, key, "https://two.example", agent) == 200
 
     form = {"name": "To lose pages", "domain_allowlist": "one.example", "agent_id": agent.removeprefix("/agents/")}
@@ -109,7 +109,7 @@ def test_restricting_disabling_and_deleting_show_a_receipt(
 def test_members_can_view_widget_keys_and_other_accounts_cannot(
     alice: HubBrowser, bob: HubBrowser, charlie: HubBrowser
 ) -> None:
-    _, place = make(alice, "Seen by members")
+    _, place = create(alice, "Seen by members")
     assert "Seen by members" in bob.get(KEYS).text
     for attempt in (KEYS, place, f"{place}/disable", f"{place}/enable", f"{place}/remove", "/widget"):
         assert bob.post(attempt, {"name": "x"}).status_code == 403
