@@ -85,7 +85,7 @@ class Cost:
 
 
 @contextmanager
-def pluralize() -> Iterator[Cost]:
+def counting_queries() -> Iterator[Cost]:
     """Count the queries of this thread: SQL statements, and Redis round trips."""
     cost, thread = Cost(), threading.get_ident()
 
@@ -177,7 +177,7 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
 
 def _seen(browser: HubBrowser, path: str) -> Cost:
     browser.get(path)  # fills the caches
-    with pluralize() as cost:
+    with counting_queries() as cost:
         page = browser.get(path)
     cost.status, cost.bytes = page.status_code, len(page.data)
     return cost

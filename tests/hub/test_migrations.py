@@ -338,11 +338,11 @@ def test_databases_are_checked_on_request_and_per_page(
     open_form: list[str] = []
     status = migrations.account_migrations.status
 
-    def pluralize(database: object, chosen: list[object], *rest: object) -> object:
+    def counting_status(database: object, chosen: list[object], *rest: object) -> object:
         open_form.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(migrations.account_migrations, "status", pluralize)
+    monkeypatch.setattr(migrations.account_migrations, "status", counting_status)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
     assert open_form == ["behind-a", "behind-b"]

@@ -18,7 +18,7 @@ from tests.hub.hub_browser import HubBrowser, redirect_target
 from tests.hub.test_sessions import Clock
 
 
-def begin(browser: HubBrowser, next_path: str = "/", account: str = "acme") -> str:
+def start_sign_in(browser: HubBrowser, next_path: str = "/", account: str = "acme") -> str:
     """Start a sign-in in one tab. Returns the issuer's URL."""
     browser.get(f"/sign-in?{urlencode({'next': next_path})}")
     return redirect_target(browser.post("/sign-in", {"account": account, "next": next_path}))
@@ -31,7 +31,7 @@ def finish(browser: HubBrowser, to_issuer: str, person: object = ALICE) -> TestR
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["as they began", "the other way round"])
 def test_parallel_sign_ins_in_two_tabs_both_succeed(hub: Hub, order: tuple[int, int]) -> None:
     browser = hub.browser()
-    asked = [begin(browser, "/agents"), begin(browser, "/widget")]
+    asked = [start_sign_in(browser, "/agents"), start_sign_in(browser, "/widget")]
     for tab in order:
         assert finish(browser, asked[tab]).location == ("/agents", "/widget")[tab]
     assert "Alice" in browser.get("/").text
@@ -40,7 +40,7 @@ def test_parallel_sign_ins_in_two_tabs_both_succeed(hub: Hub, order: tuple[int, 
 def test_second_tab_keeps_the_session_of_the_first(hub: Hub) -> None:
     """Forms that were opened in the first tab in the meantime still work."""
     browser = hub.browser()
-    first, second = begin(browser), begin(browser)
+    first, second = start_sign_in(browser), start_sign_in(browser)
     finish(browser, first)
     form = forms_of(browser.get("/agents/new").text)["/agents/new"]
     finish(browser, second)
@@ -74,7 +74,7 @@ def test_sign_in_form_from_another_site_is_rejected(hub: Hub, headers: dict[str,
 
 def test_second_tab_can_sign_in_to_another_account(hub: Hub) -> None:
     browser = hub.browser()
-    first, second = begin(browser), begin(browser, account="globex")
+    first, second = start_sign_in(browser), start_sign_in(browser, account="globex")
     finish(browser, first)
     finish(browser, second, CHARLIE)
     page = browser.get("/").text
@@ -84,7 +84,7 @@ def test_second_tab_can_sign_in_to_another_account(hub: Hub) -> None:
 
 def test_second_tab_can_sign_in_another_user(hub: Hub) -> None:
     browser = hub.browser()
-    first, second = begin(browser), begin(browser)
+    first, second = start_sign_in(browser), start_sign_in(browser)
     finish(browser, first, ALICE)
     finish(browser, second, BOB)
     assert "Bob" in browser.get("/").text
@@ -92,7 +92,7 @@ def test_second_tab_can_sign_in_another_user(hub: Hub) -> None:
 
 def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
     browser = hub.browser()
-    backs = [browser.sign_in_at_issuer(begin(browser), ALICE) for _ in range(3)]
+    backs = [browser.sign_in_at_issuer(start_sign_in(browser), ALICE) for _ in range(3)]
     cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     for back in backs:
@@ -107,7 +107,7 @@ def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
 
 def test_unknown_state_consumes_no_pending_sign_in(hub: Hub) -> None:
     browser = hub.browser()
-    good = browser.sign_in_at_issuer(begin(browser), ALICE)
+    good = browser.sign_in_at_issuer(start_sign_in(browser), ALICE)
     for state in ("other", ""):
         query = {**dict(parse_qsl(urlsplit(good).query)), "state": state}
         assert browser.get(f"/auth/callback?{urlencode(query)}").status_code == 400
@@ -152,7 +152,7 @@ def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
 def test_last_five_sign_ins_are_kept(sessions: Sessions) -> None:
     session = sessions.new()
     for number in range(MAX_SIGN_INS + 2):
-        session = session.begun(sign_in(number))
+        session = session.with_sign_in(sign_in(number))
     kept = sessions.read(sessions.cookie_of(session))
     assert kept is not None
     assert [one.state for one in kept.sign_ins] == [f"state {number}" for number in range(2, MAX_SIGN_INS + 2)]
@@ -164,7 +164,7 @@ def test_pending_sign_ins_always_fit_into_a_cookie(sessions: Sessions, letter: s
     longest = "/" + letter * ((MAX_NEXT_BYTES - 1) // len(letter.encode()))
     session = sessions.new()
     for number in range(MAX_SIGN_INS):
-        session = session.begun(sign_in(number, longest))
+        session = session.with_sign_in(sign_in(number, longest))
         cookie = sessions.cookie_of(session)
         assert len(cookie) < 3_950  # with its attributes, 4096 bytes
         kept = sessions.read(cookie)
@@ -177,7 +177,7 @@ def test_pending_sign_ins_always_fit_into_a_cookie(sessions: Sessions, letter: s
 
 
 def test_sign_in_expires_after_15_minutes_even_if_the_cookie_is_renewed(sessions: Sessions, clock: Clock) -> None:
-    session: Session | None = sessions.new().begun(sign_in(1, began_at=clock.now))
+    session: Session | None = sessions.new().with_sign_in(sign_in(1, began_at=clock.now))
     for passed in (ANONYMOUS_SECONDS - 1, 1):
         assert session is not None
         assert session.pending_sign_in("state 1", clock.now) is not None

@@ -32,7 +32,7 @@ class Probes:
     """Fake probes: each one blocks until its result is set or its connection is closed."""
 
     def __init__(self) -> None:
-        self.begun: list[frozenset[str]] = []
+        self.started: list[frozenset[str]] = []
         self.cuts = 0
         self._answers: bool | None = None
         self._changed = threading.Condition()
@@ -48,7 +48,7 @@ class Probes:
                 is_cut.set()
                 self._changed.notify_all()
 
-        self.begun.append(frozenset(databases))
+        self.started.append(frozenset(databases))
         connected(close_connection)
         with self._changed:
             assert self._changed.wait_for(lambda: is_cut.is_set() or self._answers is not None, SECONDS)
@@ -91,10 +91,10 @@ def test_server_is_probed_at_intervals_and_never_concurrently(probes: Probes) ->
     watch.states({"pg2": SOMEWHERE})
     clock.advance(FRESH_SECONDS - 1)
     watch.states({"pg2": SOMEWHERE})
-    assert len(probes.begun) == 1
+    assert len(probes.started) == 1
     clock.advance(1)
     watch.states({"pg2": SOMEWHERE})
-    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+    wait_until(lambda: len(probes.started) == 2, SECONDS)
 
 
 def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probes) -> None:
@@ -106,7 +106,7 @@ def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probe
     probes.end(responds=None)
     clock.advance(FRESH_SECONDS)
     assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is True  # the last known status
-    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+    wait_until(lambda: len(probes.started) == 2, SECONDS)
     clock.advance(DEADLINE_SECONDS)
     assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is False
     wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is False and probes.cuts > 0, SECONDS)

@@ -33,7 +33,7 @@ from tests.support.app_harness import AppHarness, new_account
 from tests.support.oidc import IssuerWithPen
 
 
-def begin(browser: HubBrowser, account: str = "acme", **form: str) -> dict[str, str]:
+def start_sign_in(browser: HubBrowser, account: str = "acme", **form: str) -> dict[str, str]:
     """Start a sign-in. Returns the parameters of the authorization request."""
     browser.get("/sign-in")
     return dict(parse_qsl(urlsplit(redirect_target(browser.post("/sign-in", {"account": account, **form}))).query))
@@ -69,7 +69,7 @@ def test_sign_in_shows_the_user_and_the_account(alice: HubBrowser) -> None:
 
 
 def test_authorization_request_has_pkce_state_and_nonce(anonymous: HubBrowser) -> None:
-    asked = begin(anonymous)
+    asked = start_sign_in(anonymous)
     assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
     assert asked["redirect_uri"] == f"{HUB_URL}/auth/callback"
     assert min(len(asked[name]) for name in ("state", "nonce", "code_challenge")) >= 32
@@ -158,7 +158,7 @@ def test_response_for_another_browser_is_rejected(hub: Hub) -> None:
     back = eve.sign_in_at_issuer(redirect_target(eve.post("/sign-in", {"account": "globex"})), CHARLIE)
     page = victim.get(back)
     assert page.status_code == 400
-    begin(victim)
+    start_sign_in(victim)
     assert victim.get(back).status_code == 400
     assert session_of(hub, victim).user is None
 
@@ -176,7 +176,7 @@ def test_authorization_code_can_be_used_once(hub: Hub) -> None:
 def test_response_must_match_the_pending_sign_in(hub: Hub, issuer: IssuerWithPen) -> None:
     for wrong in ({"state": "other"}, {"iss": "https://evil.example"}, {"error": "access_denied"}, {}, {"iss": None}):
         browser = hub.browser()
-        good = {"state": begin(browser)["state"], "code": "unknown", "iss": issuer.url}
+        good = {"state": start_sign_in(browser)["state"], "code": "unknown", "iss": issuer.url}
         answer = {name: said for name, said in {**good, **wrong}.items() if said is not None}
         assert send_callback(browser, answer).status_code == 400, wrong
         assert session_of(hub, browser).user is None
@@ -322,7 +322,7 @@ def test_unavailable_issuer_returns_503(hub: Hub, anonymous: HubBrowser, monkeyp
     anonymous.get("/sign-in")
     with monkeypatch.context() as outage:
         outage.setattr(hub.services.provider, "_metadata", {})
-        outage.setattr(hub.services.provider, "_ask_again_at", float("inf"))
+        outage.setattr(hub.services.provider, "_next_fetch_at", float("inf"))
         page = anonymous.post("/sign-in", {"account": "acme"})
     assert page.status_code == 503
     assert page.headers["Retry-After"]
@@ -379,7 +379,7 @@ def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithP
 
 def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: IssuerWithPen) -> None:
     """It has Alice's role, the API's audience and the type of an access token, as at Zitadel."""
-    asked = begin(hub.browser())
+    asked = start_sign_in(hub.browser())
     code = httpx2.post(
         f"{issuer.url}/oauth/v2/authorize",
         data={**asked, "person": "alice", "code_challenge": challenge_of("v" * 43)},
@@ -520,7 +520,7 @@ def test_failed_sign_in_is_logged_and_counted_but_not_in_the_audit_log(
 ) -> None:
     before, events = count_of(hub, "refused"), len(events_of(harness, "acme", "person.signed_in"))
     browser = hub.browser()
-    secret_state = begin(browser)["state"]
+    secret_state = start_sign_in(browser)["state"]
     answer = {
         "state": secret_state,
         "error": "invalid_request",
