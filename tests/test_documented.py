@@ -92,12 +92,12 @@ def test_every_metric_is_documented() -> None:
 
 def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
     patience, docs = RedisTimeouts(), ROOT / "docs"
-    longest = patience.answer + patience.slow_at_most - patience.slow
+    longest = patience.reply + patience.slow_max - patience.slow
     table = (docs / "limits.md").read_text().partition("### When Redis is unavailable")[2].partition("\n## ")[0]
     for said in (
-        f"| Redis is near and the worker has a spare core | {patience.slow * 1_000:g} ms | {patience.answer:g} s |",
-        f"| upper bound | {patience.slow_at_most:g} s | {longest:g} s, plus {patience.connect:g} s to connect |",
-        f"after {patience.answer:g} s without a response",
+        f"| Redis is near and the worker has a spare core | {patience.slow * 1_000:g} ms | {patience.reply:g} s |",
+        f"| upper bound | {patience.slow_max:g} s | {longest:g} s, plus {patience.connect:g} s to connect |",
+        f"after {patience.reply:g} s without a response",
         f"has been slow for {SLOW_SECONDS:g} s",
     ):
         assert said in table

@@ -69,7 +69,7 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
             cursor.fetchall()
 
     parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
-    wait_until(parts.revocation.guard.holds, 10)
+    wait_until(parts.revocation.guard.leases_valid, 10)
     with Service(harness.environ, folder / "auth-service.log", address):
         wait_until(lambda: serves(address), 20)
         taken = _in_turns(

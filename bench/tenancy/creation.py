@@ -82,7 +82,7 @@ def _make_accounts(url: str, revisions: str, kill: str) -> None:
         account = f"killed{kill}-{number}"
         with world.provisioner().reserve(account) as reservation:
             print(account, "reserved", flush=True)
-            reservation.make()
+            reservation.create()
             print(account, "made", flush=True)
 
 

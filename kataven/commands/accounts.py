@@ -119,7 +119,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
         else:
             key = operator_actions.key_limits(found, account, key_id)
     except LimitAboveAccount as error:
-        raising = f"flask accounts limits {account} --{error.name} {error.asked}"
+        raising = f"flask accounts limits {account} --{error.name} {error.requested}"
         raise click.ClickException(f"{error}. Give a lower one, or raise the account's: {raising}") from error
     own = {name: key.limits.get(name) for name in limits.COLUMNS}
     show_one({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)

@@ -45,7 +45,7 @@ def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
     Raises InvalidAccountName, AccountExists, NoSuchServer, DatabaseExists or ProvisioningError. A crash half-way leaves
     an account in `provisioning`, which nobody can use and `flask accounts repair` finishes or takes back.
     """
-    make(database, new, Reservation.make, actor=actor, action="account.created")
+    make(database, new, Reservation.create, actor=actor, action="account.created")
 
 
 def make(

@@ -74,7 +74,7 @@ def restore(
     given = dumps.read(path)
     notes = read_manifest(given)
     if notes is None:
-        raise NotRestorable(f"{given.notes} is missing: it says what the account was called. Create it, then load.")
+        raise NotRestorable(f"{given.manifest} is missing: it says what the account was called. Create it, then load.")
     with office.system.reading() as session:
         if accounts.exists(session, account):
             raise AccountExists(account)
@@ -84,7 +84,8 @@ def restore(
 
     def build(reservation: Reservation) -> Provisioned:
         store.require(reservation.maintenance)
-        return reservation.rebuild(lambda url: dumps.load(store.programs, given, url), None if is_last_state else ended)
+        prepare = None if is_last_state else ended
+        return reservation.create_from(lambda url: dumps.load(store.programs, given, url), prepare)
 
     new = notes.as_new_account(account, org_id, server)
     account_creation.make(

@@ -58,18 +58,22 @@ def _repair_server(database: SystemDatabase, actor: str, name: str, server: Data
 
 
 def _known(row: Account) -> KnownAccount:
-    making, leaving = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
-    return KnownAccount(row.account_id, row.database_name, unfinished=making, leaving=leaving)
+    making, deleting = row.status == AccountStatus.PROVISIONING, row.status == AccountStatus.DELETING
+    return KnownAccount(row.account_id, row.database_name, unfinished=making, deleting=deleting)
 
 
 def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:
     """The database is whole, since it bears its name: the account is active."""
+    with database.reading() as session:
+        database_name = accounts.read(session, account).database_name
+    # Outside of the transaction: a session on the system database is cut after a few seconds.
+    with server.connect(database_name) as connection:
+        revision = ACCOUNT_SCHEMA.revision_of(connection)
     with database.writing() as session:
         row = accounts.read(session, account, lock=True)
         if row.status != AccountStatus.PROVISIONING:
             return
-        with server.connect(row.database_name) as connection:
-            row.schema_revision = ACCOUNT_SCHEMA.revision_of(connection)
+        row.schema_revision = revision
         row.status = AccountStatus.ACTIVE
         operators.record(session, actor, "account.finished", account)
 

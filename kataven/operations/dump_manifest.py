@@ -66,13 +66,13 @@ def read_manifest(dump: Dump) -> DumpManifest | None:
     Raises DumpUnreadable if they are not of this dump, which then is not what was once written.
     """
     try:
-        said: dict[str, Any] = json.loads(dump.notes.read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(dump.manifest.read_text(encoding="utf-8"))
         kind, sha256 = said.pop("format"), said.pop("sha256")
         notes = DumpManifest(**said)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DumpUnreadable(f"{dump.notes} can't be read; move it away to load the dump without it") from None
+        raise DumpUnreadable(f"{dump.manifest} can't be read; move it away to load the dump without it") from None
     if kind != FORMAT or sha256 != dump.sha256:
-        raise DumpUnreadable(f"{dump.path} is not the dump that {dump.notes.name} was written with: it is damaged")
+        raise DumpUnreadable(f"{dump.path} is not the dump that {dump.manifest.name} was written with: it is damaged")
     return notes

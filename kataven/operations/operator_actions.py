@@ -68,7 +68,7 @@ def operator_context(services: Services, operator: str) -> OperatorContext:
         services.revocation.revoke,
         _standing_keys,
         end_other_keys,
-        services.limiter.forget,
+        services.limiter.reset,
     )
 
 

@@ -21,7 +21,7 @@ from kataven.account.models import ApiKey, AuditEvent
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
-from kataven.revocation.latency_log import Spread
+from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
@@ -84,7 +84,7 @@ class Measurement:
         self._warm(text)
         with self.sessions.writing(CANARY_ACCOUNT) as session:
             api_keys.revoke(session, key_id, CANARY)
-            ending = self.services.revocation.intend(RevocationTarget(CANARY_ACCOUNT, str(key_id)))
+            ending = self.services.revocation.write_intent(RevocationTarget(CANARY_ACCOUNT, str(key_id)))
         self.receipts.append(self.services.revocation.revoke(ending))
         self.accepted += sum(self._use(text).status_code == httpx2.codes.OK for _ in range(2 * len(self.workers)))
 
@@ -175,7 +175,7 @@ class CanaryWatch:
 
 
 def _row(what: str, samples: list[float], workers: int) -> dict[str, Any]:
-    spread = Spread.of(samples)
+    spread = Percentiles.of(samples)
     if spread is None:
         return {"ms": what, "workers": workers, "n": 0, "p50": None, "p99": None, "max": None}
     figures = {"p50": round(spread.p50, 2), "p99": round(spread.p99, 2), "max": round(spread.max, 2)}

@@ -33,7 +33,7 @@ def remove(session: Session, done: Sequence[UUID]) -> None:
     session.execute(delete(RevocationIntent).where(or_(RevocationIntent.id.in_(done), _too_old)))
 
 
-def unfinished(patience: ColumnElement[timedelta]) -> ScalarSelect[object]:
+def overdue(age: ColumnElement[timedelta]) -> ScalarSelect[object]:
     """What those cover that were begun longer ago than `patience`: pairs of account and key, or NULL for none."""
     pair = func.jsonb_build_array(RevocationIntent.account, RevocationIntent.key_id)
-    return select(func.jsonb_agg(pair)).where(_age > patience, ~_too_old).scalar_subquery()
+    return select(func.jsonb_agg(pair)).where(_age > age, ~_too_old).scalar_subquery()

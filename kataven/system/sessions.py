@@ -38,7 +38,7 @@ class AccountSessions:
     @contextmanager
     def recording_usage(self, account: str) -> Iterator[TenantSession]:
         """Raises TenancyError or SystemDatabaseUnavailable."""
-        with self._registry.recording_usage(self._tenant(account)) as session:
+        with self._registry.autocommit(self._tenant(account)) as session:
             yield session
 
     def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
@@ -47,7 +47,7 @@ class AccountSessions:
 
     def recording_usage_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
         """The same for an account that the directory has just given out, without asking it again."""
-        return self._registry.recording_usage(_home(account))
+        return self._registry.autocommit(_home(account))
 
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)
@@ -57,6 +57,6 @@ class AccountSessions:
 
 
 def _home(account: KnownAccount) -> Tenant:
-    if not isinstance(account.home, Tenant):
+    if not isinstance(account.location, Tenant):
         raise NoTenant(f"the directory did not say where {account.name!r} is")
-    return account.home
+    return account.location

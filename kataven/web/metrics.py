@@ -226,7 +226,7 @@ class Publisher:
         self._count(metrics.lookups.labels("hit"), stats.hits)
         self._count(metrics.lookups.labels("miss"), stats.misses)
         self._count(metrics.lookups.labels("bypass"), stats.bypasses)
-        self._count(metrics.lookups.labels("refusal"), stats.refusals_remembered)
+        self._count(metrics.lookups.labels("refusal"), stats.cached_refusals)
         self._count(metrics.stale_drops, stats.stale_drops)
         self._count(metrics.gaps, stats.gaps)
         self._count(metrics.renewals, stats.renewals)

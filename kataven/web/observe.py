@@ -10,12 +10,12 @@ import structlog
 from flask import Request, Response, current_app
 
 from kataven import tracing
-from kataven.logs import every_request
+from kataven.logs import access_logger
 from kataven.ratelimit.address import client_address
 from kataven.web.request_context import RequestContext
 from kataven.web.services import services
 
-log = every_request("kataven.access")
+log = access_logger("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
 """With KATAVEN_METRICS_TOKEN in it, a request is told which worker answered; `flask revocation measure` warms them all.
@@ -32,7 +32,7 @@ def open_context(request: Request) -> RequestContext:
     found = services()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    trace = tracing.Trace.following(request.headers.get(tracing.HEADER))
+    trace = tracing.Trace.from_header(request.headers.get(tracing.HEADER))
     tracing.current.set(trace)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)

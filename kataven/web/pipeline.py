@@ -12,22 +12,19 @@ from flask import Flask, Request, Response, current_app, g, request
 from kataven.identity.credential import ApiKeyCredential, parse_credential
 from kataven.identity.errors import AccountMismatch, Refused
 from kataven.identity.principal import CredentialKind, Principal
-from kataven.ratelimit import limiter as decorated
-from kataven.ratelimit.limiter import Limiter, LimitExceeded
+from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
 from kataven.web.access import Access, Forbidden
 from kataven.web.operation import operation_of
-from kataven.web.request_context import AuthContext, RequestContext, current_context
+from kataven.web.request_context import AuthContext, RequestContext
 
 
-def install(app: Flask, limiter: Limiter) -> None:
+def install(app: Flask) -> None:
     """Put every request of `app` on this path."""
     app.before_request(open_context)
     app.before_request(admit)
     app.before_request(limit)
-    # Flask-Limiter's decorators, for routes with a limit of their own; they need the address that the edge believes.
-    decorated.install(app, limiter, lambda: current_context().address)
     app.after_request(finish)
     app.teardown_request(observe.close_context)
     app.teardown_request(release)
@@ -54,7 +51,7 @@ def admit() -> None:
     access.check(principal)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
-        context.services.last_used.note(principal.account, principal.id)
+        context.services.last_used.record_use(principal.account, principal.id)
 
 
 def limit() -> None:

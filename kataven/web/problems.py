@@ -28,7 +28,7 @@ from kataven.web.access import Forbidden
 from kataven.web.nearby import Nearby
 from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
-from kataven.widget.errors import StoreUnavailable, TooManyVisits, WidgetRefused
+from kataven.widget.errors import StoreUnavailable, TooManySessions, WidgetRefused
 
 log = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def _nobody_told(_: RevocationUnconfirmed) -> Response:
 
 
 def _widget_refused(error: WidgetRefused) -> Response:
-    if isinstance(error, TooManyVisits):
+    if isinstance(error, TooManySessions):
         services().metrics.limited.labels(error.limit).inc()
         return problem(error.code, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
     headers = {"Retry-After": "60"} if KINDS[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}

@@ -33,7 +33,7 @@ def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
 
     To be called inside the transaction, as its last step: from here on workers act by themselves if this process dies.
     """
-    return context.services.revocation.intend(RevocationTarget(context.account.account, key_id))
+    return context.services.revocation.write_intent(RevocationTarget(context.account.account, key_id))
 
 
 def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:

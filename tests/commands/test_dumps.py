@@ -227,7 +227,7 @@ def test_without_programs_that_are_new_enough_nothing_is_closed(
         program = tmp_path / name
         program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
         program.chmod(0o755)
-    for folder, words in ((tmp_path, "is of PostgreSQL 9"), (tmp_path / "empty", "there is no pg_dump")):
+    for folder, words in ((tmp_path, "has version 9"), (tmp_path / "empty", "pg_dump was not found")):
         monkeypatch.setattr(tools.programs, "_folder", folder)
         refused = flask(harness, "delete", "well-equipped", "--yes-delete", "well-equipped")
         assert refused.exit_code == 1

@@ -117,8 +117,8 @@ def test_the_same_limits_again_change_nothing_in_the_account(harness: AppHarness
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--per-minute", "601"), "per-minute 601 is above the account's 600"),
-        (("--clear", "--per-hour", "1001"), "per-hour 1001 is above the account's 1000"),
+        (("--per-minute", "601"), "per-minute 601 exceeds the account's limit of 600"),
+        (("--clear", "--per-hour", "1001"), "per-hour 1001 exceeds the account's limit of 1000"),
     ],
 )
 def test_a_limit_above_the_accounts_is_refused_and_nothing_changes(
@@ -145,8 +145,8 @@ def test_a_key_keeps_limits_that_the_account_has_since_gone_below(harness: AppHa
     ("account_name", "words", "status", "says"),
     [
         ("nobody", ("--per-minute", "5"), 1, "There is no account 'nobody'"),
-        ("key-limited", ("--per-minute", "5"), 1, "There is no such API key in this account."),
-        ("key-limited", (), 1, "There is no such API key in this account."),
+        ("key-limited", ("--per-minute", "5"), 1, "This account has no such API key."),
+        ("key-limited", (), 1, "This account has no such API key."),
         ("key-limited", ("--per-minute", "0"), 2, "--per-minute"),
     ],
 )

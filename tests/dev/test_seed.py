@@ -67,7 +67,7 @@ def test_accounts_that_can_not_be_migrated_are_named_and_the_others_are(
         closed = seed.prepare(environ)
         assert set(closed) == {"stuck-a", "stuck-c"}
         assert 'relation "widget_settings" already exists' in closed["stuck-a"]
-        assert "account_9999 is not known here" in closed["stuck-c"]
+        assert "account_9999 is unknown to this release" in closed["stuck-c"]
         states = {
             state.account: state.revision
             for state in account_migrations.status(database, account_migrations.tenants(database), 1)

@@ -110,7 +110,7 @@ class FailingFetcher:
         ("ConnectError: …", socket.gaierror(-2, "…"), "can't be resolved"),
         ("status 302", None, "Use the URL that it redirects to"),
         ("status 404", None, "status 404"),
-        ("no whole answer within 5.0 s", None, "no whole answer"),
+        ("no complete response within 5.0 s", None, "no complete response"),
     ],
     ids=str,
 )

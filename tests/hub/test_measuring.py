@@ -49,7 +49,7 @@ def test_measurement_is_shown_and_in_the_operator_audit_log(
         assert row["workers"] == 2
         assert 0 < row["p50"] <= row["p99"] <= row["max"]
     page = olivia.get(PAGE).text
-    assert "publish to last eviction" in page
+    assert "Publish to last eviction" in page
     assert f"<td>{eviction['p50']:.1f}</td>" in page
     assert "No key was accepted after its receipt." in page
 

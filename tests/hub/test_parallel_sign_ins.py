@@ -102,7 +102,7 @@ def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
         other.client.set_cookie(hub.services.cookie_name, cookie.value, domain="localhost")
         page = other.get(back)
         assert page.status_code == 400
-        assert "tried before" in page.text
+        assert "already used" in page.text
 
 
 def test_unknown_state_consumes_no_pending_sign_in(hub: Hub) -> None:

@@ -27,7 +27,7 @@ def test_run_process_inherits_the_environment_without_the_metrics_folder(
     monkeypatch.setenv("KATAVEN_WORD", "a word")
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     run_id, ended = uuid.uuid4(), threading.Event()
-    Runner(tmp_path, (sys.executable, "-c", SAY)).begin(run_id, ended.set)
+    Runner(tmp_path, (sys.executable, "-c", SAY)).start(run_id, ended.set)
     assert ended.wait(60)
     folder, word, argument, session = (tmp_path / "said").read_text().split(" / ")
     assert (folder, word, argument) == ("no folder", "a word", str(run_id))

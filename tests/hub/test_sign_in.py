@@ -400,7 +400,7 @@ def test_id_token_is_rejected_by_the_api(hub: Hub, harness: AppHarness, issuer: 
     ):
         assert answer.status_code == 401
         assert answer.get_json()["code"] == "invalid_credential"
-        assert answer.get_json()["detail"] == "The credential is not valid."
+        assert answer.get_json()["detail"] == "The credential is not recognized."
     set_session(hub, browser := hub.browser(), SignedInUser("alice", "Alice", tokens["id_token"], "", None), "acme")
     assert browser.get("/").location == "/sign-in"
 

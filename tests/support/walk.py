@@ -107,12 +107,12 @@ class World:
 
     def user_token(self) -> str:
         user = UserTokenSubject(self.key_id, "user-1", "Una", "una@example.com")
-        return self.harness.services.widget.vouch(self.account, user)
+        return self.harness.services.widget.create_user_token(self.account, user)
 
     def refresh_token(self) -> str:
         visitor = Visitor(VisitorKind.GUEST, str(uuid4()))
         visit = VisitorSession(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
-        return Families(self.harness.services.widget.store).begin(visit)
+        return Families(self.harness.services.widget.store).create(visit)
 
     def _key(self, kind: TokenKind, table: str, values: Mapping[str, Any]) -> tuple[str, str]:
         issued = self.harness.services.issuer.issue(kind, self.account)

@@ -79,7 +79,7 @@ def test_nothing_is_left_when_it_is_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reservation, "make", interrupt)
+        patch.setattr(Reservation, "create", interrupt)
         with pytest.raises(KeyboardInterrupt):
             create(harness, "interrupted")
     assert databases(postgres) == before

@@ -51,7 +51,8 @@ def test_405_says_which_methods_there_are(harness: AppHarness) -> None:
 def test_one_plain_line_for_those_who_ask(harness: AppHarness, accept: str) -> None:
     answer = harness.anybody(Accept=accept).get("/v1/agents")
     assert answer.content_type == "text/plain; charset=utf-8"
-    assert answer.text == "missing_credential: Send an API key or a JWT: `Authorization: Bearer …`.\n"
+    detail = "The request has no credential. Send an API key or a JWT: `Authorization: Bearer …`."
+    assert answer.text == f"missing_credential: {detail}\n"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def account_quotas(account: str, limits: Limits) -> tuple[QuotaStatus, ...] | No
 
 def used_today(limits: Mapping[str, Limits]) -> Mapping[str, int | None]:
     """The accepted requests of each account in the last day. Empty if Redis is unavailable."""
-    found = hub_services().api_meter.quota_statuses_of(limits) if limits else {}
+    found = hub_services().api_meter.quota_statuses_by_account(limits) if limits else {}
     return {account: _of_a_day(account_quotas) for account, account_quotas in (found or {}).items()}
 
 

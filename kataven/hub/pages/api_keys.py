@@ -122,7 +122,7 @@ def _list(
     with hub_request.reading() as session:
         page = api_keys.listing(session, PAGE_SIZE, requested_position())
         revoked_at = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
-        revoked_by = audit.ended_by(session, "api_key.revoked", revoked_at)
+        revoked_by = audit.revoked_by(session, "api_key.revoked", revoked_at)
         rows = [_row(key, revoked_by.get(str(key.id))) for key in page.rows]
         position = range_label(session, ApiKey, page)
     return render(

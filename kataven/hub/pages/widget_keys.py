@@ -124,7 +124,7 @@ def _change(
     with hub_request.writing() as session:
         change = widget_keys.change(session, key_id, fields, hub_request.actor, condition)
         name, event = change.key.name, change.event_id
-        ends = change.takes_away or bool(fields.get("disabled"))
+        ends = change.revokes_access or bool(fields.get("disabled"))
         ending = begin_ending(hub_request, str(key_id)) if ends else None
     notice = f"{done} “{name}”"
     if ending is not None:
@@ -199,7 +199,7 @@ def _editor(
     with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
         disabled_at = {} if key.disabled_at is None else {key.id: key.disabled_at}
-        revoked_by = audit.ended_by(session, "widget_key.disabled", disabled_at)
+        revoked_by = audit.revoked_by(session, "widget_key.disabled", disabled_at)
     return render(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,

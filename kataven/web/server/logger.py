@@ -18,7 +18,7 @@ class JsonLogger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no anno
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
-        logs.take_over()
+        logs.capture_all_output()
 
     def _set_handler(self, log: logging.Logger, output: str | None, fmt: logging.Formatter, stream: Any = None) -> None:
         super()._set_handler(log, output, logs.formatter(), stream)
