@@ -26,7 +26,7 @@ from flask_limiter import Limit
 from flask_limiter import Limiter as FlaskLimiter
 from limits.storage import MovingWindowSupport, Storage
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.limiter import Admission, Limiter

@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import quantiles
 from urllib.parse import urlsplit
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Quota, QuotaSet, RateLimitKey
 

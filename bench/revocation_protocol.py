@@ -21,7 +21,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from bench.scenarios.environment import open_environment
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.revocation import CachingVerifier, Guard, Percentiles, Revocation, RevocationTarget

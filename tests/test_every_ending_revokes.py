@@ -69,7 +69,7 @@ def _is_committed(harness: AppHarness, scope: RevocationTarget) -> bool:
 
 
 def _is_written_down(harness: AppHarness, scope: RevocationTarget) -> bool:
-    return scope in SystemFallbackChannel(harness.services.directory.database).current(0).unfinished
+    return scope in SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
 
 
 def _serves_pages(key: WidgetKey) -> bool:

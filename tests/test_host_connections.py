@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
 from tests.support.servers import ask

@@ -18,7 +18,7 @@ import redis
 
 import app as factory
 from kataven import settings
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.web.services import EXTENSION, Services
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.gunicorn import Gunicorn

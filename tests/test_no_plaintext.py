@@ -6,8 +6,8 @@ import pytest
 import redis
 from sqlalchemy import create_engine, inspect, text
 
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from tests.support.app_harness import AppHarness, Caller
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system.schema import upgrade_system
 from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.error_classification import fault_of, in_words

@@ -22,7 +22,7 @@ from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.certificates import Authority, authority
 
 SECONDS = 30
-LONG_TIMEOUTS = RedisTimeouts(slow=SECONDS, answer=SECONDS, connect=SECONDS)
+LONG_TIMEOUTS = RedisTimeouts(slow=SECONDS, reply=SECONDS, connect=SECONDS)
 A_SOCKET = "unix:///run/redis.sock"
 
 

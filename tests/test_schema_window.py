@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import make_url
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import Persona
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.principal import Role
 from kataven.system import accounts
 from kataven.system.schema import ACCOUNT_SCHEMA, OLDEST_SERVED

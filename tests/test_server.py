@@ -127,8 +127,8 @@ def test_a_query_never_reaches_the_log(server: Gunicorn, key: str) -> None:
 
 
 KEY = tokens.generate(TokenKind.API_KEY, "acme").text
-REFRESH_TOKEN = opaque_tokens.new_refresh_token(opaque_tokens.new_name())
-JWT = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOi{opaque_tokens.new_name()}.{opaque_tokens.new_name()}"
+REFRESH_TOKEN = opaque_tokens.new_refresh_token(opaque_tokens.new_secret())
+JWT = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOi{opaque_tokens.new_secret()}.{opaque_tokens.new_secret()}"
 SECRETS = {
     "key": KEY,
     "widget-key": tokens.generate(TokenKind.WIDGET_KEY, "acme").text,

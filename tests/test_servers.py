@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import delete, make_url
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
 from kataven.system import servers

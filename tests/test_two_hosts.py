@@ -19,9 +19,9 @@ import pytest
 
 import app as factory
 from kataven import settings
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.personas import ALICE, CHARLIE, Persona, org_id
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
 from kataven.system import servers

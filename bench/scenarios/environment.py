@@ -20,9 +20,9 @@ from kataven import assembly, settings
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.assembly import Foundation
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.issuer import AUDIENCE, DevIssuer, sign
 from kataven.dev.personas import ALICE, org_id
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
 from kataven.system import limits

@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 
 
 class RestoredData(StrEnum):

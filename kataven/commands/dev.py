@@ -10,7 +10,7 @@ from flask.cli import AppGroup
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import plainly
 from kataven.dev import issuer
-from kataven.dev.personas import CAST
+from kataven.dev.personas import PERSONAS
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.identity.principal import Role
 from kataven.system.errors import NoSuchAccount
@@ -30,7 +30,7 @@ def group(data_dir: Path, issuer_url: str) -> AppGroup:
         show_default=True,
         help="Their role in it.",
     )
-    @click.option("--subject", help="Who: " + ", ".join(person.subject for person in CAST) + ", or anybody.")
+    @click.option("--subject", help="Who: " + ", ".join(person.subject for person in PERSONAS) + ", or anybody.")
     @click.option("--ttl-seconds", type=WholeNumber(), default=3600, show_default=True, help="How long it lives.")
     @plainly
     def token(account: str, role: str, subject: str | None, ttl_seconds: int) -> None:

@@ -16,9 +16,9 @@ from click.testing import Result
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.personas import Persona
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.principal import Role
 from kataven.system.models import OperatorEvent
 from kataven.tenancy.errors import TenantUnavailable

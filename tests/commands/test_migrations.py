@@ -11,7 +11,7 @@ from click.testing import Result
 from sqlalchemy import Connection, make_url, text
 
 from kataven.commands import migrations as commands
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system import schema
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.schema import Schema

@@ -11,8 +11,8 @@ import pytest
 from kataven import assembly, settings
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.server import AuthServer, AuthService
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, CHARLIE, Persona
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity import errors
 from kataven.identity import token as tokens
 from kataven.identity.credential import ApiKeyCredential, JwtCredential

@@ -12,9 +12,9 @@ from pathlib import Path
 import app as factory
 from kataven import settings
 from kataven.account import api_keys
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.personas import ALICE
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount

@@ -18,8 +18,8 @@ from sqlalchemy.pool import NullPool
 
 import app as factory
 from kataven import settings
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, PageAccess, access_of
 from kataven.hub.pages_app import PAGES
 from kataven.hub.session_middleware import EXTENSION

@@ -15,9 +15,9 @@ from sqlalchemy import make_url
 import app as factory
 from kataven import settings
 from kataven.commands.migrations import carry_out
-from kataven.dev.leftovers import living_processes
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.processes import living_processes
 from kataven.dev.personas import OLIVIA, org_id
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.hub.pages_app import PAGES
 from kataven.hub.runner import Runner
 from kataven.hub.session_middleware import EXTENSION

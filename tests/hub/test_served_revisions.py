@@ -15,8 +15,8 @@ from dataclasses import replace
 import pytest
 from werkzeug.test import TestResponse
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, OLIVIA
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.hub.page_blueprint import access_of
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.operation import Operation, operation_of

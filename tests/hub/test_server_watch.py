@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.hub import server_watch
 from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, CloseConnection, ServerState, ServerWatch
 from kataven.hub.session_middleware import EXTENSION

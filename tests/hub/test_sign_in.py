@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import redis
 
-from kataven.dev.issuer.codes import challenge_of
+from kataven.dev.issuer.grants import challenge_of
 from kataven.dev.issuer.tokens import at_hash, encode
 from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, org_id
 from kataven.hub.anonymous import ANONYMOUS_SECONDS

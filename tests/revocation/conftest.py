@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.revocation import Guard
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.fallback.channel import FallbackNotice

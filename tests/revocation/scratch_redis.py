@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from kataven.dev.binaries import redis_program
+from kataven.dev.embedded.binaries import redis_program
 
 READY_SECONDS = 20
 

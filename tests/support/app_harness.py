@@ -17,11 +17,11 @@ import app as factory
 from kataven import settings
 from kataven.account import api_keys
 from kataven.account.audit import Actor
-from kataven.dev.binaries import postgres_programs
+from kataven.dev.embedded.binaries import postgres_programs
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.issuer import AUDIENCE
 from kataven.dev.personas import ALICE, BOB, CHARLIE, Persona, org_id
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity import signing
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation

@@ -48,7 +48,7 @@ class IssuerWithPen(DevIssuer):
     def signer(self, algorithm: SigningAlgorithm = "ES256") -> Signer:
         """The issuer's own key."""
         key = self.keyring.signing_key(algorithm)
-        return Signer(key.kid, key.algorithm, key.private)
+        return Signer(key.key_id, key.algorithm_name, key.key)
 
 
 def _roles_alike(claims: Mapping[str, object]) -> dict[str, object]:

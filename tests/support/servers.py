@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg2
 
-from kataven.dev.leftovers import living_processes
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.processes import living_processes
 
 AS_ROOT = os.geteuid() == 0
 EXIT_SECONDS = 60

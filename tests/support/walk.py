@@ -17,8 +17,8 @@ import psycopg2
 import psycopg2.extensions
 from sqlalchemy import make_url
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import Persona
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
 from kataven.system import accounts

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system.database import BREAKER_FAILURES, SystemDatabase
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.tenancy.directory import Tenant

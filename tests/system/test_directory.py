@@ -49,8 +49,8 @@ def guard() -> Guard:
     clock = Clock()
     guard = Guard(Lease(1_000, clock), Lease(1_000, clock))
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    guard.home_recorded("redis")
-    guard.lease_confirmed(guard.lease.clock(), Epoch("redis", 1))
+    guard.home_written("redis")
+    guard.confirm_lease(guard.lease.clock(), Epoch("redis", 1))
     return guard
 
 

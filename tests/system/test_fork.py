@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 
 SCRIPT = """
 import gc, os, sys, time

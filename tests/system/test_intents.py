@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 from sqlalchemy.orm import Session
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.revocation.fallback.channel import FallbackUnreachable
 from kataven.revocation.target import RevocationTarget
 from kataven.system import schema
@@ -42,7 +42,7 @@ def test_a_transaction_commits_although_the_system_database_does_not_respond(sys
         database = SystemDatabase(f"postgresql+psycopg2://kataven@127.0.0.1:{proxy.port}/{DATABASE}")
         channel = SystemFallbackChannel(database)
         if connected:
-            channel.current(0)
+            channel.read_state(0)
         proxy.swallow()
         with registry.writing(account) as session:
             session.execute(text("SELECT 1"))
@@ -76,5 +76,5 @@ def test_an_intent_that_is_written_too_late_is_removed(system_url: str) -> None:
         SystemFallbackChannel(cast("SystemDatabase", blocked)).add_intent(TARGET)
     blocked.released.set()
     wait_until(lambda: not any(thread.name == "revocation-intent" for thread in threading.enumerate()), 30)
-    assert SystemFallbackChannel(database).current(0).unfinished == frozenset()
+    assert SystemFallbackChannel(database).read_state(0).overdue == frozenset()
     database.close()

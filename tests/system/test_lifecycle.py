@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import create_engine, text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import account_creation, database_repair
 from kataven.operations.account_creation import NewAccount
 from kataven.system import accounts

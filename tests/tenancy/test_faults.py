@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, TextClause, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import BehindSchema, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from kataven.dev.binaries import postgres_programs
+from kataven.dev.embedded.binaries import postgres_programs
 from kataven.tenancy.databases import dumps
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import DumpUnreadable, ProgramFailed, ProgramMissing

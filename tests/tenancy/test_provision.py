@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ProvisioningInProgress
 from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX

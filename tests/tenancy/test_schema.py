@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.schema import Schema
 from tests.tenancy.conftest import connected, drop_database

@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from kataven.account.models import ApiKey
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.dev.personas import ALICE
-from kataven.dev.redis_server import EmbeddedRedis
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from kataven.widget import opaque_tokens

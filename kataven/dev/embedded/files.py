@@ -1,4 +1,4 @@
-"""Folders and files that only their owner may read. The mode of a folder that was there before is never touched."""
+"""Folders and files that only their owner can read. The mode of an existing folder is never changed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import os
 import tempfile
 from pathlib import Path
 
-from kataven.dev.errors import DevError
+from kataven.dev.embedded.errors import DevError
 
 PRIVATE = 0o700
 PASSABLE = 0o711
 
 
 def private_folder(path: Path) -> Path:
-    """`path`, made with mode 0700 unless it exists. Raises DevError when it can't be made."""
+    """Create `path` with mode 0700 unless it exists, and return it. Raises DevError if that fails."""
     return _folder(path, PRIVATE)
 
 
 def passable_folder(path: Path) -> Path:
-    """`path`, made 0700, or as root 0711 so that a server's own user may pass through it but not list it.
+    """Like `private_folder`, but with mode 0711 for root, so that a server's own user can reach what is inside.
 
-    What is inside must be private by itself. Raises DevError when it can't be made.
+    The files inside need private modes themselves.
     """
     return _folder(path, PASSABLE if os.geteuid() == 0 else PRIVATE)
 
@@ -36,12 +36,12 @@ def _folder(path: Path, mode: int) -> Path:
         else:
             path.chmod(mode)
     except OSError as error:
-        raise DevError(f"cannot make the folder {path}: {error.strerror}") from error
+        raise DevError(f"cannot create the folder {path}: {error.strerror}") from error
     return path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace `path` by `text`, mode 0600, whole or not at all, also when the power goes. Raises DevError."""
+    """Replace `path` with `text`, mode 0600, atomically, even if the machine loses power. Raises DevError."""
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         try:
@@ -58,7 +58,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str | None:
-    """What is in `path`, or None if there is no such file. Raises DevError when it can't be read."""
+    """The content of `path`, or None if it does not exist. Raises DevError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster on disk: made whole or not at all, its configuration, and PostgreSQL's own lock file in it."""
+"""A PostgreSQL cluster on disk: creates it, writes its configuration, and checks the lock file in it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import signal
 import subprocess
 from pathlib import Path
 
-from kataven.dev.binaries import POSTGRES_MAJOR
-from kataven.dev.errors import DevError
-from kataven.dev.files import PRIVATE, read_text, write_private
-from kataven.dev.leftovers import living_processes
-from kataven.dev.placement import Placement
-from kataven.dev.processes import through_launcher
-from kataven.dev.unprivileged import give_away, initdb_uid
+from kataven.dev.embedded.binaries import POSTGRES_MAJOR
+from kataven.dev.embedded.child import launcher_command
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import PRIVATE, read_text, write_private
+from kataven.dev.embedded.placement import Placement
+from kataven.dev.embedded.processes import living_processes
+from kataven.dev.embedded.unprivileged import change_owner, initdb_uid
 
 SUPERUSER = "kataven"
 ENVIRON = {"LC_ALL": "C", "PATH": os.defpath}
-"""For PostgreSQL's programs. Nothing of ours: PGDATA, PGHOST and their like would change what they do."""
+"""The environment of PostgreSQL's programs. It contains none of the developer's variables: PGDATA would affect them."""
 
 
-def make_cluster(placement: Placement, log: Path, *, sync: bool) -> None:
-    """Run initdb beside the cluster's place and rename the result: half a cluster is never met again.
+def create_cluster(placement: Placement, log: Path, *, sync: bool) -> None:
+    """Run initdb in a partial folder and rename it, so that an interrupted run leaves no incomplete cluster.
 
-    Raises DevError with initdb's reason; all that it said goes to `log`.
+    Raises DevError with initdb's reason. Its complete output goes to `log`.
     """
     partial = placement.home / "cluster.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -36,7 +36,7 @@ def make_cluster(placement: Placement, log: Path, *, sync: bool) -> None:
         os.chown(partial, uid, uid)
     _initdb(placement, partial, uid, log, sync=sync)
     if placement.uid is not None:
-        give_away(partial, placement.uid)
+        change_owner(partial, placement.uid)
     partial.replace(placement.cluster)
 
 
@@ -46,7 +46,7 @@ def _initdb(placement: Placement, folder: Path, uid: int | None, log: Path, *, s
     command += ["--auth-local=peer", "--auth-host=reject", "--no-instructions"]
     command += [] if sync else ["--no-sync"]
     done = subprocess.run(  # noqa: S603 - our own initdb; no shell
-        through_launcher(command, signal.SIGTERM, uid),
+        launcher_command(command, signal.SIGTERM, uid),
         cwd=placement.home,
         env=ENVIRON,
         stdin=subprocess.DEVNULL,
@@ -56,24 +56,24 @@ def _initdb(placement: Placement, folder: Path, uid: int | None, log: Path, *, s
     if done.returncode != 0:
         write_private(log, done.stdout + done.stderr)
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[0]
-        raise DevError(f"initdb failed: {reason.removeprefix('initdb: ')}; all that it said is in {log}")
+        raise DevError(f"initdb failed: {reason.removeprefix('initdb: ')}; its complete output is in {log}")
 
 
-def require_our_version(cluster: Path) -> None:
-    """Raise DevError if another major version of PostgreSQL made the cluster: ours can't read it."""
+def require_supported_version(cluster: Path) -> None:
+    """Raise DevError if another major version of PostgreSQL created the cluster."""
     version = (read_text(cluster / "PG_VERSION") or "an unknown version").strip()
     if version != POSTGRES_MAJOR:
         raise DevError(
-            f"{cluster} was made by PostgreSQL {version}, and this is {POSTGRES_MAJOR};"
-            " dump it with that version, or remove it to begin anew"
+            f"{cluster} was created by PostgreSQL {version}, and this is {POSTGRES_MAJOR};"
+            " dump it with that version, or remove it to start with an empty one"
         )
 
 
 def remove_stale_pid_file(cluster: Path) -> None:
-    """Remove postmaster.pid unless the process that it names is a PostgreSQL; raise DevError if it is.
+    """Remove postmaster.pid, or raise DevError if it names a running PostgreSQL.
 
-    PostgreSQL takes any process of that id for a server, a zombie too, or somebody else's after a reboot. To be called
-    when our own servers have ended: one that lives was started by hand, and must not get company.
+    PostgreSQL takes any process with that id for a server, even a zombie, or another program after a reboot. Call this
+    after our own servers have stopped: a remaining PostgreSQL was then started manually.
     """
     path = cluster / "postmaster.pid"
     lines = (read_text(path) or "").splitlines()
@@ -81,19 +81,20 @@ def remove_stale_pid_file(cluster: Path) -> None:
         return
     for process in living_processes():
         if str(process.pid) == lines[0].strip() and re.search(r"(^|/)postgres( |$)", process.command):
-            raise DevError(f"a PostgreSQL started by hand uses {cluster} (process {process.pid}); stop it first")
+            raise DevError(f"a manually started PostgreSQL uses {cluster} (process {process.pid}); stop it first")
     path.unlink()
 
 
 def write_configuration(placement: Placement, socket_folder: Path, settings: dict[str, object]) -> Path:
-    """Write postgresql.conf, with `settings`, and who may connect: through `socket_folder` only, we and root only.
+    """Write postgresql.conf with `settings`, and the access rules: only the current user and root, over the socket.
 
-    Outside of the cluster, so that the server can't change it, and anew at every start. Raises DevError.
+    The files are outside the cluster, so that the server cannot change them, and rewritten at each start.
+    Raises DevError if they cannot be written.
     """
-    users = {"root", _our_name()}
+    users = {"root", _current_user()}
     access = _write(placement, "pg_hba.conf", f"local all {SUPERUSER} peer map=dev\n")
     names = _write(placement, "pg_ident.conf", "".join(f'dev "{user}" {SUPERUSER}\n' for user in sorted(users)))
-    everything = {
+    configuration = {
         "data_directory": placement.cluster,
         "hba_file": access,
         "ident_file": names,
@@ -102,16 +103,16 @@ def write_configuration(placement: Placement, socket_folder: Path, settings: dic
         "unix_socket_permissions": "0700",
         **settings,
     }
-    lines = (f"{name} = {_quoted(value)}\n" for name, value in everything.items())
+    lines = (f"{name} = {_quoted(value)}\n" for name, value in configuration.items())
     return _write(placement, "postgresql.conf", "".join(lines))
 
 
-def _our_name() -> str:
+def _current_user() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         raise DevError(
-            f"PostgreSQL needs a user with a name, and user {os.geteuid()} has none;"
+            f"PostgreSQL requires a user name, and user {os.geteuid()} has none;"
             " run as another user, or set KATAVEN_DATABASE_URL"
         ) from None
 
@@ -121,7 +122,7 @@ def _quoted(value: object) -> str:
 
 
 def _write(placement: Placement, name: str, text: str) -> Path:
-    """A file that the server may read and we alone may write; it holds no secret."""
+    """Write a file that the server's user can read and only the current user can change. It contains no secret."""
     path = placement.home / name
     write_private(path, text)
     if placement.uid is not None:

