@@ -12,8 +12,8 @@ from typing import Any
 import click
 import pytest
 
-from kataven.hub.discovery import DiscoveryProblem
 from kataven.hub.sign_in_reasons import Reason, checklist
+from kataven.identity.discovery import DiscoveryProblem
 from kataven.identity.grants import RoleGap
 from kataven.identity.token import TOKEN_PATTERN
 from kataven.ratelimit.latency import RedisTimeouts

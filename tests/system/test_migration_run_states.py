@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
+from kataven.dev.postgres import EmbeddedPostgres
 from sqlalchemy import make_url
 
 import app as factory
 from kataven import settings
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.operations import migration_runs
 from kataven.operations.migration_runs import RunRequest
 from kataven.system import schema, servers
