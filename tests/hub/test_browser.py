@@ -356,17 +356,17 @@ def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppH
     with migration_runs.executing(
         database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
     ) as recorder:
-        recorder.begin(2)
+        recorder.set_total(2)
         user.go("/console/migrations")
         assert "Upgrade" not in user.text
         for size in (PHONE, DESKTOP):
             user.size(*size)
             assert user.violations() == []
             assert user.overflow() == 0
-        recorder.note(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
+        recorder.add(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
         user.find("#run tbody a[href='/console/accounts/acme']")  # added by the script
         assert user.violations() == []
-        recorder.note(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        recorder.add(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     user.find("#confirm")  # reloaded by the script
     assert "finished with failures" in user.text
     for size in (PHONE, DESKTOP):
@@ -383,9 +383,9 @@ def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: 
     with migration_runs.executing(
         database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
     ) as recorder:
-        recorder.begin(1)
+        recorder.set_total(1)
         user.go("/console/migrations")
-        recorder.note(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        recorder.add(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     user.find("#confirm")
     assert "done" in user.find("#run").text
 
