@@ -65,7 +65,7 @@ def test_account_outside_the_window_returns_503_and_others_are_served(
         assert answer.headers["Retry-After"] == "60"
     assert acme_key.get("/v1/agents").status_code == 200
     ready = harness.anybody().get("/readyz").get_json()
-    assert "accounts are at a schema that this code can't serve" in ready["checks"]["migrations"]
+    assert "accounts have a schema that this release can't serve" in ready["checks"]["migrations"]
 
     set_actual_revision(postgres, account, ACCOUNT_SCHEMA.head)
     set_recorded_revision(harness, account, ACCOUNT_SCHEMA.head)

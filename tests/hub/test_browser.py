@@ -413,7 +413,7 @@ def test_a_dependency_with_much_to_say_fits_a_phone(guest: Guest) -> None:
     guest.come_as(OLIVIA)
     guest.size(*PHONE)
     guest.go("/console/health")
-    said = "failing: schema is at system_0001, this code serves system_0005; run `flask migrations upgrade --system`"
+    said = "failing: schema is at system_0001, this release serves system_0005; run `flask migrations upgrade --system`"
     guest.chrome.execute_script("document.querySelector('.tag').textContent = arguments[0]", said)
     assert guest.overflow() == 0
 
