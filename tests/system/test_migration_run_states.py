@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 import app as factory
 from kataven import settings
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import migration_runs
 from kataven.operations.migration_runs import RunRequest
 from kataven.system import schema, servers
