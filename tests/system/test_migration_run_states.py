@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from kataven.dev.postgres import EmbeddedPostgres
 from sqlalchemy import make_url
 
 import app as factory
