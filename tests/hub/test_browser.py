@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA
 from kataven.operations import migration_runs
+from kataven.system.models import RunState
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.support.app_harness import AppHarness
@@ -352,20 +353,20 @@ def test_console_is_accessible_and_fits_a_phone(user: ChromeUser, path: str) -> 
 def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
     user.sign_in_once(OLIVIA)
-    with migration_runs.carried_out(
-        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
-    ) as ledger:
-        ledger.begin(2)
+    with migration_runs.executing(
+        database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
+    ) as recorder:
+        recorder.set_total(2)
         user.go("/console/migrations")
         assert "Upgrade" not in user.text
         for size in (PHONE, DESKTOP):
             user.size(*size)
             assert user.violations() == []
             assert user.overflow() == 0
-        ledger.note(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
+        recorder.add(AccountResult("acme", MigrationOutcome.FAILED, "account_0001", error="lock timeout " * 20))
         user.find("#run tbody a[href='/console/accounts/acme']")  # added by the script
         assert user.violations() == []
-        ledger.note(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        recorder.add(AccountResult("globex", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     user.find("#confirm")  # reloaded by the script
     assert "finished with failures" in user.text
     for size in (PHONE, DESKTOP):
@@ -379,12 +380,12 @@ def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: 
     database = harness.services.directory.database
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     user.sign_in_once(OLIVIA)
-    with migration_runs.carried_out(
-        database, migration_runs.ask(database, "test", migration_runs.RunRequest(("acme",)))
-    ) as ledger:
-        ledger.begin(1)
+    with migration_runs.executing(
+        database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))
+    ) as recorder:
+        recorder.set_total(1)
         user.go("/console/migrations")
-        ledger.note(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
+        recorder.add(AccountResult("acme", MigrationOutcome.MIGRATED, "account_0001", "account_0002"))
     user.find("#confirm")
     assert "done" in user.find("#run").text
 
@@ -392,7 +393,7 @@ def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: 
 def test_migration_run_continues_when_the_hub_is_killed(harness: AppHarness, chrome: Chrome, tmp_path: Path) -> None:
     database = harness.services.directory.database
 
-    def state() -> migration_runs.RunState | None:
+    def state() -> RunState | None:
         with database.reading() as session:
             found = migration_runs.latest(session)
         return found and found.state
@@ -407,14 +408,14 @@ def test_migration_run_continues_when_the_hub_is_killed(harness: AppHarness, chr
         user.press("Upgrade")
         assert "Migration run requested." in user.text
         servers.hub.kill()
-        wait_until(lambda: state() is migration_runs.RunState.DONE, 60, state)
+        wait_until(lambda: state() is RunState.DONE, 60, state)
 
 
 def test_long_dependency_message_fits_a_phone(user: ChromeUser) -> None:
     user.sign_in_once(OLIVIA)
     user.size(*PHONE)
     user.go("/console/health")
-    said = "failing: schema is at system_0001, this code serves system_0005; run `flask migrations upgrade --system`"
+    said = "failing: schema is at system_0001, this release serves system_0005; run `flask migrations upgrade --system`"
     user.chrome.execute_script("document.querySelector('.tag').textContent = arguments[0]", said)
     assert user.overflow() == 0
 

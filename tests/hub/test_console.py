@@ -67,9 +67,9 @@ def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, ol
         ({"account": "Bad Name", "name": "x"}, "Bad Name"),
         ({"account": "pg_catalog", "name": "x"}, "pg_catalog"),
         ({"account": "kataven-admin", "name": "x"}, "kataven-admin"),
-        ({"account": "acme", "name": "x"}, "exists already"),
+        ({"account": "acme", "name": "x"}, "already exists"),
         ({"account": "fine", "name": ""}, "Enter a name"),
-        ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
+        ({"account": "fine", "name": "x", "server": "nowhere"}, "does not exist or accepts no new accounts"),
     ],
 )
 def test_invalid_account_form_shows_an_error(
@@ -178,8 +178,8 @@ def test_todays_usage_is_shown_and_unknown_without_redis(
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
-        outage.setattr(hub.services.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
-        outage.setattr(hub.services.api_meter._windows._wire, "_idle", deque())
+        outage.setattr(hub.services.api_meter._windows._pool, "_url", "redis://127.0.0.1:1/0")
+        outage.setattr(hub.services.api_meter._windows._pool, "_idle", deque())
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
         assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, OLIVIA, Persona
 from kataven.hub.page_blueprint import is_called_while_typing, refill_of
-from kataven.operations import operator_actions
+from kataven.operations import revocation_measurement
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
@@ -182,7 +182,7 @@ def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
     """Migrations and measurements are requested but not executed: other tests cover them."""
     given_up: list[Callable[[], None]] = []
     monkeypatch.setattr(type(hub.services.runner), "start", lambda _self, _run, gone: given_up.append(gone))
-    monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
+    monkeypatch.setattr(revocation_measurement, "measure_for_console", lambda *_: {})
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("hub:turn:measure")
     yield

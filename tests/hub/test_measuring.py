@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from kataven.hub.session_middleware import EXTENSION
-from kataven.operations import operator_actions
+from kataven.operations import revocation_measurement
 from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
@@ -40,12 +40,12 @@ def test_measurement_is_shown_and_in_the_operator_audit_log(
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     with harness.services.directory.database.reading() as session:
-        (event,) = operators.listing(session, 1, action=operator_actions.MEASURED)
+        (event,) = operators.listing(session, 1, action=revocation_measurement.MEASURED)
     assert event.actor == "jwt:olivia"
     assert event.detail["accepted"] == 0
     eviction, call = event.detail["rows"]
     for row in (eviction, call):
-        assert 1 <= row["n"] <= operator_actions.MEASURE_ROUNDS
+        assert 1 <= row["n"] <= revocation_measurement.CONSOLE_ROUNDS
         assert row["workers"] == 2
         assert 0 < row["p50"] <= row["p99"] <= row["max"]
     page = olivia.get(PAGE).text
@@ -57,7 +57,7 @@ def test_measurement_is_shown_and_in_the_operator_audit_log(
 def test_second_measurement_is_rejected_during_the_cooldown(
     measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator_actions, "MEASURE_ROUNDS", 1)
+    monkeypatch.setattr(revocation_measurement, "CONSOLE_ROUNDS", 1)
     olivia.get(PAGE)
     assert olivia.post(f"{PAGE}/measure").status_code == 303
     again = olivia.post(f"{PAGE}/measure")
@@ -68,7 +68,7 @@ def test_second_measurement_is_rejected_during_the_cooldown(
 def test_measurement_stops_at_its_time_limit(
     measured: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator_actions, "MEASURE_SECONDS", -1.0)
+    monkeypatch.setattr(revocation_measurement, "CONSOLE_SECONDS", -1.0)
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409
@@ -83,7 +83,7 @@ def test_measurement_reports_an_unreachable_api(
     olivia.get(PAGE)
     page = olivia.post(f"{PAGE}/measure")
     assert page.status_code == 409
-    assert "No API answers at" in page.text
+    assert "No API responds at" in page.text
 
 
 def test_measurement_requires_the_operator_role(measured: Hub, alice: HubBrowser, olivia: HubBrowser) -> None:

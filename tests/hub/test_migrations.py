@@ -22,10 +22,11 @@ from kataven.hub.pages_app import PAGES
 from kataven.hub.runner import Runner
 from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.operations import account_creation, migration_runs
-from kataven.operations.migration_runs import RunRequest, RunState, RunStatus
+from kataven.operations import account_creation, account_migrations, migration_runs
+from kataven.operations.migration_runs import RunRequest, RunStatus
 from kataven.system import accounts, operators
 from kataven.system.errors import RunUnderWay
+from kataven.system.models import RunState
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
@@ -214,10 +215,10 @@ def test_run_stops_after_the_maximum_number_of_failures(fleet: Fleet, olivia: Hu
 @pytest.mark.parametrize(
     ("failed", "skipped", "words"),
     [
-        (9, 991, "Stopped after 5 failures; 4 more failed that were under way."),
-        (6, 1, "Stopped after 5 failures; 1 more failed that was under way."),
+        (9, 991, "Stopped after 5 failures; 4 more failed that were in progress."),
+        (6, 1, "Stopped after 5 failures; 1 more failed that was in progress."),
         (5, 1, "Stopped after 5 failures."),
-        (1, 3, "Stopped because an account of those that go first failed."),
+        (1, 3, "Stopped because a canary failed."),
         (9, 0, None),
         (0, 0, None),
     ],
@@ -231,7 +232,7 @@ def test_command_line_explains_the_early_end_of_a_run(fleet: Fleet) -> None:
     options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
     done = fleet.hub.app.test_cli_runner().invoke(args=options)
     assert done.exit_code == 1
-    assert "Stopped after 1 failure. The others were not touched." in done.stderr
+    assert "Stopped after 1 failure. The remaining accounts were not changed." in done.stderr
 
 
 def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, olivia: HubBrowser) -> None:
@@ -248,9 +249,9 @@ def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, oliv
 
         second = olivia.post(PAGE, form())
         assert second.status_code == 400
-        assert "Another run over the accounts is under way." in second.text
+        assert "Another migration run is in progress." in second.text
         with pytest.raises(RunUnderWay):
-            migration_runs.ask(fleet.database, "cli", RunRequest())
+            migration_runs.request(fleet.database, "cli", RunRequest())
 
         os.kill(process_of(fleet.run_status()), signal.SIGKILL)
         fleet.wait_for(RunState.STOPPED)
@@ -268,7 +269,7 @@ def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, oliv
     assert checked(olivia).count('<span class="tag active">none</span>') == 4
     with fleet.database.reading() as session:
         ended = operators.listing(session, 3, action="migrations.ended")
-    assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
+    assert [event.detail.get("error") for event in ended[:2]] == [None, "The run was interrupted."]
 
 
 def process_of(run_status: RunStatus) -> int:
@@ -295,14 +296,14 @@ def test_process_that_never_starts_the_run_is_reported(
 
 
 def test_run_that_was_never_started_times_out(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    migration_runs.ask(place.database, "test", RunRequest())
+    migration_runs.request(place.database, "test", RunRequest())
     assert place.run_status().state is RunState.STARTING
     with pytest.raises(RunUnderWay):
-        migration_runs.ask(place.database, "test", RunRequest())
+        migration_runs.request(place.database, "test", RunRequest())
     monkeypatch.setattr(migration_runs, "START_SECONDS", -1)
     assert place.run_status().state is RunState.STOPPED
-    run_id = migration_runs.ask(place.database, "test", RunRequest())
-    migration_runs.give_up(place.database, run_id, "enough")
+    run_id = migration_runs.request(place.database, "test", RunRequest())
+    migration_runs.cancel(place.database, run_id, "enough")
     assert place.run_status().run.error == "enough"
 
 
@@ -336,13 +337,13 @@ def test_databases_are_checked_on_request_and_per_page(
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
     open_form: list[str] = []
-    status = migrations.account_migrations.status
+    status = account_migrations.status
 
     def counting_status(database: object, chosen: list[object], *rest: object) -> object:
         open_form.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(migrations.account_migrations, "status", counting_status)
+    monkeypatch.setattr(account_migrations, "status", counting_status)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
     assert open_form == ["behind-a", "behind-b"]

@@ -18,8 +18,8 @@ from kataven.hub.formatting import describe_change, describe_revocation, plurali
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.session_middleware import save_session
 from kataven.identity.token import is_account_name
-from kataven.operations import account_status, operator_actions
-from kataven.operations.account_status import OperatorContext
+from kataven.operations import account_limits, account_status
+from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, operators
@@ -79,12 +79,8 @@ def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
     _find(hub_request, account)
     edit = read_edit(form.model_dump(), LIMITS_LABELS)
     try:
-        operator_actions.change_limits(
-            hub_request.services,
-            account,
-            form.model_dump(),
-            hub_request.operator_label,
-            lambda found: edit.check(asdict(found)),
+        account_limits.change(
+            _operator(hub_request), account, form.model_dump(), lambda found: edit.check(asdict(found))
         )
     except ContradictoryLimits as error:
         return _page(hub_request, account, request.form, {"per_minute": str(error)})
@@ -104,10 +100,9 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
         return _page(hub_request, account, request.form, problems)
     _find(hub_request, account)
     edit = read_edit({"max_days": form.max_days}, POLICY_LABELS, "existing")
-    office = operator_actions.operator_context(hub_request.services, hub_request.operator_label)
     try:
-        shortened, receipt = account_status.limit_expiry(
-            office,
+        shortened, receipt = account_status.change_key_policy(
+            _operator(hub_request),
             account,
             form.max_days,
             existing=form.existing,
@@ -141,7 +136,7 @@ def restore(hub_request: HubRequest, account: str) -> AnyResponse:
     return _change_status(hub_request, account, account_status.restore, "Restored", describe_change)
 
 
-Verb = Callable[[OperatorContext, str], Receipt]
+Verb = Callable[[Operator, str], Receipt]
 Describe = Callable[[Mapping[str, Any]], str]
 
 
@@ -157,10 +152,14 @@ def _confirm_and_change(hub_request: HubRequest, account: str, verb: Verb, done:
 def _change_status(hub_request: HubRequest, account: str, verb: Verb, done: str, describe: Describe) -> AnyResponse:
     _find(hub_request, account)
     try:
-        receipt = verb(operator_actions.operator_context(hub_request.services, hub_request.operator_label), account)
+        receipt = verb(_operator(hub_request), account)
     except SystemRefusal as error:
         return _page(hub_request, account, {}, {"status": str(error)})
     return _redirect_with_notice(hub_request, account, f"{done} {account}: {describe(receipt.as_json())}.")
+
+
+def _operator(hub_request: HubRequest) -> Operator:
+    return Operator(hub_request.operator_label, hub_request.services)
 
 
 def _redirect_with_notice(hub_request: HubRequest, account: str, words: str) -> AnyResponse:

@@ -17,7 +17,8 @@ from kataven.hub.formatting import pluralize
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.server_watch import ServerState
 from kataven.hub.session_middleware import save_session
-from kataven.operations import account_creation, operator_actions
+from kataven.operations import account_creation
+from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import Limits
 from kataven.system import accounts, servers
 from kataven.system.directory import record_of, record_query
@@ -76,7 +77,7 @@ def create_account(hub_request: HubRequest) -> AnyResponse:
         form.account, form.name, form.org_id or None, form.server or None, form.discoverable
     )
     try:
-        operator_actions.create_account(hub_request.services, new, hub_request.operator_label)
+        account_creation.create_account(Operator(hub_request.operator_label, hub_request.services), new)
     except (SystemRefusal, TenancyError) as error:
         return _list(hub_request, request.form, {"account": str(error)})
     save_session(hub_request, hub_request.session.with_(notice=f"Created account “{form.account}”."))

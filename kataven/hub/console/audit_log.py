@@ -27,7 +27,7 @@ def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
     actor, action = searched("actor"), searched("action")
     page = _page_number(request.args.get("page", ""))
     with hub_request.services.directory.database.reading() as session:
-        actors, actions = operators.known(session)
+        actors, actions = operators.facets(session)
         events: Sequence[OperatorEvent] = ()
         if all(search.can_match for search in (account, part, actor, action)):
             events = operators.listing(

@@ -14,7 +14,8 @@ from kataven.hub.console.lists import server_states
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render, see_other
 from kataven.hub.server_watch import FRESH_SECONDS, ServerState
 from kataven.hub.session_middleware import hub_services, save_session
-from kataven.operations import operator_actions
+from kataven.operations import revocation_measurement
+from kataven.operations.operator import Operator
 from kataven.operations.revocation_measurement import MeasurementFailed
 from kataven.system import accounts, operators, servers
 from kataven.system.errors import SystemRefusal
@@ -53,9 +54,8 @@ def measure(hub_request: HubRequest) -> AnyResponse:
     if not hub_services().sessions.start_cooldown("measure", MEASURE_EVERY_SECONDS):
         return _page(hub_request, f"Wait {MEASURE_EVERY_SECONDS} seconds between two measurements, then try again.")
     try:
-        operator_actions.measure_revocation(
-            hub_request.services, hub_services().measured_url, hub_request.operator_label
-        )
+        operator = Operator(hub_request.operator_label, hub_request.services)
+        revocation_measurement.measure_for_console(operator, hub_services().measured_url)
     except (MeasurementFailed, SystemRefusal, TenancyError) as error:
         return _page(hub_request, str(error))
     save_session(hub_request, hub_request.session.with_(notice="Measurement finished."))
@@ -66,7 +66,7 @@ def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
     revocation = hub_request.services.revocation
     with hub_request.services.directory.database.reading() as session:
         revisions = accounts.count_by_revision(session)
-        measured = next(iter(operators.listing(session, 1, action=operator_actions.MEASURED)), None)
+        measured = next(iter(operators.listing(session, 1, action=revocation_measurement.MEASURED)), None)
         events = [event for event in operators.listing(session, RECEIPTS) if "receipt" in event.detail]
         registered = servers.listing(session)
         open_breakers = accounts.count_by_server(session, hub_request.services.registry.metrics().open_breakers)

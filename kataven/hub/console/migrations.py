@@ -82,10 +82,10 @@ def upgrade(hub_request: HubRequest) -> AnyResponse:
 
 
 def _start_run(hub_request: HubRequest, choice: RunRequest) -> UUID:
-    """Raises the errors of `migration_runs.ask`."""
+    """Raises the errors of `migration_runs.request`."""
     database = hub_request.services.directory.database
-    run_id = migration_runs.ask(database, hub_request.operator_label, choice)
-    on_exit = partial(migration_runs.give_up, database, run_id, NEVER_STARTED)
+    run_id = migration_runs.request(database, hub_request.operator_label, choice)
+    on_exit = partial(migration_runs.cancel, database, run_id, NEVER_STARTED)
     try:
         hub_services().runner.start(run_id, on_exit)
     except OSError:
