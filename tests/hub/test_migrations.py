@@ -312,7 +312,7 @@ def test_run_is_executed_once(fleet: Fleet, olivia: HubBrowser) -> None:
     run_id = fleet.wait_for(RunState.DONE).run.id
     again = fleet.hub.app.test_cli_runner().invoke(carry_out, [str(run_id)])
     assert again.exit_code == 1
-    assert "under way" in again.stderr
+    assert "in progress" in again.stderr
 
 
 def test_command_line_run_is_shown_in_the_console(fleet: Fleet, olivia: HubBrowser) -> None:
