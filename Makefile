@@ -1,4 +1,4 @@
-# Needs make and a Python >= 3.11 with venv; everything else comes from requirements/*.txt, hash by hash.
+# Requires make and Python >= 3.11 with venv. Everything else is installed from requirements/*.txt with hashes.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -9,7 +9,7 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-chec
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
 
-# Where there is no npm, tests that need Node.js are left out, and `make test` says so. `.ci/run` sets NODE_TESTS=yes.
+# Without npm, tests that need Node.js are skipped, and `make test` reports this. `.ci/run` sets NODE_TESTS=yes.
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
@@ -19,7 +19,7 @@ test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
 
 check: lint types contracts test
 
-# What a request costs, as ratios in one run, with floors: on a machine with nothing else to do. About three minutes.
+# Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed
 	.venv/bin/python -m bench.request
 
@@ -27,7 +27,7 @@ lint: .venv/test-installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# Needs Node.js with npm, and so is no part of `make check`. The linters' recommended rules, and nothing excused.
+# Requires Node.js with npm, so it is not part of `make check`. Uses the linters' recommended rules without exceptions.
 lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
 	@.venv/bin/python tools/openapi/print_document.py > tools/openapi/openapi.json
 	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json
@@ -48,37 +48,37 @@ docs: .venv/docs-installed
 	@.venv/bin/python -m sphinx -W --keep-going -q -E -d .venv/doctrees -c tools/docs docs site
 	@echo "site/index.html"
 
-# Known vulnerabilities in what production installs, by the package index's own database. Where that can't be reached it
-# fails, since nothing was found out.
+# Known vulnerabilities in the production dependencies, from the package index's database. Fails if the database can't be
+# reached.
 audit: .venv/audit-installed
 	.venv/bin/pip-audit --strict --require-hashes --disable-pip -r requirements/production.txt
 
 .venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "make: Python >= 3.11 with venv not found; install it, or set its path: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 
 .venv/run-installed: requirements/run.txt | .venv/bin/python
-	@echo "installing what the product needs (once, about 20 s)"
+	@echo "installing the runtime dependencies (once, about 20 s)"
 	@$(PIP_INSTALL) requirements/run.txt
 	@touch $@
 
 .venv/test-installed: requirements/test.txt .venv/run-installed
-	@echo "installing what the tests need (once)"
+	@echo "installing the test dependencies (once)"
 	@$(PIP_INSTALL) requirements/test.txt
 	@touch $@
 
 .venv/docs-installed: requirements/docs.txt .venv/run-installed
-	@echo "installing what the documentation needs (once)"
+	@echo "installing the documentation dependencies (once)"
 	@$(PIP_INSTALL) requirements/docs.txt
 	@touch $@
 
 .venv/audit-installed: requirements/audit.txt .venv/run-installed
-	@echo "installing what the audit needs (once)"
+	@echo "installing the audit dependencies (once)"
 	@$(PIP_INSTALL) requirements/audit.txt
 	@touch $@
 
-# Re-resolve within pyproject.toml's ranges. Universal: one lock for every platform and Python >= 3.11.
+# Resolves again within the ranges of pyproject.toml. Universal: one lock for every platform and Python >= 3.11.
 lock: .venv/run-installed
 	@.venv/bin/python -m pip install --quiet uv
 	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements/run.txt

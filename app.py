@@ -1,7 +1,7 @@
-"""Where the house is put together: every collaborator is built here and handed to the rooms. Nothing imports it back.
+"""The composition root: builds all objects and passes them to the packages. No package imports it.
 
-Building connects to nothing and starts nothing, so that it may happen before a fork and without a network;
-`Services.start()` begins the work of a process.
+Building opens no connections and starts no threads, so it can happen before a fork and without a network.
+`Services.start()` starts a process's background work.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from kataven.widget.store import WidgetStore
 
 
 class SynchronousFlask(Flask):
-    """A Flask whose views and hooks are plain functions, so that it need not look, at each call, whether they are."""
+    """A Flask app whose views and hooks are never coroutines, which saves a check per call."""
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
@@ -63,35 +63,35 @@ API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, reference
 
 
 def create_api(settings: Settings) -> Flask:
-    """The API: `/v1`, its aliases, and what load balancers and readers of the reference ask for."""
-    return _surface("kataven-api", settings, build_services(settings, "api"))
+    """The API: `/v1`, its aliases, the health checks and the API reference."""
+    return _create_flask("kataven-api", settings, build_services(settings, "api"))
 
 
 def create_hub(settings: Settings) -> Flask:
-    """The Hub: pages for people, and the legacy path `/hub-api/*`, served apart from the API."""
+    """The Hub: pages for users, and the legacy path `/hub-api/*`, in a separate process from the API."""
     return _hub(settings, build_services(settings, "hub"))
 
 
 def create_app(settings: Settings) -> Flask:
-    """Both in one process, told apart by the `Host` header. It is the API's Flask object, so `flask …` works on it."""
+    """The API and the Hub in one process, routed by the `Host` header. Returns the API's Flask app, for `flask …`."""
     services = build_services(settings, "api")
-    app = _surface("kataven-api", settings, services)
+    app = _create_flask("kataven-api", settings, services)
     hub = _hub(settings, services)
     app.wsgi_app = hosts.ByHost(settings.hub_host, hub.wsgi_app, otherwise=app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
 def _hub(settings: Settings, services: Services) -> Flask:
-    hub = _surface("kataven-hub", settings, services)
-    front = _front(settings)
-    services.closers.append(front.close)
-    pages = pages_app.create(services, front)
+    hub = _create_flask("kataven-hub", settings, services)
+    hub_services = _hub_services(settings)
+    services.closers.append(hub_services.close)
+    pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
     return hub
 
 
-def _front(settings: Settings) -> HubServices:
+def _hub_services(settings: Settings) -> HubServices:
     fetcher = HttpFetcher()
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
     secret = settings.hub_client_secret
@@ -123,11 +123,11 @@ def _front(settings: Settings) -> HubServices:
     )
 
 
-def build_services(settings: Settings, pages_app: str) -> Services:
-    """Every collaborator of a process. Each `surface` has rate limits of its own."""
+def build_services(settings: Settings, app_name: str) -> Services:
+    """The services of a process. Each `surface`, the API or the Hub, has its own rate limits."""
     parts = assembly.foundation(settings)
     metrics = Metrics()
-    parts.revocation.canary.subscribe(metrics.receipt)
+    parts.revocation.canary.subscribe(metrics.record_receipt)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
     issuer: Issuer
@@ -136,19 +136,19 @@ def build_services(settings: Settings, pages_app: str) -> Services:
         issuer_keys = assembly.issuer_keys(settings)
         verifier = assembly.local_verifier(settings, parts, issuer_keys)
         issuer = assembly.local_issuer(settings)
-    else:  # then this process never sees a pepper
+    else:  # this process has no peppers
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
-    notes = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions))
-    # A worker acknowledges the end of a key only when its first use, if it had one here, is written: then whoever ended
-    # it can tell whether it was ever used. It waits 50 ms at most, and only in the moment of that first use.
+    last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions))
+    # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
+    # that the revoking process can tell whether the key was ever used. This waits up to 50 ms, only at a first use.
     parts.revocation.subscribe(
-        lambda scope: notes.settle(scope.key_id) if scope.key_id or scope == EVERYTHING else None,
+        lambda target: last_used.wait_until_written(target.key_id) if target.key_id or target == EVERYTHING else None,
     )
     fallback_stats = FallbackCounters()
     limiter = Limiter.at(
-        settings.redis_url.get_secret_value(), surface=pages_app, workers=settings.workers, stats=fallback_stats
+        settings.redis_url.get_secret_value(), app=app_name, workers=settings.workers, stats=fallback_stats
     )
-    metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
+    metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.record_lookup)
     metrics_token = settings.metrics_token
     return Services(
         trusted_proxies=settings.trusted_proxies,
@@ -159,7 +159,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
         limiter=limiter,
         fallback_stats=fallback_stats,
         revocation=parts.revocation,
-        last_used=notes,
+        last_used=last_used,
         widget=_widget(settings, parts, issuer),
         metrics=metrics,
         auth_service=auth_service,
@@ -173,7 +173,7 @@ def build_services(settings: Settings, pages_app: str) -> Services:
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
     keys = settings.widget_signing_keys
     return Widget(
-        gate=WidgetKeyGuard(parts.directory, parts.registry, issuer),
+        key_guard=WidgetKeyGuard(parts.directory, parts.registry, issuer),
         store=WidgetStore(settings.redis_url.get_secret_value()),
         ring=SigningRing.parse(keys.get_secret_value()) if keys else None,
         public_url=settings.public_url,
@@ -185,28 +185,28 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
-    metrics.expect_auth_calls((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
+    metrics.create_auth_call_series((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
-    return AuthServiceChannel(settings.auth_service, tls, observe=metrics.auth_call)
+    return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
-    with sessions.recording_usage(account) as session:  # a worker that is stopped here must not hold a key's row
+    with sessions.recording_usage(account) as session:  # a worker that is paused here must not lock a key's row
         last_used_tracker.store(session, uses)
 
 
-def _surface(name: str, settings: Settings, services: Services) -> Flask:
+def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     logs.install()
-    # No static folder: every path is declared, with who may use it.
+    # No static folder: every path is declared together with its access rule.
     app = SynchronousFlask(name, static_folder=None, root_path=str(Path(__file__).parent))
-    # One byte more than is accepted: a chunked body is cut at this length without a word, and `read_body` counts.
+    # One byte more than the limit: Flask truncates a chunked body at this length silently, and `read_body` counts.
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     services.attach(app)
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
-    pipeline.install(app, services.limiter)
+    pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
     for blueprint in API_BLUEPRINTS:

@@ -1,7 +1,7 @@
-"""gunicorn: how many workers, how patient, and what begins only after the fork.
+"""The configuration of gunicorn: workers, timeouts, and the work that starts after the fork.
 
 gunicorn -c gunicorn.conf.py wsgi:api      the API
-gunicorn -c gunicorn.conf.py wsgi:hub      the Hub, a service of its own
+gunicorn -c gunicorn.conf.py wsgi:hub      the Hub, as a separate service
 """
 
 import contextlib
@@ -19,50 +19,50 @@ from kataven.web.server import crash
 from kataven.web.server.timeouts import SocketTimeouts
 
 bind = os.environ.get("BIND") or f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-# A request is mostly Python, so a core feeds a worker; threads are for requests that wait for a database.
+# Requests are mostly CPU-bound, so one worker per core; threads serve requests that wait for a database.
 cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
-# Ours: no thread waits for a slow client. docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md
-worker_class = "kataven.web.server.worker.FrontWorker"
+# The project's worker class: no thread waits for a slow client.
+# docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md
+worker_class = "kataven.web.server.worker.BufferingWorker"
 logger_class = "kataven.web.server.logger.JsonLogger"
 threads = int(os.environ.get("THREADS", "8"))
-# Built once, before the fork, which is the same for all: a worker begins in milliseconds and shares its memory.
-# Building connects to nothing and starts nothing. New code needs a new master (USR2, or a restart); HUP only renews
-# the workers.
+# The app is built once, before the fork: workers start within milliseconds and share its memory. Building opens no
+# connections and starts no threads. New code requires a new master (USR2 or a restart); HUP only replaces the workers.
 preload_app = True
-# A worker that says nothing for so long is killed; it speaks up every second, whatever its threads do.
+# A worker without a heartbeat for this long is killed. It sends one every second, independently of its threads.
 timeout = 30
-# What SIGTERM, and a reload, leave to the requests under way: the longest that one may take, and some more.
+# Time for requests in progress after SIGTERM and during a reload: more than the longest request can take.
 graceful_timeout = 30
-# Longer than the 60 s that load balancers keep idle connections, so that it is never us who closes first.
+# Longer than the usual 60 s of load balancers, so that the server never closes an idle connection first.
 keepalive = 75
-# What leaks in a library, if anything, ends with the worker; the jitter keeps the workers from going together.
+# Replaces workers regularly, which limits memory leaks in libraries. The jitter spreads the replacements.
 max_requests = int(os.environ.get("MAX_REQUESTS", "100000"))
 max_requests_jitter = max_requests // 10
 
-# A token may have 8 KiB, and a longer one deserves our own answer rather than gunicorn's page.
+# Tokens can have up to 8 KiB. For longer ones, the API returns its own error instead of gunicorn's page.
 limit_request_field_size = 65_536
 limit_request_line = 8_190
-# The one that is tested; `auto` takes another where it happens to be installed.
+# The tested parser; `auto` selects another one if it is installed.
 http_parser = "python"
 
-# Whom to believe about the client's address is the application's decision (KATAVEN_TRUSTED_PROXIES).
+# The application determines the client's address (KATAVEN_TRUSTED_PROXIES).
 forwarded_allow_ips = ""
-# On a Unix socket gunicorn believes every client, whatever the line above says: so there is nothing to believe.
+# On a Unix socket, gunicorn trusts every client regardless of the line above, so it must not read these headers.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 
-# One line for each request comes from the application, which knows whose it is.
+# The application writes the access log, because it knows the account and the principal.
 accesslog = None
-# Metrics are kept in files that all workers map; the library reads the variable when it is imported.
+# Metrics are stored in files that all workers map. The library reads the variable at import.
 metrics_folder.make(os.environ)
 control_socket_disable = True
 proc_name = "kataven"
 
 
 def on_starting(server: Any) -> None:
-    """Say once, in the master, what is wrong with the environment; workers would only say it again and again."""
+    """Report configuration problems once, in the master, instead of in every worker."""
     try:
         settings.load(settings.development_environ(os.environ))
     except settings.SettingsError as error:
@@ -70,24 +70,24 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Refuse a Unix socket without a proxy. Put what is built out of the collector's reach: a collection would write
-    to every page that workers share."""
+    """Reject a Unix socket without a proxy. Exclude the app's objects from garbage collection, because a collection
+    would write to the memory pages that workers share."""
     proxies = settings.load(settings.development_environ(os.environ)).trusted_proxies
     if not proxies and any(listener.sock.family == socket.AF_UNIX for listener in server.LISTENERS):
         close_sockets(server.LISTENERS)
         sys.exit(
-            "The configuration can't be used:\n  KATAVEN_TRUSTED_PROXIES: is 0, and clients of a Unix socket have no "
-            "address, so all of them would share one budget; set it to the number of proxies in front (1 for nginx on "
-            "this host), or bind to an address (BIND=127.0.0.1:8000)"
+            "The configuration can't be used:\n  KATAVEN_TRUSTED_PROXIES: is 0, but clients of a Unix socket have no "
+            "address, so all of them would share one address budget; set it to the number of proxies in front (1 for "
+            "nginx on this host), or bind to an address (BIND=127.0.0.1:8000)"
         )
     gc.collect()
     gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:
-    """In the worker, after the fork: threads, connections and the lease begin here."""
-    # A thread that waits for a revocation gets the interpreter within 0.5 ms of its message, also under load: the
-    # default of 5 ms was measured to triple the slowest evictions.
+    """In the worker, after the fork: start threads, connections and the lease."""
+    # A thread that waits for a revocation event gets the interpreter within 0.5 ms, even under load. With the default
+    # of 5 ms, the slowest evictions took three times as long.
     sys.setswitchinterval(0.0005)
     services = worker.app.callable.extensions["kataven"]
     configured = settings.load(settings.development_environ(os.environ))
@@ -101,24 +101,24 @@ def post_worker_init(worker: Any) -> None:
     )
     worker.on_refusal = lambda reason: services.metrics.connections_refused.labels(reason).inc()
     services.start()
-    # A worker that crashes, or is killed since it hangs, leaves its stacks to the master.
+    # If the worker crashes, or is killed because it hangs, the master logs its stacks.
     crash.watch(os.environ[metrics_folder.FOLDER_VARIABLE])
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """In the master: what the worker counted goes on counting."""
+    """In the master: log the worker's stacks after a crash, and keep its counters."""
     with contextlib.suppress(OSError):
         crash.report(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
-        metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
+        metrics_folder.merge_exited(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
 
 
 def on_exit(server: Any) -> None:
-    """In the master, last of all."""
+    """In the master, at the end: remove the metrics folder."""
     metrics_folder.remove(os.environ)
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Write what is noted, give the lease and the slots back."""
+    """In the worker: store pending usage, release the lease and the slots."""
     application = getattr(worker.app, "callable", None)
     if application is not None:
         application.extensions["kataven"].stop()

@@ -1,6 +1,6 @@
-"""The WSGI objects: `wsgi:api`, `wsgi:hub`, and `wsgi:app`, which is both, told apart by host.
+"""The WSGI objects `wsgi:api`, `wsgi:hub`, and `wsgi:app`, which serves both and routes by host name.
 
-Each is built when it is first asked for, so that a service which runs the API never builds the Hub.
+Each is built on first access, so that a service that runs the API never builds the Hub.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def __getattr__(name: str) -> Flask:
     try:
         built = _BUILDERS[name](settings.load(settings.development_environ(os.environ)))
     except settings.SettingsError as error:
-        if _is_only_looked_up():
+        if _is_command_lookup():
             return commands.without_settings(error.problems)
         sys.exit("\n".join(["The configuration can't be used:", *(f"  {problem}" for problem in error.problems)]))
     globals()[name] = built
     return built
 
 
-def _is_only_looked_up() -> bool:
-    """Whether this is `flask`, which wants to know the commands and serves nothing: `--help` needs no settings."""
+def _is_command_lookup() -> bool:
+    """Whether `flask` only looks up its commands: `--help` needs no settings."""
     context = click.get_current_context(silent=True)
     return context is not None and context.parent is None

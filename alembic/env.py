@@ -1,8 +1,8 @@
-"""Where Alembic meets a database: whichever one it is handed, on whichever branch.
+"""Runs Alembic for the given database and branch.
 
-There is no ini file. `kataven.tenancy.schema` builds the configuration and hands over what is needed as attributes:
-`metadata`, where the branch's models are (`"package.module:attribute.path"`), and `connection`, the database; without
-a connection the statements are rendered to the output instead of being executed.
+No ini file exists. `kataven.tenancy.schema` builds the configuration and passes two attributes: `metadata`, the
+location of the branch's models (`"package.module:attribute.path"`), and `connection`, the database. Without a
+connection, the statements are rendered to the output instead of being executed.
 """
 
 from pkgutil import resolve_name
@@ -11,10 +11,10 @@ from alembic import context
 
 
 def migrate() -> None:
-    """Run the migrations that the command at hand asks for, each in a transaction of its own."""
+    """Run the migrations that the command requests, each in its own transaction."""
     attributes = context.config.attributes
     if "metadata" not in attributes:
-        raise SystemExit("alembic: use `flask migrations …`, which knows the databases")
+        raise SystemExit("alembic: use `flask migrations …`, which configures the databases")
     metadata = resolve_name(attributes["metadata"])
     if context.is_offline_mode():
         context.configure(
@@ -24,7 +24,7 @@ def migrate() -> None:
             dialect_opts={"paramstyle": "named"},
             transactional_ddl=True,
         )
-        context.run_migrations()  # no BEGIN around it: whoever replays the statements adds its own
+        context.run_migrations()  # without BEGIN: the code that replays the statements adds it
     else:
         context.configure(
             connection=attributes["connection"],

@@ -1,9 +1,9 @@
-"""Does an account at its limit slow its neighbour down? Acme's latency alone, and with globex refused all the while.
+"""Measures the latency of one account (acme) while another account (globex) is at its limit, and without it.
 
     python -m bench.fairness [--seconds 10] [--rate 100]
 
-Real gunicorn, PostgreSQL and Redis. The two are interleaved in short slices, so that a noisy machine is noisy for both;
-globex asks at a steady rate, because a flood would compete for the processors rather than for limits.
+Uses real gunicorn, PostgreSQL and Redis. Slices with and without globex alternate, so load on the machine affects both.
+Globex sends requests at a fixed rate, because a flood would measure the competition for CPU cores and not for limits.
 """
 
 from __future__ import annotations
@@ -31,55 +31,55 @@ def main() -> None:
     with shared_harness(folder) as harness, Gunicorn(harness.environ, folder / "log", workers=2) as server:
         acme, globex = harness.new_key("acme"), harness.new_key("globex")
         harness.set_limits("globex", per_minute=1)
-        alone, beside, refused = [], [], 0
+        baseline, contended, rejected = [], [], 0
         for _ in range(options.seconds):
-            alone += _asked(server, acme)
-            with _asking(server, globex, options.rate) as counted:
-                beside += _asked(server, acme)
-            refused += counted.get(429, 0)
-    print(f"acme alone              p50 {_p50(alone):6.2f} ms  p99 {_p99(alone):6.2f} ms  ({len(alone)} requests)")
-    print(f"beside globex refused   p50 {_p50(beside):6.2f} ms  p99 {_p99(beside):6.2f} ms  ({len(beside)} requests)")
-    print(f"globex was refused {refused} times; ratio of p99 {_p99(beside) / _p99(alone):.2f}")
+            baseline += _latencies(server, acme)
+            with _load(server, globex, options.rate) as counted:
+                contended += _latencies(server, acme)
+            rejected += counted.get(429, 0)
+    print(f"acme without load       p50 {_p50(baseline):6.2f} ms  p99 {_p99(baseline):6.2f} ms  (n={len(baseline)})")
+    print(f"globex at its limit     p50 {_p50(contended):6.2f} ms  p99 {_p99(contended):6.2f} ms  (n={len(contended)})")
+    print(f"requests of globex that were rejected: {rejected}; ratio of p99: {_p99(contended) / _p99(baseline):.2f}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=10, help="of each of the two")
-    parser.add_argument("--rate", type=int, default=100, help="globex's requests a second")
+    parser.add_argument("--seconds", type=int, default=10, help="duration with and without load, each (default: 10)")
+    parser.add_argument("--rate", type=int, default=100, help="requests of globex per second (default: 100)")
     return parser.parse_args()
 
 
-def _asked(server: Gunicorn, key: str) -> list[float]:
-    """The milliseconds of each of acme's requests in a slice."""
+def _latencies(server: Gunicorn, key: str) -> list[float]:
+    """The latencies of acme's requests in one slice, in milliseconds."""
     taken = []
     until = time.perf_counter() + SLICE_SECONDS
     with server.client(key) as client:
-        while (began := time.perf_counter()) < until:
+        while (started := time.perf_counter()) < until:
             assert client.get("/v1/agents").status_code == httpx2.codes.OK
-            taken.append((time.perf_counter() - began) * 1000)
+            taken.append((time.perf_counter() - started) * 1000)
             time.sleep(0.005)
     return taken
 
 
 @contextmanager
-def _asking(server: Gunicorn, key: str, rate: int) -> Iterator[dict[int, int]]:
-    """Ask as globex until the block ends; counts the answers by status."""
+def _load(server: Gunicorn, key: str, rate: int) -> Iterator[dict[int, int]]:
+    """Send requests as globex until the block ends. Counts responses by status."""
     counted: dict[int, int] = {}
-    ending = threading.Event()
+    stopping = threading.Event()
 
     def ask() -> None:
         with server.client(key) as client:
-            while not ending.wait(1 / rate):
+            while not stopping.wait(1 / rate):
                 status = client.get("/v1/agents").status_code
                 counted[status] = counted.get(status, 0) + 1
 
-    asker = threading.Thread(target=ask)
-    asker.start()
+    thread = threading.Thread(target=ask)
+    thread.start()
     try:
         yield counted
     finally:
-        ending.set()
-        asker.join()
+        stopping.set()
+        thread.join()
 
 
 def _p50(samples: list[float]) -> float:

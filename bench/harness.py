@@ -1,4 +1,4 @@
-"""The whole product's servers for a bench, as the tests have them: PostgreSQL, Redis, an issuer, acme and globex."""
+"""The complete product's servers for a benchmark: PostgreSQL, Redis, an issuer, and the accounts acme and globex."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import app as factory
 from kataven import settings
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.operations import account_creation
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import ACCOUNTS, AppHarness, environ_for, new_account
@@ -18,7 +18,7 @@ from tests.support.oidc import IssuerWithPen
 
 @contextmanager
 def shared_harness(folder: Path) -> Iterator[AppHarness]:
-    """Everything but gunicorn; the house itself takes no lease, so that it is no worker."""
+    """Everything except gunicorn. The harness itself takes no lease, so it does not count as a worker."""
     folder.chmod(0o711)
     with (
         EmbeddedPostgres(folder / "postgres", fsync=False) as postgres,
@@ -26,7 +26,7 @@ def shared_harness(folder: Path) -> Iterator[AppHarness]:
         IssuerWithPen(folder / "issuer") as issuer,
     ):
         environ = environ_for(postgres, redis.url, issuer.url, "kataven_system")
-        environ["KATAVEN_HOST_SLOTS_DIR"] = str(folder / "slots")  # not those of other servers on this machine
+        environ["KATAVEN_HOST_SLOTS_DIR"] = str(folder / "slots")  # separate from other servers on this machine
         configured = settings.load(environ)
         account_creation.prepare_system(configured.database_url.get_secret_value())
         application = factory.create_api(configured)

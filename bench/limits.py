@@ -1,10 +1,10 @@
-"""What limits cost a request: ours next to Flask-Limiter's three windows with headers, in one run.
+"""Measures the cost of rate limits per request, compared with Flask-Limiter's three windows with headers.
 
-    python -m bench.limits                  starts a Redis of its own; --redis URL for another one
-    python -m bench.limits --seconds 60     longer, and so less noisy
+    python -m bench.limits                  starts a separate Redis; --redis URL selects another one
+    python -m bench.limits --seconds 60     runs longer, with less noise
 
-Every variant is the same Flask application, called in this process without a server, in short slices that take turns.
-The cost of limits is the CPU that a request takes more than without any, here and in Redis together.
+Every variant is the same Flask application, called in this process without a server, in short alternating slices. The
+cost is the additional CPU time per request compared with no limits, in this process and in Redis together.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import flask
 import redis
 from flask_limiter import Limit
 from flask_limiter import Limiter as FlaskLimiter
+from limits.storage import MovingWindowSupport, Storage
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.latency import RedisTimeouts
-from kataven.ratelimit.limiter import Admission, Limiter, install
-from kataven.ratelimit.limiter.storage import WindowStorage
+from kataven.ratelimit.limiter import Admission, Limiter
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.redis_pool import RedisPool
@@ -39,7 +39,7 @@ HUGE = 1_000_000
 LIMITS = Limits(per_minute=HUGE, per_hour=HUGE, per_day=HUGE, concurrent=HUGE)
 THREE: list[str | Callable[[], str] | Limit] = [f"{HUGE}/minute", f"{HUGE}/hour", f"{HUGE}/day"]
 SLICE = 200
-"""Requests of one variant before the next has its turn."""
+"""Requests per slice of one variant."""
 
 
 def bare() -> flask.Flask:
@@ -49,7 +49,7 @@ def bare() -> flask.Flask:
 
 
 def shipped(url: str, strategy: str) -> flask.Flask:
-    """Flask-Limiter as its documentation sets it up."""
+    """Flask-Limiter, configured as in its documentation."""
     app = bare()
     url = url.replace("unix:", "redis+unix:")
     FlaskLimiter(
@@ -64,12 +64,19 @@ def shipped(url: str, strategy: str) -> flask.Flask:
     return app
 
 
-class OneTrip(WindowStorage):
-    """All our windows and the slot behind what Flask-Limiter takes for one limit."""
+class OneTrip(Storage, MovingWindowSupport):
+    """A storage of the `limits` library: one of its limits stands for all our windows and the slot."""
 
-    STORAGE_SCHEME = ["bench-one-trip"]  # noqa: RUF012 the library declares it so
+    STORAGE_SCHEME = ["bench-one-trip"]  # noqa: RUF012  declared this way by the library
     limiter: Limiter
     admission: Admission
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         OneTrip.admission = self.limiter.admit("acme", LIMITS)
@@ -78,9 +85,27 @@ class OneTrip(WindowStorage):
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
         return time.time(), self.admission.quota_statuses[0].used
 
+    def check(self) -> bool:
+        return True
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> NoReturn:
+        raise NotImplementedError
+
+    def get(self, key: str) -> NoReturn:
+        raise NotImplementedError
+
+    def get_expiry(self, key: str) -> NoReturn:
+        raise NotImplementedError
+
+    def reset(self) -> NoReturn:
+        raise NotImplementedError
+
+    def clear(self, key: str) -> NoReturn:
+        raise NotImplementedError
+
 
 def spanning(limiter: Limiter) -> flask.Flask:
-    """One Flask-Limiter item that spans all windows: one evaluation, one round trip, its own headers."""
+    """One Flask-Limiter limit for all windows: one evaluation and one round trip, with its own headers."""
     app = bare()
     OneTrip.limiter = limiter
 
@@ -95,16 +120,14 @@ def spanning(limiter: Limiter) -> flask.Flask:
         default_limits=THREE[:1],
         headers_enabled=True,
         storage_uri="bench-one-trip://",
-        storage_options={"windows": lambda: limiter.windows},  # type: ignore[dict-item]
         strategy="moving-window",
     )
     return app
 
 
 def ours(limiter: Limiter) -> flask.Flask:
-    """Our own hook, as the product has it, beside Flask-Limiter's decorators, which limit nothing here."""
+    """The hook of Kataven Hub."""
     app = bare()
-    install(app, limiter, lambda: "203.0.113.7")
 
     @app.before_request
     def admit() -> None:
@@ -133,7 +156,7 @@ ENVIRON = {
 
 
 def request(app: flask.Flask) -> None:
-    """One request, its answer thrown away."""
+    """Send one request and discard the response."""
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], Any]:
         if not status.startswith("200"):
@@ -147,7 +170,7 @@ def request(app: flask.Flask) -> None:
 
 
 class Meter:
-    """CPU of this process and of Redis, in microseconds a request."""
+    """CPU time of this process and of Redis, in microseconds per request."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -169,9 +192,9 @@ class Meter:
 
 
 def compare(url: str, seconds: float) -> None:
-    """Measure every variant, and print what its limits cost."""
-    patient = RedisPool(url, RedisTimeouts(slow=5, answer=30, connect=5))  # this machine may be busy
-    limiter = Limiter(FallbackWindows(RedisWindows(patient), MemoryWindows()))
+    """Measure every variant and print the cost of its limits."""
+    pool = RedisPool(url, RedisTimeouts(slow=5, reply=30, connect=5))  # the machine can be busy
+    limiter = Limiter(FallbackWindows(RedisWindows(pool), MemoryWindows()))
     limiter.start()
     apps = {
         "no limits": bare(),
@@ -193,10 +216,12 @@ def compare(url: str, seconds: float) -> None:
 
 
 def report(meters: dict[str, Meter]) -> None:
-    """One line for each variant: CPU and time of a request, what its limits cost, and that next to ours."""
+    """Print one line per variant: CPU time and duration of a request, the cost of limits, and its ratio to ours."""
     cpu = {name: median(meter.own) + median(meter.redis) for name, meter in meters.items()}
     ours_costs = cpu["our hook"] - cpu["no limits"]
-    print(f"{'microseconds a request, median':50}{'CPU here':>10}{'in Redis':>10}{'time':>8}{'limits':>8}{'x ours':>8}")
+    print(
+        f"{'microseconds per request, median':50}{'CPU here':>10}{'in Redis':>10}{'time':>8}{'limits':>8}{'x ours':>8}"
+    )
     for name, meter in meters.items():
         costs = cpu[name] - cpu["no limits"]
         print(
@@ -208,7 +233,7 @@ def report(meters: dict[str, Meter]) -> None:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--redis", metavar="URL", help="a Redis to use; it is emptied")
+    parser.add_argument("--redis", metavar="URL", help="the Redis to use; all of its keys are deleted")
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()
     if options.redis:

@@ -1,11 +1,11 @@
-"""What is admitted over a limit where Redis is slow to answer: a machine without a core to spare, and a Redis far away.
+"""Measures how many requests are admitted over a limit if Redis replies slowly: on an overloaded machine, or far away.
 
-    python -m bench.limits_far                   every world, about three minutes; exit status 1 above a floor
-    python -m bench.limits_far --world starved   one of them; --seconds, --hogs and --delay-ms change it
+    python -m bench.limits_far                   runs all scenarios in about three minutes; exits with 1 above a ceiling
+    python -m bench.limits_far --world starved   runs one scenario; --seconds, --hogs and --delay-ms configure it
 
-Four worker processes ask as fast as they are let, for one account with two windows. An admission was decided at some
-moment between a worker's question and its answer. A window counts only the admissions whose whole interval is inside,
-so that what is printed as over the limit was over it, however late a starved worker looks at its clock.
+Four worker processes send requests for one account with two windows as fast as possible. Each decision was made at some
+time between the worker's call and its return. A window counts only admissions whose whole interval is inside, so every
+reported excess is real, even if an overloaded worker reads its clock late.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pathlib import Path
 from statistics import quantiles
 from urllib.parse import urlsplit
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Quota, QuotaSet, RateLimitKey
 
 WORKERS, THREADS = 4, 4
 SCOPE = RateLimitKey("account:acme", QuotaSet(Quota("ten-seconds", 60, 10), Quota("thirty-seconds", 150, 30)))
 PAUSE_SECONDS = 0.02
-"""Between two questions of a thread: at best 800 a second, 133 times what the ten seconds admit."""
+"""The pause of a thread between two requests: at most 800 requests per second, 133 times the limit of ten seconds."""
 ALLOWED_PERCENT = {"near": 0.0, "far": 2.0, "starved": 2.0, "far and starved": 2.0}
 
 processes = multiprocessing.get_context("spawn")
@@ -45,13 +45,13 @@ processes = multiprocessing.get_context("spawn")
 
 @dataclass
 class Seen:
-    """What one worker saw."""
+    """The measurements of one worker."""
 
     admitted: list[tuple[float, float]] = field(default_factory=list)
-    """Asked and answered, on the clock that all processes of a machine share."""
+    """The times of call and return, on the clock that all processes of a machine share."""
     waits: list[float] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    alone: int = 0
+    local: int = 0
 
     def degraded(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -59,25 +59,25 @@ class Seen:
     def restored(self, seconds: float) -> None: ...
 
     def decided_locally(self) -> None:
-        self.alone += 1
+        self.local += 1
 
 
 def work(talk: Connection, url: str, seconds: float) -> None:
-    """One worker: ask until the time is over."""
+    """Run one worker for `seconds`."""
     seen = Seen()
-    limiter = Limiter.at(url, surface="bench", workers=WORKERS, stats=seen)
+    limiter = Limiter.at(url, app="bench", workers=WORKERS, stats=seen)
     limiter.start()
     talk.send("ready")
     talk.recv()
     end = time.monotonic() + seconds
 
     def ask() -> None:
-        while (asked := time.monotonic()) < end:
+        while (called := time.monotonic()) < end:
             decision = limiter.windows.take((SCOPE,), "")
-            answered = time.monotonic()
-            seen.waits.append(answered - asked)
+            returned = time.monotonic()
+            seen.waits.append(returned - called)
             if decision.admitted:
-                seen.admitted.append((asked, answered))
+                seen.admitted.append((called, returned))
             time.sleep(PAUSE_SECONDS)
 
     threads = [threading.Thread(target=ask) for _ in range(THREADS)]
@@ -90,7 +90,7 @@ def work(talk: Connection, url: str, seconds: float) -> None:
 
 
 def hog(seconds: float) -> None:
-    """Use a core for so long; the kernel ends it if nothing else does."""
+    """Use one core for `seconds`. A CPU limit of the kernel ends the process in any case."""
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
     parent, end = os.getppid(), time.monotonic() + seconds
     while time.monotonic() < end and os.getppid() == parent:
@@ -100,7 +100,7 @@ def hog(seconds: float) -> None:
 
 @contextmanager
 def starving(per_core: int, seconds: float) -> Iterator[None]:
-    """A load of so many for each core."""
+    """Run `per_core` busy processes per core."""
     hogs = [
         processes.Process(target=hog, args=(seconds,), daemon=True)
         for _ in range(per_core * len(os.sched_getaffinity(0)))
@@ -117,7 +117,7 @@ def starving(per_core: int, seconds: float) -> Iterator[None]:
 
 
 class Relay:
-    """A way to Redis that takes so long: half of it for each direction."""
+    """A relay to Redis that adds `seconds` to a round trip, half in each direction."""
 
     def __init__(self, redis_url: str, seconds: float) -> None:
         self._upstream = urlsplit(redis_url).path
@@ -125,23 +125,23 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
         self._peers: dict[socket.socket, socket.socket] = {}
-        self._under_way: deque[tuple[float, socket.socket, bytes]] = deque()
+        self._pending: deque[tuple[float, socket.socket, bytes]] = deque()
         self._stopping = False
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
 
     def run(self) -> None:
-        """Carry bytes until the process is ended."""
+        """Relay bytes until the process is terminated."""
         self._selector.register(self._listener, selectors.EVENT_READ)
         while True:
-            due = self._under_way[0][0] - time.monotonic() if self._under_way else 1.0
+            due = self._pending[0][0] - time.monotonic() if self._pending else 1.0
             for key, _ in self._selector.select(max(0.0, due)):
                 if key.fileobj is self._listener:
                     self._accept()
                 else:
                     assert isinstance(key.fileobj, socket.socket)
                     self._take(key.fileobj)
-            while self._under_way and self._under_way[0][0] <= time.monotonic():
-                _, target, data = self._under_way.popleft()
+            while self._pending and self._pending[0][0] <= time.monotonic():
+                _, target, data = self._pending.popleft()
                 with contextlib.suppress(OSError):
                     if data:
                         target.sendall(data)
@@ -162,21 +162,21 @@ class Relay:
             data = source.recv(65536)
         except OSError:
             data = b""
-        self._under_way.append((time.monotonic() + self._delay, self._peers[source], data))
+        self._pending.append((time.monotonic() + self._delay, self._peers[source], data))
         if not data:
             self._selector.unregister(source)
 
 
 def relay(talk: Connection, redis_url: str, seconds: float) -> None:
-    """The process of a relay."""
-    carrying = Relay(redis_url, seconds)
-    talk.send(carrying.url)
-    carrying.run()
+    """Run a relay in this process."""
+    relaying = Relay(redis_url, seconds)
+    talk.send(relaying.url)
+    relaying.run()
 
 
 @contextmanager
 def far(redis_url: str, seconds: float) -> Iterator[str]:
-    """A URL of the same Redis, so far away."""
+    """A URL of the same Redis with added latency."""
     ours, theirs = processes.Pipe()
     process = processes.Process(target=relay, args=(theirs, redis_url, seconds), daemon=True)
     process.start()
@@ -187,8 +187,8 @@ def far(redis_url: str, seconds: float) -> Iterator[str]:
         process.join()
 
 
-def world(name: str, seconds: float, per_core: int, delay: float) -> list[Seen]:
-    """Let the workers ask, in this world."""
+def run_scenario(name: str, seconds: float, per_core: int, delay: float) -> list[Seen]:
+    """Run the workers in one scenario."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         url = stack.enter_context(EmbeddedRedis(Path(folder), persistent=False)).url
@@ -211,28 +211,29 @@ def world(name: str, seconds: float, per_core: int, delay: float) -> list[Seen]:
 
 
 def worst(admitted: Sequence[tuple[float, float]], length: float) -> int:
-    """The most admissions that were asked for and answered within this many seconds."""
+    """The highest number of admissions whose call and return are within `length` seconds."""
     most = 0
-    for begin, _ in admitted:
-        most = max(most, sum(asked >= begin and answered <= begin + length for asked, answered in admitted))
+    for start, _ in admitted:
+        most = max(most, sum(called >= start and returned <= start + length for called, returned in admitted))
     return most
 
 
 def report(name: str, seen: Sequence[Seen]) -> float:
-    """Print one world; returns by how many per cent its worst window was over its limit."""
+    """Print one scenario. Returns by how many percent its worst window exceeded the limit."""
     admitted = sorted(one for worker in seen for one in worker.admitted)
     waits = [wait * 1000 for worker in seen for wait in worker.waits]
     cuts = quantiles(waits, n=100)
     over, windows = 0.0, []
-    for quota in SCOPE.plan.quotas:
+    for quota in SCOPE.quota_set.quotas:
         most = worst(admitted, quota.seconds)
         over = max(over, (most - quota.limit) / quota.limit * 100)
         windows.append(f"{most} of {quota.limit} in {quota.seconds} s")
-    left = sum(len(worker.reasons) for worker in seen)
-    alone = sum(worker.alone for worker in seen)
+    fallbacks = sum(len(worker.reasons) for worker in seen)
+    local = sum(worker.local for worker in seen)
     print(
-        f"{name:16} {', '.join(windows):40} over {over:4.1f} %   left Redis {left:3}"
-        f"   alone {alone:5} of {len(waits):6}   ms p50 {cuts[49]:.1f} p99 {cuts[98]:.0f} max {max(waits):.0f}",
+        f"{name:16} {', '.join(windows):40} over {over:4.1f} %   fallbacks {fallbacks:3}"
+        f"   local decisions {local:5} of {len(waits):6}"
+        f"   ms p50 {cuts[49]:.1f} p99 {cuts[98]:.0f} max {max(waits):.0f}",
         flush=True,
     )
     for reason in sorted({reason for worker in seen for reason in worker.reasons}):
@@ -241,16 +242,16 @@ def report(name: str, seen: Sequence[Seen]) -> float:
 
 
 def main() -> None:
-    """Parse the command line, run, and fail above a floor."""
+    """Run the scenarios. Exits with status 1 above a ceiling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", choices=ALLOWED_PERCENT, action="append")
+    parser.add_argument("--world", choices=ALLOWED_PERCENT, action="append", help="the scenario (default: all)")
     parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--hogs", type=int, default=20, help="processes that compute, for each core")
+    parser.add_argument("--hogs", type=int, default=20, help="busy processes per core (default: 20)")
     parser.add_argument("--delay-ms", type=float, default=30)
     options = parser.parse_args()
     failed = []
     for name in options.world or ALLOWED_PERCENT:
-        over = report(name, world(name, options.seconds, options.hogs, options.delay_ms / 1000))
+        over = report(name, run_scenario(name, options.seconds, options.hogs, options.delay_ms / 1000))
         if over > ALLOWED_PERCENT[name]:
             failed.append(f"{name}: {over:.1f} % over a limit, {ALLOWED_PERCENT[name]:g} % allowed")
     for line in failed:

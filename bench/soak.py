@@ -1,10 +1,10 @@
-"""Does anything grow? Full load for a while, with revocations, new accounts and reloads going on.
+"""Soak test: memory, descriptors and threads under full load, with revocations, new accounts and reloads.
 
     python -m bench.soak [--minutes 10]
 
-Two workers, real PostgreSQL and Redis. Every quarter of the time the workers are renewed (SIGHUP); a generation is
-looked at ten seconds after it began and just before it ends. Exit status 1 if a request failed, if a revoked key was
-accepted, or if a generation, or the master over the whole run, grew by more than `GROWTH` of what it had.
+Two workers, real PostgreSQL and Redis. After each quarter of the time the workers are replaced (SIGHUP). A generation
+is measured ten seconds after its start and immediately before its end. Exit status 1 if a request failed, a revoked key
+was accepted, or a generation, or the master during the whole run, grew by more than `GROWTH`.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from tests.support.gunicorn import Gunicorn
 GENERATIONS = 4
 SETTLED_SECONDS = 10.0
 GROWTH = 0.25
-HAMMERS = 6
+LIST_THREADS = 6
 
 
 @dataclass(frozen=True)
-class Look:
-    """What some processes have."""
+class ResourceUse:
+    """The resources that some processes use."""
 
     megabytes: float
     descriptors: int
     threads: int
     sessions: int = 0
-    """Of PostgreSQL, which accounts that are added have: two descriptors each, up to the cap of the host."""
+    """PostgreSQL sessions. New accounts add sessions of two descriptors each, up to the host's limit."""
 
     @classmethod
-    def at(cls, pids: set[int], sessions: int = 0) -> Look:
+    def at(cls, pids: set[int], sessions: int = 0) -> ResourceUse:
         megabytes, descriptors, threads = 0.0, 0, 0
         for pid in pids:
             status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -57,11 +57,11 @@ class Look:
         return cls(megabytes, descriptors, threads, sessions)
 
     def __str__(self) -> str:
-        had = f"{self.megabytes:6.0f} MB {self.descriptors:5d} descriptors {self.threads:4d} threads"
-        return f"{had} {self.sessions:4d} sessions" if self.sessions else had
+        used = f"{self.megabytes:6.0f} MB {self.descriptors:5d} descriptors {self.threads:4d} threads"
+        return f"{used} {self.sessions:4d} sessions" if self.sessions else used
 
-    def outgrown(self, before: Look) -> bool:
-        """Whether it has more than is explained by work under way and by new connections."""
+    def has_grown(self, before: ResourceUse) -> bool:
+        """Whether the growth exceeds what requests in progress and new connections explain."""
         connected = 2 * max(0, self.sessions - before.sessions)
         return (
             self.megabytes > before.megabytes * (1 + GROWTH)
@@ -72,7 +72,7 @@ class Look:
 
 @dataclass
 class Traffic:
-    """Everybody who asks, and what they were answered."""
+    """The load, and the statuses of its responses."""
 
     harness: AppHarness
     server: Gunicorn
@@ -83,18 +83,18 @@ class Traffic:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        works: list[Callable[[], None]] = [*[self._hammer] * HAMMERS, self._revoke, self._create]
-        self.threads = [threading.Thread(target=work) for work in works]
+        tasks: list[Callable[[], None]] = [*[self._list_agents] * LIST_THREADS, self._revoke, self._add_accounts]
+        self.threads = [threading.Thread(target=task) for task in tasks]
         for thread in self.threads:
             thread.start()
 
-    def end(self) -> None:
-        """Nobody asks any more. May be repeated."""
+    def finish(self) -> None:
+        """Stop the load. May be called repeatedly."""
         self.stop.set()
         for thread in self.threads:
             thread.join()
 
-    def _hammer(self) -> None:
+    def _list_agents(self) -> None:
         key = self.harness.new_key("acme")
         with self.server.client(key) as client:
             while not self.stop.is_set():
@@ -103,26 +103,26 @@ class Traffic:
     def _revoke(self) -> None:
         while not self.stop.is_set():
             with self.server.client(self.harness.issuer.token(ALICE), "acme") as owner:
-                minted = owner.post("/v1/api-keys", json={"name": "soak", "expiry": "30d"})
-                self.statuses[f"mint {minted.status_code}"] += 1
-                if minted.status_code != 201:
+                created = owner.post("/v1/api-keys", json={"name": "soak", "expiry": "30d"})
+                self.statuses[f"create {created.status_code}"] += 1
+                if created.status_code != 201:
                     continue
-                with self.server.client(minted.json()["key"]) as client:
+                with self.server.client(created.json()["key"]) as client:
                     self._count("use", lambda c=client: c.get("/v1/me"))  # type: ignore[misc]
-                    revoked = owner.patch(f"/v1/api-keys/{minted.json()['id']}", json={"disabled": True})
+                    revoked = owner.patch(f"/v1/api-keys/{created.json()['id']}", json={"disabled": True})
                     self.statuses[f"revoke {revoked.status_code}"] += 1
                     self.accepted += revoked.status_code == 200 and client.get("/v1/me").status_code == 200
 
-    def _create(self) -> None:
+    def _add_accounts(self) -> None:
         number = 0
         while not self.stop.wait(5):
             new_account(self.harness.services, f"soak{(number := number + 1)}")
             with self.server.client(self.harness.new_key(f"soak{number}")) as client:
                 self._count("cold", lambda c=client: c.get("/v1/agents"))  # type: ignore[misc]
 
-    def _count(self, what: str, ask_once: Callable[[], httpx2.Response]) -> None:
+    def _count(self, what: str, send: Callable[[], httpx2.Response]) -> None:
         try:
-            self.statuses[f"{what} {ask_once().status_code}"] += 1
+            self.statuses[f"{what} {send().status_code}"] += 1
         except httpx2.TransportError as error:
             self.statuses[f"{what} {type(error).__name__}"] += 1
 
@@ -134,30 +134,30 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kataven-bench-")))
         harness = stack.enter_context(shared_harness(folder))
-        # Workers that end by themselves after so many requests would not be seen to grow.
+        # Workers that restart after a number of requests would hide their growth.
         environ = {**harness.environ, "MAX_REQUESTS": "0"}
         server = stack.enter_context(Gunicorn(environ, folder / "log", workers=2))
         traffic = Traffic(harness, server)
-        stack.callback(traffic.end)
+        stack.callback(traffic.finish)
         traffic.start()
-        ok, masters = True, []
+        passed, masters = True, []
         for generation in range(GENERATIONS):
             time.sleep(SETTLED_SECONDS)
             pids = _workers(server)
-            before = Look.at(pids, _sessions(harness))
-            masters.append(Look.at({server.process.pid}))
+            before = ResourceUse.at(pids, _sessions(harness))
+            masters.append(ResourceUse.at({server.process.pid}))
             time.sleep(max(0.0, minutes * 60 / GENERATIONS - SETTLED_SECONDS))
-            after = Look.at(pids, _sessions(harness))
-            ok = ok and not after.outgrown(before)
+            after = ResourceUse.at(pids, _sessions(harness))
+            passed = passed and not after.has_grown(before)
             print(f"generation {generation + 1}: {before}  →  {after}")
             if generation < GENERATIONS - 1:
                 server.process.send_signal(signal.SIGHUP)
-        traffic.end()
-        ok = ok and not Look.at({server.process.pid}).outgrown(masters[0])
-        print(f"master:       {masters[0]}  →  {Look.at({server.process.pid})}")
-        print(f"answers: {dict(sorted(traffic.statuses.items()))}; accepted after a receipt: {traffic.accepted}")
-        fine = {"list 200", "mint 201", "use 200", "revoke 200", "cold 200"}
-        return 0 if ok and not traffic.accepted and set(traffic.statuses) <= fine else 1
+        traffic.finish()
+        passed = passed and not ResourceUse.at({server.process.pid}).has_grown(masters[0])
+        print(f"master:       {masters[0]}  →  {ResourceUse.at({server.process.pid})}")
+        print(f"responses: {dict(sorted(traffic.statuses.items()))}; accepted after a receipt: {traffic.accepted}")
+        expected = {"list 200", "create 201", "use 200", "revoke 200", "cold 200"}
+        return 0 if passed and not traffic.accepted and set(traffic.statuses) <= expected else 1
 
 
 def _workers(server: Gunicorn) -> set[int]:
@@ -166,7 +166,7 @@ def _workers(server: Gunicorn) -> set[int]:
 
 
 def _sessions(harness: AppHarness) -> int:
-    """Sessions of clients, the bench's own with them."""
+    """The client sessions of PostgreSQL, including the benchmark's own."""
     engine = create_engine(make_url(harness.environ["KATAVEN_DATABASE_URL"]))
     with engine.connect() as connection:
         count = connection.scalar(text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"))

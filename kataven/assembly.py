@@ -1,4 +1,4 @@
-"""What every process of the product is put together from, whichever one it is. Building it connects to nothing."""
+"""Builds the objects that every process of the product needs. Building them opens no connections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kataven.tenancy.serving.slots import HostSlots
 
 @dataclass(frozen=True)
 class Foundation:
-    """Where the accounts are, how to reach them, and who hears of what ended."""
+    """The objects of every process: revocation, the account directory, and sessions on the accounts' databases."""
 
     revocation: Revocation
     directory: Directory
@@ -36,7 +36,7 @@ class Foundation:
 
 
 def foundation(settings: Settings) -> Foundation:
-    """For any process."""
+    """The objects for any process."""
     database = SystemDatabase(settings.database_url.get_secret_value())
     revocation = Revocation(
         settings.redis_url.get_secret_value(),
@@ -57,9 +57,9 @@ def foundation(settings: Settings) -> Foundation:
 
 
 def peppers(settings: Settings) -> PepperRing:
-    """The pepper ring, for a process that holds it."""
+    """The pepper ring. Raises RuntimeError in a process without peppers."""
     if settings.peppers is None:
-        raise RuntimeError("this process holds no peppers: the auth-service does")
+        raise RuntimeError("this process has no peppers; the auth-service has them")
     return PepperRing.parse(settings.peppers.get_secret_value())
 
 
@@ -69,13 +69,13 @@ def issuer_keys(settings: Settings) -> JwksClient:
 
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
-    """What verifies the access tokens of people, wherever they are shown."""
+    """The verifier of users' access tokens."""
     use = AccessTokens(settings.oidc_client_ids)
     return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time, use)
 
 
 def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:
-    """A verifier for a process that holds the peppers; `keys` for who wants to look at what it does with them."""
+    """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
     return LocalVerifier(
         parts.directory,
         SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at),
@@ -86,5 +86,5 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
 
 
 def local_issuer(settings: Settings) -> LocalIssuer:
-    """An issuer for a process that holds the peppers."""
+    """An issuer for a process with peppers."""
     return LocalIssuer(peppers(settings))

@@ -1,9 +1,8 @@
-"""One JSON object a line on standard error, for every room alike: they log through the standard library, structlog
-writes.
+"""Writes logs as JSON lines to standard error. Packages log with the standard library; structlog formats the lines.
 
-Only named fields are written, never a request's headers, query or body, so that there is no place for a secret to be.
-Whatever still looks like a key or a JWT in a text or a traceback is cut out before it is written. Lines that are
-written while a request runs carry its `request_id` and `trace_id`.
+Lines contain only named fields, never a request's headers, query or body. Strings in messages and tracebacks that look
+like a key or a JWT are redacted before the line is written. During a request, lines contain its `request_id` and
+`trace_id`.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict, WrappedLogger
 
 _SECRET = re.compile(
-    r"(?:sk|pk)_live_[\w-]{8,}"  # a key: whole, cut, or with a character too many
-    r"|(?<![0-9a-z])(?:rt|ut)_[0-9a-z]{16,}\w*"  # what the widget's visitors hold, whole or cut
-    r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"  # a JWT, whole or cut
+    r"(?:sk|pk)_live_[\w-]{8,}"  # a key: complete, truncated, or with extra characters
+    r"|(?<![0-9a-z])(?:rt|ut)_[0-9a-z]{16,}\w*"  # a token of the widget's visitors, complete or truncated
+    r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"  # a JWT, complete or truncated
     r"|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)",
-    re.IGNORECASE,  # gunicorn writes the names of headers in capitals, and a key may stand where a name should
+    re.IGNORECASE,  # gunicorn writes header names in capitals, and a malformed request can have a key as a header name
 )
 _MARKS = ("_live_", "rt_", "ut_", "eyj", "://")
-"""One of them is in whatever `_SECRET` finds. Looking for them first costs a tenth, and most lines have none."""
+"""Every match of `_SECRET` contains one of these. This check takes a tenth of the time, and most lines have none."""
 _NAMES = {"timestamp": "at", "event": "message", "exception": "traceback"}
 _FIRST = ("timestamp", "level", "logger", "event")
-"""A line is read from the left: when, how bad, where, what."""
+"""The first fields of a line: time, level, logger, message."""
 REDACTED = "[redacted]"
 
 _log = logging.getLogger(__name__)
 
 
 def redact(text: str) -> str:
-    """`text` without anything that has the shape of a key, a visitor's token, a JWT or a URL's password, nor of a part
-    of one."""
+    """`text` with everything redacted that looks like a key, a visitor's token, a JWT, a URL's password, or a part of
+    one."""
     lowered = text.lower()
     if not any(mark in lowered for mark in _MARKS):
         return text
     return _SECRET.sub(REDACTED, text)
 
 
-def every_request(logger: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger for a line that each request writes: as any other, but straight to standard error, at a third of the
-    cost. Its level is always `info`."""
+def access_logger(logger: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger for the access log: the same format, but written directly to standard error, in a third of the time.
+    Its level is always `info`."""
     bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         _Lines(),
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.TimeStamper(), _one_line],
@@ -60,9 +59,9 @@ def every_request(logger: str) -> structlog.typing.FilteringBoundLogger:
 
 
 class _Lines:
-    """Where such a line ends: in one call, so that no other thread's line gets into it.
+    """Writes each line in one call, so that the lines of threads don't mix.
 
-    If it can't be written (a full disk, nobody who reads), that is no reason to refuse the request.
+    A line that can't be written (full disk, closed pipe) is dropped, because this must not fail the request.
     """
 
     def info(self, line: str) -> None:
@@ -71,7 +70,7 @@ class _Lines:
 
 
 def formatter() -> logging.Formatter:
-    """A record as JSON: time, level, logger, message, what the request is, and whatever `extra` named."""
+    """Formats a record as JSON: time, level, logger, message, the request's ids, and the fields in `extra`."""
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
@@ -89,13 +88,13 @@ def _one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     line = {**first, **{_NAMES.get(name, name): value for name, value in event.items() if value is not None}}
     try:
         written = orjson.dumps(line, default=str).decode()
-    except TypeError:  # half a character of UTF-16, a number of more than 64 bits: nothing that a request must fail for
+    except TypeError:  # a lone surrogate, or an integer of more than 64 bits: must not fail the request
         written = json.dumps(line, default=str)
     return redact(written)
 
 
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at that moment, which may be replaced while a process runs."""
+    """Writes to the current `sys.stderr`, which can be replaced while the process runs."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -106,7 +105,7 @@ class StandardError(logging.StreamHandler[TextIO]):
 
 
 def install(level: int = logging.INFO) -> None:
-    """Send every room's records to standard error. Idempotent: a second surface in the process changes nothing."""
+    """Send the records of all packages to standard error. Idempotent, because a process can have two apps."""
     root = logging.getLogger("kataven")
     if root.handlers:
         return
@@ -117,11 +116,11 @@ def install(level: int = logging.INFO) -> None:
     root.propagate = False
 
 
-def take_over() -> None:
-    """Have everything that this process writes by way of Python be such lines: the libraries' records, warnings, and
-    exceptions that end a thread or the process. For processes that are services of ours; idempotent.
+def capture_all_output() -> None:
+    """Write all of the process's Python output as JSON lines: records of libraries, warnings, and exceptions that end a
+    thread or the process. For processes that run as services; idempotent.
 
-    What C libraries write to standard error by themselves is out of reach.
+    Output that C libraries write directly to standard error is not included.
     """
     install()
     root = logging.getLogger()
@@ -138,7 +137,7 @@ def take_over() -> None:
 def _end_of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    _log.critical("the process ends by an exception", exc_info=(kind, error, trace))
+    _log.critical("the process ended with an exception", exc_info=(kind, error, trace))
 
 
 def _end_of_thread(ended: threading.ExceptHookArgs) -> None:
@@ -146,9 +145,9 @@ def _end_of_thread(ended: threading.ExceptHookArgs) -> None:
         return
     name = ended.thread.name if ended.thread is not None else None
     exc_info = (ended.exc_type, ended.exc_value, ended.exc_traceback)
-    _log.critical("a thread ends by an exception", exc_info=exc_info, extra={"thread_name": name})
+    _log.critical("a thread ended with an exception", exc_info=exc_info, extra={"thread_name": name})
 
 
 def _unraisable(ignored: Any) -> None:
     exc_info = (ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
-    _log.error(ignored.err_msg or "an exception is ignored", exc_info=exc_info, extra={"where": repr(ignored.object)})
+    _log.error(ignored.err_msg or "an exception was ignored", exc_info=exc_info, extra={"where": repr(ignored.object)})

@@ -1,9 +1,9 @@
-"""The clients that redis-py makes for a Redis URL. A leaf: it imports nothing of ours but how URLs are read.
+"""Creates redis-py clients for a Redis URL. Of the project, it imports only the URL parser.
 
-A pooled connection can lead to a server that no longer is the primary: after a planned failover the old primary keeps
-its clients and answers them `READONLY`. redis-py takes that for an ordinary answer and puts the connection back into
-its pool, where the next call finds it. The clients made here close such a connection and send the command once more on
-a new one. That is safe for every command: the server said that it did nothing.
+A pooled connection can lead to a server that is no longer the primary: after a planned failover, the old primary keeps
+its clients and returns `READONLY` errors. redis-py treats this as an ordinary error and returns the connection to its
+pool, where the next call uses it again. The clients of this module close the connection and send the command once more
+on a new one. This is safe for every command, because the server reported that it did not execute the command.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from kataven.redis_url import read_redis_url
 T = TypeVar("T")
 
 NOT_PRIMARY: Final = frozenset({"READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "MOVED"})
-"""The error codes with which a server says that it did nothing, and that another server might."""
+"""Error codes of a server that did not execute the command, and whose successor may."""
 
-# A script's refused write. Redis 7 answers with the code of the write; Redis 6 puts it behind words of its own.
-_WITHIN_A_SCRIPT = re.compile(rf"@user_script.*-({'|'.join(sorted(NOT_PRIMARY))})\b")
+# A rejected write in a script. Redis 7 returns the error code of the write; Redis 6 returns it after other text.
+_IN_SCRIPT = re.compile(rf"@user_script.*-({'|'.join(sorted(NOT_PRIMARY))})\b")
 
 
 def redis_client(url: str, *, timeout_seconds: float, decode_responses: bool = False, resend: bool = False) -> Redis:
-    """A client with a pool. It connects on first use, so it may be made before a fork.
+    """A client with a pool. It connects on first use, so it can be created before a fork.
 
-    `timeout_seconds`: the longest wait for a connection, and for an answer. `resend`: whether a command whose
-    connection broke before its answer came is sent once more; it may then run twice. Raises ValueError as
-    `read_redis_url` does.
+    `timeout_seconds` applies to connecting and to each reply. `resend`: whether a command is sent again if the
+    connection is lost before its reply; the command may then run twice. Raises ValueError as `read_redis_url` does.
     """
     return Redis.from_pool(
         redis_pool(
@@ -51,7 +50,7 @@ def redis_client(url: str, *, timeout_seconds: float, decode_responses: bool = F
 def redis_pool(
     url: str, *, timeout_seconds: float, retry: Retry, decode_responses: bool = False, protocol: int | None = None
 ) -> ConnectionPool:
-    """A pool of connections that retry as `retry` says. `protocol`: RESP2 or 3, as redis-py chooses if left out.
+    """A pool of connections with the given retries. `protocol`: RESP2 or 3; redis-py's default if omitted.
 
     Raises ValueError as `read_redis_url` does.
     """
@@ -76,24 +75,24 @@ def redis_pool(
 
 
 def retry_on_new_connection(*, resend: bool) -> Retry:
-    """What `redis_client` gives to redis-py, for code that makes a pool or a connection of its own."""
+    """The retries of `redis_client`, for code that creates its own pool or connection."""
     return _RetryOnNewConnection(NoBackoff(), int(resend))
 
 
 def is_not_primary(error: Exception) -> bool:
-    """Whether a Redis error says that this server is not the one to ask."""
+    """Whether a Redis error means that this server is not the primary."""
     if not isinstance(error, RedisError):
         return False
     return error.status_code in NOT_PRIMARY or (isinstance(error, ResponseError) and says_not_primary(str(error)))
 
 
-def says_not_primary(answer: str) -> bool:
-    """The same for an error's text as Redis sends it, such as `READONLY You can't write against …`."""
-    return answer.partition(" ")[0] in NOT_PRIMARY or _WITHIN_A_SCRIPT.search(answer) is not None
+def says_not_primary(message: str) -> bool:
+    """The same for an error message from Redis, such as `READONLY You can't write against …`."""
+    return message.partition(" ")[0] in NOT_PRIMARY or _IN_SCRIPT.search(message) is not None
 
 
 class _TlsConnection(SSLConnection):
-    """redis-py's own builds a context for each connection, which trusts the system's authorities beside a given one."""
+    """Uses one TLS context. redis-py creates one per connection, which trusts the system's authorities as well."""
 
     def __init__(self, *, tls_context: ssl.SSLContext, **options: Any) -> None:
         super().__init__(**options)
@@ -104,9 +103,9 @@ class _TlsConnection(SSLConnection):
 
 
 class _RetryOnNewConnection(Retry):
-    """Retries as redis-py's own does, and once more, on a new connection, where the server is not the primary.
+    """Retries like redis-py, and once more on a new connection if the server is not the primary.
 
-    `fail`, redis-py's own, closes the connection; `do` opens it again when it is closed.
+    redis-py's `fail` closes the connection, and `do` reconnects if it is closed.
     """
 
     def call_with_retry(

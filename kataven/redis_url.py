@@ -1,8 +1,8 @@
-"""What a Redis URL says, read once for every client of Redis. A leaf: it imports nothing of ours.
+"""Parses a Redis URL for every Redis client. Imports no other module of the project.
 
-redis-py would read it, too, and differently: any query parameter becomes an argument of its connections, so a URL could
-end the promises that timeouts keep, or turn off the verification of certificates. The limiter has a client of its own.
-Both take the address from here, so what a URL says holds for all of them, or the process does not start.
+redis-py parses URLs differently: it passes every query parameter to its connections, so a URL could change timeouts or
+disable the verification of certificates. The limiter has its own client. Both get the address from this module, so a
+URL means the same for all clients, and an invalid URL stops the process at startup.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 DEFAULT_PORT: Final = 6379
 TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
 OPTIONS: Final = ("client_name", "db", "password", *TLS_OPTIONS, "username")
-"""What a URL may say behind `?`."""
+"""The accepted query parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTls:
     """PEM files: the authorities that the server's certificate is verified with (None: the system's), and the client's
-    own certificate chain and private key, if the server asks for one.
+    certificate chain and private key, if the server requires them.
     """
 
     ca_certs: str | None = None
     certfile: str | None = None
     keyfile: str | None = None
-    """None: the key is in `certfile`."""
+    """None if the key is in `certfile`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """One server, and how to introduce oneself there. `path` is a Unix socket's; then there is no host."""
+    """The address and credentials of one server. `path` is that of a Unix socket; `host` is then unused."""
 
     host: str = "localhost"
     port: int = DEFAULT_PORT
@@ -46,31 +46,31 @@ class RedisAddress:
     tls: RedisTls | None = None
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What connections are wrapped in: the server's certificate and its name are always verified. None: in nothing.
+        """The TLS context, which always verifies the server's certificate and host name; None without TLS.
 
-        Raises OSError for a file that can't be used.
+        Raises OSError if a file can't be used.
         """
         return None if self.tls is None else _context(self.tls)
 
 
 def read_redis_url(url: str) -> RedisAddress:
-    """The address that `url` names. Raises ValueError, with what to write instead, unless it names one server.
+    """The address in `url`. Raises ValueError with the correction unless the URL names exactly one server.
 
-    The text never repeats the URL, which may hold a password.
+    The message never contains the URL, which may contain a password.
     """
     try:
         parts = urlsplit(url)
     except ValueError:
         raise ValueError("is not a URL; write redis://host:6379/0") from None
     if parts.scheme not in SCHEMES:
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+        raise ValueError("must start with redis://, rediss:// or unix://")
     options = _options(parts)
     username = unquote(parts.username) if parts.username else options.get("username")
     password = unquote(parts.password) if parts.password else options.get("password")
     client_name = options.get("client_name")
     if parts.scheme == "unix":
         if not parts.path or parts.netloc.rpartition("@")[2]:
-            raise ValueError("must name the socket by its whole path, as in unix:///run/redis/redis.sock?db=0")
+            raise ValueError("must contain the absolute path of the socket, as in unix:///run/redis/redis.sock?db=0")
         return RedisAddress(
             path=unquote(parts.path),
             db=int(options.get("db", "0")),
@@ -90,15 +90,15 @@ def read_redis_url(url: str) -> RedisAddress:
 
 
 def check_redis_url(url: str) -> None:
-    """Raise ValueError, with what to write instead, unless clients can be made for `url`; its files are read, too."""
+    """Raise ValueError with the correction unless clients can connect with `url`. Reads its TLS files."""
     try:
         read_redis_url(url).tls_context()
     except OSError as error:  # ssl.SSLError is one
         why = error.strerror if error.filename is None and error.strerror else "a file can't be read"
-        why = "it holds no usable PEM" if isinstance(error, ssl.SSLError) else why
+        why = "no usable PEM content" if isinstance(error, ssl.SSLError) else why
         raise ValueError(
-            f"names a file for TLS that can't be used ({why}); ssl_ca_certs, ssl_certfile and ssl_keyfile name PEM "
-            "files that this process can read, the key without a passphrase"
+            f"names a TLS file that can't be used ({why}); ssl_ca_certs, ssl_certfile and ssl_keyfile must be PEM "
+            "files that this process can read, and the key must not have a passphrase"
         ) from None
 
 
@@ -107,23 +107,23 @@ def _options(parts: SplitResult) -> dict[str, str]:
     given = dict(pairs)
     for name in sorted(given):
         if name not in OPTIONS:
-            raise ValueError(f"has the option {name!r}; the options are {', '.join(OPTIONS)}")
+            raise ValueError(f"has the unknown option {name!r}; the options are {', '.join(OPTIONS)}")
         if not given[name]:
-            raise ValueError(f"has the option {name!r} without a value; write ?{name}=… or leave it out")
+            raise ValueError(f"has the option {name!r} without a value; write ?{name}=… or omit it")
         if [one for one, _ in pairs].count(name) > 1:
             raise ValueError(f"has the option {name!r} twice; write it once")
         if name in TLS_OPTIONS and parts.scheme != "rediss":
-            raise ValueError(f"has the option {name!r}, which is for TLS; begin the URL with rediss://")
+            raise ValueError(f"has the option {name!r}, which requires TLS; start the URL with rediss://")
     if not given.get("db", "0").isdecimal():
-        raise ValueError("has a 'db' that is not the number of a database; write ?db=0")
+        raise ValueError("has a 'db' that is not a database number; write ?db=0")
     return given
 
 
 def _port(parts: SplitResult) -> int:
     if "," in parts.netloc.rpartition("@")[2]:
         raise ValueError(
-            "names several servers, and a client connects to one; name the address that leads to the primary, "
-            "such as a TCP proxy's, as in redis://redis.internal:6379/0"
+            "names several servers; a client connects to one. Use the address of the primary, or of a TCP proxy in "
+            "front of it, as in redis://redis.internal:6379/0"
         )
     try:
         port = parts.port
@@ -138,18 +138,18 @@ def _database(parts: SplitResult, options: dict[str, str]) -> int:
     if parts.path in {"", "/"}:
         return int(options.get("db", "0"))
     if not parts.path[1:].isdecimal():
-        raise ValueError("has a path that is not the number of a database; write redis://host:6379/0")
+        raise ValueError("has a path that is not a database number; write redis://host:6379/0")
     return int(options.get("db", parts.path[1:]))
 
 
 def _tls(options: dict[str, str]) -> RedisTls:
     if options.get("ssl_check_hostname", "true").lower() not in {"true", "yes", "1"}:
         raise ValueError(
-            "turns 'ssl_check_hostname' off, and the name in the server's certificate is always checked; write the "
-            "name that the certificate has as the host"
+            "disables 'ssl_check_hostname', which is always enabled; use a host name that the server's certificate "
+            "contains"
         )
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise ValueError("has the option 'ssl_keyfile' without 'ssl_certfile'; name the certificate of the key, too")
+        raise ValueError("has the option 'ssl_keyfile' without 'ssl_certfile'; add the certificate of the key")
     return RedisTls(options.get("ssl_ca_certs"), options.get("ssl_certfile"), options.get("ssl_keyfile"))
 
 
@@ -157,6 +157,6 @@ def _tls(options: dict[str, str]) -> RedisTls:
 def _context(tls: RedisTls) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=tls.ca_certs)
     if tls.certfile is not None:
-        # With an empty passphrase, OpenSSL refuses an encrypted key; without any, it would ask for one at the terminal.
+        # With an empty passphrase, OpenSSL rejects an encrypted key. Without one, it prompts on the terminal.
         context.load_cert_chain(tls.certfile, tls.keyfile, password="")
     return context

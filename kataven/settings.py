@@ -1,7 +1,7 @@
-"""One frozen Settings, read once from the environment; the only reader of it.
+"""Reads the settings from the environment, once, into a frozen `Settings`. No other module reads the environment.
 
-Every problem is reported at once, each with the variable's name and what it takes. No secret's value is ever repeated.
-`docs/configuration.md` lists the variables; a test holds that page to this file.
+All problems are reported together, each with the variable's name and the accepted values. Messages never contain a
+secret's value. `docs/configuration.md` lists the variables; a test compares that page with this file.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kataven.redis_url import check_redis_url
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
-"""Peppers and signing keys whose id begins like this are refused in production."""
+"""Peppers and signing keys whose id starts with this prefix are rejected in production."""
 
 
 class SettingsError(Exception):
-    """The environment can't be used; `problems` has a line for each reason."""
+    """Raised when the environment is invalid. `problems` has a line for each problem."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -81,188 +81,202 @@ SigningKeys = Annotated[SecretStr, AfterValidator(_signing_keys)]
 
 
 class Settings(BaseModel):
-    """What a process of the product is told. The field `x` is the variable `KATAVEN_X`."""
+    """The settings of a process. The field `x` is the variable `KATAVEN_X`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     env: Environment = Field(Environment.PRODUCTION, description="`production` or `development`.")
-    database_url: DatabaseUrl = Field(description="The system database: `postgresql+psycopg2://…/kataven_system`.")
+    database_url: DatabaseUrl = Field(
+        description="URL of the system database: `postgresql+psycopg2://…/kataven_system`."
+    )
     redis_url: RedisUrl = Field(
-        description="Redis, one address: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
+        description="URL of one Redis server: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
     )
     peppers: Peppers | None = Field(
         None,
-        description="The pepper ring, `id:base64url,id:base64url`, the current one first; 32 bytes or more each. "
-        "Required unless `KATAVEN_AUTH_SERVICE` is set, and refused beside it.",
+        description="Pepper ring, `id:base64url,id:base64url`: the current pepper first, at least 32 bytes each. "
+        "Required unless `KATAVEN_AUTH_SERVICE` is set; must not be set together with it.",
     )
     auth_service: str | None = Field(
         None,
         min_length=1,
-        description="The auth-service: `host:port` or `unix:/path`. Unset: verify in the process.",
+        description="Address of the auth-service: `host:port` or `unix:/path`. Unset: the process itself verifies "
+        "credentials.",
     )
     auth_bind: str = Field(
-        "127.0.0.1:50051", min_length=1, description="Where `python -m kataven.authservice` listens."
+        "127.0.0.1:50051", min_length=1, description="Address that `python -m kataven.authservice` listens on."
     )
     auth_tls_authority: Path | None = Field(
-        None, description="PEM file of the authority that both sides of the auth-service trust. Unset: no TLS."
+        None,
+        description="PEM file of the certificate authority that the auth-service and its clients trust. Unset: no TLS.",
     )
-    auth_tls_certificate: Path | None = Field(None, description="PEM file of this side's certificate chain.")
-    auth_tls_key: Path | None = Field(None, description="PEM file of this side's private key.")
-    oidc_issuer: str = Field(description="The issuer of the JWTs, exactly as its `iss` claim says it.")
-    oidc_audience: str = Field(min_length=1, description="The audience that a JWT must be meant for.")
+    auth_tls_certificate: Path | None = Field(None, description="PEM file of this process's certificate chain.")
+    auth_tls_key: Path | None = Field(None, description="PEM file of this process's private key.")
+    oidc_issuer: str = Field(description="Issuer of the JWTs, exactly as in their `iss` claim.")
+    oidc_audience: str = Field(min_length=1, description="Required audience of the JWTs (`aud` claim).")
     oidc_role_claims: tuple[str, ...] = Field(
         tuple(DEFAULT_ROLE_CLAIMS),
         min_length=1,
-        description="The claims that hold roles by organisation, comma-separated. Unset: that of the token's own "
-        "project and that of the project whose id is the audience.",
+        description="Claims that contain roles by organisation, comma-separated. Unset: the claim of the token's own "
+        "project and the claim of the project whose id is the audience.",
     )
     oidc_client_ids: tuple[str, ...] = Field(
         (),
-        description="The clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: "
-        "any client of the issuer.",
+        description="Clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: all "
+        "clients of the issuer.",
     )
     public_url: str = Field(
         "https://api.kataven.ai",
-        description="Where browsers reach the API: `widget.js` comes from there, and visitor tokens name it as `iss`.",
+        description="Public URL of the API. Browsers load `widget.js` from it, and it is the `iss` claim of visitor "
+        "tokens.",
     )
     widget_signing_keys: SigningKeys | None = Field(
         None,
-        description="The ring of ES256 keys for visitor tokens, `id:base64url,id:base64url`, the one that signs first; "
-        "the others are published beside it. Unset: no visitor is let in. `flask widget new-key` makes one.",
+        description="Ring of ES256 keys for visitor tokens, `id:base64url,id:base64url`: the signing key first; the "
+        "others are published with it. Unset: visitors are rejected. `flask widget new-key` creates a key.",
     )
     voice_url: str | None = Field(
         None,
-        description="Where conversations with visitors are held, which the widget hands to its page. Unset: the widget "
-        "says that there is no such place yet.",
+        description="URL of the voice service for conversations with visitors, which the widget passes to its page. "
+        "Unset: the widget reports that voice is not configured.",
     )
     widget_visits: int = Field(
         100_000,
         ge=100,
         le=10_000_000,
-        description="The most visits of the widget that Redis keeps at a time, over all accounts.",
+        description="Maximum number of visitor sessions in Redis, over all accounts.",
     )
     widget_account_visits: int = Field(
         20_000,
         ge=2,
         le=10_000_000,
-        description="The most visits of one account that Redis keeps at a time; of one widget key, half as many.",
+        description="Maximum number of visitor sessions in Redis per account; per widget key, half of it.",
     )
     api_url: str = Field(
-        "http://127.0.0.1:8000", description="Where the API answers, for commands and the console to measure it."
+        "http://127.0.0.1:8000", description="URL of the API for commands and for the console, which measure it."
     )
     hub_url: str = Field(
         "https://hub.kataven.ai",
-        description="Where browsers find the Hub; `wsgi:app` tells it from the API by this host name. https, but for a "
-        "development Hub on this machine.",
+        description="URL of the Hub. `wsgi:app` routes requests with this host name to the Hub. Must be https, except "
+        "for a development Hub on the same machine.",
     )
     hub_client_id: str = Field(
         "kataven-hub",
         min_length=1,
-        description="The Hub's client id at the issuer. Its redirect URI is `<KATAVEN_HUB_URL>/auth/callback`.",
+        description="Client id of the Hub at the issuer. Its redirect URI is `<KATAVEN_HUB_URL>/auth/callback`.",
     )
     hub_client_secret: SecretStr | None = Field(
-        None, description="The Hub's client secret at the issuer; unset for a public client, which has PKCE alone."
+        None,
+        description="Client secret of the Hub at the issuer. Unset: the Hub is a public client, which uses only PKCE.",
     )
     hub_scopes: str = Field(
         "openid profile email offline_access",
-        description="What the Hub asks the issuer for. At Zitadel add `urn:zitadel:iam:org:projects:roles` and "
-        "`urn:zitadel:iam:org:project:id:<project>:aud`, so that access tokens hold roles and are meant for the API. "
-        "In a scope, `{org_id}` is replaced by the id of the account's organisation.",
+        description="Scopes that the Hub requests from the issuer. For Zitadel, add "
+        "`urn:zitadel:iam:org:projects:roles` and `urn:zitadel:iam:org:project:id:<project>:aud`, so that access "
+        "tokens contain roles and have the API's audience. `{org_id}` in a scope is replaced by the id of the "
+        "account's organisation.",
     )
     operators_org_id: str | None = Field(
         None,
         min_length=1,
-        description="The Zitadel organisation of `kataven-admin`, whose `operator`s may use the console. Unset: none.",
+        description="Id of the Zitadel organisation whose `operator`s can use the console (account `kataven-admin`). "
+        "Unset: no user can use it.",
     )
     trusted_proxies: int = Field(
         0,
         ge=0,
         le=10,
-        description="How many proxies in front append to `X-Forwarded-For`; 0 believes only the connection.",
+        description="Number of proxies in front that append to `X-Forwarded-For`. 0: the client address is that of the "
+        "connection.",
     )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="The bearer token that `/metrics`, the details of `/readyz` and `flask revocation measure` ask "
-        "for. Unset: in development this machine itself may read them, without a proxy; in production nobody.",
+        description="Bearer token for `/metrics`, the details of `/readyz` and `flask revocation measure`. Unset: "
+        "production rejects all such requests; development accepts direct requests from the same machine.",
     )
     head_seconds: float = Field(
         10.0,
         ge=0.5,
         le=60,
-        description="How long a client may take to send a request's head, and a new connection to send anything.",
+        description="Timeout for a request's head, and for the first byte of a new connection.",
     )
     body_seconds: float = Field(
         10.0,
         ge=0.5,
         le=60,
-        description="How long a client may take to send a request's body, or to take the next part of its answer.",
+        description="Timeout for a request's body, and for a client to read the next part of its response.",
     )
     body_bytes_per_second: int = Field(
         4096,
         ge=256,
         le=1_048_576,
-        description="The least that a body must arrive with, from its fourth second on.",
+        description="Minimum rate of a request's body, in bytes per second, after the first 3 s.",
     )
     worker_connections: int = Field(
         1000,
         ge=64,
         le=20_000,
-        description="The most connections of a worker. At that many, the one that has kept it waiting for longest is "
-        "closed for each new one.",
+        description="Maximum number of connections per worker; at the maximum, each new connection closes the one that "
+        "the worker has waited for the longest.",
     )
     registry_engines: int = Field(
-        100, ge=1, le=10_000, description="The most account databases that a worker keeps open at a time."
+        100, ge=1, le=10_000, description="Maximum number of account databases that a worker keeps open."
     )
     registry_connections: int = Field(
-        40, ge=1, le=10_000, description="The most database connections of a worker, over all accounts."
+        40, ge=1, le=10_000, description="Maximum number of database connections per worker, over all accounts."
     )
     host_connections: int = Field(
         80,
         ge=1,
         le=10_000,
-        description="The most database connections of all processes of a host, over all accounts; kept during reloads.",
+        description="Maximum number of database connections per host, over all processes and accounts; also during "
+        "reloads.",
     )
     host_slots_dir: Path | None = Field(
         None,
-        description="Where the processes of a host count them, in files that they lock. "
-        "Unset: a folder of this user's in the machine's temporary one.",
+        description="Folder of the lock files with which the processes of a host count their connections. "
+        "Unset: a folder of the current user in the temporary folder.",
     )
-    account_connections: int = Field(3, ge=1, le=50, description="The most connections of a worker to one account.")
+    account_connections: int = Field(
+        3, ge=1, le=50, description="Maximum number of connections per worker and account."
+    )
     workers: int = Field(
         2,
         ge=1,
         le=1_000,
-        description="Workers on all hosts: each one's share of the limits while Redis was never seen.",
+        description="Number of workers on all hosts. Determines each worker's share of the limits until it has reached "
+        "Redis for the first time.",
     )
     lease_seconds: float = Field(
         1.0,
         ge=0.2,
         le=10,
-        description="How long a worker may trust its cache without word from Redis.",
+        description="Lease length: how long a worker trusts its cache without a renewal from Redis.",
     )
     postgres_programs: Path | None = Field(
         None,
-        description="The folder of `pg_dump`, `pg_restore` and `psql`, as new as the newest server. Unset: the `PATH`.",
+        description="Folder of `pg_dump`, `pg_restore` and `psql`, whose version must be at least that of the newest "
+        "server. Unset: the `PATH`.",
     )
-    dump_dir: Path = Field(Path("dumps"), description="Where `flask accounts dump` and `delete` put their dumps.")
-    data_dir: Path = Field(Path(".kataven"), description="Where `make run` keeps its data; production never reads it.")
+    dump_dir: Path = Field(Path("dumps"), description="Folder for the dumps of `flask accounts dump` and `delete`.")
+    data_dir: Path = Field(Path(".kataven"), description="Data folder of `make run`; not used in production.")
 
     @property
     def auth_tls(self) -> tuple[Path, Path, Path] | None:
-        """Authority, certificate and key, or None without TLS."""
+        """Paths of the authority, certificate and key; None without TLS."""
         if self.auth_tls_authority is None or self.auth_tls_certificate is None or self.auth_tls_key is None:
             return None
         return self.auth_tls_authority, self.auth_tls_certificate, self.auth_tls_key
 
     @property
     def slots_dir(self) -> Path:
-        """Where the processes of this host, and this user, count their connections."""
-        return self.host_slots_dir or _usual_slots_dir()
+        """The folder of this host's connection slots for the current user."""
+        return self.host_slots_dir or _default_slots_dir()
 
     @property
     def hub_host(self) -> str:
-        """The host name in `hub_url`."""
+        """The host name of `hub_url`."""
         return urlsplit(self.hub_url).hostname or ""
 
     @property
@@ -271,7 +285,7 @@ class Settings(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a URL's host is this machine itself."""
+    """Whether a URL's host is the local machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -281,7 +295,7 @@ def is_loopback(host: str) -> bool:
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """Settings from `KATAVEN_…` variables. Raises SettingsError with every problem; an empty value counts as unset."""
+    """Settings from `KATAVEN_…` variables; an empty value counts as unset. Raises SettingsError with all problems."""
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
@@ -311,9 +325,9 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 def _pepper_problems(values: Mapping[str, str]) -> Iterator[str]:
     if "auth_service" in values and "peppers" in values:
-        yield "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE: only the auth-service holds peppers"
+        yield "KATAVEN_PEPPERS: must not be set together with KATAVEN_AUTH_SERVICE; only the auth-service has peppers"
     if "auth_service" not in values and "peppers" not in values:
-        yield "KATAVEN_PEPPERS: is missing; set it, or name the auth-service that holds it in KATAVEN_AUTH_SERVICE"
+        yield "KATAVEN_PEPPERS: is missing; set it, or set KATAVEN_AUTH_SERVICE to an auth-service that has it"
 
 
 def _tls_problems(values: Mapping[str, str]) -> Iterator[str]:
@@ -321,22 +335,22 @@ def _tls_problems(values: Mapping[str, str]) -> Iterator[str]:
     if any(name in values for name in names):
         for name in names:
             if name not in values:
-                yield f"{PREFIX}{name.upper()}: is missing; mutual TLS needs all three files"
+                yield f"{PREFIX}{name.upper()}: is missing; mutual TLS requires all three files"
             elif not Path(values[name]).is_file():
-                yield f"{PREFIX}{name.upper()}: there is no such file"
+                yield f"{PREFIX}{name.upper()}: the file does not exist"
 
 
 def _slots_problems(values: Mapping[str, str]) -> Iterator[str]:
-    folder = Path(values["host_slots_dir"]) if "host_slots_dir" in values else _usual_slots_dir()
-    if (folder.exists() or folder.is_symlink()) and not _is_ours(folder):
-        yield f"KATAVEN_HOST_SLOTS_DIR: {folder} is not a folder of the user who runs this process"
+    folder = Path(values["host_slots_dir"]) if "host_slots_dir" in values else _default_slots_dir()
+    if (folder.exists() or folder.is_symlink()) and not _is_owned_folder(folder):
+        yield f"KATAVEN_HOST_SLOTS_DIR: {folder} is not a folder that belongs to the user of this process"
 
 
-def _usual_slots_dir() -> Path:
+def _default_slots_dir() -> Path:
     return Path(tempfile.gettempdir()) / f"kataven-slots-{os.geteuid()}"
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_owned_folder(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
 
 
@@ -345,18 +359,18 @@ def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
         return
     development = values.get("env") == Environment.DEVELOPMENT
     if not is_trustworthy_url(values["oidc_issuer"], allow_loopback_http=development):
-        yield "KATAVEN_OIDC_ISSUER: must be an https URL; plain http is for a development issuer on this machine"
+        yield "KATAVEN_OIDC_ISSUER: must be an https URL; http is accepted only for a local issuer in development"
     elif not development and is_loopback(urlsplit(values["oidc_issuer"]).hostname or ""):
-        yield "KATAVEN_OIDC_ISSUER: is on this machine, and production takes no development issuer"
+        yield "KATAVEN_OIDC_ISSUER: is on this machine; production rejects development issuers"
 
 
 def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
     if "oidc_client_ids" not in values:
         return
     if not values["oidc_client_ids"]:
-        yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; leave it unset to accept tokens of any client"
+        yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; unset it to accept tokens of all clients"
     elif values.get("hub_client_id", values["oidc_client_ids"][0]) not in values["oidc_client_ids"]:
-        yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, so that the Hub works"
+        yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, which the Hub needs"
 
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")
@@ -375,10 +389,10 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
             url = urlsplit("")
         local = development and is_loopback(url.hostname or "")
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
-            rule = "without TLS only on this machine, in development"
+            rule = "without TLS only for this machine, in development"
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
         elif name in _ORIGINS and (url.path or url.query or url.fragment):
-            yield f"{PREFIX}{name.upper()}: must be a scheme and a host alone, as in https://api.example.com"
+            yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:
@@ -387,9 +401,9 @@ def _production_problems(values: Mapping[str, str]) -> Iterator[str]:
     pepper_ids = (pepper.strip().partition(":")[0] for pepper in values.get("peppers", "").split(","))
     key_ids = (key.strip().partition(":")[0] for key in values.get("widget_signing_keys", "").split(","))
     if any(key_id.startswith(DEVELOPMENT_PREFIX) for key_id in key_ids):
-        yield "KATAVEN_WIDGET_SIGNING_KEYS: holds a development key (its id begins with 'dev'); production refuses it"
+        yield "KATAVEN_WIDGET_SIGNING_KEYS: contains a development key (id starts with 'dev'); production rejects it"
     if any(pepper_id.startswith(DEVELOPMENT_PREFIX) for pepper_id in pepper_ids):
-        yield "KATAVEN_PEPPERS: holds a development pepper (an id that begins with 'dev'), which production refuses"
+        yield "KATAVEN_PEPPERS: contains a development pepper (id starts with 'dev'); production rejects it"
 
 
 def _field_problems(error: ValidationError) -> list[str]:
@@ -403,9 +417,9 @@ def _field_problems(error: ValidationError) -> list[str]:
 
 
 def development_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """`environ`, or what a `make run` on this data directory wrote down, so that `flask …` works in a second shell.
+    """`environ` with the variables that `make run` wrote to its data folder, so that `flask …` works in another shell.
 
-    Only where the environment says nothing of its own: neither a database nor what kind of environment this is.
+    Returns `environ` unchanged if it sets KATAVEN_DATABASE_URL or KATAVEN_ENV.
     """
     if "KATAVEN_DATABASE_URL" in environ or "KATAVEN_ENV" in environ:
         return environ

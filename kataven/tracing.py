@@ -1,7 +1,7 @@
-"""W3C Trace Context: a request's place in the trace that its client began, or the beginning of one.
+"""W3C Trace Context: continues the trace of the client's `traceparent` header, or starts a new one.
 
-https://www.w3.org/TR/trace-context/, sections 3.2 (`traceparent`) and 4 (what to do with one that is not well-formed).
-Nothing is recorded or sent anywhere: the ids are for the log, and for whom we ask in turn.
+https://www.w3.org/TR/trace-context/, sections 3.2 (`traceparent`) and 4 (processing of malformed headers). Spans are
+not recorded or exported: the ids are written to the log and sent to the services that a request calls.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _WELL_FORMED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`span_id` is ours: the parent of whatever we cause."""
+    """The current span. `span_id` is the parent id of the requests that it causes."""
 
     trace_id: str
     span_id: str
     flags: str = "00"
 
     @classmethod
-    def begin(cls) -> Trace:
-        """A trace of our own; nobody has asked for it to be sampled."""
+    def new(cls) -> Trace:
+        """A new trace, not sampled."""
         return cls(secrets.token_hex(16), secrets.token_hex(8))
 
     @classmethod
-    def following(cls, header: str | None) -> Trace:
-        """The next span in the trace of a `traceparent`; a new trace if there is none that can be read."""
+    def from_header(cls, header: str | None) -> Trace:
+        """The next span in the trace of a `traceparent`; a new trace if the header is missing or malformed."""
         found = _WELL_FORMED.fullmatch(header or "")
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
-            return cls.begin()
+            return cls.new()
         if not int(found["trace_id"], 16) or not int(found["parent_id"], 16):
-            return cls.begin()
-        sampled = int(found["flags"], 16) & 1  # the only flag of version 00; others are not ours to pass on
+            return cls.new()
+        sampled = int(found["flags"], 16) & 1  # the only flag of version 00; other flags must not be propagated
         return cls(found["trace_id"], secrets.token_hex(8), f"{sampled:02x}")
 
     @property
     def header(self) -> str:
-        """The `traceparent` for whom we ask."""
+        """The `traceparent` header for outgoing requests."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
 current: ContextVar[Trace | None] = ContextVar("kataven_trace", default=None)
-"""The trace of the request under way on this thread."""
+"""The trace of the request on this thread."""

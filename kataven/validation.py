@@ -1,7 +1,7 @@
-"""What is wrong with a field, in our own words: the one place that reads what Pydantic found.
+"""Error messages for invalid fields. Only this module reads Pydantic's errors.
 
-Pydantic's sentences name its types and show regular expressions. They are written for whoever wrote the model, and
-change between its releases; no client ever sees one. A test drives every input with wrong values of every kind.
+Pydantic's messages name its types and regular expressions. They are written for the developer of the model, and change
+between releases, so clients never receive them. A test sends invalid values of every kind to every input.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from annotated_types import GroupedMetadata
 from pydantic import AfterValidator, StringConstraints, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
-CANT_BE_USED = "can't be used here; see the API reference for what it takes"
-"""For a kind of error that has no words below."""
+CANT_BE_USED = "is invalid; see the API reference for the accepted values"
+"""For error types without a message below."""
 MAX_GUESSED_LENGTH = 60
-"""A longer name is no misspelling of one of ours, and would cost more to compare."""
+"""Longer names get no suggestion, because comparing them takes longer."""
 
 Context = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Shaped(GroupedMetadata):
-    """A text of a certain form: `Annotated[str, Shaped("^#[0-9a-f]{6}$", "must be a color like #1746a2")]`.
+    """A string that matches a pattern: `Annotated[str, Shaped("^#[0-9a-f]{6}$", "must be a color like #1746a2")]`.
 
-    The pattern goes into JSON Schema, `message` to whoever sent something else.
+    The pattern is part of the JSON Schema; `message` is the error message.
     """
 
     pattern: str
@@ -54,14 +54,14 @@ def _check_of(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
 
 
 def errors_of(error: ValidationError) -> list[ErrorDetails]:
-    """What Pydantic found, without the values: those may be secrets, and are never repeated."""
+    """Pydantic's errors without the values, which may be secrets."""
     return error.errors(include_url=False, include_input=False)
 
 
 def in_words(item: ErrorDetails) -> str:
-    """What would be right, to stand behind the name of the field: `must be at most 200`."""
+    """The message to append to the field's name: `must be at most 200`."""
     kind, context = item["type"], item.get("ctx", {})
-    if kind == "value_error":  # raised by a validator of ours, for the caller to read
+    if kind == "value_error":  # raised by a validator of the project, with a message for the caller
         return str(context["error"])
     words = _WORDS.get(kind)
     if words is None:
@@ -70,7 +70,7 @@ def in_words(item: ErrorDetails) -> str:
 
 
 def near(name: str, known: Collection[str]) -> str | None:
-    """The one of `known` that a misspelt name, or one in camel case, was meant to be."""
+    """The name in `known` that is closest to a misspelled name, or to one in camel case."""
     if len(name) > MAX_GUESSED_LENGTH:
         return None
     plain = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")
@@ -93,7 +93,7 @@ def _not_longer(context: Context) -> str:
 
 def _not_shorter(context: Context) -> str:
     return (
-        "must not be empty" if context["min_length"] == 1 else f"must have {context['min_length']} characters or more"
+        "must not be empty" if context["min_length"] == 1 else f"must have at least {context['min_length']} characters"
     )
 
 
@@ -129,11 +129,11 @@ _WORDS: Mapping[str, str | Callable[[Context], str]] = {
     "less_than": lambda context: f"must be less than {_number(context['lt'])}",
     "list_type": "must be a list",
     "too_long": lambda context: f"must have at most {context['max_length']} entries",
-    "too_short": lambda context: f"must have {context['min_length']} entries or more",
+    "too_short": lambda context: f"must have at least {context['min_length']} entries",
     "dict_type": _OBJECT,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
-    "none_required": "must be null, or left out",
+    "none_required": "must be null or omitted",
     "uuid_type": "must be a UUID",
     "uuid_parsing": "must be a UUID, like 7c9e6679-7425-40de-944b-e07fc1f90ae7",
     "path_type": "must be a path",

@@ -1,4 +1,4 @@
-"""What every test may use: a real PostgreSQL and a real Redis for each pytest worker, no network but this machine."""
+"""Fixtures for all tests: a PostgreSQL and a Redis server per pytest worker, and no network beyond this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import redis
 from hypothesis import settings
 
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
 from tests.support.oidc import issuer
@@ -30,16 +30,16 @@ __all__ = [
     "shared_redis",
     "independent_issuers",
     "issuer",
-]  # fixtures that live beside what they give
+]  # fixtures that are defined next to the code that they provide
 
-# Hypothesis fails an example that takes over 200 ms, which says how busy the machine is and nothing of the code.
+# By default, Hypothesis fails an example that takes over 200 ms, which depends on the load of the machine.
 settings.register_profile("kataven", deadline=None)
 settings.load_profile("kataven")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def network_is_off() -> Iterator[None]:
-    """A test that asks for another machine fails, at once and loudly. Unix sockets and loopback are this machine."""
+    """A test that connects to another machine fails immediately. Unix sockets and loopback addresses are allowed."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
             patch.setattr(socket.socket, name, _on_this_machine_only(getattr(socket.socket, name)))
@@ -49,7 +49,7 @@ def network_is_off() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
-    """A scratch folder that whoever runs PostgreSQL can reach: not root, to whom alone `tmp_path` would be open."""
+    """A scratch folder that the PostgreSQL user can access. If root runs the tests, only root can access `tmp_path`."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-test-"))
     if os.geteuid() == 0:
         folder.chmod(0o711)
@@ -59,21 +59,21 @@ def server_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of this worker's own; `postgres.url(name)` is the URL of a database in it."""
+    """This worker's PostgreSQL; `postgres.url(name)` is the URL of a database in it."""
     with EmbeddedPostgres(server_folder / "postgres", fsync=False) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_server(server_folder: Path) -> Iterator[EmbeddedRedis]:
-    """A Redis of this worker's own; nothing of it goes to disk."""
+    """This worker's Redis, without persistence."""
     with EmbeddedRedis(server_folder / "redis", persistent=False) as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: EmbeddedRedis) -> str:
-    """The URL of this worker's Redis, emptied."""
+    """The URL of this worker's Redis, which is emptied first."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
@@ -103,5 +103,5 @@ def _require_loopback(host: str) -> None:
     except ValueError:
         loopback = host == "localhost" or host.endswith(".localhost")
     if not loopback:
-        # Not an Exception, so that no `except Exception` under test can take it for an answer.
-        pytest.fail(f"the network is off in tests, and something asked for {host}")
+        # Not an Exception, so that an `except Exception` in the code under test can't catch it.
+        pytest.fail(f"the network is disabled in tests, and the test accessed {host}")

@@ -1,4 +1,4 @@
-"""The guard of the test suite itself."""
+"""The test suite's own safeguards."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import redis
 @pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80)])
 def test_no_test_connects_to_another_machine(address: tuple[str, int]) -> None:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    with socket.socket(family) as client, pytest.raises(pytest.fail.Exception, match="network is off"):
+    with socket.socket(family) as client, pytest.raises(pytest.fail.Exception, match="network is disabled"):
         client.connect(address)
 
 
-def test_no_test_looks_up_another_machine() -> None:
+def test_no_test_resolves_the_name_of_another_machine() -> None:
     with pytest.raises(pytest.fail.Exception, match=r"example\.com"):
         socket.create_connection(("example.com", 80))
 
 
-def test_this_machine_may_be_connected_to() -> None:
+def test_tests_can_connect_to_this_machine() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         with socket.create_connection(("localhost", address[1])) as client:
@@ -34,7 +34,7 @@ def _fill(url: str) -> int:
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
-def test_every_test_finds_an_empty_redis(redis_url: str, time: str) -> None:
+def test_every_test_starts_with_an_empty_redis(redis_url: str, time: str) -> None:
     assert _fill(redis_url) == 1, f"not empty the {time} time"
     with redis.Redis.from_url(redis_url) as client:
         assert client.delete("left-over") == 1

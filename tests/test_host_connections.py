@@ -1,4 +1,4 @@
-"""All processes of a host together never hold more connections than they are told to, also while they are replaced."""
+"""All processes of a host together never exceed the connection limit, even during a reload."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
 from tests.support.servers import ask
@@ -24,7 +24,7 @@ SESSIONS = """
 """
 
 
-def test_the_sum_over_all_workers_never_passes_the_cap(
+def test_the_connections_of_all_workers_never_exceed_the_limit(
     harness: AppHarness, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     keys = []
@@ -38,25 +38,25 @@ def test_the_sum_over_all_workers_never_passes_the_cap(
         watched(postgres) as seen,
     ):
         first = set(server.worker_pids())
-        answers = hammer(server, keys, requests=60)
+        statuses = send_requests(server, keys, requests=60)
         server.process.send_signal(signal.SIGHUP)  # old and new workers overlap
-        answers += hammer(server, keys, requests=60)
+        statuses += send_requests(server, keys, requests=60)
         wait_until(lambda: not first & set(server.worker_pids()), 60)
-        answers += hammer(server, keys, requests=30)
-    assert set(answers) <= {200, 503}, answers
-    assert answers[200] > answers[503]
+        statuses += send_requests(server, keys, requests=30)
+    assert set(statuses) <= {200, 503}, statuses
+    assert statuses[200] > statuses[503]
     assert 2 <= max(seen) <= CAP
 
 
-def hammer(server: Gunicorn, keys: list[str], requests: int) -> Counter[int]:
-    """The statuses of requests for every account in turn, over a connection each, so that all workers get some."""
+def send_requests(server: Gunicorn, keys: list[str], requests: int) -> Counter[int]:
+    """The statuses of requests for each account in turn, each over a new connection, so that all workers serve some."""
 
     def ask_for(thread: int) -> Counter[int]:
-        answers: Counter[int] = Counter()
+        statuses: Counter[int] = Counter()
         for turn in range(requests // THREADS):
             with server.client(keys[(thread + turn) % len(keys)]) as client:
-                answers[client.get("/v1/agents").status_code] += 1
-        return answers
+                statuses[client.get("/v1/agents").status_code] += 1
+        return statuses
 
     with ThreadPoolExecutor(THREADS) as pool:
         return sum(pool.map(ask_for, range(THREADS)), Counter())
@@ -64,7 +64,7 @@ def hammer(server: Gunicorn, keys: list[str], requests: int) -> Counter[int]:
 
 @contextmanager
 def watched(postgres: EmbeddedPostgres) -> Iterator[set[int]]:
-    """How many sessions the server had on these accounts' databases, as often as it could be asked."""
+    """The numbers of sessions on these accounts' databases, sampled continuously."""
     seen: set[int] = set()
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""One account, one database: Charlie of globex against everything of acme's, and many threads over many accounts."""
+"""One account, one database: a user of globex can access nothing of acme, also under concurrent load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def globex_key(harness: AppHarness) -> Caller:
     return harness.bearer(harness.new_key("globex"))
 
 
-def test_charlie_finds_nothing_of_acmes_by_id(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
+def test_resources_of_another_account_are_not_found_by_id(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
     agent = alice.post("/v1/agents", {"name": "Acme's own"}).get_json()
     key = alice.post("/v1/api-keys", {"name": "Acme's own", "expiry": "30d"}).get_json()
     for caller in (charlie, globex_key):
@@ -32,16 +32,16 @@ def test_charlie_finds_nothing_of_acmes_by_id(alice: Caller, charlie: Caller, gl
     assert alice.get(f"/v1/agents/{agent['id']}").get_json() == agent
 
 
-def test_charlie_sees_nothing_of_acmes_in_any_list(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
-    alice.post("/v1/agents", {"name": "For acme's eyes"})
-    alice.post("/v1/api-keys", {"name": "For acme's eyes", "expiry": "30d"})
+def test_lists_contain_nothing_of_another_account(alice: Caller, charlie: Caller, globex_key: Caller) -> None:
+    alice.post("/v1/agents", {"name": "Private to acme"})
+    alice.post("/v1/api-keys", {"name": "Private to acme", "expiry": "30d"})
     for caller in (charlie, globex_key):
         for path in ("/v1/agents", "/v1/api-keys"):
-            assert "For acme's eyes" not in caller.get(f"{path}?limit=200").text
-    assert "For acme's eyes" not in charlie.get("/v1/audit-events?limit=200").text
+            assert "Private to acme" not in caller.get(f"{path}?limit=200").text
+    assert "Private to acme" not in charlie.get("/v1/audit-events?limit=200").text
 
 
-def test_a_cursor_of_acmes_opens_nothing_at_globex(alice: Caller, charlie: Caller) -> None:
+def test_a_cursor_of_another_account_reveals_nothing(alice: Caller, charlie: Caller) -> None:
     for n in range(2):
         alice.post("/v1/agents", {"name": f"Acme {n}"})
     link = alice.get("/v1/agents?limit=1").headers["Link"]
@@ -53,29 +53,29 @@ def test_a_cursor_of_acmes_opens_nothing_at_globex(alice: Caller, charlie: Calle
 
 def test_an_account_header_never_chooses_a_database(harness: AppHarness, charlie: Caller, globex_key: Caller) -> None:
     for caller in (charlie, globex_key):
-        answer = caller.get("/v1/agents", headers={"X-Account-ID": "acme"})
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch")
+        response = caller.get("/v1/agents", headers={"X-Account-ID": "acme"})
+        assert (response.status_code, response.get_json()["code"]) == (403, "account_mismatch")
 
 
-def test_many_threads_over_many_accounts_each_see_their_own(harness: AppHarness) -> None:
+def test_concurrent_requests_of_many_accounts_see_only_their_own_data(harness: AppHarness) -> None:
     for account in ACCOUNTS:
         new_account(harness.services, account)
     keys = {account: harness.bearer(harness.new_key(account)) for account in ACCOUNTS}
     for account, caller in keys.items():
         assert caller.post("/v1/agents", {"name": f"canary of {account}"}).status_code == 201
 
-    def visit(seed: int) -> list[str]:
-        choose = random.Random(seed)  # noqa: S311  which account is next is no secret
+    def send_requests(seed: int) -> list[str]:
+        choose = random.Random(seed)  # noqa: S311  the choice of accounts needs no secure randomness
         wrong = []
         for _ in range(REQUESTS_PER_THREAD):
             account = choose.choice(ACCOUNTS)
-            answer = keys[account].get("/v1/agents")
-            names = {agent["name"] for agent in answer.get_json()}
-            if answer.status_code != 200 or names != {f"canary of {account}"}:
-                wrong.append(f"{account}: {answer.status_code} {names}")
+            response = keys[account].get("/v1/agents")
+            names = {agent["name"] for agent in response.get_json()}
+            if response.status_code != 200 or names != {f"canary of {account}"}:
+                wrong.append(f"{account}: {response.status_code} {names}")
             if keys[account].get("/v1/me").get_json()["account"] != account:
-                wrong.append(f"{account}: another's identity")
+                wrong.append(f"{account}: the identity of another account")
         return wrong
 
     with ThreadPoolExecutor(THREADS) as pool:
-        assert [wrong for result in pool.map(visit, range(THREADS)) for wrong in result] == []
+        assert [wrong for result in pool.map(send_requests, range(THREADS)) for wrong in result] == []

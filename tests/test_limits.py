@@ -1,4 +1,4 @@
-"""Limits on the running product: exact over all workers, fair, and given back by workers that die."""
+"""Rate limits on the running server: exact over all workers, fair, and released by workers that exit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from pathlib import Path
 import httpx2
 import pytest
 import redis
-from flask import Response
 
 import app as factory
 from kataven import settings
-from kataven.dev.redis_server import EmbeddedRedis
-from kataven.ratelimit import limiter
-from kataven.web.access import PUBLIC
-from kataven.web.operation import Answer, ApiBlueprint
-from kataven.web.request_context import RequestContext
-from kataven.web.schema import write_json
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.web.services import EXTENSION, Services
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.gunicorn import Gunicorn
@@ -41,13 +35,13 @@ def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def account(harness: AppHarness, name: str, **limits: int) -> str:
-    """A new account's key."""
+    """Create an account with limits. Returns an API key."""
     new_account(harness.services, name)
     harness.set_limits(name, **limits)
     return harness.new_key(name)
 
 
-def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(harness: AppHarness) -> None:
+def test_responses_contain_the_remaining_quota_and_429_names_the_limit(harness: AppHarness) -> None:
     caller = harness.bearer(account(harness, "counted", per_minute=2))
     first = caller.get("/v1/me")
     assert '"per-minute";q=2;w=60' in first.headers["RateLimit-Policy"]
@@ -61,7 +55,7 @@ def test_every_answer_says_what_is_left_and_a_refusal_which_limit_and_how_long(h
     assert caller.get("/v1/me").get_json()["detail"] == "per-minute (2) exceeded"
 
 
-def test_what_is_refused_for_another_reason_counts_nowhere(harness: AppHarness) -> None:
+def test_requests_rejected_for_other_reasons_are_not_counted(harness: AppHarness) -> None:
     key = account(harness, "uncounted", per_minute=5)
     caller = harness.bearer(key)
     for _ in range(20):
@@ -71,19 +65,19 @@ def test_what_is_refused_for_another_reason_counts_nowhere(harness: AppHarness) 
     assert caller.get("/v1/me").get_json()["limits"]["per_minute"]["remaining"] == 4
 
 
-def test_a_noisy_key_stops_at_its_own_limit_and_its_account_goes_on(harness: AppHarness) -> None:
-    quiet = account(harness, "shared-roof")
-    noisy = harness.bearer(harness.new_key("shared-roof", limits={"per_minute": 3}))
+def test_key_at_its_own_limit_does_not_affect_its_account(harness: AppHarness) -> None:
+    quiet = account(harness, "shared-account")
+    noisy = harness.bearer(harness.new_key("shared-account", limits={"per_minute": 3}))
     assert [noisy.get("/v1/me").status_code for _ in range(5)] == [200, 200, 200, 429, 429]
     assert noisy.get("/v1/me").get_json()["detail"] == "key-per-minute (3) exceeded"
     assert harness.bearer(quiet).get("/v1/me").status_code == 200
 
 
-def test_over_four_workers_exactly_the_limit_is_admitted(harness: AppHarness, server: Gunicorn) -> None:
-    """Exactly, as long as Redis answers in time: an overloaded machine may make a worker limit alone for a moment."""
+def test_four_workers_admit_exactly_the_limit(harness: AppHarness, server: Gunicorn) -> None:
+    """Exact while Redis replies in time. On an overloaded machine, a worker can fall back to local limits."""
 
-    def left_redis() -> int:
-        return server.log.read_text().count("limits: Redis is left")
+    def fallbacks() -> int:
+        return server.log.read_text().count("falling back to local limits")
 
     def admitted(key: str) -> Counter[int]:
         def hammer(_: int) -> Counter[int]:
@@ -94,16 +88,16 @@ def test_over_four_workers_exactly_the_limit_is_admitted(harness: AppHarness, se
             return sum(pool.map(hammer, range(CLIENTS)), Counter[int]())
 
     for attempt in range(4):
-        before = left_redis()
+        before = fallbacks()
         counted = admitted(account(harness, f"exact{attempt}", per_minute=600))
-        if left_redis() == before:
+        if fallbacks() == before:
             break
     else:
         pytest.fail("Redis was too slow in each of four attempts")
     assert counted == {200: 600, 429: CLIENTS * 60 - 600}
 
 
-def test_an_operators_change_reaches_every_worker_within_a_second(harness: AppHarness, server: Gunicorn) -> None:
+def test_changed_limits_apply_in_every_worker(harness: AppHarness, server: Gunicorn) -> None:
     key = account(harness, "raised", per_minute=1_000)
     with server.client(key) as client:
         assert client.get("/v1/me").json()["limits"]["per_minute"]["limit"] == 1_000
@@ -111,7 +105,7 @@ def test_an_operators_change_reaches_every_worker_within_a_second(harness: AppHa
 
     def seen() -> set[int]:
         limits = set()
-        for _ in range(12):  # a connection each, so that several workers are asked
+        for _ in range(12):  # separate connections, which reach several workers
             with server.client(key) as client:
                 limits.add(client.get("/v1/me").json()["limits"]["per_minute"]["limit"])
         return limits
@@ -119,7 +113,7 @@ def test_an_operators_change_reaches_every_worker_within_a_second(harness: AppHa
     wait_until(lambda: seen() == {2_000}, 5)
 
 
-def test_slots_of_a_killed_worker_come_back(harness: AppHarness, tmp_path: Path) -> None:
+def test_slots_of_a_killed_worker_are_released(harness: AppHarness, tmp_path: Path) -> None:
     key = account(harness, "crashed", concurrent=10)
     environ = {**harness.environ, "THREADS": "12"}
     with (
@@ -134,27 +128,29 @@ def test_slots_of_a_killed_worker_come_back(harness: AppHarness, tmp_path: Path)
         assert int(refused.headers["Retry-After"]) == 1
         for pid in server.worker_pids():
             os.kill(pid, signal.SIGKILL)
-        assert not any(future.result() for future in held), "a held request was answered"
+        assert not any(future.result() for future in held), "a held request received a response"
         wait_until(lambda: _left(server, key) == 9, SLOT_SECONDS + 10, server.log.read_text)
 
 
 def _hold(server: Gunicorn, key: str) -> bool:
-    """Whether it was ever answered."""
+    """Whether the request received a response."""
     with server.client(key) as client, contextlib.suppress(httpx2.TransportError):
         while client.get("/held", timeout=120).status_code == 429:
-            pass  # whoever watches had the last slot for a moment
+            pass  # the request that checks for 429 held the last slot
         return True
     return False
 
 
 def _left(server: Gunicorn, key: str) -> int | None:
-    """How many slots are free beside that of the request which asks."""
+    """The number of free slots, without the slot of this request."""
     try:
         with server.client(key) as client:
-            answer = client.get("/v1/me")
+            response = client.get("/v1/me")
     except httpx2.TransportError:
         return None
-    remaining: int | None = answer.json()["limits"]["concurrent"]["remaining"] if answer.status_code == 200 else None
+    remaining: int | None = (
+        response.json()["limits"]["concurrent"]["remaining"] if response.status_code == 200 else None
+    )
     return remaining
 
 
@@ -166,46 +162,29 @@ def _status(server: Gunicorn, key: str) -> int:
         return 0
 
 
-def test_a_graceful_reload_loses_no_request_and_has_every_slot_back_within_a_lease(
-    harness: AppHarness, tmp_path: Path
-) -> None:
+def test_graceful_reload_loses_no_request_and_releases_all_slots(harness: AppHarness, tmp_path: Path) -> None:
     key = account(harness, "reloaded", concurrent=20)
     with Gunicorn(harness.environ, tmp_path / "log", workers=2) as server:
         before = set(server.worker_pids())
         with ThreadPoolExecutor(8) as pool:
-            asked = [pool.submit(_status, server, key) for _ in range(60)]
+            responses = [pool.submit(_status, server, key) for _ in range(60)]
             server.process.send_signal(signal.SIGHUP)
-            asked += [pool.submit(_status, server, key) for _ in range(60)]
-            assert Counter(future.result() for future in asked) == {200: 120}
+            responses += [pool.submit(_status, server, key) for _ in range(60)]
+            assert Counter(future.result() for future in responses) == {200: 120}
         wait_until(lambda: not before & set(server.worker_pids()), 20, server.log.read_text)
         with server.client(key) as client:
             assert client.get("/v1/me").json()["limits"]["concurrent"]["remaining"] == 19, server.log.read_text()
 
 
-def test_a_route_may_use_flask_limiters_decorators(harness: AppHarness) -> None:
-    blueprint = ApiBlueprint("greetings", __name__, "greeting", "A room for a test.")
-
-    @blueprint.operation("GET", "/greeting", access=PUBLIC, summary="Greet", answer=Answer(200, "A greeting."))
-    @limiter.limit("2/minute")
-    def greet(call: RequestContext) -> Response:
-        return write_json({"hello": "there"})
-
-    application = factory.create_api(settings.load(harness.environ))
-    application.register_blueprint(blueprint)
-    answers = [Caller(application, {}).get("/greeting") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[2].get_json()["code"] == "rate_limited"
-    assert int(answers[2].headers["Retry-After"]) > 0
-    application.extensions[EXTENSION].stop()
-
-
-def test_a_request_asks_redis_once_and_junk_never(harness: AppHarness, shared_redis: EmbeddedRedis) -> None:
+def test_request_waits_for_redis_once_and_invalid_credentials_never(
+    harness: AppHarness, shared_redis: EmbeddedRedis
+) -> None:
     key = account(harness, "watched")
     caller = harness.bearer(key)
-    assert caller.get("/v1/agents").status_code == 200  # connected, verified and remembered
+    assert caller.get("/v1/agents").status_code == 200  # connected, verified and cached
     with commands_about("watched", shared_redis.url) as commands:
         assert caller.get("/v1/agents").status_code == 200
-    assert commands == ["EVALSHA", "ZREM"], "one decision, and the slot given back without waiting"
+    assert commands == ["EVALSHA", "ZREM"], "one decision, and the slot is released without waiting"
     with commands_about("watched", shared_redis.url) as commands:
         for _ in range(5):
             assert harness.bearer(key[:-1]).get("/v1/agents", headers={"X-Account-ID": "watched"}).status_code == 400
@@ -214,7 +193,7 @@ def test_a_request_asks_redis_once_and_junk_never(harness: AppHarness, shared_re
 
 @contextmanager
 def commands_about(account: str, url: str) -> Iterator[list[str]]:
-    """The names of the commands that clients send about an account in the block, filled in at its end."""
+    """The names of the commands that clients send for an account in the block. Filled at the end of it."""
     commands: list[str] = []
     last = uuid.uuid4().hex
     with redis.Redis.from_url(url) as client, redis.Redis.from_url(url) as watching, watching.monitor() as monitor:
@@ -228,10 +207,12 @@ def commands_about(account: str, url: str) -> Iterator[list[str]]:
                 commands.append(seen["command"].split(" ")[0].upper())
 
 
-def test_without_redis_a_worker_limits_alone_and_counts_that_it_does(harness: AppHarness, server_folder: Path) -> None:
+def test_worker_without_redis_enforces_local_limits_and_counts_decisions(
+    harness: AppHarness, server_folder: Path
+) -> None:
     key = harness.new_key("acme")
-    with EmbeddedRedis(server_folder / "going-redis", persistent=False) as going:
-        application = factory.create_api(settings.load({**harness.environ, "KATAVEN_REDIS_URL": going.url}))
+    with EmbeddedRedis(server_folder / "stopped-redis", persistent=False) as server:
+        application = factory.create_api(settings.load({**harness.environ, "KATAVEN_REDIS_URL": server.url}))
         services: Services = application.extensions[EXTENSION]
         services.start()
         caller = Caller(application, {"Authorization": f"Bearer {key}"})
@@ -243,6 +224,10 @@ def test_without_redis_a_worker_limits_alone_and_counts_that_it_does(harness: Ap
             assert caller.get("/v1/me").status_code == 200
         assert services.fallback_stats.times_degraded == 1
         assert services.fallback_stats.requests_decided_locally == 3
-        assert caller.get("/readyz").get_json()["checks"]["limits"].startswith("degraded: kept by this worker alone, 3")
+        assert (
+            caller.get("/readyz")
+            .get_json()["checks"]["limits"]
+            .startswith("degraded: this worker enforces limits locally, 3")
+        )
     finally:
         services.stop()

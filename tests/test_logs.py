@@ -1,4 +1,4 @@
-"""What is written, and what never is."""
+"""The format of log lines, and the secrets that they never contain."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def written(message: str, *arguments: object, exc_info: bool = False, **extra: o
     return found
 
 
-def test_a_line_says_when_how_bad_where_and_what() -> None:
+def test_a_line_contains_time_level_logger_and_message() -> None:
     line = written("%s of %s", 1, 2, account="acme", nothing=None)
     assert list(line)[:4] == ["at", "level", "logger", "message"]
     assert isinstance(line.pop("at"), float)
     assert line == {"level": "warning", "logger": "kataven.test", "message": "1 of 2", "account": "acme"}
 
 
-def test_a_line_of_a_request_names_the_request_and_its_trace() -> None:
+def test_a_line_of_a_request_contains_its_request_id_and_trace_id() -> None:
     with structlog.contextvars.bound_contextvars(request_id="r-1", trace_id="t-1"):
         line = written("while it runs")
     assert (line["request_id"], line["trace_id"]) == ("r-1", "t-1")
 
 
 @pytest.mark.parametrize("secret", [KEY, JWT], ids=["key", "jwt"])
-def test_no_secret_is_written_wherever_it_is(secret: str) -> None:
+def test_secrets_are_redacted_in_every_part_of_a_line(secret: str) -> None:
     try:
         raise ValueError(f"it was {secret}")
     except ValueError:
@@ -62,15 +62,15 @@ def test_no_secret_is_written_wherever_it_is(secret: str) -> None:
     assert "ValueError" in line
 
 
-def test_no_password_of_a_url_is_written() -> None:
+def test_passwords_in_urls_are_redacted() -> None:
     line = json.dumps(written("connecting to %s", URL))
     assert "hunter2" not in line
     assert "db.example" in line
 
 
-def test_a_line_of_every_request_is_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_access_log_line_has_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
-        logs.every_request("kataven.access").info("request", status=200, account=None, method=KEY)
+        logs.access_logger("kataven.access").info("request", status=200, account=None, method=KEY)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     line = json.loads(lines[0])
@@ -86,48 +86,48 @@ def test_a_line_of_every_request_is_like_any_other(capsys: pytest.CaptureFixture
     }
 
 
-@pytest.mark.parametrize("odd", ["\ud800", 1 << 70], ids=["half-a-character", "large-number"])
-def test_a_line_holds_whatever_it_is_given(odd: object, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.every_request("kataven.access").info("request", principal=odd, method=KEY)
+@pytest.mark.parametrize("value", ["\ud800", 1 << 70], ids=["lone-surrogate", "large-number"])
+def test_a_line_can_contain_any_value(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.access_logger("kataven.access").info("request", principal=value, method=KEY)
     line = json.loads(capsys.readouterr().err)
-    assert line["principal"] == odd
+    assert line["principal"] == value
     assert line["method"] == logs.REDACTED
 
 
-TICKET = "a1B2" * 10 + "xyz" + "123456"
-PARTS = {
+RANDOM_PART = "a1B2" * 10 + "xyz" + "123456"
+PARTIAL_SECRETS = {
     "cut-key": "sk_live_acme_" + "a" * 20,
     "key-with-more": f"{KEY}_and-more",
-    "shouted-key": KEY.upper(),
+    "uppercase-key": KEY.upper(),
     "widget-key": "pk_live_acme_" + "b" * 30,
-    "user-token": f"ut_{TICKET}",
-    "cut-user-token": f"ut_{TICKET[:20]}",
-    "refresh-token": f"rt_{TICKET[:43]}_{TICKET}",
-    "cut-refresh-token": f"rt_{TICKET[:43]}_{TICKET[:10]}",
+    "user-token": f"ut_{RANDOM_PART}",
+    "cut-user-token": f"ut_{RANDOM_PART[:20]}",
+    "refresh-token": f"rt_{RANDOM_PART[:43]}_{RANDOM_PART}",
+    "cut-refresh-token": f"rt_{RANDOM_PART[:43]}_{RANDOM_PART[:10]}",
     "jwt-without-signature": JWT.rpartition(".")[0],
     "cut-jwt": JWT[:30],
-    "shouted-jwt": JWT.upper(),
+    "uppercase-jwt": JWT.upper(),
 }
 
 
-@pytest.mark.parametrize("secret", PARTS.values(), ids=PARTS)
-def test_no_part_of_a_secret_is_written(secret: str) -> None:
-    for before, behind in (("saw ", " here"), ("'Bearer ", "'"), ("refresh_token=", "&x")):
-        assert logs.redact(before + secret + behind) == before + logs.REDACTED + behind
+@pytest.mark.parametrize("secret", PARTIAL_SECRETS.values(), ids=PARTIAL_SECRETS)
+def test_partial_secrets_are_redacted(secret: str) -> None:
+    for before, after in (("saw ", " here"), ("'Bearer ", "'"), ("refresh_token=", "&x")):
+        assert logs.redact(before + secret + after) == before + logs.REDACTED + after
 
 
 @pytest.mark.parametrize(
     "text", ["output_of_the_first_migration", "start_of_a_long_description", "sk_live_", "eyJ", "pk_live_ and so on"]
 )
-def test_words_are_left_as_they_are(text: str) -> None:
+def test_ordinary_words_are_not_redacted(text: str) -> None:
     assert logs.redact(text) == text
 
 
 PROCESS = """
 import gc, logging, sys, threading, warnings
 from kataven import logs
-logs.take_over()
-logs.take_over()
+logs.capture_all_output()
+logs.capture_all_output()
 key = "sk_live_acme_" + "a" * 49
 logging.getLogger("some.library").warning("it saw %s", key)
 logging.getLogger("some.library").info("not of interest")
@@ -135,14 +135,14 @@ warnings.warn(f"about {key}")
 def fail(): raise ValueError(f"in a thread, {key}")
 thread = threading.Thread(target=fail, name="worker-1")
 thread.start(); thread.join()
-class Falls:
+class Failing:
     def __del__(self): raise ValueError(f"in a finalizer, {key}")
-Falls(); gc.collect()
+Failing(); gc.collect()
 raise SystemError(f"in the main thread, {key}")
 """
 
 
-def test_everything_that_a_service_says_is_json_without_secrets() -> None:
+def test_all_output_of_a_service_is_json_without_secrets() -> None:
     ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
@@ -159,7 +159,7 @@ def test_everything_that_a_service_says_is_json_without_secrets() -> None:
     assert lines[2]["thread_name"] == "worker-1"
 
 
-class Full(io.StringIO):
+class FullDisk(io.StringIO):
     def write(self, text: str) -> int:
         raise OSError(errno.ENOSPC, "no space left")
 
@@ -170,13 +170,13 @@ def closed() -> io.StringIO:
     return stream
 
 
-@pytest.mark.parametrize("broken", [Full(), closed()], ids=["full", "closed"])
-def test_a_line_that_cannot_be_written_hurts_nobody(broken: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [FullDisk(), closed()], ids=["full", "closed"])
+def test_a_line_that_can_not_be_written_is_dropped(broken: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", broken)
-    logs.every_request("kataven.access").info("request")
+    logs.access_logger("kataven.access").info("request")
 
 
 @given(st.text("sk_live_pkacme123eyJ.:/@ab\n-", max_size=120) | st.sampled_from([KEY, JWT, URL]))
-def test_nothing_is_overlooked_for_speed(text: str) -> None:
-    everything = f"{text} {KEY}"
-    assert logs.redact(everything).removesuffix(logs.REDACTED) == f"{logs.redact(text)} "
+def test_the_fast_path_misses_no_secret(text: str) -> None:
+    line = f"{text} {KEY}"
+    assert logs.redact(line).removesuffix(logs.REDACTED) == f"{logs.redact(text)} "

@@ -1,4 +1,4 @@
-"""What customers wrote is in no log and no traceback, whatever PostgreSQL says about it."""
+"""Logs and tracebacks contain no customer data from PostgreSQL errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system.schema import upgrade_system
 from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.error_classification import fault_of, in_words
@@ -46,7 +46,7 @@ def database(harness: AppHarness, account: str, postgres: EmbeddedPostgres) -> s
     ],
     ids=["DETAIL: Key (name)=(…)", "DETAIL: Failing row contains (…)"],
 )
-def test_an_unforeseen_error_of_a_route_is_logged_without_what_was_written(
+def test_an_unexpected_error_of_a_route_is_logged_without_values(
     harness: AppHarness,
     account: str,
     database: str,
@@ -58,21 +58,21 @@ def test_an_unforeseen_error_of_a_route_is_logged_without_what_was_written(
     ask(postgres, constraint, database)
     server = harness.bearer(harness.new_key(account))
     try:
-        answers = [server.post("/v1/agents", {"name": MARK}) for _ in range(2)]
+        responses = [server.post("/v1/agents", {"name": MARK}) for _ in range(2)]
     finally:
         drop = "DROP INDEX marked" if "INDEX" in constraint else "ALTER TABLE agents DROP CONSTRAINT marked"
         ask(postgres, drop, database)
-    assert answers[-1].status_code == 500
-    assert MARK not in answers[-1].text
+    assert responses[-1].status_code == 500
+    assert MARK not in responses[-1].text
     written = capsys.readouterr().err
     assert MARK not in written
     (unforeseen,) = [line for line in map(json.loads, written.splitlines()) if line["message"] == "unforeseen"][-1:]
     assert f"({code})" in unforeseen["traceback"]
-    assert "marked" in unforeseen["traceback"]  # the constraint's name is what helps
+    assert "marked" in unforeseen["traceback"]  # the constraint's name remains
     assert "DETAIL" not in unforeseen["traceback"]
 
 
-def test_an_unforeseen_error_of_a_command_is_shown_without_what_was_written(
+def test_an_unexpected_error_of_a_command_is_shown_without_values(
     harness: AppHarness, account: str, postgres: EmbeddedPostgres
 ) -> None:
     system = "kataven_system"
@@ -93,13 +93,13 @@ def test_an_unforeseen_error_of_a_command_is_shown_without_what_was_written(
 
 @pytest.fixture
 def engine(postgres: EmbeddedPostgres) -> Iterator[Engine]:
-    made = EngineFactory(ConnectionSettings()).create_engine(make_url(postgres.url("postgres")))
-    yield made
-    made.dispose()
+    created = EngineFactory(ConnectionSettings()).create_engine(make_url(postgres.url("postgres")))
+    yield created
+    created.dispose()
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "message"),
     [
         ("SELECT CAST(:mark AS uuid)", 'invalid input syntax for type uuid: "…" (22P02)'),
         ("SELECT :mark::json", "invalid input syntax for type json (22P02)"),
@@ -108,8 +108,8 @@ def engine(postgres: EmbeddedPostgres) -> Iterator[Engine]:
     ],
     ids=["value", "context", "LINE 1", "several"],
 )
-def test_the_text_of_an_error_is_its_code_and_its_first_message(
-    engine: Engine, statement: str, said: str | None
+def test_an_error_message_is_the_code_and_the_primary_message(
+    engine: Engine, statement: str, message: str | None
 ) -> None:
     with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
         connection.execute(text(statement.replace("::", r"\:\:")), {"mark": MARK})
@@ -117,13 +117,13 @@ def test_the_text_of_an_error_is_its_code_and_its_first_message(
     assert MARK not in shown
     assert MARK not in repr(caught.value)
     assert MARK not in repr(caught.value.orig)
-    if said is not None:
-        assert in_words(caught.value) == said
-        assert str(caught.value.orig) == said
-        assert said in str(caught.value)
+    if message is not None:
+        assert in_words(caught.value) == message
+        assert str(caught.value.orig) == message
+        assert message in str(caught.value)
 
 
-def test_what_programs_ask_an_error_for_is_still_there(engine: Engine) -> None:
+def test_code_and_diagnostics_of_an_error_remain(engine: Engine) -> None:
     with engine.connect() as connection:
         connection.execute(text("CREATE TEMPORARY TABLE marks (mark text CONSTRAINT once UNIQUE)"))
         insert = text("INSERT INTO marks VALUES (:mark)")
@@ -137,13 +137,13 @@ def test_what_programs_ask_an_error_for_is_still_there(engine: Engine) -> None:
     assert MARK not in str(caught.value)
 
 
-def test_a_connection_that_fails_says_why(postgres: EmbeddedPostgres) -> None:
+def test_a_failed_connection_has_a_reason(postgres: EmbeddedPostgres) -> None:
     url = make_url(postgres.url("there_is_none"))
     with pytest.raises(DBAPIError, match='database "there_is_none" does not exist'):
         EngineFactory(ConnectionSettings()).create_engine(url).connect()
 
 
-def test_making_the_system_database_leaves_values_out_too(postgres: EmbeddedPostgres) -> None:
+def test_errors_while_upgrading_the_system_database_contain_no_values(postgres: EmbeddedPostgres) -> None:
     upgrade_system(postgres.url("values_system"))
     ask(postgres, "UPDATE alembic_version SET version_num = 'system_0001'", "values_system")
     with pytest.raises(DBAPIError) as caught:
@@ -151,7 +151,7 @@ def test_making_the_system_database_leaves_values_out_too(postgres: EmbeddedPost
     assert str(caught.value.orig).endswith("already exists (42P07)")
 
 
-def test_a_program_of_postgresqls_that_fails_quotes_no_row(tmp_path: Path) -> None:
+def test_the_error_of_a_failed_program_contains_no_row(tmp_path: Path) -> None:
     program = tmp_path / "psql"
     program.write_text(
         "#!/bin/sh\n"

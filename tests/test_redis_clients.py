@@ -1,4 +1,4 @@
-"""Clients of Redis: a connection to a server that is no longer the primary is closed, and the command sent anew."""
+"""Redis clients close connections to a server that is no longer the primary, and send the command again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOWHERE = ("127.0.0.1", "1")
 
 
 class Relay:
-    """A TCP proxy, as stands before a primary. New connections go to `target`; those that stand are never ended."""
+    """A TCP proxy in front of a primary. New connections go to `target`; existing ones remain open."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -81,7 +81,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScratchR
 
 
 class Failover:
-    """Two servers behind a relay. `happen`: the first is demoted, and the relay leads to the second."""
+    """Two servers behind a relay. `happen` demotes the first and directs the relay to the second."""
 
     def __init__(self, first: ScratchRedis, second: ScratchRedis, relay: Relay) -> None:
         self.relay = relay
@@ -135,14 +135,14 @@ def test_the_next_command_goes_to_the_new_primary(
         assert failover.relay.accepted == 2
 
 
-def test_a_scripts_refused_write_is_sent_anew(failover: Failover) -> None:
+def test_a_rejected_write_of_a_script_is_sent_again(failover: Failover) -> None:
     with redis_client(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS) as client:
         client.set("before", "1")
         failover.happen()
         assert client.eval("return redis.call('SET', KEYS[1], '1')", 1, "script") == b"OK"
 
 
-def test_it_is_sent_anew_once_and_the_connection_is_not_kept(failover: Failover) -> None:
+def test_a_command_is_sent_again_once_and_its_connection_is_closed(failover: Failover) -> None:
     with redis_client(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS) as client:
         client.set("before", "1")
         failover.fail_without_successor()
@@ -154,26 +154,26 @@ def test_it_is_sent_anew_once_and_the_connection_is_not_kept(failover: Failover)
         assert failover.relay.accepted == 3
 
 
-def test_every_connection_of_the_pool_finds_its_way(failover: Failover) -> None:
+def test_every_pooled_connection_reaches_the_new_primary(failover: Failover) -> None:
     with redis_client(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS) as client:
         pool = client.connection_pool
         held = [pool.get_connection() for _ in range(3)]
         for connection in held:
             pool.release(connection)
         failover.happen()
-        answers: list[object] = []
+        replies: list[object] = []
         together = threading.Barrier(3)
 
         def write(name: str) -> None:
             together.wait()
-            answers.append(client.set(name, "1"))
+            replies.append(client.set(name, "1"))
 
         threads = [threading.Thread(target=write, args=(str(number),)) for number in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert answers == [True] * 3
+        assert replies == [True] * 3
 
 
 def test_an_ordinary_error_keeps_its_connection(failover: Failover) -> None:
@@ -184,39 +184,39 @@ def test_an_ordinary_error_keeps_its_connection(failover: Failover) -> None:
         assert failover.relay.accepted == 1
 
 
-def test_sessions_of_the_hub_outlive_a_planned_failover(failover: Failover) -> None:
+def test_hub_sessions_work_after_a_planned_failover(failover: Failover) -> None:
     sessions = Sessions(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS)
     sessions.save(sessions.new())
     failover.happen()
-    session = sessions.new().with_(person=SignedInUser("alice", "Alice", "access", "id"))
+    session = sessions.new().with_(user=SignedInUser("alice", "Alice", "access", "id"))
     sessions.save(session)
-    with sessions.alone(session) as found:
+    with sessions.locked(session) as found:
         assert found == session
     sessions.close()
 
 
-def test_visits_begin_after_a_planned_failover(failover: Failover) -> None:
+def test_visitor_sessions_start_after_a_planned_failover(failover: Failover) -> None:
     store = WidgetStore(failover.relay.url)
-    visit = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
-    Families(store).begin(visit)
+    visitor_session = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))
+    Families(store).create(visitor_session)
     failover.happen()
-    assert Families(store).look(Families(store).begin(visit)) == visit
+    assert Families(store).read(Families(store).create(visitor_session)) == visitor_session
     store.close()
 
 
-@pytest.mark.parametrize("answer", ["LOADING Redis is loading the dataset in memory", "MOVED 15154 127.0.0.1:7001"])
-def test_a_server_that_answers_for_none_is_left_at_once(answer: str) -> None:
-    """A server of our own says what a real one can't be told to say."""
-    answers = [f"-{answer}", "+OK"]
+@pytest.mark.parametrize("reply", ["LOADING Redis is loading the dataset in memory", "MOVED 15154 127.0.0.1:7001"])
+def test_a_connection_to_a_loading_or_moved_server_is_closed(reply: str) -> None:
+    """Uses a fake server, because a real one can't be made to return these errors."""
+    replies = [f"-{reply}", "+OK"]
     opened: list[socket.socket] = []
 
     def serve() -> None:
-        for said in answers:
+        for error in replies:
             connection, _ = listener.accept()
             opened.append(connection)
             with connection.makefile("rb") as sent:
                 while words := read_command(sent):
-                    reply = GREETINGS.get(words[0], said)
+                    reply = GREETINGS.get(words[0], error)
                     connection.sendall(f"{reply}\r\n".encode())
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -230,14 +230,14 @@ def test_a_server_that_answers_for_none_is_left_at_once(answer: str) -> None:
         finally:
             for connection in opened:
                 connection.close()
-    assert len(opened) == len(answers)
+    assert len(opened) == len(replies)
 
 
 GREETINGS = {b"HELLO": "%1\r\n$5\r\nproto\r\n:3", b"CLIENT": "+OK"}
 
 
 def read_command(sent: BinaryIO) -> list[bytes]:
-    """The words of the next command; none at the end of the connection."""
+    """The arguments of the next command; empty at the end of the connection."""
     words = []
     for _ in range(int(sent.readline()[1:] or 0)):
         length = int(sent.readline()[1:])
@@ -247,7 +247,7 @@ def read_command(sent: BinaryIO) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("reply", "expected"),
     [
         ("READONLY You can't write against a read only replica.", True),
         ("NOREPLICAS Not enough good replicas to write.", True),
@@ -257,12 +257,12 @@ def read_command(sent: BinaryIO) -> list[bytes]:
         ("NOSCRIPT No matching script.", False),
     ],
 )
-def test_the_answers_that_mean_another_server(answer: str, expected: bool) -> None:
-    assert says_not_primary(answer) is expected
-    assert is_not_primary(redis.ResponseError(answer)) is expected
+def test_the_errors_of_a_server_that_is_not_the_primary(reply: str, expected: bool) -> None:
+    assert says_not_primary(reply) is expected
+    assert is_not_primary(redis.ResponseError(reply)) is expected
 
 
 @pytest.mark.parametrize("url", ["redis://a:1,b:2/0", "redis+sentinel://a/0", "redis://a/0?socket_timeout=60"])
-def test_a_url_that_can_not_work_is_refused_before_it_is_used(url: str) -> None:
-    with pytest.raises(ValueError, match=r"several servers|must begin with|option 'socket_timeout'"):
+def test_an_invalid_url_is_rejected_before_it_is_used(url: str) -> None:
+    with pytest.raises(ValueError, match=r"several servers|must start with|option 'socket_timeout'"):
         redis_client(url, timeout_seconds=1)

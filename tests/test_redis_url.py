@@ -1,4 +1,4 @@
-"""What a Redis URL says, and that each client of Redis does it: TLS above all."""
+"""Parsing of Redis URLs, and that every Redis client applies them, including TLS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.certificates import Authority, authority
 
 SECONDS = 30
-PATIENT = RedisTimeouts(slow=SECONDS, answer=SECONDS, connect=SECONDS)
+LONG_TIMEOUTS = RedisTimeouts(slow=SECONDS, reply=SECONDS, connect=SECONDS)
 A_SOCKET = "unix:///run/redis.sock"
 
 
@@ -44,62 +44,62 @@ A_SOCKET = "unix:///run/redis.sock"
         ("unix://u:p@/run/redis.sock", RedisAddress(path="/run/redis.sock", username="u", password="p")),
     ],
 )
-def test_url_is_read_as_an_address(url: str, address: RedisAddress) -> None:
+def test_a_url_is_parsed_into_an_address(url: str, address: RedisAddress) -> None:
     assert read_redis_url(url) == address
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
-        ("redis://:hunter2@h?ssl_ca_certs=/ca.pem", "'ssl_ca_certs', which is for TLS; begin the URL with rediss://"),
-        (f"{A_SOCKET}?ssl_certfile=/c.pem", "'ssl_certfile', which is for TLS"),
+        ("redis://:hunter2@h?ssl_ca_certs=/ca.pem", "'ssl_ca_certs', which requires TLS; start the URL with rediss://"),
+        (f"{A_SOCKET}?ssl_certfile=/c.pem", "'ssl_certfile', which requires TLS"),
         ("rediss://h?ssl_keyfile=/k.pem", "'ssl_keyfile' without 'ssl_certfile'"),
-        ("rediss://h?ssl_check_hostname=false", "turns 'ssl_check_hostname' off"),
-        ("rediss://h?ssl_check_hostname=0", "turns 'ssl_check_hostname' off"),
+        ("rediss://h?ssl_check_hostname=false", "disables 'ssl_check_hostname'"),
+        ("rediss://h?ssl_check_hostname=0", "disables 'ssl_check_hostname'"),
         ("rediss://h?ssl_cert_reqs=none", "'ssl_cert_reqs'; the options are client_name, db"),
         ("redis://h?db=1&db=2", "'db' twice"),
         ("redis://h?password=", "'password' without a value"),
         ("redis://:hunter2@h?health_check_interval=5", "'health_check_interval'; the options are client_name"),
     ],
 )
-def test_an_option_that_can_not_be_kept_is_refused_by_its_name(url: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says) as refused:
+def test_an_unsupported_option_is_rejected_with_its_name(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as rejected:
         check_redis_url(url)
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(rejected.value)
 
 
-def test_password_is_in_no_repr() -> None:
+def test_no_repr_contains_the_password() -> None:
     assert "hunter2" not in repr(read_redis_url("redis://u:hunter2@h"))
 
 
-# Each client of Redis that there is, asking once for what is at `greeting`.
+# Every Redis client of the project; each reads the key `greeting` once.
 
 
 def limiter(url: str) -> str | None:
-    with closing(RedisPool(url, PATIENT)) as wire:
-        answer: bytes | None = wire.call(pack("GET", "greeting"))
-        return None if answer is None else answer.decode()
+    with closing(RedisPool(url, LONG_TIMEOUTS)) as pool:
+        value: bytes | None = pool.call(pack("GET", "greeting"))
+        return None if value is None else value.decode()
 
 
-def sessions_and_visits(url: str) -> str | None:
+def hub_and_widget_sessions(url: str) -> str | None:
     with redis_client(url, timeout_seconds=SECONDS, decode_responses=True) as client:
-        answer: str | None = client.get("greeting")
-        return answer
+        value: str | None = client.get("greeting")
+        return value
 
 
 def revocation(url: str) -> str | None:
     with RedisLink(url, "channel", SECONDS) as link:
-        answer: str | None = link.call("GET", "greeting")
-        return answer
+        value: str | None = link.call("GET", "greeting")
+        return value
 
 
 Client = Callable[[str], str | None]
-CLIENTS: list[Client] = [limiter, sessions_and_visits, revocation]
+CLIENTS: list[Client] = [limiter, hub_and_widget_sessions, revocation]
 every_client = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
 
 
 class Tls:
-    """A Redis behind TLS, with a certificate of `own`."""
+    """A Redis server behind TLS, with a certificate from the authority `own`."""
 
     def __init__(self, own: Authority, foreign: Authority, port: int) -> None:
         self.own = own
@@ -125,12 +125,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScratchRedis]:
 
 
 @contextmanager
-def behind_tls(server: ScratchRedis, folder: Path, *, asks_clients: bool) -> Iterator[Tls]:
+def behind_tls(server: ScratchRedis, folder: Path, *, requires_client_certificate: bool) -> Iterator[Tls]:
     own, foreign = authority(folder / "own"), authority(folder / "foreign")
     files = own.issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
-    if asks_clients:
+    if requires_client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(files.authority)
     with Proxy(f"unix://{server.socket}", context) as proxy:
@@ -139,29 +139,29 @@ def behind_tls(server: ScratchRedis, folder: Path, *, asks_clients: bool) -> Ite
 
 @pytest.fixture(scope="module")
 def mutual(server: ScratchRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
-    with behind_tls(server, tmp_path_factory.mktemp("mutual"), asks_clients=True) as tls:
+    with behind_tls(server, tmp_path_factory.mktemp("mutual"), requires_client_certificate=True) as tls:
         yield tls
 
 
 @pytest.fixture(scope="module")
 def one_way(server: ScratchRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
-    with behind_tls(server, tmp_path_factory.mktemp("one-way"), asks_clients=False) as tls:
+    with behind_tls(server, tmp_path_factory.mktemp("one-way"), requires_client_certificate=False) as tls:
         yield tls
 
 
-def refused(client: Client, url: str) -> str:
+def rejection(client: Client, url: str) -> str:
     with pytest.raises((Unreachable, redis.ConnectionError, OSError)) as error:
         client(url)
     return str(error.value)
 
 
 @every_client
-def test_client_shows_the_certificate_that_the_url_names(mutual: Tls, client: Client) -> None:
+def test_client_presents_the_certificate_from_the_url(mutual: Tls, client: Client) -> None:
     assert client(mutual.url(**mutual.as_client(mutual.own))) == "hello"
 
 
 @every_client
-def test_certificate_and_key_may_be_in_one_file(mutual: Tls, client: Client, tmp_path: Path) -> None:
+def test_certificate_and_key_can_be_in_one_file(mutual: Tls, client: Client, tmp_path: Path) -> None:
     files = mutual.own.issue("client")
     both = tmp_path / "both.pem"
     both.write_bytes(files.key.read_bytes() + files.certificate.read_bytes())
@@ -169,41 +169,41 @@ def test_certificate_and_key_may_be_in_one_file(mutual: Tls, client: Client, tmp
 
 
 @every_client
-def test_without_a_certificate_or_with_a_foreign_one_no_client_gets_in(mutual: Tls, client: Client) -> None:
-    refused(client, mutual.url())
-    refused(client, mutual.url(**mutual.as_client(mutual.foreign)))
+def test_clients_without_a_trusted_certificate_are_rejected(mutual: Tls, client: Client) -> None:
+    rejection(client, mutual.url())
+    rejection(client, mutual.url(**mutual.as_client(mutual.foreign)))
 
 
 @every_client
 def test_the_name_in_the_servers_certificate_is_checked(one_way: Tls, client: Client) -> None:
     assert client(one_way.url()) == "hello"
-    assert "CERTIFICATE_VERIFY_FAILED" in refused(client, one_way.url("127.0.0.1"))
+    assert "CERTIFICATE_VERIFY_FAILED" in rejection(client, one_way.url("127.0.0.1"))
 
 
 @every_client
-def test_only_the_authority_that_the_url_names_is_trusted(
+def test_only_the_authority_from_the_url_is_trusted(
     one_way: Tls, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(one_way.own.folder / "ca.pem"))  # what the system trusts
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_way.own.folder / "ca.pem"))  # the authority that the system trusts
     url = one_way.url(ssl_ca_certs=one_way.foreign.folder / "ca.pem")
-    assert "CERTIFICATE_VERIFY_FAILED" in refused(client, url)
+    assert "CERTIFICATE_VERIFY_FAILED" in rejection(client, url)
 
 
 @every_client
-def test_client_says_its_name_and_selects_the_database(server: ScratchRedis, client: Client) -> None:
-    said = []
+def test_client_sets_its_name_and_selects_the_database(server: ScratchRedis, client: Client) -> None:
+    commands = []
     with server.client() as other, other.monitor() as monitor:
-        assert client(f"unix://{server.socket}?client_name=house&db=1") is None
-        for heard in monitor.listen():
-            said.append(heard["command"])
-            if heard["command"] == "GET greeting":
+        assert client(f"unix://{server.socket}?client_name=kataven&db=1") is None
+        for event in monitor.listen():
+            commands.append(event["command"])
+            if event["command"] == "GET greeting":
                 break
-    assert heard["db"] == 1
-    assert "CLIENT SETNAME house" in said
+    assert event["db"] == 1
+    assert "CLIENT SETNAME kataven" in commands
 
 
 @every_client
-def test_client_authenticates_as_the_url_says(server: ScratchRedis, client: Client) -> None:
+def test_client_authenticates_with_the_credentials_from_the_url(server: ScratchRedis, client: Client) -> None:
     with server.client() as other:
         other.execute_command("ACL", "SETUSER", "reader", "on", ">s@fe", "~*", "&*", "+@all")
     assert client(f"unix://reader:s%40fe@{server.socket}") == "hello"
@@ -213,9 +213,7 @@ def test_client_authenticates_as_the_url_says(server: ScratchRedis, client: Clie
 
 @pytest.mark.parametrize("wrong", ["missing", "no PEM", "encrypted"])
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile"])
-def test_a_file_that_can_not_be_used_is_found_at_the_start(
-    one_way: Tls, tmp_path: Path, option: str, wrong: str
-) -> None:
+def test_an_unusable_file_is_reported_at_startup(one_way: Tls, tmp_path: Path, option: str, wrong: str) -> None:
     file = tmp_path / "hunter2.pem"
     if wrong == "no PEM":
         file.write_text("nothing")
@@ -223,7 +221,7 @@ def test_a_file_that_can_not_be_used_is_found_at_the_start(
         passphrase = serialization.BestAvailableEncryption(b"passphrase")
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
         file.write_bytes(one_way.own.key.private_bytes(encoding, form, passphrase))
-    with pytest.raises(ValueError, match="names a file for TLS that can't be used") as error:
+    with pytest.raises(ValueError, match="names a TLS file that can't be used") as error:
         check_redis_url(one_way.url(**{**one_way.as_client(one_way.own), option: file}))
     assert "hunter2" not in str(error.value)
 

@@ -1,4 +1,4 @@
-"""Settings: every problem at once, by name, and never a secret's value."""
+"""Settings: all problems are reported together, with the variable's name and without secrets."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def problems(**changes: str | None) -> list[str]:
     return []
 
 
-def test_production_is_the_default_and_needs_nothing_more() -> None:
+def test_production_is_the_default_environment() -> None:
     assert settings.load(GOOD).env == "production"
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(SettingsError) as error:
         settings.load({"KATAVEN_TRUSTED_PROXIES": "-1"})
     named = {problem.partition(":")[0] for problem in error.value.problems}
@@ -46,33 +46,36 @@ def test_every_problem_is_told_at_once() -> None:
         ({"DATABASE_URL": "mysql://x/y"}, "KATAVEN_DATABASE_URL: must be PostgreSQL"),
         ({"DATABASE_URL": "not a url"}, "KATAVEN_DATABASE_URL: is not a database URL"),
         ({"DATABASE_URL": "postgresql://db.example"}, "KATAVEN_DATABASE_URL: must name the system database"),
-        ({"REDIS_URL": "http://x"}, "KATAVEN_REDIS_URL: must begin with"),
-        ({"REDIS_URL": "redis+cluster://x"}, "KATAVEN_REDIS_URL: must begin with"),
+        ({"REDIS_URL": "http://x"}, "KATAVEN_REDIS_URL: must start with"),
+        ({"REDIS_URL": "redis+cluster://x"}, "KATAVEN_REDIS_URL: must start with"),
         ({"REDIS_URL": "redis://a:1,b:2/0"}, "KATAVEN_REDIS_URL: names several servers"),
         ({"REDIS_URL": "redis://a:1:2/0"}, "KATAVEN_REDIS_URL: has a port that is not"),
         ({"REDIS_URL": "redis://a:0/0"}, "KATAVEN_REDIS_URL: has a port that is not"),
         ({"REDIS_URL": "redis://a:70000"}, "KATAVEN_REDIS_URL: has a port that is not"),
         ({"REDIS_URL": "redis://a/kataven"}, "KATAVEN_REDIS_URL: has a path that is not"),
         ({"REDIS_URL": "redis://a?db=x"}, "KATAVEN_REDIS_URL: has a 'db' that is not"),
-        ({"REDIS_URL": "redis://a?socket_timeout=60"}, "KATAVEN_REDIS_URL: has the option 'socket_timeout'"),
-        ({"REDIS_URL": "rediss://a?ssl_cert_reqs=none"}, "KATAVEN_REDIS_URL: has the option 'ssl_cert_reqs'"),
-        ({"REDIS_URL": "rediss://a?ssl_ca_certs=/nowhere.pem"}, "KATAVEN_REDIS_URL: names a file for TLS that"),
+        ({"REDIS_URL": "redis://a?socket_timeout=60"}, "KATAVEN_REDIS_URL: has the unknown option 'socket_timeout'"),
+        ({"REDIS_URL": "rediss://a?ssl_cert_reqs=none"}, "KATAVEN_REDIS_URL: has the unknown option 'ssl_cert_reqs'"),
+        ({"REDIS_URL": "rediss://a?ssl_ca_certs=/nowhere.pem"}, "KATAVEN_REDIS_URL: names a TLS file that"),
         ({"REDIS_URL": "redis://[::1"}, "KATAVEN_REDIS_URL: is not a URL"),
-        ({"REDIS_URL": "unix://run/redis.sock"}, "KATAVEN_REDIS_URL: must name the socket by its whole path"),
-        ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a is shorter"),
-        ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
-        ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: holds a development pepper"),
+        ({"REDIS_URL": "unix://run/redis.sock"}, "KATAVEN_REDIS_URL: must contain the absolute path of the socket"),
+        ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a must have at least 32"),
+        ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: contains a development pepper"),
+        ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: contains a development pepper"),
         ({"PEPPERS": None}, "KATAVEN_PEPPERS: is missing"),
         ({"WIDGET_SIGNING_KEYS": f"2026a:{PEPPER}x"}, "KATAVEN_WIDGET_SIGNING_KEYS: signing key '2026a' is"),
-        ({"WIDGET_SIGNING_KEYS": f"dev1:{PEPPER}"}, "KATAVEN_WIDGET_SIGNING_KEYS: holds a development key"),
-        ({"WIDGET_SIGNING_KEYS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_WIDGET_SIGNING_KEYS: holds a development"),
+        ({"WIDGET_SIGNING_KEYS": f"dev1:{PEPPER}"}, "KATAVEN_WIDGET_SIGNING_KEYS: contains a development key"),
+        (
+            {"WIDGET_SIGNING_KEYS": f"2026a:{PEPPER},dev1:{PEPPER}"},
+            "KATAVEN_WIDGET_SIGNING_KEYS: contains a development",
+        ),
         ({"PUBLIC_URL": "http://api.example.com"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
         ({"PUBLIC_URL": "http://127.0.0.1:8000"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
-        ({"PUBLIC_URL": "https://api.example.com/"}, "KATAVEN_PUBLIC_URL: must be a scheme and a host alone"),
+        ({"PUBLIC_URL": "https://api.example.com/"}, "KATAVEN_PUBLIC_URL: must contain only a scheme and a host"),
         ({"PUBLIC_URL": "https://[::1"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
         ({"PUBLIC_URL": "api.example.com"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
         ({"VOICE_URL": "ws://voice.example.com"}, "KATAVEN_VOICE_URL: must be an https URL"),
-        ({"AUTH_SERVICE": "auth:50051"}, "KATAVEN_PEPPERS: must not be set beside KATAVEN_AUTH_SERVICE"),
+        ({"AUTH_SERVICE": "auth:50051"}, "KATAVEN_PEPPERS: must not be set together with KATAVEN_AUTH_SERVICE"),
         ({"OIDC_ISSUER": "http://login.example.com"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),
         ({"OIDC_ISSUER": "https://localhost:8001"}, "KATAVEN_OIDC_ISSUER: is on this machine"),
         ({"OIDC_ISSUER": "http://127.0.0.1:8001"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),
@@ -81,14 +84,14 @@ def test_every_problem_is_told_at_once() -> None:
         ({"LEASE_SECONDS": "100"}, "KATAVEN_LEASE_SECONDS:"),
     ],
 )
-def test_a_problem_names_its_variable_and_says_what_it_takes(changes: Mapping[str, str | None], problem: str) -> None:
+def test_a_problem_names_its_variable_and_the_accepted_values(changes: Mapping[str, str | None], problem: str) -> None:
     found = problems(**changes)
-    assert [told for told in found if told.startswith(problem)], found
+    assert [one for one in found if one.startswith(problem)], found
     assert len(found) == 1
 
 
-def test_no_secret_is_repeated() -> None:
-    told = "\n".join(
+def test_messages_contain_no_secret() -> None:
+    messages = "\n".join(
         problems(
             DATABASE_URL="mysql://hub:hunter2@db/x",
             REDIS_URL="http://:hunter2@r",
@@ -96,8 +99,8 @@ def test_no_secret_is_repeated() -> None:
             WIDGET_SIGNING_KEYS="x:hunter2",
         )
     )
-    assert told
-    assert "hunter2" not in told
+    assert messages
+    assert "hunter2" not in messages
     assert "hunter2" not in repr(settings.load(GOOD))
     assert PEPPER not in repr(settings.load({**GOOD, "KATAVEN_WIDGET_SIGNING_KEYS": f"2026a:{PEPPER}"}))
 
@@ -114,7 +117,7 @@ def test_no_secret_is_repeated() -> None:
         "unix://user:hunter2@/run/redis/redis.sock",
     ],
 )
-def test_every_form_of_a_redis_url_that_names_one_server_is_taken(url: str) -> None:
+def test_every_form_of_a_redis_url_with_one_server_is_accepted(url: str) -> None:
     assert problems(REDIS_URL=url) == []
 
 
@@ -124,54 +127,54 @@ def test_a_bare_postgresql_url_means_psycopg2() -> None:
         assert loaded.database_url.get_secret_value() == "postgresql+psycopg2://u:p@db/kataven_system"
 
 
-def test_development_may_use_what_production_may_not() -> None:
+def test_development_accepts_local_urls_and_development_keys() -> None:
     local = {"OIDC_ISSUER": "http://127.0.0.1:8001", "PUBLIC_URL": "http://localhost:8000"}
     keys = {"PEPPERS": f"dev1:{PEPPER}", "WIDGET_SIGNING_KEYS": f"dev1:{PEPPER}"}
     assert problems(ENV="development", **local, **keys) == []
 
 
-def test_a_voice_edge_is_an_https_or_a_websocket_url() -> None:
+def test_the_voice_url_can_be_an_https_or_a_websocket_url() -> None:
     for url in ("https://voice.example.com/v2", "wss://voice.example.com"):
         assert problems(VOICE_URL=url) == []
 
 
-def test_a_second_shell_finds_the_development_run(tmp_path: Path) -> None:
+def test_another_shell_uses_the_environment_of_make_run(tmp_path: Path) -> None:
     (tmp_path / "env").write_text("KATAVEN_ENV=development\nKATAVEN_DATABASE_URL=postgresql:///x\n")
     found = settings.development_environ({"KATAVEN_DATA_DIR": str(tmp_path), "HOME": "/"})
     assert found["KATAVEN_DATABASE_URL"] == "postgresql:///x"
     assert found["HOME"] == "/"
 
 
-@pytest.mark.parametrize("said", [{"KATAVEN_ENV": "production"}, {"KATAVEN_DATABASE_URL": "postgresql:///mine"}])
-def test_an_environment_that_says_something_is_left_alone(tmp_path: Path, said: Mapping[str, str]) -> None:
+@pytest.mark.parametrize("given", [{"KATAVEN_ENV": "production"}, {"KATAVEN_DATABASE_URL": "postgresql:///mine"}])
+def test_an_environment_with_its_own_settings_is_unchanged(tmp_path: Path, given: Mapping[str, str]) -> None:
     (tmp_path / "env").write_text("KATAVEN_ENV=development\nKATAVEN_DATABASE_URL=postgresql:///x\n")
-    environ = {**said, "KATAVEN_DATA_DIR": str(tmp_path)}
+    environ = {**given, "KATAVEN_DATA_DIR": str(tmp_path)}
     assert settings.development_environ(environ) == environ
 
 
-def test_the_folder_of_slots_must_be_our_own(tmp_path: Path) -> None:
+def test_the_slots_folder_must_belong_to_the_user(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("file", "link"):
-        told = problems(HOST_SLOTS_DIR=str(tmp_path / name))
-        assert len(told) == 1
-        assert told[0].startswith("KATAVEN_HOST_SLOTS_DIR: ")
+        found = problems(HOST_SLOTS_DIR=str(tmp_path / name))
+        assert len(found) == 1
+        assert found[0].startswith("KATAVEN_HOST_SLOTS_DIR: ")
     assert problems(HOST_SLOTS_DIR=str(tmp_path)) == problems(HOST_SLOTS_DIR=str(tmp_path / "new")) == []
 
 
-def test_roles_count_under_the_projects_own_claim_too_unless_the_claims_are_named() -> None:
+def test_role_claims_include_the_projects_own_claim_by_default() -> None:
     short, named = "urn:zitadel:iam:org:project:roles", "urn:zitadel:iam:org:project:4711:roles"
     environ = {**GOOD, "KATAVEN_OIDC_AUDIENCE": "4711"}
     assert settings.load(environ).oidc_role_claims == (short, named)
     assert settings.load({**environ, "KATAVEN_OIDC_ROLE_CLAIMS": named}).oidc_role_claims == (named,)
 
 
-def test_a_list_of_clients_holds_the_hub() -> None:
+def test_the_list_of_clients_must_contain_the_hub() -> None:
     assert settings.load(GOOD).oidc_client_ids == ()
-    told = {"OIDC_CLIENT_IDS": " 1234, 5678 ,", "HUB_CLIENT_ID": "5678"}
-    assert problems(**told) == []
+    given = {"OIDC_CLIENT_IDS": " 1234, 5678 ,", "HUB_CLIENT_ID": "5678"}
+    assert problems(**given) == []
     assert problems(OIDC_CLIENT_IDS="1234") == []
-    (problem,) = problems(**{**told, "HUB_CLIENT_ID": "9"})
+    (problem,) = problems(**{**given, "HUB_CLIENT_ID": "9"})
     assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID")
     (problem,) = problems(OIDC_CLIENT_IDS=" , ")
     assert problem.startswith("KATAVEN_OIDC_CLIENT_IDS: lists no client")

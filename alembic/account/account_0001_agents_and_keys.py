@@ -1,4 +1,4 @@
-"""An account's database: agents, keys and the audit trail."""
+"""An account's database: agents, keys and the audit log."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The widget: how it looks, and which visitors of a key were let in before it was last disabled."""
+"""The widget: its appearance, and a generation per widget key, which invalidates visitor sessions."""
 
 import sqlalchemy as sa
 from alembic import op

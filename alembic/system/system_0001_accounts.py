@@ -1,4 +1,4 @@
-"""The system database: accounts, their limits and servers, and the operators' trail."""
+"""The system database: accounts, their limits and servers, and the operator audit log."""
 
 import sqlalchemy as sa
 from alembic import op

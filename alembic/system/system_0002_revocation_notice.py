@@ -1,4 +1,4 @@
-"""Where a revoker that can't reach Redis leaves word, and the workers that read it."""
+"""The fallback notices for revocations without Redis, and the workers that poll them."""
 
 import sqlalchemy as sa
 from alembic import op

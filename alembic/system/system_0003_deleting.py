@@ -1,4 +1,4 @@
-"""Accounts that are being deleted say so, so that a deletion that was killed can be finished."""
+"""A status for accounts that are being deleted, so that an interrupted deletion can be finished."""
 
 from alembic import op
 

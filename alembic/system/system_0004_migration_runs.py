@@ -1,4 +1,4 @@
-"""What became of each run over the accounts' schemas, for whoever looks at it while it goes on or afterwards."""
+"""The progress and results of migration runs over the accounts' databases."""
 
 import sqlalchemy as sa
 from alembic import op

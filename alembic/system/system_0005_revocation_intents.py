@@ -1,4 +1,4 @@
-"""At which Redis each worker renews its lease, and the revocations that are about to be committed."""
+"""The home Redis of each worker, and revocation intents."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,1 +1,1 @@
-"""One request, next to what it would cost without us."""
+"""The cost of one request, compared with baselines."""

@@ -1,9 +1,10 @@
-"""What a request costs, as ratios in one run, with the floors that a noisy machine keeps.
+"""The cost of a request, as ratios within one run, with floors that hold on a busy machine.
 
     make bench                          or python -m bench.request [--rounds 12] [--seconds 1.0]
 
-One gunicorn worker of four threads for each variant, on one core, the client on another; the variants take turns in
-short slices. Misses and cold accounts are measured in this process, in turns as well. Exit status 1 below a floor.
+Each variant is one gunicorn worker of four threads on one core, with the client on another. The variants alternate in
+short slices. Cache misses and cold accounts are measured in this process, also alternating. Exit status 1 if a ratio is
+below its floor.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sqlalchemy import make_url
 
 from bench.harness import shared_harness
 from bench.request import lookups
-from bench.request.client import Asker, requests_per_second
+from bench.request.client import Connection, requests_per_second
 from bench.request.handlers import PATH
 from bench.request.network import between
 from tests.support.app_harness import AppHarness
@@ -43,7 +44,7 @@ POSTGRES_SOCKET = ".s.PGSQL.5432"
 
 @dataclass(frozen=True)
 class Variant:
-    """`name` in the table, `application` for gunicorn, `ours` with our configuration."""
+    """One row of the table: gunicorn serves `application`, with the product's configuration if `ours`."""
 
     name: str
     application: str
@@ -69,29 +70,29 @@ def main() -> int:
     print(f"{len(cores)} cores, load average before: {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(prefix="kataven-bench-") as name, shared_harness(Path(name)) as harness:
         folder = Path(name)
-        key = _furnished(harness)
+        key = _create_agents(harness)
         os.sched_setaffinity(0, {cores[-1]})
-        print("\nrequests a second, one worker on one core, the same 10 agents")
+        print("\nrequests per second, one worker on one core, the same 10 agents")
         with _serving(VARIANTS, harness.environ, key, folder, cores[0]) as urls:
-            ok = _compare(urls, key, options, FLOORS)
-        print(f"\nthe same with {NETWORK_SECONDS * 1000} ms of network to PostgreSQL and to Redis")
-        far = (ORM, NAIVE, OURS)
-        with _over_network(harness, folder) as environ, _serving(far, environ, key, folder, cores[0]) as urls:
-            ok = _compare(urls, key, options, FLOORS_OVER_NETWORK) and ok
+            passed = _compare(urls, key, options, FLOORS)
+        print(f"\nthe same, with {NETWORK_SECONDS * 1000} ms of network latency to PostgreSQL and Redis")
+        distant = (ORM, NAIVE, OURS)
+        with _over_network(harness, folder) as environ, _serving(distant, environ, key, folder, cores[0]) as urls:
+            passed = _compare(urls, key, options, FLOORS_OVER_NETWORK) and passed
         os.sched_setaffinity(0, set(cores))
         _count_round_trips(harness, key, folder)
-        ok = lookups.compare(harness, folder, options.rounds) and ok
-    return 0 if ok else 1
+        passed = lookups.compare(harness, folder, options.rounds) and passed
+    return 0 if passed else 1
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each variant in each round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="the duration of each variant in each round")
     return parser.parse_args()
 
 
-def _furnished(harness: AppHarness) -> str:
+def _create_agents(harness: AppHarness) -> str:
     key = harness.new_key("acme")
     for number in range(AGENTS):
         agent = {"name": f"Agent {number}", "system_prompt": "x" * 40, "greeting_message": "Good day."}
@@ -109,15 +110,15 @@ def _serving(
 
 @contextlib.contextmanager
 def _over_network(harness: AppHarness, folder: Path) -> Iterator[Mapping[str, str]]:
-    """The environment with both servers further away."""
+    """The environment, with network latency to both servers."""
     database, redis_url = make_url(harness.environ["KATAVEN_DATABASE_URL"]), harness.environ["KATAVEN_REDIS_URL"]
-    here = folder / "network"
+    sockets = folder / "network"
     with (
-        between(f"{database.query['host']}/{POSTGRES_SOCKET}", here / POSTGRES_SOCKET, NETWORK_SECONDS),
-        between(urlsplit(redis_url).path, here / "redis", NETWORK_SECONDS),
+        between(f"{database.query['host']}/{POSTGRES_SOCKET}", sockets / POSTGRES_SOCKET, NETWORK_SECONDS),
+        between(urlsplit(redis_url).path, sockets / "redis", NETWORK_SECONDS),
     ):
-        far = database.update_query_dict({"host": str(here)}).render_as_string(hide_password=False)
-        yield {**harness.environ, "KATAVEN_DATABASE_URL": far, "KATAVEN_REDIS_URL": f"unix://{here / 'redis'}"}
+        distant = database.update_query_dict({"host": str(sockets)}).render_as_string(hide_password=False)
+        yield {**harness.environ, "KATAVEN_DATABASE_URL": distant, "KATAVEN_REDIS_URL": f"unix://{sockets / 'redis'}"}
 
 
 @contextlib.contextmanager
@@ -131,27 +132,32 @@ def _server(variant: Variant, environ: Mapping[str, str], key: str, folder: Path
         command += ["-k", "gthread", "--threads", "4", "--workers", "1", "--keep-alive", "75", "-c", "/dev/null"]
         command += ["--bind", f"127.0.0.1:{port}"]
     acme = make_url(environ["KATAVEN_DATABASE_URL"]).set(database="acme").render_as_string(hide_password=False)
-    told = {"BENCH_DATABASE": acme, "BENCH_REDIS": environ["KATAVEN_REDIS_URL"], "BENCH_KEY": key}
-    told |= {"PORT": str(port), "WORKERS": "1", "THREADS": "4", "MAX_REQUESTS": "0"}
+    variables = {"BENCH_DATABASE": acme, "BENCH_REDIS": environ["KATAVEN_REDIS_URL"], "BENCH_KEY": key}
+    variables |= {"PORT": str(port), "WORKERS": "1", "THREADS": "4", "MAX_REQUESTS": "0"}
     with (folder / f"{port}.log").open("ab") as log:
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env={**os.environ, **environ, **told}, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, **environ, **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     os.sched_setaffinity(process.pid, {core})
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(url, key), 30, lambda: (folder / f"{port}.log").read_text()[-2000:])
+        wait_until(lambda: _responds(url, key), 30, lambda: (folder / f"{port}.log").read_text()[-2000:])
         yield url
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _answers(url: str, key: str) -> bool:
+def _responds(url: str, key: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
-        asker = Asker(url, PATH, key)
-        with contextlib.closing(asker):
-            return asker.ask() == 200
+        connection = Connection(url, PATH, key)
+        with contextlib.closing(connection):
+            return connection.request() == 200
     return False
 
 
@@ -162,26 +168,26 @@ def _compare(
     floors: Iterable[tuple[Variant, Variant, float]],
 ) -> bool:
     with contextlib.ExitStack() as stack:
-        askers = {
-            variant: [stack.enter_context(contextlib.closing(Asker(url, PATH, key))) for _ in range(CONNECTIONS)]
+        connections = {
+            variant: [stack.enter_context(contextlib.closing(Connection(url, PATH, key))) for _ in range(CONNECTIONS)]
             for variant, url in urls.items()
         }
         for variant in urls:
-            requests_per_second(askers[variant], 0.5)
+            requests_per_second(connections[variant], 0.5)
         rates: dict[Variant, list[float]] = {variant: [] for variant in urls}
         for _ in range(options.rounds):
             for variant in urls:
-                rates[variant].append(requests_per_second(askers[variant], options.seconds))
+                rates[variant].append(requests_per_second(connections[variant], options.seconds))
     for variant in urls:
         ratio = _ratio(rates, variant, ORM)
         print(f"  {variant.name:<44} {median(rates[variant]):7.0f}   {ratio:5.2f} of (b)")
-    ok = True
-    print("  our full request, next to")
+    passed = True
+    print("  our full request, compared with")
     for ours, other, floor in floors:
         ratio = _ratio(rates, ours, other)
-        ok = ok and ratio >= floor
+        passed = passed and ratio >= floor
         print(f"    {other.name:<42} {ratio:7.2f}   floor {floor:.2f}{'' if ratio >= floor else '   BELOW'}")
-    return ok
+    return passed
 
 
 def _ratio(rates: Mapping[Variant, list[float]], one: Variant, other: Variant) -> float:
@@ -189,30 +195,32 @@ def _ratio(rates: Mapping[Variant, list[float]], one: Variant, other: Variant) -
 
 
 def _count_round_trips(harness: AppHarness, key: str, folder: Path) -> None:
-    """By a proxy in front of PostgreSQL, and by what Redis says that it was asked."""
-    print("\nround trips to PostgreSQL / commands to Redis, for each request")
+    """Counted by a proxy in front of PostgreSQL, and by Redis's MONITOR."""
+    print("\nround trips to PostgreSQL / commands to Redis, per request")
     upstream = make_url(harness.environ["KATAVEN_DATABASE_URL"])
     for variant in VARIANTS:
-        with CountingProxy(upstream) as proxy, redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
+        # On a busy machine, MONITOR can be silent for longer than the client's default timeout of 5 s.
+        client = redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"], socket_timeout=60)
+        with CountingProxy(upstream) as proxy, client:
             environ = {**harness.environ, "KATAVEN_DATABASE_URL": proxy.url.render_as_string(hide_password=False)}
             with _server(variant, environ, key, folder, min(os.sched_getaffinity(0))) as url:
-                asker = Asker(url, PATH, key)
+                connection = Connection(url, PATH, key)
                 for _ in range(WARM_UP):
-                    asker.ask()
+                    connection.request()
                 before = proxy.round_trips
-                with _watched(client) as commands:
+                with _monitored(client) as commands:
                     for _ in range(COUNTED):
-                        asker.ask()
+                        connection.request()
                 trips = (proxy.round_trips - before) / COUNTED
-                asker.close()
+                connection.close()
         print(f"  {variant.name:<44} {trips:7.2f} / {len(commands) / COUNTED:.2f}")
 
 
 @contextlib.contextmanager
-def _watched(client: redis.Redis) -> Iterator[list[str]]:
-    """What clients send until the block ends, by MONITOR; not what scripts call in turn."""
+def _monitored(client: redis.Redis) -> Iterator[list[str]]:
+    """The commands that clients send until the block ends, from MONITOR, without those that scripts call."""
     seen: list[str] = []
-    end = "the bench has counted enough"
+    end = "end of the count"
     with client.monitor() as monitor:  # type: ignore[no-untyped-call]
 
         def listen() -> None:

@@ -1,4 +1,4 @@
-"""A client that costs little: keep-alive sockets, the same bytes again and again."""
+"""A client with little overhead: keep-alive sockets that send the same bytes repeatedly."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import time
 from urllib.parse import urlsplit
 
 
-class Asker:
-    """One connection that sends one request over and over."""
+class Connection:
+    """One connection that sends the same request repeatedly."""
 
     def __init__(self, url: str, path: str, key: str) -> None:
         address = urlsplit(url)
         self._socket = socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        self._bytes = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
 
-    def ask(self) -> int:
-        """The status of one answer, read to its end."""
-        self._socket.sendall(self._request)
+    def request(self) -> int:
+        """Send the request and read the complete response. Returns its status."""
+        self._socket.sendall(self._bytes)
         data = self._socket.recv(65_536)
         while b"\r\n\r\n" not in data:
             data += self._socket.recv(65_536)
@@ -34,25 +34,25 @@ class Asker:
         self._socket.close()
 
 
-def requests_per_second(askers: list[Asker], seconds: float) -> float:
-    """All of them at once, for so long. Raises RuntimeError for an answer that is not 200."""
-    done, wrong = [0] * len(askers), []
+def requests_per_second(connections: list[Connection], seconds: float) -> float:
+    """Use all connections concurrently for `seconds`. Raises RuntimeError if a response's status is not 200."""
+    done, wrong = [0] * len(connections), []
     until = time.perf_counter() + seconds
 
-    def go_on(number: int, asker: Asker) -> None:
+    def send_repeatedly(number: int, connection: Connection) -> None:
         while time.perf_counter() < until:
-            status = asker.ask()
+            status = connection.request()
             if status != 200:
                 wrong.append(status)
                 return
             done[number] += 1
 
-    began = time.perf_counter()
-    threads = [threading.Thread(target=go_on, args=pair) for pair in enumerate(askers)]
+    started_at = time.perf_counter()
+    threads = [threading.Thread(target=send_repeatedly, args=pair) for pair in enumerate(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if wrong:
-        raise RuntimeError(f"answered {wrong[0]}")
-    return sum(done) / (time.perf_counter() - began)
+        raise RuntimeError(f"a response had the status {wrong[0]}")
+    return sum(done) / (time.perf_counter() - started_at)

@@ -1,7 +1,7 @@
-"""What our request is measured against: the same list of agents, made as anybody would make it at first.
+"""The baselines of the request benchmark: the same list of agents, implemented in the obvious ways.
 
-Each is a WSGI application for gunicorn; `BENCH_DATABASE` and `BENCH_REDIS` say where things are, `BENCH_KEY` who may
-come in.
+Each is a WSGI application for gunicorn. `BENCH_DATABASE` and `BENCH_REDIS` contain the servers' URLs, and `BENCH_KEY`
+the accepted key.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy.orm import Session
 from kataven.account.models import Agent
 
 PATH = "/v1/agents"
-SHOWN = [column.key for column in Agent.__table__.columns]
+FIELDS = [column.key for column in Agent.__table__.columns]
 
 
-def _listed(engine: Engine) -> flask.Response:
+def _list_agents(engine: Engine) -> flask.Response:
     with Session(engine) as session:
         agents = session.scalars(select(Agent).order_by(Agent.created_at.desc(), Agent.id.desc()).limit(50)).all()
-        return flask.jsonify([{name: getattr(agent, name) for name in SHOWN} for agent in agents])
+        return flask.jsonify([{name: getattr(agent, name) for name in FIELDS} for agent in agents])
 
 
 def _app() -> flask.Flask:
@@ -37,28 +37,28 @@ def _engine(**options: Any) -> Engine:
 
 
 def bare() -> flask.Flask:
-    """(a) Flask under gunicorn, and nothing else."""
+    """(a) Only Flask under gunicorn."""
     app = _app()
     app.add_url_rule(PATH, view_func=lambda: flask.jsonify([]), endpoint="agents")
     return app
 
 
 def orm() -> flask.Flask:
-    """(b) The same SELECT of the same entities with SQLAlchemy's defaults; no credential, no limits."""
+    """(b) The same SELECT of the same entities with SQLAlchemy's defaults, without credentials or limits."""
     app, engine = _app(), _engine()
-    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    app.add_url_rule(PATH, view_func=lambda: _list_agents(engine), endpoint="agents")
     return app
 
 
 def tuned() -> flask.Flask:
-    """(b) in AUTOCOMMIT: no BEGIN and no ROLLBACK."""
+    """(b) in AUTOCOMMIT, without BEGIN and ROLLBACK."""
     app, engine = _app(), _engine(isolation_level="AUTOCOMMIT", pool_reset_on_return=None)
-    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    app.add_url_rule(PATH, view_func=lambda: _list_agents(engine), endpoint="agents")
     return app
 
 
 def naive() -> flask.Flask:
-    """A credential that is remembered, Flask-Limiter's three limits with headers, the ORM's defaults with pre-ping."""
+    """A cached credential, Flask-Limiter with three limits and headers, and the ORM's defaults with pre-ping."""
     app, engine = _app(), _engine(pool_pre_ping=True)
     known = {hashlib.sha256(os.environ["BENCH_KEY"].encode()).digest(): "acme"}
 
@@ -67,8 +67,8 @@ def naive() -> flask.Flask:
 
     @app.before_request
     def authenticate() -> None:
-        shown = flask.request.headers.get("Authorization", "").removeprefix("Bearer ")
-        digest = hashlib.sha256(shown.encode()).digest()
+        presented = flask.request.headers.get("Authorization", "").removeprefix("Bearer ")
+        digest = hashlib.sha256(presented.encode()).digest()
         for stored, name in known.items():
             if hmac.compare_digest(stored, digest):
                 flask.g.account = name
@@ -82,5 +82,5 @@ def naive() -> flask.Flask:
         headers_enabled=True,
         storage_uri=os.environ["BENCH_REDIS"].replace("unix:", "redis+unix:"),
     )
-    app.add_url_rule(PATH, view_func=lambda: _listed(engine), endpoint="agents")
+    app.add_url_rule(PATH, view_func=lambda: _list_agents(engine), endpoint="agents")
     return app

@@ -1,4 +1,4 @@
-"""What a worker pays that does not know a key, or an account, yet: next to the least that it could cost."""
+"""The cost of the first request with a key or for an account, compared with the minimum."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLICE = 40
 
 
 def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
-    """Print the table; whether every ratio is within its ceiling."""
+    """Print the table. Returns whether every ratio is within its ceiling."""
     configured = settings.load(harness.environ)
     parts = assembly.foundation(configured)
     verifier = assembly.local_verifier(configured, parts)
@@ -42,7 +42,7 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
         with parts.registry.reading(tenant) as session:
             session.execute(select(ApiKey.id).where(ApiKey.id == key_id)).one()
 
-    def forget() -> None:
+    def evict() -> None:
         parts.registry.forget("acme")
 
     def cold() -> None:
@@ -50,8 +50,8 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
             session.execute(text("SELECT 1"))
             session.scalars(select(Agent).limit(10)).all()
 
-    def in_place_of_another() -> None:
-        forget()
+    def replacing_another() -> None:
+        evict()
         cold()
 
     opened: list[Any] = []
@@ -60,7 +60,7 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
         while opened:
             opened.pop().close()
 
-    def plainly() -> None:
+    def without_orm() -> None:
         opened.append(connection := psycopg2.connect(dsn))
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -68,18 +68,18 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
             cursor.execute("SELECT * FROM agents LIMIT 10")
             cursor.fetchall()
 
-    parts.revocation.start()  # a lease, so that the account is remembered as it is in any worker
-    wait_until(parts.revocation.guard.holds, 10)
+    parts.revocation.start()  # a lease, so that the account is cached as in a worker
+    wait_until(parts.revocation.guard.leases_valid, 10)
     with Service(harness.environ, folder / "auth-service.log", address):
         wait_until(lambda: serves(address), 20)
-        taken = _in_turns(
+        taken = _alternate(
             {
                 "select": Work(select_one),
                 "miss": Work(lambda: verifier.verify(credential)),
                 "remote": Work(lambda: remote.verify(credential)),
-                "cold": Work(cold, before=forget),
-                "displacing": Work(in_place_of_another),
-                "plain": Work(plainly, before=close),
+                "cold": Work(cold, before=evict),
+                "displacing": Work(replacing_another),
+                "plain": Work(without_orm, before=close),
             },
             rounds,
         )
@@ -87,34 +87,34 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
     connection.close()
     parts.revocation.stop()
     parts.registry.close()
-    print("\nwithout memory, in milliseconds")
+    print("\nwithout caches, in milliseconds")
     rows = (
-        ("(d) a miss in the process, next to one indexed SELECT", "miss", "select", 1.5),
-        ("(e) a miss by the auth-service, next to the same", "remote", "select", 4.0),
-        ("(f) a cold account, next to psycopg2 and the same statements", "cold", "plain", 2.0),
-        ("    the same, if another account's connection is closed for it", "displacing", "plain", None),
+        ("(d) a cache miss in the process, compared with one indexed SELECT", "miss", "select", 1.5),
+        ("(e) a cache miss by the auth-service, compared with the same", "remote", "select", 4.0),
+        ("(f) a cold account, compared with psycopg2, same statements", "cold", "plain", 2.0),
+        ("    the same, if it replaces another account's connection", "displacing", "plain", None),
     )
-    ok = True
-    for words, name, beside, ceiling in rows:
-        ratio = median(a / b for a, b in zip(taken[name], taken[beside], strict=True))
+    passed = True
+    for label, name, baseline, ceiling in rows:
+        ratio = median(a / b for a, b in zip(taken[name], taken[baseline], strict=True))
         is_over = ceiling is not None and ratio > ceiling
-        ok = ok and not is_over
-        figures = f"{median(taken[name]) * 1000:6.2f} / {median(taken[beside]) * 1000:.2f}"
+        passed = passed and not is_over
+        figures = f"{median(taken[name]) * 1000:6.2f} / {median(taken[baseline]) * 1000:.2f}"
         verdict = "" if ceiling is None else f"   at most {ceiling:.1f}{'   OVER' if is_over else ''}"
-        print(f"  {words:<62} {figures:>14}   {ratio:5.2f}{verdict}")
-    return ok
+        print(f"  {label:<64} {figures:>14}   {ratio:5.2f}{verdict}")
+    return passed
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed, and what has to happen before it and is not."""
+    """The code that is timed, and the code that runs before it without being timed."""
 
     timed: Callable[[], object]
     before: Callable[[], object] = lambda: None
 
 
-def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    """Seconds for one call of each, by rounds."""
+def _alternate(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
+    """The seconds of one call of each, by round."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         for _ in range(5):
@@ -125,8 +125,8 @@ def _in_turns(works: dict[str, Work], rounds: int) -> dict[str, list[float]]:
             seconds = 0.0
             for _ in range(SLICE):
                 work.before()
-                began = time.perf_counter()
+                started_at = time.perf_counter()
                 work.timed()
-                seconds += time.perf_counter() - began
+                seconds += time.perf_counter() - started_at
             taken[name].append(seconds / SLICE)
     return taken

@@ -1,8 +1,8 @@
-"""A network between a server and its clients, in a process of its own: what a client says arrives later.
+"""Simulates network latency between a server and its clients, in a separate process that delays what clients send.
 
     python -m bench.request.network <socket of the server> <socket to listen on> <seconds>
 
-Everything is as much later as everything else, so that what is sent without waiting for an answer costs nobody time.
+All data is delayed equally, so pipelined requests do not add up their delays.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ READ_BYTES = 65_536
 
 
 @contextlib.contextmanager
-def between(server: str, here: Path, seconds: float) -> Iterator[None]:
-    """What is said to the socket `here` reaches `server` so many seconds later; answers come back at once."""
-    here.parent.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen([sys.executable, "-m", __spec__.name, server, str(here), str(seconds)])
+def between(server: str, listen_path: Path, seconds: float) -> Iterator[None]:
+    """Data sent to the socket `listen_path` reaches `server` after `seconds`. Responses are not delayed."""
+    listen_path.parent.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen([sys.executable, "-m", __spec__.name, server, str(listen_path), str(seconds)])
     try:
-        wait_until(here.exists, 10)
+        wait_until(listen_path.exists, 10)
         yield
     finally:
         process.terminate()
         process.wait(10)
 
 
-def main(server: str, here: str, seconds: float) -> None:
-    """Relay until the process is ended: one thread, which costs its core less than two that wait for each other."""
+def main(server: str, listen_path: str, seconds: float) -> None:
+    """Relay until the process is stopped. One thread uses less CPU time than two that wait for each other."""
     ready = selectors.SelectSelector()  # its timeouts are in microseconds; poll and epoll take milliseconds
-    under_way: deque[Said] = deque()
+    in_flight: deque[Delayed] = deque()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{here}.new")
+        listener.bind(f"{listen_path}.new")
         listener.listen(64)
-        os.rename(f"{here}.new", here)  # it is there only once it listens
+        os.rename(f"{listen_path}.new", listen_path)  # the path exists only while the socket listens
         ready.register(listener, selectors.EVENT_READ)
         while True:
-            left = max(0.0, under_way[0].due - time.perf_counter()) if under_way else None
+            left = max(0.0, in_flight[0].due - time.perf_counter()) if in_flight else None
             for key, _ in ready.select(left):
                 if key.fileobj is listener:
                     _connect(listener.accept()[0], server, ready)
                 else:
-                    _hear(key.fileobj, key.data, seconds, under_way, ready)
-            while under_way and under_way[0].due <= time.perf_counter():
-                _deliver(under_way.popleft())
+                    _receive(key.fileobj, key.data, seconds, in_flight, ready)
+            while in_flight and in_flight[0].due <= time.perf_counter():
+                _deliver(in_flight.popleft())
 
 
-class Said(NamedTuple):
-    """What is under way to the server, and when it arrives; no data is the end."""
+class Delayed(NamedTuple):
+    """Data in flight to the server, and the time at which it arrives. Empty data closes the connection."""
 
     due: float
     upstream: socket.socket
     data: bytes
 
 
-class Line(NamedTuple):
-    """One end of a connection: what is heard here goes to `other`, at once or later."""
+class Endpoint(NamedTuple):
+    """One end of a connection. Data received from it goes to `other`, with or without a delay."""
 
     other: socket.socket
     is_client: bool
@@ -75,28 +75,30 @@ class Line(NamedTuple):
 def _connect(client: socket.socket, server: str, ready: selectors.BaseSelector) -> None:
     upstream = socket.socket(socket.AF_UNIX)
     upstream.connect(server)
-    ready.register(client, selectors.EVENT_READ, Line(upstream, is_client=True))
-    ready.register(upstream, selectors.EVENT_READ, Line(client, is_client=False))
+    ready.register(client, selectors.EVENT_READ, Endpoint(upstream, is_client=True))
+    ready.register(upstream, selectors.EVENT_READ, Endpoint(client, is_client=False))
 
 
-def _hear(end: Any, line: Line, seconds: float, under_way: deque[Said], ready: selectors.BaseSelector) -> None:
+def _receive(
+    end: Any, endpoint: Endpoint, seconds: float, in_flight: deque[Delayed], ready: selectors.BaseSelector
+) -> None:
     data = b""
     with contextlib.suppress(OSError):
         data = end.recv(READ_BYTES)
     if not data:
         ready.unregister(end)
-    if line.is_client:
-        under_way.append(Said(time.perf_counter() + seconds, line.other, data))
+    if endpoint.is_client:
+        in_flight.append(Delayed(time.perf_counter() + seconds, endpoint.other, data))
     else:
-        _deliver(Said(0.0, line.other, data))
+        _deliver(Delayed(0.0, endpoint.other, data))
 
 
-def _deliver(said: Said) -> None:
+def _deliver(delayed: Delayed) -> None:
     with contextlib.suppress(OSError):
-        if said.data:
-            said.upstream.sendall(said.data)
+        if delayed.data:
+            delayed.upstream.sendall(delayed.data)
         else:
-            said.upstream.shutdown(socket.SHUT_WR)
+            delayed.upstream.shutdown(socket.SHUT_WR)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Where the time of our request goes: a profile of the application alone, by who wrote the code.
+"""A profile of our request by group of modules, without gunicorn.
 
     python -m bench.request.profile [--requests 2000]
 
-It asks for the same list of ten agents, in one thread, without gunicorn. A profile makes Python's calls dearer than
-they are, and what C does cheaper beside them, so these are shares, and not times. What waits for a server is a row of
-its own.
+It requests the same list of ten agents in one thread. A profiler makes calls in Python more expensive, and calls in C
+cheaper in comparison, so the output contains shares instead of times. Waiting for a server has a separate row.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ GROUPS = (
     ("sessions and pools of accounts", ("kataven/tenancy/", "contextlib.py")),
     ("Flask and Werkzeug", ("flask/", "werkzeug/", "blinker/", "inspect.py", "kataven/web/paths.py")),
     ("limits and Redis", ("kataven/ratelimit/", "redis/", "hiredis/")),
-    ("the line in the log, trace and ids", ("structlog/", "kataven/logs.py", "kataven/tracing.py", "secrets.py")),
+    ("log line, trace and ids", ("structlog/", "kataven/logs.py", "kataven/tracing.py", "secrets.py")),
     ("metrics", ("prometheus_client/", "kataven/web/metrics.py")),
-    ("the credential and the account", ("kataven/identity/", "kataven/revocation/", "kataven/system/", "hmac.py")),
-    ("the path of a request, input and answer", ("kataven/",)),
+    ("credential and account", ("kataven/identity/", "kataven/revocation/", "kataven/system/", "hmac.py")),
+    ("request pipeline, input and response", ("kataven/",)),
 )
-OTHER = "the rest"
+OTHER = "other"
 
 Function = tuple[str, int, str]
 
@@ -48,9 +47,9 @@ def main() -> int:
         profile = _profiled(harness, requests)
         harness.services.stop()
     shares = _by_group(pstats.Stats(profile))
-    whole = sum(shares.values())
+    total = sum(shares.values())
     for name, seconds in shares.most_common():
-        print(f"{name:<45} {seconds / whole:6.1%}")
+        print(f"{name:<45} {seconds / total:6.1%}")
     return 0
 
 
@@ -59,24 +58,24 @@ def _profiled(harness: AppHarness, requests: int) -> cProfile.Profile:
     for number in range(AGENTS):
         assert caller.post("/v1/agents", {"name": f"Agent {number}", "system_prompt": "x" * 40}).status_code == 201
     client, profile = harness.app.test_client(), cProfile.Profile()
-    with open(os.devnull, "w") as nowhere:
-        sys.stderr, shown = nowhere, sys.stderr
+    with open(os.devnull, "w") as null:
+        sys.stderr, original = null, sys.stderr
         try:
-            for turn in range(2):  # the first time, to know everything
+            for turn in range(2):  # the first one fills the caches
                 for _ in range(requests):
                     builder = harness.app.test_request_context(PATH, headers=dict(caller.headers)).request.environ
                     if turn:
                         profile.enable()
-                    answer = client.run_wsgi_app(builder)
+                    response = client.run_wsgi_app(builder)
                     profile.disable()
-                    assert answer[1].startswith("200")
+                    assert response[1].startswith("200")
         finally:
-            sys.stderr = shown
+            sys.stderr = original
     return profile
 
 
 def _by_group(stats: pstats.Stats) -> Counter[str]:
-    """Seconds of each group's own code; what is built in counts for whoever called it."""
+    """The seconds of each group's own code. Built-in functions count for their callers."""
     shares: Counter[str] = Counter()
     for function, (_, _, own, _, callers) in stats.stats.items():  # type: ignore[attr-defined]
         if any(words in function[2] for words in WAITING):

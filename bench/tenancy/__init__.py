@@ -1,1 +1,1 @@
-"""What a thousand databases cost, next to doing the same the plain way in the same run."""
+"""The cost of a thousand databases, compared with plain implementations in the same run."""

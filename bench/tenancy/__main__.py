@@ -1,10 +1,10 @@
-"""One command for everything:
+"""One command for all parts:
 
     python -m bench.tenancy                     1,000 accounts, about half an hour
     python -m bench.tenancy --accounts 100      smaller, a few minutes
     python -m bench.tenancy --only memory       one part: creation, memory, throughput, bulkheads, migrations or soak
 
-It starts a PostgreSQL of its own, with fsync off, and removes it. Ratios carry over to other machines, times do not.
+It starts a separate PostgreSQL without fsync, and removes it. Ratios are comparable across machines, times are not.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from bench.tenancy.world import World, world
 
 def main() -> None:
     arguments = _arguments()
-    logging.basicConfig(level=logging.ERROR)  # accounts in trouble are what some parts are about
+    logging.basicConfig(level=logging.ERROR)  # some parts cause failures in accounts
     parts: dict[str, Callable[[World], None]] = {
         "creation": lambda here: creation.run(here, accounts=arguments.accounts),
         "memory": lambda here: memory.run(here, accounts=min(300, arguments.accounts)),
@@ -33,18 +33,18 @@ def main() -> None:
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     print(f"{os.cpu_count()} cores, load average before: {load}")
     for name in [arguments.only] if arguments.only else parts:
-        began = time.monotonic()
+        started_at = time.monotonic()
         print(f"\n{name}", flush=True)
         with world(in_memory=arguments.in_memory) as here:
             parts[name](here)
-        print(f"  ({time.monotonic() - began:.0f} s)")
+        print(f"  ({time.monotonic() - started_at:.0f} s)")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.tenancy")
     parser.add_argument("--accounts", type=int, default=1000)
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of the soak; the other timed parts take their share"
+        "--seconds", type=float, default=60.0, help="the duration of the soak; other timed parts use a fraction of it"
     )
     parser.add_argument("--only", choices=["creation", "memory", "throughput", "bulkheads", "migrations", "soak"])
     parser.add_argument("--in-memory", action="store_true", help="keep the server's files in /dev/shm")

@@ -1,4 +1,4 @@
-"""Memory per resident warm engine, and round trips before an account's first query; measured in fresh processes."""
+"""Memory per warm engine, and round trips before an account's first query, measured in new processes."""
 
 import gc
 import subprocess
@@ -7,7 +7,7 @@ import sys
 from sqlalchemy import Executable, Select, create_engine, delete, func, make_url, select, text, update
 from sqlalchemy.orm import Session, aliased, load_only
 
-from bench.tenancy.world import Agent, Call, World, tell
+from bench.tenancy.world import Agent, Call, World, report_row
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
@@ -41,26 +41,26 @@ STATEMENTS: list[Executable] = [
 
 
 def run(world: World, *, accounts: int) -> None:
-    """Print what one engine more costs, ours and a default one."""
+    """Print the memory of one additional engine, ours and SQLAlchemy's default."""
     tenants = world.accounts("memory", accounts)
     urls = [tenant.url.render_as_string(hide_password=False) for tenant in tenants]
-    ours, default = (_in_a_process(kind, urls) for kind in ("ours", "default"))
-    tell("memory per warm engine with its connection, 22 ORM statements", f"{ours:.0f} KB", "at most 40 KB")
-    tell("the same, a default engine", f"{default:.0f} KB")
+    own, default = (_in_new_process(kind, urls) for kind in ("ours", "default"))
+    report_row("memory per warm engine with its connection, 22 ORM statements", f"{own:.0f} KB", "at most 40 KB")
+    report_row("the same, with a default engine", f"{default:.0f} KB")
     first, second = tenants[:2]
     extra = _round_trips(first, second) - 2
-    tell("round trips before an account's first query, beyond connecting", str(extra), "0")
+    report_row("round trips before an account's first query, without connecting", str(extra), "0")
     world.drop(tenants)
 
 
-def _in_a_process(kind: str, urls: list[str]) -> float:
+def _in_new_process(kind: str, urls: list[str]) -> float:
     command = [sys.executable, "-m", "bench.tenancy.memory", kind]
     done = subprocess.run(command, input="\n".join(urls), stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 
 def _round_trips(first: Tenant, second: Tenant) -> int:
-    """Of a session on `second`, once `first` has made the server known."""
+    """The round trips of a session on `second`, after one on `first` has initialized the dialect."""
     with CountingProxy(first.url) as proxy:
         registry = EngineRegistry()
         for tenant in (first, second):

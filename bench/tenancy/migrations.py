@@ -1,4 +1,4 @@
-"""A migration over many accounts, next to `alembic.command.upgrade` in a loop; killed and resumed; with failures."""
+"""A migration of many accounts, compared with `alembic.command.upgrade` in a loop; also killed, and with failures."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import NullPool, create_engine, make_url, text
 
-from bench.tenancy.world import SCRIPTS, World, tell
+from bench.tenancy.world import SCRIPTS, World, report_row
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.migrations.fleet import Fleet, RunOptions
 from kataven.tenancy.migrations.report import MigrationOutcome, MigrationReport
@@ -23,31 +23,31 @@ FAILING = 5
 
 
 def run(world: World, *, accounts: int) -> None:
-    """Print accounts per second both ways, then how a killed run and a run with failures end."""
+    """Print the accounts per second of both, and the results of a killed run and of a run with failures."""
     tenants = world.accounts("fleet", accounts)
     sample = world.accounts("loop", max(10, accounts // 10))
     for revision in RELEASE:
-        _then(world, revision)
+        _add_revision(world, revision)
     loop = len(sample) / _in_a_loop(world, sample)
     report = _upgrade(world, tenants)
     _expect(report, {MigrationOutcome.MIGRATED: accounts})
     ours = accounts / report.seconds
-    tell(f"accounts a second, {accounts} accounts, {len(RELEASE)} revisions, --jobs 8", f"{ours:.0f}")
-    tell(f"the same by alembic.command.upgrade in a loop, over {len(sample)}", f"{loop:.0f}")
-    tell("ratio", f"{ours / loop:.1f}", "at least 4")
+    report_row(f"accounts per second, {accounts} accounts, {len(RELEASE)} revisions, --jobs 8", f"{ours:.0f}")
+    report_row(f"the same with alembic.command.upgrade in a loop, {len(sample)} accounts", f"{loop:.0f}")
+    report_row("ratio", f"{ours / loop:.1f}", "at least 4")
     world.drop(sample)
-    began = time.monotonic()
-    nothing = _upgrade(world, tenants)
-    tell("a run with nothing to do", f"{time.monotonic() - began:.1f} s", "under 10 s")
-    _expect(nothing, {MigrationOutcome.CURRENT: accounts})
+    started_at = time.monotonic()
+    unchanged = _upgrade(world, tenants)
+    report_row("a run without pending migrations", f"{time.monotonic() - started_at:.1f} s", "under 10 s")
+    _expect(unchanged, {MigrationOutcome.CURRENT: accounts})
     _kill_and_resume(world, tenants)
     _with_failures(world, tenants)
     world.drop(tenants)
 
 
-def _then(world: World, name: str) -> None:
+def _add_revision(world: World, name: str) -> None:
     number = int(name[1:])
-    world.then(name, f"r{number - 1}", ADD.format(name, name, name))
+    world.add_revision(name, f"r{number - 1}", ADD.format(name, name, name))
 
 
 def _upgrade(world: World, tenants: Sequence[Tenant]) -> MigrationReport:
@@ -55,22 +55,22 @@ def _upgrade(world: World, tenants: Sequence[Tenant]) -> MigrationReport:
 
 
 def _in_a_loop(world: World, tenants: Sequence[Tenant]) -> float:
-    """As Alembic's cookbook does it: an engine and a command for each."""
+    """As in Alembic's cookbook: an engine and a command for each account."""
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     config.set_main_option("version_locations", str(world.revisions))
     config.set_main_option("path_separator", "newline")
     config.attributes["metadata"] = "bench.tenancy.world:Base.metadata"
-    began = time.monotonic()
+    started_at = time.monotonic()
     for tenant in tenants:
         with create_engine(tenant.url, poolclass=NullPool).connect() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
 def _kill_and_resume(world: World, tenants: Sequence[Tenant]) -> None:
-    _then(world, "r6")
+    _add_revision(world, "r6")
     url = world.server.url_of("postgres").render_as_string(hide_password=False)
     command = [sys.executable, "-m", "bench.tenancy.migrations", url, str(world.revisions), str(len(tenants))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
@@ -79,17 +79,17 @@ def _kill_and_resume(world: World, tenants: Sequence[Tenant]) -> None:
             killed.stdout.readline()
         killed.kill()
     resumed = _upgrade(world, tenants)
-    while not resumed.succeeded:  # the server has yet to notice that the killed run's connections are gone
+    while not resumed.succeeded:  # the server has not detected yet that the killed run's connections are closed
         resumed = _upgrade(world, tenants)
     counts = resumed.counts
     once = _applied_once(world, tenants, "r6")
-    what = f"killed half-way and resumed: current / migrated by the second run, of {len(tenants)}"
-    tell(what, f"{counts[MigrationOutcome.CURRENT]} / {counts[MigrationOutcome.MIGRATED]}")
-    tell("accounts in whose database the revision ran exactly once", str(once), f"{len(tenants)}")
+    what = f"killed half-way, resumed: current / migrated by the second run, of {len(tenants)}"
+    report_row(what, f"{counts[MigrationOutcome.CURRENT]} / {counts[MigrationOutcome.MIGRATED]}")
+    report_row("accounts whose database ran the revision exactly once", str(once), f"{len(tenants)}")
 
 
 def _with_failures(world: World, tenants: Sequence[Tenant]) -> None:
-    _then(world, "r7")
+    _add_revision(world, "r7")
     failing = tenants[1 :: max(1, len(tenants) // FAILING)][:FAILING]
     for tenant in failing:
         with world.server.connect(str(tenant.url.database)) as connection:
@@ -104,7 +104,7 @@ def _with_failures(world: World, tenants: Sequence[Tenant]) -> None:
         {MigrationOutcome.CURRENT: len(tenants) - len(failing), MigrationOutcome.MIGRATED: len(failing)},
     )
     once = _applied_once(world, tenants, "r7")
-    tell(f"with {len(failing)} made to fail, mended, and run again: exactly once in", str(once), f"{len(tenants)}")
+    report_row(f"after {len(failing)} failures, repaired and run again: exactly once in", str(once), f"{len(tenants)}")
 
 
 def _applied_once(world: World, tenants: Sequence[Tenant], revision: str) -> int:

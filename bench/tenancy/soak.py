@@ -1,5 +1,5 @@
-"""Two hundred threads in four workers over fifty accounts, while engines are evicted, a database is dropped and made
-again, and the workers are replaced by new ones. Every session checks the canary of its database, every row its owner.
+"""200 threads in four workers send requests for 50 accounts, while engines are evicted, a database is dropped and
+created again, and the workers are replaced. Every session checks its database's canary, and every row its owner.
 """
 
 import json
@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import make_url, select, text
 
-from bench.tenancy.world import ROWS, Agent, World, tell
+from bench.tenancy.world import ROWS, Agent, World, report_row
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
@@ -29,7 +29,7 @@ WORKERS, THREADS, ACCOUNTS, CAP = 4, 50, 50, 24
 
 
 def run(world: World, *, seconds: float) -> None:
-    """Print what was done, and that nothing crossed, leaked or went over the cap."""
+    """Print the number of sessions, and whether rows crossed accounts, connections leaked, or the cap was exceeded."""
     tenants = world.accounts("soak", ACCOUNTS)
     with TemporaryDirectory(prefix="slots-") as slots:
         workers = [_Worker(tenants, slots) for _ in range(WORKERS)]
@@ -42,23 +42,23 @@ def run(world: World, *, seconds: float) -> None:
                 successors = [_Worker(tenants, slots) for _ in range(WORKERS)]  # a reload: old and new ones overlap
                 done = [worker.stop() for worker in workers]
                 time.sleep(seconds / 3)
-                world.make(tenants[-1])
+                world.create(tenants[-1])
                 time.sleep(seconds / 3)
                 done += [worker.stop() for worker in successors]
             finally:
                 over.set()
             most = watcher.result()
     totals = {key: sum(worker[key] for worker in done) for key in done[0]}
-    tell(f"sessions of {WORKERS * THREADS} threads in {WORKERS} + {WORKERS} workers", str(totals["sessions"]))
-    tell("refused: of the dropped account / of the others", f"{totals['refused_dropped']} / {totals['refused']}")
-    tell("evictions and displaced connections meanwhile", str(totals["evictions"]))
-    tell("rows of another account, or connections left out, in any worker", str(totals["wrong"]), "0")
-    tell("most sessions that the server ever saw", str(most), f"at most {CAP}")
+    report_row(f"sessions of {WORKERS * THREADS} threads in {WORKERS} + {WORKERS} workers", str(totals["sessions"]))
+    report_row("rejected: of the dropped account / of the others", f"{totals['refused_dropped']} / {totals['refused']}")
+    report_row("evictions and displaced connections during the run", str(totals["evictions"]))
+    report_row("rows of another account, or leaked connections, in any worker", str(totals["wrong"]), "0")
+    report_row("maximum number of sessions on the server", str(most), f"at most {CAP}")
     world.drop(tenants)
 
 
 class _Worker:
-    """A process like gunicorn's, with threads of its own."""
+    """A process with threads, like a gunicorn worker."""
 
     def __init__(self, tenants: Sequence[Tenant], slots: str) -> None:
         command = [sys.executable, "-m", "bench.tenancy.soak", slots]
@@ -67,12 +67,12 @@ class _Worker:
         self._send(json.dumps(urls))
 
     def stop(self) -> dict[str, int]:
-        """Let the requests in flight finish; what the worker has to tell."""
+        """Wait for the requests in progress. Returns the worker's counts."""
         self._send("stop")
-        told, _ = self._process.communicate()
+        output, _ = self._process.communicate()
         if self._process.returncode:
             raise AssertionError("a worker failed")
-        counts: dict[str, int] = json.loads(told)
+        counts: dict[str, int] = json.loads(output)
         return counts
 
     def _send(self, line: str) -> None:
@@ -95,8 +95,8 @@ def _work(slots: str) -> dict[str, int]:
     tenants = [Tenant(str(url.database), url) for url in urls]
     share = PoolLimits(engines=ACCOUNTS // 3, connections=CAP // WORKERS, wait=30)
     slots_of_host = HostSlots(Path(slots), CAP)
-    kept = {"expire_on_commit": False}
-    registry = EngineRegistry(share, ConnectionSettings("soak"), host_slots=slots_of_host, session_options=kept)
+    options = {"expire_on_commit": False}
+    registry = EngineRegistry(share, ConnectionSettings("soak"), host_slots=slots_of_host, session_options=options)
     registry.start()
     over = threading.Event()
     with ThreadPoolExecutor(THREADS) as pool:
@@ -114,12 +114,12 @@ def _work(slots: str) -> dict[str, int]:
 
 def _requests(registry: EngineRegistry, tenants: Sequence[Tenant], over: threading.Event, seed: int) -> dict[str, int]:
     counts = {"sessions": 0, "refused": 0, "refused_dropped": 0, "wrong": 0}
-    chance = random.Random(seed)  # noqa: S311 - the same walk each time
+    generator = random.Random(seed)  # noqa: S311 - the same sequence each time
     while not over.is_set():
-        tenant = chance.choice(tenants)
-        opened = registry.reading if chance.random() < 0.8 else registry.writing
+        tenant = generator.choice(tenants)
+        session_of = registry.reading if generator.random() < 0.8 else registry.writing
         try:
-            with opened(tenant) as session:
+            with session_of(tenant) as session:
                 check_canary(session)
                 agents = session.scalars(select(Agent)).all()
         except TenantUnavailable:

@@ -1,7 +1,7 @@
-"""Requests over 300 accounts with room for 40 engines, ours next to default engines, in slices that take turns.
+"""Requests for 300 accounts with a limit of 40 engines, ours compared with default engines, in alternating slices.
 
-The other side is what one writes first: a dictionary of default engines, the least recently used disposed of. Then the
-cap: how many sessions the server ever sees while engines come and go.
+The baseline is the obvious implementation: a dictionary of default engines that disposes of the least recently used.
+Then the cap: the maximum number of sessions on the server while engines are created and evicted.
 """
 
 import threading
@@ -15,7 +15,7 @@ from statistics import median
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
-from bench.tenancy.world import ROWS, Agent, World, tell, zipf
+from bench.tenancy.world import ROWS, Agent, World, report_row, zipf
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.serving.pool_limits import PoolLimits
@@ -26,7 +26,7 @@ Request = Callable[[Tenant], None]
 
 
 class DefaultEngines:
-    """SQLAlchemy's engines as they come, in a dictionary of bounded size."""
+    """SQLAlchemy's default engines, in a dictionary of bounded size."""
 
     def __init__(self) -> None:
         self._engines: OrderedDict[str, Engine] = OrderedDict()
@@ -49,7 +49,7 @@ class DefaultEngines:
 
 
 def run(world: World, *, accounts: int, seconds: float, rounds: int) -> None:
-    """Print both throughputs, their ratio, and the most sessions seen over the cap of a small registry."""
+    """Print both throughputs, their ratio, and the maximum number of sessions of a small registry."""
     tenants = world.accounts("zipf", accounts)
     registry, default = EngineRegistry(PoolLimits(engines=ENGINES, connections=ENGINES * 2)), DefaultEngines()
 
@@ -65,15 +65,17 @@ def run(world: World, *, accounts: int, seconds: float, rounds: int) -> None:
     registry.close()
     default.close()
     ratio = median(measured["ours"]) / median(measured["default"])
-    name = f"Zipf over {accounts} accounts, {ENGINES} engines, {THREADS} threads, requests a second"
-    tell(name, f"{median(measured['ours']):.0f} to {median(measured['default']):.0f} = {ratio:.2f}", "at least 1.4")
-    _watch_the_cap(world, tenants, evictions=1000)
+    name = f"Zipf over {accounts} accounts, {ENGINES} engines, {THREADS} threads, requests/s"
+    report_row(
+        name, f"{median(measured['ours']):.0f} to {median(measured['default']):.0f} = {ratio:.2f}", "at least 1.4"
+    )
+    _check_cap(world, tenants, evictions=1000)
     world.drop(tenants)
 
 
 def _read(session: Session) -> None:
     if len(session.scalars(select(Agent)).all()) != ROWS:
-        raise AssertionError("an account without its agents")
+        raise AssertionError("an account has not all of its agents")
 
 
 def _per_second(request: Request, tenants: Sequence[Tenant], order: Sequence[int], seconds: float) -> float:
@@ -90,8 +92,8 @@ def _per_second(request: Request, tenants: Sequence[Tenant], order: Sequence[int
         return sum(pool.map(work, range(THREADS))) / seconds
 
 
-def _watch_the_cap(world: World, tenants: Sequence[Tenant], evictions: int) -> None:
-    """Load a registry of few connections until so many evictions have happened, while counting its sessions."""
+def _check_cap(world: World, tenants: Sequence[Tenant], evictions: int) -> None:
+    """Load a registry with few connections until `evictions` have occurred, and count its sessions."""
     limits = PoolLimits(engines=ENGINES // 2, connections=CAP, wait=30)
     registry, most, done = EngineRegistry(limits, ConnectionSettings("cap")), 0, threading.Event()
     turns = count()
@@ -115,4 +117,4 @@ def _watch_the_cap(world: World, tenants: Sequence[Tenant], evictions: int) -> N
         done.set()
         most = watcher.result()
     registry.close()
-    tell(f"most sessions ever during {evictions} evictions under load", str(most), f"at most {CAP}")
+    report_row(f"maximum number of sessions during {evictions} evictions under load", str(most), f"at most {CAP}")

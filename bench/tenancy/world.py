@@ -1,4 +1,4 @@
-"""What every part of the bench needs: a server of its own, accounts in it, and a way to tell what was measured."""
+"""The common part of the tenancy benchmarks: a separate server, accounts on it, and the output format."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, ForeignKey, insert, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 import kataven
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.schema import Schema
@@ -38,11 +38,11 @@ def upgrade():
 
 
 class Base(DeclarativeBase):
-    """The bench's own models."""
+    """The benchmark's models."""
 
 
 class Agent(Base):
-    """What a request reads ten of."""
+    """The model that a request reads ten rows of."""
 
     __tablename__ = "agents"
 
@@ -56,7 +56,7 @@ class Agent(Base):
 
 
 class Call(Base):
-    """Something beside it, to join."""
+    """A second model for joins."""
 
     __tablename__ = "calls"
 
@@ -66,7 +66,7 @@ class Call(Base):
 
 
 class World:
-    """A PostgreSQL server with a line of throw-away revisions."""
+    """A PostgreSQL server with temporary revisions."""
 
     def __init__(self, server: DatabaseServer, revisions: Path) -> None:
         self.server = server
@@ -74,37 +74,37 @@ class World:
         (revisions / "r1.py").write_text(FIRST)
 
     def schema(self) -> Schema:
-        """The schema as code that has just started sees it."""
+        """The schema as newly started code loads it."""
         return Schema("bench", SCRIPTS, "bench.tenancy.world:Base.metadata", versions=self.revisions)
 
-    def then(self, name: str, down: str, body: str) -> None:
-        """Add a revision, which notes in the database that it ran."""
+    def add_revision(self, name: str, down: str, body: str) -> None:
+        """Add a revision that records in the database that it ran."""
         head = f"revision, down_revision, branch_labels, depends_on = {name!r}, {down!r}, None, None"
-        noted = f"op.execute(\"INSERT INTO applied VALUES ('{name}')\")"  # noqa: S608 - a constant of the bench
-        text = f"import sqlalchemy as sa\nfrom alembic import op\n{head}\n\ndef upgrade():\n    {body}\n    {noted}\n"
+        record = f"op.execute(\"INSERT INTO applied VALUES ('{name}')\")"  # noqa: S608 - a constant
+        text = f"import sqlalchemy as sa\nfrom alembic import op\n{head}\n\ndef upgrade():\n    {body}\n    {record}\n"
         (self.revisions / f"{name}.py").write_text(text)
 
     def provisioner(self, strategy: Strategy = "wal_log") -> Provisioner:
-        """Makes databases at the head."""
+        """A provisioner that creates databases at the head revision."""
         return Provisioner(self.server, self.schema(), strategy)
 
     def tenant(self, account: str) -> Tenant:
-        """Where the account is, and at which revision it was made."""
+        """The account's database and its revision."""
         return Tenant(account, self.server.url_of(account), self.schema().head)
 
     def accounts(self, prefix: str, count: int) -> list[Tenant]:
-        """So many accounts, each with its canary and ten agents."""
+        """Create `count` accounts, each with its canary and ten agents."""
         tenants = [self.tenant(f"{prefix}{number}") for number in range(count)]
         for tenant in tenants:
-            self.make(tenant)
+            self.create(tenant)
         return tenants
 
-    def make(self, tenant: Tenant) -> None:
-        """One account, with its canary and ten agents."""
+    def create(self, tenant: Tenant) -> None:
+        """Create one account, with its canary and ten agents."""
         self.provisioner("file_copy").provision(tenant.account, lambda connection: _fill(connection, tenant.account))
 
     def drop(self, tenants: Sequence[Tenant]) -> None:
-        """Remove accounts again."""
+        """Drop the accounts' databases."""
         with self.server.maintenance() as maintenance:
             for tenant in tenants:
                 maintenance.drop(str(tenant.url.database))
@@ -119,7 +119,7 @@ def _fill(connection: Connection, account: str) -> None:
 
 @contextmanager
 def world(*, in_memory: bool) -> Iterator[World]:
-    """A server and a folder of revisions, gone at the end of the block. On disk unless told otherwise; fsync is off."""
+    """A server without fsync and a folder of revisions, removed at the end. They are on disk unless `in_memory`."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-bench-", dir="/dev/shm" if in_memory else None))  # noqa: S108
     if os.geteuid() == 0:
         folder.chmod(0o711)
@@ -132,17 +132,17 @@ def world(*, in_memory: bool) -> Iterator[World]:
 
 
 def zipf(accounts: int, turns: int, seed: int) -> list[int]:
-    """Whom each of `turns` requests is for: the account of rank n comes up in proportion to 1/n."""
+    """The account number of each of `turns` requests. The account of rank n occurs in proportion to 1/n."""
     weights = [1 / (rank + 1) for rank in range(accounts)]
-    return random.Random(seed).choices(range(accounts), weights, k=turns)  # noqa: S311 - the same walk each time
+    return random.Random(seed).choices(range(accounts), weights, k=turns)  # noqa: S311 - the same sequence each time
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """The sample that `percent` of all are below."""
+    """The smallest sample that exceeds `percent` of all samples."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def tell(what: str, value: str, wanted: str = "") -> None:
+def report_row(label: str, value: str, expected: str = "") -> None:
     """Print one row."""
-    print(f"  {what:<66} {value:>24}   {wanted}", flush=True)
+    print(f"  {label:<72} {value:>24}   {expected}", flush=True)

@@ -1,1 +1,1 @@
-"""Inside ONE account's database: its tables, and the verbs on them. No other account can be named here."""
+"""The tables of one account's database and the operations on them. This package has no access to other accounts."""

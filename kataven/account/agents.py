@@ -1,4 +1,4 @@
-"""Agents: create, list, read, change, delete."""
+"""Operations on agents: create, list, read, change and delete."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kataven.account.models import Agent
 from kataven.account.paging import Page, Position, newest_first
 
 Condition = Callable[[Agent], None]
-"""Looks at a row once it is locked, and raises if it is not as the caller wants it."""
+"""Called with the locked row. Raises if a precondition of the caller does not hold."""
 
 
 def create(session: Session, fields: Mapping[str, Any], actor: Actor) -> Agent:
-    """A new agent from validated fields."""
+    """Create an agent from validated fields."""
     agent = Agent(**fields, created_by=actor.label)
     session.add(agent)
     session.flush()
@@ -30,12 +30,12 @@ def create(session: Session, fields: Mapping[str, Any], actor: Actor) -> Agent:
 
 
 def listing(session: Session, limit: int, after: Position | None) -> Page[Agent]:
-    """Newest first."""
+    """A page of agents, newest first."""
     return newest_first(session, Agent, limit, after)
 
 
 def names(session: Session, agent_ids: Collection[UUID]) -> Mapping[UUID, str]:
-    """The names of those of these agents that there are."""
+    """Names by id. Ids of agents that don't exist are omitted."""
     if not agent_ids:
         return {}
     found = select(Agent.id, Agent.name).where(Agent.id.in_(agent_ids))
@@ -43,7 +43,7 @@ def names(session: Session, agent_ids: Collection[UUID]) -> Mapping[UUID, str]:
 
 
 def find(session: Session, text: str, limit: int) -> Sequence[Agent]:
-    """Agents by id or by name, in any case: those that are called exactly so, or else those whose name contains it."""
+    """Find agents by id or name, ignoring case. If no name is equal to `text`, returns names that contain it."""
     with contextlib.suppress(ValueError):
         if (by_id := session.get(Agent, UUID(text))) is not None:
             return [by_id]
@@ -63,7 +63,7 @@ def read(session: Session, agent_id: UUID) -> Agent:
 def change(
     session: Session, agent_id: UUID, fields: Mapping[str, Any], actor: Actor, condition: Condition | None = None
 ) -> Agent:
-    """Set the given fields and no others, if the condition holds. Raises NotFound, and what the condition raises."""
+    """Set only the given fields. Raises NotFound, and the error of `condition` if it does not hold."""
     agent = _locked(session, agent_id, condition)
     changed = {name for name, value in fields.items() if getattr(agent, name) != value}
     for name in changed:
@@ -75,7 +75,7 @@ def change(
 
 
 def delete(session: Session, agent_id: UUID, actor: Actor, condition: Condition | None = None) -> None:
-    """Raises NotFound, and what the condition raises. A widget key that is pinned to this agent then serves nothing."""
+    """Raises NotFound and the error of `condition`. A widget key that is pinned to this agent then serves no page."""
     agent = _locked(session, agent_id, condition)
     session.delete(agent)
     audit.record(session, actor, "agent.deleted", agent_id, {"name": agent.name})

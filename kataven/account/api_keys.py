@@ -1,7 +1,7 @@
-"""API keys: issue, list, rename, limit, revoke, remove.
+"""Operations on API keys: issue, list, rename, limit, revoke and remove.
 
-These verbs change rows. Making every worker forget a key is the revocation room's work: whoever calls `revoke` or
-`cap_expiry` commits, and then waits for the receipt.
+These functions change rows only. After `revoke` or `cap_expiry`, the caller must commit and then wait for the receipt
+of `kataven.revocation`, which invalidates the key in every worker.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from kataven.account.errors import LimitAboveAccount, NotFound
 from kataven.account.models import ApiKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity.issuer import IssuedKey
-from kataven.ratelimit.policy import KeyLimits, Limits, contradictions
+from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
 
 
 class KeyStatus(StrEnum):
-    """Whether a key is accepted, and if not, why."""
+    """Whether a key is accepted, and if not, the reason."""
 
     ACTIVE = "active"
     EXPIRED = "expired"
@@ -32,7 +32,7 @@ class KeyStatus(StrEnum):
 
 
 def status(key: ApiKey, now: datetime) -> KeyStatus:
-    """Revoked wins over expired: somebody ended it, whatever the clock says."""
+    """A key that is revoked and expired is reported as revoked."""
     if key.disabled_at is not None:
         return KeyStatus.REVOKED
     if key.expires_at is not None and key.expires_at <= now:
@@ -41,7 +41,7 @@ def status(key: ApiKey, now: datetime) -> KeyStatus:
 
 
 def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime | None, actor: Actor) -> ApiKey:
-    """Store a new key's hash. The key itself never comes here."""
+    """Store the hash of a new key. This function does not receive the key itself."""
     key = ApiKey(
         name=name,
         key_hash=issued.hash.digest,
@@ -58,7 +58,7 @@ def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime |
 
 
 def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
-    """Newest first, revoked and expired ones too."""
+    """A page of keys, newest first, including revoked and expired keys."""
     return newest_first(session, ApiKey, limit, after)
 
 
@@ -71,13 +71,13 @@ def read(session: Session, key_id: UUID) -> ApiKey:
 
 
 def is_usable(session: Session, key_id: UUID) -> bool:
-    """Whether a key is there, neither revoked nor expired: by the database's own clock, and as it is now."""
-    alive = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
-    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, alive)) is not None
+    """Whether a key exists and is neither revoked nor expired now, by the clock of the database."""
+    usable = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, usable)) is not None
 
 
 def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> ApiKey:
-    """Give a key another name; None keeps the one it has. Raises NotFound."""
+    """Rename a key; None keeps its name. Raises NotFound."""
     key = _locked(session, key_id)
     if name is not None and key.name != name:
         audit.record(session, actor, "api_key.renamed", key_id, {"from": key.name, "to": name})
@@ -87,9 +87,9 @@ def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> Ap
 
 
 def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID | None]:
-    """End a key for good; with it, the id of the event that says so and has no receipt yet, if there is one.
+    """Revoke a key permanently. Returns the key and the id of its revocation event if that has no receipt yet.
 
-    A key that had ended before stays as it is. Raises NotFound.
+    A key that is already revoked is not changed. Raises NotFound.
     """
     key = _locked(session, key_id)
     if key.disabled_at is not None:
@@ -101,20 +101,21 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
 
 
 def change_limits(
-    session: Session, key_id: UUID, given: Mapping[str, int], most: Limits, actor: Actor, *, clear: bool = False
+    session: Session, key_id: UUID, given: Mapping[str, int], account: Limits, actor: Actor, *, clear: bool = False
 ) -> tuple[ApiKey, dict[str, int]]:
-    """Set some limits of a key's own and keep the others, or with `clear` drop them; the key, and what it had before.
+    """Set limits of a key. The others remain, or are removed with `clear`. Returns the key and its old limits.
 
-    Raises NotFound, LimitAboveAccount for one above `most`, or ValueError for what can't be a limit, or for two that
-    contradict each other.
+    Raises NotFound, LimitAboveAccount if a limit exceeds the account's, or ValueError if a limit is invalid or
+    contradicts another one.
     """
     key = _locked(session, key_id)
     before = dict(key.limits or {})
     after = {**({} if clear else before), **given}
     own = KeyLimits(**after)
-    for name, limit in given.items():
-        if limit > getattr(most, name):
-            raise LimitAboveAccount(name.replace("_", "-"), limit, getattr(most, name))
+    for limit in LIMIT_FIELDS:
+        requested, most = given.get(limit.field), getattr(account, limit.field)
+        if requested is not None and requested > most:
+            raise LimitAboveAccount(limit.quota, requested, most)
     problems = tuple(contradictions(own, given))
     if problems:
         raise ValueError("; ".join(problems))
@@ -126,7 +127,7 @@ def change_limits(
 
 
 def remove_if_unused(session: Session, key_id: UUID) -> bool:
-    """Drop the row of a revoked key that nobody ever used. Whether it was dropped."""
+    """Delete the row of a revoked key that was never used. Returns whether it was deleted."""
     dropped = session.execute(
         delete(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.last_used_at.is_(None), ApiKey.disabled_at.is_not(None))
@@ -136,7 +137,7 @@ def remove_if_unused(session: Session, key_id: UUID) -> bool:
 
 
 def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
-    """Shorten every key that outlives a policy of `max_days`, counted from its creation. How many there were."""
+    """Shorten every key that exceeds a policy of `max_days` from its creation. Returns the number of keys."""
     latest = ApiKey.created_at + timedelta(days=max_days)
     shortened = session.execute(
         update(ApiKey)

@@ -1,4 +1,4 @@
-"""Who did what, when, from where: one event for each thing that changes, in the transaction that changes it."""
+"""The account's audit log: one event per change, written in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from kataven.account.models import AuditEvent
 from kataven.account.paging import Page, Position, newest_first
 
-LONGEST_TRANSACTION = timedelta(minutes=10)
-NEWEST = 10_000
-"""The events whose people and actions a search can choose from."""
+MAX_TRANSACTION = timedelta(minutes=10)
+FACET_EVENTS = 10_000
+"""The number of newest events whose actors and actions are offered as filters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """On whose behalf a verb runs."""
+    """The user, API key or operator who performs an operation."""
 
     label: str
     name: str
@@ -47,40 +47,42 @@ def record(
 
 
 def add_detail(session: Session, event_id: UUID, detail: Mapping[str, Any]) -> None:
-    """Complete an event with what was known only after its transaction, such as a revocation's receipt."""
+    """Add details to an event that were known only after its transaction, such as the receipt of a revocation."""
     event = session.get_one(AuditEvent, event_id)
     event.detail = {**event.detail, **detail}
 
 
-def without_receipt(session: Session, action: str, target: object, ended_at: datetime) -> UUID | None:
-    """The event of this kind that was committed when `target` ended, if its revoker was cut off before its receipt."""
+def without_receipt(session: Session, action: str, target: object, revoked_at: datetime) -> UUID | None:
+    """The revocation event of `target`, if the revoking process stopped before it stored the receipt."""
     events = select(AuditEvent).where(
         AuditEvent.action == action,
         AuditEvent.target == str(target),
-        # By the index of the listing: an event has the time at which its transaction began.
-        AuditEvent.created_at.between(ended_at - LONGEST_TRANSACTION, ended_at),
+        # Uses the index of the listing. The time of an event is the start of its transaction.
+        AuditEvent.created_at.between(revoked_at - MAX_TRANSACTION, revoked_at),
     )
     last = session.scalars(events.order_by(AuditEvent.created_at.desc()).limit(1)).first()
     return last.id if last is not None and "receipt" not in last.detail else None
 
 
-def ended_by(session: Session, action: str, ended: Mapping[UUID, datetime]) -> Mapping[str, str]:
-    """Who did `action` to each target, from the events that were committed when they ended; by the target's id."""
-    if not ended:
+def revoked_by(session: Session, action: str, revoked: Mapping[UUID, datetime]) -> Mapping[str, str]:
+    """The actor of `action` for each target, by target id. Reads the events at the time of the revocation."""
+    if not revoked:
         return {}
-    when_each_ended = (
-        # By the index of the listing, as in `without_receipt`: targets have none of their own.
-        and_(AuditEvent.target == str(target), AuditEvent.created_at.between(ended_at - LONGEST_TRANSACTION, ended_at))
-        for target, ended_at in ended.items()
+    when_each_was_revoked = (
+        # Uses the index of the listing, as in `without_receipt`. The target column has no index.
+        and_(AuditEvent.target == str(target), AuditEvent.created_at.between(revoked_at - MAX_TRANSACTION, revoked_at))
+        for target, revoked_at in revoked.items()
     )
-    events = select(AuditEvent.target, AuditEvent.actor_name).where(AuditEvent.action == action, or_(*when_each_ended))
+    events = select(AuditEvent.target, AuditEvent.actor_name).where(
+        AuditEvent.action == action, or_(*when_each_was_revoked)
+    )
     return {target: name for target, name in session.execute(events.order_by(AuditEvent.created_at)) if target}
 
 
 def listing(
     session: Session, limit: int, after: Position | None, action: str | None = None, actor: str | None = None
 ) -> Page[AuditEvent]:
-    """Newest first, optionally of one action or one actor."""
+    """A page of events, newest first, optionally of one action or one actor."""
     where = []
     if action is not None:
         where.append(AuditEvent.action == action)
@@ -91,7 +93,7 @@ def listing(
 
 @dataclass(frozen=True, slots=True)
 class AuditFacets:
-    """Who did something and what was done, among the newest events."""
+    """The actors and actions of the newest events, offered as filters."""
 
     actors: Mapping[str, str]
     """Names by label, such as `jwt:alice`."""
@@ -99,45 +101,45 @@ class AuditFacets:
 
 
 def facets(session: Session) -> AuditFacets:
-    """What a search can choose from. Looks at the newest events only, since the trail has no end."""
+    """The available filters. Reads the newest events only, because the audit log is unbounded."""
     newest = select(AuditEvent.actor, AuditEvent.actor_name, AuditEvent.action)
-    events = newest.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(NEWEST).subquery()
+    events = newest.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(FACET_EVENTS).subquery()
     found = session.execute(select(events).distinct()).all()
     return AuditFacets({actor: name for actor, name, _ in found}, sorted({action for *_, action in found}))
 
 
 @dataclass(frozen=True, slots=True)
 class AuditSearch:
-    """What somebody looks for in the trail. Empty texts look for nothing; case does not matter."""
+    """Filters of the audit log. Empty strings match everything; case is ignored."""
 
     action: str = ""
-    """How it begins, with or without what it was done to: `api_key`, `revoked`."""
+    """A prefix of the action, or of its part after the dot: `api_key`, `revoked`."""
     actor: str = ""
-    """How a label or a name begins, with or without the kind: `jwt:alice`, `ali`."""
+    """A prefix of the actor's label or name, with or without the kind: `jwt:alice`, `ali`."""
     target: str = ""
-    """The id of what it was done to, or a part of its name."""
+    """The id of the target, or a part of its name."""
 
 
 def search(
     session: Session, limit: int, start: Position | None, wanted: AuditSearch, facets: AuditFacets
 ) -> Page[AuditEvent]:
-    """Newest first. An actor that is `known` by exactly this label is looked for exactly."""
+    """A page of matching events, newest first. An actor label from `facets` is compared exactly."""
     where: list[ColumnElement[bool]] = []
     if wanted.action:
-        where.append(_begins(AuditEvent.action, wanted.action, "."))
+        where.append(_has_prefix(AuditEvent.action, wanted.action, "."))
     if wanted.actor in facets.actors:
         where.append(AuditEvent.actor == wanted.actor)
     elif wanted.actor:
         by_name = AuditEvent.actor_name.istartswith(wanted.actor, autoescape=True)
-        where.append(or_(_begins(AuditEvent.actor, wanted.actor, ":"), by_name))
+        where.append(or_(_has_prefix(AuditEvent.actor, wanted.actor, ":"), by_name))
     if wanted.target:
         named = AuditEvent.detail["name"].astext.icontains(wanted.target, autoescape=True)
         where.append(or_(AuditEvent.target == wanted.target.lower(), named))
     return newest_first(session, AuditEvent, limit, start, *where)
 
 
-def _begins(column: InstrumentedAttribute[str], text: str, after: str) -> ColumnElement[bool]:
-    """Whether it begins so, or the part of it behind `after` does."""
+def _has_prefix(column: InstrumentedAttribute[str], text: str, after: str) -> ColumnElement[bool]:
+    """Whether the column, or its part after the separator `after`, starts with `text`."""
     return or_(
         column.istartswith(text, autoescape=True), func.split_part(column, after, 2).istartswith(text, autoescape=True)
     )

@@ -1,4 +1,4 @@
-"""How the widget looks on the account's pages: one row, the same for all of its keys."""
+"""The widget's branding: one row per account, shared by all of its widget keys."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.models import WidgetPosition, WidgetSettings, WidgetTheme
 
-ONLY = 1
+ROW_ID = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Branding:
-    """What visitors see around the conversation. The defaults are those of an account that changed nothing."""
+    """The appearance of the widget. An account without changes has the defaults."""
 
     title: str | None = None
     launcher_label: str | None = None
@@ -32,17 +32,17 @@ _FIELDS = tuple(field.name for field in fields(Branding))
 
 
 def read(session: Session) -> Branding:
-    """What is set, or the defaults."""
-    row = session.get(WidgetSettings, ONLY)
+    """The stored branding, or the defaults."""
+    row = session.get(WidgetSettings, ROW_ID)
     return Branding() if row is None else _shape(row)
 
 
 def change(
     session: Session, given: Mapping[str, Any], actor: Actor, condition: Callable[[Branding], None] | None = None
 ) -> Branding:
-    """Set the given fields and no others, if the condition holds. Raises what the condition raises."""
-    session.execute(insert(WidgetSettings).values(id=ONLY).on_conflict_do_nothing())
-    row = session.get_one(WidgetSettings, ONLY, with_for_update=True)
+    """Set only the given fields. Raises the error of `condition` if it does not hold."""
+    session.execute(insert(WidgetSettings).values(id=ROW_ID).on_conflict_do_nothing())
+    row = session.get_one(WidgetSettings, ROW_ID, with_for_update=True)
     if condition is not None:
         condition(_shape(row))
     changed = sorted(name for name, value in given.items() if getattr(row, name) != value)

@@ -1,38 +1,47 @@
-"""What the verbs inside an account can refuse.
+"""Errors of operations inside an account.
 
 AccountError
-├── NotFound              raised when this account's database has no such row
-├── ExpiryExceedsPolicy   raised when a key would outlive the account's policy
-└── LimitAboveAccount     raised when a key would get a limit above the account's own
+├── NotFound              raised if the row does not exist in this account's database
+├── Conflict              raised if the current state of a resource does not allow the operation
+├── ExpiryExceedsPolicy   raised if the requested expiry exceeds the account's policy
+└── LimitAboveAccount     raised if a key's limit would exceed the account's limit
 """
 
 from __future__ import annotations
 
 
 class AccountError(Exception):
-    """Something that was asked of an account can't be done; the text is for the caller to read."""
+    """An operation on an account was rejected. The message is shown to the caller."""
 
 
 class NotFound(AccountError):
-    """There is no such row in this account's database, whatever another account has."""
+    """The row does not exist in this account's database. Other accounts are not searched."""
 
     def __init__(self, noun: str) -> None:
-        super().__init__(f"There is no such {noun} in this account.")
+        super().__init__(f"This account has no such {noun}.")
+
+
+class Conflict(AccountError):
+    """The request is valid, but the current state of the resource does not allow it. The API returns 409 `conflict`.
+
+    Pass a message for the caller that names the resource, its state, and what to do. A mismatched `If-Match` is
+    `PreconditionFailed` in `web/problems.py`.
+    """
 
 
 class ExpiryExceedsPolicy(AccountError):
     """The account's policy allows only the expiries in `allowed`."""
 
     def __init__(self, max_days: int, allowed: list[str]) -> None:
-        choice = f"Allowed: {', '.join(allowed)}." if allowed else "None of the expiries is short enough."
-        super().__init__(f"Keys of this account live at most {max_days} days. {choice}")
+        choice = f"Allowed: {', '.join(allowed)}." if allowed else "No available expiry is short enough."
+        super().__init__(f"The requested expiry exceeds the account's policy of at most {max_days} days. {choice}")
         self.allowed = allowed
 
 
 class LimitAboveAccount(AccountError):
-    """A key can have lower limits than its account, and no higher ones. `name` is that of the limit."""
+    """A limit of a key exceeds the account's limit. `name` is the name of the limit."""
 
-    def __init__(self, name: str, asked: int, most: int) -> None:
-        super().__init__(f"{name} {asked} is above the account's {most}")
+    def __init__(self, name: str, requested: int, limit: int) -> None:
+        super().__init__(f"{name} {requested} exceeds the account's limit of {limit}")
         self.name = name
-        self.asked = asked
+        self.requested = requested

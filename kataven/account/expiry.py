@@ -1,4 +1,4 @@
-"""How long a key may live, and how long the account's policy lets it."""
+"""Lifetimes of keys, and the account's policy that restricts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kataven.account.errors import ExpiryExceedsPolicy
 
 
 class Expiry(StrEnum):
-    """The lifetimes a key can be given."""
+    """The available lifetimes of a key."""
 
     NEVER = "never"
     YEAR = "1y"
@@ -21,16 +21,16 @@ LIFETIMES = {Expiry.YEAR: timedelta(days=365), Expiry.QUARTER: timedelta(days=90
 
 
 def allowed(max_days: int | None) -> list[Expiry]:
-    """What a policy of at most `max_days` leaves to choose; None is no policy."""
+    """The lifetimes that a policy of at most `max_days` allows; None means no policy."""
     if max_days is None:
         return list(Expiry)
     return [expiry for expiry, lifetime in LIFETIMES.items() if lifetime <= timedelta(days=max_days)]
 
 
 def expires_at(expiry: Expiry, now: datetime, max_days: int | None) -> datetime | None:
-    """The moment a key made now ends, None for never. Raises ExpiryExceedsPolicy."""
+    """When a key that is created now expires; None means never. Raises ExpiryExceedsPolicy."""
     permitted = allowed(max_days)
     if expiry not in permitted:
-        assert max_days is not None  # noqa: S101  without a policy everything is permitted
+        assert max_days is not None  # noqa: S101  without a policy, every lifetime is allowed
         raise ExpiryExceedsPolicy(max_days, [str(choice) for choice in permitted])
     return now + LIFETIMES[expiry] if expiry in LIFETIMES else None

@@ -1,4 +1,4 @@
-"""The API keys of every account, as identity asks for them: each in its account's own database."""
+"""The key store of `kataven.identity`, which reads API keys from each account's database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
 
 MIGRATION_SECONDS = 60
-"""When to ask again of an account that is being brought to another version."""
+"""`Retry-After` for an account whose database is being migrated."""
 
 _BY_HASH = select(
     ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
@@ -28,19 +28,21 @@ _BY_HASH = select(
 
 
 class SqlKeyStore:
-    """Identity's KeyStore over the accounts' databases. One indexed SELECT a look-up.
+    """Implements identity's KeyStore with the accounts' databases. A lookup is one indexed SELECT.
 
-    `noting` opens sessions in which each statement is a transaction of its own.
+    `recording_usage` opens sessions in which each statement is a separate transaction.
     """
 
     def __init__(self, reading: OpenSession, recording_usage: OpenSession) -> None:
         self._reading = reading
-        self._noting = recording_usage
+        self._recording_usage = recording_usage
 
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
-            row = session.connection().execute(_BY_HASH, {"digests": digests}).first()  # columns need no ORM
+            row = (
+                session.connection().execute(_BY_HASH, {"digests": digests}).first()
+            )  # selects columns, so the ORM is not needed
         if row is None:
             return None
         return StoredKey(
@@ -53,7 +55,7 @@ class SqlKeyStore:
         )
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
-        with _reachable(), self._noting(account) as session:
+        with _reachable(), self._recording_usage(account) as session:
             session.execute(
                 update(ApiKey)
                 .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)

@@ -1,4 +1,4 @@
-"""The tables of an account's database. There is no account column: the database is the account."""
+"""The tables of an account's database. No table has an account column, because each account has its own database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class AccountBase(DeclarativeBase):
-    """Every table of an account's database."""
+    """Base class of the tables of an account's database."""
 
     type_annotation_map = {  # noqa: RUF012  SQLAlchemy's own protocol
         str: Text,
@@ -54,7 +54,7 @@ class AuthMode(StrEnum):
 
 
 class WidgetAuthMode(StrEnum):
-    """Which visitors an agent's widget takes."""
+    """The visitor types that an agent's widget allows."""
 
     GUEST = "guest"
     USER = "user"
@@ -67,7 +67,7 @@ class WidgetPosition(StrEnum):
 
 
 class WidgetTheme(StrEnum):
-    """`auto` follows the visitor's own choice."""
+    """`auto` follows the visitor's system setting."""
 
     AUTO = "auto"
     LIGHT = "light"
@@ -118,7 +118,7 @@ class Agent(AccountBase):
 
 
 class ApiKey(AccountBase):
-    """A long-lived API key: all of it but the key. `key_hash` is HMAC-SHA256 under the pepper `pepper_id`."""
+    """An API key without its secret. `key_hash` is HMAC-SHA256 under the pepper `pepper_id`."""
 
     __tablename__ = "api_keys"
     __table_args__ = (
@@ -141,7 +141,7 @@ class ApiKey(AccountBase):
 
 
 class WidgetKey(AccountBase):
-    """A public key for web pages, hashed like the others so that a leaked database names no page's key."""
+    """A widget key, the public identifier in web pages. It is hashed, so a leaked database does not contain it."""
 
     __tablename__ = "widget_keys"
     __table_args__ = (
@@ -156,17 +156,17 @@ class WidgetKey(AccountBase):
     pepper_id: Mapped[str]
     hint: Mapped[str]
     domain_allowlist: Mapped[list[str]]
-    # No foreign key: a key that is pinned to a deleted agent must serve nothing, not fall back to every agent.
+    # No foreign key: a key that is pinned to a deleted agent must serve no page, and must not serve all agents instead.
     agent_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_by: Mapped[str]
     disabled_at: Mapped[datetime | None]
-    # Raised whenever the key is disabled: visitors who were let in before stay out, also when it is enabled again.
+    # Incremented when the key is disabled, so older visitor sessions remain invalid after it is enabled again.
     generation: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class WidgetSettings(AccountBase):
-    """How the widget looks on the account's pages. One row, or none as long as nobody has changed anything."""
+    """The widget's branding. One row, or none if the account has the defaults."""
 
     __tablename__ = "widget_settings"
     __table_args__ = (
@@ -187,7 +187,7 @@ class WidgetSettings(AccountBase):
 
 
 class AuditEvent(AccountBase):
-    """Who did what, when, from where. Written in the transaction of what it tells about."""
+    """An event of the audit log. Written in the transaction of the change that it records."""
 
     __tablename__ = "audit_events"
     __table_args__ = (Index("audit_events_newest_first", text("created_at DESC"), text("id DESC")),)

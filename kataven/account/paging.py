@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A row that a reader has seen, and in which direction the reader goes on from there."""
+    """The row from which a page continues, and the direction."""
 
     created_at: datetime
     id: UUID
@@ -27,7 +27,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """Some rows, and the positions of the pages beside: None where there is none."""
+    """The rows of a page, and the positions of the next and previous page, or None at the end."""
 
     rows: Sequence[Row]
     next: Position | None
@@ -37,13 +37,13 @@ class Page(Generic[Row]):
 def newest_first(
     session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
 ) -> Page[Row]:
-    """Up to `limit` rows of a model that has `created_at` and `id`, from behind `start`, or up to it."""
+    """Up to `limit` rows after `start`, or before it if `start.to_newer`. The model needs `created_at` and `id`."""
     if start is not None and start.to_newer:
         rows = _rows(session, model, limit, start, *where)
         if len(rows) > limit:
             shown = rows[:limit][::-1]
             return Page(shown, _position(shown[-1]), _position(shown[0], to_newer=True))
-        start = None  # the first page, and a whole one
+        start = None  # return a full first page
     rows = _rows(session, model, limit, start, *where)
     previous = _position(rows[0], to_newer=True) if start is not None and rows else None
     if len(rows) <= limit:
@@ -52,7 +52,7 @@ def newest_first(
 
 
 def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
-    """How many rows of a model there are that are newer than `row`, and how many in all."""
+    """The number of rows that are newer than `row`, and the number of all rows."""
     table, seen = model, row  # type: Any, Any
     key = tuple_(table.created_at, table.id)
     newer = func.count().filter(key > tuple_(literal(seen.created_at), literal(seen.id)))
@@ -63,7 +63,7 @@ def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
 def _rows(
     session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
 ) -> Sequence[Row]:
-    """One row more than `limit`, if there are so many."""
+    """Up to `limit` + 1 rows. The extra row shows that another page exists."""
     table: Any = model
     statement = _statement(table, "all" if start is None else "newer" if start.to_newer else "older")
     values: dict[str, Any] = {"at_most": limit + 1}
@@ -80,7 +80,7 @@ def _position(row: Any, *, to_newer: bool = False) -> Position:
 
 @cache
 def _statement(model: type[Any], which: Literal["all", "older", "newer"]) -> Select[Any]:
-    """Built once: putting a statement together costs as much as half of its execution."""
+    """Cached, because building the statement costs half as much as executing it."""
     table: Any = model
     key = tuple_(table.created_at, table.id)
     here = tuple_(bindparam("moment", type_=table.created_at.type), bindparam("row", type_=table.id.type))

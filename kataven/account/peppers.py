@@ -1,4 +1,4 @@
-"""How many keys each pepper still carries in an account."""
+"""The number of an account's keys per pepper."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kataven.account.models import ApiKey, WidgetKey
 
 
 def in_use(session: Session) -> Counter[str]:
-    """Keys that can still be used, of both kinds, by the id of the pepper that they are stored under."""
-    alive = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
+    """The number of usable API keys and widget keys, by the id of the pepper of their hash."""
+    usable = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
     counted: Counter[str] = Counter()
     for statement in (
-        select(ApiKey.pepper_id, func.count()).where(alive).group_by(ApiKey.pepper_id),
+        select(ApiKey.pepper_id, func.count()).where(usable).group_by(ApiKey.pepper_id),
         select(WidgetKey.pepper_id, func.count()).where(WidgetKey.disabled_at.is_(None)).group_by(WidgetKey.pepper_id),
     ):
         for pepper_id, count in session.execute(statement):

@@ -1,7 +1,7 @@
-"""Widget keys: the public identifiers that web pages carry. Issue, list, change, remove, and look one up.
+"""Operations on widget keys, the public identifiers in web pages: issue, list, change, remove and find.
 
-These verbs change rows. What takes something away from the pages that carry a key says so, and whoever calls it
-commits, and then waits for the receipt.
+These functions change rows only. If `Change.revokes_access` is set, the caller must commit and then wait for the
+receipt.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
 
 Condition = Callable[[WidgetKey], None]
-"""Looks at a row once it is locked, and raises if it is not as the caller wants it."""
+"""Called with the locked row. Raises if a precondition of the caller does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A key after a change. `takes_away` says whether pages that were served before may not be any more."""
+    """A key after a change. `revokes_access` is set if a page that was served before is not served any more."""
 
     key: WidgetKey
-    takes_away: bool
+    revokes_access: bool
     event_id: UUID | None
-    """The audit event that tells of it; None if nothing changed."""
+    """The audit event of the change; None if nothing changed."""
 
 
 def issue(
@@ -44,7 +44,7 @@ def issue(
     agent_id: UUID | None,
     actor: Actor,
 ) -> WidgetKey:
-    """Store a new widget key's hash."""
+    """Store the hash of a new widget key."""
     key = WidgetKey(
         name=name,
         key_hash=issued.hash.digest,
@@ -62,7 +62,7 @@ def issue(
 
 
 def listing(session: Session, limit: int, after: Position | None) -> Page[WidgetKey]:
-    """Newest first, disabled ones too."""
+    """A page of keys, newest first, including disabled keys."""
     return newest_first(session, WidgetKey, limit, after)
 
 
@@ -75,12 +75,12 @@ def read(session: Session, key_id: UUID) -> WidgetKey:
 
 
 def find(session: Session, candidates: Sequence[KeyHash]) -> WidgetKey | None:
-    """The key that is stored under one of these hashes."""
+    """The key that is stored with one of these hashes."""
     return session.scalar(select(WidgetKey).where(WidgetKey.key_hash.in_([one.digest for one in candidates])))
 
 
 def rehash(session: Session, key_id: UUID, old: KeyHash, new: KeyHash) -> None:
-    """Store `new` in place of `old`; does nothing if `old` is no longer there."""
+    """Replace the hash `old` by `new`. Does nothing if `old` is no longer stored."""
     session.execute(
         update(WidgetKey)
         .where(WidgetKey.id == key_id, WidgetKey.key_hash == old.digest)
@@ -91,9 +91,9 @@ def rehash(session: Session, key_id: UUID, old: KeyHash, new: KeyHash) -> None:
 def change(
     session: Session, key_id: UUID, fields: Mapping[str, Any], actor: Actor, condition: Condition | None = None
 ) -> Change:
-    """Set `name`, `domain_allowlist`, `agent_id` and `disabled`, those that are given, if the condition holds.
+    """Set those of `name`, `domain_allowlist`, `agent_id` and `disabled` that are given.
 
-    Raises NotFound, and what the condition raises.
+    Raises NotFound, and the error of `condition` if it does not hold.
     """
     key = _locked(session, key_id, condition)
     before = _state(key)
@@ -104,21 +104,21 @@ def change(
         _disable(session, key) if fields["disabled"] else _enable(key)
     after = _state(key)
     if after == before:
-        # It may have been disabled by somebody who was cut off before the receipt.
-        ended_at = key.disabled_at if "disabled" in fields else None
-        cut_off = ended_at and audit.without_receipt(session, "widget_key.disabled", key_id, ended_at)
-        return Change(key, False, cut_off or None)
-    # The name first: another one of the same field, if it was changed, says from what to what.
+        # The process that disabled it may have stopped before it stored the receipt.
+        disabled_at = key.disabled_at if "disabled" in fields else None
+        pending = disabled_at and audit.without_receipt(session, "widget_key.disabled", key_id, disabled_at)
+        return Change(key, False, pending or None)
+    # A change of the name replaces this `name` by its old and new value.
     detail = {"name": key.name, "hint": key.hint, **_differences(before, after)}
     event = audit.record(session, actor, _action(before, after), key_id, detail)
     session.flush()
-    return Change(key, _takes_away(before, after), event.id)
+    return Change(key, _revokes_access(before, after), event.id)
 
 
 def remove(session: Session, key_id: UUID, actor: Actor, condition: Condition | None = None) -> UUID:
-    """Drop a key's row; with it goes all that it ever let in. The id of the event that says so.
+    """Delete a key, which ends its visitor sessions. Returns the id of the audit event.
 
-    Raises NotFound, and what the condition raises.
+    Raises NotFound, and the error of `condition` if it does not hold.
     """
     key = _locked(session, key_id, condition)
     event = audit.record(session, actor, "widget_key.removed", key_id, {"name": key.name, "hint": key.hint})
@@ -156,7 +156,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[st
     return {name: {"from": before[name], "to": after[name]} for name in before if before[name] != after[name]}
 
 
-def _takes_away(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+def _revokes_access(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return (
         (after["disabled"] and not before["disabled"])
         or not set(before["domain_allowlist"]) <= set(after["domain_allowlist"])

@@ -1,4 +1,4 @@
-"""`/v1/widget`: what pages that carry a widget key ask for. Public, and bound to the key's list of domains."""
+"""`/v1/widget`: public operations for pages with a widget key, restricted to the key's domain allowlist."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kataven.widget.errors import WidgetNotConfigured
 from kataven.widget.flows import VisitorTokens
 from kataven.widget.user_tokens import UserTokenSubject
 
-blueprint = ApiBlueprint("widget", __name__, "widget", "The widget: what pages and the voice edge ask for.")
+blueprint = ApiBlueprint("widget", __name__, "widget", "The widget: operations for web pages and for the voice edge.")
 
 JWKS_MAX_AGE_SECONDS = 300
 
@@ -47,14 +47,14 @@ REFRESH = OpenApiLink("POST", "/v1/widget/auth/refresh", body={"refresh_token": 
     "GET",
     "/v1/widget/config",
     access=PUBLIC_BY_ADDRESS,
-    summary="Read a page's widget",
-    answer=Answer(200, "What to draw.", ConfigView),
+    summary="Get the widget's configuration",
+    answer=Answer(200, "The branding, the agent and the allowed visitor types.", ConfigView),
     query=ConfigQuery,
     refusals=PAGE_REFUSALS,
 )
 def read_config(context: RequestContext, query: ConfigQuery) -> Response:
-    """The `Origin` of the page, else its `Referer`, is compared with the key's list of domains."""
-    page, branding = context.services.widget.config(_token(context, query.client_key), came_from(), query.agent_id)
+    """The page's `Origin` (or `Referer`, if `Origin` is missing) must be in the key's domain allowlist."""
+    page, branding = context.services.widget.config(_token(context, query.client_key), page_origin(), query.agent_id)
     config = {
         "branding": branding_shape(branding),
         "agent": {
@@ -73,33 +73,35 @@ def read_config(context: RequestContext, query: ConfigQuery) -> Response:
     "POST",
     "/v1/widget/auth/guest",
     access=PUBLIC_BY_ADDRESS,
-    summary="Let a guest in",
-    answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
+    summary="Create a guest session",
+    answer=Answer(200, "A visitor token and a refresh token.", VisitorTokenView),
     body=GuestInput,
     max_body_bytes=8 * 1024,
     refusals=(*PAGE_REFUSALS, "too_many_visits"),
     links=(REFRESH,),
 )
 def create_guest_session(context: RequestContext, body: GuestInput) -> Response:
-    """If the page is on the key's list of domains, and the agent takes guests."""
-    return _pair(context.services.widget.guest(_token(context, body.client_key), came_from(), body.agent_id))
+    """The page must be in the key's domain allowlist, and the agent must allow guests."""
+    return _pair(context.services.widget.guest(_token(context, body.client_key), page_origin(), body.agent_id))
 
 
 @blueprint.operation(
     "POST",
     "/v1/widget/auth/user-token",
     access=KEYS_ONLY,
-    summary="Vouch for a user",
-    answer=Answer(201, "A user token, good once and for five minutes.", UserTokenView),
+    summary="Create a user token",
+    answer=Answer(201, "A user token, valid once and for five minutes.", UserTokenView),
     body=UserTokenInput,
     max_body_bytes=16 * 1024,
     refusals=("widget_not_configured",),
     links=(OpenApiLink("POST", "/v1/widget/auth/exchange", body={"user_token": "user_token"}),),
 )
 def create_user_token(context: RequestContext, body: UserTokenInput) -> Response:
-    """For your server, with its API key: never call it from a browser. The user's visit ends with the API key."""
+    """Call this from your server with an API key, never from a browser. If the API key is revoked or expires, the
+    user's visitor sessions end.
+    """
     user = UserTokenSubject(context.principal.id, body.external_user_id, body.display_name, body.email)
-    token = context.services.widget.vouch(context.principal.account, user)
+    token = context.services.widget.create_user_token(context.principal.account, user)
     return write_json({"user_token": token, "expires_in": user_tokens.TTL_SECONDS}, 201, NO_STORE)
 
 
@@ -107,8 +109,8 @@ def create_user_token(context: RequestContext, body: UserTokenInput) -> Response
     "POST",
     "/v1/widget/auth/exchange",
     access=PUBLIC_BY_ADDRESS,
-    summary="Let a user in",
-    answer=Answer(200, "The visitor's tokens.", VisitorTokenView),
+    summary="Exchange a user token",
+    answer=Answer(200, "A visitor token and a refresh token.", VisitorTokenView),
     body=ExchangeInput,
     max_body_bytes=8 * 1024,
     refusals=(
@@ -119,9 +121,11 @@ def create_user_token(context: RequestContext, body: UserTokenInput) -> Response
     links=(REFRESH,),
 )
 def exchange_user_token(context: RequestContext, body: ExchangeInput) -> Response:
-    """The user token is used up by the first page that may show it."""
+    """A user token is valid once. A request from a page that is not allowed does not use it."""
     return _pair(
-        context.services.widget.exchange(_token(context, body.client_key), body.user_token, came_from(), body.agent_id)
+        context.services.widget.exchange(
+            _token(context, body.client_key), body.user_token, page_origin(), body.agent_id
+        )
     )
 
 
@@ -129,38 +133,38 @@ def exchange_user_token(context: RequestContext, body: ExchangeInput) -> Respons
     "POST",
     "/v1/widget/auth/refresh",
     access=PUBLIC_BY_ADDRESS,
-    summary="Stay",
-    answer=Answer(200, "The visitor's next tokens.", VisitorTokenView),
+    summary="Refresh a visitor token",
+    answer=Answer(200, "The next visitor token and refresh token.", VisitorTokenView),
     body=RefreshInput,
     max_body_bytes=8 * 1024,
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
     links=(REFRESH,),
 )
 def refresh(context: RequestContext, body: RefreshInput) -> Response:
-    """All that let the visitor in is checked again. A refresh token that was used before ends the whole visit."""
-    admitted = context.services.widget.refresh(body.refresh_token, came_from())
-    context.named = admitted.visit.account
-    return _pair(admitted)
+    """All conditions for the visitor session are checked again. Sending a refresh token twice ends the session."""
+    issued = context.services.widget.refresh(body.refresh_token, page_origin())
+    context.named = issued.visitor_session.account
+    return _pair(issued)
 
 
 @blueprint.operation(
     "GET",
     "/v1/widget/jwks.json",
     access=PUBLIC,
-    summary="The keys of visitor tokens",
+    summary="Get the public keys for visitor tokens",
     answer=Answer(200, "A JWK Set (RFC 7517).", JwksView),
     refusals=("widget_not_configured",),
 )
 def read_jwks(context: RequestContext) -> Response:
-    """For the voice edge, which verifies visitor tokens with it and asks nobody."""
+    """The voice edge verifies visitor tokens offline with these keys."""
     ring = context.services.widget.ring
     if ring is None:
         raise WidgetNotConfigured
     return write_json(ring.public_jwks(), headers={"Cache-Control": f"public, max-age={JWKS_MAX_AGE_SECONDS}"})
 
 
-def came_from() -> Origin | None:
-    """The page that the request says it comes from."""
+def page_origin() -> Origin | None:
+    """The origin of the page, from the request's headers."""
     return allowlist.origin_of(request.headers.get("Origin"), request.headers.get("Referer"))
 
 
@@ -170,13 +174,13 @@ def _token(context: RequestContext, client_key: str) -> Token:
     return token
 
 
-def _pair(admitted: VisitorTokens) -> Response:
-    answer: dict[str, Any] = {
-        "visitor_token": admitted.visitor_token,
+def _pair(issued: VisitorTokens) -> Response:
+    body: dict[str, Any] = {
+        "visitor_token": issued.visitor_token,
         "token_type": "Bearer",
         "expires_in": visitor_tokens.TTL_SECONDS,
-        "refresh_token": admitted.refresh_token,
-        "agent_id": admitted.visit.agent_id,
-        "kind": admitted.visit.visitor.kind,
+        "refresh_token": issued.refresh_token,
+        "agent_id": issued.visitor_session.agent_id,
+        "kind": issued.visitor_session.visitor.kind,
     }
-    return write_json(answer, headers=NO_STORE)
+    return write_json(body, headers=NO_STORE)

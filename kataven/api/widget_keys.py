@@ -1,4 +1,4 @@
-"""`/v1/widget-keys`: the public keys that web pages carry, and which pages may."""
+"""`/v1/widget-keys`: the public keys in web pages, and their domain allowlists."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
 
 blueprint = ApiBlueprint(
-    "widget-keys", __name__, "widget key", "Widget keys: public, bound to your domains, no credential."
+    "widget-keys",
+    __name__,
+    "widget key",
+    "Widget keys: public identifiers for your web pages, restricted to your domains. They are not credentials.",
 )
 
 
 class WidgetKeyView(View):
-    """What is shown of a widget key. Its text is shown once, when it is made: afterwards it is in your pages."""
+    """A widget key without its text, which is returned only when the key is created."""
 
     id: UUID
     name: str
@@ -45,20 +48,20 @@ class WidgetKeyView(View):
 
 
 class NewWidgetKeyView(WidgetKeyView):
-    """A new key with its text, and what to paste into a page."""
+    """A new widget key with its text and the snippet for a page."""
 
     key: str
     snippet: str
 
 
 class ChangedWidgetKeyView(WidgetKeyView):
-    """A key, and if this request took something away from pages, the receipt for that."""
+    """A widget key, and the receipt if the change revoked access of a page."""
 
     receipt: ReceiptView | None = None
 
 
 class RemovedWidgetKeyView(View):
-    """The end of a key."""
+    """The removal of a widget key."""
 
     id: UUID
     outcome: Literal["removed"]
@@ -70,11 +73,11 @@ class RemovedWidgetKeyView(View):
     "/v1/widget-keys",
     access=READ,
     summary="List widget keys",
-    answer=Answer(200, "Keys, newest first, without their text.", list[WidgetKeyView]),
+    answer=Answer(200, "Widget keys, newest first, without their text.", list[WidgetKeyView]),
     query=PageQuery,
 )
 def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
-    """Disabled ones too."""
+    """Includes disabled keys."""
     with context.reading() as session:
         return write_page(widget_keys.listing(session, query.limit, query.after), shape, query)
 
@@ -83,8 +86,8 @@ def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
     "POST",
     "/v1/widget-keys",
     access=WRITE,
-    summary="Make a widget key",
-    answer=Answer(201, "The key, and the snippet to embed it with.", NewWidgetKeyView),
+    summary="Create a widget key",
+    answer=Answer(201, "The key, and the snippet that embeds the widget.", NewWidgetKeyView),
     body=WidgetKeyInput,
     max_body_bytes=64 * 1024,
     links=(
@@ -93,7 +96,7 @@ def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
     ),
 )
 def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response:
-    """The key is public and will stand in your pages; the list of domains decides which pages it serves."""
+    """The key is public and is embedded in your pages. `domain_allowlist` restricts the pages that it serves."""
     issued = context.services.issuer.issue(TokenKind.WIDGET_KEY, context.account.account)
     with context.writing() as session:
         _require_agent(session, body.agent_id)
@@ -114,7 +117,7 @@ def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response
     conditional=True,
 )
 def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
-    """A disabled one too."""
+    """Also returns disabled keys."""
     with context.reading() as session:
         return write_tagged(shape(widget_keys.read(session, key_id)))
 
@@ -124,23 +127,23 @@ def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
     "/v1/widget-keys/<key_id>",
     access=WRITE,
     summary="Change, disable or enable a widget key",
-    answer=Answer(200, "The key as it is now; with a receipt if pages lost something.", ChangedWidgetKeyView),
+    answer=Answer(200, "The changed key, with a receipt if a page lost access.", ChangedWidgetKeyView),
     body=WidgetKeyPatch,
     max_body_bytes=64 * 1024,
     conditional=True,
 )
 def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatch) -> Response:
-    """`disabled: true`, an entry less in the list, or another pin: when this has answered, no worker gives a visitor
-    of the pages that lost something a token any more. Visitors of a disabled key stay out when it is enabled again:
-    they are let in anew.
+    """If the change revokes access (`disabled: true`, a removed domain, or another pinned agent), the response is sent
+    after every worker has stopped issuing tokens to visitors of the affected pages. Visitor sessions of a disabled key
+    remain invalid after the key is enabled again, and visitors must start new sessions.
     """
     given = body.given()
     with context.writing() as session:
         _require_agent(session, given.get("agent_id"))
         change = widget_keys.change(session, key_id, given, context.actor, lambda key: require_match(shape(key)))
         changed = shape(change.key)
-        # Also for a key that was disabled before: its first revoker may have been cut off before its receipt.
-        ends = change.takes_away or bool(given.get("disabled"))
+        # Also for a key that is already disabled: the first request may have stopped before its receipt.
+        ends = change.revokes_access or bool(given.get("disabled"))
         ending = begin_ending(context, str(key_id)) if ends else None
     if ending is not None:
         return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})
@@ -152,11 +155,11 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
     "/v1/widget-keys/<key_id>",
     access=WRITE,
     summary="Remove a widget key",
-    answer=Answer(200, "It is gone, with the receipt.", RemovedWidgetKeyView),
+    answer=Answer(200, "The key was removed; with the receipt.", RemovedWidgetKeyView),
     conditional=True,
 )
 def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
-    """Pages that still carry it are refused from then on, and so are the visitors that it let in."""
+    """Pages with this key are rejected afterwards, and its visitor sessions end."""
     with context.writing() as session:
         event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
         ending = begin_ending(context, str(key_id))
@@ -165,7 +168,7 @@ def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
 
 
 def shape(key: WidgetKey) -> dict[str, Any]:
-    """A key as clients see it."""
+    """The JSON representation of a key."""
     return {
         "id": key.id,
         "name": key.name,
@@ -185,4 +188,4 @@ def _require_agent(session: TenantSession, agent_id: UUID | None) -> None:
     try:
         agents.read(session, agent_id)
     except NotFound:
-        raise InvalidRequest([FieldError("agent_id", "names no agent of this account")]) from None
+        raise InvalidRequest([FieldError("agent_id", "must be the ID of an agent in this account")]) from None

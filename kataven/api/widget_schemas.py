@@ -1,4 +1,4 @@
-"""What pages that carry a widget key may say, and what they are told."""
+"""Request and response schemas of the widget operations."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from kataven.widget.visitor_tokens import VisitorKind
 
 
 def _widget_key(text: str) -> str:
-    """A widget key's shape and checksum. Asks nobody."""
+    """Check syntax and checksum of a widget key, without I/O."""
     try:
         token = tokens.parse(text)
     except MalformedToken:
-        raise ValueError("is no widget key, or a character of it was lost: copy it again, whole") from None
+        raise ValueError("must be a widget key (pk_live_…); copy the complete key again") from None
     if token.kind is not TokenKind.WIDGET_KEY:
         raise ValueError(
-            "is an API key, which is secret: take it out of the page and revoke it; a page carries a widget key, "
-            "pk_live_…"
+            "must be a widget key (pk_live_…); API keys are secret, so remove this one from the page and revoke it"
         )
     return text
 
 
 def _user_token(text: str) -> str:
     if not opaque_tokens.is_user_token(text):
-        raise ValueError("is no user token (ut_…), or a character of it was lost")
+        raise ValueError("must be a user token (ut_…); copy the complete token again")
     return text
 
 
 def _refresh_token(text: str) -> str:
-    if opaque_tokens.session_of(text) is None:
-        raise ValueError("is no refresh token (rt_…), or a character of it was lost")
+    if opaque_tokens.session_name(text) is None:
+        raise ValueError("must be a refresh token (rt_…); send it unchanged")
     return text
 
 
@@ -63,43 +62,45 @@ Email = Annotated[
 
 
 class ConfigQuery(Query):
-    """Which widget."""
+    """Selects a widget."""
 
     client_key: ClientKey = Field(description="The widget key (`pk_live_…`).")
-    agent_id: UUID | None = Field(default=None, description="The agent. A pinned key forces its own.")
+    agent_id: UUID | None = Field(default=None, description="The agent. Optional if the key is pinned to an agent.")
 
 
 class GuestInput(Input):
-    """A visitor whom nobody vouches for."""
+    """A page on which a guest session starts."""
 
     client_key: ClientKey
-    agent_id: UUID | None = Field(default=None, description="The agent. A pinned key forces its own.")
+    agent_id: UUID | None = Field(default=None, description="The agent. Optional if the key is pinned to an agent.")
 
 
 class ExchangeInput(Input):
-    """A user whom your server has vouched for."""
+    """A user token that your server created, and the page that received it."""
 
     client_key: ClientKey
     user_token: UserToken
-    agent_id: UUID | None = Field(default=None, description="The agent. A pinned key forces its own.")
+    agent_id: UUID | None = Field(default=None, description="The agent. Optional if the key is pinned to an agent.")
 
 
 class RefreshInput(Input):
-    """A visitor who stays."""
+    """The refresh token of a visitor session."""
 
     refresh_token: RefreshToken
 
 
 class UserTokenInput(Input):
-    """A user of yours. What you say here stands in the visitor token, for the voice edge to read."""
+    """One of your users. The fields become claims of the visitor token, which the voice edge reads."""
 
-    external_user_id: Annotated[str, SingleLine(200)] = Field(description="Your own id of the user; it becomes `sub`.")
+    external_user_id: Annotated[str, SingleLine(200)] = Field(
+        description="Your ID of the user; the `sub` claim of the visitor token."
+    )
     display_name: Annotated[str, SingleLine(200)] | None = None
     email: Email | None = None
 
 
 class PublicAgentView(View):
-    """What visitors may know of an agent."""
+    """The public fields of an agent."""
 
     id: UUID
     name: str
@@ -108,16 +109,16 @@ class PublicAgentView(View):
 
 
 class ConfigView(View):
-    """What to draw on a page, and how its visitors come in."""
+    """The appearance of the widget, its agent, and the allowed visitor types."""
 
     branding: BrandingView
     agent: PublicAgentView
-    auth: list[VisitorKind] = Field(description="The kinds of visitor that the agent takes.")
-    voice_url: str | None = Field(description="Where conversations are held; null if nowhere yet.")
+    auth: list[VisitorKind] = Field(description="The visitor types that the agent allows.")
+    voice_url: str | None = Field(description="The URL of the voice edge; null if it is not configured.")
 
 
 class VisitorTokenView(View):
-    """A visitor token for the voice edge, and a refresh token for the next, good once."""
+    """A visitor token for the voice edge, and a single-use refresh token for the next one."""
 
     visitor_token: str
     token_type: Literal["Bearer"]
@@ -128,7 +129,7 @@ class VisitorTokenView(View):
 
 
 class UserTokenView(View):
-    """A user token: hand it to the user's browser, which exchanges it once."""
+    """A user token. Pass it to the user's browser, which exchanges it once."""
 
     user_token: str
     expires_in: int = Field(description="Seconds.")
@@ -147,6 +148,6 @@ class JwkView(View):
 
 
 class JwksView(View):
-    """The public keys of visitor tokens."""
+    """The public keys for visitor tokens."""
 
     keys: list[JwkView]

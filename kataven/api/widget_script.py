@@ -1,4 +1,4 @@
-"""`/widget.js`: the script that pages embed."""
+"""`/widget.js`: the script that web pages embed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show_script(context: RequestContext) -> Response:
     response.set_etag(found.etag)
     response.headers["Cache-Control"] = f"public, max-age={MAX_AGE_SECONDS}, stale-while-revalidate=86400"
     response.vary.add("Accept-Encoding")
-    response.headers["Access-Control-Allow-Origin"] = "*"  # for pages that pin it with `integrity`
+    response.headers["Access-Control-Allow-Origin"] = "*"  # required by pages that use `integrity`
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.make_conditional(request)
     return response

@@ -1,4 +1,4 @@
-"""`/v1/widget-settings`: how the widget looks on the account's pages."""
+"""`/v1/widget-settings`: the branding of the account's widget."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
-blueprint = ApiBlueprint("widget-settings", __name__, "setting", "Branding: how the widget looks on your pages.")
+blueprint = ApiBlueprint(
+    "widget-settings", __name__, "setting", "Branding: the appearance of the widget on your pages."
+)
 
 
 class BrandingView(View):
-    """How the widget looks."""
+    """The appearance of the widget."""
 
     title: str | None
     launcher_label: str | None
@@ -39,7 +41,7 @@ class BrandingView(View):
     conditional=True,
 )
 def read_widget_settings(context: RequestContext) -> Response:
-    """The defaults, as long as nobody has changed anything."""
+    """Returns the defaults if the branding was never changed."""
     with context.reading() as session:
         return write_tagged(shape(branding.read(session)))
 
@@ -49,18 +51,18 @@ def read_widget_settings(context: RequestContext) -> Response:
     "/v1/widget-settings",
     access=WRITE,
     summary="Change the widget's branding",
-    answer=Answer(200, "The branding as it is now.", BrandingView),
+    answer=Answer(200, "The changed branding.", BrandingView),
     body=BrandingPatch,
     max_body_bytes=16 * 1024,
     conditional=True,
 )
 def change_widget_settings(context: RequestContext, body: BrandingPatch) -> Response:
-    """Pages that are loaded from then on look like this."""
+    """Applies to pages that are loaded afterwards."""
     with context.writing() as session:
         changed = branding.change(session, body.given(), context.actor, lambda found: require_match(shape(found)))
     return write_tagged(shape(changed))
 
 
 def shape(found: branding.Branding) -> dict[str, Any]:
-    """The branding as clients see it."""
+    """The JSON representation of the branding."""
     return asdict(found)

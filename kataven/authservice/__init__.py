@@ -1,1 +1,1 @@
-"""Identity behind a wire: a service that alone holds the peppers, and a client that is one more Verifier."""
+"""The auth-service: a gRPC service that holds the peppers, and a client that implements Verifier and Issuer."""

@@ -1,4 +1,4 @@
-"""`python -m kataven.authservice`: the one process that holds the peppers."""
+"""`python -m kataven.authservice`: runs the auth-service, the only process that holds the peppers."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from kataven.settings import Settings, SettingsError
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT. 2 if the configuration can't be used, 1 if the address can't be listened on."""
+    """Serve until SIGTERM or SIGINT. Returns 2 if the configuration is invalid, 1 if the address cannot be bound."""
     try:
         configured = settings.load(os.environ)
     except SettingsError as error:
-        sys.stderr.write("\n".join(["The configuration can't be used:", *(f"  {line}" for line in error.problems), ""]))
+        sys.stderr.write("\n".join(["The configuration is invalid:", *(f"  {line}" for line in error.problems), ""]))
         return 2
     if configured.peppers is None:
         sys.stderr.write(
-            "KATAVEN_PEPPERS: is missing; the auth-service is who holds them. Unset KATAVEN_AUTH_SERVICE.\n"
+            "KATAVEN_PEPPERS: is missing. The auth-service holds the peppers: set it, and unset KATAVEN_AUTH_SERVICE.\n"
         )
         return 2
-    logs.take_over()
+    logs.capture_all_output()
     try:
         serve(configured)
     except RuntimeError as error:
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def serve(configured: Settings) -> None:
-    """Serve until told to stop. Raises RuntimeError if the address can't be listened on."""
+    """Serve until SIGTERM or SIGINT. Raises RuntimeError if the address cannot be bound."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -43,9 +43,9 @@ def serve(configured: Settings) -> None:
     service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
     tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
     server = AuthServer(service, configured.auth_bind, tls)
-    # This process takes no lease, so that it remembers nothing and asks the databases every time. As one more worker it
-    # could be about to forget when it is asked by a worker that already has, and give that one an answer from before a
-    # revocation to keep.
+    # This process takes no lease, so it caches nothing and queries the databases for every call. With a cache, it might
+    # not have evicted an entry yet when a worker that already has calls it, and return a stale result for that worker
+    # to cache.
     parts.registry.start()
     server.start()
     try:

@@ -1,4 +1,7 @@
-"""The auth-service as a Verifier and an Issuer. If it can't be asked, nobody can tell: never a pass, nor a refusal."""
+"""Uses the auth-service as a Verifier and an Issuer.
+
+If the service is unreachable, calls raise VerifierUnavailable: the credential is neither accepted nor rejected.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ from kataven.identity.token import TokenKind
 DEADLINE_SECONDS = 2.0
 HEALTH_SECONDS = 1.0
 CHANNEL_OPTIONS = [
-    # A peer that is gone without a word is noticed in seconds, also between calls, and asked for again soon.
+    # An unresponsive peer is detected within seconds, even between calls, and reconnected soon.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 2_000),
-    ("grpc.http2.ping_timeout_ms", 2_000),  # a minute by default, also for the pings of keepalive
+    ("grpc.http2.ping_timeout_ms", 2_000),  # the default is a minute, which also applies to keepalive pings
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Tokens have 8 KiB at most; nothing here is large.
+    # Tokens have at most 8 KiB; no message is large.
     ("grpc.max_receive_message_length", 64 * 1024),
     ("grpc.enable_http_proxy", 0),
 ]
@@ -45,7 +48,7 @@ ObserveCall = Callable[[str, str, float], None]
 
 
 class AuthServiceChannel:
-    """One channel to the auth-service, made by the first call: after the fork, in whichever process calls."""
+    """A channel to the auth-service. The first call opens it, so that it is opened after the fork."""
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class AuthServiceChannel:
         deadline_seconds: float = DEADLINE_SECONDS,
         observe: ObserveCall | None = None,
     ) -> None:
-        """`observe(method, outcome, seconds)` is told of each call: `answered`, or the name of gRPC's status."""
+        """`observe(method, outcome, seconds)` runs after each call. `outcome` is `answered` or a gRPC status name."""
         self._address = address
         self._tls = tls
         self._deadline_seconds = deadline_seconds
@@ -63,34 +66,36 @@ class AuthServiceChannel:
         self._channel: grpc.Channel | None = None
         self._lock = threading.Lock()
 
-    def call(self, method: str, request: Message, answer: type[Response]) -> Response:
-        """Ask, within the deadline. Raises VerifierUnavailable."""
-        ask: Callable[..., Any] = self._opened().unary_unary(
+    def call(self, method: str, request: Message, response_type: type[Response]) -> Response:
+        """Call a method, within the deadline. Raises VerifierUnavailable."""
+        send: Callable[..., Any] = self._opened().unary_unary(
             f"/{codec.SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,
-            response_deserializer=answer.FromString,
+            response_deserializer=response_type.FromString,
         )
         trace = tracing.current.get()
         metadata = [(tracing.HEADER, trace.header)] if trace is not None else []
-        began, outcome = time.perf_counter(), "answered"
+        started, outcome = time.perf_counter(), "answered"
         try:
-            response: Response = ask(request, timeout=self._deadline_seconds, metadata=metadata)
+            response: Response = send(request, timeout=self._deadline_seconds, metadata=metadata)
         except grpc.RpcError as error:
-            status = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()  # a failed call is its error, too
+            status = getattr(
+                error, "code", lambda: grpc.StatusCode.UNKNOWN
+            )()  # the error of a failed call is also the call
             outcome = status.name.lower()
-            raise VerifierUnavailable("The auth-service can't be reached right now.") from error
+            raise VerifierUnavailable("The auth-service is unreachable. Retry later.") from error
         finally:
-            self._observe(method, outcome, time.perf_counter() - began)
+            self._observe(method, outcome, time.perf_counter() - started)
         return response
 
     def is_serving(self) -> bool:
-        """Whether the service says that it can answer, within a second (grpc.health.v1)."""
-        ask = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]  # made at run time
+        """Whether the service reports within a second that it is serving (grpc.health.v1)."""
+        check = health_pb2_grpc.HealthStub(self._opened()).Check  # type: ignore[attr-defined]  # generated at runtime
         try:
-            answer = ask(health_pb2.HealthCheckRequest(service=codec.SERVICE), timeout=HEALTH_SECONDS)
+            response = check(health_pb2.HealthCheckRequest(service=codec.SERVICE), timeout=HEALTH_SECONDS)
         except grpc.RpcError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
         with self._lock:
@@ -111,7 +116,7 @@ class AuthServiceChannel:
 
 
 class RemoteVerifier:
-    """Verifies by asking the auth-service."""
+    """Verifies credentials through the auth-service."""
 
     def __init__(self, connection: AuthServiceChannel) -> None:
         self._connection = connection
@@ -121,14 +126,14 @@ class RemoteVerifier:
         try:
             principal = codec.principal_in(response)
         except codec.UnknownMessage as error:
-            raise VerifierUnavailable("The auth-service gave an answer that can't be read.") from error
+            raise VerifierUnavailable("The auth-service returned an invalid response.") from error
         if principal.account != credential.account:
-            raise VerifierUnavailable("The auth-service answered about another account.")
+            raise VerifierUnavailable("The auth-service returned another account.")
         return principal
 
 
 class RemoteIssuer:
-    """Issues by asking the auth-service, so that this process never holds a pepper."""
+    """Issues keys through the auth-service, so that this process never holds a pepper."""
 
     def __init__(self, connection: AuthServiceChannel) -> None:
         self._connection = connection
@@ -142,6 +147,6 @@ class RemoteIssuer:
         return tuple(codec.hash_in(candidate) for candidate in response.candidates)
 
     def pepper_ids(self) -> tuple[str, ...]:
-        # A key that is stored nowhere has a candidate for each pepper, so the protocol needs no method of its own.
+        # Any key has one candidate per pepper, even if it is not stored, so the protocol needs no separate method.
         unstored = tokens.generate(TokenKind.API_KEY, "kataven-admin")
         return tuple(candidate.pepper_id for candidate in self.candidates(unstored.text))

@@ -1,4 +1,4 @@
-"""Between identity's words and protobuf's, in both directions. A refusal comes out as the very class that went in."""
+"""Converts between identity's classes and protobuf messages. A decoded refusal has the class that was encoded."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _TOKEN_KINDS = {
 
 
 class UnknownMessage(ValueError):
-    """Raised for a message of another version, or of somebody else: what it says can't be told."""
+    """Raised for a message that cannot be interpreted, for example from another version."""
 
 
-def _family(root: type[errors.Refused]) -> Iterator[type[errors.Refused]]:
+def _subclasses(root: type[errors.Refused]) -> Iterator[type[errors.Refused]]:
     for refusal in root.__subclasses__():
         yield refusal
-        yield from _family(refusal)
+        yield from _subclasses(refusal)
 
 
-REFUSALS = {refusal.code: refusal for refusal in _family(errors.Refused)}
+REFUSALS = {refusal.code: refusal for refusal in _subclasses(errors.Refused)}
 """Every refusal by its code."""
 
 UNAVAILABLE = {kind.code: kind for kind in (errors.VerifierUnavailable, errors.AccountOutOfStep)}
-"""The ways of not knowing, by their codes."""
+"""The errors for an unavailable verifier, by code."""
 
 
 def credential_out(credential: Credential) -> pb.VerifyRequest:
@@ -53,7 +53,7 @@ def credential_in(request: pb.VerifyRequest) -> Credential:
         return ApiKeyCredential(request.token, request.account)
     if request.kind == pb.CREDENTIAL_KIND_JWT:
         return JwtCredential(request.token, request.account)
-    raise UnknownMessage("a credential of an unknown kind")
+    raise UnknownMessage("unknown kind of credential")
 
 
 def principal_out(principal: Principal) -> pb.VerifyResponse:
@@ -81,17 +81,17 @@ def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
 
 
 def principal_in(response: pb.VerifyResponse) -> Principal:
-    """Raises the refusal, VerifierUnavailable, or UnknownMessage."""
+    """The principal in the response. Raises the refusal, VerifierUnavailable, or UnknownMessage."""
     outcome = response.WhichOneof("outcome")
     if outcome == "refusal":
         refusal = REFUSALS.get(response.refusal.code)
         if refusal is None:
-            raise UnknownMessage("a refusal of an unknown code")
+            raise UnknownMessage("unknown code of a refusal")
         raise refusal(response.refusal.detail)
     if outcome == "unavailable":
-        said = response.unavailable
-        kind = UNAVAILABLE.get(said.code, errors.VerifierUnavailable)
-        raise kind(said.detail, retry_after_seconds=said.retry_after_seconds)
+        unavailable = response.unavailable
+        kind = UNAVAILABLE.get(unavailable.code, errors.VerifierUnavailable)
+        raise kind(unavailable.detail, retry_after_seconds=unavailable.retry_after_seconds)
     if outcome != "principal":
         raise UnknownMessage("no outcome")
     return _principal(response.principal)
@@ -100,11 +100,11 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
 def _principal(message: pb.Principal) -> Principal:
     kinds = {number: kind for kind, number in _KINDS.items()}
     if message.kind not in kinds or not message.account or not message.id:
-        raise UnknownMessage("an incomplete principal")
+        raise UnknownMessage("incomplete principal")
     try:
         role = Role(message.role) if message.HasField("role") else None
     except ValueError:
-        raise UnknownMessage("an unknown role") from None
+        raise UnknownMessage("unknown role") from None
     return Principal(
         kind=kinds[message.kind],
         account=message.account,
@@ -125,7 +125,7 @@ def token_kind_in(number: int) -> TokenKind:
     for kind, known in _TOKEN_KINDS.items():
         if known == number:
             return kind
-    raise UnknownMessage("a key of an unknown kind")
+    raise UnknownMessage("unknown kind of key")
 
 
 def hash_out(stored: KeyHash) -> pb.KeyHash:

@@ -1,4 +1,4 @@
-"""The auth-service: verifies and issues for whoever may connect, and says by `grpc.health.v1` whether it can."""
+"""The gRPC server of the auth-service: verifies credentials, issues keys, and serves `grpc.health.v1`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer
 from kataven.identity.verifier import Verifier
-from kataven.logs import every_request
+from kataven.logs import access_logger
 
 log = logging.getLogger(__name__)
-access = every_request("kataven.access")
+access = access_logger("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0
@@ -31,7 +31,7 @@ SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    # Without it a second server could share the port, and half of the calls would meet other peppers.
+    # Otherwise a second server could share the port, and half of the calls would use other peppers.
     ("grpc.so_reuseport", 0),
 ]
 
@@ -39,7 +39,7 @@ Rpc = Callable[[Any, grpc.ServicerContext], Message]
 
 
 class AuthService:
-    """What the service does with a message."""
+    """Implements the methods of the service."""
 
     def __init__(self, verifier: Verifier, issuer: Issuer) -> None:
         self._verifier = verifier
@@ -61,7 +61,7 @@ class AuthService:
         return pb.CandidatesResponse(candidates=[codec.hash_out(candidate) for candidate in hashes])
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """The methods, as a gRPC server takes them."""
+        """The method handlers for a gRPC server."""
         return grpc.method_handlers_generic_handler(
             codec.SERVICE,
             {
@@ -73,7 +73,7 @@ class AuthService:
 
 
 class AuthServer:
-    """A listening service. `address` is `host:port` or `unix:/path`; port 0 takes a free one, see `port`."""
+    """A listening server. `address` is `host:port` or `unix:/path`; port 0 selects a free port, see `port`."""
 
     def __init__(self, service: AuthService, address: str, tls: TlsFiles | None = None) -> None:
         self._health = health.HealthServicer()
@@ -87,16 +87,16 @@ class AuthServer:
         )
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start serving."""
         self._server.start()
-        self._say(health_pb2.HealthCheckResponse.SERVING)
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
-        """Say that no new calls are wanted, finish those under way, and close."""
-        self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
+        """Report that no new calls are accepted, finish the calls in progress, and close."""
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server.stop(GRACE_SECONDS).wait()
 
-    def _say(self, status: int) -> None:
+    def _set_health(self, status: int) -> None:
         for name in ("", codec.SERVICE):
             self._health.set(name, status)
 
@@ -108,18 +108,18 @@ def _method(name: str, rpc: Rpc, request: type[Message]) -> grpc.RpcMethodHandle
 
 
 def _logged(name: str, rpc: Rpc) -> Rpc:
-    """With a line in the log for each call: which method, how long, in whose trace; never what was in it."""
+    """Log each call with its method, duration and trace; never its content."""
 
     def logged(request: Message, context: grpc.ServicerContext) -> Message:
         headers = {str(key): str(value) for key, value in context.invocation_metadata()}
-        trace = tracing.Trace.following(headers.get(tracing.HEADER))
+        trace = tracing.Trace.from_header(headers.get(tracing.HEADER))
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
-        began = time.perf_counter()
+        started = time.perf_counter()
         try:
             return rpc(request, context)
         finally:
-            access.info("call", method=name, ms=round((time.perf_counter() - began) * 1000, 2))
+            access.info("call", method=name, ms=round((time.perf_counter() - started) * 1000, 2))
 
     return logged
 
@@ -129,11 +129,11 @@ def _guarded(rpc: Rpc) -> Rpc:
         try:
             return rpc(request, context)
         except (codec.UnknownMessage, ValueError):
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "not a request of this service")
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "invalid request")
         except Exception:
-            # gRPC would send the exception's text to the caller.
+            # gRPC would send the exception's message to the caller.
             log.exception("unforeseen")
-            _abort(context, grpc.StatusCode.INTERNAL, "see the service's log")
+            _abort(context, grpc.StatusCode.INTERNAL, "internal error; see the log of the auth-service")
 
     return guarded
 

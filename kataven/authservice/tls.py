@@ -1,4 +1,4 @@
-"""Mutual TLS: each side shows a certificate of the same authority, or there is no connection."""
+"""Mutual TLS: each side must present a certificate of the same certificate authority."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files: the authority that both sides trust, and this side's own certificate chain and private key."""
+    """PEM files: the certificate authority that both sides trust, and this side's certificate chain and private key."""
 
     authority: Path
     certificate: Path
     key: Path
 
     def for_server(self) -> grpc.ServerCredentials:
-        """Raises OSError for a file that can't be read."""
+        """Raises OSError if a file cannot be read."""
         return grpc.ssl_server_credentials(
             [(self.key.read_bytes(), self.certificate.read_bytes())],
             root_certificates=self.authority.read_bytes(),
@@ -25,7 +25,7 @@ class TlsFiles:
         )
 
     def for_client(self) -> grpc.ChannelCredentials:
-        """Raises OSError for a file that can't be read."""
+        """Raises OSError if a file cannot be read."""
         return grpc.ssl_channel_credentials(
             self.authority.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
         )

@@ -1,1 +1,1 @@
-"""For development only: real servers from wheels, an OIDC issuer, seeded accounts, and `make run`, which joins them."""
+"""The development environment: real servers from wheels, an OIDC issuer, sample accounts, and `make run`."""

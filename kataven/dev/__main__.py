@@ -1,4 +1,4 @@
-"""`python -m kataven.dev`, which is what `make run` runs."""
+"""`python -m kataven.dev`, the program that `make run` starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kataven.dev.terminal import StopRequested, stop_on_signals
 
 
 def main() -> int:
-    """The exit status. Ctrl-C is welcome from the first moment on, during half a second of imports too."""
+    """The exit status. Ctrl-C works from the start, even during the imports, which take half a second."""
     try:
         stop_on_signals()
         from kataven.dev import run

@@ -1,4 +1,4 @@
-"""What `make run` takes from the environment for itself; everything else is for the product's own settings."""
+"""The environment variables that `make run` itself reads. All others are the product's settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kataven.dev.errors import DevError
+from kataven.dev.embedded.errors import DevError
 
 MAX_PORT = 65_535
 MAX_WORKERS = 64
@@ -14,19 +14,21 @@ MAX_WORKERS = 64
 
 @dataclass(frozen=True)
 class Options:
-    """`database_url` and `redis_url` are servers to use instead of the embedded ones; None: start those."""
+    """The options of a development run."""
 
     data_dir: Path
     port: int
     workers: int
     database_url: str | None = field(repr=False)
+    """None: start the embedded PostgreSQL."""
     redis_url: str | None = field(repr=False)
+    """None: start the embedded Redis."""
 
 
 def read_options(environ: Mapping[str, str]) -> Options:
-    """Options from KATAVEN_DATA_DIR, PORT, WORKERS, KATAVEN_DATABASE_URL and KATAVEN_REDIS_URL; empty counts as unset.
+    """Options from KATAVEN_DATA_DIR, PORT, WORKERS, KATAVEN_DATABASE_URL and KATAVEN_REDIS_URL; empty means unset.
 
-    Raises DevError with a line for each bad value.
+    Raises DevError with a line for each invalid value.
     """
     problems: list[str] = []
     options = Options(
@@ -52,7 +54,7 @@ def _number(environ: Mapping[str, str], name: str, default: int, most: int, prob
 def _folder(environ: Mapping[str, str], name: str, default: str, problems: list[str]) -> Path:
     path = Path(environ.get(name) or default).absolute()
     if not str(path).isprintable():
-        problems.append(f"{name}: must not hold control characters")
+        problems.append(f"{name}: must not contain control characters")
     elif path.exists() and not path.is_dir():
         problems.append(f"{name}: {path} is not a folder")
     return path

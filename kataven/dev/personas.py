@@ -1,4 +1,4 @@
-"""The people of every local run and of the tests, and the organisations that they belong to."""
+"""The users of local runs and of tests, and their organisations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from kataven.identity.principal import Role
 
 
 def org_id(account: str) -> str:
-    """The id that an account's organisation has at the development issuer."""
+    """The id of an account's organisation at the development issuer."""
     return f"org-{account}"
 
 
 @dataclass(frozen=True, slots=True)
 class Persona:
-    """Somebody who can sign in, and the one role that they hold."""
+    """A user who can sign in, with one role in one account."""
 
     subject: str
     name: str
@@ -32,4 +32,4 @@ BOB = Persona("bob", "Bob", "acme", Role.MEMBER)
 CHARLIE = Persona("charlie", "Charlie", "globex", Role.OWNER)
 OLIVIA = Persona("olivia", "Olivia", OPERATORS_ACCOUNT, Role.OPERATOR)
 
-CAST = (ALICE, BOB, CHARLIE, OLIVIA)
+PERSONAS = (ALICE, BOB, CHARLIE, OLIVIA)

@@ -1,13 +1,13 @@
-"""What `make run` puts into an empty installation: the accounts acme and globex, each with agents and keys."""
+"""The sample data of `make run`: the accounts acme and globex, each with agents and keys."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import select
 
@@ -15,6 +15,7 @@ from kataven import settings
 from kataven.account import agents, api_keys, widget_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
+from kataven.dev.dev_json import AccountKeys
 from kataven.dev.personas import org_id
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.peppers import PepperRing
@@ -37,40 +38,11 @@ from kataven.web.inputs.agents import AgentInput
 SEED = Actor("dev:seed", "make run")
 ACCOUNT_NAMES = {"acme": "Acme Inc.", "globex": "Globex Corporation"}
 WIDGET_ORIGINS = ["localhost:*", "127.0.0.1:*"]
-
-
-class KnownKeys(Protocol):
-    """The keys of an account that an earlier run wrote down."""
-
-    @property
-    def api_key(self) -> str: ...
-    @property
-    def widget_key(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SeededAccount:
-    """A seeded account and the plaintext of its keys, which is kept only in the development folder."""
-
-    account: str
-    api_key: str = field(repr=False)
-    widget_key: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Seeded:
-    """What a run begins with."""
-
-    accounts: tuple[SeededAccount, ...]
-    closed: Mapping[str, str]
-    """Accounts that are not served, each with the reason."""
-
-
 _AGENTS: dict[str, list[dict[str, Any]]] = {
     "acme": [
         {
             "name": "Front desk",
-            "description": "Answers the phone, tells opening hours and takes messages.",
+            "description": "Answers the phone, gives opening hours and takes messages.",
             "category": "customer_support",
             "status": "active",
             "system_prompt": "You answer the phone at Acme. Be brief and friendly; offer to take a message.",
@@ -85,11 +57,11 @@ _AGENTS: dict[str, list[dict[str, Any]]] = {
             "category": "operations",
             "status": "active",
             "voice_provider": "elevenlabs",
-            "greeting_message": "Acme orders. Do you have your order number at hand?",
+            "greeting_message": "Acme orders. What is your order number?",
         },
         {
             "name": "Rocket skates campaign",
-            "description": "Calls back people who asked for an offer.",
+            "description": "Calls back customers who requested an offer.",
             "category": "sales",
             "status": "draft",
             "voice_provider": "deepgram",
@@ -107,80 +79,85 @@ _AGENTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def prepare(environ: Mapping[str, str]) -> dict[str, str]:
-    """Create the system database if it is missing, and bring it and every account's to this code's schema.
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """The sample accounts."""
 
-    The accounts for which that is impossible, each with the reason; the others don't suffer for them.
+    accounts: tuple[AccountKeys, ...]
+    unavailable: Mapping[str, str]
+    """Accounts that cannot be served, each with the reason."""
+
+
+def migrate(environ: Mapping[str, str]) -> dict[str, str]:
+    """Create the system database if it is missing, and migrate it and all account databases to this code's schema.
+
+    Returns the accounts that could not be migrated, each with the reason. They do not prevent the others' migration.
     """
     url = settings.load(environ).database_url.get_secret_value()
     account_creation.prepare_system(url)
     database = SystemDatabase(url)
     try:
-        behind = [one for one in account_migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
+        outdated = [one for one in account_migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
         try:
-            return _migrated(database, behind)
-        except MigrationError:  # a step failed on a copy of one of them: nothing was touched
-            return {name: why for one in behind for name, why in _migrated_alone(database, one).items()}
+            return _upgrade(database, outdated)
+        except MigrationError:  # a step failed on a copy of one database, and no database was changed
+            return {name: reason for one in outdated for name, reason in _upgrade_one(database, one).items()}
     finally:
         database.close()
 
 
-def _migrated_alone(database: SystemDatabase, tenant: Tenant) -> dict[str, str]:
+def _upgrade_one(database: SystemDatabase, tenant: Tenant) -> dict[str, str]:
     try:
-        return _migrated(database, [tenant])
+        return _upgrade(database, [tenant])
     except MigrationError as error:
         return {tenant.account: str(error)}
 
 
-def _migrated(database: SystemDatabase, behind: Sequence[Tenant]) -> dict[str, str]:
-    """Migrate them all, whatever fails. Why it failed, for each that did. Raises MigrationError as `upgrade` does."""
-    if not behind:
+def _upgrade(database: SystemDatabase, outdated: Sequence[Tenant]) -> dict[str, str]:
+    """Migrate all, even if some fail. Returns the reason for each failure. Raises MigrationError as `upgrade` does."""
+    if not outdated:
         return {}
-    options = RunOptions(canaries=0, max_failures=len(behind) + 1)
-    report = account_migrations.upgrade(database, behind, options, actor=SEED.label)
+    options = RunOptions(canaries=0, max_failures=len(outdated) + 1)
+    report = account_migrations.upgrade(database, outdated, options, actor=SEED.label)
     good = (MigrationOutcome.MIGRATED, MigrationOutcome.CURRENT)
     return {one.account: one.error or str(one.outcome) for one in report.results if one.outcome not in good}
 
 
-def seed(environ: Mapping[str, str], known: Mapping[str, KnownKeys]) -> Seeded:
-    """The seeded accounts, made where they are missing.
+def seed(environ: Mapping[str, str], stored: Mapping[str, AccountKeys]) -> Seeded:
+    """The sample accounts, created if they are missing.
 
-    `known` has the keys that an earlier run wrote down. Those that are still good are kept; lost ones are replaced. An
-    account whose database can't be used keeps what is known of it.
+    Stored keys that are still valid are kept, others are replaced. An account whose database is unavailable keeps its
+    stored keys.
     """
-    accounts, closed = [], {}
-    with _house(environ) as harness:
+    accounts, unavailable = [], {}
+    with _seeder(environ) as seeder:
         for name in ACCOUNT_NAMES:
-            kept = known.get(name)
             try:
-                accounts.append(harness.account(name, kept))
+                accounts.append(seeder.account(name, stored.get(name)))
             except TenancyError as error:
-                closed[name] = str(error)
-                if kept is not None:
-                    accounts.append(SeededAccount(name, kept.api_key, kept.widget_key))
-    return Seeded(tuple(accounts), closed)
+                unavailable[name] = str(error)
+                accounts += [stored[name]] if name in stored else []
+    return Seeded(tuple(accounts), unavailable)
 
 
-class _House:
-    """The few collaborators that seeding needs."""
-
+class _Seeder:
     def __init__(self, system: SystemDatabase, registry: EngineRegistry, peppers: PepperRing) -> None:
         self._system = system
         self._directory = Directory(system, Guard(Lease(1.0), Lease(1.0)))
         self._registry = registry
         self._issuer = LocalIssuer(peppers)
 
-    def account(self, account: str, known: KnownKeys | None) -> SeededAccount:
+    def account(self, account: str, stored: AccountKeys | None) -> AccountKeys:
         if self._directory.read(account) is None:
             new = account_creation.NewAccount(account, ACCOUNT_NAMES[account], org_id(account), discoverable=True)
             account_creation.create(self._system, new, actor=SEED.label)
             with self._session(account) as session:
                 _add_agents(session, account)
         with self._session(account) as session:
-            return SeededAccount(
+            return AccountKeys(
                 account,
-                self._api_key(session, account, known.api_key if known else None),
-                self._widget_key(session, account, known.widget_key if known else None),
+                self._api_key(session, account, stored.api_key if stored else None),
+                self._widget_key(session, account, stored.widget_key if stored else None),
             )
 
     @contextmanager
@@ -191,41 +168,41 @@ class _House:
         with self._registry.writing(record.tenant) as session:
             yield session
 
-    def _api_key(self, session: TenantSession, account: str, known: str | None) -> str:
-        if known is not None and self._is_good(session, ApiKey, known):
-            return known
+    def _api_key(self, session: TenantSession, account: str, stored: str | None) -> str:
+        if stored is not None and self._is_valid(session, ApiKey, stored):
+            return stored
         issued = self._issuer.issue(TokenKind.API_KEY, account)
         api_keys.issue(session, "Development", issued, None, SEED)
         return issued.text
 
-    def _widget_key(self, session: TenantSession, account: str, known: str | None) -> str:
-        if known is not None and self._is_good(session, WidgetKey, known):
-            return known
+    def _widget_key(self, session: TenantSession, account: str, stored: str | None) -> str:
+        if stored is not None and self._is_valid(session, WidgetKey, stored):
+            return stored
         issued = self._issuer.issue(TokenKind.WIDGET_KEY, account)
         widget_keys.issue(session, "Development page", issued, WIDGET_ORIGINS, None, SEED)
         return issued.text
 
-    def _is_good(self, session: TenantSession, model: type[ApiKey] | type[WidgetKey], text: str) -> bool:
+    def _is_valid(self, session: TenantSession, model: type[ApiKey] | type[WidgetKey], text: str) -> bool:
         digests = [candidate.digest for candidate in self._issuer.candidates(text)]
         found = session.scalar(select(model.id).where(model.key_hash.in_(digests), model.disabled_at.is_(None)))
         return found is not None
 
 
 @contextmanager
-def _house(environ: Mapping[str, str]) -> Iterator[_House]:
+def _seeder(environ: Mapping[str, str]) -> Iterator[_Seeder]:
     configured = settings.load(environ)
-    assert configured.peppers is not None  # noqa: S101  a development run verifies in its own processes
+    assert configured.peppers is not None  # noqa: S101  a development run has no auth-service
     system = SystemDatabase(configured.database_url.get_secret_value())
     registry = EngineRegistry(schema=ACCOUNT_SCHEMA)
     try:
-        yield _House(system, registry, PepperRing.parse(configured.peppers.get_secret_value()))
+        yield _Seeder(system, registry, PepperRing.parse(configured.peppers.get_secret_value()))
     finally:
         registry.close()
         system.close()
 
 
 def _add_agents(session: TenantSession, account: str) -> None:
-    # Last first, so that the list, which is newest first, has them in the order above.
+    # In reverse, because lists of agents are sorted newest first.
     for described in reversed(_AGENTS[account]):
         widget = {name: value for name, value in described.items() if name.startswith("widget_")}
         public = {name: value for name, value in described.items() if name not in widget}

@@ -1,1 +1,1 @@
-"""WHO is calling: credentials in, a principal out. Knows no Flask, SQLAlchemy, Redis or gRPC."""
+"""Authentication: turns a credential into a principal. Independent of Flask, SQLAlchemy, Redis and gRPC."""

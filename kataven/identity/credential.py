@@ -1,6 +1,6 @@
-"""From two request headers to one parsed credential, without any I/O.
+"""Parses two request headers into one credential, without I/O.
 
-The checks stand in the order of the table in `docs/authentication.md`; the first that fails is the answer.
+The checks run in the order of the table in `docs/authentication.md`; the first one that fails determines the error.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from kataven.identity.errors import (
 OPERATORS_ACCOUNT = "kataven-admin"
 
 # Base64url without padding and without stray bits in the last character (RFC 4648, sections 3.5 and 5). A JWT's header
-# is a JSON object, so it begins with `{"`, which is `eyJ`. An empty signature passes here, and is refused as a bad one.
+# is a JSON object, so it starts with `{"`, which encodes to `eyJ`. An empty signature passes here; it is rejected as an
+# invalid signature later.
 _SEGMENT = r"(?:[\w-]{4})*(?:[\w-][AQgw]|[\w-]{2}[AEIMQUYcgkosw048])?"
 _JWT = re.compile(rf"eyJ(?=[\w-])[\w-](?:{_SEGMENT})\.(?=[\w-]){_SEGMENT}\.{_SEGMENT}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyCredential:
-    """An API key; its own prefix names the account."""
+    """An API key. Its prefix contains the account."""
 
     token: str = field(repr=False)
     account: str
@@ -39,7 +40,7 @@ class ApiKeyCredential:
 
 @dataclass(frozen=True, slots=True)
 class JwtCredential:
-    """A JWT, still unverified, and the account that it is shown for."""
+    """An unverified JWT, and the account from `X-Account-ID`."""
 
     token: str = field(repr=False)
     account: str
@@ -49,12 +50,12 @@ Credential = ApiKeyCredential | JwtCredential
 
 
 def parse_credential(authorization: str | None, account: str | None, *, in_x_api_key: bool = False) -> Credential:
-    """Read the values of `Authorization` and `X-Account-ID`, None where a header is absent.
+    """Parse the values of `Authorization` and `X-Account-ID`; None if a header is absent.
 
-    `in_x_api_key` is whether there is something in `X-API-Key`, where other services look; only the refusal says so.
+    `in_x_api_key` is whether the request has an `X-API-Key` header. That header is not read, and the error mentions it.
 
     Raises MissingCredential, MalformedToken, NotACredential, MissingAccount, InvalidAccount, ReservedAccount or
-    AccountMismatch, whichever comes first in that order.
+    AccountMismatch, in this order of precedence.
     """
     text = _bearer(authorization, in_x_api_key=in_x_api_key)
     if text.startswith("eyJ"):
@@ -65,9 +66,9 @@ def parse_credential(authorization: str | None, account: str | None, *, in_x_api
 def _bearer(authorization: str | None, *, in_x_api_key: bool) -> str:
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
-        raise MissingCredential(mistakes.without_bearer(authorization, in_x_api_key=in_x_api_key))
+        raise MissingCredential(mistakes.missing_bearer(authorization, in_x_api_key=in_x_api_key))
     if len(text) > jws.MAX_TOKEN_BYTES:
-        raise MalformedToken(f"The bearer token is over {jws.MAX_TOKEN_BYTES} bytes.")
+        raise MalformedToken(f"The bearer token is longer than {jws.MAX_TOKEN_BYTES} bytes.")
     return text.strip(" ")
 
 
@@ -77,10 +78,10 @@ def _jwt(text: str, account: str | None) -> JwtCredential:
     try:
         if account is None:
             raise MissingAccount
-        return JwtCredential(text, _asked_for(account))
+        return JwtCredential(text, _requested_account(account))
     except Refused:
-        # Whether its parts are JSON is the verifier's to find out, once and not on every request; but a malformed token
-        # goes before anything that is wrong with the account.
+        # The verifier parses the token, once and not on every request. But a malformed token takes precedence over an
+        # error in the account, so it is parsed here if the account is invalid.
         jws.parse(text)
         raise
 
@@ -89,18 +90,21 @@ def _api_key(text: str, account: str | None) -> ApiKeyCredential:
     try:
         token = tokens.parse(text)
     except MalformedToken as error:
-        raise MalformedToken(mistakes.in_token(text) or str(error)) from None
+        raise MalformedToken(mistakes.malformed_token(text) or str(error)) from None
     if token.kind is tokens.TokenKind.WIDGET_KEY:
         raise NotACredential
-    asked = token.account if account is None else _asked_for(account)
+    requested = token.account if account is None else _requested_account(account)
     if token.account == OPERATORS_ACCOUNT:
         raise ReservedAccount
-    if asked != token.account:
-        raise AccountMismatch("This API key belongs to another account than `X-Account-ID` names.")
+    if requested != token.account:
+        raise AccountMismatch(
+            "This API key belongs to another account than the one in `X-Account-ID`. Omit the header, or send a key of "
+            "that account."
+        )
     return ApiKeyCredential(text, token.account)
 
 
-def _asked_for(account: str) -> str:
+def _requested_account(account: str) -> str:
     if not tokens.is_account_name(account):
         raise InvalidAccount
     if account == OPERATORS_ACCOUNT:

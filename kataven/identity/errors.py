@@ -1,22 +1,22 @@
-"""What can be wrong with a credential, as one family.
+"""The errors of authentication.
 
     Refused
-    ├── MissingCredential     raised when there is no `Authorization: Bearer …`
-    ├── MalformedToken        raised when the text is none of the shapes, before any I/O
-    ├── NotACredential        raised when a widget key is used as a credential
-    ├── MissingAccount        raised when a JWT comes without `X-Account-ID`
-    ├── InvalidAccount        raised when `X-Account-ID` can't be an account's name
-    ├── ReservedAccount       raised when the operators' account is asked for on a customer's endpoint
-    ├── AccountMismatch       raised when the credential does not reach the account that was asked for
-    ├── InvalidCredential     raised when nobody we know issued it: unknown key, bad signature, wrong issuer
-    ├── ExpiredCredential     raised when it was good until its own expiry
-    ├── RevokedCredential     raised when somebody ended it
-    └── AccountSuspended      raised when it is good and its account is closed for now
+    ├── MissingCredential     the request has no `Authorization: Bearer …`
+    ├── MalformedToken        the token has none of the known formats; detected before any I/O
+    ├── NotACredential        a widget key is sent as a credential
+    ├── MissingAccount        a JWT is sent without `X-Account-ID`
+    ├── InvalidAccount        `X-Account-ID` is not a valid account name
+    ├── ReservedAccount       the operators' account is requested on a customer endpoint
+    ├── AccountMismatch       the credential grants no access to the requested account
+    ├── InvalidCredential     the credential is not recognized: unknown key, invalid signature, wrong issuer
+    ├── ExpiredCredential     the credential has expired
+    ├── RevokedCredential     the credential has been revoked
+    └── AccountSuspended      the credential is valid, and its account is suspended
 
-    VerifierUnavailable       raised when nobody can tell right now; never an acceptance, never a refusal
-    └── AccountOutOfStep      raised when that is because the account's database is of another version than the code
+    VerifierUnavailable       the credential cannot be checked right now; neither an acceptance nor a refusal
+    └── AccountOutOfStep      the schema of the account's database does not match the code
 
-The texts are for the caller to read and never hold a token. `web/problems.py` alone gives them statuses.
+Callers see the messages, which never contain a token. Only `web/problems.py` assigns statuses.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from typing import ClassVar
 
 
 class Refused(Exception):
-    """A credential that is not accepted, with the reason in `code` (stable) and in the text (for people)."""
+    """The credential is rejected. `code` is stable; the message is for people."""
 
     code: ClassVar[str]
     explanation: ClassVar[str]
     field: ClassVar[str | None] = None
-    """The request header at fault, where one is."""
+    """The request header that caused the error, if one did."""
 
     def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
         super().__init__(detail or self.explanation)
         self.rule = rule
-        """The violated rule of a JWT, for the log and for the Hub's advice. None for other credentials."""
+        """The rule that a JWT violates, for the log and the Hub's sign-in page. None for other credentials."""
 
 
 class MissingCredential(Refused):
     code = "missing_credential"
-    explanation = "Send an API key or a JWT: `Authorization: Bearer …`."
+    explanation = "The request has no credential. Send an API key or a JWT: `Authorization: Bearer …`."
 
 
 class MalformedToken(Refused):
@@ -56,31 +56,31 @@ class NotACredential(Refused):
 
 class MissingAccount(Refused):
     code = "missing_account"
-    explanation = "A JWT can reach several accounts. Name one in the `X-Account-ID` header."
+    explanation = "A JWT can grant access to several accounts. Name one in the `X-Account-ID` header."
     field = "X-Account-ID"
 
 
 class InvalidAccount(Refused):
     code = "invalid_account"
     explanation = (
-        "`X-Account-ID` must be one account's name: 1 to 63 of `a-z 0-9 _ -`, the first of them a letter or digit."
+        "`X-Account-ID` must be one account name: 1 to 63 of `a-z 0-9 _ -`, starting with a letter or a digit."
     )
     field = "X-Account-ID"
 
 
 class ReservedAccount(Refused):
     code = "reserved_account"
-    explanation = "This account is reserved for the operators and has no API resources."
+    explanation = "This account is reserved for operators and has no API resources."
 
 
 class AccountMismatch(Refused):
     code = "account_mismatch"
-    explanation = "This credential does not give access to the account that was asked for."
+    explanation = "This credential does not grant access to the requested account."
 
 
 class InvalidCredential(Refused):
     code = "invalid_credential"
-    explanation = "The credential is not valid."
+    explanation = "The credential is not recognized."
 
 
 class ExpiredCredential(Refused):
@@ -99,7 +99,7 @@ class AccountSuspended(Refused):
 
 
 class VerifierUnavailable(Exception):
-    """Whether the credential is good can't be told right now; ask again in `retry_after_seconds`."""
+    """The credential cannot be checked right now. Retry after `retry_after_seconds`."""
 
     code: ClassVar[str] = "unavailable"
 
@@ -109,6 +109,6 @@ class VerifierUnavailable(Exception):
 
 
 class AccountOutOfStep(VerifierUnavailable):
-    """The account's database and the code are of versions that do not fit; the detail names both."""
+    """The schema version of the account's database does not match the code; the message names both."""
 
     code: ClassVar[str] = "schema_mismatch"

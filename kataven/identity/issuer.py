@@ -1,4 +1,4 @@
-"""Making keys. The plaintext leaves this room once, in the answer to whoever asked; the hash is what is stored."""
+"""Issues keys. The plaintext is returned once, to the caller of `issue`; only the hash is stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kataven.identity.token import TokenKind
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A new key: `text` to show once, `hash` and `hint` to store."""
+    """A new key: `text` is shown once; `hash` and `hint` are stored."""
 
     text: str = field(repr=False)
     hash: KeyHash
@@ -20,16 +20,16 @@ class IssuedKey:
 
 
 class Issuer(Protocol):
-    """Whoever holds the peppers."""
+    """Issues and hashes keys with the peppers."""
 
     def issue(self, kind: TokenKind, account: str) -> IssuedKey:
-        """A new key for an account. Raises VerifierUnavailable."""
+        """Issue a new key for an account. Raises VerifierUnavailable."""
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
-        """The hashes under which an existing key can be stored, the current one first. Raises VerifierUnavailable."""
+        """The hashes under which an existing key may be stored, the current one first. Raises VerifierUnavailable."""
 
     def pepper_ids(self) -> tuple[str, ...]:
-        """The ids of the ring, the current one first. Raises VerifierUnavailable."""
+        """The ids of the pepper ring, the current one first. Raises VerifierUnavailable."""
 
 
 class LocalIssuer:

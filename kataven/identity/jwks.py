@@ -1,7 +1,7 @@
-"""The issuer's public keys, found through its discovery document and kept for a while.
+"""Fetches the issuer's public keys through its discovery document, and caches them.
 
-Keys are fetched when a token asks for one, by one caller at a time, and at most once in 30 s whatever tokens ask for:
-a stranger who invents `kid`s costs the issuer two small requests in 30 s from each worker, and good tokens nothing.
+Keys are fetched when a token needs one, by one thread at a time, and at most once in 30 s. Unauthenticated callers that
+send invented `kid`s therefore cause at most two small requests in 30 s per worker, and do not delay valid tokens.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from kataven.identity import strict
+from kataven.identity.discovery import fetch_document
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.fetch import FetchFailed
 from kataven.identity.jwk import VerificationKey, read_key_set
 
 FRESH_SECONDS = 300
-"""A key that the issuer withdraws is accepted this long at most, while the issuer can be reached."""
+"""How long a key that the issuer withdraws is accepted at most, while the issuer is reachable."""
 USABLE_SECONDS = 3600
-"""And this long while it can't. Tokens end by themselves meanwhile, and an issuer that is down makes no new ones."""
+"""The same while the issuer is unreachable. Tokens expire in that time, and the issuer issues no new ones."""
 COOLDOWN_SECONDS = 30
-"""Between the starts of two fetches, whether the first succeeded or not."""
+"""The minimum time between the starts of two fetches, whether the first succeeded or not."""
 FETCH_SECONDS = 5.0
-"""For discovery document and key set together: the longest that a request can wait for the issuer."""
+"""The timeout for discovery document and key set together: the longest time that a request waits for the issuer."""
 
 _log = logging.getLogger(__name__)
 
 
 class Fetcher(Protocol):
-    """Something that fetches a document."""
+    """Fetches a document."""
 
     def get(self, url: str, *, timeout_seconds: float) -> bytes:
-        """The document, bounded in size, or FetchFailed within `timeout_seconds` overall. Follows no redirect."""
+        """The document, limited in size. Raises FetchFailed within `timeout_seconds` overall. Follows no redirects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,19 @@ class _KeySet:
 
 @dataclass(slots=True)
 class JwksCounts:
-    """What happened since the start, for metrics."""
+    """Counters since the start, for metrics."""
 
     fetched: int = 0
     failed: int = 0
     served_stale: int = 0
-    """Keys given out past `FRESH_SECONDS` because the issuer could not be asked again."""
+    """Keys used after `FRESH_SECONDS` because the issuer was unreachable."""
 
 
 class JwksClient:
-    """The keys of one issuer. Threads share it; nothing is fetched before the first token asks for a key.
+    """The keys of one issuer. Thread-safe; nothing is fetched before the first token needs a key.
 
-    `clock` is monotonic, in seconds. With `allow_loopback_http`, which is for development, the issuer may be reached by
-    plain HTTP on a loopback address. Raises ValueError for an issuer that is no such URL.
+    `clock` is monotonic, in seconds. `allow_loopback_http`, for development, allows plain HTTP on a loopback address.
+    Raises ValueError if the issuer's URL is not allowed.
     """
 
     def __init__(
@@ -79,17 +80,17 @@ class JwksClient:
         self._allow_loopback_http = allow_loopback_http
         self._clock = clock
         self._lock = threading.Lock()
-        self._key_set: _KeySet | None = None  # replaced whole, so that it can be read without the lock
-        self._fetch_under_way: threading.Event | None = None
+        self._key_set: _KeySet | None = None  # only replaced as a whole, so that it can be read without the lock
+        self._fetch_in_progress: threading.Event | None = None
         self._last_fetch_at = -math.inf
         self._last_fetch_succeeded = False
 
     def key(self, kid: str) -> VerificationKey | None:
-        """The issuer's usable key of this name, or None if it has none.
+        """The issuer's usable key with this id, or None if it has none.
 
-        A name that is not known, or a key set older than `FRESH_SECONDS`, makes it ask the issuer first. Raises
-        VerifierUnavailable when the answer can't be told: no key set younger than `USABLE_SECONDS`, or a name that
-        is not in it while the issuer did not answer, which is what a rotation during an outage looks like.
+        If the id is unknown or the key set is older than `FRESH_SECONDS`, the keys are fetched first. Raises
+        VerifierUnavailable if this cannot be determined: no key set is younger than `USABLE_SECONDS`, or the id is
+        unknown and the issuer did not respond, as with a key rotation during an outage.
         """
         key_set = self._key_set
         if key_set is None or kid not in key_set.keys or self._age(key_set) >= FRESH_SECONDS:
@@ -102,30 +103,30 @@ class JwksClient:
         if key is None and not self._last_fetch_succeeded:
             raise self._unavailable()
         if self._age(key_set) >= FRESH_SECONDS:
-            # Let through although the issuer can't confirm it: an outage there must not sign everybody out here.
+            # Accepted although the issuer cannot confirm it: an outage of the issuer must not reject every user.
             with self._lock:
                 self.counts.served_stale += 1
         return key
 
     def _fetch_once(self, *, wait: bool) -> None:
-        """Fetch, unless somebody else is at it (then wait for them, if told to) or it was tried a moment ago."""
+        """Fetch, unless another thread is fetching (then wait for it if `wait`) or the last fetch was too recent."""
         with self._lock:
-            under_way = self._fetch_under_way
-            if under_way is None:
+            in_progress = self._fetch_in_progress
+            if in_progress is None:
                 if self._clock() - self._last_fetch_at < COOLDOWN_SECONDS:
                     return
                 self._last_fetch_at = self._clock()
                 self._last_fetch_succeeded = False
-                done = self._fetch_under_way = threading.Event()
-        if under_way is not None:
+                done = self._fetch_in_progress = threading.Event()
+        if in_progress is not None:
             if wait:
-                under_way.wait(FETCH_SECONDS)
+                in_progress.wait(FETCH_SECONDS)
             return
         try:
             self._fetch()
         finally:
             with self._lock:
-                self._fetch_under_way = None
+                self._fetch_in_progress = None
             done.set()
 
     def _fetch(self) -> None:
@@ -133,21 +134,16 @@ class JwksClient:
             keys = self._download()
         except (FetchFailed, ValueError) as error:
             self.counts.failed += 1
-            _log.warning("the issuer's keys could not be fetched: %s", error)
+            _log.warning("the OIDC issuer's keys could not be fetched: %s", error)
             return
         self.counts.fetched += 1
         self._key_set = _KeySet(keys, self._clock())
         self._last_fetch_succeeded = True
 
     def _download(self) -> dict[str, VerificationKey]:
-        """Raises FetchFailed, or ValueError for documents that can't be used."""
+        """Raises FetchFailed, or ValueError for unusable documents."""
         deadline = self._clock() + FETCH_SECONDS
-        # OpenID Connect Discovery, section 4: a slash at the end of the issuer is dropped before the path is appended.
-        url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
-        discovery = strict.json_object(self._fetcher.get(url, timeout_seconds=FETCH_SECONDS))
-        if discovery.get("issuer") != self._issuer:
-            raise ValueError("the discovery document names another issuer")
-        jwks_uri = discovery.get("jwks_uri")
+        jwks_uri = fetch_document(self._issuer, self._fetcher, timeout_seconds=FETCH_SECONDS).get("jwks_uri")
         if not isinstance(jwks_uri, str) or not self._trusts(jwks_uri):
             raise ValueError("`jwks_uri` is not an https URL")
         remaining = max(deadline - self._clock(), 0.0)
@@ -162,19 +158,20 @@ class JwksClient:
     def _unavailable(self) -> VerifierUnavailable:
         wait_seconds = self._last_fetch_at + COOLDOWN_SECONDS - self._clock()
         return VerifierUnavailable(
-            "The token issuer's keys can't be fetched right now.", retry_after_seconds=max(1, math.ceil(wait_seconds))
+            "The signing keys of the token issuer are unavailable. Retry later.",
+            retry_after_seconds=max(1, math.ceil(wait_seconds)),
         )
 
 
 def is_trustworthy_url(url: str, *, allow_loopback_http: bool) -> bool:
-    """Whether keys may be fetched from here: https, or http on a loopback address if that is allowed."""
+    """Whether keys may be fetched from this URL: https, or http on a loopback address if that is allowed."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        _ = parts.port  # raises ValueError for one that is no number
+        _ = parts.port  # raises ValueError if it is not a number
     except ValueError:
         return False
-    # `@`, a backslash or a blank is where two readers of one URL find two hosts in it.
+    # With `@`, a backslash or a space, two URL parsers may find two different hosts.
     if not host or not url.isascii() or not url.isprintable() or any(sign in url for sign in "@\\ #"):
         return False
     return parts.scheme == "https" or (allow_loopback_http and parts.scheme == "http" and _is_loopback(host))

@@ -1,7 +1,7 @@
-"""A signed token in its compact form (RFC 7515, section 7.1): read strictly, verified with one key and one algorithm.
+"""Parses and verifies signed tokens in compact form (RFC 7515, section 7.1), strictly, with one key and one algorithm.
 
-PyJWT does the signature's arithmetic. It reads no token and chooses no algorithm: it accepts padded base64url, which
-gives one token several spellings.
+PyJWT only computes the signature. It neither parses tokens nor selects the algorithm, because it accepts padded
+base64url, which gives one token several encodings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
 
 @dataclass(frozen=True, slots=True)
 class Jws:
-    """A token taken apart. Nothing in it is to be believed before `is_signed_by` said yes."""
+    """A parsed token. Its content must not be trusted before `is_signed_by` has returned True."""
 
     header: Mapping[str, Any]
     payload: Mapping[str, Any] = field(repr=False)
@@ -37,13 +37,13 @@ class Jws:
 
 
 def parse(token: str) -> Jws:
-    """Take a token apart, without any I/O.
+    """Parse a token, without I/O.
 
-    Raises MalformedToken unless it is at most 8 KiB of three canonical base64url parts, of which the first two are JSON
-    objects, as `strict` reads them. The signature may be any bytes, none included.
+    Raises MalformedToken unless it is at most 8 KiB long and has three parts in canonical base64url, the first two of
+    them JSON objects as `strict` parses them. The signature may be any bytes, including none.
     """
     if len(token) > MAX_TOKEN_BYTES:
-        raise MalformedToken(f"The bearer token is over {MAX_TOKEN_BYTES} bytes.")
+        raise MalformedToken(f"The bearer token is longer than {MAX_TOKEN_BYTES} bytes.")
     parts = token.split(".")
     if len(parts) != 3:
         raise MalformedToken
@@ -53,11 +53,11 @@ def parse(token: str) -> Jws:
             strict.json_object(header), strict.json_object(payload), f"{parts[0]}.{parts[1]}".encode(), signature
         )
     except ValueError:
-        raise MalformedToken("The JWT is not three parts of base64url, the first two JSON objects.") from None
+        raise MalformedToken("The JWT must have three base64url parts, the first two of them JSON objects.") from None
 
 
 def is_signed_by(key: VerificationKey, jws: Jws) -> bool:
-    """Whether `key` made the signature, with the algorithm that the header names and that the key is for."""
+    """Whether the signature was made with `key` and the header's algorithm, which the key must allow."""
     algorithm = jws.header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in key.algorithms:
         return False

@@ -1,7 +1,7 @@
-"""JWTs of one issuer for one audience (RFC 7519, after the advice of RFC 8725 and RFC 9068).
+"""Verifies JWTs of one issuer for one audience (RFC 7519, RFC 8725, RFC 9068).
 
-What needs no key is checked first: a token that can't be good never makes us ask the issuer for anything. No time is
-looked at before the signature, so that "expired" is said only to somebody who once held a good token.
+Checks that need no key run first, so a token that cannot be valid causes no request to the issuer. Times are checked
+after the signature, so "expired" is only returned for tokens that the issuer signed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MAX_SUBJECT_LENGTH = 255
 """OpenID Connect Core, section 2."""
 
 _LAST_SECOND = 253_402_300_799
-"""The end of the year 9999, which is as far as anybody's calendar goes; milliseconds by mistake lie beyond it."""
+"""The end of the year 9999, the last that `datetime` supports. Times given in milliseconds by mistake are later."""
 
-# `crit` asks for extensions that we don't have (RFC 7515, section 4.1.11), and `b64` is one (RFC 7797); the others
-# offer a key to verify the token with. Only the issuer's key set says which keys are its own.
+# `crit` requires extensions that are not supported (RFC 7515, section 4.1.11), and `b64` is one (RFC 7797). The others
+# contain a key to verify the token with; only the issuer's key set defines the issuer's keys.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
 
-# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is no access token. `jwt_use`
+# RFC 8725, section 3.11: a logout token or a proof of possession from the same issuer is not an access token. `jwt_use`
 # separates the tokens that have `typ: JWT`.
 _TYPES = ACCESS_TOKEN_TYPES | {"jwt", "application/jwt"}
 
@@ -37,28 +37,28 @@ _log = logging.getLogger(__name__)
 
 
 class KeySource(Protocol):
-    """Where an issuer's keys come from."""
+    """Provides the keys of an issuer."""
 
     def key(self, kid: str) -> VerificationKey | None:
-        """The issuer's key of this name, None if it has none. Raises VerifierUnavailable if that can't be told now."""
+        """The issuer's key with this id, or None. Raises VerifierUnavailable if that cannot be determined now."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedClaims:
-    """What the issuer says of a caller."""
+    """The verified claims of a caller."""
 
     subject: str
     name: str
-    """For people to read: the first of `name`, `preferred_username`, `email` that is there, else the subject."""
+    """For display: the first of `name`, `preferred_username` and `email` that is present, else the subject."""
     expires_at: float
-    """Seconds since the epoch; the leeway is not in it."""
+    """Seconds since the Unix epoch, without leeway."""
     all: Mapping[str, Any] = field(repr=False)
 
 
 class JwtVerifier:
     """Verifies the tokens of one issuer for one audience and one use. The default `use` accepts access tokens only.
 
-    `clock` tells seconds since the epoch.
+    `clock` returns seconds since the Unix epoch.
     """
 
     def __init__(
@@ -78,18 +78,18 @@ class JwtVerifier:
         self._leeway_seconds = leeway_seconds
 
     def claims(self, token: str) -> VerifiedClaims:
-        """Everything that a good token says.
+        """The claims of a valid token.
 
-        Raises MalformedToken for what is not three parts of canonical base64url or not JSON; ExpiredCredential for a
-        token that has nothing wrong with it but its age; InvalidCredential for all else; VerifierUnavailable if the
-        issuer's keys can't be had.
+        Raises MalformedToken if it does not have three parts of canonical base64url or is not JSON, ExpiredCredential
+        if it is valid except for its age, InvalidCredential for any other fault, and VerifierUnavailable if the keys
+        of the issuer are unavailable.
         """
         parsed = jws.parse(token)
         kid = _kid(parsed.header)
         claims = self._read(parsed.payload)
         key = self._keys.key(kid)
         if key is None or not jws.is_signed_by(key, parsed):
-            raise InvalidCredential("The JWT's signature is not one of its issuer's.", rule="signature")
+            raise InvalidCredential("The JWT's signature is invalid: no key of the issuer made it.", rule="signature")
         self._check_use(parsed.header, claims)
         self._check_times(claims)
         return claims
@@ -103,17 +103,19 @@ class JwtVerifier:
 
     def _read(self, payload: Mapping[str, Any]) -> VerifiedClaims:
         if payload.get("iss") != self._issuer:
-            raise InvalidCredential("The JWT comes from another issuer.", rule="issuer")
+            raise InvalidCredential("The JWT's `iss` is another issuer.", rule="issuer")
         audience = payload.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         if self._audience not in audiences or not all(isinstance(entry, str) for entry in audiences):
-            raise InvalidCredential("The JWT is meant for another audience.", rule="audience")
+            raise InvalidCredential("The JWT's `aud` does not contain this API's audience.", rule="audience")
         subject = _text(payload.get("sub"), MAX_SUBJECT_LENGTH)
         if subject is None or not subject.isascii():
-            raise InvalidCredential("The JWT's `sub` is missing or unusable.", rule="subject")
+            raise InvalidCredential(
+                f"The JWT's `sub` must be 1 to {MAX_SUBJECT_LENGTH} printable ASCII characters.", rule="subject"
+            )
         expires_at = _time(payload, "exp")
         if expires_at is None:
-            raise InvalidCredential("The JWT has no `exp`.", rule="times")
+            raise InvalidCredential("The JWT has no `exp` claim.", rule="times")
         return VerifiedClaims(subject, _name(payload, subject), expires_at, payload)
 
     def _check_times(self, claims: VerifiedClaims) -> None:
@@ -127,28 +129,31 @@ class JwtVerifier:
 
 
 def _kid(header: Mapping[str, Any]) -> str:
-    """The name of the key that is said to have signed. Raises InvalidCredential for a header that we don't act on."""
+    """The id of the signing key. Raises InvalidCredential for an unacceptable header."""
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in jws.ALGORITHMS:
-        raise InvalidCredential("The JWT's `alg` is not accepted.", rule="algorithm")
+        raise InvalidCredential(f"The JWT's `alg` must be one of {', '.join(jws.ALGORITHMS)}.", rule="algorithm")
     if not _REFUSED_HEADERS.isdisjoint(header):
-        raise InvalidCredential("The JWT's header holds a parameter that is not accepted.", rule="header")
+        raise InvalidCredential(
+            "The JWT's header contains a parameter that is not accepted: `crit`, `b64` or an embedded key.",
+            rule="header",
+        )
     kind = header.get("typ", "JWT")
     if not isinstance(kind, str) or kind.lower() not in _TYPES:
-        raise InvalidCredential("The JWT's `typ` is not that of an access or ID token.", rule="type")
+        raise InvalidCredential("The JWT's `typ` is not that of an access token or ID token.", rule="type")
     kid = _text(header.get("kid"), MAX_KID_LENGTH)
     if kid is None:
-        raise InvalidCredential("The JWT's `kid` is missing or unusable.", rule="key_id")
+        raise InvalidCredential(f"The JWT's `kid` must be 1 to {MAX_KID_LENGTH} printable characters.", rule="key_id")
     return kid
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float | None:
-    """A NumericDate (RFC 7519, section 2), None if the claim is absent. Raises InvalidCredential for anything else."""
+    """Parse a NumericDate (RFC 7519, section 2); None if the claim is absent. Raises InvalidCredential if invalid."""
     if claim not in payload:
         return None
     value = payload[claim]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_SECOND:
-        raise InvalidCredential(f"The JWT's `{claim}` is not a time in seconds.", rule="times")
+        raise InvalidCredential(f"The JWT's `{claim}` must be a number of seconds since the Unix epoch.", rule="times")
     return value
 
 
@@ -158,5 +163,5 @@ def _name(payload: Mapping[str, Any], subject: str) -> str:
 
 
 def _text(value: object, max_length: int) -> str | None:
-    """`value` if it is a string of 1 to `max_length` printable characters."""
+    """`value` if it is a string of 1 to `max_length` printable characters, else None."""
     return value if isinstance(value, str) and 0 < len(value) <= max_length and value.isprintable() else None

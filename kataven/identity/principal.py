@@ -1,4 +1,4 @@
-"""Who is calling: the one envelope that every later step looks into."""
+"""The verified caller of a request, which all later steps use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import StrEnum
 
 
 class CredentialKind(StrEnum):
-    """What the caller showed."""
+    """The kind of credential that the caller sent."""
 
     API_KEY = "api_key"
     JWT = "jwt"
 
 
 class Role(StrEnum):
-    """What a person may do in an account. A key has no role: it reaches everything but the keys themselves."""
+    """What a user may do in an account. A key has no role: it grants access to everything except API keys."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -32,14 +32,14 @@ class Principal:
     id: str
     """The key's row id, or the JWT's `sub`."""
     name: str
-    """The key's name, or the person's: for people who read an audit trail."""
+    """The name of the key or the user, for the audit log."""
     role: Role | None = None
     expires_at: float | None = None
-    """When the credential ends by itself, in seconds since the epoch."""
+    """When the credential expires, in seconds since the Unix epoch."""
     limits: Mapping[str, int] | None = None
-    """Lower limits of this key alone: `per_minute`, `per_hour`, `per_day`, `concurrent`."""
+    """Lower limits for this key: `per_minute`, `per_hour`, `per_day`, `concurrent`."""
 
     @property
     def label(self) -> str:
-        """For `created_by` and audit trails, such as `jwt:alice`: tells kinds apart, holds no secret."""
+        """The label for `created_by` and the audit log, such as `jwt:alice`. Contains the kind and no secret."""
         return f"{self.kind}:{self.id}"

@@ -1,7 +1,7 @@
-"""The keys that sign visitor tokens: a ring of ES256 keys. The first signs, and the public half of each is published.
+"""The keys that sign visitor tokens: a ring of ES256 keys. The first key signs, and every public key is published.
 
-A key is published before it signs and for as long as what it signed is good, so that a verifier that keeps the key set
-for a while never meets a signature that it can't check. docs/widget.md has the steps.
+A key must be published before it signs, and until every token that it signed has expired. A verifier that caches the
+key set can then verify every token. docs/widget.md describes the steps.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from kataven.identity import strict
 PRIVATE_BYTES: Final = 32
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ES256 = ECAlgorithm(ECAlgorithm.SHA256)
-# The order of P-256's base point (FIPS 186-5; SEC 2): a private key lies between 1 and this.
+# The order of P-256's base point (FIPS 186-5; SEC 2): a private key is at least 1 and less than this.
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One key of the ring. `id` is public, at most 32 of `a-z 0-9 -`, and stands as `kid` in tokens and key set."""
+    """One key of the ring. `id` is public, at most 32 of `a-z 0-9 -`, and is the `kid` in tokens and key set."""
 
     id: str
     private: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> SigningKey:
-        """From `id:base64url`, the private number in 32 bytes. Raises ValueError, without any part of the secret."""
+        """Parse `id:base64url`, the private number in 32 bytes. Raises ValueError, without any part of the secret."""
         key_id, separator, encoded = text.partition(":")
         if not separator:
-            raise ValueError("a signing key is written id:base64url")
+            raise ValueError("a signing key must have the format id:base64url")
         _check_id(key_id)
         try:
             raw = strict.base64url(encoded)
@@ -46,17 +46,17 @@ class SigningKey:
             raise ValueError(f"signing key {key_id!r} is not base64url") from None
         number = int.from_bytes(raw, "big")
         if len(raw) != PRIVATE_BYTES or not 0 < number < _ORDER:
-            raise ValueError(f"signing key {key_id!r} is no P-256 key: it must be {PRIVATE_BYTES} random bytes")
+            raise ValueError(f"signing key {key_id!r} is not a P-256 key: it must be {PRIVATE_BYTES} random bytes")
         return cls(key_id, ec.derive_private_key(number, ec.SECP256R1()))
 
     def sign(self, claims: Mapping[str, Any], kind: str) -> str:
-        """A JWT of the type `kind` (RFC 8725, section 3.11: so that no token of ours can be taken for another)."""
+        """A JWT of type `kind` (RFC 8725, section 3.11: tokens of one type must not be accepted as another)."""
         header = {"alg": "ES256", "kid": self.id, "typ": kind}
         signing_input = f"{_encoded(_json(header))}.{_encoded(_json(claims))}"
         return f"{signing_input}.{_encoded(_ES256.sign(signing_input.encode(), self.private))}"
 
     def public_jwk(self) -> dict[str, str]:
-        """RFC 7517, without any private member."""
+        """The public key (RFC 7517), without private members."""
         members = ECAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
         return {"kid": self.id, "kty": "EC", "crv": "P-256", "x": members["x"], "y": members["y"]} | {
             "alg": "ES256",
@@ -65,18 +65,18 @@ class SigningKey:
 
 
 class SigningRing:
-    """One key that signs, and others that are published beside it: about to sign, or done with it."""
+    """One key that signs, and others that are only published: they will sign later, or have signed earlier."""
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
         self.keys = tuple(keys)
         if not self.keys:
-            raise ValueError("at least one signing key is needed")
+            raise ValueError("at least one signing key is required")
         if len({key.id for key in self.keys}) < len(self.keys):
             raise ValueError("two signing keys have the same id")
 
     @classmethod
     def parse(cls, text: str) -> SigningRing:
-        """From `id:base64url,id:base64url`, the one that signs first. Raises ValueError, without any secret."""
+        """Parse `id:base64url,id:base64url`, the signing key first. Raises ValueError, without any secret."""
         return cls(SigningKey.parse(part.strip()) for part in text.split(","))
 
     @property
@@ -90,11 +90,11 @@ class SigningRing:
 
 def _check_id(key_id: str) -> None:
     if _KEY_ID.fullmatch(key_id) is None:
-        raise ValueError("a signing key's id is 1 to 32 of a-z 0-9 and -, the first of them a letter or digit")
+        raise ValueError("the id of a signing key must be 1 to 32 of a-z 0-9 and -, starting with a letter or a digit")
 
 
 def new_key(key_id: str) -> str:
-    """A new key as the setting takes it. Raises ValueError for an id that no key can have."""
+    """A new key in the format of the setting. Raises ValueError for an invalid id."""
     _check_id(key_id)
     number = 1 + secrets.randbelow(_ORDER - 1)
     text = f"{key_id}:{_encoded(number.to_bytes(PRIVATE_BYTES, 'big'))}"

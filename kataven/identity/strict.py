@@ -1,7 +1,7 @@
-"""Strict readings of base64url and JSON: every text has one meaning or none.
+"""Strict parsers for base64url and JSON: each text has exactly one meaning or is rejected.
 
-Lenient decoders give one token many spellings, and let two programs read two different things into one document.
-Standard-library decoders are lenient by default; these are not.
+With lenient decoders, one token has many encodings, and two programs may read different values from one document. The
+decoders of the standard library are lenient by default.
 """
 
 from __future__ import annotations
@@ -13,39 +13,41 @@ import re
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
-"""Of objects and arrays in one another. The interpreter's own limit differs between its versions and is far deeper."""
+"""The maximum nesting of objects and arrays. The interpreter's limit is much higher and differs between versions."""
 
 _ALPHABET = re.compile(r"[A-Za-z0-9_-]*")
-# The closing quote is optional so that a string without one is passed over once, not once from each of its quotes.
+# The closing quote is optional, so that an unterminated string is scanned once and not once per quote.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|([\[{])|([\]}])', re.DOTALL)
 
 
 def base64url(text: str) -> bytes:
-    """Decode base64url without padding (RFC 7515, section 2), in its one canonical spelling (RFC 4648, section 3.5).
+    """Decode base64url without padding (RFC 7515, section 2), in its canonical encoding (RFC 4648, section 3.5).
 
-    Raises ValueError for padding, whitespace, foreign characters, an impossible length, or stray bits at the end.
+    Raises ValueError for padding, whitespace, other characters, an impossible length, or non-zero trailing bits.
     """
     if _ALPHABET.fullmatch(text) is None or len(text) % 4 == 1:
         raise ValueError("not base64url")
     decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    # The decoder ignores the bits that the last character has to spare, so "QQ" and "QR" would be the same byte.
+    # The decoder ignores the unused bits of the last character, so "QQ" and "QR" would decode to the same byte.
     if base64.urlsafe_b64encode(decoded).rstrip(b"=") != text.encode():
         raise ValueError("not canonical base64url")
     return decoded
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
-    """Read one JSON object in UTF-8 (RFC 8259).
+    """Parse one JSON object in UTF-8 (RFC 8259).
 
-    Raises ValueError for anything else; for a name repeated in one object, NaN, an infinity or half a surrogate pair
-    anywhere in it; and if it is nested more than `MAX_DEPTH` deep.
+    Raises ValueError for anything else, for repeated names in an object, NaN, infinities, unpaired surrogates, and for
+    nesting deeper than `MAX_DEPTH`.
     """
     text = raw.decode()
     if _depth(text) > MAX_DEPTH:
         raise ValueError("nested too deeply")
-    value = json.loads(text, object_pairs_hook=_unrepeated, parse_constant=_refuse_constant, parse_float=_finite)
+    value = json.loads(
+        text, object_pairs_hook=_reject_repeated_names, parse_constant=_reject_constant, parse_float=_finite
+    )
     if "\\ud" in text or "\\uD" in text:
-        # Half a surrogate pair is legal to escape and impossible to store: it would fail far from here.
+        # JSON can escape an unpaired surrogate, but it cannot be encoded in UTF-8, so storing it would fail later.
         json.dumps(value, ensure_ascii=False).encode()
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
@@ -53,7 +55,7 @@ def json_object(raw: bytes) -> dict[str, Any]:
 
 
 def _depth(text: str) -> int:
-    """How deeply the brackets of a JSON text are nested, or a bound for it that is at most `MAX_DEPTH`."""
+    """The nesting depth of a JSON text, or an upper bound of it that does not exceed `MAX_DEPTH`."""
     opening = text.count("[") + text.count("{")
     if opening <= MAX_DEPTH:
         return opening
@@ -67,14 +69,14 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         raise ValueError("a name is repeated")
     return members
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 

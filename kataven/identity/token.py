@@ -1,8 +1,8 @@
-"""The text of a key: `sk_live_<account>_<secret>` and `pk_live_<account>_<secret>`.
+"""The format of a key: `sk_live_<account>_<secret>` and `pk_live_<account>_<secret>`.
 
-The secret is 43 random base62 characters (256 bits) and a checksum: the CRC32 of all that stands before it, as six
-base62 characters, which is GitHub's scheme. So a mistyped key is refused without asking anybody, and a secret scanner
-can tell a key from a look-alike offline. The checksum is no protection against forgery; the 256 bits are.
+The secret consists of 43 random base62 characters (256 bits) and a checksum: the CRC32 of everything before it, as six
+base62 characters, as in GitHub's tokens. A mistyped key is therefore rejected without I/O, and a secret scanner can
+recognize a key offline. The checksum does not protect against forgery; the 256 random bits do.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ HINT_LENGTH = 8
 
 ACCOUNT_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 TOKEN_PATTERN = rf"(?:sk|pk)_live_{ACCOUNT_PATTERN}_[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}}"
-"""Recognises both kinds; published for secret scanners (see docs/token-format.md)."""
+"""Matches both kinds. Published for secret scanners (see docs/token-format.md)."""
 
 _ACCOUNT = re.compile(ACCOUNT_PATTERN)
 _TOKEN = re.compile(rf"(sk|pk)_live_({ACCOUNT_PATTERN})_[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}}")
 
 
 class TokenKind(StrEnum):
-    """What a key is for: a secret of the customer's servers, or a public name for their web pages."""
+    """The kind of a key: a secret for the customer's servers, or a public identifier for their web pages."""
 
     API_KEY = "sk"
     WIDGET_KEY = "pk"
@@ -38,7 +38,7 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A key whose form and checksum are right. Whether anybody issued it is another question."""
+    """A key with a valid format and checksum. It may not have been issued."""
 
     kind: TokenKind
     account: str
@@ -46,26 +46,28 @@ class Token:
 
     @property
     def hint(self) -> str:
-        """The last characters, enough for its owner to tell it from their other keys."""
+        """The last characters, which distinguish it from the other keys of its owner."""
         return self.text[-HINT_LENGTH:]
 
 
 def generate(kind: TokenKind, account: str) -> Token:
-    """A new random key for `account`. Raises ValueError for a name that no account can have."""
+    """A new random key for `account`. Raises ValueError for an invalid account name."""
     if not is_account_name(account):
-        raise ValueError("not an account name")
+        raise ValueError("invalid account name")
     secret = "".join(secrets.choice(ALPHABET) for _ in range(SECRET_LENGTH))
     body = f"{kind}_live_{account}_{secret}"
     return Token(kind, account, body + checksum(body))
 
 
 def parse(text: str) -> Token:
-    """Read a key. Raises MalformedToken; does no I/O."""
+    """Parse a key, without I/O. Raises MalformedToken."""
     match = _TOKEN.fullmatch(text)
     if match is None:
         raise MalformedToken
     if checksum(text[:-CHECKSUM_LENGTH]) != text[-CHECKSUM_LENGTH:]:
-        raise MalformedToken("The key's checksum is wrong: it was mistyped or cut. Copy it again, whole.")
+        raise MalformedToken(
+            "The API key's checksum is wrong: the key was mistyped or cut off. Copy the whole key again."
+        )
     return Token(TokenKind(match[1]), match[2], text)
 
 
@@ -80,5 +82,5 @@ def checksum(body: str) -> str:
 
 
 def is_account_name(text: str) -> bool:
-    """Whether an account can bear this name."""
+    """Whether this is a valid account name."""
     return _ACCOUNT.fullmatch(text) is not None

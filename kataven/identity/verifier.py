@@ -1,7 +1,7 @@
-"""Is this credential good, and whose is it? The answer is a Principal, one of the refusals, or "can't tell now".
+"""Verifies a credential. The result is a Principal, a refusal, or "cannot be determined now".
 
-The one interface has several homes: here in the process, behind a cache (`revocation/cache.py`), or in the auth-service
-(`authservice/client.py`). One contract suite holds them all to the same answers.
+The interface has several implementations: in the process, behind a cache (`revocation/cache.py`), and in the
+auth-service (`authservice/client.py`). One contract test suite covers all of them.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from kataven.identity.principal import CredentialKind, Principal
 
 
 class Verifier(Protocol):
-    """Anything that can tell who shows a credential."""
+    """Determines whose credential this is."""
 
     def verify(self, credential: Credential) -> Principal:
-        """Raises Refused (a definite no) or VerifierUnavailable (can't tell; try again)."""
+        """Raises Refused if the credential is rejected, or VerifierUnavailable if it cannot be checked now."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountFacts:
-    """What verification needs to know of an account."""
+    """What verification needs from an account."""
 
     name: str
     open: bool
-    """False while suspended or archived: its credentials are known and not let in."""
+    """False while the account is suspended or archived: its credentials are known and rejected."""
     zitadel_org_id: str | None
-    home: object = None
-    """Where its keys are: the key store's own affair, so that it need not look the account up once more."""
+    location: object = None
+    """Where its keys are stored. Only the key store uses this, to avoid another lookup of the account."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An API key as the account's database keeps it. Times are seconds since the epoch."""
+    """An API key as the account's database stores it. Times are seconds since the Unix epoch."""
 
     id: str
     name: str
@@ -58,10 +58,10 @@ class StoredKey:
 
 
 class AccountLookup(Protocol):
-    """Which accounts there are."""
+    """Finds accounts."""
 
     def account(self, name: str) -> AccountFacts | None:
-        """None for an account that does not exist or is not ready. Raises VerifierUnavailable."""
+        """None if the account does not exist or is not ready. Raises VerifierUnavailable."""
 
 
 class KeyStore(Protocol):
@@ -71,7 +71,7 @@ class KeyStore(Protocol):
         """The key stored under one of these hashes. Raises VerifierUnavailable."""
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
-        """Store `new` in place of `old`; does nothing if `old` is no longer there. Raises VerifierUnavailable."""
+        """Replace `old` by `new`. Does nothing if `old` is no longer stored. Raises VerifierUnavailable."""
 
 
 class LocalVerifier:
@@ -118,8 +118,8 @@ class LocalVerifier:
         key = self._keys.find(account, candidates)
         if key is None:
             raise InvalidCredential
-        # The store looked the hash up; it is compared once more here, in constant time, so that a store which matches
-        # loosely can't let anybody in.
+        # The store looked the hash up. It is compared again, in constant time, so that a store that matches loosely
+        # cannot grant access.
         if not any(hmac.compare_digest(key.hash.digest, candidate.digest) for candidate in candidates):
             raise InvalidCredential
         current = candidates[0]

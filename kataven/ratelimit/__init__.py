@@ -1,12 +1,12 @@
-"""How much: limits of accounts, keys and addresses, shared by all workers, decided in one round trip.
+"""Rate limits of accounts, API keys and client addresses, shared by all workers. One decision takes one round trip.
 
-    policy      what may be limited, and by what names
-    windows     the decision in Redis: one script, true sliding windows in bounded memory, slots that are leases
-    memory      its twin in this process
-    fallback    Redis while it answers, the twin while it doesn't
-    in_flight   the pulse that keeps slots alive
-    budget      limits per client address, for what needs no credential
-    limiter     the face: `Limiter.admit`, and Flask-Limiter's decorators
+    policy      limits, quotas and their names
+    windows     decisions in Redis: one script, sliding windows in bounded memory, concurrency slots with leases
+    memory      the same decisions in this process
+    fallback    Redis while it is available, memory while it is not
+    heartbeat   the background thread that renews concurrency slots
+    budget      limits per client address, for requests without a valid credential
+    limiter     `Limiter.admit`, and the exception that Flask-Limiter's users expect
 
-It knows nothing of credentials, tenants or databases.
+The package does not depend on credentials, tenants or databases.
 """

@@ -1,4 +1,4 @@
-"""Whose request is it, by network address? Believes exactly as many proxies as there are."""
+"""The client address of a request. Exactly as many entries of `X-Forwarded-For` are trusted as there are proxies."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 IPV6_PREFIX = 64
-"""The smallest network that is handed out, so the smallest that a limit can tell apart."""
+"""The smallest network that providers assign, so the smallest that a limit can distinguish."""
 IPV6_SITE_PREFIX = 48
-"""What one site is often given: 65,536 of the smallest networks."""
+"""A network that providers often assign to one site: 65,536 of the smallest networks."""
 UNKNOWN = "unknown"
-"""Where there is no address: a Unix socket, a name."""
+"""Used if the peer has no IP address, such as a Unix socket."""
 
 _WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]{1,5}|\[(?P<v6>[0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
 
 
 def client_address(remote_addr: str, forwarded_for: Sequence[str] | str | None, trusted_proxies: int) -> str:
-    """The client's address, as `trusted_proxies` proxies in front of this server make it believable.
+    """The client's address, read from `X-Forwarded-For` if `trusted_proxies` proxies are in front of this server.
 
-    Each trusted proxy appends the address that it was called from to `X-Forwarded-For`, so the client is the entry that
-    many from the right; everything left of it is what the client itself claims. Where there is no such entry, or it is
-    no address, the peer of the socket is taken: somebody came another way.
+    Each trusted proxy appends the address of its own peer to `X-Forwarded-For`. Therefore the client is entry number
+    `trusted_proxies` from the right, and the client can forge everything left of it. If this entry is missing or is not
+    an address, the request did not pass all proxies, and the address of the socket's peer is used.
     """
     if trusted_proxies and forwarded_for:
         text = forwarded_for if isinstance(forwarded_for, str) else ",".join(forwarded_for)
@@ -36,7 +36,7 @@ def client_address(remote_addr: str, forwarded_for: Sequence[str] | str | None, 
 
 
 def bucket(address: str) -> str:
-    """What shares one budget with this address: itself in IPv4, its /64 in IPv6."""
+    """The bucket that counts requests from this address: the address in IPv4, its /64 in IPv6."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return str(IPv6Network((int(found), IPV6_PREFIX), strict=False))
@@ -44,7 +44,7 @@ def bucket(address: str) -> str:
 
 
 def network(address: str) -> str | None:
-    """The wider network that shares another budget with this address: its /48 in IPv6, none in IPv4."""
+    """The wider network that has a budget as well: the /48 in IPv6, None in IPv4."""
     found = _address(address)
     if isinstance(found, IPv6Address):
         return str(IPv6Network((int(found), IPV6_SITE_PREFIX), strict=False))

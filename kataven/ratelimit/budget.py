@@ -1,7 +1,8 @@
-"""Budgets per client address, for what nobody has to prove anything for. They never touch an account's limits.
+"""Client address budgets: limits for requests without a valid credential. They don't count toward account limits.
 
-So that a good key is never harmed by its neighbours, failures are counted when a credential has been refused, not
-before it is checked. An address that has used them up is looked up for in a lane of its own: see `lane`.
+Failures are counted after a credential was rejected, not before it is checked, so a valid key is not affected by other
+clients behind the same address. Credentials from an address that exceeded the budget are looked up more slowly: see
+`lane`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from kataven.ratelimit.windows import Windows
 
 
 class AddressBudgetKind(StrEnum):
-    """What there is a budget for; also the name that clients see."""
+    """The budgets. The values are the limit names in responses and metrics."""
 
     FAILED = "failed-authentications"
     SUBJECT = "failed-authentications-of-subject"
-    """Of one subject of the OIDC issuer, wherever its tokens come from. It has no address."""
+    """Per subject of the OIDC issuer, from any address."""
     REFUSED = "refused-requests"
     PUBLIC = "public"
     HUB = "hub"
     HUB_TYPING = "hub-explanations"
-    """Of one session of the Hub: what its pages ask for while somebody types. It has no address."""
+    """Per Hub session, from any address: the requests that pages send while the user types."""
 
 
 PER_MINUTE: Mapping[AddressBudgetKind, int] = {
@@ -38,23 +39,23 @@ PER_MINUTE: Mapping[AddressBudgetKind, int] = {
     AddressBudgetKind.HUB: 300,
     AddressBudgetKind.HUB_TYPING: 240,
 }
-IN_MEMORY = (AddressBudgetKind.FAILED, AddressBudgetKind.SUBJECT, AddressBudgetKind.REFUSED)
-"""Counted by each worker alone, since asking Redis would cost more than what is counted."""
-OF_NO_ADDRESS: Mapping[AddressBudgetKind, str] = {
+PER_WORKER = (AddressBudgetKind.FAILED, AddressBudgetKind.SUBJECT, AddressBudgetKind.REFUSED)
+"""Budgets that each worker counts in its own memory: a round trip to Redis costs more than the rejected request."""
+NOT_BY_ADDRESS: Mapping[AddressBudgetKind, str] = {
     AddressBudgetKind.SUBJECT: "subject",
     AddressBudgetKind.HUB_TYPING: "hub-session",
 }
-"""What is counted for something else than an address, and for what."""
+"""Budgets that are not counted by address, with the prefix of their rate limit keys."""
 NETWORK_SUFFIX = "-of-network"
 NETWORK_FACTOR = 10
-"""How many times the budget of an IPv6 /64 its /48 has. One customer of a provider often has a whole /48."""
+"""The budget of an IPv6 /48, as a multiple of the budget of a /64. One customer of a provider often has a /48."""
 
 
 class AddressBudget:
-    """Requests per minute for each client address (IPv6: each /64, and ten times as many for each /48) and kind.
+    """Requests per minute for each kind and client address (IPv6: each /64, and ten times as many for each /48).
 
-    What is refused without I/O, or after it, is counted in this worker's memory only, so that refusing junk costs no
-    Redis: over all workers, an address has that budget once per worker. The other kinds are shared by all workers.
+    The budgets in `PER_WORKER` are counted in this worker's memory, so rejecting an invalid request costs no round trip
+    to Redis. An address therefore has these budgets once per worker. All workers share the other budgets.
     """
 
     def __init__(
@@ -65,37 +66,38 @@ class AddressBudget:
         max_addresses: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Of each kind in memory, at most `max_addresses` are remembered: those that were counted last."""
+        """Each budget in memory holds at most `max_addresses` addresses; the least recently counted are evicted."""
         self._windows: dict[AddressBudgetKind, Windows] = dict.fromkeys(AddressBudgetKind, shared)
-        for kind in IN_MEMORY:
+        for kind in PER_WORKER:
             self._windows[kind] = MemoryWindows(max_keys=max_addresses, clock=clock)
-        self._plans = {kind: QuotaSet(Quota(kind, limit, MINUTE)) for kind, limit in per_minute.items()}
-        self._network_plans = {
+        self._quota_sets = {kind: QuotaSet(Quota(kind, limit, MINUTE)) for kind, limit in per_minute.items()}
+        self._network_quota_sets = {
             kind: QuotaSet(Quota(f"{kind}{NETWORK_SUFFIX}", NETWORK_FACTOR * limit, MINUTE))
             for kind, limit in per_minute.items()
         }
 
     def spend(self, address: str, kind: AddressBudgetKind) -> Decision:
-        """Count one request, unless a budget is used up: then nothing is counted and the decision says so."""
-        return self._windows[kind].take(self._scopes(address, kind), slot="")
+        """Count one request. If a budget is exhausted, the decision is not admitted and nothing is counted."""
+        return self._windows[kind].take(self._limit_keys(address, kind), slot="")
 
     def exhausted(self, address: str, kind: AddressBudgetKind) -> Decision | None:
-        """The refusal that one request more would get, or None while there is room. Counts nothing."""
-        decision = self._windows[kind].look(self._scopes(address, kind))
+        """The decision that would reject the next request, or None if a request remains. Counts nothing."""
+        decision = self._windows[kind].peek(self._limit_keys(address, kind))
         return None if decision.admitted else decision
 
-    def _scopes(self, address: str, kind: AddressBudgetKind) -> tuple[RateLimitKey, ...]:
-        if kind in OF_NO_ADDRESS:
-            return (RateLimitKey(f"{OF_NO_ADDRESS[kind]}:{address}", self._plans[kind]),)
-        limit_key = RateLimitKey(f"address:{kind}:{bucket(address)}", self._plans[kind])
+    def _limit_keys(self, address: str, kind: AddressBudgetKind) -> tuple[RateLimitKey, ...]:
+        if kind in NOT_BY_ADDRESS:
+            return (RateLimitKey(f"{NOT_BY_ADDRESS[kind]}:{address}", self._quota_sets[kind]),)
+        limit_key = RateLimitKey(f"address:{kind}:{bucket(address)}", self._quota_sets[kind])
         wider = network(address)
         return (
             (limit_key,)
             if wider is None
-            else (limit_key, RateLimitKey(f"address:{kind}:{wider}", self._network_plans[kind]))
+            else (limit_key, RateLimitKey(f"address:{kind}:{wider}", self._network_quota_sets[kind]))
         )
 
 
 def limit_names() -> list[str]:
-    """Every name that a refusal for a budget may have."""
-    return [*AddressBudgetKind, *(f"{kind}{NETWORK_SUFFIX}" for kind in AddressBudgetKind if kind not in OF_NO_ADDRESS)]
+    """The names of all address budgets, as responses and metrics contain them."""
+    by_address = [kind for kind in AddressBudgetKind if kind not in NOT_BY_ADDRESS]
+    return [*AddressBudgetKind, *(f"{kind}{NETWORK_SUFFIX}" for kind in by_address)]

@@ -1,4 +1,4 @@
-"""Yes or no, and what is left: one answer over all quotas, and how a client is told."""
+"""The result of checking all quotas of a request: admitted or not, the remaining quota, and the response headers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from kataven.ratelimit.policy import Quota, QuotaSet
 
 SLOT_RETRY_SECONDS = 1
-"""Nobody knows when one of the requests in flight will end; most do within a second."""
+"""`Retry-After` for a concurrency limit. When a slot becomes free is unknown; most requests take less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """Where one quota stands after the decision."""
+    """The state of one quota after the decision."""
 
     quota: Quota
     used: int
     reset_seconds: int
-    """Until one more fits or, where one fits already, until `remaining` grows by itself; rounded up. 0: not known."""
+    """Seconds until the next request is admitted or, if one is admitted now, until `remaining` increases; rounded up.
+    0 if unknown."""
 
     @property
     def remaining(self) -> int:
@@ -26,13 +27,13 @@ class QuotaStatus:
 
 
 class Decision:
-    """Whether a request was admitted, with the state of every quota. Equal to another that says the same."""
+    """Whether a request was admitted, and the state of every quota. Compares by value."""
 
-    __slots__ = ("admitted", "counts", "plans")
+    __slots__ = ("admitted", "counts", "quota_sets")
 
-    def __init__(self, plans: Sequence[QuotaSet], admitted: bool, counts: Sequence[int]) -> None:
-        """`counts` has two numbers for each quota: what is used, and in how many microseconds that changes."""
-        self.plans = plans
+    def __init__(self, quota_sets: Sequence[QuotaSet], admitted: bool, counts: Sequence[int]) -> None:
+        """`counts` has two numbers per quota: the used amount, and the microseconds until it changes."""
+        self.quota_sets = quota_sets
         self.admitted = admitted
         self.counts = counts
 
@@ -48,51 +49,51 @@ class Decision:
 
     @property
     def quota_statuses(self) -> tuple[QuotaStatus, ...]:
-        """Every quota that was asked, the account's before the key's."""
-        return tuple(self._standings())
+        """The state of every checked quota, the account's before the key's."""
+        return tuple(self._statuses())
 
     @property
     def refused_by(self) -> QuotaStatus | None:
-        """The used-up quota with the longest wait; None if the request was admitted."""
+        """The exhausted quota with the longest wait; None if the request was admitted."""
         if self.admitted:
             return None
-        used_up = [quota_status for quota_status in self._standings() if not quota_status.remaining]
+        used_up = [quota_status for quota_status in self._statuses() if not quota_status.remaining]
         return max(used_up, key=lambda quota_status: quota_status.reset_seconds)
 
     @property
     def retry_after_seconds(self) -> int | None:
-        """When a request like this one would be admitted if nobody else came; None if this one was."""
+        """Seconds until the same request would be admitted, without other traffic; None if it was admitted."""
         quota_status = self.refused_by
         return None if quota_status is None else quota_status.reset_seconds or SLOT_RETRY_SECONDS
 
     @property
     def detail(self) -> str:
-        """For people: `per-minute (60) exceeded`. Empty if the request was admitted."""
+        """A message such as `per-minute (60) exceeded`. Empty if the request was admitted."""
         quota_status = self.refused_by
         return f"{quota_status.quota.name} ({quota_status.quota.limit}) exceeded" if quota_status else ""
 
     def headers(self) -> list[tuple[str, str]]:
-        """The fields of draft-ietf-httpapi-ratelimit-headers-11 and, if refused, `Retry-After` (RFC 9110, 10.2.3)."""
-        plans = self.plans
-        policy = plans[0].policy if len(plans) == 1 else ", ".join([plan.policy for plan in plans])
+        """The fields of draft-ietf-httpapi-ratelimit-headers-11 and, if rejected, `Retry-After` (RFC 9110, 10.2.3)."""
+        sets = self.quota_sets
+        policy = sets[0].policy if len(sets) == 1 else ", ".join([quota_set.policy for quota_set in sets])
         fields = [("RateLimit-Policy", policy), ("RateLimit", ", ".join(self._limits()))]
         if not self.admitted:
             fields.append(("Retry-After", str(self.retry_after_seconds)))
         return fields
 
     def _limits(self) -> Iterator[str]:
-        # On the path of every request, hence without a Standing for each quota.
+        # Runs on every request, so it creates no QuotaStatus objects.
         counts = iter(self.counts)
-        for plan in self.plans:
-            for quota in plan.quotas:
+        for quota_set in self.quota_sets:
+            for quota in quota_set.quotas:
                 item = f'"{quota.name}";r={max(0, quota.limit - next(counts))}'
                 reset = _seconds(next(counts))
                 yield f"{item};t={reset}" if reset else item
 
-    def _standings(self) -> Iterator[QuotaStatus]:
+    def _statuses(self) -> Iterator[QuotaStatus]:
         counts = iter(self.counts)
-        for plan in self.plans:
-            for quota in plan.quotas:
+        for quota_set in self.quota_sets:
+            for quota in quota_set.quotas:
                 yield QuotaStatus(quota, next(counts), _seconds(next(counts)))
 
 

@@ -1,4 +1,4 @@
-"""Redis while it answers, this worker's memory while it doesn't; and back again without a restart."""
+"""Rate limits in Redis, with local fallback: a worker enforces limits in memory while Redis is unavailable or slow."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from kataven.ratelimit.windows import RedisWindows
 
 log = logging.getLogger(__name__)
 
-TOLD_AT_ONCE = 50
-"""Scopes in one report: Redis does nothing else while it counts them, which is for a millisecond or two."""
-FEWER_SECONDS = 10.0
-"""That there are fewer workers is believed after so long: when Redis was gone, they come back one by one."""
+REPORT_BATCH = 50
+"""Rate limit keys per report. Counting one report blocks Redis for a millisecond or two."""
+SHRINK_DELAY_SECONDS = 10.0
+"""A lower number of workers is applied after this delay: after an outage, workers reconnect one by one."""
 
 
 class FallbackStats(Protocol):
-    """What is counted. Called from any thread; must not raise."""
+    """Receives events of the local fallback, from any thread. The methods must not raise."""
 
     def degraded(self, reason: str) -> None:
-        """This worker has begun to limit by itself."""
+        """This worker started to enforce limits locally."""
 
     def restored(self, seconds: float) -> None:
-        """This worker is back at Redis, after so long."""
+        """This worker resumed using Redis after `seconds`."""
 
     def decided_locally(self) -> None:
         """One request was decided in this worker's memory."""
 
 
 class NoFallbackStats:
-    """Counts nothing."""
+    """Ignores all events."""
 
     def degraded(self, reason: str) -> None: ...
     def restored(self, seconds: float) -> None: ...
@@ -48,18 +48,18 @@ class NoFallbackStats:
 
 
 class FallbackWindows:
-    """Decides by Redis. While Redis is gone or slow, each worker decides by itself, at its share of every budget.
+    """Decides in Redis. While Redis is unavailable or slow, each worker decides locally, at its share of every quota.
 
-    Its share of what Redis last said was left, and of the whole limit where Redis has said nothing for as long as the
-    window is: an equal part for each worker that was last seen alive. What it admits Redis is told when it is back, so
-    that the windows there have all of it. What a worker admitted that dies before is lost.
-    No request waits for Redis longer than `pace.Patience` says.
+    Each worker that was last known to run has an equal share of the quota that remained according to the last reply of
+    Redis, or of the whole limit if that reply is older than the window. When Redis is available again, the worker
+    reports what it admitted, so the windows in Redis are complete. If a worker dies before that, its usage is lost.
+    A request waits for Redis no longer than `latency.RedisTimeouts` allows.
     """
 
     def __init__(
         self, redis: RedisWindows, memory: MemoryWindows, *, workers: int = 1, stats: FallbackStats | None = None
     ) -> None:
-        """`workers` is how many share the budgets as long as Redis has never been asked."""
+        """`workers` is the number of workers that share the quotas until Redis has reported another number."""
         self._redis = redis
         self._memory = memory
         self._memory.sharers = workers
@@ -67,31 +67,31 @@ class FallbackWindows:
         self._heartbeat_thread = Heartbeat(self.heartbeat)
         self._worker = secrets.token_hex(8)
         self._held: dict[str, tuple[RateLimitKey, ...]] = {}
-        """Slots of requests under way that Redis knows of,"""
-        self._alone: dict[str, tuple[RateLimitKey, ...]] = {}
-        """and those that it has not heard of."""
-        self._recent = self._memory.known = RecentCounts(self._held, clock=memory.clock)
+        """Slots of running requests that are stored in Redis."""
+        self._local: dict[str, tuple[RateLimitKey, ...]] = {}
+        """Slots of running requests that were admitted locally and are not stored in Redis."""
+        self._recent = self._memory.recent = RecentCounts(self._held, clock=memory.clock)
         self._lock = threading.Lock()
         self._fewer_since: float | None = None
         self._degraded_since: float | None = None
 
     @property
     def degraded(self) -> bool:
-        """Whether this worker limits by itself."""
+        """Whether this worker currently enforces limits locally."""
         return self._degraded_since is not None
 
     def start(self) -> None:
-        """Begin to renew slots and to watch Redis. Call it after the fork."""
-        self._worker = secrets.token_hex(8)  # anew: what was drawn before the fork is every worker's
+        """Start the heartbeat, which renews slots and checks Redis. Must be called after the fork."""
+        self._worker = secrets.token_hex(8)  # again: all workers share the value from before the fork
         self._heartbeat_thread.start()
 
     def stop(self) -> None:
-        """Tell what Redis has not heard of, give every slot back and close the connections, once Redis has taken it."""
+        """Report pending local usage, release every slot and, after Redis has confirmed, close the connections."""
         self._heartbeat_thread.stop()
         with contextlib.suppress(Unreachable, Refusal):
             self._report()
             for slot in list(self._held):
-                self._redis.give_back(self._held.pop(slot), slot)
+                self._redis.release(self._held.pop(slot), slot)
             self._redis.leave(self._worker)
         self._redis.close()
 
@@ -100,119 +100,123 @@ class FallbackWindows:
             try:
                 decision = self._redis.take(limit_keys, slot)
             except (Unreachable, Refusal) as error:
-                self._leave_redis(str(error))
+                self._stop_using_redis(str(error))
             else:
                 if slot and decision.admitted:
                     self._held[slot] = limit_keys
-                self._recent.note(limit_keys, decision)
-                self._watch()
+                self._recent.record(limit_keys, decision)
+                self._check_latency()
                 return decision
-        # Redis is down: limited all the same, by what it said last and what this worker alone has seen since.
+        # Redis is unavailable: decide from its last replies and this worker's own requests since then.
         self._stats.decided_locally()
         decision = self._memory.take(limit_keys, slot)
         if slot and decision.admitted:
-            self._alone[slot] = limit_keys
+            self._local[slot] = limit_keys
         return decision
 
-    def look(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
+    def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
         if not self.degraded:
             try:
-                return self._redis.look(limit_keys)
+                return self._redis.peek(limit_keys)
             except (Unreachable, Refusal) as error:
-                self._leave_redis(str(error))
-        return self._memory.look(limit_keys)
+                self._stop_using_redis(str(error))
+        return self._memory.peek(limit_keys)
 
-    def give_back(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
+    def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         if self._held.pop(slot, None) is None:
-            with self._lock:  # it may be on its way from the one to the other
+            with self._lock:  # `_transfer_slots` may be moving it from one dictionary to the other
                 if self._held.pop(slot, None) is None:
-                    if self._alone.pop(slot, None) is not None:
-                        self._memory.give_back(limit_keys, slot)
+                    if self._local.pop(slot, None) is not None:
+                        self._memory.release(limit_keys, slot)
                     return
         if not self.degraded:
-            # If it can't be sent, it is not renewed any more either: the lease gives it back.
+            # If sending fails, the slot is not renewed either, so its lease expires.
             with contextlib.suppress(Unreachable, Refusal):
-                self._redis.give_back(limit_keys, slot)
+                self._redis.release(limit_keys, slot)
 
-    def forget(self, name: str, prefixes: Iterable[str] = ()) -> None:
-        """Let a scope begin with nothing used, here or wherever `prefixes` say.
+    def reset(self, name: str, prefixes: Iterable[str] = ()) -> None:
+        """Reset the usage of a rate limit key, under this object's prefix or under all of `prefixes`.
 
-        Raises Unreachable or Refusal if Redis did not do it.
+        Raises Unreachable or Refusal if Redis did not apply it.
         """
-        self._memory.forget(name)
-        self._recent.forget(name)
-        self._redis.forget((name,), prefixes)
+        self._memory.reset(name)
+        self._recent.reset(name)
+        self._redis.reset((name,), prefixes)
 
     def heartbeat(self) -> None:
-        """Renew what this worker holds. Leaves Redis if it does not answer, and returns to it if it does."""
+        """Renew this worker's slots. Stops using Redis if it does not reply, and resumes using it when it does."""
         try:
-            self._share_among(self._redis.heartbeat(self._worker, self._held.copy()))
+            self._update_sharers(self._redis.heartbeat(self._worker, self._held.copy()))
             if not self.degraded:
-                self._watch()
+                self._check_latency()
             elif self._redis.slow_since is None:
                 self._report()
-                self._return_to_redis()
-            # What was decided here in the moment of the return, and slots that Redis has not heard of.
+                self._resume_redis()
+            # Usage that was admitted locally during the switch, and local slots.
             if not self.degraded:
                 self._report()
-                self._hand_over_slots()
+                self._transfer_slots()
         except (Unreachable, Refusal) as error:
             self._fewer_since = None
-            self._leave_redis(str(error))
+            self._stop_using_redis(str(error))
 
-    def _share_among(self, workers: int) -> None:
+    def _update_sharers(self, workers: int) -> None:
         now = self._memory.clock()
         if workers < self._memory.sharers:
             self._fewer_since = now if self._fewer_since is None else self._fewer_since
-            if now - self._fewer_since < FEWER_SECONDS:
+            if now - self._fewer_since < SHRINK_DELAY_SECONDS:
                 return
         self._memory.sharers, self._fewer_since = workers, None
 
     def _report(self) -> None:
-        """Tell Redis what was admitted here, and the same report again until Redis has said that it has it."""
-        told = TOLD_AT_ONCE
-        # Fewer than fit are the last: what is admitted meanwhile is told with the next beat.
-        while told == TOLD_AT_ONCE and (report := self._memory.report(TOLD_AT_ONCE)) is not None:
+        """Report local usage to Redis. A report is sent again unchanged until Redis has confirmed it."""
+        sent = REPORT_BATCH
+        # A partial batch is the last one: what is admitted in the meantime goes into the next heartbeat's report.
+        while sent == REPORT_BATCH and (report := self._memory.pending_report(REPORT_BATCH)) is not None:
             used = self._redis.report_usage(self._worker, report, self._memory.now())
             for entry, now_used in zip(report.entries, used, strict=True):
-                self._recent.note_used(entry.limit_key, now_used)
-            self._memory.told()
-            told = len(report.entries)
+                self._recent.record_used(entry.limit_key, now_used)
+            self._memory.confirm_report()
+            sent = len(report.entries)
 
-    def _hand_over_slots(self) -> None:
-        """Take slots in Redis for requests that are still under way since they were admitted here."""
-        taken = self._alone.copy()
+    def _transfer_slots(self) -> None:
+        """Store slots in Redis for requests that were admitted locally and are still running."""
+        taken = self._local.copy()
         if not taken:
             return
-        self._redis.hold(self._worker, taken)
+        self._redis.add_slots(self._worker, taken)
         given_back = []
         with self._lock:
             for slot, limit_keys in taken.items():
-                if self._alone.pop(slot, None) is None:
+                if self._local.pop(slot, None) is None:
                     given_back.append((limit_keys, slot))
                 else:
                     self._held[slot] = limit_keys
-                    self._memory.give_back(limit_keys, slot)
+                    self._memory.release(limit_keys, slot)
         for limit_keys, slot in given_back:
-            self._redis.give_back(limit_keys, slot)
+            self._redis.release(limit_keys, slot)
 
-    def _watch(self) -> None:
+    def _check_latency(self) -> None:
         if self._redis.too_slow:
-            self._leave_redis("its answers are slow")
+            self._stop_using_redis("replies are slow")
 
-    def _leave_redis(self, reason: str) -> None:
+    def _stop_using_redis(self, reason: str) -> None:
         with self._lock:
             if self.degraded:
                 return
             self._degraded_since = time.monotonic()
-        log.warning("limits: Redis is left (%s); this worker limits by itself, at 1/%d", reason, self._memory.sharers)
+        log.warning(
+            "rate limits: Redis unavailable (%s); falling back to local limits (1/%d share)",
+            reason,
+            self._memory.sharers,
+        )
         self._stats.degraded(reason)
 
-    def _return_to_redis(self) -> None:
+    def _resume_redis(self) -> None:
         with self._lock:
             if self._degraded_since is None:
                 return
             seconds = time.monotonic() - self._degraded_since
             self._degraded_since = None
-        log.warning("limits: back at Redis after %.1f s", seconds)
+        log.warning("rate limits: resumed using Redis after %.1f s", seconds)
         self._stats.restored(seconds)

@@ -1,4 +1,4 @@
-"""How often this worker had to limit by itself: plain numbers, for whoever exports them."""
+"""Counters of the local fallback in this worker, for export as metrics."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class FallbackCounters:
-    """A Tally that counts. Read the fields at any time; they only grow."""
+    """A `FallbackStats` that counts events. The fields can be read at any time and never decrease."""
 
     times_degraded: int = 0
     seconds_degraded: float = 0.0
-    """Of the times that are over."""
+    """Completed fallbacks only."""
     requests_decided_locally: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

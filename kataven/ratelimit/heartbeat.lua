@@ -1,9 +1,9 @@
--- A worker lives: it is counted among the workers, and the slots that it still holds are renewed, or taken.
+-- Renews a worker's membership, and renews or adds its concurrency slots.
 --
--- KEYS    1 the workers, 2... where each slot is
--- ARGV    1 now in microseconds, or '' for this server's own clock; 2 the lease of a slot in milliseconds; 3 that of a worker
---         4 the worker; 5 'renew', or 'take' for slots that Redis has not heard of; 6... the slots
--- returns how many workers live
+-- KEYS    1 the set of workers, 2... the set that contains each slot
+-- ARGV    1 now in microseconds, or '' to use this server's clock; 2 the lease of a slot in milliseconds; 3 the lease of
+--         a worker in milliseconds; 4 the worker; 5 'renew', or 'take' to add slots that are not stored; 6... the slots
+-- returns the number of running workers
 
 local now, lease, worker_lease = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 if not now then
@@ -16,7 +16,7 @@ redis.call('ZADD', KEYS[1], now + worker_lease * 1000, ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], worker_lease)
 for index = 2, #KEYS do
-  -- XX: a slot that was given back in the meantime stays given back.
+  -- XX: a slot that was released in the meantime is not added again.
   redis.call('ZADD', KEYS[index], ARGV[5] == 'take' and 'CH' or 'XX', expiry, ARGV[index + 4])
   redis.call('PEXPIRE', KEYS[index], lease)
 end

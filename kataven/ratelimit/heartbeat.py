@@ -1,7 +1,7 @@
-"""The pulse of a worker: one thread that keeps its in-flight slots alive and shows that the worker itself is alive.
+"""A background thread that renews this worker's concurrency slots and its membership among the workers.
 
-A slot is a lease of a few seconds. While its request runs, the pulse renews it; when the worker is killed, nobody does,
-and the slot is free again as soon as the lease is over.
+A slot is a lease of a few seconds, which the heartbeat renews while the request runs. If the worker is killed, the slot
+is free again when the lease expires.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 1.0
-"""The longest time between two beats: a third of a slot's lease, so that one or two may fail."""
+HEARTBEAT_SECONDS = 1.0
+"""The longest time between two heartbeats: a third of a slot's lease, so one or two of them can fail."""
 
-
-_chance = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
+_chance = random.SystemRandom()  # not the `random` module's state, which tests and libraries seed
 
 
 class Heartbeat:
-    """Calls `beat` every half to whole `BEAT_SECONDS`, at random, so that workers that start together drift apart."""
+    """Calls `heartbeat` after a random 50 % to 100 % of `HEARTBEAT_SECONDS`, so workers don't stay in step."""
 
-    def __init__(self, heartbeat: Callable[[], None], name: str = "limits-pulse") -> None:
+    def __init__(self, heartbeat: Callable[[], None], name: str = "limits-heartbeat") -> None:
         self._heartbeat = heartbeat
         self._name = name
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, with a first beat at once. Call it after the fork: threads don't survive one."""
+        """Start with an immediate heartbeat. Must be called after the fork: threads don't survive a fork."""
         self._stopping.clear()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the beat under way. May be repeated."""
+        """Stop after the current heartbeat. Idempotent."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -48,5 +47,5 @@ class Heartbeat:
             try:
                 self._heartbeat()
             except Exception:
-                log.exception("%s: a beat failed; the next one tries again", self._name)
-            stopped = self._stopping.wait(_chance.uniform(BEAT_SECONDS / 2, BEAT_SECONDS))
+                log.exception("%s: heartbeat failed; retrying with the next one", self._name)
+            stopped = self._stopping.wait(_chance.uniform(HEARTBEAT_SECONDS / 2, HEARTBEAT_SECONDS))

@@ -1,10 +1,10 @@
-"""How an address is served whose budget is spent: one look-up at a time, and few a second.
+"""Lanes: credential lookups for an address that exhausted its budget, one at a time and a few per second.
 
-A good credential may come from behind the same address as the junk that spent its budget, so the address is slowed down
-and not shut out. Nobody waits in here: what does not get in is turned away at once, so that junk holds no thread.
+A valid credential can come from the same address as the requests that exhausted the budget, so the address is throttled
+and not blocked. Requests never wait in a lane: a request without a token is rejected immediately and holds no thread.
 
-Who comes back after being turned away goes first. Guesses are all different and never come back with the same
-credential; a client with a good key does, once its `Retry-After` is over. Half of a lane is kept for those.
+Retries have priority. Guessed credentials are all different and are not sent twice, but a client with a valid key sends
+it again after `Retry-After`. Half of a lane's burst is reserved for retries.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from threading import Lock
 
 PER_SECOND = 5
 RESERVED = 5
-"""Of the burst, what only those may use who come back."""
+"""The part of the burst that only retries can use."""
 BURST = 2 * RESERVED
 MAX_LANES = 10_000
-MAX_TURNED_AWAY = 4_096
+MAX_REJECTED = 4_096
 
 
 @dataclass(slots=True)
@@ -31,41 +31,41 @@ class _Lane:
 
 
 class Lanes:
-    """One lane for each name, in this worker. Safe to use from several threads."""
+    """One lane per name, in this worker. Thread-safe."""
 
     def __init__(
         self,
         *,
         per_second: float = PER_SECOND,
         max_lanes: int = MAX_LANES,
-        max_turned_away: int = MAX_TURNED_AWAY,
+        max_rejected: int = MAX_REJECTED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._per_second = per_second
         self._max_lanes = max_lanes
-        self._max_turned_away = max_turned_away
+        self._max_rejected = max_rejected
         self._clock = clock
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
-        self._turned_away: OrderedDict[Hashable, None] = OrderedDict()
+        self._rejected: OrderedDict[Hashable, None] = OrderedDict()
         self._lock = Lock()
 
     def enter(self, names: Sequence[str], credential: Hashable) -> bool:
-        """Take the lanes of all `names`, or none. Whoever got in must `leave`."""
+        """Acquire the lanes of all `names`, or none. After True, the caller must call `leave`."""
         with self._lock:
             lanes = [self._lane(name) for name in names]
-            came_back = credential in self._turned_away
-            needed = 1 if came_back else 1 + RESERVED
+            is_retry = credential in self._rejected
+            needed = 1 if is_retry else 1 + RESERVED
             if any(lane.busy or lane.tokens < needed for lane in lanes):
                 self._note(credential)
                 return False
-            self._turned_away.pop(credential, None)
+            self._rejected.pop(credential, None)
             for lane in lanes:
                 lane.busy = True
                 lane.tokens -= 1
             return True
 
     def leave(self, names: Sequence[str]) -> None:
-        """Give the lanes back."""
+        """Release the lanes."""
         with self._lock:
             for name in names:
                 if name in self._lanes:
@@ -75,23 +75,23 @@ class Lanes:
         now = self._clock()
         lane = self._lanes.get(name)
         if lane is None:
-            self._make_room()
+            self._evict()
             lane = self._lanes[name] = _Lane(BURST, now)
         self._lanes.move_to_end(name)
         lane.tokens = min(BURST, lane.tokens + (now - lane.filled_at) * self._per_second)
         lane.filled_at = now
         return lane
 
-    def _make_room(self) -> None:
+    def _evict(self) -> None:
         while len(self._lanes) >= self._max_lanes:
-            # One that is in use stays: there are never more of those than threads.
+            # A busy lane is not evicted. There are at most as many of them as threads.
             oldest = next((name for name, lane in self._lanes.items() if not lane.busy), None)
             if oldest is None:
                 return
             del self._lanes[oldest]
 
     def _note(self, credential: Hashable) -> None:
-        self._turned_away[credential] = None
-        self._turned_away.move_to_end(credential)
-        if len(self._turned_away) > self._max_turned_away:
-            self._turned_away.popitem(last=False)
+        self._rejected[credential] = None
+        self._rejected.move_to_end(credential)
+        if len(self._rejected) > self._max_rejected:
+            self._rejected.popitem(last=False)

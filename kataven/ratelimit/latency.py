@@ -1,9 +1,8 @@
-"""When is an answer of Redis a slow one? Judged by what this Redis can do, and by how late this process itself is.
+"""The time after which a reply of Redis counts as slow, from its usual round trip and this process's own delays.
 
-A Redis 30 ms away is not slow when it takes 40 ms; one that used to answer within a millisecond is. And where each
-process waits its turn for a core, an answer that is late says nothing of Redis: then the same delay is seen in this
-process, which wakes up later than it asked to. Both make the wait longer, up to a bound, so that a Redis that hangs is
-left however busy the machine is.
+A reply after 40 ms is normal for a Redis that is 30 ms away, but slow for one that usually replies within 1 ms. If
+processes wait for a CPU core, a late reply does not indicate a slow Redis: this process then also wakes up later than
+requested. Both extend the timeout up to a bound, so a worker stops using an unresponsive Redis on a busy machine too.
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ from dataclasses import dataclass
 from math import inf
 
 BEST_SECONDS = 600.0
-"""The best round trip is forgotten after so long, twice at most: a failover may lead to a Redis farther away."""
+"""The best round trip expires after one to two of these intervals: after a failover, Redis can be farther away."""
 LAG_SECONDS = 5.0
-"""How long a delay that this process suffered is taken for what it may suffer now."""
+"""How long a measured delay of this process is taken as its current delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisTimeouts:
-    """How long to wait for Redis, in seconds."""
+    """Timeouts for Redis, in seconds."""
 
     slow: float = 0.025
-    """An answer that takes longer is a slow one, where this Redis is near and this process is not late itself."""
-    answer: float = 0.2
-    """No answer is waited for longer than this, and what `Pace` adds to `slow`,"""
+    """The slow threshold if Redis is near and this process is not delayed. A lower bound."""
+    reply: float = 0.2
+    """The timeout for a reply, extended by as much as `LatencyTracker` extends `slow`."""
     connect: float = 0.2
-    """nor a connection longer than this."""
+    """The timeout for opening a connection."""
     close: float = 2.0
-    """Nobody waits while a connection is closed: what was sent last is worth more time than that."""
-    slow_at_most: float = 0.5
-    """An answer that takes longer is a slow one, wherever Redis is and however late this process."""
-    times_best: float = 3.0
-    """An answer may take so many times the best round trip."""
-    times_lag: float = 4.0
-    """An answer may take longer by so many times this process's own delay: it passes through four hands."""
+    """The timeout for pending replies when a connection is closed. It is long because no request waits for it."""
+    slow_max: float = 0.5
+    """The upper bound of the slow threshold."""
+    best_factor: float = 3.0
+    """The slow threshold as a multiple of the best round trip."""
+    lag_factor: float = 4.0
+    """How many times this process's own delay is added: a reply involves four steps that can each be delayed."""
 
 
 class LatencyTracker:
-    """What is known of the way to one Redis. Any thread may tell it something; what is lost in a race comes again."""
+    """Latency of one Redis, as measured. Any thread can record; an update that is lost in a race is measured again."""
 
     def __init__(self, timeouts: RedisTimeouts, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeouts = timeouts
@@ -50,33 +49,33 @@ class LatencyTracker:
         self._lag = 0.0
         self._lag_until = 0.0
 
-    def took(self, seconds: float) -> None:
-        """An answer took so long. On the path of every request."""
+    def record_round_trip(self, seconds: float) -> None:
+        """Record a reply. Called on every request."""
         if seconds < self._best:
             self._best = seconds
 
-    def overslept(self, seconds: float) -> None:
-        """This process wanted to run, and did so later by this much."""
+    def record_delay(self, seconds: float) -> None:
+        """Record that this process resumed `seconds` later than requested."""
         now = self._clock()
         if seconds >= self._lag or now >= self._lag_until:
             self._lag, self._lag_until = seconds, now + LAG_SECONDS
 
     @property
-    def slow_after(self) -> float:
-        """An answer that takes longer than so many seconds is a slow one."""
+    def slow_threshold(self) -> float:
+        """Seconds after which a reply counts as slow."""
         timeouts, now = self._timeouts, self._clock()
         if now - self._best_since >= BEST_SECONDS:
             self._best_before, self._best, self._best_since = self._best, inf, now
         best = min(self._best, self._best_before)
-        usual = timeouts.slow if best is inf else max(timeouts.slow, timeouts.times_best * best)
-        return max(timeouts.slow, min(timeouts.slow_at_most, usual + self.excuse))
+        usual = timeouts.slow if best is inf else max(timeouts.slow, timeouts.best_factor * best)
+        return max(timeouts.slow, min(timeouts.slow_max, usual + self.own_delay))
 
     @property
-    def answer_within(self) -> float:
-        """No answer is waited for longer than so many seconds."""
-        return self._timeouts.answer + self.slow_after - self._timeouts.slow
+    def reply_timeout(self) -> float:
+        """Seconds after which a request for a reply times out."""
+        return self._timeouts.reply + self.slow_threshold - self._timeouts.slow
 
     @property
-    def excuse(self) -> float:
-        """The part of a delay, in seconds, that is this process's own."""
-        return self._timeouts.times_lag * self._lag if self._clock() < self._lag_until else 0.0
+    def own_delay(self) -> float:
+        """Seconds of a delay that this process itself can have caused."""
+        return self._timeouts.lag_factor * self._lag if self._clock() < self._lag_until else 0.0

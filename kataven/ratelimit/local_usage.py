@@ -1,4 +1,4 @@
-"""What a worker admitted by itself and Redis has not heard of."""
+"""Usage that a worker admitted locally and has not reported to Redis."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from kataven.ratelimit.policy import RateLimitKey
 
 Buckets = Sequence[tuple[int, int]]
-"""When the last request of each came, in microseconds on the worker's own clock, and how many there were."""
+"""Per bucket: the time of its last request, in microseconds on the worker's clock, and the number of requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """Of one scope."""
+    """The usage of one rate limit key."""
 
     limit_key: RateLimitKey
     windows: Mapping[int, Buckets]
-    """By the length of the window in seconds."""
+    """By window length in seconds."""
 
     def numbers(self, now: int) -> Iterator[int]:
-        """As the Redis script takes them. Ages, since no two hosts' clocks agree."""
+        """Arguments for the Redis script. Times are sent as ages, because the clocks of hosts differ."""
         yield len(self.windows)
         for seconds, buckets in self.windows.items():
             yield from (seconds, len(buckets))
@@ -30,7 +30,7 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Told until Redis says that it has it. It never changes, and its number is how Redis knows that it has it."""
+    """Sent until Redis confirms it. It never changes, and Redis recognizes a repeated report by its number."""
 
     number: str
     entries: tuple[UsageEntry, ...]

@@ -1,24 +1,56 @@
-"""How much an account, a key or an address may ask for."""
+"""Limits of accounts, API keys and client addresses, and the quotas that enforce them."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 MAX_LIMIT = 1_000_000_000
-"""What still fits the counters' 32 bits."""
-WINDOWS = ("per_minute", "per_hour", "per_day")
-"""Shortest first."""
+"""Fits into the 32-bit counters in Redis."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitField:
+    """One of the limits that an account or an API key can have."""
+
+    field: str
+    """The name in Python, in JSON and in the database: `per_minute`."""
+    label: str
+    """The name in forms and tables: `Requests per minute`."""
+    seconds: int
+    """The length of the window; 0 for the number of concurrent requests."""
+
+    @property
+    def quota(self) -> str:
+        """The name in response headers, error messages and metrics: `per-minute`."""
+        return self.field.replace("_", "-")
+
+    @property
+    def option(self) -> str:
+        """The option of commands: `--per-minute`."""
+        return f"--{self.quota}"
+
+
+LIMIT_FIELDS = (
+    LimitField("per_minute", "Requests per minute", MINUTE),
+    LimitField("per_hour", "Requests per hour", HOUR),
+    LimitField("per_day", "Requests per day", DAY),
+    LimitField("concurrent", "Concurrent requests", 0),
+)
+"""All limits, windows first and in order of their length. Code that handles every limit must iterate over this tuple.
+A new limit also needs a field in `Limits` and in `KeyLimits`."""
+WINDOWS = tuple(limit.field for limit in LIMIT_FIELDS if limit.seconds)
+"""The fields that limit requests in a window, shortest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an account may do: requests in any minute, hour and day, and requests at the same time.
+    """The limits of an account: requests in any minute, hour and day, and concurrent requests.
 
-    Raises ValueError for what is not a whole number from 1 to `MAX_LIMIT`.
+    Raises ValueError if a limit is not a whole number from 1 to `MAX_LIMIT`.
     """
 
     per_minute: int = 60
@@ -27,16 +59,31 @@ class Limits:
     concurrent: int = 20
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name))
+        for limit in LIMIT_FIELDS:
+            _check(limit.field, getattr(self, limit.field))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """The limits of one API key, below the account's. None means no separate limit. Raises ValueError as `Limits`."""
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        for limit in LIMIT_FIELDS:
+            value = getattr(self, limit.field)
+            if value is not None:
+                _check(limit.field, value)
 
 
 def contradictions(limits: Limits | KeyLimits, changed: Collection[str]) -> Iterator[str]:
-    """What is wrong between the windows of `limits`: a shorter one that admits more than a longer one is never reached.
-    Windows in which a key has no limit of its own are left out.
+    """Messages for windows that contradict each other: a shorter window must not allow more than a longer one.
 
-    Only pairs with a changed limit count, so that an account whose limits were set before this was checked can still
-    have another one changed.
+    Windows without a limit are skipped. Only pairs with a changed limit are checked, so other limits of an account can
+    be changed even if its limits were set before this check existed.
     """
     for shorter, longer in itertools.combinations(WINDOWS, 2):
         most, least = getattr(limits, shorter), getattr(limits, longer)
@@ -47,22 +94,6 @@ def contradictions(limits: Limits | KeyLimits, changed: Collection[str]) -> Iter
             )
 
 
-@dataclass(frozen=True, slots=True)
-class KeyLimits:
-    """Lower limits of one key; None leaves it to the account's. Raises ValueError as `Limits` does."""
-
-    per_minute: int | None = None
-    per_hour: int | None = None
-    per_day: int | None = None
-    concurrent: int | None = None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None:
-                _check(field.name, value)
-
-
 def _check(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
         raise ValueError(f"{name} must be a whole number from 1 to {MAX_LIMIT}")
@@ -70,16 +101,16 @@ def _check(name: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One limit, by the name that clients see."""
+    """One enforced limit, with the name that clients see."""
 
     name: str
     limit: int
     seconds: int
-    """The length of the window; 0 for requests in flight, which have none."""
+    """The length of the window; 0 for a number of concurrent requests."""
 
 
 class QuotaSet:
-    """The quotas of one scope, with everything that needs to be worked out only once."""
+    """The quotas of one rate limit key, with precomputed script arguments and headers."""
 
     __slots__ = ("arguments", "has_slots", "policy", "quotas")
 
@@ -87,9 +118,9 @@ class QuotaSet:
         self.quotas = quotas
         self.has_slots = any(quota.seconds == 0 for quota in quotas)
         self.arguments = (len(quotas), *(number for quota in quotas for number in (quota.limit, quota.seconds)))
-        """As the Redis script takes them."""
+        """Arguments for the Redis script."""
         self.policy = ", ".join(_policy(quota) for quota in quotas)
-        """As `RateLimit-Policy` says them (draft-ietf-httpapi-ratelimit-headers-11, section 3)."""
+        """The value of `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11, section 3)."""
 
 
 def _policy(quota: Quota) -> str:
@@ -100,10 +131,10 @@ def _policy(quota: Quota) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitKey:
-    """Whose quotas: `account:acme`, `key:acme:…`, `address:public:…`."""
+    """What requests are counted by, and its quotas: `account:acme`, `key:acme:…`, `address:public:…`."""
 
     name: str
-    plan: QuotaSet
+    quota_set: QuotaSet
 
 
 @lru_cache(maxsize=4096)
@@ -113,15 +144,10 @@ def account_quota_set(limits: Limits) -> QuotaSet:
 
 @lru_cache(maxsize=4096)
 def key_quota_set(limits: KeyLimits) -> QuotaSet:
-    """The quotas that the key has of its own, named `key-per-minute` and so on."""
+    """The quotas for the limits that the API key has itself, named `key-per-minute` and so on."""
     return QuotaSet(*_quotas("key-", limits))
 
 
 def _quotas(prefix: str, limits: Limits | KeyLimits) -> list[Quota]:
-    given = [
-        (f"{prefix}per-minute", limits.per_minute, MINUTE),
-        (f"{prefix}per-hour", limits.per_hour, HOUR),
-        (f"{prefix}per-day", limits.per_day, DAY),
-        (f"{prefix}concurrent", limits.concurrent, 0),
-    ]
-    return [Quota(name, limit, seconds) for name, limit, seconds in given if limit is not None]
+    given = ((field, getattr(limits, field.field)) for field in LIMIT_FIELDS)
+    return [Quota(f"{prefix}{field.quota}", limit, field.seconds) for field, limit in given if limit is not None]

@@ -1,4 +1,4 @@
-"""What Redis said last: where the windows stood when this worker could still ask."""
+"""The last replies of Redis: the state of the windows when Redis was last available to this worker."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.policy import Quota, QuotaSet, RateLimitKey
 
-Said = tuple[float, QuotaSet, Sequence[int], int]
-"""When, of which plan, its counts (as in `Decision`), and where this plan's begin."""
+CountsReply = tuple[float, QuotaSet, Sequence[int], int]
+"""Time, quota set, counts (as in `Decision`), and the index of the first count of this quota set."""
 
 
 class RecentCounts:
-    """The last answer about each scope, for the scopes that were asked for last, and the slots that this worker holds.
+    """The last reply for each recently used rate limit key, and the slots that this worker holds.
 
-    An answer says how many requests were in a window, not when they came. So all of them are taken to have come in the
-    moment of the answer: too many are counted for a while, and never too few.
+    A reply contains the number of requests in a window, not their times. All of them are assumed to have arrived at the
+    time of the reply, so the fallback temporarily counts too many requests, and never too few.
     """
 
     def __init__(
@@ -28,50 +28,50 @@ class RecentCounts:
     ) -> None:
         self._held = held
         self._clock = clock
-        # Two generations in place of an order: on the path of every request, that is one entry in a dictionary.
+        # Two generations instead of an LRU order: recording is one dictionary write on the request path.
         self._generation = max_keys // 2
-        self._young: dict[str, Said] = {}
-        self._old: dict[str, Said] = {}
+        self._young: dict[str, CountsReply] = {}
+        self._old: dict[str, CountsReply] = {}
 
-    def note(self, limit_keys: tuple[RateLimitKey, ...], decision: Decision) -> None:
-        """Redis decided. On the path of every request."""
+    def record(self, limit_keys: tuple[RateLimitKey, ...], decision: Decision) -> None:
+        """Record a decision of Redis. Called on every request."""
         at, first = self._clock(), 0
         for limit_key in limit_keys:
-            self._keep(limit_key.name, (at, limit_key.plan, decision.counts, first))
-            first += 2 * len(limit_key.plan.quotas)
+            self._keep(limit_key.name, (at, limit_key.quota_set, decision.counts, first))
+            first += 2 * len(limit_key.quota_set.quotas)
 
-    def note_used(self, limit_key: RateLimitKey, used: Mapping[int, int]) -> None:
-        """Redis said how many requests some of a scope's windows have counted, by their length in seconds."""
+    def record_used(self, limit_key: RateLimitKey, used: Mapping[int, int]) -> None:
+        """Record how many requests Redis counts in some windows of a key, by window length in seconds."""
         counts = []
-        for quota in limit_key.plan.quotas:
-            # What it said of the others stays, and is taken to be as new.
+        for quota in limit_key.quota_set.quotas:
+            # The counts of the other windows remain, and are treated as equally recent.
             counts += [used[quota.seconds] if quota.seconds in used else self.used(limit_key.name, quota)[0], 0]
-        self._keep(limit_key.name, (self._clock(), limit_key.plan, counts, 0))
+        self._keep(limit_key.name, (self._clock(), limit_key.quota_set, counts, 0))
 
     def used(self, name: str, quota: Quota) -> tuple[int, float]:
-        """What Redis had counted of a quota, or 0 if that is not known, and until when (on this object's clock)."""
+        """The count that Redis last reported for a quota (0 if unknown), and when it expires on this object's clock."""
         said = self._young.get(name) or self._old.get(name)
         if said is None:
             return 0, 0.0
-        at, plan, counts, first = said
+        at, quota_set, counts, first = said
         until = at + quota.seconds
         if self._clock() >= until:
             return 0, 0.0
-        for place, known in enumerate(plan.quotas):
+        for place, known in enumerate(quota_set.quotas):
             if known.seconds == quota.seconds:
                 return counts[first + 2 * place], until
         return 0, 0.0
 
     def in_flight(self, name: str) -> int:
-        """How many slots of a scope this worker took in Redis and has not given back."""
+        """How many slots of a rate limit key this worker holds in Redis."""
         return sum(limit_key.name == name for limit_keys in self._copy() for limit_key in limit_keys)
 
-    def forget(self, name: str) -> None:
-        """A scope is no more."""
+    def reset(self, name: str) -> None:
+        """Forget the replies for one rate limit key."""
         self._young.pop(name, None)
         self._old.pop(name, None)
 
-    def _keep(self, name: str, said: Said) -> None:
+    def _keep(self, name: str, said: CountsReply) -> None:
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
         self._young[name] = said

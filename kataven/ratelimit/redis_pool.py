@@ -1,4 +1,4 @@
-"""A few connections to one Redis, for calls so short that a general client would cost more than Redis itself does."""
+"""A connection pool for short commands to one Redis, with less overhead than a general-purpose client."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from kataven.ratelimit.latency import LatencyTracker, RedisTimeouts
 from kataven.ratelimit.redis_socket import RedisSocket, Refusal, Stale, Unreachable
 from kataven.redis_clients import says_not_primary
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
 
-SLOW_SECONDS, SLOW_ANSWERS = 0.15, 3
-"""Redis is slow when every answer has been for this long, and at least so many. One hiccup is waited for."""
+SLOW_SECONDS, SLOW_REPLIES = 0.15, 3
+"""Redis is too slow after a series of slow replies of at least this duration and number. Single ones are tolerated."""
 
 
 class Misdirected(Refusal):
-    """The server at the other end is not the one to ask; a new connection may lead to the one that is."""
+    """The server is not the primary. A new connection may reach the primary."""
 
 
 class RedisPool:
-    """Connections to one Redis, opened when needed and used again. Any number of threads may call at once.
+    """Connections to one Redis, opened on demand and reused. Thread-safe.
 
-    Building one opens nothing, so it may happen before a fork.
+    The constructor opens no connection, so it can run before a fork.
     """
 
     def __init__(self, url: str, timeouts: RedisTimeouts | None = None) -> None:
@@ -35,53 +35,53 @@ class RedisPool:
         self._latency = LatencyTracker(self._timeouts)
         self._idle: deque[RedisSocket] = deque()
         self._closed = False
-        self._slow_answers = 0
+        self._slow_replies = 0
         self.slow_since: float | None = None
-        """Since when (`time.monotonic`) every answer has been a slow one; None if the last one was not."""
+        """When (`time.monotonic`) the current series of slow replies started; None if the last reply was not slow."""
 
     @property
     def too_slow(self) -> bool:
-        """Whether every answer has been slow for so long that it is no hiccup, nor this process's own delay."""
+        """Whether replies have been slow for longer than a single delay, or a delay of this process, explains."""
         since = self.slow_since
         return (
             since is not None
-            and self._slow_answers >= SLOW_ANSWERS
-            and time.monotonic() - since >= SLOW_SECONDS + self._latency.excuse
+            and self._slow_replies >= SLOW_REPLIES
+            and time.monotonic() - since >= SLOW_SECONDS + self._latency.own_delay
         )
 
     def call(self, command: bytes) -> Any:
-        """The answer to a packed command. Raises Refusal, or Unreachable.
+        """The reply to a packed command. Raises Refusal or Unreachable.
 
-        It waits for about `Patience.connect` and what `Pace.answer_within` says.
+        Waits at most about `RedisTimeouts.connect` plus `LatencyTracker.reply_timeout`.
         """
-        return self._ask(RedisSocket.call, command)
+        return self._with_connection(RedisSocket.call, command)
 
     def call_all(self, commands: Sequence[bytes]) -> list[Any]:
-        """The answers to packed commands, in order, after one round trip; a Refusal in place of one that was refused.
+        """The replies to packed commands, in order, after one round trip. An error reply is returned as a Refusal.
 
         Raises Unreachable.
         """
         if not commands:
             return []
-        return self._ask(RedisSocket.call_all, commands)
+        return self._with_connection(RedisSocket.call_all, commands)
 
-    def _ask(self, ask: Callable[[RedisSocket, Asked], Answer], asked: Asked) -> Answer:
+    def _with_connection(self, operation: Callable[[RedisSocket, Request], Reply], request: Request) -> Reply:
         try:
             connection = self._idle.pop()
         except IndexError:
-            return self._call(self._connect(), ask, asked)
+            return self._call(self._connect(), operation, request)
         try:
-            return self._call(connection, ask, asked)
+            return self._call(connection, operation, request)
         except (Stale, Misdirected):
-            # Closed by a restart of Redis or a timeout on the way, perhaps long ago, or kept by a server that has been
-            # demoted since: that says nothing about now. If the command of a closed connection was in fact done, it
-            # is done twice: one request is counted more, never one less. One that was refused was not done.
+            # The idle connection was closed, for example by a restart of Redis, or leads to a server that was demoted.
+            # Neither shows that Redis is unavailable now. If the command on the closed connection was executed, it is
+            # executed twice: one request is counted too much, never too little. A refused command was not executed.
             for other in self._take_idle():
-                other.abandon()
-            return self._call(self._connect(), ask, asked)
+                other.discard()
+            return self._call(self._connect(), operation, request)
 
     def send(self, command: bytes) -> None:
-        """Send a packed command and don't wait for it. Raises Unreachable or Refusal."""
+        """Send a packed command without waiting for the reply. Raises Unreachable or Refusal."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -89,35 +89,37 @@ class RedisPool:
         try:
             connection.send(command)
         except BaseException:
-            connection.abandon()
+            connection.discard()
             raise
         self._put_back(connection)
 
     def close(self) -> None:
-        """Wait until what was sent is done, and close everything; later calls raise Unreachable."""
+        """Wait for pending replies and close all connections. Later calls raise Unreachable."""
         self._closed = True
         for connection in self._take_idle():
             connection.close()
 
-    def _call(self, connection: RedisSocket, ask: Callable[[RedisSocket, Asked], Answer], asked: Asked) -> Answer:
+    def _call(
+        self, connection: RedisSocket, operation: Callable[[RedisSocket, Request], Reply], request: Request
+    ) -> Reply:
         try:
-            answer = ask(connection, asked)
+            reply = operation(connection, request)
         except Refusal as refusal:
             if says_not_primary(str(refusal)):
-                connection.abandon()
+                connection.discard()
                 raise Misdirected(str(refusal)) from None
             self._put_back(connection)
             raise
         except BaseException:
-            connection.abandon()
+            connection.discard()
             raise
         if connection.slow:
-            self._slow_answers += 1
+            self._slow_replies += 1
             self.slow_since = self.slow_since or time.monotonic()
         else:
-            self._slow_answers, self.slow_since = 0, None
+            self._slow_replies, self.slow_since = 0, None
         self._put_back(connection)
-        return answer
+        return reply
 
     def _connect(self) -> RedisSocket:
         if self._closed:

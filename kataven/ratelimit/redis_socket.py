@@ -1,7 +1,7 @@
-"""One connection to Redis that never makes anybody wait for long.
+"""One connection to Redis with short timeouts.
 
-It speaks RESP2 over a plain socket with hiredis, and waits in the kernel (`SO_RCVTIMEO`): a thread that waits for Redis
-holds nothing, and waiting for the interpreter's own lock is never mistaken for a slow Redis.
+It uses RESP2 over a plain socket with hiredis and waits in the kernel (`SO_RCVTIMEO`). A waiting thread holds no lock,
+and time spent waiting for the interpreter's lock is not counted as latency of Redis.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from kataven.redis_url import RedisAddress, read_redis_url
 
 READ_BYTES = 4096
 TIMER_SECONDS = 0.01
-"""How late the kernel's own timer may be: it counts in ticks of up to this length."""
+"""The resolution of the kernel's timer: a timeout can fire this much later."""
 _NOTHING = object()
 
 
 class Unreachable(Exception):
-    """Redis can't be reached, closed the connection, or let us wait for too long."""
+    """Redis can't be reached, closed the connection, or did not reply in time."""
 
 
 class Stale(Unreachable):
-    """The connection is no more; a new one may well work."""
+    """The connection was closed. A new connection may work."""
 
 
 class Refusal(Exception):
-    """Redis answered with an error, in its own words: `NOSCRIPT …`, `LOADING …`."""
+    """An error reply of Redis, with its text: `NOSCRIPT …`, `LOADING …`."""
 
 
 def pack(*command: str | bytes | int) -> bytes:
-    """A command as it goes over the wire."""
+    """Encode a command for the protocol."""
     return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]  # its stub says: one argument
 
 
 class RedisSocket:
-    """One socket, for one thread at a time. After Unreachable there is nothing to do but close it."""
+    """One socket, for one thread at a time. After Unreachable, it must be closed."""
 
     def __init__(self, url: str, timeouts: RedisTimeouts, latency: LatencyTracker | None = None) -> None:
-        """Connect, authenticate and select as `url` says. Raises Unreachable or Refusal.
+        """Connect, authenticate and select the database of `url`. Raises Unreachable or Refusal.
 
-        `pace` is what is known of the way to this Redis; connections to the same one share it.
+        Connections to the same Redis share one `latency` tracker.
         """
         address = read_redis_url(url)
         self._timeouts = timeouts
@@ -56,7 +56,7 @@ class RedisSocket:
         self._unread = 0
         self._waited = 0.0
         self.slow = False
-        """Whether the last answer was a slow one."""
+        """Whether the last reply was slow."""
         try:
             self._socket = _connect(address, timeouts)
         except OSError as error:
@@ -65,29 +65,29 @@ class RedisSocket:
             for greeting in _greetings(address):
                 self.call(pack(*greeting))
         except BaseException:
-            self.abandon()
+            self.discard()
             raise
 
     def call(self, command: bytes) -> Any:
-        """Send a packed command and return its answer. Raises Refusal, Stale or Unreachable."""
+        """Send a packed command and return its reply. Raises Refusal, Stale or Unreachable."""
         began = time.perf_counter()
         self.send(command)
         self._waited, self.slow = 0.0, False
         while self._unread > 1:
             self._read()
-        answer = self._read()
-        self._latency.took(time.perf_counter() - began)
+        reply = self._read()
+        self._latency.record_round_trip(time.perf_counter() - began)
         if self._waited:
-            self.slow = self._waited >= self._latency.slow_after
-        if isinstance(answer, hiredis.ReplyError):
-            raise Refusal(str(answer))
-        return answer
+            self.slow = self._waited >= self._latency.slow_threshold
+        if isinstance(reply, hiredis.ReplyError):
+            raise Refusal(str(reply))
+        return reply
 
     def call_all(self, commands: Sequence[bytes]) -> list[Any]:
-        """Send packed commands at once and return their answers, in order; a Refusal in place of one that was refused.
+        """Send packed commands as one pipeline and return their replies in order. An error reply is a Refusal object.
 
-        All answers together may take as long as one. Raises Stale or Unreachable. Not for more commands than fit into
-        a socket's buffers: nothing is read before everything is sent.
+        The timeout for one reply applies to all replies together. Raises Stale or Unreachable. The commands must fit
+        into the socket's buffers, because nothing is read before everything is sent.
         """
         self.send(b"".join(commands), len(commands))
         self._waited, self.slow = 0.0, False
@@ -95,23 +95,23 @@ class RedisSocket:
             self._read()
         answers = [self._read() for _ in commands]
         if self._waited:
-            self.slow = self._waited >= self._latency.slow_after
+            self.slow = self._waited >= self._latency.slow_threshold
         return [Refusal(str(one)) if isinstance(one, hiredis.ReplyError) else one for one in answers]
 
     def send(self, command: bytes, answers: int = 1) -> None:
-        """Send it and don't wait: what Redis says to it is thrown away later. Raises Stale or Unreachable."""
+        """Send without waiting. The replies are read and discarded later. Raises Stale or Unreachable."""
         try:
             self._socket.sendall(command)
         except (TimeoutError, BlockingIOError) as error:
-            raise Unreachable("Redis does not take what is sent") from error
+            raise Unreachable("sending to Redis timed out") from error
         except OSError as error:
             raise Stale(f"connection lost: {error}") from error
         self._unread += answers
 
     def close(self) -> None:
-        """Close it once everything that was sent is known to be done, or Redis is out of reach.
+        """Read all pending replies, as long as Redis is reachable, then close the connection.
 
-        Closing a socket with unread answers makes the kernel reset the connection, and a reset overtakes what was sent.
+        If a socket with unread replies is closed, the kernel resets the connection, and Redis can lose sent commands.
         """
         with contextlib.suppress(Unreachable):
             self._waited = 0.0
@@ -119,26 +119,26 @@ class RedisSocket:
                 self._read(self._timeouts.close)
         self._socket.close()
 
-    def abandon(self) -> None:
-        """Close it as it is."""
+    def discard(self) -> None:
+        """Close without reading pending replies."""
         self._socket.close()
 
     def _read(self, at_most: float | None = None) -> Any:
-        """The next answer, waited for as long as the pace says, or `at_most` so many seconds."""
-        while (answer := self._reader.gets()) is _NOTHING:
-            asked = time.perf_counter()
+        """The next reply. Waits for the tracked reply timeout, or for `at_most` seconds if given."""
+        while (reply := self._reader.gets()) is _NOTHING:
+            waiting_since = time.perf_counter()
             try:
                 received = self._socket.recv(READ_BYTES)
             except (TimeoutError, BlockingIOError):
-                # Redis had this long, and no longer: what comes on top is the time that this thread had no core, or
-                # not the interpreter, and says how late others on this machine may be.
-                elapsed = time.perf_counter() - asked
+                # The kernel waited for `slow` seconds. The excess is time in which this thread had no CPU core or
+                # waited for the interpreter's lock. It indicates how delayed other processes on this host are.
+                elapsed = time.perf_counter() - waiting_since
                 late = max(0.0, elapsed - self._timeouts.slow - TIMER_SECONDS)
                 self._waited += elapsed - late
-                self._latency.overslept(late)
-                timeouts = self._latency.answer_within if at_most is None else at_most
+                self._latency.record_delay(late)
+                timeouts = self._latency.reply_timeout if at_most is None else at_most
                 if self._waited >= timeouts:
-                    raise Unreachable(f"no answer within {timeouts:.2g} s") from None
+                    raise Unreachable(f"no reply within {timeouts:.2g} s") from None
                 continue
             except OSError as error:
                 raise Stale(f"connection lost: {error}") from error
@@ -146,7 +146,7 @@ class RedisSocket:
                 raise Stale("connection closed by Redis")
             self._reader.feed(received)
         self._unread -= 1
-        return answer
+        return reply
 
 
 def _connect(address: RedisAddress, timeouts: RedisTimeouts) -> socket.socket:
@@ -169,7 +169,7 @@ def _connect(address: RedisAddress, timeouts: RedisTimeouts) -> socket.socket:
     except BaseException:
         plain.close()
         raise
-    # Over TLS the kernel's timeout would be taken for a record that is not complete, and waited for again.
+    # With TLS, a kernel timeout would look like an incomplete record, and the TLS layer would wait again.
     secured.settimeout(timeouts.slow)
     return secured
 

@@ -1,10 +1,10 @@
--- What a worker admitted by itself, while it could not ask, is added to the windows: once, however often it is told.
+-- Adds the usage that a worker admitted locally to the windows. A repeated report counts once.
 --
--- KEYS    1 the number of this worker's last report, 2... where each scope's windows are, as `windows.lua` keeps them
--- ARGV    1 now in microseconds, or '' for this server's own clock; 2 the report's number
---         3... for each scope how many windows, and for each its length in seconds, how many buckets, and for each of
---         these its age in microseconds and its count
--- returns for each window that was told what is used of it now
+-- KEYS    1 the number of this worker's last report, 2... the windows of each rate limit key, as in `windows.lua`
+-- ARGV    1 now in microseconds, or '' to use this server's clock; 2 the number of the report
+--         3... for each rate limit key the number of windows; for each window its length in seconds and the number of
+--         buckets; for each bucket its age in microseconds and its count
+-- returns the used amount of each reported window
 
 local BUCKETS, BUCKET_BYTES = 60, 12
 local WINDOW, BUCKET = '<I4I4I4', '<I8I4'
@@ -15,16 +15,16 @@ if not now then
   local time = call('TIME')
   now = time[1] * 1000000 + time[2]
 end
--- A worker tells one report at a time, so that its last one is the only one that it can tell again.
-local known = call('GET', KEYS[1]) == ARGV[2]
-local argument, longest_told = 3, 0
+-- A worker sends one report at a time, so only the last one can be repeated.
+local repeated = call('GET', KEYS[1]) == ARGV[2]
+local argument, longest_reported = 3, 0
 
 local function next_number()
   argument = argument + 1
   return tonumber(ARGV[argument - 1])
 end
 
--- Every window of a scope by its length in seconds, each a list of {last, count}.
+-- The windows of a rate limit key by length in seconds, each a list of {last, count}.
 local function read(stored)
   local windows, at = {}, 1
   while at <= #stored do
@@ -39,7 +39,7 @@ local function read(stored)
   return windows
 end
 
--- One window as it is stored, and its total. What came in the same sixtieth is one bucket again.
+-- Encodes one window and returns its total. Buckets within the same sixtieth of the window are merged.
 local function write(seconds, buckets)
   table.sort(buckets, function(one, other) return one[1] < other[1] end)
   local width, total, kept = seconds * 1000000 / BUCKETS, 0, {}
@@ -60,25 +60,25 @@ end
 
 local used = {}
 for index = 2, #KEYS do
-  local windows, told = read(call('GET', KEYS[index]) or ''), {}
+  local windows, reported = read(call('GET', KEYS[index]) or ''), {}
   for _ = 1, next_number() do
     local seconds = next_number()
     windows[seconds] = windows[seconds] or {}
-    told[#told + 1] = seconds
+    reported[#reported + 1] = seconds
     for _ = 1, next_number() do
       local age, count = next_number(), next_number()
-      if not known and age < seconds * 1000000 then table.insert(windows[seconds], {now - age, count}) end
+      if not repeated and age < seconds * 1000000 then table.insert(windows[seconds], {now - age, count}) end
     end
-    if seconds > longest_told then longest_told = seconds end
+    if seconds > longest_reported then longest_reported = seconds end
   end
   local written, totals, longest = {}, {}, 0
   for seconds, buckets in pairs(windows) do
     written[#written + 1], totals[seconds] = write(seconds, buckets)
     if seconds > longest then longest = seconds end
   end
-  if not known then call('SET', KEYS[index], table.concat(written), 'EX', longest) end
-  for _, seconds in ipairs(told) do used[#used + 1] = totals[seconds] end
+  if not repeated then call('SET', KEYS[index], table.concat(written), 'EX', longest) end
+  for _, seconds in ipairs(reported) do used[#used + 1] = totals[seconds] end
 end
--- Later than this there is nothing left in the report to be counted twice.
-if not known then call('SET', KEYS[1], ARGV[2], 'EX', longest_told) end
+-- After this time, all requests in the report have expired, so a repetition would add nothing.
+if not repeated then call('SET', KEYS[1], ARGV[2], 'EX', longest_reported) end
 return used

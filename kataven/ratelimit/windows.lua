@@ -1,18 +1,20 @@
--- One decision over every quota of every scope (an account, a key, an address), all or nothing, in one step.
+-- One atomic decision over every quota of every rate limit key (an account, an API key, an address): all or nothing.
 --
--- KEYS    for each scope: where its windows are, where its slots are
--- ARGV    1 'take' to consume if admitted, 'look' to consume nothing
---         2 now in microseconds, or '' for this server's own clock, so that the hosts' clocks don't matter
---         3 how long an in-flight slot lives unless renewed, in milliseconds
---         4... for each scope how many quotas it has, and for each quota its limit and its length in seconds (0: in flight)
---         and last the slot to take
--- returns admitted (1 or 0), then for each quota what is used (this request counted, if it was admitted), and in how
---         many microseconds one more request fits or, where one fits already, `used` falls by itself (0: in flight)
+-- KEYS    for each rate limit key: the key of its windows, the key of its concurrency slots
+-- ARGV    1 'take' to consume if admitted, 'peek' to consume nothing
+--         2 now in microseconds, or '' to use this server's clock, because the clocks of hosts differ
+--         3 the lease of a concurrency slot in milliseconds
+--         4... for each rate limit key the number of quotas, and for each quota its limit and its length in seconds
+--         (0: concurrency); the last argument is the slot to acquire
+-- returns admitted (1 or 0), then for each quota the used amount (including this request if it was admitted), and the
+--         microseconds until the next request is admitted or, if one is admitted now, until `used` decreases
+--         (0: concurrency)
 --
--- A window is a queue of buckets, oldest first. A bucket counts the requests that came within one sixtieth of the window's
--- length, and remembers when the *last* of them came. It leaves as a whole when that last one is a full length old. So
--- nothing is forgotten early, and nothing is remembered more than a sixtieth too long, in at most 61 buckets.
--- A scope's windows are one string: for each its length in seconds, total and size in bytes, then its buckets.
+-- A window is a queue of buckets, oldest first. A bucket counts the requests that arrived within one sixtieth of the
+-- window's length, and stores the time of the *last* of them. The whole bucket expires when that request is one window
+-- length old. So no request expires early, none more than a sixtieth of the window late, and 61 buckets are enough.
+-- The windows of a rate limit key are one string: for each window its length in seconds, total and size in bytes, then
+-- its buckets.
 
 local BUCKETS, BUCKET_BYTES = 60, 12
 local WINDOW, BUCKET = '<I4I4I4', '<I8I4'
@@ -24,7 +26,7 @@ if not now then
   now = time[1] * 1000000 + time[2]
 end
 
--- The window of this many seconds: its total and its buckets.
+-- The window with this length: its total and its buckets.
 local function find(stored, seconds)
   local at = 1
   while at <= #stored do
@@ -35,7 +37,7 @@ local function find(stored, seconds)
   return 0, ''
 end
 
--- Without the buckets that are a full length old, nor those from a future that a clock set back has undone.
+-- Removes buckets that are one window length old, and buckets in the future, which exist if the clock was set back.
 local function slide(total, buckets, length)
   local first = 1
   while first < #buckets do
@@ -47,7 +49,7 @@ local function slide(total, buckets, length)
   return total, first == 1 and buckets or sub(buckets, first)
 end
 
--- Microseconds until this many requests have left.
+-- Microseconds until `excess` requests have left the window.
 local function frees_in(excess, buckets, length)
   local last, count, at = now, 0, 1
   while excess > 0 and at < #buckets do
@@ -57,7 +59,7 @@ local function frees_in(excess, buckets, length)
   return last + length - now
 end
 
--- The buckets with one request more.
+-- Adds one request to the buckets.
 local function add(buckets, length)
   if buckets == '' then return pack(BUCKET, now, 1) end
   local width, newest = length / BUCKETS, #buckets - BUCKET_BYTES + 1
@@ -95,7 +97,7 @@ for number = 1, #KEYS, 2 do
   argument = argument + 1 + ARGV[argument] * 2
 end
 if not admitted then return refused end
-if ARGV[1] == 'look' then refused[1] = 1 return refused end
+if ARGV[1] == 'peek' then refused[1] = 1 return refused end
 
 for number, write in pairs(writes) do call('SET', KEYS[number], write[1], 'EX', write[2]) end
 for _, key in ipairs(slots) do

@@ -1,10 +1,10 @@
-"""REVOKED MEANS REVOKED: when a receipt is out, no worker on any host accepts the credential.
+"""Revoked means revoked: after a receipt, no worker of any host accepts the revoked credential.
 
-    lease     a worker trusts its memory only for a moment at a time
-    barrier   a revoker waits until each worker has forgotten, or its lease has lapsed
-    epoch     what was missed is noticed, and nothing old is remembered anew
+    lease     a worker uses its caches only while it holds a lease that Redis confirmed recently
+    barrier   a revoker waits until each worker has evicted the credential, or its lease has expired
+    epoch     a worker detects a missed event and clears its caches; a result read before an event is not cached after
 
-`guard` holds the worker's side of it and `barrier` the revoker's; docs/revocation-protocol.md argues that they suffice.
+`guard` implements the worker's side and `barrier` the revoker's. docs/revocation-protocol.md argues that they suffice.
 """
 
 from kataven.revocation.barrier import Barrier
@@ -13,7 +13,7 @@ from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.coordination import Member
 from kataven.revocation.fallback.channel import FallbackChannel
 from kataven.revocation.guard import Guard
-from kataven.revocation.latency_log import RevocationLatencyLog, Spread, Summary
+from kataven.revocation.latency_log import Percentiles, RevocationLatencyLog, Summary
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.revocation import Intent, Revocation, Status
 from kataven.revocation.target import EVERYTHING, RevocationTarget
@@ -34,7 +34,7 @@ __all__ = [
     "RevocationLatencyLog",
     "RevocationTarget",
     "RevocationUnconfirmed",
-    "Spread",
+    "Percentiles",
     "Status",
     "Summary",
 ]

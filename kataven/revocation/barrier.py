@@ -1,10 +1,15 @@
-"""The second rule. A revocation is answered when no worker can still act on what it remembers from before.
+"""Carries out a revocation and returns its receipt when no worker can still use a stale cache entry.
 
-    write down what is about to end → commit (the caller) → publish → everybody acknowledged, or one lease has passed →
-    nobody renews at another Redis → receipt
-        no Redis, or not enough of it? post a notice → every worker has read it, or its lease has passed → receipt
+    write_intent   (Revocation) before the commit: if the revoker dies, workers find the intent and evict what it covers
+    commit         (the caller)
+    publish        increments the epoch, publishes the event and returns the list of workers, in one script
+    read homes     which workers have another home Redis than the server that accepted the event?
+    wait           none: until every listed worker has acknowledged the event, or the lease length has passed
+    fall back      some, or Redis is unreachable: post a fallback notice and wait until every reader has read it, or its
+                   reader lease has passed
 
-Nothing here needs a worker's clock, or Redis's: a worker that did not acknowledge is waited out by the revoker's own.
+No step uses the clock of a worker or of Redis: the revoker measures on its own clock how long it waits for a worker
+that does not acknowledge.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from redis.exceptions import RedisError
 
 from kataven.revocation.coordination import CoordinationStore, Published, lease_seconds_of
 from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreachable
-from kataven.revocation.fallback.publisher import FallbackPublisher, IsDead
+from kataven.revocation.fallback.publisher import FallbackPublisher, HasExited
 from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.target import EVERYTHING, RevocationTarget
@@ -28,7 +33,7 @@ MAX_PENDING = 100
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What came of one publication."""
+    """The result of waiting for one publication."""
 
     workers: int
     acknowledged: int
@@ -36,11 +41,11 @@ class Publication:
 
 
 class Barrier:
-    """Publishes events and waits for what they need. Safe to use from several threads.
+    """Publishes events and waits until they have taken effect. Safe to use from several threads.
 
-    `reconnect` drops the idle connections that the board publishes over. `renews_at` names the Redis at which this
-    process itself holds a lease now, None if it holds none. A worker that is not heard of by way of the notices is
-    waited for `reading_seconds`.
+    `reconnect` closes the idle connections that `store` publishes over. `home_redis` returns the Redis from which this
+    process holds a valid lease, or None. `reader_lease_seconds` is how long a reader is waited for that does not
+    read a fallback notice.
     """
 
     def __init__(
@@ -49,150 +54,157 @@ class Barrier:
         lease_seconds: float,
         fallback: FallbackChannel,
         *,
-        is_dead: IsDead,
-        reading_seconds: float,
+        has_exited: HasExited,
+        reader_lease_seconds: float,
         reconnect: Callable[[], None] = lambda: None,
-        renews_at: Callable[[], str | None] = lambda: None,
+        home_redis: Callable[[], str | None] = lambda: None,
         clock: Clock = boottime,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._board = store
+        self._store = store
         self._fallback = fallback
         self._lease_seconds = lease_seconds
-        self._is_dead = is_dead
-        self._reading_seconds = reading_seconds
+        self._has_exited = has_exited
+        self._reader_lease_seconds = reader_lease_seconds
         self._reconnect = reconnect
-        self._renews_at = renews_at
+        self._home_redis = home_redis
         self._clock = clock
         self._sleep = sleep
         self._pending: set[RevocationTarget] = set()
         self._pending_lock = Lock()
 
     def revoke(self, target: RevocationTarget) -> Receipt:
-        """To be called when the change is committed. Returns when every worker has forgotten what `scope` covers.
+        """Return when every worker has evicted what `target` covers. Call this after the change is committed.
 
-        Takes some milliseconds; one lease if a worker does not answer; about half of one if there is no Redis, or if a
-        worker renews at another one. Raises NobodyTold if the notices can't be reached for one lease: then the workers
-        that Redis reaches have forgotten, and it is not known whether those are all.
+        Takes a few milliseconds; one lease if a worker does not acknowledge; about half a lease if Redis is unavailable
+        or a worker has another home Redis.
+
+        Raises RevocationUnconfirmed if the fallback channel is unreachable for one lease. The workers that Redis
+        reaches have then evicted their entries, but the revoker cannot determine whether those are all workers.
         """
         started = self._clock()
         published = self._publish(target)
         if published is None:
-            return self._told_by_notice(target, started, Channel.UNREACHABLE)
-        # Whom this publication misses is read after the change was committed: a worker that moves later forgets then.
-        if self._may_be_elsewhere(published.epoch.redis):
-            return self._told_by_notice(target, started, Channel.SPLIT)
-        answered = self._wait(published, self._clock())
+            return self._revoke_by_notice(target, started, Channel.UNREACHABLE)
+        # Read after the commit: a worker that moves to another Redis later clears its cache when it moves.
+        if self._other_home_possible(published.epoch.redis):
+            return self._revoke_by_notice(target, started, Channel.SPLIT)
+        publication = self._wait(published, self._clock())
         return Receipt(
-            workers=answered.workers,
-            acknowledged=answered.acknowledged,
+            workers=publication.workers,
+            acknowledged=publication.acknowledged,
             ms=self._milliseconds_since(started),
-            publish_to_last_ack_ms=answered.publish_to_last_ack_ms,
+            publish_to_last_ack_ms=publication.publish_to_last_ack_ms,
         )
 
     def announce(self, target: RevocationTarget) -> None:
-        """Have every worker forget `scope`, without waiting. If Redis is away, as soon as this process reaches it."""
+        """Make every worker evict `target`, without waiting. If Redis is unreachable, publish it later."""
         try:
-            self._board.announce(target)
+            self._store.announce(target)
         except RedisError:
             self._reconnect()
             try:
-                self._board.announce(target)
+                self._store.announce(target)
             except RedisError:
-                self._owe(target)
+                self._add_pending(target)
 
     def flush_pending(self) -> None:
-        """Publish what could not be published when it should have been. What fails again is still owed."""
+        """Publish the events that could not be published. Those that fail again remain pending."""
         with self._pending_lock:
-            owed, self._pending = self._pending, set()
-        for target in owed:
+            pending, self._pending = self._pending, set()
+        for target in pending:
             self.announce(target)
 
-    def _owe(self, target: RevocationTarget) -> None:
-        # A worker that can reach Redis while we can't still renews its lease. It should hear of this as soon as it can.
+    def _add_pending(self, target: RevocationTarget) -> None:
+        # A worker that reaches Redis while this process does not still renews its lease. It should receive the event as
+        # soon as this process can publish it.
         with self._pending_lock:
             self._pending.add(target)
             if len(self._pending) > MAX_PENDING:
                 self._pending = {EVERYTHING}
 
     def _publish(self, target: RevocationTarget) -> Published | None:
-        """None if Redis can't be reached, or not to write to. An attempt that failed may have been heard all the same.
+        """None if Redis is unreachable or not writable. Workers may have received the event of a failed attempt.
 
-        A connection from the pool may lead to a Redis that nobody else uses any more, or to one that answers READONLY
-        since it was demoted. So an attempt that fails, and one that reaches another Redis than this process renews at,
-        is made once more, over a new connection. Each has an answer id of its own: what is acknowledged is one attempt.
+        A pooled connection may lead to a Redis that the workers have stopped using, or to a demoted primary that
+        returns READONLY. If an attempt fails, or reaches another Redis than the home Redis of this process, it is
+        repeated once over a new connection. Each attempt has its own id, so an acknowledgement belongs to one attempt.
         """
         try:
-            published = self._board.publish(target)
+            published = self._store.publish(target)
         except RedisError:
             pass
         else:
-            if (self._renews_at() or published.epoch.redis) == published.epoch.redis:
+            if (self._home_redis() or published.epoch.redis) == published.epoch.redis:
                 return published
         self._reconnect()
         try:
-            return self._board.publish(target)
+            return self._store.publish(target)
         except RedisError:
             return None
 
-    def _may_be_elsewhere(self, redis: str) -> bool:
-        """Whether a worker may hold a lease from another Redis than this. If that can't be read, one may."""
+    def _other_home_possible(self, redis: str) -> bool:
+        """Whether a worker may hold a lease from another Redis than `redis`. True if the homes cannot be read."""
         try:
-            return any(not self._is_dead(reader) for reader in self._fallback.elsewhere(redis))
+            return any(not self._has_exited(reader) for reader in self._fallback.readers_with_other_home(redis))
         except FallbackUnreachable:
             return True
 
     def _wait(self, published: Published, now: float) -> Publication:
-        """Return when every worker on the list has acknowledged, or every lease from before the event has lapsed.
+        """Return when every listed worker has acknowledged, or every lease from before the event has expired.
 
-        `now` is any time after Redis answered; the event was published before it.
+        `now` is any time after Redis replied, which is later than the publication.
         """
         longest = max([self._lease_seconds, *map(lease_seconds_of, published.workers.values())])
-        lapse_at = now + expiry_wait_seconds(longest)
-        last_ack = self._wait_for_all(published, lapse_at)
+        leases_expire_at = now + expiry_wait_seconds(longest)
+        last_ack = self._wait_for_last_acknowledgement(published, leases_expire_at)
         if last_ack is not None:
             milliseconds = (last_ack - published.published_at_microseconds) / 1000
             return Publication(len(published.workers), len(published.workers), milliseconds)
-        missing = self._missing(published) if published.workers else 0
+        missing = self._remove_missing(published) if published.workers else 0
         if missing:
-            self._sleep_until(lapse_at)
+            self._sleep_until(leases_expire_at)
         return Publication(len(published.workers), len(published.workers) - missing, None)
 
-    def _wait_for_all(self, published: Published, until: float) -> int | None:
-        """When the last worker acknowledged; None once `until` has come, or if there is nobody to wait for."""
+    def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
+        """When the last worker acknowledged; None after `until`, or if no worker is listed."""
         while published.workers and (left := until - self._clock()) > 0:
             try:
-                # In slices shorter than the socket's timeout, so that a dead connection is noticed and made anew.
-                last_ack = self._board.wait_for_all(published.answer_id, min(left, self._pause))
+                # Each wait is shorter than the socket timeout, so that a dead connection is detected and replaced.
+                last_ack = self._store.wait_for_last_acknowledgement(published.ack_id, min(left, self._poll_interval))
             except RedisError:
                 self._reconnect()
-                self._sleep(min(left, self._pause))
+                self._sleep(min(left, self._poll_interval))
             else:
                 if last_ack is not None:
                     return last_ack
         return None
 
-    def _missing(self, published: Published) -> int:
-        """How many did not acknowledge. They come off the list, so that the next revocation need not wait for them."""
+    def _remove_missing(self, published: Published) -> int:
+        """The number of workers that did not acknowledge. They are removed from the list of workers, so that the next
+        revocation does not wait for them."""
         try:
-            missing = self._board.missing(published) & published.workers.keys()
-            self._board.sweep({worker: published.workers[worker] for worker in missing})
+            missing = self._store.unacknowledged(published) & published.workers.keys()
+            self._store.sweep({worker: published.workers[worker] for worker in missing})
         except RedisError:
             return len(published.workers)
         return len(missing)
 
-    def _told_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
-        """Return when every worker has read a notice, or its lease has passed. Raises NobodyTold.
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
+        """Return when every reader has read a fallback notice, or its reader lease has passed.
 
-        If Redis is away, the event is owed to it: a worker that can reach it need not wait for its next look.
+        If Redis is unreachable, the event also becomes pending: workers that reach Redis then need not wait for their
+        next poll. Raises RevocationUnconfirmed if the fallback channel is unreachable for one lease.
         """
         if channel is Channel.UNREACHABLE:
-            self._owe(target)
+            self._add_pending(target)
         give_up_at = self._clock() + expiry_wait_seconds(self._lease_seconds)
-        publisher = FallbackPublisher(self._fallback, self._is_dead, self._clock, self._reading_seconds, give_up_at)
+        publisher = FallbackPublisher(
+            self._fallback, self._has_exited, self._clock, self._reader_lease_seconds, give_up_at
+        )
         try:
-            while not publisher.settled():
-                self._sleep(self._pause)
+            while not publisher.advance():
+                self._sleep(self._poll_interval)
         except FallbackUnreachable as error:
             raise RevocationUnconfirmed from error
         return Receipt(publisher.workers, publisher.acknowledged, self._milliseconds_since(started), channel=channel)
@@ -202,7 +214,7 @@ class Barrier:
             self._sleep(left)
 
     @property
-    def _pause(self) -> float:
+    def _poll_interval(self) -> float:
         return self._lease_seconds / 8
 
     def _milliseconds_since(self, started: float) -> float:

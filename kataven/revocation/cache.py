@@ -1,10 +1,10 @@
-"""Remembering who showed a credential: a Verifier around a Verifier, and the same care for other memories.
+"""Caches verified credentials, and other values that a revocation must reach.
 
-    lease holds?  no → ask the verifier, every time
-    remembered?   yes → that is the answer
-    ticket → ask the verifier → keep the answer, unless the ticket was spoiled meanwhile
+    lease valid?   no: verify each request through the inner verifier
+    cached?        yes: return the cached principal
+    miss           take a fill token, verify, and cache the result unless an event has invalidated the token
 
-The order of these steps is what the promise rests on; `guard` says why.
+The guarantee depends on the order of these steps; `guard` explains why.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ REFUSED_TTL_SECONDS = 5.0
 CAPACITY = 10_000
 REFUSED_CAPACITY = 10_000
 
-REMEMBERED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended)
-"""The definite ones. Others cost no I/O to find out again."""
+CACHED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended)
+"""The definitive refusals. The others can be determined again without I/O."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class CachingVerifier:
-    """Verifies through `inner`, and remembers what it said, for `ttl_seconds` and never past the credential's own end.
+    """Verifies through `inner` and caches its result for `ttl_seconds`, at most until the credential expires.
 
-    `inner` may itself remember things behind the same guard, and nothing anywhere else: what another process remembers
-    it may still be about to forget when this one asks.
+    `inner` may use caches that the same guard protects, and no others. In particular it must not rely on a cache in
+    another process, which may not have evicted an entry yet when this process reads it.
 
-    Keys that were refused are remembered apart and for a shorter time, so that junk can't push good ones out. JWTs that
-    were refused are not: refusing one again costs no database, and an unknown signing key may be published any moment.
+    Rejected keys are cached separately and for a shorter time, so that invalid keys cannot displace valid ones.
+    Rejected JWTs are not cached: rejecting one again needs no database query, and an unknown signing key may be
+    published at any time.
 
-    Tokens are known by a digest under a key of this process, so that no memory dump holds them and nobody can prepare
-    tokens that collide. `wall_clock`, in seconds since the epoch, is for the credential's own end.
+    Entries are stored under a keyed digest of the token, with a key of this process. A memory dump therefore contains
+    no token, and an attacker cannot prepare tokens that collide. `wall_clock` returns seconds since the Unix epoch and
+    is compared with the expiry of credentials.
     """
 
     def __init__(
@@ -62,96 +64,96 @@ class CachingVerifier:
     ) -> None:
         self._inner = inner
         self._guard = guard
-        self._ledger = guard.stats
+        self._stats = guard.stats
         self._ttl_seconds = ttl_seconds
         self._refused_ttl_seconds = refused_ttl_seconds
         self._clock = guard.lease.clock
         self._wall_clock = wall_clock
-        self._known: ScopedTtlCache[bytes, Principal] = ScopedTtlCache(capacity)
+        self._principals: ScopedTtlCache[bytes, Principal] = ScopedTtlCache(capacity)
         self._refused: ScopedTtlCache[bytes, Refused] = ScopedTtlCache(refused_capacity)
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
-        guard.subscribe(self._known.forget)
-        guard.subscribe(self._refused.forget)
+        guard.subscribe(self._principals.evict)
+        guard.subscribe(self._refused.evict)
 
     def verify(self, credential: Credential) -> Principal:
         key = self._digest(credential)
         now = self._clock()
-        lease_holds = self._guard.holds_at(now)  # before anything is looked up: see Guard.holds
-        principal = self._known.get(key, now) if lease_holds else None
+        leases_valid = self._guard.leases_valid_at(now)  # before the lookup: see Guard.leases_valid
+        principal = self._principals.get(key, now) if leases_valid else None
         if principal is not None and (principal.expires_at is None or self._wall_clock() < principal.expires_at):
-            self._ledger.hits += 1
+            self._stats.hits += 1
             return principal
-        # A refusal may be remembered without a lease: it lets nobody in.
+        # A refusal may be used without a lease, because it grants no access.
         refusal = self._refused.get(key, now)
         if refusal is not None:
-            self._ledger.refusals_remembered += 1
-            # A new one: two threads that raise the same exception would write into one traceback.
+            self._stats.cached_refusals += 1
+            # A new instance: threads that raise the same instance would share one traceback.
             raise type(refusal)(*refusal.args)
-        if lease_holds:
-            self._ledger.misses += 1
+        if leases_valid:
+            self._stats.misses += 1
         else:
-            self._ledger.bypasses += 1
-        return self._ask(credential, key, now, keep=lease_holds)
+            self._stats.bypasses += 1
+        return self._verify_uncached(credential, key, now, store=leases_valid)
 
-    def _ask(self, credential: Credential, key: bytes, now: float, *, keep: bool) -> Principal:
-        fill_token = self._guard.start_fill()
+    def _verify_uncached(self, credential: Credential, key: bytes, now: float, *, store: bool) -> Principal:
+        fill_token = self._guard.take_fill_token()
         try:
             principal = self._inner.verify(credential)
-        except REMEMBERED_REFUSALS as refusal:
+        except CACHED_REFUSALS as refusal:
             if isinstance(credential, ApiKeyCredential):
-                self._keep_refusal(fill_token, credential.account, key, refusal, now)
+                self._cache_refusal(fill_token, credential.account, key, refusal, now)
             raise
-        if keep:
-            self._keep(fill_token, key, principal, now)
+        if store:
+            self._cache_principal(fill_token, key, principal, now)
         return principal
 
-    def _keep(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
+    def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
         target = RevocationTarget(principal.account, principal.id)
-        put = partial(self._known.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
-        if not self._guard.finish_fill(fill_token, target, put):
-            self._ledger.stale_drops += 1
+        put = partial(self._principals.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
+        if not self._guard.cache_result(fill_token, target, put):
+            self._stats.stale_drops += 1
 
-    def _keep_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
+    def _cache_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
         target = RevocationTarget(account)
-        # Rebuilt, so that it doesn't hold on to the frames that it was raised through.
+        # A copy without traceback, so that the cache keeps no reference to stack frames.
         plain = type(refusal)(*refusal.args)
         put = partial(self._refused.put, key, plain, target, now=now, expires=now + self._refused_ttl_seconds)
-        self._guard.finish_fill(fill_token, target, put)
+        self._guard.cache_result(fill_token, target, put)
 
     def _digest(self, credential: Credential) -> bytes:
-        # The account belongs to it: a JWT is verified for one account and may be shown for another.
+        # The digest includes the account: a JWT that was verified for one account may be sent with another.
         keyed = self._keyed.copy()
         keyed.update(f"{credential.account} {credential.token}".encode())
         return keyed.digest()
 
 
 class GuardedCache(Generic[Key, Value]):
-    """The same care for anything else that a revocation has to reach, such as what is known of an account.
+    """A cache for other values that a revocation must reach, such as the record of an account.
 
-    Whatever a verifier reads through a memory of its own has to stand behind the guard as well: else a fresh question,
-    put after a revocation, would be answered from before it.
+    Every cache that a verifier reads through must be protected by the same guard. Otherwise a verification that starts
+    after a revocation could use a value from before it.
     """
 
     def __init__(self, guard: Guard, *, ttl_seconds: float, capacity: int) -> None:
         self._guard = guard
         self._ttl_seconds = ttl_seconds
         self._clock = guard.lease.clock
-        self._shelf: ScopedTtlCache[Key, Value] = ScopedTtlCache(capacity)
-        guard.subscribe(self._shelf.forget)
+        self._values: ScopedTtlCache[Key, Value] = ScopedTtlCache(capacity)
+        guard.subscribe(self._values.evict)
 
     def get(self, key: Key, target: RevocationTarget, read: Callable[[], Value]) -> Value:
-        """What is remembered under `key`; else what `read` returns, which is then remembered under `scope`.
+        """The cached value of `key`, or else the result of `read`, which is then cached with `target`.
 
-        None is returned but not remembered. Raises what `read` raises.
+        None is returned but not cached. Exceptions of `read` propagate.
         """
         now = self._clock()
-        lease_holds = self._guard.holds_at(now)
-        value = self._shelf.get(key, now) if lease_holds else None
+        leases_valid = self._guard.leases_valid_at(now)
+        value = self._values.get(key, now) if leases_valid else None
         if value is not None:
             return value
-        fill_token = self._guard.start_fill()
+        fill_token = self._guard.take_fill_token()
         value = read()
-        if lease_holds and value is not None:
-            put = partial(self._shelf.put, key, value, target, now=now, expires=now + self._ttl_seconds)
-            self._guard.finish_fill(fill_token, target, put)
+        if leases_valid and value is not None:
+            put = partial(self._values.put, key, value, target, now=now, expires=now + self._ttl_seconds)
+            self._guard.cache_result(fill_token, target, put)
         return value

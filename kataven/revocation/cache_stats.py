@@ -1,4 +1,4 @@
-"""What happened, counted: the numbers behind the metrics."""
+"""Counters behind the revocation metrics."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CacheStats:
-    """Counters of one process since its start. Several threads add to them without a lock, for the hit path's sake."""
+    """Counters of one process since its start. Threads increment them without a lock, which keeps cache hits fast."""
 
     hits: int = 0
-    """Answered from memory."""
+    """Accepted from the cache."""
     misses: int = 0
-    """Asked the verifier, and remembered its answer."""
+    """Verified, and the result was cached."""
     bypasses: int = 0
-    """Asked the verifier because no lease held: each request is checked in the database."""
-    refusals_remembered: int = 0
-    """Refused from memory: a key that was unknown, revoked or expired a moment ago."""
+    """Verified without the cache, because the worker held no valid lease: each request is checked in the database."""
+    cached_refusals: int = 0
+    """Rejected from the cache: a key that was unknown, revoked or expired a moment ago."""
     stale_drops: int = 0
-    """Answers not kept because an event that covers them came while they were fetched."""
+    """Results not cached, because an event that covers them arrived while they were read."""
     events: int = 0
-    """Events heard and applied."""
+    """Events received and applied."""
     gaps: int = 0
-    """How often the whole memory was emptied: an event was missed, a lease had lapsed, or Redis is another one."""
+    """How often the caches were cleared: an event was missed, a lease had expired, or Redis is another server."""
     renewals: int = 0
     """Leases confirmed."""
     disconnects: int = 0
-    """How often the connection to Redis failed, or could not be made."""
+    """How often the connection to Redis failed or could not be opened."""
     revocations: int = 0
-    """Receipts given."""
+    """Receipts returned."""
     unreachable: int = 0
-    """Receipts given without Redis."""
+    """Receipts returned while Redis was unreachable."""
     split: int = 0
-    """Receipts for which Redis was not enough: a worker renews at another one, or none had acknowledged."""
+    """Receipts for which the publication was not sufficient: a worker had another home Redis, or the homes could not be
+    read."""
     intents_applied: int = 0
-    """How often this worker forgot what a revocation covers that was begun and not completed."""
+    """How often this worker evicted what an overdue revocation intent covers."""
     intents_missed: int = 0
-    """Revocations that could not be written down before their change was committed."""
+    """Revocations whose intent could not be written before the commit."""
     unconfirmed: int = 0
-    """Revocations without a receipt: the notices could not be reached."""
+    """Revocations without a receipt, because the fallback channel was unreachable."""

@@ -1,7 +1,8 @@
-"""What workers and revokers share in Redis: the list of workers, the epoch, and who still has to acknowledge.
+"""The state that workers and revokers share in Redis: the list of workers, the epoch and pending acknowledgements.
 
-One hash holds the first two (so they are lost together, if they are lost), `…:pending:<id>` the workers that an event
-still waits for, and `…:done:<id>` wakes the revoker. The keys hash to one slot, so a Redis Cluster will do.
+One hash contains the list and the epoch, so that they can only be lost together. `…:pending:<id>` contains the workers
+that have not acknowledged an event, and `…:done:<id>` wakes the revoker. All keys hash to one slot, so the protocol
+also works on a Redis Cluster.
 """
 
 from __future__ import annotations
@@ -11,39 +12,40 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kataven.revocation.epoch import Epoch, body
+from kataven.revocation.epoch import Epoch, encode_body
 from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP, Execute
 from kataven.revocation.target import RevocationTarget
 
-KEEP_ANSWERS_MILLISECONDS = 60_000
-"""How long Redis keeps what belongs to one event. Longer than any revoker waits; losing it early costs only time."""
+KEEP_ACKNOWLEDGEMENTS_MILLISECONDS = 60_000
+"""How long Redis keeps the acknowledgements of one event: longer than any revoker waits. Losing them earlier only makes
+that revocation slower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """An event is out. `workers` are those who may count on a lease and have to acknowledge, with their records."""
+    """A published event. `workers` maps each worker that may hold a lease, and must acknowledge, to its record."""
 
     epoch: Epoch
     published_at_microseconds: int
     """By Redis's clock."""
     workers: Mapping[str, str]
-    answer_id: str
+    ack_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A worker on the list, for people to look at."""
+    """A listed worker, for display."""
 
     id: str
     host: str
     pid: int
     lease_seconds: float
     confirmed_seconds_ago: float
-    """By Redis's clock, which decides nothing: it may be set."""
+    """By Redis's clock. For display only: that clock may be set."""
 
 
 class CoordinationStore:
-    """The shared state, through `execute`. Every method raises redis.RedisError."""
+    """The shared state, accessed through `execute`. Every method raises redis.RedisError."""
 
     def __init__(self, execute: Execute, namespace: str) -> None:
         self._execute = execute
@@ -52,40 +54,40 @@ class CoordinationStore:
         self.channel = f"{self._prefix}:events"
 
     def renew(self, worker: str, record: str) -> Epoch:
-        """Write a worker on the list, with a record that differs from its last one. Returns where history stands."""
+        """Add the worker to the list, with a record that differs from its last one. Returns the current epoch."""
         redis, count = RENEW(self._execute, [self._state], [_nonce(), worker, record])
         return Epoch(redis, int(count))
 
     def publish(self, target: RevocationTarget) -> Published:
-        """Send an event that every worker acknowledges."""
-        answer_id = _nonce()
-        redis, count, microseconds, workers = self._publish(target, answer_id, KEEP_ANSWERS_MILLISECONDS)
+        """Publish an event that every worker must acknowledge."""
+        ack_id = _nonce()
+        redis, count, microseconds, workers = self._publish(target, ack_id, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS)
         records = dict(zip(workers[::2], workers[1::2], strict=True))
-        return Published(Epoch(redis, int(count)), int(microseconds), records, answer_id)
+        return Published(Epoch(redis, int(count)), int(microseconds), records, ack_id)
 
     def announce(self, target: RevocationTarget) -> None:
-        """Send an event that nobody waits for."""
+        """Publish an event that needs no acknowledgement."""
         self._publish(target, None, 0)
 
-    def acknowledge(self, answer_id: str, worker: str) -> None:
-        ACKNOWLEDGE(self._execute, self._answer_keys(answer_id), [worker, KEEP_ANSWERS_MILLISECONDS])
+    def acknowledge(self, ack_id: str, worker: str) -> None:
+        ACKNOWLEDGE(self._execute, self._ack_keys(ack_id), [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS])
 
-    def wait_for_all(self, answer_id: str, seconds: float) -> int | None:
+    def wait_for_last_acknowledgement(self, ack_id: str, seconds: float) -> int | None:
         """When the last worker acknowledged, in microseconds by Redis's clock; None if not within `seconds`."""
-        found = self._execute("BLPOP", self._answer_keys(answer_id)[1], seconds)
+        found = self._execute("BLPOP", self._ack_keys(ack_id)[1], seconds)
         return None if found is None else int(found[1])
 
-    def missing(self, published: Published) -> frozenset[str]:
-        """Who has not acknowledged, once `wait_for_all` has found nothing."""
-        pending, done = self._answer_keys(published.answer_id)
+    def unacknowledged(self, published: Published) -> frozenset[str]:
+        """The workers that have not acknowledged, after `wait_for_last_acknowledgement` returned None."""
+        pending, done = self._ack_keys(published.ack_id)
         missing = frozenset(self._execute("SMEMBERS", pending))
         if missing or self._execute("EXISTS", done):
             return missing
-        # The set is gone, and not because it became empty: Redis forgot it, so nobody is known to have answered.
+        # Redis has lost the set before it became empty, so no acknowledgement is known.
         return frozenset(published.workers)
 
     def records(self) -> dict[str, str]:
-        """Every worker on the list, with its record."""
+        """Every listed worker with its record."""
         return {
             field.removeprefix("worker:"): record
             for field, record in self._execute("HGETALL", self._state).items()
@@ -93,38 +95,38 @@ class CoordinationStore:
         }
 
     def sweep(self, records: Mapping[str, str]) -> None:
-        """Take these workers off the list, but for those whose record has changed."""
+        """Remove these workers from the list, except those whose record has changed."""
         if records:
             SWEEP(self._execute, [self._state], [text for pair in records.items() for text in pair])
 
-    def leave(self, worker: str) -> None:
-        """Take oneself off, lease given up."""
+    def deregister(self, worker: str) -> None:
+        """Remove a worker that has given up its lease."""
         self._execute("HDEL", self._state, f"worker:{worker}")
 
     def members(self) -> list[Member]:
-        """The list, for people."""
+        """The list of workers, for display."""
         seconds, microseconds = self._execute("TIME")
         now = int(seconds) + int(microseconds) / 1_000_000
         return sorted((_member(*item, now) for item in self.records().items()), key=lambda member: member.id)
 
-    def _publish(self, target: RevocationTarget, answer_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
-        keys = [self._state, self._answer_keys(answer_id or "none")[0]]
+    def _publish(self, target: RevocationTarget, ack_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
+        keys = [self._state, self._ack_keys(ack_id or "none")[0]]
         reply: tuple[str, str, str, list[str]] = PUBLISH(
-            self._execute, keys, [_nonce(), self.channel, body(target, answer_id), keep]
+            self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep]
         )
         return reply
 
-    def _answer_keys(self, answer_id: str) -> list[str]:
-        return [f"{self._prefix}:pending:{answer_id}", f"{self._prefix}:done:{answer_id}"]
+    def _ack_keys(self, ack_id: str) -> list[str]:
+        return [f"{self._prefix}:pending:{ack_id}", f"{self._prefix}:done:{ack_id}"]
 
 
-def record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
-    """What a worker writes about itself. `beat` makes it new each time."""
+def encode_record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
+    """The record that a worker writes. `heartbeat` makes each record different from the last."""
     return json.dumps([heartbeat, lease_seconds, host, pid])
 
 
 def lease_seconds_of(text: str) -> float:
-    """How long a lease the writer of a record counts on."""
+    """The lease length of the worker that wrote this record."""
     return float(json.loads(text.split(" ", 1)[1])[1])
 
 

@@ -1,4 +1,4 @@
-"""The third rule. Each event raises an epoch, so that a worker can tell whether it has heard them all."""
+"""The epoch: each event increments it, so that a worker can detect an event that it missed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kataven.revocation.target import RevocationTarget
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """How many events there were in one Redis's memory. Two epochs that are equal have the same past.
+    """How many events one Redis has published. Two equal epochs have the same history.
 
-    `redis` is another one when Redis may have forgotten something (`lua/whoami.lua`): one that came back with old data
-    may count up to the same number again.
+    `redis` identifies the server (`lua/whoami.lua`) and changes whenever it may have lost data. Without it, a server
+    that was restored from older data could reach the same count with other events.
     """
 
     redis: str
@@ -22,22 +22,22 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message: forget `scope`. `before` and `after` are the epochs that it lies between."""
+    """A message to all workers: evict `target`. `before` and `after` are the epochs before and after the event."""
 
     before: Epoch
     after: Epoch
     target: RevocationTarget
-    answer_id: str | None
-    """Under which to acknowledge it; None if nobody waits."""
+    ack_id: str | None
+    """The id to acknowledge the event with; None if no revoker waits for it."""
 
     @classmethod
     def parse(cls, message: str) -> Event:
-        """From what `lua/publish.lua` sends. Raises ValueError, LookupError or TypeError for anything else."""
+        """Parse what `lua/publish.lua` sends. Raises ValueError, LookupError or TypeError for anything else."""
         redis, count, body = message.split(" ", 2)
-        account, key_id, answer_id = json.loads(body)
-        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), answer_id)
+        account, key_id, ack_id = json.loads(body)
+        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), ack_id)
 
 
-def body(target: RevocationTarget, answer_id: str | None) -> str:
-    """The part of a message that its sender writes."""
-    return json.dumps([target.account, target.key_id, answer_id])
+def encode_body(target: RevocationTarget, ack_id: str | None) -> str:
+    """The part of a message that its sender writes; the script adds the epoch."""
+    return json.dumps([target.account, target.key_id, ack_id])

@@ -1,16 +1,19 @@
-"""What a worker may believe. The three rules from the worker's side, without any I/O: read this file first.
+"""Decides whether a worker may use its caches, and what it evicts. This is the worker's side of the protocol, without
+I/O: read this module first.
 
-    holds          may what is remembered be used now?
-    begin_fill     a question is about to be put to the database
-    finish_fill    may its answer be remembered?
-    heard          an event came: forget what it covers
-    confirmed      Redis renewed the lease, and said which epoch it is
-    move_to_write  which Redis this worker renews at: written down before a lease from there counts
-    noticed        the notices were read, where revokers leave word that can't reach Redis
-    reminded       a revocation was begun some time ago and not completed: forget what it covers, until it is
+    leases_valid       before a cache lookup: may the worker use its caches?
+    take_fill_token    before a read from the database whose result is to be cached
+    cache_result       after that read: caches the result, unless an event covered it in the meantime
+    apply_event        an event arrived: evicts what it covers; the event may then be acknowledged
+    confirm_lease      Redis renewed the lease and returned its epoch: clears the caches if the worker missed an event
+    home_to_write      the home Redis to write to the system database, before a lease from it is valid
+    home_written       that write is committed
+    apply_notice       a heartbeat was written and returned the latest fallback notice: clears the caches if it is new
+    apply_intent       a revocation intent is overdue: evicts what it covers, at each poll
 
-The promise: once a revoker has given its receipt, a request that starts later finds nothing here that the revocation
-covers. `docs/revocation-protocol.md` argues why; tests/revocation/test_interleavings.py looks for a way around it.
+The guarantee: after a revoker has returned its receipt, a request that starts later finds no cache entry that the
+revocation covers. `docs/revocation-protocol.md` contains the argument, and tests/revocation/test_interleavings.py
+searches for counterexamples.
 """
 
 from __future__ import annotations
@@ -26,148 +29,160 @@ from kataven.revocation.fallback.channel import FallbackNotice
 from kataven.revocation.lease import Lease
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 
-Forget = Callable[[RevocationTarget], None]
-RECENT_EVENTS = 1024
+Evict = Callable[[RevocationTarget], None]
+RECENT_EVICTIONS = 1024
 
 
 class Guard:
-    """Stands before every memory of one worker. Safe to use from several threads.
+    """Protects all caches of one worker. Any thread may read caches and fill them.
 
-    One thread alone, the worker's own, calls `heard` and `confirmed`, in the order in which Redis spoke; one
-    other alone `move_to_write`, `moved`, `noticed` and `reminded`. `reading` is the lease that goes with the notices.
-    `on_move` is called on the worker's thread when it renews at a Redis that is not written down yet.
+    Only the subscriber's thread calls `apply_event` and `confirm_lease`, in the order in which Redis sent the events
+    and replies. Only the poller's thread calls `home_to_write`, `home_written`, `apply_notice` and `apply_intent`.
+
+    `on_home_change` is called on the subscriber's thread when the worker renews at a Redis that is not yet written to
+    the system database.
     """
 
     def __init__(
         self,
         lease: Lease,
-        reading: Lease,
+        reader_lease: Lease,
         stats: CacheStats | None = None,
         on_home_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.lease = lease
-        self.reading = reading
+        self.reader_lease = reader_lease
         self.stats = stats if stats is not None else CacheStats()
         self.on_home_change = on_home_change
         self.epoch: Epoch | None = None
         self.notice: FallbackNotice | None = None
-        self._renews_at: str | None = None
-        self._written: str | None = None
-        self._memories: list[Forget] = []
+        self._home_redis: str | None = None
+        self._written_home: str | None = None
+        self._caches: list[Evict] = []
         self._lock = Lock()
-        self._recent: deque[RevocationTarget] = deque(maxlen=RECENT_EVENTS)
-        self._forgotten = 0
+        self._recent_targets: deque[RevocationTarget] = deque(maxlen=RECENT_EVICTIONS)
+        self._evictions = 0
 
-    def subscribe(self, forget: Forget) -> None:
-        """Have `forget(scope)` called for each event, before the event is acknowledged, on the worker's thread.
+    def subscribe(self, evict: Evict) -> None:
+        """Register a cache. `evict(target)` is called for each event, before the event is acknowledged.
 
-        A memory that is filled by way of another subscribes after that one, as it does if it is built from it. If
-        `forget` raises, the event is not acknowledged and the lease is not renewed until it stops raising.
+        Register inner caches first: a cache that is filled through another cache must subscribe after it. If `evict`
+        raises, the event is not acknowledged, and the lease is not renewed until `evict` succeeds.
         """
-        self._memories.append(forget)
+        self._caches.append(evict)
 
-    def holds(self) -> bool:
-        """Whether what is remembered may be used. Ask *before* looking it up: what is still there then is good.
+    def leases_valid(self) -> bool:
+        """Whether the worker may use its caches. Check this *before* the lookup, never after it.
 
-        The other way round, a thread could look an entry up, be stopped for a minute, and wake up to a fresh lease.
+        If a thread looked up the entry first, it could be paused while its worker lost and regained the lease, and then
+        use the stale entry. A lease that is valid at the check was confirmed after every stale entry was evicted.
         """
-        return self.holds_at(self.lease.clock())
+        return self.leases_valid_at(self.lease.clock())
 
-    def holds_at(self, now: float) -> bool:
-        """The same, for whoever has just read the lease's clock."""
-        return now < self.lease.until and now < self.reading.until
+    def leases_valid_at(self, now: float) -> bool:
+        """The same for `now`, a time that the caller has just read from the lease's clock."""
+        return now < self.lease.valid_until and now < self.reader_lease.valid_until
 
-    def start_fill(self) -> int:
-        """A ticket to take before the database is read. It stands for all that had been forgotten by then."""
-        return self._forgotten
+    def take_fill_token(self) -> int:
+        """A token to take before the database is read. It identifies the evictions that happened before it."""
+        return self._evictions
 
-    def finish_fill(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
-        """Call `keep`, unless an event that covers `scope` came since the ticket was taken. Says whether it did."""
-        with self._lock:  # so that no event comes between the look and the keeping
-            missed = self._forgotten - fill_token
-            if missed > len(self._recent) or any(s.covers(target) for s in islice(reversed(self._recent), missed)):
+    def cache_result(self, fill_token: int, target: RevocationTarget, store: Callable[[], None]) -> bool:
+        """Call `store`, unless an event that covers `target` was applied after the token was taken.
+
+        Returns whether `store` was called.
+        """
+        with self._lock:  # no event may be applied between the check and `store`
+            missed = self._evictions - fill_token
+            recent = islice(reversed(self._recent_targets), missed)
+            if missed > len(self._recent_targets) or any(evicted.covers(target) for evicted in recent):
                 return False
-            keep()
+            store()
             return True
 
     def apply_event(self, event: Event) -> None:
-        """An event came. When this returns, nothing that it covers is remembered: it may be acknowledged."""
+        """Evict what the event covers, or clear the caches if an event before it was missed.
+
+        The event may be acknowledged after this method returns.
+        """
         self.stats.events += 1
-        if event.after.redis != self._renews_at:
-            # Redis forgot who holds a lease, this worker among them. It may count on one after its next renewal.
+        if event.after.redis != self._home_redis:
+            # This Redis has lost the list of workers, so revokers do not wait for this worker until it renews.
             self.lease.drop()
-        self._forget(event.target if event.before == self.epoch else EVERYTHING)
+        self._evict(event.target if event.before == self.epoch else EVERYTHING)
         self.epoch = event.after
 
-    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        """Redis answered a renewal that was sent after `asked_at`, at `epoch`.
+    def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
+        """Redis replied with `epoch` to a renewal that was sent after `counted_from`.
 
-        If that is not where this worker stands, it has missed an event, or Redis has. If the lease had lapsed, revokers
-        no longer waited for this worker. Either way it forgets everything, and only then does the lease hold again.
+        The worker clears its caches before the lease becomes valid, if `epoch` is not its own (it missed an event, or
+        Redis lost some) or if its lease had expired (revokers may have stopped waiting for it).
 
-        It holds only if it is written down, where revokers look, that this worker renews at this Redis. There may be
-        two that answer, such as a primary that was paused while another was promoted, and a revoker may publish at
-        either.
+        The lease becomes valid only if this Redis is written to the system database as the worker's home Redis. Two
+        Redis servers may respond at once, for example a paused primary that resumes after a failover. A revoker may
+        publish at either of them, and reads the home Redis of each worker to detect this.
         """
         self.stats.renewals += 1
-        if epoch != self.epoch or not self.lease.holds():
-            self._forget(EVERYTHING)
+        if epoch != self.epoch or not self.lease.is_valid():
+            self._evict(EVERYTHING)
             self.epoch = epoch
         with self._lock:
-            home_recorded, self._renews_at = epoch.redis != self._renews_at, epoch.redis
-            written = self._written == epoch.redis
+            moved, self._home_redis = epoch.redis != self._home_redis, epoch.redis
+            written = self._written_home == epoch.redis
         if written:
-            self.lease.confirm(asked_at)
+            self.lease.confirm(counted_from)
         else:
             self.lease.drop()
-            if home_recorded:  # once: if it can't be written now, the next look at the notices tries again
+            if moved:  # once per move: if the write fails, the next poll repeats it
                 self.on_home_change()
 
     @property
-    def renews_at(self) -> str | None:
-        """The identity of the Redis that this worker holds a lease from now; None if it holds none."""
-        return self._renews_at if self.lease.holds() else None
+    def home_redis(self) -> str | None:
+        """The Redis that this worker currently holds a valid lease from; None if it holds none."""
+        return self._home_redis if self.lease.is_valid() else None
 
-    def home_to_record(self) -> tuple[str, bool]:
-        """Which Redis to write down as this worker's, empty for none, and whether that is news.
+    def home_to_write(self) -> tuple[str, bool]:
+        """The home Redis to write to the system database (empty for none), and whether it differs from the last write.
 
-        If it is, no lease counts from here until `moved`: in between it is unknown what is written.
+        If it differs, no lease becomes valid until `home_written` is called: while a write is in progress, the worker
+        cannot know which value revokers read.
         """
         with self._lock:
-            news = self._renews_at is not None and self._renews_at != self._written
-            if news:
-                self._written = None
-            return self._renews_at or "", news
+            changed = self._home_redis is not None and self._home_redis != self._written_home
+            if changed:
+                self._written_home = None
+            return self._home_redis or "", changed
 
-    def home_recorded(self, redis: str) -> None:
-        """It is written down, and committed, that this worker renews at `redis`."""
+    def home_written(self, redis: str) -> None:
+        """The write of `redis` as this worker's home Redis is committed."""
         with self._lock:
-            self._written = redis or None
+            self._written_home = redis or None
 
-    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
-        """This worker wrote, after `asked_at`, that it reads; what it then read is `notice`.
+    def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
+        """The worker wrote its heartbeat after `counted_from` and then read `notice`, the latest one.
 
-        If that is another one than before, a revoker left word without Redis. If this lease had lapsed, this worker may
-        have been taken off the list that revokers read. Either way it forgets everything, and only then does this lease
-        hold.
+        The worker clears its caches before the reader lease becomes valid, if the notice is new (a revoker could not
+        reach every worker through Redis) or if its reader lease had expired (another process may have removed the
+        worker from the list of readers).
         """
-        if notice != self.notice or not self.reading.holds():
-            self._forget(EVERYTHING)
+        if notice != self.notice or not self.reader_lease.is_valid():
+            self._evict(EVERYTHING)
             self.notice = notice
-        self.reading.confirm(asked_at)
+        self.reader_lease.confirm(counted_from)
 
     def apply_intent(self, target: RevocationTarget) -> None:
-        """A revocation of `scope` was begun, and may be committed, but is not completed. Its revoker may have died."""
+        """Evict what an overdue intent covers: its change may be committed, and its revoker may have died."""
         self.stats.intents_applied += 1
-        self._forget(target)
+        self._evict(target)
 
-    def _forget(self, target: RevocationTarget) -> None:
+    def _evict(self, target: RevocationTarget) -> None:
         if target == EVERYTHING:
             self.stats.gaps += 1
-        # First spoil the tickets of answers that are on their way, then drop the answers that are here; and so again
-        # for each memory, since an answer to it may have come by way of one before it, which was still to forget.
-        for forget in self._memories:
+        # For each cache, first invalidate the fill tokens of reads in progress, and then evict the entries. Tokens are
+        # invalidated again for every cache: a read for an outer cache may have been answered from an inner cache that
+        # had not evicted its entries yet.
+        for evict in self._caches:
             with self._lock:
-                self._recent.append(target)
-                self._forgotten += 1
-            forget(target)
+                self._recent_targets.append(target)
+                self._evictions += 1
+            evict(target)

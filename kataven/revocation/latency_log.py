@@ -1,7 +1,4 @@
-"""How long revocations take, measured on the revocations themselves.
-
-Somebody else mints a canary key, warms it on every worker and revokes it; so does every customer. This is the record.
-"""
+"""Keeps the latest receipts and summarizes how long revocations take."""
 
 from __future__ import annotations
 
@@ -14,20 +11,20 @@ from threading import Lock
 from kataven.revocation.receipt import Receipt
 
 Observe = Callable[[Receipt], None]
-REMEMBERED = 1_000
+KEPT_RECEIPTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Milliseconds: the median, the 99th percentile (nearest rank) and the largest."""
+class Percentiles:
+    """Milliseconds: the median, the 99th percentile (nearest rank) and the maximum."""
 
     p50: float
     p99: float
     max: float
 
     @classmethod
-    def of(cls, samples: Sequence[float]) -> Spread | None:
-        """None for no samples."""
+    def of(cls, samples: Sequence[float]) -> Percentiles | None:
+        """None if there are no samples."""
         if not samples:
             return None
         ordered = sorted(samples)
@@ -39,22 +36,22 @@ class Summary:
     """The latest revocations of this process."""
 
     count: int
-    publish_to_last_ack: Spread | None
-    whole_call: Spread | None
+    publish_to_last_ack: Percentiles | None
+    whole_call: Percentiles | None
 
 
 class RevocationLatencyLog:
-    """Remembers the latest receipts. `observe` is called with each, on the thread that revoked: for a histogram."""
+    """Keeps the latest receipts and passes each one to the subscribers, on the thread that revoked."""
 
     def __init__(self) -> None:
-        self._receipts: deque[Receipt] = deque(maxlen=REMEMBERED)
+        self._receipts: deque[Receipt] = deque(maxlen=KEPT_RECEIPTS)
         self._observers: list[Observe] = []
         self._lock = Lock()
 
     def subscribe(self, observe: Observe) -> None:
         self._observers.append(observe)
 
-    def note(self, receipt: Receipt) -> None:
+    def record(self, receipt: Receipt) -> None:
         with self._lock:
             self._receipts.append(receipt)
         for observe in self._observers:
@@ -64,7 +61,7 @@ class RevocationLatencyLog:
         with self._lock:
             receipts = list(self._receipts)
         eviction = [r.publish_to_last_ack_ms for r in receipts if r.publish_to_last_ack_ms is not None]
-        return Summary(len(receipts), Spread.of(eviction), Spread.of([r.ms for r in receipts]))
+        return Summary(len(receipts), Percentiles.of(eviction), Percentiles.of([r.ms for r in receipts]))
 
 
 def _rank(ordered: Sequence[float], fraction: float) -> float:

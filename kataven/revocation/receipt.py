@@ -1,4 +1,4 @@
-"""What a revocation answers."""
+"""The receipt that a revocation returns."""
 
 from __future__ import annotations
 
@@ -8,57 +8,59 @@ from typing import Any
 
 
 class Channel(StrEnum):
-    """How the workers were told."""
+    """How the workers received the revocation."""
 
     REDIS = "redis"
     UNREACHABLE = "unreachable"
-    """By a notice in the system database, since Redis could not be reached."""
+    """Through a fallback notice, because Redis was unreachable."""
     SPLIT = "split"
-    """By a notice, since a worker may hold a lease from another Redis than the one that took the event."""
+    """Through a fallback notice, because a worker may have another home Redis than the one that accepted the event."""
 
 
 class RevocationUnconfirmed(Exception):
-    """The change is committed, but it is not known whether every worker was told: the notices can't be reached.
+    """The change is committed, but the fallback channel is unreachable, so it is unknown whether every worker applied
+    it.
 
-    A worker that was not told may accept what it covers for as long as it remembers it. Revoking once more, when the
-    notices are back, gives a receipt.
+    A worker that did not may accept the credential until its cache entry expires. Revoking again, after the fallback
+    channel is reachable, returns a receipt.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """From the moment this is given, no request that starts is accepted with what was revoked."""
+    """No request that starts after the receipt is returned is accepted with the revoked credential."""
 
     workers: int
-    """How many there were to tell."""
+    """How many workers had to apply the revocation."""
     acknowledged: int
-    """How many of them said that they have forgotten."""
+    """How many of them reported that they had evicted what it covers."""
     ms: float
-    """How long `revoke` took, in milliseconds."""
+    """The duration of `revoke` in milliseconds."""
     publish_to_last_ack_ms: float | None = None
-    """From the event to the last acknowledgement, by Redis's clock; None if some never came, or if there was nobody,
-    or if they were told by a notice."""
+    """From the publication to the last acknowledgement, by Redis's clock. None if a worker did not acknowledge, if no
+    worker was listed, or if a fallback notice was used."""
     channel: Channel = Channel.REDIS
 
     @property
     def redis_reachable(self) -> bool:
-        """False if Redis did not answer."""
+        """False if Redis did not reply."""
         return self.channel is not Channel.UNREACHABLE
 
     @property
     def expired(self) -> int:
-        """How many did not answer; their leases were waited out."""
+        """How many workers did not acknowledge; the revoker waited until their leases had expired."""
         return self.workers - self.acknowledged
 
     def as_json(self) -> dict[str, Any]:
-        """`{"workers": 4, "acknowledged": 4, "ms": 3.1}`; `lapsed` and `redis` only where there is something to say."""
-        answer: dict[str, Any] = {
+        """`{"workers": 4, "acknowledged": 4, "ms": 3.1}`. `lapsed` is present if it is not 0, and `redis` if a fallback
+        notice was used."""
+        members: dict[str, Any] = {
             "workers": self.workers,
             "acknowledged": self.acknowledged,
             "ms": round(self.ms, 1),
         }
         if self.expired:
-            answer["lapsed"] = self.expired
+            members["lapsed"] = self.expired
         if self.channel is not Channel.REDIS:
-            answer["redis"] = str(self.channel)
-        return answer
+            members["redis"] = str(self.channel)
+        return members

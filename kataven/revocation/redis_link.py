@@ -1,8 +1,8 @@
-"""One connection to Redis that carries both the events and the renewals of the lease, in the order Redis spoke.
+"""One connection to Redis for both events and lease renewals, which arrive in the order in which Redis sent them.
 
-RESP3 allows commands on a connection that is subscribed. That is worth more than a connection saved: a lease can't be
-renewed over a healthy connection while the one for events is dead, and a renewal's answer can't overtake an event, so
-that an epoch that does not fit is a gap and never a race.
+RESP3 allows commands on a subscribed connection. The protocol relies on this: a lease cannot be renewed over a healthy
+connection while the connection for events is dead, and the reply to a renewal cannot overtake an event. An unexpected
+epoch therefore always means a missed event, never a race.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kataven.redis_clients import redis_pool
 
 
 class RedisLink:
-    """Subscribed to `channel` from its construction to `close`. Used by one thread. Methods raise redis.RedisError."""
+    """Subscribed to `channel` until `close`. For use by one thread. Methods raise redis.RedisError."""
 
     def __init__(self, redis_url: str, channel: str, timeout_seconds: float) -> None:
         self._channel = channel
@@ -33,24 +33,24 @@ class RedisLink:
             raise
 
     def call(self, *command: str | int | float) -> Any:
-        """Send a command and return its reply. Events that come before it are put aside for `drain`."""
+        """Send a command and return its reply. Events that arrive before the reply are buffered for `drain`."""
         self._connection.send_command(*command)
         while True:
             reply = self._connection.read_response(push_request=True)
-            if not self._set_aside(reply):
+            if not self._buffer_event(reply):
                 return reply
 
     def drain(self) -> list[str]:
-        """The messages put aside so far."""
+        """Return and remove the buffered events."""
         messages = list(self._inbox)
         self._inbox.clear()
         return messages
 
     def wait(self, seconds: float) -> list[str]:
-        """The messages put aside; if there are none, the next one, or nothing after `seconds`."""
+        """Return the buffered events; if there are none, wait up to `seconds` for one."""
         if not self._inbox:
             try:
-                self._set_aside(
+                self._buffer_event(
                     self._connection.read_response(push_request=True, timeout=seconds, disconnect_on_error=False)
                 )
             except RedisTimeout:
@@ -66,7 +66,7 @@ class RedisLink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _set_aside(self, reply: Any) -> bool:
+    def _buffer_event(self, reply: Any) -> bool:
         if not (isinstance(reply, list) and reply[:2] == ["message", self._channel]):
             return False
         self._inbox.append(reply[2])
@@ -74,6 +74,6 @@ class RedisLink:
 
 
 def _pool(redis_url: str, timeout_seconds: float) -> Any:
-    """A pool, for one connection: it can connect in every way. Any, because redis-py leaves connections untyped."""
+    """A pool for one connection, because a pool supports every URL. Any, because redis-py does not type connections."""
     retry = Retry(NoBackoff(), 0)
     return redis_pool(redis_url, timeout_seconds=timeout_seconds, retry=retry, decode_responses=True, protocol=3)

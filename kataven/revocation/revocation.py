@@ -1,4 +1,4 @@
-"""The room put together: one object per process, from a URL to a receipt."""
+"""The entry point of the package: one Revocation object per process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kataven.revocation.barrier import Barrier
 from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.coordination import CoordinationStore, Member
 from kataven.revocation.epoch import Epoch
-from kataven.revocation.fallback.channel import READING_SECONDS, FallbackChannel, FallbackUnreachable
-from kataven.revocation.fallback.poller import FallbackPoller, is_dead
-from kataven.revocation.guard import Forget, Guard
+from kataven.revocation.fallback.channel import READER_LEASE_SECONDS, FallbackChannel, FallbackUnreachable
+from kataven.revocation.fallback.poller import FallbackPoller, has_exited
+from kataven.revocation.guard import Evict, Guard
 from kataven.revocation.latency_log import RevocationLatencyLog
 from kataven.revocation.lease import Clock, Lease, boottime
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A revocation that is about to be committed: what it covers, and where that is written down, if it is."""
+    """A revocation that is about to be committed. `id` is None if the intent could not be written."""
 
     target: RevocationTarget
     id: str | None
@@ -37,21 +37,21 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How this process stands, known without asking anybody."""
+    """The status of this process, determined without I/O."""
 
     redis_reachable: bool
     lease_confirmed: bool
-    """False: every credential is verified in the database, which is slower and just as right."""
+    """If False, every credential is verified in the database, which is slower and equally correct."""
     epoch: Epoch | None
     worker: str
-    """This process on the list of workers."""
+    """The id of this process on the list of workers."""
 
 
 class Revocation:
-    """Revokes, and makes this process a worker that hears of revocations. Connects to nothing before it is used.
+    """Revokes credentials, and makes this process a worker that applies revocations. Connects on first use.
 
-    A process that only revokes, such as a command, need not `start`. All processes on one Redis and `namespace`, and
-    with the same `notices`, are one system.
+    A process that only revokes, such as a command, need not call `start`. All processes of one deployment must use the
+    same Redis, the same `namespace` and the same `fallback` channel.
     """
 
     def __init__(
@@ -63,69 +63,71 @@ class Revocation:
         fallback: FallbackChannel,
         clock: Clock = boottime,
     ) -> None:
-        # A half-open connection must be found out well within a lease, by the worker and by the revoker alike.
+        # Workers and revokers must detect a half-open connection well within a lease.
         timeout_seconds = lease_seconds / 4
-        # Nothing is sent again by itself but what a server refused since it is no primary: see Barrier._publish.
+        # The client repeats no command, except those that a server rejects because it is not a primary: see
+        # Barrier._publish.
         self._client = redis_client(redis_url, timeout_seconds=timeout_seconds, decode_responses=True)
         self._fallback = fallback
-        lease, reading = Lease(lease_seconds, clock), Lease(READING_SECONDS, clock)
-        self.guard = Guard(lease, reading, on_home_change=lambda: self._reader.hurry())
-        self._reader = FallbackPoller(self.guard, fallback)
-        self._board = CoordinationStore(self._client.execute_command, namespace)
+        lease, reader_lease = Lease(lease_seconds, clock), Lease(READER_LEASE_SECONDS, clock)
+        self.guard = Guard(lease, reader_lease, on_home_change=lambda: self._poller.poll_soon())
+        self._poller = FallbackPoller(self.guard, fallback)
+        self._store = CoordinationStore(self._client.execute_command, namespace)
         self._barrier = Barrier(
-            self._board,
+            self._store,
             lease_seconds,
             fallback,
-            is_dead=is_dead,
-            reading_seconds=READING_SECONDS,
+            has_exited=has_exited,
+            reader_lease_seconds=READER_LEASE_SECONDS,
             reconnect=self._reconnect,
-            renews_at=lambda: self.guard.renews_at,
+            home_redis=lambda: self.guard.home_redis,
             clock=clock,
         )
         self.canary = RevocationLatencyLog()
-        open_link = partial(RedisLink, redis_url, self._board.channel, timeout_seconds)
-        self._worker = Subscriber(self.guard, open_link, namespace, self._barrier)
+        open_link = partial(RedisLink, redis_url, self._store.channel, timeout_seconds)
+        self._subscriber = Subscriber(self.guard, open_link, namespace, self._barrier)
 
     @property
     def stats(self) -> CacheStats:
         return self.guard.stats
 
     def start(self) -> None:
-        """Become a worker. After the fork; returns at once. Starting twice does nothing."""
-        self._reader.start()
-        self._worker.start()
+        """Become a worker. Call this after the fork. Returns immediately; a second call does nothing."""
+        self._poller.start()
+        self._subscriber.start()
 
     def stop(self) -> None:
-        """Stop being one: the lease is given back, so that no revoker waits for it, and connections are closed."""
-        self._worker.stop()
-        self._reader.stop()
-        with suppress(RedisError):  # then the lease lapses, and another worker takes this one off the list
-            self._board.leave(self._worker.id)
+        """Stop being a worker: give up both leases, so that no revoker waits for them, and close the connections."""
+        self._subscriber.stop()
+        self._poller.stop()
+        with suppress(RedisError):  # if this fails, the lease expires and another worker removes this one
+            self._store.deregister(self._subscriber.id)
         self._client.close()
 
-    def subscribe(self, forget: Forget) -> None:
-        """Have `forget(scope)` called for each event before it is acknowledged; see `Guard.subscribe`."""
-        self.guard.subscribe(forget)
+    def subscribe(self, evict: Evict) -> None:
+        """Have `evict(target)` called for each event before the event is acknowledged; see `Guard.subscribe`."""
+        self.guard.subscribe(evict)
 
-    def intend(self, target: RevocationTarget) -> Intent:
-        """Call it right before the change is committed, with everything done but the commit.
+    def write_intent(self, target: RevocationTarget) -> Intent:
+        """Write a revocation intent. Call this as the last step before the commit.
 
-        If this process dies before its receipt, workers forget what `scope` covers again and again until the change can
-        only be committed or lost: what is committed and what workers believe differ for one lease at most. If it can't
-        be written down, the change goes on without: then they may differ for as long as anything is remembered.
+        If this process dies before it returns a receipt, workers evict what `target` covers at each poll, until the
+        change is certainly committed or lost. The committed state and the caches then differ for at most one lease plus
+        one poll. If the intent cannot be written, the change continues without it, and they may differ until the cache
+        entries expire.
         """
         try:
-            return Intent(target, self._fallback.intend(target))
+            return Intent(target, self._fallback.add_intent(target))
         except FallbackUnreachable as error:
             self.stats.intents_missed += 1
-            _log.warning("revocation: not written down before its commit: %s", error)
+            _log.warning("revocation: the intent could not be written before the commit: %s", error)
             return Intent(target, None)
 
     def revoke(self, intent: Intent | RevocationTarget) -> Receipt:
-        """Call it when the change is committed. When it returns, no worker accepts what the intent covers.
+        """Return when no worker accepts what the intent covers. Call this after the change is committed.
 
-        Takes some milliseconds, or about a lease where something does not answer. Raises NobodyTold if the
-        notices can't be reached; then the intent stands, and workers act on it by themselves.
+        Takes a few milliseconds, or about one lease if a worker or a server does not respond. Raises
+        RevocationUnconfirmed if the fallback channel is unreachable; the intent then remains, and workers apply it.
         """
         if isinstance(intent, RevocationTarget):
             intent = Intent(intent, None)
@@ -135,31 +137,31 @@ class Revocation:
             self.stats.unconfirmed += 1
             raise
         if intent.id is not None:
-            self._complete(intent.id)
+            self._remove_intent(intent.id)
         self.stats.revocations += 1
         self.stats.unreachable += not receipt.redis_reachable
         self.stats.split += receipt.channel is Channel.SPLIT
-        self.canary.note(receipt)
+        self.canary.record(receipt)
         return receipt
 
-    def _complete(self, intent: str) -> None:
-        if self._reader.running:
-            self._reader.completed(intent)
+    def _remove_intent(self, intent: str) -> None:
+        if self._poller.running:
+            self._poller.remove_intent_later(intent)
             return
-        with suppress(FallbackUnreachable):  # then workers go on forgetting it until it is too old
-            self._fallback.complete([intent])
+        with suppress(FallbackUnreachable):  # if this fails, workers evict the target until the intent expires
+            self._fallback.remove_intents([intent])
 
     def _reconnect(self) -> None:
-        """Drop the connections that lie idle: what they lead to may have been left by everybody else."""
+        """Close the idle connections: they may lead to a Redis that the workers have stopped using."""
         self._client.connection_pool.disconnect(inuse_connections=False)
 
     def announce(self, target: RevocationTarget) -> None:
-        """Have every worker forget `scope` soon, without waiting: for changes that take nobody's access away."""
+        """Make every worker evict `target` soon, without waiting. Only for changes that revoke no access."""
         self._barrier.announce(target)
 
     def status(self) -> Status:
-        return Status(self._worker.connected, self.guard.holds(), self.guard.epoch, self._worker.id)
+        return Status(self._subscriber.connected, self.guard.leases_valid(), self.guard.epoch, self._subscriber.id)
 
     def workers(self) -> list[Member]:
-        """The workers on the list. Raises redis.RedisError."""
-        return self._board.members()
+        """The listed workers. Raises redis.RedisError."""
+        return self._store.members()

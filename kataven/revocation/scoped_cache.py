@@ -1,4 +1,4 @@
-"""A bounded place to put things for a while, each under the scope that it is forgotten with."""
+"""A bounded cache. Each entry has a time to live and a target, and is evicted by events that cover the target."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _Item(NamedTuple, Generic[Value]):
 
 
 class ScopedTtlCache(Generic[Key, Value]):
-    """At most `capacity` values. When it is full the one that was put there first falls out.
+    """At most `capacity` values. If the cache is full, the oldest entry is evicted.
 
-    With one time to live for all of them that is also the one closest to its end, so nothing has to be reordered when a
-    value is read, and reading takes no lock. Times are on any one clock, the same for `put` and `get`.
+    All entries have the same time to live, so the oldest entry is also the next to expire. Reads therefore reorder
+    nothing and take no lock. `put` and `get` must use the same clock.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -42,12 +42,12 @@ class ScopedTtlCache(Generic[Key, Value]):
     def put(self, key: Key, value: Value, target: RevocationTarget, *, now: float, expires: float) -> None:
         with self._lock:
             self._drop(key)
-            self._make_room(now)
+            self._make_space(now)
             self._items[key] = _Item(value, target, expires)
             self._by_account[target.account].add(key)
 
-    def forget(self, target: RevocationTarget) -> None:
-        """Drop all that `scope` covers."""
+    def evict(self, target: RevocationTarget) -> None:
+        """Remove every entry that `target` covers."""
         with self._lock:
             if target.account is None:
                 self._items.clear()
@@ -58,7 +58,7 @@ class ScopedTtlCache(Generic[Key, Value]):
             ]:
                 self._drop(key)
 
-    def _make_room(self, now: float) -> None:
+    def _make_space(self, now: float) -> None:
         while self._items:
             oldest = next(iter(self._items))
             if len(self._items) < self._capacity and now < self._items[oldest].expires:

@@ -1,9 +1,9 @@
-"""The worker's thread: it hears events, makes the worker forget, says so, and keeps the lease.
+"""The worker's background thread: receives events, evicts cache entries, acknowledges, and renews the lease.
 
-    connect and subscribe → renew → hear, forget, acknowledge … until the next renewal is due → renew → …
+    connect and subscribe → renew → receive, evict, acknowledge, until the next renewal is due → renew → …
 
-It ends when it is told to and at nothing else: whatever goes wrong, it connects anew. Meanwhile the lease lapses by
-itself and the worker verifies everything in the database, so there is nothing to clean up.
+The thread ends only when it is stopped: after any error it connects again. In the meantime the lease expires and the
+worker verifies each request in the database, so no cleanup is necessary.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from threading import Thread
 from redis.exceptions import RedisError
 
 from kataven.revocation.barrier import Barrier
-from kataven.revocation.coordination import CoordinationStore, lease_seconds_of, record
+from kataven.revocation.coordination import CoordinationStore, encode_record, lease_seconds_of
 from kataven.revocation.epoch import Event
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
@@ -28,18 +28,18 @@ from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.sweeper import Sweeper
 
 RENEWALS_PER_LEASE = 4
-"""So that a renewal may be lost, its timeout noticed and another be answered before the lease lapses."""
-RENEWALS_PER_LEASE_UNTIL_IT_HOLDS = 16
-"""While it is being written down at which Redis this worker renews."""
+"""If a renewal is lost, it can time out and be repeated before the lease expires."""
+RENEWALS_PER_LEASE_UNTIL_VALID = 16
+"""While the lease is not valid, for example because the home Redis is being written."""
 
 _log = logging.getLogger(__name__)
 
 
-_chance = random.SystemRandom()  # not the module's own state, which belongs to whoever seeds it
+_random = random.SystemRandom()  # independent of the module's generator, which an application may seed
 
 
 class Subscriber:
-    """This process as a worker: one thread between `start` and `stop`. To be started after a fork, never before."""
+    """Makes this process a worker: one thread between `start` and `stop`. Start it after the fork, never before."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Subscriber:
         self.connected = False
 
     def start(self) -> None:
-        """Begin. Returns at once; the lease is confirmed a moment later. Does nothing if it is running."""
+        """Start the thread, unless it is running. Returns immediately; the lease is confirmed shortly afterwards."""
         if self._thread is not None and self._thread.is_alive():
             return
         self.id = secrets.token_hex(8)
@@ -71,7 +71,7 @@ class Subscriber:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, then the lease. Takes up to a quarter of a lease."""
+        """Stop the thread, then give up the lease. Takes up to a quarter of the lease length."""
         if self._thread is None:
             return
         self._stopping.set()
@@ -80,7 +80,7 @@ class Subscriber:
         self._lease.drop()
 
     def run(self, stopping: Flag) -> None:
-        """What the thread does, until `stopping` is set."""
+        """The thread's loop. Returns when `stopping` is set."""
         attempt = 0
         while not stopping.is_set():
             try:
@@ -88,12 +88,12 @@ class Subscriber:
                     store = CoordinationStore(link.call, self._namespace)
                     self._renew(link, store)
                     attempt, self.connected = 0, True
-                    self._serve(link, store, stopping)
+                    self._run_connected(link, store, stopping)
             except RedisError as error:
-                # Once per outage; the metrics count the attempts.
+                # A warning once per outage; the metrics count every attempt.
                 _log.log(logging.DEBUG if attempt else logging.WARNING, "revocation: no connection to Redis: %s", error)
-            except BaseException:  # a memory that can't forget, say: without a lease it is harmless
-                _log.exception("revocation: this worker can't keep its lease")
+            except BaseException:  # for example a cache that fails to evict: without a lease it is not used
+                _log.exception("revocation: this worker cannot keep its lease")
             else:
                 return
             self.connected = False
@@ -101,12 +101,12 @@ class Subscriber:
             stopping.wait(_backoff(attempt, self._lease.seconds))
             attempt += 1
 
-    def _serve(self, link: RedisLink, store: CoordinationStore, stopping: Flag) -> None:
+    def _run_connected(self, link: RedisLink, store: CoordinationStore, stopping: Flag) -> None:
         while not stopping.is_set():
-            often = RENEWALS_PER_LEASE if self._lease.holds() else RENEWALS_PER_LEASE_UNTIL_IT_HOLDS
-            due = self._renewed_at + self._lease.seconds / often
+            per_lease = RENEWALS_PER_LEASE if self._lease.is_valid() else RENEWALS_PER_LEASE_UNTIL_VALID
+            due = self._renewed_at + self._lease.seconds / per_lease
             while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
-                self._acknowledge(store, self._hear(link.wait(left)))
+                self._acknowledge(store, self._apply(link.wait(left)))
             self._renew(link, store)
             self._sweep(store)
             self._barrier.flush_pending()
@@ -114,16 +114,16 @@ class Subscriber:
 
     def _renew(self, link: RedisLink, store: CoordinationStore) -> None:
         self._heartbeat += 1
-        mine = record(self._heartbeat, self._lease.seconds, socket.gethostname(), os.getpid())
-        asked_at = self._lease.clock()
+        mine = encode_record(self._heartbeat, self._lease.seconds, socket.gethostname(), os.getpid())
+        counted_from = self._lease.clock()
         epoch = store.renew(self.id, mine)
-        # What Redis said before it renewed is heard before the renewal.
-        events = self._hear(link.drain())
-        self._guard.lease_confirmed(asked_at, epoch)
-        self._renewed_at = asked_at
+        # Events that Redis sent before its reply to the renewal are applied before the renewal.
+        events = self._apply(link.drain())
+        self._guard.confirm_lease(counted_from, epoch)
+        self._renewed_at = counted_from
         self._acknowledge(store, events)
 
-    def _hear(self, messages: list[str]) -> list[Event]:
+    def _apply(self, messages: list[str]) -> list[Event]:
         events = [Event.parse(message) for message in messages]
         for event in events:
             self._guard.apply_event(event)
@@ -131,13 +131,13 @@ class Subscriber:
 
     def _acknowledge(self, store: CoordinationStore, events: list[Event]) -> None:
         for event in events:
-            if event.answer_id is not None:
-                store.acknowledge(event.answer_id, self.id)
+            if event.ack_id is not None:
+                store.acknowledge(event.ack_id, self.id)
 
     def _sweep(self, store: CoordinationStore) -> None:
         if self._sweeper.due(self._lease.clock()):
-            unchanged = self._sweeper.look(store.records(), self._lease.clock())
-            # A lease may be longer than ours, and then this worker can't tell that it has lapsed.
+            unchanged = self._sweeper.unchanged(store.records(), self._lease.clock())
+            # This worker can only remove workers whose lease would have expired within its own observation time.
             store.sweep(
                 {
                     w: text
@@ -148,6 +148,6 @@ class Subscriber:
 
 
 def _backoff(attempt: int, lease_seconds: float) -> float:
-    """Seconds until the next attempt: from a sixteenth of a lease, doubling, to one lease; half of it by chance."""
-    ceiling = lease_seconds * 0.5 ** max(0, 4 - attempt)  # for any number of attempts: an outage may last for days
-    return ceiling * (0.5 + _chance.random() / 2)
+    """Seconds until the next attempt: from a sixteenth of a lease, doubled up to one lease; half of it is random."""
+    ceiling = lease_seconds * 0.5 ** max(0, 4 - attempt)  # any number of attempts: an outage may last days
+    return ceiling * (0.5 + _random.random() / 2)

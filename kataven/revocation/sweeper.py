@@ -1,4 +1,4 @@
-"""Finding the workers that died without a word."""
+"""Detects workers that ended without removing themselves from a list."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Record = TypeVar("Record")
 
 
 class Sweeper(Generic[Worker, Record]):
-    """Finds the workers whose record is the same as it was some leases ago.
+    """Finds the workers whose record has not changed for `seconds`.
 
-    It goes by this process's own clock, so that nobody's wall clock can take a living worker off a list. A worker that
-    counts on a lease longer than `seconds` is not for it to judge.
+    It uses this process's own clock, so that a wall clock cannot remove a running worker. Callers must ignore workers
+    whose lease is longer than `seconds`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -23,14 +23,14 @@ class Sweeper(Generic[Worker, Record]):
         self._seen: Mapping[Worker, Record] = {}
 
     def due(self, now: float) -> bool:
-        """Whether to look. `now` is a time before the records are read."""
+        """Whether `unchanged` should be called. `now` is a time before the records are read."""
         return now >= self._due
 
-    def look(self, records: Mapping[Worker, Record], now: float) -> dict[Worker, Record]:
-        """The records that nobody has renewed since the last look.
+    def unchanged(self, records: Mapping[Worker, Record], now: float) -> dict[Worker, Record]:
+        """The records that are the same as at the last call.
 
-        `now` is a time after they were read: between this look and the next lie at least `seconds`, even if this
-        process is stopped in between.
+        `now` is a time after the records were read. At least `seconds` pass between two calls, even if this process is
+        paused between reading the records and this call.
         """
         unchanged = {worker: record for worker, record in records.items() if self._seen.get(worker) == record}
         self._seen = records

@@ -1,7 +1,7 @@
-"""The notices of the revocation protocol, in the system database: the place that is not Redis.
+"""The fallback channel of the revocation protocol, in the system database, for when Redis can't be used.
 
-Each step is a statement of its own that is committed before the next one begins: whoever writes and then reads must
-not read an older state than the one it has written to.
+Each step is a separate statement, committed before the next one starts: a process that writes and then reads must not
+read a state that is older than its write.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ from kataven.revocation.fallback.channel import (
     FallbackUnreachable,
     PollerHeartbeat,
     PollerId,
-    PublishedNotice,
+    PostedNotice,
 )
 from kataven.revocation.target import RevocationTarget
 from kataven.system import intents
 from kataven.system.database import SystemDatabase
+from kataven.system.deadline import within
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RevocationNotice, RevocationReader
 
-LATEST = select(RevocationNotice.count, RevocationNotice.mark)
+LATEST_NOTICE = select(RevocationNotice.count, RevocationNotice.mark)
 READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
-WORD = LATEST.add_columns(intents.unfinished(bindparam("patience", type_=Interval())).label("unfinished"))
+STATE = LATEST_NOTICE.add_columns(intents.overdue(bindparam("overdue_after", type_=Interval())).label("unfinished"))
+INTENT_WRITE_SECONDS = 1.0
+"""How long the write of a revocation intent may delay the commit that follows it."""
 NONE_YET = FallbackNotice(0, "none yet")
 
 
 class SystemFallbackChannel:
-    """Notices in the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
+    """Uses the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
 
     def __init__(self, database: SystemDatabase) -> None:
         self._database = database
 
-    def current(self, patience_seconds: float) -> FallbackState:
+    def read_state(self, overdue_after_seconds: float) -> FallbackState:
         with self._session() as session:
-            row = session.execute(WORD, {"patience": timedelta(seconds=patience_seconds)}).first()
+            row = session.execute(STATE, {"overdue_after": timedelta(seconds=overdue_after_seconds)}).first()
         if row is None:
             return FallbackState(NONE_YET, frozenset())
         count, mark, unfinished = row
@@ -52,18 +55,18 @@ class SystemFallbackChannel:
             FallbackNotice(count, str(mark)), frozenset(RevocationTarget(*pair) for pair in unfinished or ())
         )
 
-    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
-        # Only if it is the latest still: after a backup was restored, a count alone could be that of another one.
-        read_count = LATEST.with_only_columns(RevocationNotice.count).where(
-            RevocationNotice.mark == (None if heartbeat.read is None else heartbeat.read.mark)
+    def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
+        # Matched by its mark: after a restore from a backup, the same count may belong to a different notice.
+        read_count = LATEST_NOTICE.with_only_columns(RevocationNotice.count).where(
+            RevocationNotice.mark == (None if heartbeat.read_notice is None else heartbeat.read_notice.mark)
         )
         row = insert(RevocationReader).values(
             id=heartbeat.reader.id,
-            home=heartbeat.reader.home,
+            home=heartbeat.reader.pid_namespace,
             pid=heartbeat.reader.pid,
             beats=heartbeat.count,
             read_count=read_count.scalar_subquery(),
-            redis=heartbeat.redis,
+            redis=heartbeat.home_redis,
         )
         written = row.on_conflict_do_update(
             index_elements=[RevocationReader.id],
@@ -77,7 +80,7 @@ class SystemFallbackChannel:
             session.execute(written)
             return _notice(session)
 
-    def post(self) -> PublishedNotice:
+    def post_notice(self) -> PostedNotice:
         row = insert(RevocationNotice).values(id=1, count=1, mark=func.gen_random_uuid())
         posted = row.on_conflict_do_update(
             index_elements=[RevocationNotice.id],
@@ -85,25 +88,25 @@ class SystemFallbackChannel:
         ).returning(RevocationNotice.count, RevocationNotice.mark)
         with self._session() as session:
             count, mark = session.execute(posted).one()
-            return PublishedNotice(FallbackNotice(count, str(mark)), _readers(session, READERS))
+            return PostedNotice(FallbackNotice(count, str(mark)), _readers(session, READERS))
 
-    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
+    def readers_behind(self, notice: FallbackNotice) -> frozenset[PollerId]:
         behind = or_(RevocationReader.read_count.is_(None), RevocationReader.read_count < notice.count)
         with self._session() as session:
             return frozenset(_readers(session, READERS.where(behind)))
 
-    def elsewhere(self, redis: str) -> frozenset[PollerId]:
-        # NULL is from a release that does not say where it renews, so it may be anywhere; '' is from a worker without
-        # a lease.
+    def readers_with_other_home(self, redis: str) -> frozenset[PollerId]:
+        # NULL is from a release without this column, so the worker's home is unknown; '' is from a worker without a
+        # lease.
         away = or_(RevocationReader.redis.is_(None), RevocationReader.redis.not_in(["", redis]))
         with self._session() as session:
             return frozenset(_readers(session, READERS.where(away)))
 
-    def heartbeats(self) -> dict[PollerId, int]:
+    def heartbeat_counts(self) -> dict[PollerId, int]:
         with self._session() as session:
             return _readers(session, READERS)
 
-    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
+    def remove_readers(self, heartbeats: Mapping[PollerId, int]) -> None:
         if not heartbeats:
             return
         seen = [(reader.id, count) for reader, count in heartbeats.items()]
@@ -112,31 +115,43 @@ class SystemFallbackChannel:
                 delete(RevocationReader).where(tuple_(RevocationReader.id, RevocationReader.beats).in_(seen))
             )
 
-    def leave(self, reader: PollerId) -> None:
+    def deregister(self, reader: PollerId) -> None:
         with self._session() as session:
             session.execute(delete(RevocationReader).where(RevocationReader.id == reader.id))
 
-    def intend(self, target: RevocationTarget) -> str:
+    def add_intent(self, target: RevocationTarget) -> str:
+        # The caller's transaction holds a row lock, and its server ends a transaction that is idle for 2 s.
+        try:
+            return within(
+                INTENT_WRITE_SECONDS,
+                lambda: self._write_intent(target),
+                discard=lambda intent: self.remove_intents([intent]),
+                name="revocation-intent",
+            )
+        except TimeoutError as error:
+            raise FallbackUnreachable("the system database did not respond in time") from error
+
+    def _write_intent(self, target: RevocationTarget) -> str:
         with self._session() as session:
             return str(intents.add(session, target))
 
-    def complete(self, done: Collection[str]) -> None:
+    def remove_intents(self, done: Collection[str]) -> None:
         with self._session() as session:
             intents.remove(session, [UUID(intent) for intent in done])
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
         try:
-            with self._database.reading() as session:  # in AUTOCOMMIT
+            with self._database.autocommit() as session:
                 yield session
         except SystemDatabaseUnavailable as error:
             raise FallbackUnreachable("the system database can't be reached") from error
-        except DBAPIError as error:  # it is there, and can't do it: not migrated yet, read-only, its disk full
+        except DBAPIError as error:  # reachable, but can't execute it: not migrated yet, read-only, disk full
             raise FallbackUnreachable(f"the system database refuses ({type(error.orig).__name__})") from error
 
 
 def _notice(session: Session) -> FallbackNotice:
-    found = session.execute(LATEST).first()
+    found = session.execute(LATEST_NOTICE).first()
     if found is None:
         return NONE_YET
     count, mark = found

@@ -1,4 +1,4 @@
-"""Which database: one account, one database, at a thousand accounts.
+"""One account, one database: sessions, provisioning and migrations for thousands of accounts.
 
-Standard library, SQLAlchemy, psycopg2 and Alembic only; what an account *is* comes in as a `Tenant`.
+Depends only on the standard library, SQLAlchemy, psycopg2 and Alembic. Callers pass an account as a `Tenant`.
 """

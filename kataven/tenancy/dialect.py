@@ -1,12 +1,12 @@
 """One SQLAlchemy dialect, and one cache of compiled statements, for all engines of a PostgreSQL server.
 
-`create_engine` makes a dialect per engine. Each then asks the server the same nine questions on its first connection,
-and keeps its own compiled statements (about 400 KB once warm), because the cache's keys contain the dialect. This
-driver hands out the server's one dialect instead, through what SQLAlchemy offers for it: a registered dialect, keyword
-arguments of its constructor, the methods that it overrides, and the execution option `compiled_cache`.
+`create_engine` creates a dialect per engine. Each dialect then sends the same nine queries on its first connection, and
+has its own compiled statements (about 400 KB when warm), because the cache's keys contain the dialect. This driver
+shares one dialect per server, with SQLAlchemy's documented means: a registered dialect, keyword arguments of its
+constructor, overridden methods, and the execution option `compiled_cache`.
 
-What is shared must be true of every database of the server: its version, `standard_conforming_strings`, the default
-schema and isolation level. It must not be changed per database.
+Shared state must be valid for every database of the server: its version, `standard_conforming_strings`, the default
+schema and isolation level. It must not change per database.
 """
 
 import threading
@@ -22,11 +22,11 @@ from kataven.tenancy.error_classification import leave_values_out
 from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
 
 DRIVER = "postgresql+psycopg2_shared"
-_COMPILED_STATEMENTS = 500  # SQLAlchemy's own default, there for each engine
+_COMPILED_STATEMENTS = 500  # SQLAlchemy's default, which applies to each engine
 
 
 class SharedServerState:
-    """What all engines of one server share."""
+    """The dialect and the compiled statements that all engines of one server share."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -35,7 +35,7 @@ class SharedServerState:
 
 
 class EngineFactory:
-    """Builds engines that share what their server's others have found out. Engines are in AUTOCOMMIT by default."""
+    """Creates engines that share their server's dialect and statement cache. Engines are in AUTOCOMMIT by default."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._settings = settings
@@ -45,7 +45,7 @@ class EngineFactory:
     def create_engine(
         self, url: URL, connection_factory: Callable[..., PgConnection] = PgConnection, **options: Any
     ) -> Engine:
-        """An engine for `url`; it connects when it is first used. `options` are SQLAlchemy's, mostly the pool's."""
+        """An engine for `url`; it connects on first use. `options` are SQLAlchemy's, mostly for the pool."""
         with self._lock:
             server = self._servers.setdefault(server_key(url), SharedServerState())
         with server.lock:
@@ -53,7 +53,7 @@ class EngineFactory:
                 url.set(drivername=DRIVER),
                 server=server,
                 isolation_level="AUTOCOMMIT",
-                hide_parameters=True,  # an error's text must not carry what customers wrote
+                hide_parameters=True,  # error messages must not contain customers' data
                 query_cache_size=0,
                 execution_options={"compiled_cache": server.compiled_cache},
                 connect_args={"connection_factory": connection_factory, **self._settings.connect_args(url)},
@@ -67,14 +67,14 @@ def server_key(url: URL) -> object:
 
 
 class SharedDialect(PGDialect_psycopg2):
-    """psycopg2's dialect, of which a `Server` has one."""
+    """psycopg2's dialect, one instance per server."""
 
     supports_statement_cache = True
     _ready = False
     _probed = False
 
     def __new__(cls, server: SharedServerState, **_: Any) -> "SharedDialect":
-        """The server's dialect: the one it has, else a new one. The caller holds `server.lock`."""
+        """The server's dialect: the existing one, else a new one. The caller holds `server.lock`."""
         if server.dialect is None:
             server.dialect = super().__new__(cls)
         return server.dialect
@@ -86,7 +86,7 @@ class SharedDialect(PGDialect_psycopg2):
             self._ready = True
 
     def initialize(self, connection: Connection) -> None:
-        """Ask the server what it is, once; later engines find the answers."""
+        """Query the server's properties once. Later engines use the results."""
         if not self._probed:
             with self._probe_lock:
                 if not self._probed:
@@ -94,20 +94,20 @@ class SharedDialect(PGDialect_psycopg2):
                     self._probed = True
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
-        """Go in and out of AUTOCOMMIT on the client alone, where psycopg2's own way back costs a round trip.
+        """Switch AUTOCOMMIT on and off in the client. psycopg2's own way to switch it off costs a round trip.
 
-        READ COMMITTED needs no naming: every connection of ours is opened with it as its default.
+        READ COMMITTED needs no statement: every connection is opened with it as its default.
         """
         if level in ("AUTOCOMMIT", "READ COMMITTED") and dbapi_connection.isolation_level is None:
-            dbapi_connection.rollback()  # no round trip, unless a transaction was left open
+            dbapi_connection.rollback()  # no round trip, unless a transaction is open
             dbapi_connection.autocommit = level == "AUTOCOMMIT"
         else:
             super().set_isolation_level(dbapi_connection, level)  # type: ignore[no-untyped-call]
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Whether the pooled connection is still alive, without a round trip."""
-        wire: PgConnection = dbapi_connection
-        return wire.is_quiet()
+        connection: PgConnection = dbapi_connection
+        return connection.is_alive()
 
 
 registry.register("postgresql.psycopg2_shared", __name__, SharedDialect.__name__)
@@ -115,5 +115,5 @@ registry.register("postgresql.psycopg2_shared", __name__, SharedDialect.__name__
 
 @event.listens_for(SharedDialect, "handle_error")
 def _leave_values_out(context: ExceptionContext) -> None:
-    """On every engine of this dialect, before anybody sees the error."""
+    """On every engine of this dialect, before the error is raised."""
     leave_values_out(context.sqlalchemy_exception, context.original_exception)

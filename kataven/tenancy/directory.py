@@ -1,4 +1,4 @@
-"""Which database is whose: the shape of the answer."""
+"""The location of an account's database."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ DRIVER = "postgresql+psycopg2"  # a bare "postgresql" means psycopg 3 since SQLA
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One account and where its database is. `revision` is what the directory believes its schema to be.
+    """One account and the URL of its database. `revision` is its schema revision according to the directory.
 
-    Raises InvalidAccountName for a name out of form and ValueError for a URL that names no database or another driver.
+    Raises InvalidAccountName for an invalid name, ValueError for a URL without a database or with another driver.
     """
 
     account: str
@@ -23,6 +23,6 @@ class Tenant:
     def __post_init__(self) -> None:
         check_account_name(self.account)
         if self.url.drivername != DRIVER:
-            raise ValueError(f"a tenant's URL starts with {DRIVER}://, not {self.url.drivername}://")
+            raise ValueError(f"a tenant's URL must start with {DRIVER}://, not {self.url.drivername}://")
         if not self.url.database:
-            raise ValueError("a tenant's URL names its database")
+            raise ValueError("a tenant's URL must name its database")

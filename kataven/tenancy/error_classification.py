@@ -1,4 +1,4 @@
-"""Which of PostgreSQL's errors mean that the database can't answer now, rather than that the code is wrong."""
+"""Tells temporary PostgreSQL errors from errors in the code, and removes customers' data from error messages."""
 
 import re
 from typing import NamedTuple
@@ -10,34 +10,34 @@ from kataven.tenancy.errors import TenancyError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_CODE = {
-    "25006": "it only reads at the moment",  # a standby that has not been promoted yet
-    "55P03": "a lock was not free in time",
+    "25006": "it is read-only",  # a standby that has not been promoted yet
+    "55P03": "a lock was not available in time",
     "57014": "a statement took too long",
 }
 _BY_CLASS = {
     "08": "the connection failed",
-    "40": "transactions collided",
+    "40": "a conflict with another transaction",
     "53": "its server is out of resources",
     "57": "it is stopping or starting",
 }
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42704", "42883"})  # schema, table, column, type or index, function
-# What else a statement meets at a schema that it was not written for: no such unique constraint for its ON CONFLICT,
-# another type, a value that an enumeration, a NOT NULL or a CHECK of that schema does not allow.
+# Other errors of a statement that was written for another schema: no unique constraint for its ON CONFLICT, another
+# type, a value that an enumeration, a NOT NULL or a CHECK of that schema does not allow.
 _UNFIT = frozenset({"42P10", "42804", "22P02", "23502", "23514"})
 _QUOTED = re.compile(r'".*"', re.DOTALL)
 
 
 class Fault(NamedTuple):
-    """Why a database can't answer. `is_down` if it could not be reached at all, which the breaker counts."""
+    """Why a database is unavailable. `is_down` if it could not be reached; only this counts toward the breaker."""
 
     reason: str
     is_down: bool
 
 
 def fault_of(error: DBAPIError) -> Fault | None:
-    """What `error` says about the database, or None if it is about the statement.
+    """Why the database is unavailable, or None if the statement caused `error`.
 
-    A database that does not exist, or that has just been dropped, reaches us as an OperationalError without a code.
+    For a database that does not exist, or that was just dropped, psycopg2 raises an OperationalError without a code.
     """
     if error.connection_invalidated:
         return Fault("the connection was lost", is_down=True)
@@ -49,17 +49,17 @@ def fault_of(error: DBAPIError) -> Fault | None:
 
 
 def is_about_schema(error: DBAPIError) -> bool:
-    """Whether something that the statement names is not there, as when schema and code are of different releases."""
+    """Whether the statement names something that does not exist, as when schema and code have different releases."""
     return _code_of(error) in _UNDEFINED
 
 
 def may_be_about_schema(error: DBAPIError) -> bool:
-    """Whether the statement may have failed only because schema and code are of different releases."""
+    """Whether the statement may have failed only because schema and code have different releases."""
     return _code_of(error) in _UNDEFINED | _UNFIT
 
 
 def in_words(error: BaseException) -> str:
-    """What an operator needs to read of `error`: not the statement, nor the values that PostgreSQL adds as details."""
+    """The message of `error` for an operator, without the statement and without the values in PostgreSQL's details."""
     if isinstance(error, DBAPIError):
         return _without_values(error.orig)
     return str(error) if isinstance(error, TenancyError) else f"{type(error).__name__}: {error}"
@@ -71,11 +71,11 @@ def _code_of(error: DBAPIError) -> str | None:
 
 
 def leave_values_out(*errors: BaseException | None) -> None:
-    """Reduce the text of PostgreSQL's errors to what `in_words` says, wherever it is shown from now on.
+    """Reduce the messages of PostgreSQL errors to the text of `in_words`, wherever they are shown later.
 
-    PostgreSQL adds lines with what customers wrote: `DETAIL: Key (name)=(…) already exists`, `DETAIL: Failing row
-    contains (…)`, `CONTEXT: COPY …`, and the `LINE` of a statement into which psycopg2 has put its parameters. They
-    would be in every traceback that is logged or printed. What programs ask for, `pgcode` and `diag`, stays.
+    PostgreSQL adds lines that contain customers' data: `DETAIL: Key (name)=(…) already exists`, `DETAIL: Failing row
+    contains (…)`, `CONTEXT: COPY …`, and the `LINE` of a statement with the parameters that psycopg2 inserted. Without
+    this, every logged or printed traceback contains them. `pgcode` and `diag`, which code reads, remain.
     """
     for error in errors:
         if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
@@ -89,7 +89,7 @@ def leave_values_out(*errors: BaseException | None) -> None:
 def _without_values(original: BaseException | None) -> str:
     primary: str | None = getattr(getattr(original, "diag", None), "message_primary", None)
     code: str | None = getattr(original, "pgcode", None)
-    if not primary or not code:  # not the server's, such as a connection that could not be made
+    if not primary or not code:  # not from the server, such as a failed connection
         return str(original).strip().partition("\n")[0]
     if code.startswith("22"):  # data exceptions quote the value: invalid input syntax for type uuid: "…"
         primary = _QUOTED.sub('"…"', primary)

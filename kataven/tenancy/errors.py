@@ -1,59 +1,59 @@
-"""Everything this room can refuse, drawn as one family.
+"""The errors of this package.
 
 TenancyError
-├── NoTenant              a session was asked for without saying whose
-├── WrongTenant           a row, or a bind, of one account met the session of another
-├── ReadOnlySession       a write through `reading()`, which has no transaction to undo it
-├── RegistryClosed        a session was asked of a registry that has been closed
-├── InvalidAccountName    the name can't be an account's; `reason` may be shown to the user
+├── NoTenant              a session was requested without a tenant
+├── WrongTenant           a row or a bind of one account was passed to a session of another
+├── ReadOnlySession       a write in a read-only session
+├── RegistryClosed        a session was requested from a closed registry
+├── InvalidAccountName    the account name is invalid; `reason` may be shown to the user
 │   └── ReservedAccountName
-├── TenantUnavailable     this account's database can't answer now; the others can
+├── TenantUnavailable     the account's database is unavailable; other accounts are not affected
 ├── SchemaMismatch        the account's schema is too old or too new for this code, or for one of its statements
-│   └── BehindSchema      the schema is served, but it has not yet what this statement needs
-├── ProvisioningError     a database could not be made or removed
+│   └── BehindSchema      the schema is served, but this statement needs a newer one
+├── ProvisioningError     a database could not be created or removed
 │   ├── DatabaseExists
 │   ├── ProvisioningInProgress
-│   ├── ProgramMissing    pg_dump, pg_restore or psql is not there, or too old
-│   ├── ProgramFailed     one of them said no
-│   └── DumpUnreadable    a file is no dump, or not one that can be loaded here
+│   ├── ProgramMissing    pg_dump, pg_restore or psql is missing or too old
+│   ├── ProgramFailed     one of these programs failed
+│   └── DumpUnreadable    a file is not a dump, or the dump can't be loaded by this release
 └── MigrationError        a migration could not be planned, proved or applied
-    ├── RunInProgress     another run holds the lock over all accounts
-    ├── AccountBusy       another run holds the lock of this account
+    ├── RunInProgress     another run holds the lock on all accounts
+    ├── AccountBusy       another run holds the lock on this account
     ├── RevisionMoved     the database is not at the revision that this step starts from
-    └── VerificationFailed  the database does not say what the migration should have left
+    └── VerificationFailed  after its migration, the database does not have the expected schema
 """
 
 
 class TenancyError(Exception):
-    """The root of the family; never raised itself."""
+    """The base class of the package's errors; never raised itself."""
 
 
 class NoTenant(TenancyError):
-    """Raised when a session is asked for without a tenant: a programming error, never a default."""
+    """Raised when a session is requested without a tenant. This is a programming error; no default tenant exists."""
 
 
 class WrongTenant(TenancyError):
-    """Raised when a row or a bind of one account is given to the session of another."""
+    """Raised when a row or a bind of one account is passed to a session of another."""
 
     def __init__(self, session_account: str, other_account: str) -> None:
-        super().__init__(f"a session of account {session_account!r} was given something of {other_account!r}")
+        super().__init__(f"a session of account {session_account!r} received a row or bind of {other_account!r}")
         self.session_account = session_account
         self.other_account = other_account
 
 
 class ReadOnlySession(TenancyError):
-    """Raised when something is written through `reading()`."""
+    """Raised for a write in a read-only session."""
 
     def __init__(self, account: str) -> None:
-        super().__init__(f"the session of account {account!r} only reads: open it with writing()")
+        super().__init__(f"the session of account {account!r} is read-only: use writing()")
 
 
 class RegistryClosed(TenancyError):
-    """Raised when a closed registry is asked for a session."""
+    """Raised when a session is requested from a closed registry."""
 
 
 class InvalidAccountName(TenancyError):
-    """Raised for a name that no account can have. `reason` is a sentence for the user."""
+    """Raised for an invalid account name. `reason` is a sentence for the user."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
@@ -62,11 +62,11 @@ class InvalidAccountName(TenancyError):
 
 
 class ReservedAccountName(InvalidAccountName):
-    """Raised for a well-formed name that the product or PostgreSQL keeps for itself."""
+    """Raised for a valid name that is reserved for Kataven Hub or PostgreSQL."""
 
 
 class TenantUnavailable(TenancyError):
-    """Raised when one account's database can't answer now. `retry_after_seconds` is when to ask again."""
+    """Raised when an account's database is unavailable. Retry after `retry_after_seconds`."""
 
     def __init__(self, account: str, reason: str, retry_after_seconds: float = 1.0) -> None:
         super().__init__(f"the database of account {account!r} is unavailable: {reason}")
@@ -76,47 +76,47 @@ class TenantUnavailable(TenancyError):
 
 
 class SchemaMismatch(TenancyError):
-    """Raised when an account's schema is one that this code can't serve; `have` is None for no schema at all."""
+    """Raised when this code can't serve an account's schema. `have` is None if the database has no schema."""
 
     def __init__(self, account: str, have: str | None, serve: str) -> None:
-        super().__init__(f"account {account!r} is at schema {have or 'none'}, and this code serves {serve}")
+        super().__init__(f"account {account!r} is at schema {have or 'none'}; this code serves {serve}")
         self.account = account
         self.have = have
         self.serve = serve
 
 
 class BehindSchema(SchemaMismatch):
-    """Raised when this code serves the account's schema, but not with this statement, which needs a newer one."""
+    """Raised when this code serves the account's schema, but a statement needs a newer one."""
 
     def __init__(self, account: str, have: str, needed: str) -> None:
-        TenancyError.__init__(self, f"account {account!r} is at schema {have}, and this request needs {needed}")
+        TenancyError.__init__(self, f"account {account!r} is at schema {have}; this request needs {needed}")
         self.account = account
         self.have = have
         self.serve = needed
 
 
 class ProvisioningError(TenancyError):
-    """Raised when a database could not be made or removed; nothing half-made is left under an account's name."""
+    """Raised when a database could not be created or removed. No incomplete database has an account's name."""
 
 
 class DatabaseExists(ProvisioningError):
-    """Raised when the database to be made is already there."""
+    """Raised when the database to create already exists."""
 
 
 class ProvisioningInProgress(ProvisioningError):
-    """Raised when another process is making or removing the same database at this moment."""
+    """Raised while another process creates or removes the same database."""
 
 
 class ProgramMissing(ProvisioningError):
-    """Raised when a program of PostgreSQL's that is needed is not there, or is older than the server."""
+    """Raised when a PostgreSQL client program is missing or older than the server."""
 
 
 class ProgramFailed(ProvisioningError):
-    """Raised when a program of PostgreSQL's ends with an error, with the line in which it says why."""
+    """Raised when a PostgreSQL client program fails, with the line of its output that gives the reason."""
 
 
 class DumpUnreadable(ProvisioningError):
-    """Raised when a file can't be read as a dump, or the dump is not one that can be loaded here."""
+    """Raised when a file can't be read, or its schema revision is unknown to this release."""
 
 
 class MigrationError(TenancyError):
@@ -124,11 +124,11 @@ class MigrationError(TenancyError):
 
 
 class RunInProgress(MigrationError):
-    """Raised when another run over the accounts holds the lock."""
+    """Raised when another migration run holds the lock on all accounts."""
 
 
 class AccountBusy(MigrationError):
-    """Raised when another run is migrating this account at this moment."""
+    """Raised while another run migrates this account."""
 
 
 class RevisionMoved(MigrationError):
@@ -136,4 +136,4 @@ class RevisionMoved(MigrationError):
 
 
 class VerificationFailed(MigrationError):
-    """Raised when, after its migration, a database does not say what it should."""
+    """Raised when a database does not have the expected schema after its migration."""

@@ -1,9 +1,9 @@
-"""What a schema is, as one digest that a database computes of itself.
+"""The fingerprint of a schema: a digest that a database computes from its own catalogs.
 
-One line per table, column, constraint, index, view, sequence, trigger, enum and function of the current schema, and per
-extension; sorted, so that the order in which things were made does not count. NOT NULL is part of the column's line:
-PostgreSQL 18 also lists it as a constraint, under a name that depends on how it came about. What an extension brought
-along is left to its name. Most of the time goes into the catalogs' cold caches: each one less is 1 ms less.
+The digest covers one line per table, column, constraint, index, view, sequence, trigger, enum and function of the
+current schema, and per extension. Lines are sorted, so the order of creation does not matter. NOT NULL is part of the
+column's line, because PostgreSQL 18 also lists it as a constraint whose name depends on how it was created. Objects of
+an extension are represented by the extension's name. Each catalog with a cold cache adds about 1 ms to the query.
 """
 
 FINGERPRINT = r"""

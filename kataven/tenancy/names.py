@@ -1,6 +1,6 @@
-"""Which names an account, and so its database, may have.
+"""Validates the names of accounts, which are also the names of their databases.
 
-Names go into DDL, where nothing can be bound as a parameter: a name is checked here before it is ever quoted there.
+DDL statements contain these names, and can't bind parameters. Every name is therefore checked before it is quoted.
 """
 
 import re
@@ -16,29 +16,29 @@ SCRATCH_PREFIX = "kataven_scratch_"
 RESERVED_NAMES = frozenset({OPERATORS_ACCOUNT, SYSTEM_DATABASE, "postgres", "template0", "template1"})
 RESERVED_PREFIXES = ("pg_", TEMPLATE_PREFIX, SCRATCH_PREFIX)
 
-# PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 1): two accounts could meet in one database.
-_MOST_BYTES = 63
+# PostgreSQL truncates longer identifiers silently (NAMEDATALEN - 1), so two accounts could share a database.
+_MAX_BYTES = 63
 
 
 def check_account_name(name: str) -> str:
-    """Return `name` if it has an account's form; reserved names pass. Raises InvalidAccountName with a reason."""
+    """Return `name` if its format is valid; reserved names are accepted. Raises InvalidAccountName with a reason."""
     if not name:
         raise InvalidAccountName(name, "an account name can't be empty")
-    if len(name) > _MOST_BYTES:
-        raise InvalidAccountName(name, f"an account name has at most {_MOST_BYTES} characters")
+    if len(name) > _MAX_BYTES:
+        raise InvalidAccountName(name, f"an account name can have at most {_MAX_BYTES} characters")
     if not ACCOUNT_NAME.fullmatch(name):
-        first, reason = name[0], "an account name has only lower-case letters, digits, '-' and '_'"
+        first, reason = name[0], "an account name can contain only lower-case letters, digits, '-' and '_'"
         if first in "-_":
-            reason = "an account name starts with a lower-case letter or a digit"
+            reason = "an account name must start with a lower-case letter or a digit"
         usable = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")
         raise InvalidAccountName(name, f"{reason}; try {usable}" if usable else reason)
     return name
 
 
 def check_new_account_name(name: str, *, also_reserved: Collection[str] = ()) -> str:
-    """Return `name` if an account may be created under it. Raises InvalidAccountName or ReservedAccountName.
+    """Return `name` if an account can be created with it. Raises InvalidAccountName or ReservedAccountName.
 
-    `also_reserved` takes what this installation keeps for itself, such as a system database by another name.
+    `also_reserved`: further names that this installation reserves, such as that of its system database.
     """
     check_account_name(name)
     if name in RESERVED_NAMES or name in also_reserved or name.startswith(RESERVED_PREFIXES):
@@ -47,8 +47,8 @@ def check_new_account_name(name: str, *, also_reserved: Collection[str] = ()) ->
 
 
 def quoted(database: str) -> str:
-    """`database` as an SQL identifier. Raises InvalidAccountName for anything but a checked name.
+    """`database` as a quoted SQL identifier. Raises InvalidAccountName if the name is invalid.
 
-    Quotes are needed for '-' and a leading digit; the check leaves nothing that could end them early.
+    '-' and a leading digit require quotes. A valid name contains no character that could end the quotes.
     """
     return f'"{check_account_name(database)}"'

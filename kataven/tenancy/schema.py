@@ -1,7 +1,7 @@
-"""One branch of schemas: its revisions, which of them this code serves, and how a database gets from one to the next.
+"""One branch of schemas: its revisions, which of them this code serves, and how to upgrade a database.
 
-Alembic keeps its state in module globals, so only one thread of a process may be inside it: in trials, four threads
-that upgraded four databases all landed on one of them. Everything here that enters Alembic holds one lock for that.
+Alembic keeps its state in module globals, so only one thread of a process may use it: in a test, four threads that
+upgraded four databases all upgraded the same one. Every call into Alembic in this module holds one lock.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _READ_FINGERPRINT = text(FINGERPRINT)
 
 
 class SchemaState(NamedTuple):
-    """What a database says of its own schema."""
+    """The revision recorded in a database, and the fingerprint of its schema."""
 
     revision: str | None
     fingerprint: str
@@ -40,11 +40,11 @@ class SchemaState(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """The schemas of one branch, in a line from the first to the head.
+    """The schemas of one branch, a linear history from the first revision to the head.
 
-    `scripts` is Alembic's folder, `versions` the branch's own within it (default: the one named like the branch);
-    `metadata` says where the models are, as `"package.module:Base.metadata"`. `oldest` is the oldest revision that this
-    code serves (default: the head alone). It can be pickled: other processes get their own.
+    `scripts` is Alembic's folder, `versions` the branch's folder in it (default: the one with the branch's name).
+    `metadata` locates the models, as `"package.module:Base.metadata"`. `oldest` is the oldest revision that this code
+    serves (default: only the head). Instances can be pickled, for use in other processes.
     """
 
     branch: str
@@ -54,19 +54,23 @@ class Schema:
     versions: Path | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # not what has been read meanwhile
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # without the cached properties
 
     @cached_property
     def revisions(self) -> tuple[str, ...]:
-        """Every known revision, oldest first. Raises MigrationError if they fork, or lack the oldest to be served."""
+        """Every known revision, oldest first. Raises MigrationError if they fork, or if `oldest` does not exist."""
         names = tuple(self._scripts)
         if not names or self.oldest not in (None, *names):
-            raise MigrationError(f"{self.branch!r} has no revision {self.oldest or 'at all'}")
+            raise MigrationError(
+                f"the branch {self.branch!r} has no revision {self.oldest}"
+                if names
+                else f"the branch {self.branch!r} is empty"
+            )
         return names
 
     @property
     def head(self) -> str:
-        """The newest revision: the one that this code was written for."""
+        """The newest revision, for which this code is written."""
         return self.revisions[-1]
 
     @cached_property
@@ -76,18 +80,18 @@ class Schema:
 
     @property
     def served(self) -> str:
-        """The window in words."""
+        """The window as text for a message."""
         return self.head if len(self.window) == 1 else f"{self.window[0]} to {self.head}"
 
     def serves(self, revision: str | None) -> bool:
-        """Whether this code can work on a database at `revision`. One that it has never heard of is too new."""
+        """Whether this code can work on a database at `revision`. An unknown revision is too new."""
         return revision in self.window
 
     def path(self, start: str | None, end: str | None = None) -> tuple[str, ...]:
-        """The revisions to apply from `start` to `end` (default: the head). Raises MigrationError without a way."""
+        """The revisions to apply from `start` to `end` (default: the head). Raises MigrationError if no path exists."""
         end = end or self.head
         if end not in self.revisions or (start is not None and start not in self.revisions):
-            raise MigrationError(f"revision {end if end not in self.revisions else start} is not known here")
+            raise MigrationError(f"revision {end if end not in self.revisions else start} is unknown to this release")
         first = 0 if start is None else self.revisions.index(start) + 1
         last = self.revisions.index(end) + 1
         if first > last:
@@ -95,14 +99,14 @@ class Schema:
         return self.revisions[first:last]
 
     def source(self, revision: str) -> str:
-        """A digest of the files that lead to `revision`: it changes when one of them is edited."""
+        """A digest of the revision files up to `revision`. It changes when one of them is edited."""
         digest = hashlib.sha256()
         for name in self.path(None, revision):
             digest.update(Path(self._script(name).path).read_bytes())
         return digest.hexdigest()[:32]
 
     def revision_of(self, connection: Connection) -> str | None:
-        """The revision that the database names, None if it has none. One round trip."""
+        """The revision recorded in the database, None if it has none. One round trip."""
         try:
             revision: str | None = connection.execute(_READ).scalar_one()
         except DBAPIError as error:
@@ -113,7 +117,7 @@ class Schema:
         return revision
 
     def fingerprint(self, connection: Connection) -> str:
-        """A digest of everything that makes up the schema. One query, about 10 ms. Equal schemas, equal digests."""
+        """A digest of the schema. One query, about 10 ms. Equal schemas have equal digests."""
         return str(connection.execute(_READ_FINGERPRINT).scalar_one())
 
     def state(self, connection: Connection) -> SchemaState:
@@ -128,17 +132,17 @@ class Schema:
         return SchemaState(revision, fingerprint)
 
     def upgrade(self, connection: Connection, revision: str = "head") -> None:
-        """Bring one database to `revision` with Alembic itself, each step in a transaction of its own.
+        """Upgrade one database to `revision` with Alembic, each step in its own transaction.
 
-        For a new or a single database; for many, `fleet` is faster and safer. Blocks while another thread is inside.
-        The connection must not be in a transaction; it is left in READ COMMITTED.
+        Use it for a new or a single database; for many, `Fleet` is faster and safer. Blocks while another thread uses
+        Alembic. The connection must not be in a transaction, and is in READ COMMITTED afterwards.
         """
         connection = connection.execution_options(isolation_level="READ COMMITTED")
         with self._alembic(connection=connection) as config:
             command.upgrade(config, revision)
 
     def render(self, start: str | None, end: str) -> str:
-        """The SQL of the steps from `start` to `end`, without BEGIN and COMMIT. Raises what the revisions raise."""
+        """The SQL of the steps from `start` to `end`, without BEGIN and COMMIT. Raises the revisions' own errors."""
         written = io.StringIO()
         with self._alembic() as config:
             config.output_buffer = written
@@ -146,11 +150,11 @@ class Schema:
         return written.getvalue()
 
     def needs_python(self, revision: str) -> bool:
-        """Whether a revision declares, by `needs_python = True`, that it reads data and can't be rendered as SQL."""
+        """Whether a revision declares with `needs_python = True` that it reads data and can't be rendered as SQL."""
         return bool(getattr(self._script(revision).module, "needs_python", False))
 
     def write_revision(self, connection: Connection, message: str, revision: str) -> Path:
-        """Write the revision that takes a database at the head to what the models say. Returns its file."""
+        """Write the revision that upgrades a database from the head to the models. Returns its file."""
         with self._alembic(connection=connection) as config:
             script = command.revision(
                 config, message, autogenerate=True, rev_id=revision, version_path=str(self._versions), head="head"
@@ -163,19 +167,19 @@ class Schema:
     def _scripts(self) -> dict[str, Script]:
         """The revisions' files, oldest first."""
         with _ALEMBIC:
-            line = list(ScriptDirectory.from_config(self._config()).walk_revisions())[::-1]
+            scripts = list(ScriptDirectory.from_config(self._config()).walk_revisions())[::-1]
         previous: str | None = None
-        for script in line:
+        for script in scripts:
             if script.down_revision != previous:
                 raise MigrationError(f"the revisions of {self.branch!r} fork at {script.down_revision}")
             previous = script.revision
-        return {script.revision: script for script in line}
+        return {script.revision: script for script in scripts}
 
     def _script(self, revision: str) -> Script:
         try:
             return self._scripts[revision]
         except KeyError:
-            raise MigrationError(f"revision {revision} is not known here") from None
+            raise MigrationError(f"revision {revision} is unknown to this release") from None
 
     @property
     def _versions(self) -> Path:
@@ -198,5 +202,5 @@ class Schema:
 
 
 def _literal(path: Path) -> str:
-    """A path for ConfigParser, which would read a percent sign as the start of a reference."""
+    """A path for ConfigParser, which interprets a percent sign as the start of a reference."""
     return str(path).replace("%", "%%")

@@ -1,8 +1,8 @@
-"""Template databases: one per schema revision, from which accounts' databases are copied.
+"""Template databases: one per schema revision. Accounts' databases are copies of them.
 
-A copy takes a twentieth of the time that Alembic needs for the same schema. A template is made when it is first needed,
-under a lock, out of sight until it is whole; then nobody can connect to it, because one open session would make every
-copy fail. Its comment holds a digest of the revisions that made it: edit one, and the template is made anew.
+A copy takes a twentieth of the time that Alembic needs for the same schema. A template is created on first use, under a
+lock and under a scratch name until it is complete. After that it rejects connections, because one open session would
+make every copy fail. Its comment contains a digest of its revision files: if one is edited, the template is recreated.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from kataven.tenancy.server import DatabaseServer, Maintenance
 
 
 def scratch_name(purpose: str) -> str:
-    """The name under which a database is made before it is whole; anything found under such a name is a wreck."""
+    """The name of a database until it is complete. A database that is found under a scratch name is orphaned."""
     return SCRATCH_PREFIX + hashlib.sha256(purpose.encode()).hexdigest()[:24]
 
 
@@ -26,36 +26,36 @@ class Templates:
     schema: Schema
 
     def name_of(self, revision: str) -> str:
-        """What the revision's template is called."""
+        """The name of the template for `revision`."""
         return TEMPLATE_PREFIX + revision.replace("-", "_").lower()
 
     def ensure(self, maintenance: Maintenance, revision: str | None = None) -> str:
-        """The name of a template at `revision` (default: the head), made if need be. Waits while another makes it."""
+        """The name of the template at `revision` (default: the head). Created if needed, under a lock."""
         revision = revision or self.schema.head
         template = self.name_of(revision)
         if not self._is_current(maintenance, revision):
             maintenance.lock(template)
             try:
                 if not self._is_current(maintenance, revision):
-                    self._make(maintenance, revision)
+                    self._create(maintenance, revision)
             finally:
                 maintenance.unlock(template)
         return template
 
     def fingerprint(self, maintenance: Maintenance, revision: str) -> str:
-        """What a database at `revision` has as its fingerprint when nothing has drifted."""
+        """The fingerprint of a database at `revision` without drift."""
         comment = maintenance.comment_on(self.ensure(maintenance, revision)) or ""
         return comment.rpartition("fingerprint=")[2]
 
     def known_fingerprint(self, maintenance: Maintenance, revision: str) -> str | None:
-        """The same, without making anything: None if there is no template at `revision` to ask."""
+        """The same without creating a template; None if no template at `revision` exists."""
         return self.fingerprint(maintenance, revision) if self._is_current(maintenance, revision) else None
 
     def _is_current(self, maintenance: Maintenance, revision: str) -> bool:
         comment = maintenance.comment_on(self.name_of(revision)) or ""
         return comment.startswith(f"source={self.schema.source(revision)} ")
 
-    def _make(self, maintenance: Maintenance, revision: str) -> None:
+    def _create(self, maintenance: Maintenance, revision: str) -> None:
         template = self.name_of(revision)
         scratch = scratch_name(template)
         maintenance.discard(scratch)

@@ -1,11 +1,11 @@
-"""VISITORS: from a public key in a web page to a short-lived token that the voice edge verifies offline.
+"""Visitors of the widget: from a widget key in a web page to a short-lived token that the voice edge verifies offline.
 
-    allowlist        which pages a key serves; pure
-    visitor_tokens   what a visitor's token says
-    user_tokens      from a customer's server to a visitor's browser, once
-    families         refresh tokens, each good once, and what became of their ancestors
-    flows            the five ways in, and the order of their checks
+    allowlist        the pages that a widget key serves; a pure module
+    key_guard        the checks of a widget key, its page and its agent
+    visitor_tokens   the claims of a visitor token
+    user_tokens      single-use tokens, passed from a customer's server to the user's browser
+    families         refresh tokens: each is valid once, and reuse ends the visitor session
+    flows            the five operations, and the order of their checks
 
-The browser never holds a secret. What stands between a stranger's page and a token is the allowlist, which is matched
-before anything is minted, every time.
+The browser holds no secret. The allowlist is checked on every request, before any token is issued.
 """

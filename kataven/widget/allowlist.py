@@ -1,17 +1,17 @@
-"""Which web pages a widget key serves: the entries of its `domain_allowlist` against the `Origin` that a browser sends.
+"""The web pages that a widget key serves: compares its `domain_allowlist` with the `Origin` that a browser sends.
 
-Pure: text in, answers out. Both sides are parsed once, completely and strictly, into a scheme, a host and a port, and
-only those are compared; nothing here looks for one text inside another.
+The module is pure. Both sides are parsed completely and strictly into a scheme, a host and a port, and only these are
+compared. Substrings are never compared.
 
     acme.com                that host, over https
     https://acme.com:8443   that origin
     *.acme.com              any subdomain of it at any depth, over https, and not acme.com itself
-    localhost:3000          that port of this machine, over http or https; so with 127.0.0.1, [::1], *.localhost
+    localhost:3000          that port of this machine, over http or https; also 127.0.0.1, [::1], *.localhost
     localhost:*             every port of it
 
-A browser serialises an origin in one way only (HTML, "ASCII serialization of an origin"): lower case, punycode, no
-path, no default port. What is spelt otherwise was not written by a browser, so it is refused and not repaired; only the
-case of letters and a default port are forgiven.
+A browser serializes an origin in exactly one way (HTML, "ASCII serialization of an origin"): lower case, punycode, no
+path, no default port. Any other spelling was not written by a browser, so it is rejected and not repaired. Exceptions:
+upper case and an explicit default port are accepted.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ from publicsuffixlist import PublicSuffixList
 MAX_ENTRIES = 100
 MAX_ENTRY_LENGTH = 300
 MAX_ORIGIN_LENGTH = 300
-"""`https://`, a host of 253 characters and a port fit; nothing that is longer names a host."""
+"""Long enough for `https://`, a host of 253 characters and a port."""
 
 DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 EVERY_PORT = "*"
 
 _MAX_HOST_LENGTH = 253
-# A label as hosts in URLs have it: letters, digits, hyphens and, in practice, underscores (RFC 1123; WHATWG URL).
+# A label of a host in a URL: letters, digits, hyphens and, in practice, underscores (RFC 1123; WHATWG URL).
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]+))?")
 _REFERER = re.compile(r"(https?://[^/?#\\@\s]+)(?:[/?#][^\\\s]*)?", re.I)
 _ENTRY = re.compile(r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[^:]*))?", re.I)
-# The last label of an IPv4 address in any of the spellings that browsers rewrite: decimal, octal, hexadecimal.
+# The last label of an IPv4 address in any spelling that browsers rewrite: decimal, octal, hexadecimal.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# What may stand in no host and tells what went wrong better than "not a host name" does.
+# Characters that no host contains, with a more specific message than "not a host name".
 _FORBIDDEN: Final = {
-    "@": "must not hold a user name or `@`; write the host alone",
+    "@": "must not contain a user name or `@`; write only the host",
     "/": "must be a host or an origin, without a path; write it like acme.com or https://acme.com:8443",
-    "\\": "must not hold `\\`",
+    "\\": "must not contain `\\`",
     "?": "must be a host or an origin, without a query",
     "#": "must be a host or an origin, without a fragment",
-    "%": "must not hold `%`; write the host in plain letters",
+    "%": "must not contain `%`; write the host without escapes",
 }
 
 
 class InvalidEntry(ValueError):
-    """The entry can't be used; the text says what is wrong with it and how to write it."""
+    """An entry is invalid. The message names the fault and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a page came from: a scheme, a host in lower-case punycode, and the port, spelt out."""
+    """The origin of a page: scheme, host in lower-case punycode, and explicit port."""
 
     scheme: str
     host: str
@@ -73,22 +73,22 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class AllowlistEntry:
-    """One parsed entry. `schemes` and `port` have to fit; `port` None is every port, 0 the scheme's default."""
+    """A parsed entry. `port` None matches every port, and 0 matches the default port of the scheme."""
 
     schemes: frozenset[str]
     host: str
     subdomains: bool
     port: int | None
     text: str
-    """The entry in its one spelling, as it is stored and shown."""
+    """The entry in its normalized spelling, as it is stored and displayed."""
 
-    def admits(self, origin: Origin) -> bool:
-        """Whether a page of this origin is meant."""
+    def allows(self, origin: Origin) -> bool:
+        """Whether the entry matches a page of this origin."""
         return origin.scheme in self.schemes and self._has_host(origin.host) and self._has_port(origin)
 
     def _has_host(self, host: str) -> bool:
         if self.subdomains:
-            # Compared label by label in effect: the dot is part of what must stand before the apex.
+            # The dot is part of the comparison, so only whole labels match.
             return host.endswith(f".{self.host}")
         return host == self.host
 
@@ -98,15 +98,15 @@ class AllowlistEntry:
         return origin.port == (self.port or DEFAULT_PORTS[origin.scheme])
 
 
-def admits(entries: Iterable[AllowlistEntry], origin: Origin | None) -> bool:
-    """Whether any entry admits a page. No entries admit nobody, and a page without an origin is never admitted."""
-    return origin is not None and any(entry.admits(origin) for entry in entries)
+def allows(entries: Iterable[AllowlistEntry], origin: Origin | None) -> bool:
+    """Whether any entry matches the origin. An empty list matches nothing, and neither does a missing origin."""
+    return origin is not None and any(entry.allows(origin) for entry in entries)
 
 
 def origin_of(origin_header: str | None, referer_header: str | None) -> Origin | None:
-    """Where a request came from, by its headers: `Origin`, or `Referer` where there is none; None if they don't say.
+    """The origin of a request from its `Origin` header or, if that is missing, its `Referer`. None if unknown.
 
-    An `Origin` that is there counts alone, also if it is `null` or unreadable: who hides is not asked twice.
+    `Referer` is not read if an `Origin` header exists, even if that is `null` or invalid.
     """
     if origin_header is not None:
         return parse_origin(origin_header)
@@ -117,7 +117,7 @@ def origin_of(origin_header: str | None, referer_header: str | None) -> Origin |
 
 
 def parse_origin(text: str) -> Origin | None:
-    """The origin that a browser spelt like this; None for `null` and for everything else that no browser sends."""
+    """Parse an `Origin` header. None for `null` and for values that no browser sends."""
     if len(text) > MAX_ORIGIN_LENGTH or not text.isascii():
         return None
     match = _ORIGIN.fullmatch(text.lower())
@@ -131,10 +131,10 @@ def parse_origin(text: str) -> Origin | None:
 
 
 def parse_entry(text: str) -> AllowlistEntry:
-    """Read an entry as a customer wrote it. Raises InvalidEntry."""
+    """Parse an entry. Raises InvalidEntry."""
     if len(text) > MAX_ENTRY_LENGTH:
-        raise InvalidEntry(f"is longer than {MAX_ENTRY_LENGTH} characters, which no host is")
-    _refuse_what_no_host_has(text)
+        raise InvalidEntry(f"must be at most {MAX_ENTRY_LENGTH} characters")
+    _reject_invalid_characters(text)
     match = _ENTRY.fullmatch(text)
     if match is None:
         raise InvalidEntry("is not a host or an origin; write it like acme.com, *.acme.com or https://acme.com:8443")
@@ -149,14 +149,14 @@ def parse_entry(text: str) -> AllowlistEntry:
 
 
 def parse_new_entry(text: str) -> AllowlistEntry:
-    """Read an entry that is about to be stored. Raises InvalidEntry, also for a wildcard over names of many owners.
+    """Parse an entry before it is stored. Raises InvalidEntry, including for wildcards over public suffixes.
 
-    Entries that are stored already are read with `parse_entry`, so that a newer list ends no page's widget.
+    Stored entries are parsed with `parse_entry`, so an update of the public suffix list does not affect them.
     """
     entry = parse_entry(text)
     if entry.subdomains and not is_loopback(entry.host) and _public_suffixes().is_public(entry.host):
         raise InvalidEntry(
-            f"`*.{entry.host}` would be everybody with a name under {entry.host}; name your own, like "
+            f"`*.{entry.host}` would match every site under {entry.host}; write your own domain, like "
             f"acme.{entry.host} or *.acme.{entry.host}"
         )
     return entry
@@ -164,12 +164,12 @@ def parse_new_entry(text: str) -> AllowlistEntry:
 
 @functools.cache
 def _public_suffixes() -> PublicSuffixList:
-    """The list that comes with the package, read once: nothing is fetched."""
+    """The public suffix list of the installed package, loaded once. Nothing is downloaded."""
     return PublicSuffixList()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host in the spelling of `Origin` is the visitor's own machine (RFC 6761, section 6.3; RFC 8252)."""
+    """Whether a normalized host is the visitor's own machine (RFC 6761, section 6.3; RFC 8252)."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _address(host)
@@ -178,13 +178,13 @@ def is_loopback(host: str) -> bool:
 
 def _exact(scheme: str | None, host: str, port: str | None) -> AllowlistEntry:
     if scheme == "http":
-        raise InvalidEntry(f"http is allowed on loopback names only; write https://{host}")
+        raise InvalidEntry(f"http is allowed for loopback names only; write https://{host}")
     if scheme not in (None, "https"):
         raise InvalidEntry(f"must be https; write https://{host}")
     if port is None:
         return AllowlistEntry(frozenset({"https"}), host, False, 0, host)
     if port == EVERY_PORT:
-        raise InvalidEntry(f"`*` as a port is allowed on loopback names only; write https://{host} with the port")
+        raise InvalidEntry(f"`*` as a port is allowed for loopback names only; write https://{host} with the port")
     number = _port(port)
     if scheme is None and number != DEFAULT_PORTS["https"]:
         raise InvalidEntry(f"a port needs its scheme; write https://{host}:{number}")
@@ -197,9 +197,9 @@ def _wildcard(scheme: str | None, host: str, port: str | None) -> AllowlistEntry
     if _address(host) is not None:
         raise InvalidEntry("an address has no subdomains; write it without `*.`")
     if "." not in host:
-        raise InvalidEntry(f"`*.{host}` would be everybody under {host}; name a domain of your own, like *.acme.{host}")
+        raise InvalidEntry(f"`*.{host}` would match every site under {host}; write your own domain, like *.acme.{host}")
     if scheme is not None or port is not None:
-        raise InvalidEntry(f"a wildcard takes no scheme and no port: it is https; write *.{host}")
+        raise InvalidEntry(f"a wildcard is always https and must not have a scheme or a port; write *.{host}")
     return AllowlistEntry(frozenset({"https"}), host, True, 0, f"*.{host}")
 
 
@@ -218,15 +218,15 @@ def _loopback(scheme: str | None, host: str, port: str | None, subdomains: bool)
     return AllowlistEntry(schemes, host, subdomains, number, text)
 
 
-def _refuse_what_no_host_has(text: str) -> None:
+def _reject_invalid_characters(text: str) -> None:
     if not text:
         raise InvalidEntry("is empty; write a host like acme.com, or leave the entry out")
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise InvalidEntry("must not hold blanks, line breaks or invisible characters")
+        raise InvalidEntry("must not contain spaces, line breaks or invisible characters")
     if text == "*":
-        raise InvalidEntry("`*` would be everybody; name your domains, like acme.com and *.acme.com")
+        raise InvalidEntry("`*` would match every site; write your domains, like acme.com and *.acme.com")
     if text.lower() == "null":
-        raise InvalidEntry("`null` is the origin of every sandboxed page and never matches; name a host")
+        raise InvalidEntry("`null` is the origin of every sandboxed page and never matches; write a host")
     rest = text.partition("://")[2] or text
     for character, message in _FORBIDDEN.items():
         if character in rest:
@@ -234,26 +234,26 @@ def _refuse_what_no_host_has(text: str) -> None:
 
 
 def _host(text: str) -> str:
-    """A host in the one spelling that browsers send. Raises InvalidEntry."""
+    """Normalize a host to the spelling that browsers send. Raises InvalidEntry."""
     if text.startswith("["):
         return _ipv6(text)
     if "*" in text:
-        raise InvalidEntry("`*` may stand only at the front, before a dot; write *.acme.com")
+        raise InvalidEntry("`*` is allowed only at the start, before a dot; write *.acme.com")
     if text.endswith("."):
-        raise InvalidEntry("must not end with a dot; write it without")
+        raise InvalidEntry("must not end with a dot")
     host = text.lower() if text.isascii() else _punycode(text)
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(host)
     if "" in labels:
-        raise InvalidEntry("has an empty part between dots, or no host at all; write it like acme.com")
+        raise InvalidEntry("has an empty part between dots, or no host; write it like acme.com")
     if len(host) > _MAX_HOST_LENGTH or any(_LABEL.fullmatch(label) is None for label in labels):
         raise InvalidEntry("is not a host name; write it like acme.com")
     return host
 
 
 def _punycode(host: str) -> str:
-    """Strictly (IDNA 2008): what browsers would first map to something else, a full-width letter say, is refused."""
+    """Encode strictly (IDNA 2008). Characters that browsers map first, such as full-width letters, are rejected."""
     try:
         if any(character.lower().isascii() and not character.isascii() for character in host):  # the Kelvin sign
             raise idna.InvalidCodepoint
@@ -275,7 +275,7 @@ def _ipv6(text: str) -> str:
     except ValueError:
         raise InvalidEntry("is not an IPv6 address in brackets; write it like [::1]") from None
     if address.scope_id is not None:
-        raise InvalidEntry("must not hold a zone; write the address alone, like [::1]")
+        raise InvalidEntry("must not contain a zone; write only the address, like [::1]")
     return f"[{address.compressed}]"
 
 
@@ -288,5 +288,5 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _port(text: str) -> int:
     if _PORT.fullmatch(text) is None or int(text) > 65_535:
-        raise InvalidEntry("the port must be a number from 1 to 65535, or `*` on a loopback name")
+        raise InvalidEntry("the port must be a number from 1 to 65535, or `*` for a loopback name")
     return int(text)

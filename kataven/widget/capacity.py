@@ -1,15 +1,15 @@
-"""How many visits may be kept at a time, so that strangers who begin visits can't fill Redis.
+"""Limits the number of stored visitor sessions, so unauthenticated callers can't fill Redis.
 
-A widget key is public and an `Origin` can be made up, so anybody can begin visits of any account that has a widget.
-Each is kept for two hours. What is kept is counted for each widget key, each account and the whole installation, in
-Redis, in the same step that keeps one more.
+A widget key is public and an `Origin` can be forged, so any caller can create visitor sessions for an account with a
+widget. Each session is stored for two hours. The script that stores a session also counts sessions in Redis, per widget
+key, per account and in total.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kataven.widget.errors import TooManyVisits
+from kataven.widget.errors import TooManySessions
 from kataven.widget.store import WidgetStore
 
 TOTAL = 100_000
@@ -18,7 +18,7 @@ PER_ACCOUNT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class SessionCounters:
-    """The counters of one widget key, its account and the installation, and the most that each may say."""
+    """The counters of a widget key, its account and the installation, with their limits."""
 
     counters: tuple[str, str, str]
     limits: tuple[int, int, int]
@@ -26,13 +26,13 @@ class SessionCounters:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The most visits of the installation and of an account; of a widget key half as many as of an account."""
+    """The limits for the installation and for an account. A widget key can have half as many as an account."""
 
     total: int = TOTAL
     per_account: int = PER_ACCOUNT
 
     def session_counters(self, store: WidgetStore, account: str, widget_key_id: str) -> SessionCounters:
-        """Where visits by this widget key are counted."""
+        """The counters for sessions of this widget key."""
         counters = (
             store.key("visits-of-key", f"{account}:{widget_key_id}"),
             store.key("visits-of-account", account),
@@ -42,10 +42,10 @@ class Capacity:
 
 
 LIMIT_NAMES = ("widget-key-visits", "account-visits", "visits")
-"""Which of the counters is full, as metrics name it."""
+"""The names of the counters in metrics."""
 
 
-def refusal(found: list[str | None]) -> TooManyVisits:
-    """The refusal for what a script answers when there is no room: `full`, which counter, milliseconds to wait."""
-    which, milliseconds = int(found[1] or 0), int(found[2] or 0)
-    return TooManyVisits(LIMIT_NAMES[which], max(1, -(-milliseconds // 1000)))
+def too_many_sessions(result: list[str | None]) -> TooManySessions:
+    """The error for a script's result `full`, the index of the counter, and the milliseconds to wait."""
+    index, milliseconds = int(result[1] or 0), int(result[2] or 0)
+    return TooManySessions(LIMIT_NAMES[index], max(1, -(-milliseconds // 1000)))

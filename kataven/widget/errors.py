@@ -1,27 +1,27 @@
-"""What can keep a visitor out, as one family. The texts are for whoever embeds the widget to read, in their console.
+"""Errors that reject a visitor. Web developers who embed the widget read the messages in the browser's console.
 
 WidgetRefused
-├── UnknownWidgetKey         raised when nobody made this key, or it was removed
-├── WidgetKeyDisabled        raised when somebody disabled it, now or since the visitor came in
-├── AccountClosed            raised when the account is suspended or archived
-├── OriginRefused            raised when the page is not on the key's list, or does not say where it is
-├── AgentMissing             raised when the key is not pinned and the page names no agent
-├── WrongAgent               raised when the key is pinned to another agent
-├── UnknownAgent             raised when the account has no such agent (any more)
-├── AgentNotActive           raised when the agent is a draft, paused or archived
-├── WidgetOff                raised when the agent may not be embedded
-├── VisitorKindForbidden     raised when the agent takes only the other kind of visitor
-├── UserTokenUnknown         raised when we know of no such user token: never issued, long expired, or forgotten
-├── UserTokenExpired         raised when its five minutes are over
-├── UserTokenUsed            raised when it was exchanged before
-├── UserTokenOfAnotherAccount raised when it is shown together with another account's widget key
-├── RefreshTokenUnknown      raised when we know of no such visit: never begun, over, or forgotten
-├── RefreshTokenReused       raised when it was used before; the whole visit is over then
-├── TooManyVisits            raised when the widget key, its account or the installation has as many visits as it may
-├── MintingKeyEnded          raised when the API key that vouched for the user is revoked, expired or removed
-└── WidgetNotConfigured      raised when this installation has no key to sign visitor tokens with
+├── UnknownWidgetKey         raised if the key does not exist or was removed
+├── WidgetKeyDisabled        raised if the key is disabled, or was disabled after the visitor session started
+├── WidgetAccountSuspended   raised if the account is suspended or archived
+├── OriginRefused            raised if the page is not in the key's allowlist, or sends no origin
+├── AgentMissing             raised if the key is not pinned to an agent and the page names none
+├── WrongAgent               raised if the key is pinned to another agent
+├── UnknownAgent             raised if the agent does not exist or was deleted
+├── AgentNotActive           raised if the agent is a draft, paused or archived
+├── WidgetDisabled           raised if the agent's widget is disabled
+├── VisitorKindForbidden     raised if the agent allows only the other visitor type
+├── UserTokenUnknown         raised if the user token was never issued, expired long ago, or is no longer stored
+├── UserTokenExpired         raised if the user token is older than five minutes
+├── UserTokenUsed            raised if the user token was already exchanged
+├── UserTokenOfAnotherAccount raised if it is sent with another account's widget key
+├── RefreshTokenUnknown      raised if no such visitor session exists: never created, expired, or no longer stored
+├── RefreshTokenReused       raised if the token was already used, which ends the visitor session
+├── TooManySessions          raised if the widget key, its account or the installation is at its limit of sessions
+├── CreatingKeyInvalid       raised if the API key that created the user token is revoked, expired or removed
+└── WidgetNotConfigured      raised if this installation has no signing key for visitor tokens
 
-StoreUnavailable             raised when Redis can't say; never an acceptance, never a refusal
+StoreUnavailable             raised if Redis is unavailable, so the token's state is unknown
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import ClassVar
 
 
 class WidgetRefused(Exception):
-    """A visitor who is not let in, with the reason in `code` (stable) and in the text (for people)."""
+    """A rejected visitor. `code` is stable, and the message is for developers."""
 
     code: ClassVar[str]
     explanation: ClassVar[str]
@@ -41,37 +41,40 @@ class WidgetRefused(Exception):
 
 class UnknownWidgetKey(WidgetRefused):
     code = "unknown_widget_key"
-    explanation = "There is no such widget key. Copy it again, whole, or make a new one."
+    explanation = "The widget key does not exist. Copy the complete key again, or create a new one."
 
 
 class WidgetKeyDisabled(WidgetRefused):
     code = "widget_key_disabled"
-    explanation = "This widget key was disabled."
+    explanation = "The widget key is disabled."
 
 
-class AccountClosed(WidgetRefused):
+class WidgetAccountSuspended(WidgetRefused):
     code = "account_suspended"
     explanation = "The account is suspended."
 
 
 class OriginRefused(WidgetRefused):
     code = "origin_refused"
-    explanation = "The request does not say which page it comes from, so this widget key can't serve it."
+    explanation = (
+        "The request has no valid `Origin` header (or `Referer`, if `Origin` is missing), so its page can't be checked "
+        "against the widget key's domain_allowlist."
+    )
 
 
 class AgentMissing(WidgetRefused):
     code = "agent_missing"
-    explanation = "This widget key serves several agents. Name one: `agent_id`, or `data-agent` in the script tag."
+    explanation = "The widget key is not pinned to an agent. Set `agent_id`, or `data-agent` in the script tag."
 
 
 class WrongAgent(WidgetRefused):
     code = "wrong_agent"
-    explanation = "This widget key is pinned to another agent."
+    explanation = "The widget key is pinned to another agent. Omit `agent_id`, or use another widget key."
 
 
 class UnknownAgent(WidgetRefused):
     code = "unknown_agent"
-    explanation = "There is no such agent in this widget key's account."
+    explanation = "The widget key's account has no such agent."
 
 
 class AgentNotActive(WidgetRefused):
@@ -79,51 +82,55 @@ class AgentNotActive(WidgetRefused):
     explanation = "The agent is not active."
 
 
-class WidgetOff(WidgetRefused):
+class WidgetDisabled(WidgetRefused):
     code = "widget_off"
-    explanation = "The agent's widget is switched off."
+    explanation = "The agent's widget is disabled. Enable it in the agent's widget settings."
 
 
 class VisitorKindForbidden(WidgetRefused):
     code = "visitor_kind_forbidden"
-    explanation = "The agent does not take this kind of visitor."
+    explanation = "The agent does not allow this visitor type."
 
 
 class UserTokenUnknown(WidgetRefused):
     code = "user_token_unknown"
-    explanation = "There is no such user token. Let your server ask for a new one."
+    explanation = "The user token is not recognized. Request a new one from your server."
 
 
 class UserTokenExpired(WidgetRefused):
     code = "user_token_expired"
-    explanation = "The user token has expired: it is good for five minutes. Let your server ask for a new one."
+    explanation = (
+        "The user token has expired. User tokens are valid for five minutes. Request a new one from your server."
+    )
 
 
 class UserTokenUsed(WidgetRefused):
     code = "user_token_used"
-    explanation = "The user token was used before: it is good once. Let your server ask for a new one."
+    explanation = "The user token was already used. User tokens are valid once. Request a new one from your server."
 
 
 class UserTokenOfAnotherAccount(WidgetRefused):
     code = "user_token_of_another_account"
-    explanation = "The user token and the widget key belong to different accounts."
+    explanation = "The user token belongs to another account. Use a widget key of the same account."
 
 
 class RefreshTokenUnknown(WidgetRefused):
     code = "refresh_token_unknown"
-    explanation = "There is no such refresh token, or it has expired. Begin again."
+    explanation = "The refresh token is not recognized or has expired. Start a new visitor session."
 
 
 class RefreshTokenReused(WidgetRefused):
     code = "refresh_token_reused"
-    explanation = "The refresh token was used before, so the visit that it belongs to is over. Begin again."
+    explanation = "The refresh token was already used, so its visitor session has ended. Start a new visitor session."
 
 
-class TooManyVisits(WidgetRefused):
-    """`limit` says which limit was met, and in `retry_after_seconds` the next visits end by themselves."""
+class TooManySessions(WidgetRefused):
+    """`limit` is the name of the reached limit. The next sessions expire in `retry_after_seconds`."""
 
     code = "too_many_visits"
-    explanation = "There are as many visits as there may be at a time. Visits that stand go on."
+    explanation = (
+        "The maximum number of concurrent visitor sessions is reached. Existing sessions continue. Retry later."
+    )
 
     def __init__(self, limit: str, retry_after_seconds: int) -> None:
         super().__init__()
@@ -131,19 +138,21 @@ class TooManyVisits(WidgetRefused):
         self.retry_after_seconds = retry_after_seconds
 
 
-class MintingKeyEnded(WidgetRefused):
+class CreatingKeyInvalid(WidgetRefused):
     code = "minting_key_ended"
-    explanation = "The API key that vouched for this user has ended."
+    explanation = (
+        "The API key that created this user token is revoked, expired or removed. Request a new one from your server."
+    )
 
 
 class WidgetNotConfigured(WidgetRefused):
     code = "widget_not_configured"
     explanation = (
-        "This installation has no signing key for visitors. Its operator has to set KATAVEN_WIDGET_SIGNING_KEYS."
+        "This installation has no signing key for visitor tokens. Its operator must set KATAVEN_WIDGET_SIGNING_KEYS."
     )
 
 
 class StoreUnavailable(Exception):
-    """Whether a token was used can't be told right now, so nobody is let in; ask again in `retry_after_seconds`."""
+    """Redis is unavailable, so it is unknown whether a token was used. Retry after `retry_after_seconds`."""
 
     retry_after_seconds = 1

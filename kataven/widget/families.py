@@ -1,7 +1,7 @@
-"""Refresh tokens. Each is good once and is exchanged for the next; all of one visit are a family.
+"""Refresh token families. A refresh token is valid once and is exchanged for the next. One session has one family.
 
-A token of a family that is not its current one was used before. Then somebody holds a copy, nobody can tell who, and
-the family ends: the thief and the visitor both have to begin again (RFC 9700, section 4.14.2).
+If a token of a family is not the current one, it was used before, so two parties hold tokens of the session. The family
+then ends, and both must start a new session (RFC 9700, section 4.14.2).
 """
 
 from __future__ import annotations
@@ -10,69 +10,74 @@ import json
 from dataclasses import asdict
 
 from kataven.widget import opaque_tokens
-from kataven.widget.capacity import Capacity, SessionCounters, refusal
+from kataven.widget.capacity import Capacity, SessionCounters, too_many_sessions
 from kataven.widget.errors import RefreshTokenReused, RefreshTokenUnknown
 from kataven.widget.store import StoreScript, WidgetStore
 from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 
 IDLE_SECONDS = 2 * 3_600
-"""How long a refresh token waits to be used."""
-VISIT_SECONDS = 24 * 3_600
-"""How long a visit can be prolonged, whatever happens in it."""
+"""The lifetime of an unused refresh token."""
+SESSION_SECONDS = 24 * 3_600
+"""The maximum duration of a visitor session."""
 
-_BEGIN = StoreScript("begin")
-_LOOK = StoreScript("look")
+_CREATE = StoreScript("create")
+_READ = StoreScript("read")
 _ROTATE = StoreScript("rotate")
 
 
 class Families:
-    """In Redis, under the digest of the visit's name. A family that Redis forgot is refused like one that never was."""
+    """Families in Redis, by the digest of the session's name. A family that is not stored is rejected as unknown."""
 
     def __init__(self, store: WidgetStore, capacity: Capacity | None = None) -> None:
         self._store = store
         self._capacity = capacity or Capacity()
 
-    def begin(self, visit: VisitorSession) -> str:
-        """The first refresh token of a new family. Raises TooManyVisits or StoreUnavailable."""
-        name = opaque_tokens.new_name()
+    def create(self, visitor_session: VisitorSession) -> str:
+        """Create a family. Returns its first refresh token. Raises TooManySessions or StoreUnavailable."""
+        name = opaque_tokens.new_secret()
         token = opaque_tokens.new_refresh_token(name)
-        session_counters = self._room(visit)
-        record = json.dumps(asdict(visit), ensure_ascii=False)
+        session_counters = self._counters(visitor_session)
+        record = json.dumps(asdict(visitor_session), ensure_ascii=False)
         arguments: list[str | int] = [opaque_tokens.digest(token), self._store.now(), record]
-        arguments += [IDLE_SECONDS * 1000, VISIT_SECONDS * 1000, *session_counters.limits]
-        found = self._store.run(_BEGIN, [self._key(name), *session_counters.counters], arguments)
+        arguments += [IDLE_SECONDS * 1000, SESSION_SECONDS * 1000, *session_counters.limits]
+        found = self._store.run(_CREATE, [self._key(name), *session_counters.counters], arguments)
         if found[0] == "full":
-            raise refusal(found)
+            raise too_many_sessions(found)
         return token
 
-    def look(self, token: str) -> VisitorSession:
-        """The visit that a refresh token can prolong, without prolonging it.
+    def read(self, token: str) -> VisitorSession:
+        """The visitor session of a refresh token. The token is not used.
 
-        Raises RefreshTokenUnknown, RefreshTokenReused (and the family has ended) or StoreUnavailable.
+        Raises RefreshTokenUnknown, RefreshTokenReused (the family ends) or StoreUnavailable.
         """
-        found = self._run(_LOOK, token, [])
+        found = self._run(_READ, token, [])
         if len(found) < 2 or found[1] is None:
             raise RefreshTokenUnknown
-        return _visit(found[1])
+        return _session_from(found[1])
 
-    def rotate(self, token: str, visit: VisitorSession) -> str:
-        """The next refresh token of `visit`; `token` is used up.
+    def rotate(self, token: str, visitor_session: VisitorSession) -> str:
+        """Exchange `token` for the next refresh token of the session.
 
-        Of two who come at the same time one gets it, and it is worth nothing: the other ended the family. Raises what
-        `look` raises.
+        If a token is sent twice at the same time, one request gets a token, and the other one ends the family. Raises
+        the errors of `read`.
         """
-        name = opaque_tokens.session_of(token) or ""
-        following = opaque_tokens.new_refresh_token(name)
-        self._run(_ROTATE, token, [opaque_tokens.digest(following), IDLE_SECONDS * 1000], self._room(visit).counters)
-        return following
+        name = opaque_tokens.session_name(token) or ""
+        next_token = opaque_tokens.new_refresh_token(name)
+        self._run(
+            _ROTATE,
+            token,
+            [opaque_tokens.digest(next_token), IDLE_SECONDS * 1000],
+            self._counters(visitor_session).counters,
+        )
+        return next_token
 
-    def _room(self, visit: VisitorSession) -> SessionCounters:
-        return self._capacity.session_counters(self._store, visit.account, visit.widget_key_id)
+    def _counters(self, visitor_session: VisitorSession) -> SessionCounters:
+        return self._capacity.session_counters(self._store, visitor_session.account, visitor_session.widget_key_id)
 
     def _run(
         self, script: StoreScript, token: str, arguments: list[str | int], counters: tuple[str, ...] = ()
     ) -> list[str | None]:
-        name = opaque_tokens.session_of(token)
+        name = opaque_tokens.session_name(token)
         if name is None:
             raise RefreshTokenUnknown
         found = self._store.run(
@@ -88,7 +93,7 @@ class Families:
         return self._store.key("visit", opaque_tokens.digest(name))
 
 
-def _visit(record: str) -> VisitorSession:
+def _session_from(record: str) -> VisitorSession:
     try:
         fields = json.loads(record)
         visitor = fields.pop("visitor")
@@ -98,5 +103,5 @@ def _visit(record: str) -> VisitorSession:
         TypeError,
         KeyError,
         AttributeError,
-    ):  # another release wrote it, so it can't be told what it let in
+    ):  # written by another release, so its content is unknown
         raise RefreshTokenUnknown from None

@@ -1,10 +1,10 @@
-"""The five ways to meet a visitor, each a list of steps. Whatever fails, nothing has been minted.
+"""The five operations of the widget. Each checks everything before it issues a token.
 
-config      which widget to draw
-guest       a visitor whom nobody vouches for
-vouch       a customer's server vouches for a user
-exchange    that user's browser comes in
-refresh     whoever came in stays, if all that let them in is still so
+config              returns the configuration of a page's widget
+guest               creates a session for an anonymous visitor
+create_user_token   creates a user token for a customer's server
+exchange            exchanges a user token for a session
+refresh             extends a session if all conditions for it still hold
 """
 
 from __future__ import annotations
@@ -30,71 +30,75 @@ from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 
 @dataclass(frozen=True, slots=True)
 class VisitorTokens:
-    """What a visitor gets: a token for the voice edge, and one to get the next with."""
+    """A visitor token for the voice edge, and the refresh token for the next one."""
 
     visitor_token: str
     refresh_token: str
-    visit: VisitorSession
+    visitor_session: VisitorSession
 
 
 @dataclass(frozen=True)
 class Widget:
-    """The collaborators of one process. Its methods raise WidgetRefused, StoreUnavailable and what the gate raises."""
+    """The operations with their dependencies. They raise WidgetRefused, StoreUnavailable and errors of `key_guard`."""
 
-    gate: WidgetKeyGuard
+    key_guard: WidgetKeyGuard
     store: WidgetStore
     ring: SigningRing | None
-    """None: this installation lets no visitors in."""
+    """None if this installation issues no visitor tokens."""
     public_url: str
-    """Where browsers reach the API; it stands as `iss` in visitor tokens."""
+    """The public URL of the API, which is the `iss` claim of visitor tokens."""
     voice_url: str | None
-    """Where conversations are held; None if nowhere yet."""
+    """The URL of the voice edge; None if it is not configured."""
     capacity: Capacity = field(default_factory=Capacity)
     clock: Callable[[], float] = time.time
 
     def config(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> tuple[WidgetPage, Branding]:
-        """What to draw on a page."""
-        page = self.gate.admit(key, origin, agent_id)
-        return page, self.gate.branding(page.account)
+        """The agent and the branding for a page."""
+        page = self.key_guard.admit(key, origin, agent_id)
+        return page, self.key_guard.branding(page.account)
 
     def guest(self, key: Token, origin: Origin | None, agent_id: UUID | None) -> VisitorTokens:
-        """Let a stranger in."""
+        """Create a guest session."""
         signing_key = self._signing_key()
-        page = self.gate.admit(key, origin, agent_id)
+        page = self.key_guard.admit(key, origin, agent_id)
         page.require(VisitorKind.GUEST)
-        return self._begin(signing_key, _visit(page, Visitor(VisitorKind.GUEST, str(uuid4()))))
+        return self._start_session(signing_key, _session_from(page, Visitor(VisitorKind.GUEST, str(uuid4()))))
 
-    def vouch(self, account: str, user: UserTokenSubject) -> str:
-        """A user token for somebody whom the caller, an API key, knows."""
+    def create_user_token(self, account: str, user: UserTokenSubject) -> str:
+        """Create a user token. The caller authenticated with an API key."""
         self._signing_key()
         return UserTokens(self.store).issue(account, user)
 
     def exchange(self, key: Token, user_token: str, origin: Origin | None, agent_id: UUID | None) -> VisitorTokens:
-        """Let a user in. The user token is used up only if the page is one that may show it."""
+        """Exchange a user token for a session. The token is used only if the page is allowed."""
         signing_key = self._signing_key()
-        page = self.gate.admit(key, origin, agent_id)
+        page = self.key_guard.admit(key, origin, agent_id)
         page.require(VisitorKind.USER)
         session_counters = self.capacity.session_counters(self.store, page.account, str(page.widget_key_id))
         user = UserTokens(self.store).redeem(page.account, user_token, session_counters)
-        self.gate.require_minting_key(page.account, user.minted_by)
+        self.key_guard.require_creating_key(page.account, user.minted_by)
         visitor = Visitor(VisitorKind.USER, user.external_user_id, user.display_name, user.email)
-        return self._begin(signing_key, _visit(page, visitor, user.minted_by))
+        return self._start_session(signing_key, _session_from(page, visitor, user.minted_by))
 
     def refresh(self, refresh_token: str, origin: Origin | None) -> VisitorTokens:
-        """The next pair. A token that was used before ends its family first of all, wherever it is shown."""
+        """The next pair of tokens. Reuse of a refresh token ends its family before any other check, on any page."""
         signing_key = self._signing_key()
         families = Families(self.store, self.capacity)
-        visit = families.look(refresh_token)
-        self.gate.admit_again(visit, origin)
-        following = families.rotate(refresh_token, visit)
-        return self._admitted(signing_key, visit, following)
+        visitor_session = families.read(refresh_token)
+        self.key_guard.recheck(visitor_session, origin)
+        next_token = families.rotate(refresh_token, visitor_session)
+        return self._issue_tokens(signing_key, visitor_session, next_token)
 
-    def _begin(self, signing_key: SigningKey, visit: VisitorSession) -> VisitorTokens:
-        return self._admitted(signing_key, visit, Families(self.store, self.capacity).begin(visit))
+    def _start_session(self, signing_key: SigningKey, visitor_session: VisitorSession) -> VisitorTokens:
+        return self._issue_tokens(
+            signing_key, visitor_session, Families(self.store, self.capacity).create(visitor_session)
+        )
 
-    def _admitted(self, signing_key: SigningKey, visit: VisitorSession, refresh_token: str) -> VisitorTokens:
-        token = visitor_tokens.sign(signing_key, self.public_url, visit, self.clock())
-        return VisitorTokens(token, refresh_token, visit)
+    def _issue_tokens(
+        self, signing_key: SigningKey, visitor_session: VisitorSession, refresh_token: str
+    ) -> VisitorTokens:
+        token = visitor_tokens.sign(signing_key, self.public_url, visitor_session, self.clock())
+        return VisitorTokens(token, refresh_token, visitor_session)
 
     def _signing_key(self) -> SigningKey:
         if self.ring is None:
@@ -102,7 +106,7 @@ class Widget:
         return self.ring.current
 
 
-def _visit(page: WidgetPage, visitor: Visitor, minted_by: str | None = None) -> VisitorSession:
+def _session_from(page: WidgetPage, visitor: Visitor, minted_by: str | None = None) -> VisitorSession:
     return VisitorSession(
         account=page.account,
         widget_key_id=str(page.widget_key_id),

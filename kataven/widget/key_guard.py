@@ -1,12 +1,12 @@
-"""A page that shows a widget key: may it, and which agent does it show? The checks that every way in has in common.
+"""The checks of a page with a widget key that all widget operations share.
 
-    shape of the key       no I/O at all: done before anything else, by whoever reads the request
-    key and account        one indexed SELECT in the account's own database, every time
-    origin                 against the key's list, before anything is minted
-    agent                  the pinned one, or the one that the page names
-    kind of visitor        what the agent takes
+    key syntax             checked without I/O when the request is parsed
+    key and account        one indexed SELECT in the account's database
+    origin                 compared with the key's allowlist, before any token is issued
+    agent                  the pinned agent, or the one that the page names
+    visitor type           the types that the agent allows
 
-Nothing of this is remembered between requests: what somebody has just switched off is off.
+Results are not cached, so disabling a key or a widget takes effect immediately.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.widget import allowlist
 from kataven.widget.allowlist import Origin
 from kataven.widget.errors import (
-    AccountClosed,
     AgentMissing,
     AgentNotActive,
-    MintingKeyEnded,
+    CreatingKeyInvalid,
     OriginRefused,
     UnknownAgent,
     UnknownWidgetKey,
     VisitorKindForbidden,
+    WidgetAccountSuspended,
+    WidgetDisabled,
     WidgetKeyDisabled,
-    WidgetOff,
     WrongAgent,
 )
 from kataven.widget.visitor_tokens import VisitorKind, VisitorSession
@@ -51,7 +51,7 @@ KINDS: dict[str, frozenset[VisitorKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class PublicAgent:
-    """What visitors may know of an agent."""
+    """The public fields of an agent."""
 
     id: UUID
     name: str
@@ -61,7 +61,7 @@ class PublicAgent:
 
 @dataclass(frozen=True, slots=True)
 class WidgetPage:
-    """A page that a key serves, and the agent on it."""
+    """A page that a widget key serves, with its agent."""
 
     account: str
     widget_key_id: UUID
@@ -69,17 +69,17 @@ class WidgetPage:
     origin: Origin
     agent: PublicAgent
     kinds: frozenset[VisitorKind]
-    """The kinds of visitor that the agent takes."""
+    """The visitor types that the agent allows."""
 
     def require(self, kind: VisitorKind) -> None:
         """Raises VisitorKindForbidden."""
         if kind not in self.kinds:
-            taken = " and ".join(sorted(self.kinds))
-            raise VisitorKindForbidden(f"This agent takes visitors of the kind {taken}, and no {kind}s.")
+            allowed = " and ".join(sorted(self.kinds))
+            raise VisitorKindForbidden(f"Visitor type {kind} is not allowed. The agent allows: {allowed}.")
 
 
 class WidgetKeyGuard:
-    """Lets pages through. Its methods raise the refusals above, TenancyError or VerifierUnavailable."""
+    """Checks pages. Its methods raise the errors of `kataven.widget.errors`, TenancyError or VerifierUnavailable."""
 
     def __init__(self, directory: Directory, registry: EngineRegistry, issuer: Issuer) -> None:
         self._directory = directory
@@ -87,7 +87,7 @@ class WidgetKeyGuard:
         self._issuer = issuer
 
     def admit(self, token: Token, origin: Origin | None, agent_id: UUID | None) -> WidgetPage:
-        """A page that shows the widget key `token`."""
+        """Check the page that sends the widget key `token`."""
         account = self._account(token.account)
         candidates = self._issuer.candidates(token.text)
         with self._reading(account) as session:
@@ -101,29 +101,33 @@ class WidgetKeyGuard:
                 widget_keys.rehash(writing, page.widget_key_id, stored, candidates[0])
         return page
 
-    def admit_again(self, visit: VisitorSession, origin: Origin | None) -> None:
-        """A visit that is under way: everything that let it in must still be so, and the page must be the same."""
-        account = self._account(visit.account)
+    def recheck(self, visitor_session: VisitorSession, origin: Origin | None) -> None:
+        """Check a running visitor session again: all conditions must still hold, and the page must be the same."""
+        account = self._account(visitor_session.account)
         with self._reading(account) as session:
-            key = session.get(WidgetKey, UUID(visit.widget_key_id))
+            key = session.get(WidgetKey, UUID(visitor_session.widget_key_id))
             if key is None:
                 raise UnknownWidgetKey
-            if key.generation != visit.generation:
-                raise WidgetKeyDisabled("This widget key was disabled after the visit began. Begin again.")
-            page = _page(session, account, key, origin, UUID(visit.agent_id))
-            if visit.minted_by is not None:
-                _require_usable(session, visit.minted_by)
-        if str(page.origin) != visit.origin:
-            raise OriginRefused(f"This visit began on {visit.origin} and can't go on at {page.origin}.")
-        page.require(visit.visitor.kind)
+            if key.generation != visitor_session.generation:
+                raise WidgetKeyDisabled(
+                    "The widget key was disabled after the visitor session started. Start a new visitor session."
+                )
+            page = _page(session, account, key, origin, UUID(visitor_session.agent_id))
+            if visitor_session.minted_by is not None:
+                _require_usable(session, visitor_session.minted_by)
+        if str(page.origin) != visitor_session.origin:
+            raise OriginRefused(
+                f"This visitor session started on {visitor_session.origin} and can't continue on {page.origin}."
+            )
+        page.require(visitor_session.visitor.kind)
 
-    def require_minting_key(self, account_name: str, key_id: str) -> None:
-        """The API key that vouched for a user is still good. Raises MintingKeyEnded."""
+    def require_creating_key(self, account_name: str, key_id: str) -> None:
+        """Check the API key that created a user token. Raises CreatingKeyInvalid."""
         with self._reading(self._account(account_name)) as session:
             _require_usable(session, key_id)
 
     def branding(self, account_name: str) -> Branding:
-        """How the account wants its widget to look."""
+        """The branding of the account's widget."""
         with self._reading(self._account(account_name)) as session:
             return branding.read(session)
 
@@ -132,7 +136,7 @@ class WidgetKeyGuard:
         if account is None:
             raise UnknownWidgetKey
         if not account.open:
-            raise AccountClosed
+            raise WidgetAccountSuspended
         return account
 
     def _reading(self, account: AccountRecord) -> AbstractContextManager[Session]:
@@ -144,37 +148,39 @@ def _page(
 ) -> WidgetPage:
     if key.disabled_at is not None:
         raise WidgetKeyDisabled
-    came_from = _require_listed(key, origin)
-    agent = session.get(Agent, _choose(key, agent_id))
+    allowed_origin = _require_allowed(key, origin)
+    agent = session.get(Agent, _select_agent(key, agent_id))
     if agent is None:
         raise UnknownAgent
     if agent.status != AgentStatus.ACTIVE:
         raise AgentNotActive(f"The agent is not active: it is {agent.status}.")
     if not agent.widget_enabled:
-        raise WidgetOff
-    face = PublicAgent(agent.id, agent.name, agent.greeting_message, agent.greeting_mode)
-    return WidgetPage(account.account, key.id, key.generation, came_from, face, KINDS[agent.widget_auth_mode])
+        raise WidgetDisabled
+    public_agent = PublicAgent(agent.id, agent.name, agent.greeting_message, agent.greeting_mode)
+    return WidgetPage(
+        account.account, key.id, key.generation, allowed_origin, public_agent, KINDS[agent.widget_auth_mode]
+    )
 
 
-def _require_listed(key: WidgetKey, origin: Origin | None) -> Origin:
+def _require_allowed(key: WidgetKey, origin: Origin | None) -> Origin:
     if origin is None:
         raise OriginRefused
     if not key.domain_allowlist:
-        raise OriginRefused("This widget key lists no domains, so it serves no page. Add some to its domain_allowlist.")
-    if not allowlist.admits(map(allowlist.parse_entry, key.domain_allowlist), origin):
-        raise OriginRefused(f"This widget key does not serve {origin}: its domain_allowlist does not list it.")
+        raise OriginRefused("The widget key's domain_allowlist is empty, so it serves no page. Add the page's domain.")
+    if not allowlist.allows(map(allowlist.parse_entry, key.domain_allowlist), origin):
+        raise OriginRefused(f"The widget key does not serve {origin}. Add it to the key's domain_allowlist.")
     return origin
 
 
-def _choose(key: WidgetKey, asked_for: UUID | None) -> UUID:
-    chosen = key.agent_id or asked_for
+def _select_agent(key: WidgetKey, requested: UUID | None) -> UUID:
+    chosen = key.agent_id or requested
     if chosen is None:
         raise AgentMissing
-    if asked_for not in (None, chosen):
+    if requested not in (None, chosen):
         raise WrongAgent
     return chosen
 
 
 def _require_usable(session: Session, key_id: str) -> None:
     if not api_keys.is_usable(session, UUID(key_id)):
-        raise MintingKeyEnded
+        raise CreatingKeyInvalid

@@ -1,7 +1,7 @@
-"""The text of a user token and of a refresh token: `ut_<secret>` and `rt_<visit>_<secret>`, each with a checksum.
+"""The syntax of user tokens and refresh tokens: `ut_<secret>` and `rt_<session>_<secret>`, each with a checksum.
 
-They are random; what they are good for stands in Redis under a digest, so that what Redis holds opens nothing. The
-checksum, the one that keys have, tells a damaged token from a stolen one without asking anybody.
+Tokens are random. Redis stores only their digests, so its content can't be used as a token. The checksum, the same as
+in API keys, detects damaged tokens without I/O.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _REFRESH_TOKEN = re.compile(REFRESH_TOKEN_PATTERN)
 
 
 def new_user_token() -> str:
-    return _with_checksum(f"{USER_TOKEN}_{new_name()}")
+    return _with_checksum(f"{USER_TOKEN}_{new_secret()}")
 
 
-def new_refresh_token(visit: str) -> str:
-    """The next one of the visit of this name."""
-    return _with_checksum(f"{REFRESH_TOKEN}_{visit}_{new_name()}")
+def new_refresh_token(name: str) -> str:
+    """A refresh token for the visitor session `name`."""
+    return _with_checksum(f"{REFRESH_TOKEN}_{name}_{new_secret()}")
 
 
-def new_name() -> str:
-    """256 random bits."""
+def new_secret() -> str:
+    """A string of 256 random bits."""
     return "".join(secrets.choice(ALPHABET) for _ in range(SECRET_LENGTH))
 
 
 def is_user_token(text: str) -> bool:
-    """Whether its shape and checksum are right. Asks nobody."""
+    """Whether syntax and checksum are valid. No I/O."""
     return _USER_TOKEN.fullmatch(text) is not None and _checks(text)
 
 
-def session_of(refresh_token: str) -> str | None:
-    """The visit that a refresh token names; None unless its shape and checksum are right. Asks nobody."""
+def session_name(refresh_token: str) -> str | None:
+    """The name of the visitor session in a refresh token; None if syntax or checksum is invalid. No I/O."""
     match = _REFRESH_TOKEN.fullmatch(refresh_token)
     return match[1] if match is not None and _checks(refresh_token) else None
 
 
 def digest(text: str) -> str:
-    """Under which a token is known. 256 random bits need no key and no salt."""
+    """The digest under which a token is stored. 256 random bits need neither a key nor a salt."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

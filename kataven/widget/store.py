@@ -1,4 +1,4 @@
-"""What Redis remembers of visitors. Each step is one script, and a Redis that can't answer lets nobody in."""
+"""State of visitors in Redis. Each step is one script. If Redis is unavailable, visitors are rejected."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kataven.redis_clients import redis_client
 from kataven.widget.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 0.5
-"""Each script takes about a millisecond; what waits longer holds a thread that somebody else could use."""
+"""Scripts take about a millisecond. A longer wait would block a request thread."""
 
 _FOLDER = files(__package__) / "lua"
 _COMMON = (_FOLDER / "common.lua").read_text("utf-8")
 
 Clock = Callable[[], float]
-"""Seconds since the epoch, in place of Redis's own clock; for tests, since no two hosts' clocks agree."""
+"""Seconds since the epoch. Replaces the clock of Redis in tests. In production the clocks of hosts differ."""
 
 
 class WidgetStore:
-    """A connection to Redis, made on first use, so that it may be built before a fork."""
+    """A connection to Redis that is opened on first use, so the object can be created before a fork."""
 
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
-        # Not resent: a script that was cut off may have run, and twice would be a token used twice.
+        # No retries: an interrupted script may have run, and running it twice would use a token twice.
         self._client = redis_client(redis_url, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
         self._prefix = f"{namespace}:widget"
         self._clock = clock
@@ -35,11 +35,11 @@ class WidgetStore:
         return f"{self._prefix}:{kind}:{name}"
 
     def now(self) -> str:
-        """For a script: '' is Redis's own clock."""
+        """The time argument of scripts; '' selects the clock of Redis."""
         return "" if self._clock is None else str(round(self._clock() * 1000))
 
     def run(self, script: StoreScript, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
-        """What the script returns. Raises StoreUnavailable."""
+        """The return value of the script. Raises StoreUnavailable."""
         try:
             found: list[str | None] = script(self._client.execute_command, keys, arguments)
             return found
@@ -51,11 +51,11 @@ class WidgetStore:
 
 
 class StoreScript:
-    """A script of `lua/`, called by its digest; a Redis that has not seen it yet is sent the text."""
+    """A script in `lua/`, called by its digest. If Redis has not cached it, its source is sent."""
 
     def __init__(self, name: str) -> None:
         self._text = _COMMON + (_FOLDER / f"{name}.lua").read_text("utf-8")
-        # Not for security: it is the name that Redis gives to a script.
+        # Not for security: Redis identifies scripts by this digest.
         self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, execute: Callable[..., Any], keys: Sequence[str], arguments: Sequence[str | int]) -> Any:

@@ -1,4 +1,4 @@
-"""User tokens: a customer's server vouches for a user, and the user's browser shows that once, within five minutes."""
+"""User tokens. A customer's server creates one for a user, whose browser exchanges it once, within five minutes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from kataven.widget import opaque_tokens
-from kataven.widget.capacity import SessionCounters, refusal
+from kataven.widget.capacity import SessionCounters, too_many_sessions
 from kataven.widget.errors import (
     UserTokenExpired,
     UserTokenOfAnotherAccount,
@@ -18,11 +18,11 @@ from kataven.widget.store import StoreScript, WidgetStore
 
 TTL_SECONDS = 300
 REMEMBERED_SECONDS = 3_600
-"""So long a token's end has a name: afterwards it is one that we know nothing of."""
+"""How long a used or expired token is reported as such. Afterwards it is reported as unknown."""
 
 _ISSUE = StoreScript("issue")
 _REDEEM = StoreScript("redeem")
-_REFUSALS: dict[str, type[WidgetRefused]] = {
+_ERRORS: dict[str, type[WidgetRefused]] = {
     "unknown": UserTokenUnknown,
     "account": UserTokenOfAnotherAccount,
     "used": UserTokenUsed,
@@ -32,7 +32,7 @@ _REFUSALS: dict[str, type[WidgetRefused]] = {
 
 @dataclass(frozen=True, slots=True)
 class UserTokenSubject:
-    """Who a user is, by the word of the customer's server that showed the API key `minted_by`."""
+    """A user, as described by the customer's server that used the API key `minted_by`."""
 
     minted_by: str
     external_user_id: str
@@ -41,24 +41,24 @@ class UserTokenSubject:
 
 
 class UserTokens:
-    """In Redis, under the token's digest, and gone with it: a token that Redis forgot is refused."""
+    """User tokens in Redis, by digest. A token that is not stored is rejected."""
 
     def __init__(self, store: WidgetStore) -> None:
         self._store = store
 
     def issue(self, account: str, user: UserTokenSubject) -> str:
-        """A new user token. Raises StoreUnavailable."""
+        """Create a user token. Raises StoreUnavailable."""
         token = opaque_tokens.new_user_token()
-        lives = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
-        minted = json.dumps(asdict(user), ensure_ascii=False)
-        self._store.run(_ISSUE, [self._key(token)], [account, minted, *lives, self._store.now()])
+        lifetimes = [TTL_SECONDS * 1000, REMEMBERED_SECONDS * 1000]
+        record = json.dumps(asdict(user), ensure_ascii=False)
+        self._store.run(_ISSUE, [self._key(token)], [account, record, *lifetimes, self._store.now()])
         return token
 
     def redeem(self, account: str, token: str, session_counters: SessionCounters | None = None) -> UserTokenSubject:
-        """Who it stands for, to the first who asks. It stays good if `room` has none for one more visit.
+        """Use a token. Returns its user. The token remains valid if one of `session_counters` is at its limit.
 
-        Raises UserTokenUnknown, UserTokenUsed, UserTokenExpired, UserTokenOfAnotherAccount, TooManyVisits or
-        StoreUnavailable. If the answer is lost on its way here the token is used up all the same.
+        Raises UserTokenUnknown, UserTokenUsed, UserTokenExpired, UserTokenOfAnotherAccount, TooManySessions or
+        StoreUnavailable. If the reply of Redis is lost, the token is used nevertheless.
         """
         if not opaque_tokens.is_user_token(token):
             raise UserTokenUnknown
@@ -68,9 +68,9 @@ class UserTokens:
         found = self._store.run(_REDEEM, [self._key(token), *counters], [account, self._store.now(), *limits])
         state, *rest = found
         if state == "full":
-            raise refusal(found)
+            raise too_many_sessions(found)
         if state != "good" or not rest or rest[0] is None:
-            raise _REFUSALS[str(state)]
+            raise _ERRORS[str(state)]
         return UserTokenSubject(**json.loads(rest[0]))
 
     def _key(self, token: str) -> str:

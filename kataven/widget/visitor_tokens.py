@@ -1,4 +1,4 @@
-"""What a visitor's token says. The voice edge verifies it offline, so it is short-lived: nothing can end it earlier."""
+"""The visitor token. The voice edge verifies it offline, so it can't be revoked and has a short lifetime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKEN_TYPE: Final = "kataven-visitor+jwt"  # noqa: S105  a media type
 
 
 class VisitorKind(StrEnum):
-    """Who vouches for a visitor: nobody, or the customer's server."""
+    """The visitor type: an anonymous guest, or a user identified by the customer's server."""
 
     GUEST = "guest"
     USER = "user"
@@ -23,7 +23,7 @@ class VisitorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Somebody on a customer's page. `id` is ours for a guest and the customer's own for a user."""
+    """A visitor of a customer's page. `id` is generated for a guest, and is the customer's id for a user."""
 
     kind: VisitorKind
     id: str
@@ -33,32 +33,32 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class VisitorSession:
-    """A visitor on a page, talking to an agent: what stays the same from one token to the next."""
+    """The properties of a visitor session that are the same in all of its tokens."""
 
     account: str
     widget_key_id: str
     generation: int
-    """The widget key's when the visit began: a key that was disabled since has another."""
+    """The widget key's generation when the session started. Disabling the key increments it."""
     agent_id: str
     origin: str
     visitor: Visitor
     minted_by: str | None = None
-    """The API key that vouched for a user."""
+    """The API key that created the user token."""
 
 
-def sign(key: SigningKey, issuer: str, visit: VisitorSession, now: float) -> str:
-    """A visitor token, good from `now` (seconds since the epoch) for `TTL_SECONDS`."""
+def sign(key: SigningKey, issuer: str, visitor_session: VisitorSession, now: float) -> str:
+    """Sign a visitor token that is valid from `now` (seconds since the epoch) for `TTL_SECONDS`."""
     issued_at = int(now)
-    visitor = visit.visitor
+    visitor = visitor_session.visitor
     claims: dict[str, Any] = {
         "iss": issuer,
         "aud": AUDIENCE,
         "sub": visitor.id,
         "kind": visitor.kind,
-        "account": visit.account,
-        "agent_id": visit.agent_id,
-        "widget_key_id": visit.widget_key_id,
-        "origin": visit.origin,
+        "account": visitor_session.account,
+        "agent_id": visitor_session.agent_id,
+        "widget_key_id": visitor_session.widget_key_id,
+        "origin": visitor_session.origin,
         "name": visitor.display_name,
         "email": visitor.email,
         "iat": issued_at,

@@ -1,4 +1,4 @@
-"""The auth-service as a process: health, deadlines, death and return, mutual TLS, and who holds the peppers."""
+"""The auth-service as a process: health, deadlines, restart, mutual TLS, and which process holds the peppers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def answers(verifier: RemoteVerifier, credential: ApiKeyCredential) -> bool:
     return True
 
 
-def test_a_dead_service_is_unavailable_and_a_new_one_is_found(
+def test_an_exited_service_is_unavailable_and_a_new_one_is_used(
     harness: AppHarness, service: Service, connection: AuthServiceChannel
 ) -> None:
     verifier = RemoteVerifier(connection)
@@ -75,7 +75,7 @@ def test_a_dead_service_is_unavailable_and_a_new_one_is_found(
     wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
 
 
-def test_a_frozen_service_is_given_up_at_the_deadline(
+def test_a_call_to_a_paused_service_times_out(
     harness: AppHarness, service: Service, connection: AuthServiceChannel
 ) -> None:
     verifier = RemoteVerifier(connection)
@@ -88,21 +88,19 @@ def test_a_frozen_service_is_given_up_at_the_deadline(
     wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
 
 
-def test_it_remembers_nothing_so_that_no_worker_can_learn_of_the_past_from_it(
-    harness: AppHarness, service: Service, connection: AuthServiceChannel
-) -> None:
+def test_the_service_does_not_cache(harness: AppHarness, service: Service, connection: AuthServiceChannel) -> None:
     new_account(harness.services, "forgotten")
     credential = ApiKeyCredential(harness.new_key("forgotten"), "forgotten")
     verifier = RemoteVerifier(connection)
     assert verifier.verify(credential).account == "forgotten"
     with harness.services.directory.database.writing() as session:
         accounts.move(session, "forgotten", AccountStatus.SUSPENDED, AccountStatus.ACTIVE)
-    # No event was published: whoever remembers the account still believes that it is open.
+    # No event was published, so a process that has cached the account still treats it as active.
     with pytest.raises(AccountSuspended):
         verifier.verify(credential)
 
 
-def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) -> None:
+def test_an_invalid_request_is_rejected_without_repeating_it(service: Service) -> None:
     with grpc.insecure_channel(service.address) as channel:
         verify = channel.unary_unary(
             f"/{codec.SERVICE}/{codec.VERIFY}",
@@ -116,7 +114,7 @@ def test_what_it_can_not_read_is_refused_without_repeating_it(service: Service) 
     assert "sk_live_secret" not in service.log.read_text()
 
 
-def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
+def test_with_the_service_the_api_processes_hold_no_pepper(
     harness: AppHarness, service: Service, tmp_path: Path
 ) -> None:
     key = harness.new_key("acme")
@@ -125,8 +123,8 @@ def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
             for _ in range(5):
                 assert client.get("/v1/me").json()["account"] == "acme"
         with api.client(harness.issuer.token(), "acme") as alice:
-            minted = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
-        with api.client(minted["key"]) as client:
+            generated = alice.post("/v1/api-keys", json={"name": "Remote", "expiry": "30d"}).json()
+        with api.client(generated["key"]) as client:
             assert client.get("/v1/me").status_code == 200
         pepper = harness.environ["KATAVEN_PEPPERS"].partition(":")[2].encode()
         assert holds(service.process.pid, pepper), "the search finds what is there"
@@ -135,7 +133,7 @@ def test_with_the_service_the_api_works_and_its_processes_hold_no_pepper(
 
 
 def holds(pid: int, secret: bytes) -> bool:
-    """Whether a process has these bytes anywhere in its writable memory, or in its environment."""
+    """Whether the writable memory or the environment of a process contains these bytes."""
     if secret in Path(f"/proc/{pid}/environ").read_bytes():
         return True
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
@@ -147,7 +145,7 @@ def holds(pid: int, secret: bytes) -> bool:
     return False
 
 
-def test_with_the_service_dead_misses_are_503_and_it_recovers(
+def test_without_the_service_cache_misses_return_503_until_it_recovers(
     harness: AppHarness, service: Service, tmp_path: Path
 ) -> None:
     known, unknown = harness.new_key("acme"), harness.new_key("acme")
@@ -166,7 +164,7 @@ def test_with_the_service_dead_misses_are_503_and_it_recovers(
         wait_until(lambda: cold.get("/v1/me").status_code == 200, 20, service.log.read_text)
 
 
-def test_mutual_tls_lets_in_only_who_has_a_certificate(harness: AppHarness, tmp_path: Path) -> None:
+def test_mutual_tls_requires_a_client_certificate(harness: AppHarness, tmp_path: Path) -> None:
     ours, theirs = authority(tmp_path / "ours"), authority(tmp_path / "theirs")
     server_files, client_files = ours.issue("localhost"), ours.issue("hub")
     environ = {
@@ -179,9 +177,9 @@ def test_mutual_tls_lets_in_only_who_has_a_certificate(harness: AppHarness, tmp_
     credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     with Service(environ, tmp_path / "log", address) as running:
         assert asks(address, client_files, credential, running)
-        stranger = theirs.issue("hub")
-        mixed = TlsFiles(client_files.authority, stranger.certificate, stranger.key)
-        for files in (None, mixed, stranger):
+        other_authority = theirs.issue("hub")
+        mixed = TlsFiles(client_files.authority, other_authority.certificate, other_authority.key)
+        for files in (None, mixed, other_authority):
             connected = AuthServiceChannel(address, files, deadline_seconds=2)
             with pytest.raises(VerifierUnavailable):
                 RemoteVerifier(connected).verify(credential)
@@ -197,11 +195,11 @@ def asks(address: str, files: TlsFiles, credential: ApiKeyCredential, running: S
     return True
 
 
-def test_a_bad_environment_is_told_and_ends_it(harness: AppHarness, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported_and_ends_the_process(harness: AppHarness, tmp_path: Path) -> None:
     for changes, said in (
         ({"KATAVEN_OIDC_ISSUER": ""}, "KATAVEN_OIDC_ISSUER: is missing"),
         ({"KATAVEN_PEPPERS": "", "KATAVEN_AUTH_SERVICE": "localhost:1"}, "KATAVEN_PEPPERS: is missing"),
-        ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: there is no such file"),
+        ({"KATAVEN_AUTH_TLS_KEY": "/nowhere"}, "KATAVEN_AUTH_TLS_KEY: the file does not exist"),
         ({"KATAVEN_AUTH_BIND": "nowhere.localhost.invalid:x"}, "KATAVEN_AUTH_BIND:"),
     ):
         environ = {**os.environ, **harness.environ, "KATAVEN_AUTH_BIND": "127.0.0.1:0", **changes}
@@ -218,7 +216,7 @@ def test_a_bad_environment_is_told_and_ends_it(harness: AppHarness, tmp_path: Pa
         assert "Traceback" not in ended.stderr
 
 
-def test_the_generated_messages_are_those_of_the_proto_file(tmp_path: Path) -> None:
+def test_the_generated_messages_match_the_proto_file(tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable,
@@ -235,5 +233,5 @@ def test_the_generated_messages_are_those_of_the_proto_file(tmp_path: Path) -> N
     assert generated == (CHECKOUT / "kataven" / "authservice" / "auth_pb2.py").read_text()
 
 
-def test_every_refusal_has_a_code_of_its_own() -> None:
-    assert len(set(codec.REFUSALS)) == len(list(codec._family(Refused)))
+def test_every_refusal_has_a_unique_code() -> None:
+    assert len(set(codec.REFUSALS)) == len(list(codec._subclasses(Refused)))

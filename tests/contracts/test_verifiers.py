@@ -1,4 +1,4 @@
-"""One suite over every home of the Verifier: in the process, behind the cache, and behind the auth-service's wire."""
+"""The contract of the verifier: in the process, behind the cache, and through the auth-service."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from kataven import assembly, settings
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.server import AuthServer, AuthService
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, CHARLIE, Persona
-from kataven.dev.postgres import EmbeddedPostgres
 from kataven.identity import errors
 from kataven.identity import token as tokens
 from kataven.identity.credential import ApiKeyCredential, JwtCredential
@@ -66,7 +66,7 @@ def key_issuer(request: pytest.FixtureRequest, harness: AppHarness, connection: 
 
 
 def refusal(verify: Callable[[], object]) -> str:
-    """The refusal's code, the same the second time."""
+    """The code of the refusal, which must be the same at the second call."""
     with pytest.raises(errors.Refused) as first:
         verify()
     with pytest.raises(errors.Refused) as second:
@@ -94,26 +94,26 @@ def test_a_key(harness: AppHarness, verifier: Verifier) -> None:
         ({"expires_at": PAST, "disabled_at": PAST}, "expired_credential"),
     ],
 )
-def test_a_key_that_has_ended(harness: AppHarness, verifier: Verifier, columns: dict[str, Any], code: str) -> None:
+def test_expired_and_revoked_keys(harness: AppHarness, verifier: Verifier, columns: dict[str, Any], code: str) -> None:
     text = harness.new_key("acme", **columns)
     assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == code
 
 
-def test_a_key_that_nobody_issued(verifier: Verifier) -> None:
-    for account in ("acme", "nobody"):
+def test_a_key_that_was_not_issued(verifier: Verifier) -> None:
+    for account in ("acme", "unknown"):
         text = tokens.generate(TokenKind.API_KEY, account).text
         assert refusal(lambda text=text, account=account: verifier.verify(ApiKeyCredential(text, account))) == (  # type: ignore[misc]
             "invalid_credential"
         )
 
 
-def test_another_accounts_key_is_unknown_here(harness: AppHarness, verifier: Verifier) -> None:
+def test_another_accounts_key_is_invalid(harness: AppHarness, verifier: Verifier) -> None:
     text = harness.new_key("globex")
     assert refusal(lambda: verifier.verify(ApiKeyCredential(text, "acme"))) == "invalid_credential"
 
 
 def test_a_suspended_account(harness: AppHarness, verifier: Verifier) -> None:
-    account = f"dozing-{abs(hash(verifier)) % 10**9}"
+    account = f"suspended-{abs(hash(verifier)) % 10**9}"
     new_account(harness.services, account)
     text = harness.new_key(account)
     with harness.services.directory.database.writing() as session:
@@ -147,19 +147,19 @@ def test_a_jwt(harness: AppHarness, verifier: Verifier) -> None:
         ({"iss": "https://others.example"}, "invalid_credential"),
     ],
 )
-def test_a_jwt_that_is_not_good(harness: AppHarness, verifier: Verifier, claims: dict[str, Any], code: str) -> None:
+def test_an_invalid_jwt(harness: AppHarness, verifier: Verifier, claims: dict[str, Any], code: str) -> None:
     token = harness.issuer.token(CHARLIE, claims=claims)
     assert refusal(lambda: verifier.verify(JwtCredential(token, "globex"))) == code
 
 
-def test_a_jwt_that_is_not_even_json(verifier: Verifier) -> None:
+def test_a_malformed_jwt(verifier: Verifier) -> None:
     assert refusal(lambda: verifier.verify(JwtCredential("eyJ0.AAAA.AAAA", "acme"))) == "malformed_token"
 
 
-def test_an_account_out_of_step_is_unavailable_by_a_name_of_its_own(
+def test_an_account_with_another_schema_version_has_its_own_error_code(
     harness: AppHarness, postgres: EmbeddedPostgres, verifier: Verifier
 ) -> None:
-    account = f"step-{abs(hash(verifier)) % 10**9}"
+    account = f"schema-{abs(hash(verifier)) % 10**9}"
     new_account(harness.services, account)
     text = harness.new_key(account)
     ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)
@@ -172,7 +172,7 @@ def test_an_account_out_of_step_is_unavailable_by_a_name_of_its_own(
     assert unavailable.value.retry_after_seconds == 60
 
 
-def test_an_account_that_cannot_be_asked_is_unavailable(harness: AppHarness, verifier: Verifier) -> None:
+def test_an_account_with_an_unreachable_database_is_unavailable(harness: AppHarness, verifier: Verifier) -> None:
     account = f"gone-{abs(hash(verifier)) % 10**9}"
     new_account(harness.services, account)
     text = harness.new_key(account)
@@ -185,7 +185,7 @@ def test_an_account_that_cannot_be_asked_is_unavailable(harness: AppHarness, ver
     assert unavailable.value.retry_after_seconds >= 1
 
 
-def test_what_is_issued_is_a_key_and_its_hash(key_issuer: Issuer) -> None:
+def test_issuing_returns_a_key_and_its_hash(key_issuer: Issuer) -> None:
     for kind in TokenKind:
         issued = key_issuer.issue(kind, "acme")
         parsed = tokens.parse(issued.text)

@@ -14,7 +14,7 @@ from tests.support.servers import AS_ROOT
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """A folder that whoever runs PostgreSQL can reach: not root, to whom alone `tmp_path` would be open."""
+    """A folder that the user that runs PostgreSQL can reach. Only the current user can reach `tmp_path`."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-test-"))
     if AS_ROOT:
         folder.chmod(0o711)

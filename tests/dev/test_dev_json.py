@@ -1,4 +1,4 @@
-"""dev.json: keys outlast a failed run, and the file is there only once the run serves."""
+"""dev.json: keys survive a failed run, and the file exists only while the run serves requests."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from kataven.dev import dev_json
-from kataven.dev.dev_json import AccountKeys, DevRun, remembered_accounts
-from kataven.dev.errors import DevError
+from kataven.dev.dev_json import AccountKeys, DevRun, stored_accounts
+from kataven.dev.embedded.errors import DevError
 from tests.support.servers import mode
 
 ACME = AccountKeys("acme", "sk_live_acme_1", "pk_live_acme_1")
 RUN = DevRun("http://a", "http://h", "postgresql://d", "unix://r", "http://i", "http://w", (ACME,))
 
 
-def test_it_holds_what_is_documented_and_is_private(tmp_path: Path) -> None:
+def test_dev_json_contains_the_documented_fields_and_is_private(tmp_path: Path) -> None:
     dev_json.write_pending(tmp_path, RUN)
     dev_json.publish(tmp_path)
     written = tmp_path / "dev.json"
@@ -32,25 +32,25 @@ def test_it_holds_what_is_documented_and_is_private(tmp_path: Path) -> None:
     }
 
 
-def test_it_is_not_there_until_the_run_serves_but_keys_are_never_forgotten(tmp_path: Path) -> None:
-    assert remembered_accounts(tmp_path) == {}
+def test_dev_json_exists_only_while_the_run_serves_and_keys_are_always_kept(tmp_path: Path) -> None:
+    assert stored_accounts(tmp_path) == {}
     dev_json.write_pending(tmp_path, RUN)
     assert not (tmp_path / "dev.json").exists()
-    assert remembered_accounts(tmp_path) == {"acme": ACME}
+    assert stored_accounts(tmp_path) == {"acme": ACME}
     dev_json.publish(tmp_path)
-    assert remembered_accounts(tmp_path) == {"acme": ACME}
-    dev_json.set_aside(tmp_path)
+    assert stored_accounts(tmp_path) == {"acme": ACME}
+    dev_json.unpublish(tmp_path)
     assert not (tmp_path / "dev.json").exists()
-    dev_json.set_aside(tmp_path)
-    assert remembered_accounts(tmp_path) == {"acme": ACME}
+    dev_json.unpublish(tmp_path)
+    assert stored_accounts(tmp_path) == {"acme": ACME}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"accounts": [{"account": "acme"}]}', '{"accounts": 1}'])
-def test_a_damaged_file_is_one_line(tmp_path: Path, text: str) -> None:
+def test_damaged_dev_json_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "dev.json").write_text(text)
     with pytest.raises(DevError, match=r"dev\.json is damaged"):
-        remembered_accounts(tmp_path)
+        stored_accounts(tmp_path)
 
 
-def test_keys_do_not_show_in_a_repr() -> None:
+def test_repr_omits_keys() -> None:
     assert "_live_" not in repr(RUN)

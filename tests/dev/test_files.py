@@ -1,4 +1,4 @@
-"""Folders, files, sockets and locks: private, whole, and never somebody else's."""
+"""Folders, files, sockets and locks: private, atomic, and safe from other users."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import files
-from kataven.dev.errors import DevError
-from kataven.dev.files import passable_folder, private_folder, read_text, write_private
-from kataven.dev.lock import FolderLock
-from kataven.dev.sockets import SocketFolder
+from kataven.dev.embedded import files
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import passable_folder, private_folder, read_text, write_private
+from kataven.dev.embedded.lock import FolderLock
+from kataven.dev.embedded.sockets import SocketFolder
 from tests.support.servers import AS_ROOT, mode
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_a_new_folder_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+def test_new_folder_is_private_with_any_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         assert mode(private_folder(tmp_path / "private")) == 0o700
@@ -25,20 +25,20 @@ def test_a_new_folder_is_private_whatever_the_umask(tmp_path: Path, umask: int) 
         os.umask(before)
 
 
-def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     private_folder(tmp_path)
     passable_folder(tmp_path)
     assert mode(tmp_path) == 0o750
 
 
-def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
+def test_file_at_the_path_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(DevError, match=f"^cannot make the folder {tmp_path / 'taken'}: File exists$"):
+    with pytest.raises(DevError, match=f"^cannot create the folder {tmp_path / 'taken'}: File exists$"):
         private_folder(tmp_path / "taken")
 
 
-def test_a_written_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> None:
+def test_written_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("old")
     path.chmod(0o644)
@@ -47,7 +47,7 @@ def test_a_written_file_is_private_and_replaces_the_old_one(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def disk_full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -60,16 +60,16 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_reading_tells_missing_from_unreadable(tmp_path: Path) -> None:
+def test_read_text_distinguishes_missing_from_unreadable_files(tmp_path: Path) -> None:
     assert read_text(tmp_path / "none") is None
     with pytest.raises(DevError, match="cannot read"):
         read_text(tmp_path)
 
 
-def test_a_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
+def test_lock_is_held_until_released(tmp_path: Path) -> None:
     first, second = FolderLock(tmp_path), FolderLock(tmp_path)
     first.acquire()
-    with pytest.raises(DevError, match=f"another run holds {tmp_path} "):
+    with pytest.raises(DevError, match=f"another run uses {tmp_path} "):
         second.acquire()
     first.release()
     first.release()
@@ -77,7 +77,7 @@ def test_a_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_lock_file_that_nobody_holds_is_no_obstacle(tmp_path: Path) -> None:
+def test_unlocked_lock_file_can_be_locked(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("1\n")
     lock = FolderLock(tmp_path)
     lock.acquire()
@@ -85,50 +85,50 @@ def test_a_lock_file_that_nobody_holds_is_no_obstacle(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_a_planted_link_is_not_followed_for_the_lock(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / "lock").symlink_to(victim)
+def test_lock_does_not_follow_symlinks(tmp_path: Path) -> None:
+    target = tmp_path / "victim"
+    target.write_text("precious")
+    (tmp_path / "lock").symlink_to(target)
     with pytest.raises(DevError, match=f"cannot use {tmp_path}"):
         FolderLock(tmp_path).acquire()
-    assert victim.read_text() == "precious"
+    assert target.read_text() == "precious"
 
 
-def _made(data_dir: Path) -> SocketFolder:
+def _created(data_dir: Path) -> SocketFolder:
     folder = SocketFolder(data_dir)
-    folder.make(None)
+    folder.create(None)
     return folder
 
 
-def test_a_socket_folder_is_private_and_has_the_same_name_again(tmp_path: Path) -> None:
-    first = _made(tmp_path)
+def test_socket_folder_is_private_and_keeps_its_name(tmp_path: Path) -> None:
+    first = _created(tmp_path)
     assert mode(first.path) == 0o700
     first.remove()
-    second = _made(tmp_path)
+    second = _created(tmp_path)
     assert second.path == first.path
     second.remove()
     assert not second.path.exists()
 
 
-def test_an_old_socket_is_swept_away(tmp_path: Path) -> None:
-    killed = _made(tmp_path)
+def test_old_socket_is_removed(tmp_path: Path) -> None:
+    killed = _created(tmp_path)
     (killed.path / "redis.sock").write_text("")
-    again = _made(tmp_path)
+    again = _created(tmp_path)
     assert again.path == killed.path
     assert list(again.path.iterdir()) == []
     again.remove()
 
 
-def test_two_data_folders_never_share_a_socket_folder(tmp_path: Path) -> None:
-    folders = [_made(private_folder(tmp_path / name)) for name in ("one", "two")]
+def test_data_folders_have_different_socket_folders(tmp_path: Path) -> None:
+    folders = [_created(private_folder(tmp_path / name)) for name in ("one", "two")]
     assert folders[0].path != folders[1].path
     for folder in folders:
         folder.remove()
 
 
 @pytest.mark.parametrize("kind", ["open to all", "a link", "a file"])
-def test_a_name_that_somebody_took_is_given_up(tmp_path: Path, kind: str) -> None:
-    taken = _made(tmp_path)
+def test_taken_socket_folder_name_is_replaced(tmp_path: Path, kind: str) -> None:
+    taken = _created(tmp_path)
     taken.remove()
     if kind == "open to all":
         taken.path.mkdir()
@@ -137,7 +137,7 @@ def test_a_name_that_somebody_took_is_given_up(tmp_path: Path, kind: str) -> Non
         taken.path.symlink_to(private_folder(tmp_path / "theirs"))
     else:
         taken.path.write_text("")
-    other = _made(tmp_path)
+    other = _created(tmp_path)
     assert other.path != taken.path
     assert SocketFolder(tmp_path).path == other.path
     other.remove()
@@ -148,9 +148,9 @@ def test_a_name_that_somebody_took_is_given_up(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.parametrize("target", ["/", "/etc", "kataven-0123456789ab", "/etc/kataven-XYZ"])
-def test_a_remembered_name_that_is_not_ours_is_ignored(tmp_path: Path, target: str) -> None:
+def test_unexpected_socket_link_is_ignored(tmp_path: Path, target: str) -> None:
     (tmp_path / "socket").symlink_to(target)
-    folder = _made(tmp_path)
+    folder = _created(tmp_path)
     assert str(folder.path) != target
     assert folder.path.name.startswith("kataven-")
     folder.remove()

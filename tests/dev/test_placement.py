@@ -1,4 +1,4 @@
-"""Where PostgreSQL's files go: the data folder, or, if that is private to root, a place that its user can reach."""
+"""PostgreSQL's files go to the data folder, or, if only root can reach that, to a folder that its user can reach."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import binaries, placement
-from kataven.dev.errors import DevError
-from kataven.dev.placement import place
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.unprivileged import SERVER_UID
+from kataven.dev.embedded import binaries, placement
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.placement import place
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above
 
-as_root = pytest.mark.skipif(not AS_ROOT, reason="only root needs somebody else to run PostgreSQL")
+as_root = pytest.mark.skipif(not AS_ROOT, reason="only for root does another user run PostgreSQL")
 
 
 @pytest.fixture
 def private_home(scratch: Path) -> Iterator[Path]:
-    """A folder like root's home; what is placed elsewhere because of it is removed."""
+    """A folder like root's home. Files that are placed outside it are removed afterwards."""
     home = scratch / "home"
     home.mkdir(mode=0o700)
     yield home
@@ -29,20 +29,20 @@ def private_home(scratch: Path) -> Iterator[Path]:
             shutil.rmtree(link.readlink(), ignore_errors=True)
 
 
-@pytest.mark.skipif(AS_ROOT, reason="root needs somebody else to run PostgreSQL")
-def test_whoever_is_not_root_has_everything_in_the_data_folder(tmp_path: Path) -> None:
+@pytest.mark.skipif(AS_ROOT, reason="for root, another user runs PostgreSQL")
+def test_ordinary_users_files_are_in_the_data_folder(tmp_path: Path) -> None:
     placed = place(tmp_path)
     assert (placed.home, placed.uid) == (tmp_path, None)
 
 
 @as_root
-def test_a_folder_that_the_server_can_reach_holds_its_files(scratch: Path) -> None:
+def test_reachable_data_folder_contains_the_files(scratch: Path) -> None:
     placed = place(scratch)
     assert (placed.home, placed.uid) == (scratch, SERVER_UID)
 
 
 @as_root
-def test_under_a_private_home_it_works_and_keeps_its_data_and_no_mode_changes(private_home: Path) -> None:
+def test_data_under_a_private_home_is_kept_without_changing_modes(private_home: Path) -> None:
     data_dir = private_home / "checkout/.kataven/postgres"
     for _ in range(2):
         with EmbeddedPostgres(data_dir, fsync=False) as server:
@@ -60,7 +60,7 @@ def test_under_a_private_home_it_works_and_keeps_its_data_and_no_mode_changes(pr
 
 
 @as_root
-def test_programs_under_a_private_folder_are_copied_once(
+def test_programs_in_a_private_folder_are_copied_once(
     private_home: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = binaries.postgres_programs().parents[1]
@@ -78,18 +78,18 @@ def test_programs_under_a_private_folder_are_copied_once(
 
 
 @as_root
-def test_data_that_was_placed_elsewhere_and_is_gone_is_not_silently_begun_anew(private_home: Path) -> None:
+def test_missing_data_outside_the_data_folder_is_reported(private_home: Path) -> None:
     data_dir = private_home / "pg"
     with EmbeddedPostgres(data_dir, fsync=False):
         pass
     elsewhere = place(data_dir).home
     shutil.rmtree(elsewhere)
-    with pytest.raises(DevError, match=f"were kept in {elsewhere}, which is gone"):
+    with pytest.raises(DevError, match=f"were stored in {elsewhere}, which does not exist any more"):
         EmbeddedPostgres(data_dir, fsync=False).start()
 
 
 @as_root
-def test_no_place_at_all_is_one_line(private_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_suitable_folder_is_reported(private_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "_MACHINE_FOLDERS", (private_home,))
     with pytest.raises(DevError, match=f"no other user can reach {private_home}"):
         place(private_home)
@@ -97,7 +97,7 @@ def test_no_place_at_all_is_one_line(private_home: Path, monkeypatch: pytest.Mon
 
 
 @as_root
-def test_a_cluster_made_by_somebody_else_is_run_by_them(scratch: Path) -> None:
+def test_existing_cluster_is_run_by_its_owner(scratch: Path) -> None:
     with EmbeddedPostgres(scratch / "pg", fsync=False) as server:
         ask(server, "create table kept (n int)")
     for path in [scratch / "pg/cluster", *(scratch / "pg/cluster").rglob("*")]:

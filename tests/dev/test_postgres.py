@@ -1,4 +1,4 @@
-"""EmbeddedPostgres: data is kept, folders are left alone, a killed run is recovered, and nobody else gets in."""
+"""EmbeddedPostgres: persistence, modes of folders, recovery after a killed run, and access."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from kataven.dev.binaries import postgres_programs
-from kataven.dev.errors import DevError
-from kataven.dev.files import passable_folder
-from kataven.dev.leftovers import Mark
-from kataven.dev.postgres import EmbeddedPostgres
-from kataven.dev.unprivileged import SERVER_UID
+from kataven.dev.embedded.binaries import postgres_programs
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.files import passable_folder
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.processes import Mark
+from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above, pids_that_mention, wait_for_exit
 
 KEEP_A_ROW = "create table kept (n int); insert into kept values (7)"
 
 
 @pytest.fixture(scope="module")
-def made(server_folder: Path) -> Path:
-    """A data folder whose cluster is made, which is the slow part of a start."""
+def created(server_folder: Path) -> Path:
+    """A data folder with a cluster, whose creation is the slow part of a start."""
     with _postgres(server_folder / "made"):
         return server_folder / "made"
 
 
 @pytest.fixture
-def data_dir(made: Path, scratch: Path) -> Path:
-    """A data folder of the test's own, with a cluster."""
+def data_dir(created: Path, scratch: Path) -> Path:
+    """A copy of the data folder, for one test."""
     folder = passable_folder(scratch / "pg")
-    subprocess.run(["cp", "-a", made / "cluster", folder], check=True)
+    subprocess.run(["cp", "-a", created / "cluster", folder], check=True)
     return folder
 
 
@@ -50,7 +50,7 @@ def _socket_folder(server: EmbeddedPostgres) -> Path:
     return Path(str(make_url(server.url("x")).query["host"]))
 
 
-def test_a_second_start_finds_the_data_at_the_same_url(data_dir: Path) -> None:
+def test_data_and_url_survive_a_restart(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
         first_url = server.url("acme")
@@ -59,7 +59,7 @@ def test_a_second_start_finds_the_data_at_the_same_url(data_dir: Path) -> None:
         assert server.url("acme") == first_url
 
 
-def test_the_url_serves_sqlalchemy_and_pg_dump_without_a_password(postgres: EmbeddedPostgres) -> None:
+def test_url_works_for_sqlalchemy_and_pg_dump_without_a_password(postgres: EmbeddedPostgres) -> None:
     url = postgres.url("postgres")
     assert make_url(url).password is None
     engine = create_engine(url)
@@ -74,7 +74,7 @@ def test_the_url_serves_sqlalchemy_and_pg_dump_without_a_password(postgres: Embe
     assert "PostgreSQL database dump complete" in dump.stdout, dump.stderr
 
 
-def test_durability_is_only_given_up_for_scratch_servers(postgres: EmbeddedPostgres, scratch: Path) -> None:
+def test_fsync_is_disabled_only_for_scratch_servers(postgres: EmbeddedPostgres, scratch: Path) -> None:
     assert ask(postgres, "show fsync") == [("off",)]
     with EmbeddedPostgres(scratch / "pg", max_connections=33) as server:
         assert ask(server, "show fsync") == [("on",)]
@@ -82,7 +82,7 @@ def test_durability_is_only_given_up_for_scratch_servers(postgres: EmbeddedPostg
 
 
 @pytest.mark.parametrize("above", [0o755, 0o711, 0o777])
-def test_only_new_folders_get_a_mode(scratch: Path, above: int) -> None:
+def test_modes_of_existing_folders_are_not_changed(scratch: Path, above: int) -> None:
     parent = scratch / "parent"
     parent.mkdir()
     parent.chmod(above)
@@ -94,7 +94,7 @@ def test_only_new_folders_get_a_mode(scratch: Path, above: int) -> None:
     assert modes_above(parent / "pg") == before
 
 
-def test_the_mode_of_a_data_folder_that_was_there_is_left_alone(scratch: Path) -> None:
+def test_existing_data_folder_keeps_its_mode(scratch: Path) -> None:
     data_dir = scratch / "pg"
     data_dir.mkdir()
     data_dir.chmod(0o755)
@@ -102,7 +102,7 @@ def test_the_mode_of_a_data_folder_that_was_there_is_left_alone(scratch: Path) -
         assert mode(data_dir) == 0o755
 
 
-def test_the_socket_is_private_and_its_path_short_however_deep_the_data_is(scratch: Path) -> None:
+def test_socket_path_is_private_and_short_with_a_deep_data_folder(scratch: Path) -> None:
     deep = scratch.joinpath(*["a-folder-with-a-rather-long-name"] * 6)
     with _postgres(deep) as server:
         folder = _socket_folder(server)
@@ -112,15 +112,15 @@ def test_the_socket_is_private_and_its_path_short_however_deep_the_data_is(scrat
     assert not folder.exists()
 
 
-def test_there_is_no_tcp_port(postgres: EmbeddedPostgres) -> None:
+def test_postgres_opens_no_tcp_port(postgres: EmbeddedPostgres) -> None:
     assert ask(postgres, "show listen_addresses") == [("",)]
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root can become somebody else")
+@pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
 @pytest.mark.parametrize(
     ("uid", "refusal"), [(65_534, "Permission denied"), (SERVER_UID, "Peer authentication failed")]
 )
-def test_no_other_user_gets_in(postgres: EmbeddedPostgres, uid: int, refusal: str) -> None:
+def test_other_users_cannot_connect(postgres: EmbeddedPostgres, uid: int, refusal: str) -> None:
     psql = subprocess.run(
         [postgres_programs() / "psql", postgres.url("postgres").replace("+psycopg2", ""), "--command", "select 1"],
         user=uid,
@@ -134,13 +134,13 @@ def test_no_other_user_gets_in(postgres: EmbeddedPostgres, uid: int, refusal: st
     assert refusal in psql.stderr
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="anybody else runs it as themselves")
-def test_root_does_not_run_it(postgres: EmbeddedPostgres) -> None:
+@pytest.mark.skipif(not AS_ROOT, reason="other users run it themselves")
+def test_postgres_does_not_run_as_root(postgres: EmbeddedPostgres) -> None:
     for pid in pids_that_mention(_socket_folder(postgres).name):
         assert Path(f"/proc/{pid}").stat().st_uid == SERVER_UID
 
 
-def test_the_environment_of_the_developer_does_not_reach_it(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_developers_environment_does_not_affect_postgres(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGDATA", "PGHOST", "PGUSER", "PGOPTIONS", "LC_ALL", "TZ"):
         monkeypatch.setenv(name, "/nonsense")
     with _postgres(scratch / "pg") as server:
@@ -149,22 +149,22 @@ def test_the_environment_of_the_developer_does_not_reach_it(scratch: Path, monke
         assert ask(server, "select 1") == [(1,)]
 
 
-def test_a_folder_in_use_is_refused_in_one_line(data_dir: Path) -> None:
+def test_folder_in_use_is_reported(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
-        with pytest.raises(DevError) as refused:
+        with pytest.raises(DevError) as rejected:
             _postgres(data_dir).start()
-        assert str(refused.value) == f"another run holds {data_dir} (process {os.getpid()}); stop it first"
+        assert str(rejected.value) == f"another run uses {data_dir} (process {os.getpid()}); stop it first"
         assert ask(server, "select 1") == [(1,)]
 
 
-def test_a_killed_server_is_noticed_and_the_next_start_recovers(data_dir: Path) -> None:
+def test_killed_server_is_detected_and_the_next_start_recovers(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
         server.check()
         pid = _postmaster(data_dir)
         os.kill(pid, signal.SIGKILL)
         wait_for_exit(pid)
-        with pytest.raises(DevError, match=r"PostgreSQL ended by itself \(SIGKILL\); the end of .*server\.log"):
+        with pytest.raises(DevError, match=r"PostgreSQL exited unexpectedly \(SIGKILL\); the end of .*server\.log"):
             server.check()
     with _postgres(data_dir) as server:
         assert ask(server, "select n from kept") == [(7,)]
@@ -173,7 +173,7 @@ def test_a_killed_server_is_noticed_and_the_next_start_recovers(data_dir: Path) 
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 with EmbeddedPostgres(Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.read()
@@ -189,16 +189,16 @@ def _supervisor(data_dir: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
-def test_it_ends_with_a_killed_supervisor(data_dir: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the exit of a parent")
+def test_postgres_stops_when_its_supervisor_is_killed(data_dir: Path) -> None:
     with _supervisor(data_dir) as supervisor:
         pid = _postmaster(data_dir)
         supervisor.kill()
     wait_for_exit(pid)
-    assert not (data_dir / "cluster/postmaster.pid").exists(), "it was not shut down in good order"
+    assert not (data_dir / "cluster/postmaster.pid").exists(), "the server was not shut down properly"
 
 
-def test_a_start_right_after_the_supervisor_was_killed_finds_the_data(data_dir: Path) -> None:
+def test_start_immediately_after_a_killed_supervisor_finds_the_data(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
     with _supervisor(data_dir) as supervisor:
@@ -207,14 +207,14 @@ def test_a_start_right_after_the_supervisor_was_killed_finds_the_data(data_dir: 
         assert ask(server, "select n from kept") == [(7,)]
 
 
-def test_a_server_that_outlived_its_supervisor_is_ended_first(data_dir: Path) -> None:
+def test_orphaned_server_is_stopped_first(data_dir: Path) -> None:
     orphan = _postgres(data_dir)
     orphan.start()
     try:
         ask(orphan, KEEP_A_ROW)
-        orphan._lock.release()  # what the kernel does when a supervisor dies
+        orphan._lock.release()  # as the kernel does when a supervisor exits
         with _postgres(data_dir) as server:
-            with pytest.raises(DevError, match="ended by itself"):
+            with pytest.raises(DevError, match="exited unexpectedly"):
                 orphan.check()
             assert ask(server, "select n from kept") == [(7,)]
             assert len(Mark("postgres", _socket_folder(server).name).processes()) >= 1
@@ -222,7 +222,7 @@ def test_a_server_that_outlived_its_supervisor_is_ended_first(data_dir: Path) ->
         orphan.stop()
 
 
-def test_a_pid_file_that_names_another_program_is_stale(data_dir: Path) -> None:
+def test_pid_file_of_another_program_is_stale(data_dir: Path) -> None:
     with _postgres(data_dir) as server:
         ask(server, KEEP_A_ROW)
     (data_dir / "cluster/postmaster.pid").write_text(f"{os.getpid()}\n")
@@ -230,19 +230,19 @@ def test_a_pid_file_that_names_another_program_is_stale(data_dir: Path) -> None:
         assert ask(server, "select n from kept") == [(7,)]
 
 
-def test_a_pid_file_that_names_a_postgres_started_by_hand_is_respected(data_dir: Path) -> None:
+def test_pid_file_of_a_manually_started_postgres_is_reported(data_dir: Path) -> None:
     with _postgres(data_dir):
         pass
     pid_file = data_dir / "cluster/postmaster.pid"
-    with subprocess.Popen(["/elsewhere/bin/postgres", "60"], executable="/bin/sleep") as by_hand:
-        pid_file.write_text(f"{by_hand.pid}\n")
-        with pytest.raises(DevError, match=f"started by hand uses .*process {by_hand.pid}"):
+    with subprocess.Popen(["/elsewhere/bin/postgres", "60"], executable="/bin/sleep") as manual:
+        pid_file.write_text(f"{manual.pid}\n")
+        with pytest.raises(DevError, match=f"manually started PostgreSQL uses .*process {manual.pid}"):
             _postgres(data_dir).start()
         assert pid_file.exists()
-        by_hand.kill()
+        manual.kill()
 
 
-def test_half_a_cluster_is_made_anew(scratch: Path) -> None:
+def test_incomplete_cluster_is_created_again(scratch: Path) -> None:
     half = scratch / "pg/cluster.partial"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
@@ -252,31 +252,31 @@ def test_half_a_cluster_is_made_anew(scratch: Path) -> None:
     assert not half.exists()
 
 
-def test_the_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
+def test_cluster_of_another_major_version_is_rejected(data_dir: Path) -> None:
     with _postgres(data_dir):
         pass
     (data_dir / "cluster/PG_VERSION").write_text("17\n")
-    with pytest.raises(DevError, match="was made by PostgreSQL 17, and this is 18"):
+    with pytest.raises(DevError, match="was created by PostgreSQL 17, and this is 18"):
         _postgres(data_dir).start()
 
 
-def test_a_server_that_does_not_come_up_says_why_and_leaves_nothing(data_dir: Path) -> None:
+def test_failed_start_reports_the_reason_and_leaves_no_process(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir, fsync=False, max_connections=0)
-    with pytest.raises(DevError, match=r"(?s)PostgreSQL ended by itself \(exit status 1\).*max_connections"):
+    with pytest.raises(DevError, match=r"(?s)PostgreSQL exited unexpectedly \(exit status 1\).*max_connections"):
         server.start()
     assert not pids_that_mention(str(data_dir))
-    with _postgres(data_dir):  # the lock was given back
+    with _postgres(data_dir):  # the lock was released
         pass
 
 
-def test_a_stopped_server_has_no_url(data_dir: Path) -> None:
+def test_stopped_server_has_no_url(data_dir: Path) -> None:
     server = _postgres(data_dir)
     with pytest.raises(DevError, match="not running"):
         server.url("acme")
     server.stop()
 
 
-def test_statements_that_fail_do_not_reach_the_log(data_dir: Path) -> None:
+def test_failed_statements_are_not_logged(data_dir: Path) -> None:
     log = data_dir / "postgres.log"
     with EmbeddedPostgres(data_dir, fsync=False, log=log) as server:
         ask(server, "create table once (v text primary key)")

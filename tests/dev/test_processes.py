@@ -1,4 +1,4 @@
-"""Child processes, the launcher, and what an earlier run left: started, recognised, ended."""
+"""Child processes, the launcher, and processes that an earlier run left behind."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev import leftovers
-from kataven.dev.errors import DevError
-from kataven.dev.leftovers import Mark, living_processes
-from kataven.dev.processes import Child, through_launcher
+from kataven.dev.embedded.child import Child, launcher_command
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.processes import Mark, living_processes
 from tests.support.servers import AS_ROOT, mode, wait_for_exit
 
 MARK = Mark("a-server", "marked-5f3a")
-STUBBORN = "trap '' TERM; echo stubborn; while :; do sleep 1; done"
+IGNORES_TERM = "trap '' TERM; echo ready; while :; do sleep 1; done"
 
 
 @pytest.fixture
 def children() -> Iterator[list[Child]]:
-    """Whatever a test appends is stopped."""
+    """Stops the children that a test appends."""
     appended: list[Child] = []
     yield appended
     for child in appended:
@@ -31,7 +30,7 @@ def children() -> Iterator[list[Child]]:
 
 
 def _child(folder: Path, script: str) -> Child:
-    """A shell that runs `script` and is called `a-server` in the list of processes."""
+    """A shell that runs `script`, with the name `a-server` in the list of processes."""
     shell = folder / "a-server"
     if not shell.exists():
         shell.symlink_to("/bin/sh")
@@ -45,15 +44,15 @@ def _child(folder: Path, script: str) -> Child:
     )
 
 
-def _says(folder: Path, word: str) -> bool:
+def _logged(folder: Path, word: str) -> bool:
     return word in (folder / "server.log").read_text()
 
 
-def test_a_child_is_ready_checked_and_stopped(tmp_path: Path, children: list[Child]) -> None:
+def test_child_is_started_checked_and_stopped(tmp_path: Path, children: list[Child]) -> None:
     child = _child(tmp_path, "echo ready; exec sleep 60")
     children.append(child)
     child.start()
-    child.wait_until(lambda: _says(tmp_path, "ready"), 30)
+    child.wait_until(lambda: _logged(tmp_path, "ready"), 30)
     child.check()
     pid = child.pid
     assert pid is not None
@@ -63,18 +62,18 @@ def test_a_child_is_ready_checked_and_stopped(tmp_path: Path, children: list[Chi
     assert mode(tmp_path / "server.log") == 0o600
 
 
-def test_a_child_that_ends_by_itself_is_reported_with_the_end_of_its_log(tmp_path: Path, children: list[Child]) -> None:
+def test_unexpected_exit_is_reported_with_the_end_of_the_log(tmp_path: Path, children: list[Child]) -> None:
     child = _child(tmp_path, "for line in 1 2 3 4 5 6 last; do echo line $line; done; exit 3")
     children.append(child)
     child.start()
     with pytest.raises(DevError) as ended:
         child.wait_until(lambda: False, 30)
     first, *tail = str(ended.value).splitlines()
-    assert first == f"the server ended by itself (exit status 3); the end of {tmp_path / 'server.log'}:"
+    assert first == f"the server exited unexpectedly (exit status 3); the end of {tmp_path / 'server.log'}:"
     assert tail == ["  line 3", "  line 4", "  line 5", "  line 6", "  line last"]
 
 
-def test_a_child_that_is_never_ready_is_reported(tmp_path: Path, children: list[Child]) -> None:
+def test_child_that_is_not_ready_in_time_is_reported(tmp_path: Path, children: list[Child]) -> None:
     child = _child(tmp_path, "exec sleep 60")
     children.append(child)
     child.start()
@@ -82,7 +81,7 @@ def test_a_child_that_is_never_ready_is_reported(tmp_path: Path, children: list[
         child.wait_until(lambda: False, 0)
 
 
-def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+def test_program_that_cannot_be_run_is_reported(tmp_path: Path) -> None:
     child = Child("it", [tmp_path / "none"], mark=MARK, environ={}, folder=tmp_path, log=tmp_path / "log")
     child.start()
     with pytest.raises(DevError, match=f"cannot run {tmp_path / 'none'}: No such file or directory"):
@@ -90,37 +89,37 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     child.stop()
 
 
-def test_a_stubborn_child_and_its_workers_are_killed(tmp_path: Path, children: list[Child]) -> None:
-    more_stubborn = STUBBORN.replace("TERM", "TERM QUIT").replace("stubborn", "worker")
-    worker = f'exec {tmp_path}/a-server -c "{more_stubborn}" {MARK.word}'
-    child = _child(tmp_path, f"({worker}) & {STUBBORN}")
+def test_child_and_workers_that_ignore_signals_are_killed(tmp_path: Path, children: list[Child]) -> None:
+    ignores_quit = IGNORES_TERM.replace("TERM", "TERM QUIT").replace("ready", "worker")
+    worker = f'exec {tmp_path}/a-server -c "{ignores_quit}" {MARK.word}'
+    child = _child(tmp_path, f"({worker}) & {IGNORES_TERM}")
     children.append(child)
     child.start()
-    child.wait_until(lambda: _says(tmp_path, "stubborn") and _says(tmp_path, "worker"), 30)
+    child.wait_until(lambda: _logged(tmp_path, "ready") and _logged(tmp_path, "worker"), 30)
     assert len(MARK.processes()) == 2
     child.stop(0)
     assert MARK.processes() == []
 
 
-def test_files_of_a_child_are_private(tmp_path: Path, children: list[Child]) -> None:
+def test_files_that_a_child_creates_are_private(tmp_path: Path, children: list[Child]) -> None:
     child = _child(tmp_path, "echo secret > made; echo done; exec sleep 60")
     children.append(child)
     child.start()
-    child.wait_until(lambda: _says(tmp_path, "done"), 30)
+    child.wait_until(lambda: _logged(tmp_path, "done"), 30)
     assert mode(tmp_path / "made") == 0o600
 
 
 PARENT = """
 import signal, subprocess, sys
-from kataven.dev.processes import through_launcher
-child = subprocess.Popen(through_launcher(["/bin/sleep", "60"], signal.SIGTERM, None))
+from kataven.dev.embedded.child import launcher_command
+child = subprocess.Popen(launcher_command(["/bin/sleep", "60"], signal.SIGTERM, None))
 print(child.pid, flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux announces the death of a parent")
-def test_what_the_launcher_starts_dies_with_its_parent() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the exit of a parent")
+def test_launched_program_stops_with_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
@@ -129,26 +128,26 @@ def test_what_the_launcher_starts_dies_with_its_parent() -> None:
     wait_for_exit(pid)
 
 
-def test_the_launcher_starts_nothing_for_a_parent_that_is_gone(tmp_path: Path) -> None:
-    command = through_launcher(["/bin/touch", tmp_path / "made"], signal.SIGTERM, None)
+def test_launcher_starts_nothing_if_the_parent_has_exited(tmp_path: Path) -> None:
+    command = launcher_command(["/bin/touch", tmp_path / "made"], signal.SIGTERM, None)
     command[command.index(str(os.getpid()))] = "1"
     assert subprocess.run(command).returncode == 1
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root can become somebody else")
-def test_the_launcher_gives_up_root_and_its_groups() -> None:
-    command = through_launcher(["/bin/sh", "-c", "id -u; id -g; id -G"], signal.SIGTERM, 65_525)
+@pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
+def test_launcher_drops_root_and_its_groups() -> None:
+    command = launcher_command(["/bin/sh", "-c", "id -u; id -g; id -G"], signal.SIGTERM, 65_525)
     shown = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert shown.stdout.split() == ["65525", "65525", "65525"]
 
 
 def _waiting(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """A process that waits for its end, with this name and these arguments in the list of processes."""
+    """A process that waits, with this name and these arguments in the list of processes."""
     return subprocess.Popen([name, "-c", "read line", *arguments], executable="/bin/sh", stdin=subprocess.PIPE)
 
 
-def test_only_the_program_with_the_word_is_recognised() -> None:
+def test_mark_requires_program_and_word() -> None:
     lookalikes = [
         ("/bin/psql", "-h", "/run/marked-5f3a", "-d", "a-server"),
         ("/bin/a-server", "--name", "marked-5f3a-too"),
@@ -167,15 +166,15 @@ def test_only_the_program_with_the_word_is_recognised() -> None:
     assert found == {process.pid for process in processes[len(lookalikes) :]}
 
 
-TOP = """trap 'echo top asked; exit' TERM
+TOP = """trap 'echo top signalled; exit' TERM
 ./a-server -c "$WORKER" worker marked-5f3a &
 wait"""
-WORKER = """trap 'echo worker asked; exit' TERM
+WORKER = """trap 'echo worker signalled; exit' TERM
 echo started
 while :; do sleep 0.1; done"""
 
 
-def test_only_the_topmost_of_leftover_processes_is_asked_to_end(tmp_path: Path) -> None:
+def test_stop_signal_goes_to_the_topmost_process_only(tmp_path: Path) -> None:
     (tmp_path / "a-server").symlink_to("/bin/sh")
     with subprocess.Popen(
         ["./a-server", "-c", TOP, "top", "marked-5f3a"],
@@ -187,26 +186,16 @@ def test_only_the_topmost_of_leftover_processes_is_asked_to_end(tmp_path: Path) 
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         assert len(MARK.processes()) == 2
-        MARK.end(signal.SIGTERM, 0.5)
-        said = process.stdout.read()
-    assert said == "top asked\n"
+        MARK.stop_all(signal.SIGTERM, 0.5)
+        output = process.stdout.read()
+    assert output == "top signalled\n"
     assert MARK.processes() == []
 
 
-def test_zombies_are_not_counted_as_alive() -> None:
+def test_zombies_are_not_listed() -> None:
     process = subprocess.Popen(["a-server", "marked-5f3a"], executable="/bin/true")
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert MARK.processes() == []
     finally:
         process.wait()
-
-
-def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    process = _waiting("a-server", "marked-5f3a")
-    from_proc = MARK.processes()
-    monkeypatch.setattr(leftovers, "_PROC", tmp_path)
-    from_ps = MARK.processes()
-    process.communicate()
-    assert [found.pid for found in from_ps] == [process.pid]
-    assert from_ps == from_proc

@@ -1,4 +1,4 @@
-"""EmbeddedRedis: data is kept, nobody else gets in, a killed run is recovered."""
+"""EmbeddedRedis: persistence, access, and recovery after a killed run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from kataven.dev.errors import DevError
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.errors import DevError
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from tests.support.servers import mode, pids_that_mention, wait_for_exit
 
 
@@ -28,7 +28,7 @@ def _socket(server: EmbeddedRedis) -> Path:
     return Path(server.url.removeprefix("unix://").removesuffix("?db=0"))
 
 
-def test_a_second_start_finds_the_data_at_the_same_url(tmp_path: Path) -> None:
+def test_data_and_url_survive_a_restart(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
         assert _count(server) == 1
         first_url = server.url
@@ -37,13 +37,13 @@ def test_a_second_start_finds_the_data_at_the_same_url(tmp_path: Path) -> None:
         assert server.url == first_url
 
 
-def test_a_scratch_server_writes_nothing(tmp_path: Path) -> None:
+def test_scratch_server_writes_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         with EmbeddedRedis(tmp_path / "redis", persistent=False) as server:
             assert _count(server) == 1
 
 
-def test_only_its_user_can_reach_the_socket_and_the_data(tmp_path: Path) -> None:
+def test_socket_and_data_are_private(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
         assert mode(_socket(server).parent) == 0o700
         assert mode(_socket(server)) == 0o700
@@ -52,7 +52,7 @@ def test_only_its_user_can_reach_the_socket_and_the_data(tmp_path: Path) -> None
             assert client.config_get("port") == {"port": "0"}
 
 
-def test_a_deep_data_folder_is_no_problem(tmp_path: Path) -> None:
+def test_deep_data_folder_works(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-folder-with-a-rather-long-name"] * 6)
     with EmbeddedRedis(deep) as server:
         assert _count(server) == 1
@@ -60,33 +60,33 @@ def test_a_deep_data_folder_is_no_problem(tmp_path: Path) -> None:
     assert not socket.parent.exists()
 
 
-def test_a_folder_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
-    refusal = rf"^another run holds \S+ \(process {os.getpid()}\); stop it first$"
+def test_folder_in_use_is_reported(tmp_path: Path) -> None:
+    refusal = rf"^another run uses \S+ \(process {os.getpid()}\); stop it first$"
     with EmbeddedRedis(tmp_path / "redis") as server:
         with pytest.raises(DevError, match=refusal):
             EmbeddedRedis(tmp_path / "redis").start()
         assert _count(server) == 1
 
 
-def test_a_killed_server_is_noticed_and_the_next_start_recovers(tmp_path: Path) -> None:
+def test_killed_server_is_detected_and_the_next_start_recovers(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
         _count(server)
         pid = _pid(server)
         os.kill(pid, signal.SIGKILL)
         wait_for_exit(pid)
-        with pytest.raises(DevError, match=r"Redis ended by itself \(SIGKILL\)"):
+        with pytest.raises(DevError, match=r"Redis exited unexpectedly \(SIGKILL\)"):
             server.check()
     with EmbeddedRedis(tmp_path / "redis") as server:
         assert _count(server) == 2
 
 
-def test_a_server_that_outlived_its_supervisor_is_ended_first(tmp_path: Path) -> None:
+def test_orphaned_server_is_stopped_first(tmp_path: Path) -> None:
     orphan = EmbeddedRedis(tmp_path / "redis")
     orphan.start()
     try:
         _count(orphan)
         pid = _pid(orphan)
-        orphan._lock.release()  # what the kernel does when a supervisor dies
+        orphan._lock.release()  # as the kernel does when a supervisor exits
         with EmbeddedRedis(tmp_path / "redis") as server:
             assert _count(server) == 2
             assert _pid(server) != pid
@@ -97,9 +97,9 @@ def test_a_server_that_outlived_its_supervisor_is_ended_first(tmp_path: Path) ->
 def test_damaged_data_is_reported_with_the_end_of_the_log(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
         _count(server)
-    # One file in Redis 6; in Redis 7 it is in a folder, beside a base and a manifest.
+    # One file in Redis 6. In Redis 7 it is in a folder, next to a base file and a manifest.
     (log,) = [*tmp_path.rglob("*.incr.aof")] or [*tmp_path.rglob("appendonly.aof")]
     log.write_bytes(b"nonsense\r\n" * 10)
-    with pytest.raises(DevError, match=r"(?s)Redis ended by itself.*append only file"):
+    with pytest.raises(DevError, match=r"(?s)Redis exited unexpectedly.*append only file"):
         EmbeddedRedis(tmp_path / "redis").start()
     assert not pids_that_mention(str(tmp_path / "redis"))

@@ -1,4 +1,4 @@
-"""Headers in, a credential or the first refusal out; no collaborator is there that could do any I/O."""
+"""Parsing of the headers into a credential or the first error, without any I/O."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from kataven.identity.token import TokenKind
 
 
 def key(kind: TokenKind, account: str) -> str:
-    """A well-formed key that is the same in every run, so that every pytest worker collects the same tests."""
+    """A well-formed key that is the same in every run, so that all pytest workers collect the same tests."""
     body = f"{kind}_live_{account}_{'0' * tokens.SECRET_LENGTH}"
     return body + tokens.checksum(body)
 
@@ -22,7 +22,7 @@ WIDGET_KEY = key(TokenKind.WIDGET_KEY, "acme")
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 
 
-def test_an_api_key_names_its_account() -> None:
+def test_an_api_key_contains_its_account() -> None:
     assert parse_credential(f"Bearer {ACME_KEY}", None) == ApiKeyCredential(ACME_KEY, "acme")
 
 
@@ -30,11 +30,11 @@ def test_an_api_key_may_repeat_its_account() -> None:
     assert parse_credential(f"Bearer {ACME_KEY}", "acme") == ApiKeyCredential(ACME_KEY, "acme")
 
 
-def test_a_jwt_asks_for_an_account() -> None:
+def test_a_jwt_needs_an_account() -> None:
     assert parse_credential(f"Bearer {JWT}", "acme") == JwtCredential(JWT, "acme")
 
 
-def test_the_scheme_is_read_in_any_case() -> None:
+def test_the_scheme_is_case_insensitive() -> None:
     # RFC 9110, section 11.1
     assert parse_credential(f"bEARER {ACME_KEY}", None).account == "acme"
 
@@ -87,7 +87,7 @@ def test_the_refusal(authorization: str | None, account: str | None, refusal: ty
         parse_credential(authorization, account)
 
 
-def test_no_refusal_repeats_what_was_sent() -> None:
+def test_no_refusal_repeats_the_token() -> None:
     sent = [f"Bearer {ACME_KEY[:-1]}", f"Bearer {WIDGET_KEY}", f"Bearer {ADMIN_KEY}"]
     for authorization, account in itertools.product(sent, [None, "kataven-admin", "Not-A-Name"]):
         with pytest.raises(errors.Refused) as refused:
@@ -96,43 +96,43 @@ def test_no_refusal_repeats_what_was_sent() -> None:
         assert "Not-A-Name" not in str(refused.value)
 
 
-def test_the_token_stays_out_of_the_repr() -> None:
+def test_the_repr_contains_no_token() -> None:
     for credential in (parse_credential(f"Bearer {ACME_KEY}", None), parse_credential(f"Bearer {JWT}", "acme")):
         assert credential.token not in repr(credential)
 
 
 @pytest.mark.parametrize(
-    ("authorization", "said"),
+    ("authorization", "expected"),
     [
-        (f"Bearer {ACME_KEY[:-5]}", "44 of 49 characters: it was cut short"),
-        (f"Bearer {ACME_KEY}{ACME_KEY[-5:]}", "54 of 49 characters"),
+        (f"Bearer {ACME_KEY[:-5]}", "44 instead of 49 characters: it was cut off"),
+        (f"Bearer {ACME_KEY}{ACME_KEY[-5:]}", "54 instead of 49 characters: it was pasted twice"),
         (f'Bearer "{ACME_KEY}"', "in quotes"),
         (f"Bearer '{ACME_KEY}", "in quotes"),
         (f"Bearer <{ACME_KEY}>", "brackets"),
-        (f"Bearer {ACME_KEY} {ACME_KEY}", "Send one token, once"),
-        (f"Bearer Bearer {ACME_KEY}", "Send one token, once"),
+        (f"Bearer {ACME_KEY} {ACME_KEY}", "Send exactly one token"),
+        (f"Bearer Bearer {ACME_KEY}", "Send exactly one token"),
         ("Bearer $KATAVEN_API_KEY", "the name of a variable"),
-        ("Bearer ", "nothing after `Bearer`"),
-        (f"Bearer sk-proj-{'a' * 40}", "another service's key"),
-        (f"Bearer sk_test_{'0' * 40}", "no test keys"),
-        (f"Bearer sk_live_{'0' * 40}", "no account's name"),
-        (f"Bearer {ACME_KEY[:-1]}-", "a character in it that no key has"),
+        ("Bearer ", "token is empty"),
+        (f"Bearer sk-proj-{'a' * 40}", "a key of another service"),
+        (f"Bearer sk_test_{'0' * 40}", "do not exist"),
+        (f"Bearer sk_live_{'0' * 40}", "no account name"),
+        (f"Bearer {ACME_KEY[:-1]}-", "a character that keys cannot contain"),
         (f"Bearer {ACME_KEY[:-1]}{'1' if ACME_KEY[-1] == '0' else '0'}", "checksum"),
-        (f"Bearer ut_{'0' * 43}", "a widget's visitor"),
+        (f"Bearer ut_{'0' * 43}", "a widget visitor"),
         ("Bearer \xe2\x80\x9csk_live_acme", "typographic quote"),
         ("Bearer nonsense", "neither an API key"),
         (ACME_KEY, "no scheme"),
-        (f"Bearer\t{ACME_KEY}", "one blank"),
-        (f"Basic {ACME_KEY}", "another scheme than `Bearer`"),
+        (f"Bearer\t{ACME_KEY}", "one space"),
+        (f"Basic {ACME_KEY}", "must use the scheme `Bearer`"),
     ],
 )
-def test_the_refusal_says_which_mistake_it_was_and_repeats_nothing(authorization: str, said: str) -> None:
+def test_the_refusal_describes_the_mistake_without_repeating_the_token(authorization: str, expected: str) -> None:
     with pytest.raises((errors.MalformedToken, errors.MissingCredential)) as refused:
         parse_credential(authorization, None)
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
     assert ACME_KEY[-20:-5] not in str(refused.value)
 
 
-def test_a_key_in_another_header_is_pointed_out() -> None:
+def test_a_key_in_x_api_key_is_mentioned() -> None:
     with pytest.raises(errors.MissingCredential, match="X-API-Key"):
         parse_credential(None, None, in_x_api_key=True)

@@ -1,4 +1,4 @@
-"""Fetching over real sockets from servers that are slow, huge, or send us elsewhere."""
+"""Fetching over real sockets from servers that are slow, send large documents or redirect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
 class RawServer:
-    """Answers one connection after the other with whatever bytes a test wants to send, at the pace that it wants."""
+    """Serves connections one after the other with the bytes and the speed that a test defines."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ class RawServer:
         self.answer = lambda connection: connection.sendall(b"".join(parts))
 
     def drip(self, start: bytes, drop: bytes) -> None:
-        """Send `start`, then `drop` again and again, until the other side goes away or the test ends."""
+        """Send `start`, then `drop` repeatedly, until the client disconnects or the test ends."""
 
         def answer(connection: socket.socket) -> None:
             connection.sendall(start)
@@ -88,7 +88,7 @@ def test_chunked_document_is_fetched(server: RawServer) -> None:
     assert get(server) == b"{}"
 
 
-def test_fetching_again_takes_a_new_connection(server: RawServer) -> None:
+def test_each_fetch_opens_a_new_connection(server: RawServer) -> None:
     server.send(OK + b"Content-Length: 2\r\n\r\n{}")
     fetcher = HttpFetcher()
     for _ in range(3):
@@ -96,7 +96,7 @@ def test_fetching_again_takes_a_new_connection(server: RawServer) -> None:
     assert len(server.requests) == 3
 
 
-# A server of these keeps on for as long as the client listens: only a bound on the whole can end it.
+# These servers send as long as the client reads, so only a limit on the whole request ends it.
 @pytest.mark.parametrize(
     ("start", "drop"),
     [
@@ -107,24 +107,24 @@ def test_fetching_again_takes_a_new_connection(server: RawServer) -> None:
     ],
     ids=["headers", "interim answers", "body", "chunks"],
 )
-def test_server_that_drips_is_left_in_the_end(server: RawServer, start: bytes, drop: bytes) -> None:
+def test_slow_response_is_aborted_at_the_deadline(server: RawServer, start: bytes, drop: bytes) -> None:
     server.drip(start, drop)
     with pytest.raises(FetchFailed):
         get(server, timeout_seconds=0.3)
 
 
-def test_server_that_says_nothing_is_left_in_the_end(server: RawServer) -> None:
+def test_silent_server_is_aborted_at_the_deadline(server: RawServer) -> None:
     server.say_nothing()
-    with pytest.raises(FetchFailed, match="no whole answer"):
+    with pytest.raises(FetchFailed, match="no complete response"):
         get(server, timeout_seconds=0.2)
 
 
-def test_no_time_left_is_no_answer(server: RawServer) -> None:
-    with pytest.raises(FetchFailed, match="no whole answer"):
+def test_fetch_without_remaining_time_fails(server: RawServer) -> None:
+    with pytest.raises(FetchFailed, match="no complete response"):
         get(server, timeout_seconds=0.0)
 
 
-def test_document_may_be_as_large_as_the_bound(server: RawServer) -> None:
+def test_document_of_the_maximum_size_is_accepted(server: RawServer) -> None:
     server.send(OK + b"Content-Length: %d\r\n\r\n" % MAX_BODY_BYTES, b" " * MAX_BODY_BYTES)
     assert len(get(server)) == MAX_BODY_BYTES
 
@@ -132,13 +132,13 @@ def test_document_may_be_as_large_as_the_bound(server: RawServer) -> None:
 @pytest.mark.parametrize(
     "headers", [b"Content-Length: 99999999999\r\n\r\n", b"\r\n"], ids=["announced", "not announced"]
 )
-def test_larger_document_is_not_read_to_its_end(server: RawServer, headers: bytes) -> None:
+def test_larger_document_is_aborted(server: RawServer, headers: bytes) -> None:
     server.drip(OK + headers, b" " * 65536)
     with pytest.raises(FetchFailed, match="more than"):
         get(server)
 
 
-def test_compressed_answer_is_not_unfolded(server: RawServer) -> None:
+def test_compressed_response_is_not_decompressed(server: RawServer) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     server.send(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb), bomb)
     assert get(server) == bomb
@@ -155,7 +155,7 @@ def test_redirects_are_not_followed(server: RawServer, status: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"404 Not Found", b"500 Oops"])
-def test_other_statuses_are_no_document(server: RawServer, status: bytes) -> None:
+def test_other_status_codes_fail(server: RawServer, status: bytes) -> None:
     server.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
     with pytest.raises(FetchFailed, match="status"):
         get(server)
@@ -166,20 +166,20 @@ def test_other_statuses_are_no_document(server: RawServer, status: bytes) -> Non
     [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}", b"\x16\x03\x01"],
     ids=["nothing", "another protocol", "cut", "TLS"],
 )
-def test_broken_answers_are_no_document(server: RawServer, answer: bytes) -> None:
+def test_broken_responses_fail(server: RawServer, answer: bytes) -> None:
     server.send(answer)
     with pytest.raises(FetchFailed):
         get(server)
 
 
-def test_nobody_listening_is_no_document() -> None:
+def test_refused_connection_fails() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(FetchFailed, match="ConnectError"):
         HttpFetcher().get(f"http://127.0.0.1:{port}/", timeout_seconds=30)
 
 
-def test_proxy_of_the_environment_is_not_used(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_settings_of_the_environment_are_ignored(server: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     server.send(OK + b"Content-Length: 2\r\n\r\n{}")

@@ -1,4 +1,4 @@
-"""Which role in which organisation a token grants, and that odd claims grant nothing."""
+"""Which roles a token grants in which organisation; invalid claims grant nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def roles(**granted: object) -> dict[str, object]:
     return {CLAIM: granted}
 
 
-def test_role_counts_in_its_own_organisation_alone() -> None:
+def test_role_applies_only_in_its_own_organisation() -> None:
     claims = roles(owner={"org-acme": "acme.example"}, member={"org-globex": "globex.example"})
     assert roles_for(claims, "org-acme") == {Role.OWNER}
     assert roles_for(claims, "org-globex") == {Role.MEMBER}
@@ -51,14 +51,14 @@ def test_strongest_role_is_owner_before_admin_before_member(held: list[str], str
     assert strongest_role(claims, "org-acme") is strongest
 
 
-def test_operator_is_nobody_in_a_customers_account_and_only_at_home_an_operator() -> None:
+def test_operator_role_applies_only_in_the_operators_organisation() -> None:
     claims = roles(operator={"org-kataven-admin": "kataven.example"})
     assert is_operator(claims, "org-kataven-admin")
     assert not is_operator(claims, "org-acme")
     assert strongest_role(claims, "org-kataven-admin") is None
 
 
-def test_operator_role_in_a_customers_organisation_opens_no_console() -> None:
+def test_operator_role_in_a_customers_organisation_grants_no_console_access() -> None:
     claims = roles(operator={"org-acme": "acme.example"}, owner={"org-kataven-admin": "x"})
     assert not is_operator(claims, "org-kataven-admin")
 
@@ -77,13 +77,13 @@ def test_roles_are_compared_exactly(role: str) -> None:
     assert roles_for(roles(**{role: {"org-acme": "acme.example"}}), "org-acme") == frozenset()
 
 
-def test_account_without_an_organisation_is_granted_to_nobody() -> None:
+def test_account_without_an_organisation_grants_no_role() -> None:
     claims = roles(owner={"": "nowhere.example"})
     assert roles_for(claims, "") == frozenset()
     assert organisations(claims) == frozenset()
 
 
-def test_claim_of_a_project_counts_only_when_configured() -> None:
+def test_claim_of_a_project_applies_only_if_configured() -> None:
     claims = {PROJECT_CLAIM: {"owner": {"org-acme": "acme.example"}}, **roles(member={"org-acme": "acme.example"})}
     assert strongest_role(claims, "org-acme") is Role.MEMBER
     assert strongest_role(claims, "org-acme", [PROJECT_CLAIM]) is Role.OWNER
@@ -116,7 +116,7 @@ def test_claim_of_another_form_grants_nothing(odd: object) -> None:
     assert strongest_role({CLAIM: odd}, "org-acme") is None
 
 
-def test_odd_part_of_a_claim_spoils_no_other() -> None:
+def test_invalid_part_of_a_claim_does_not_affect_the_rest() -> None:
     claims = roles(
         owner=["org-acme"], admin={"org-acme": None, "org-globex": "globex.example"}, member={"org-acme": "a"}
     )
@@ -132,15 +132,15 @@ ANYTHING = st.recursive(
 
 
 @given(claim=ANYTHING)
-def test_no_claim_is_an_error_and_every_grant_stands_in_it(claim: object) -> None:
+def test_no_claim_raises_and_each_role_comes_from_the_claim(claim: object) -> None:
     granted = roles_for({CLAIM: claim}, "org-acme")
     for role in granted:
         assert isinstance(claim, dict)
         assert isinstance(claim[role.value]["org-acme"], str)
 
 
-def test_the_claim_with_the_projects_id_counts_like_the_short_one() -> None:
-    """Service users have no other: they belong to no project of their own."""
+def test_the_claim_with_the_project_id_grants_the_same_roles() -> None:
+    """Tokens of service users contain only this claim, because they belong to no project."""
     claims = {PROJECT_CLAIM: {"member": {"org-acme": "acme.example"}}}
     assert strongest_role(claims, "org-acme", role_claims_for("4711")) is Role.MEMBER
     assert strongest_role(claims, "org-acme", role_claims_for("4712")) is None

@@ -1,4 +1,4 @@
-"""The issuer's keys: how often it is asked, what is believed, and what happens while it does not answer."""
+"""The issuer's keys: how often they are fetched, what is accepted, and the behaviour during an outage of the issuer."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def client(server: KeyServer, clock: Clock) -> JwksClient:
     return JwksClient(ISSUER, server, clock=clock)
 
 
-def test_nothing_is_fetched_before_a_key_is_asked_for(client: JwksClient, server: KeyServer) -> None:
+def test_nothing_is_fetched_before_a_key_is_requested(client: JwksClient, server: KeyServer) -> None:
     assert server.asked == []
 
 
-def test_keys_are_fetched_once_and_kept(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_keys_are_fetched_once_and_cached(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     for _ in range(5):
         assert client.key("old") is not None
         clock.advance(FRESH_SECONDS / 5 - 1)
@@ -47,7 +47,7 @@ def test_keys_are_fetched_once_and_kept(client: JwksClient, server: KeyServer, c
     assert client.counts.fetched == 1
 
 
-def test_rotated_key_is_found_by_asking_again(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_rotated_key_is_found_by_another_fetch(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     client.key("old")
     clock.advance(COOLDOWN_SECONDS)
     server.publish(OLD.jwk(), NEW.jwk())
@@ -56,7 +56,7 @@ def test_rotated_key_is_found_by_asking_again(client: JwksClient, server: KeySer
     assert server.fetches == 2
 
 
-def test_unknown_names_make_it_ask_at_most_every_thirty_seconds(
+def test_unknown_key_ids_cause_at_most_one_fetch_in_thirty_seconds(
     client: JwksClient, server: KeyServer, clock: Clock
 ) -> None:
     client.key("old")
@@ -68,7 +68,7 @@ def test_unknown_names_make_it_ask_at_most_every_thirty_seconds(
     assert server.attempts == 2
 
 
-def test_failed_fetches_are_not_repeated_any_faster(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_failed_fetches_are_not_repeated_faster(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     server.down = True
     for _ in range(10):
         with pytest.raises(VerifierUnavailable) as refusal:
@@ -82,7 +82,7 @@ def test_failed_fetches_are_not_repeated_any_faster(client: JwksClient, server: 
     assert refusal.value.retry_after_seconds == 1
 
 
-def test_issuer_that_comes_back_is_asked_again(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_issuer_that_recovers_is_used_again(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     server.down = True
     with pytest.raises(VerifierUnavailable):
         client.key("old")
@@ -91,7 +91,7 @@ def test_issuer_that_comes_back_is_asked_again(client: JwksClient, server: KeySe
     assert client.key("old") is not None
 
 
-def test_known_keys_serve_on_while_the_issuer_is_down_but_not_for_ever(
+def test_cached_keys_are_used_for_a_limited_time_while_the_issuer_is_down(
     client: JwksClient, server: KeyServer, clock: Clock
 ) -> None:
     client.key("old")
@@ -104,7 +104,7 @@ def test_known_keys_serve_on_while_the_issuer_is_down_but_not_for_ever(
         client.key("old")
 
 
-def test_name_that_came_up_while_the_issuer_is_down_is_not_called_invalid(
+def test_unknown_key_id_is_unavailable_and_not_invalid_while_the_issuer_is_down(
     client: JwksClient, server: KeyServer, clock: Clock
 ) -> None:
     client.key("old")
@@ -116,7 +116,7 @@ def test_name_that_came_up_while_the_issuer_is_down_is_not_called_invalid(
     assert client.key("old") is not None
 
 
-def test_withdrawn_key_is_forgotten_after_its_time(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_withdrawn_key_is_rejected_after_the_cache_time(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     client.key("old")
     server.publish(NEW.jwk())
     clock.advance(FRESH_SECONDS)
@@ -124,9 +124,7 @@ def test_withdrawn_key_is_forgotten_after_its_time(client: JwksClient, server: K
     assert client.key("new") is not None
 
 
-def test_withdrawn_key_is_forgotten_at_once_when_another_name_made_us_ask(
-    client: JwksClient, server: KeyServer, clock: Clock
-) -> None:
+def test_withdrawn_key_is_rejected_after_an_earlier_fetch(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     client.key("old")
     server.publish(NEW.jwk())
     clock.advance(COOLDOWN_SECONDS)
@@ -134,7 +132,7 @@ def test_withdrawn_key_is_forgotten_at_once_when_another_name_made_us_ask(
     assert client.key("old") is None
 
 
-def test_key_made_unusable_is_forgotten(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_key_that_becomes_unusable_is_rejected(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     client.key("old")
     server.publish(OLD.jwk(use="enc"), NEW.jwk())
     clock.advance(FRESH_SECONDS)
@@ -162,9 +160,7 @@ BAD_DISCOVERIES: dict[str, object] = {
 
 
 @pytest.mark.parametrize("document", BAD_DISCOVERIES.values(), ids=BAD_DISCOVERIES)
-def test_discovery_document_that_can_not_be_believed_is_no_document(
-    client: JwksClient, server: KeyServer, document: object
-) -> None:
+def test_untrustworthy_discovery_document_is_rejected(client: JwksClient, server: KeyServer, document: object) -> None:
     server.documents[DISCOVERY_URL] = as_json(document)
     with pytest.raises(VerifierUnavailable):
         client.key("old")
@@ -185,7 +181,7 @@ def test_discovery_document_that_can_not_be_believed_is_no_document(
     ],
     ids=["empty", "html", "a list", "no keys", "keys no list", "too many", "twice", "nested"],
 )
-def test_broken_key_set_leaves_the_last_one_in_use(
+def test_invalid_key_set_does_not_replace_the_cached_one(
     client: JwksClient, server: KeyServer, clock: Clock, document: object
 ) -> None:
     client.key("old")
@@ -195,14 +191,14 @@ def test_broken_key_set_leaves_the_last_one_in_use(
     assert client.counts.failed == 1
 
 
-def test_empty_key_set_is_believed(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_empty_key_set_is_used(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     client.key("old")
     server.publish()
     clock.advance(FRESH_SECONDS)
     assert client.key("old") is None
 
 
-def test_both_documents_share_one_bound_of_time(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_both_documents_share_one_deadline(client: JwksClient, server: KeyServer, clock: Clock) -> None:
     class Slow(KeyServer):
         def get(self, url: str, *, timeout_seconds: float) -> bytes:
             document = super().get(url, timeout_seconds=timeout_seconds)
@@ -214,7 +210,7 @@ def test_both_documents_share_one_bound_of_time(client: JwksClient, server: KeyS
     assert slow.timeouts == [FETCH_SECONDS, FETCH_SECONDS - 4.0]
 
 
-def test_trailing_slash_of_the_issuer_is_not_doubled(clock: Clock) -> None:
+def test_trailing_slash_of_the_issuer_is_not_repeated(clock: Clock) -> None:
     server = KeyServer(OLD.jwk())
     server.discovery(issuer=f"{ISSUER}/", jwks_uri=JWKS_URL)
     assert JwksClient(f"{ISSUER}/", server, clock=clock).key("old") is not None
@@ -260,7 +256,7 @@ def test_issuer_is_reached_over_https_or_on_loopback_in_development(
 
 
 class Gate:
-    """Holds up a KeyServer in the middle of a fetch until it is opened."""
+    """Blocks a KeyServer during a fetch until it is opened."""
 
     def __init__(self, server: KeyServer) -> None:
         self.reached = threading.Event()
@@ -286,20 +282,22 @@ def test_many_callers_share_one_fetch(client: JwksClient, server: KeyServer) -> 
     assert server.attempts == 1
 
 
-def test_nobody_who_knows_the_key_waits_for_a_fetch(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_request_with_a_cached_key_does_not_wait_for_a_fetch(
+    client: JwksClient, server: KeyServer, clock: Clock
+) -> None:
     client.key("old")
     clock.advance(FRESH_SECONDS)
     gate = Gate(server)
     with ThreadPoolExecutor(1) as threads:
         fetching = threads.submit(client.key, "new")
         assert gate.reached.wait(60)
-        assert client.key("old") is not None  # answered while the fetch hangs
+        assert client.key("old") is not None  # returned while the fetch hangs
         assert not fetching.done()
         gate.open()
         assert fetching.result() is None
 
 
-def test_who_waits_for_another_ones_fetch_gives_up_in_time(
+def test_waiting_for_a_concurrent_fetch_has_a_deadline(
     client: JwksClient, server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.01)
@@ -313,7 +311,7 @@ def test_who_waits_for_another_ones_fetch_gives_up_in_time(
         assert fetching.result() is not None
 
 
-def test_fetch_that_breaks_unexpectedly_leaves_the_next_one_free(
+def test_unexpected_error_in_a_fetch_does_not_block_the_next_one(
     client: JwksClient, server: KeyServer, clock: Clock
 ) -> None:
     def fail() -> None:
@@ -333,11 +331,11 @@ def test_failures_are_logged_for_the_operator(
     server.down = True
     with pytest.raises(VerifierUnavailable):
         client.key("old")
-    assert "keys could not be fetched" in caplog.text
+    assert "could not be fetched" in caplog.text
 
 
-def test_rotation_as_a_whole(server: KeyServer, client: JwksClient, clock: Clock) -> None:
-    """Old tokens go on while both keys are published; then the old key ends, and with it whatever it signed."""
+def test_complete_rotation(server: KeyServer, client: JwksClient, clock: Clock) -> None:
+    """Old tokens remain valid while both keys are published; after the old key is withdrawn, they are rejected."""
     now = Clock()
     verifier = JwtVerifier(client, ISSUER, "kataven", now)
     claims: dict[str, Any] = good_claims(now.now)
@@ -353,7 +351,7 @@ def test_rotation_as_a_whole(server: KeyServer, client: JwksClient, clock: Clock
         verifier.claims(OLD.token(claims))
 
 
-def test_same_name_with_another_key_is_believed_once_the_set_is_old(
+def test_replaced_key_with_the_same_id_is_used_after_the_cache_time(
     server: KeyServer, client: JwksClient, clock: Clock
 ) -> None:
     now = Clock()

@@ -1,4 +1,4 @@
-"""Which published keys are used: the strong ones that are meant for it, and no others."""
+"""Which published keys are used: only strong ones that are intended for verification."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def other_curve(curve: ec.EllipticCurve) -> dict[str, Any]:
 
 
 UNUSABLE: dict[str, object] = {
-    # Meant for something else.
+    # Intended for another use.
     "use enc": rsa_signer().jwk(use="enc"),
     "use in another case": rsa_signer().jwk(use="SIG"),
     "use a list": rsa_signer().jwk(use=["sig"]),
@@ -85,7 +85,7 @@ UNUSABLE: dict[str, object] = {
     "symmetric that says RS256": {"kty": "oct", "kid": "k", "k": b64(b"s" * 64), "alg": "RS256"},
     "RSA with its private half": rsa_signer().jwk(d=b64(modulus().to_bytes(256, "big"))),
     "EC with its private half": ec_signer().jwk(d=b64(bytes(31) + b"\1")),
-    # Of other curves, or not on the curve.
+    # Another curve, or not on the curve.
     "P-384": other_curve(ec.SECP384R1()),
     "P-521": other_curve(ec.SECP521R1()),
     "secp256k1": other_curve(ec.SECP256K1()),
@@ -102,7 +102,7 @@ UNUSABLE: dict[str, object] = {
     "X25519": ed_signer().jwk(crv="X25519"),
     "Ed25519 cut": ed_signer().jwk(x=b64(b"x" * 31)),
     "Ed25519 in an EC key": ed_signer().jwk(kty="EC"),
-    # Not a key at all, or without a name to be found by.
+    # Not a key, or without a key id.
     "padded": rsa_signer().jwk(n=rsa_signer().jwk()["n"] + "=="),
     "plain base64": rsa_signer().jwk(e="+/8B"),
     "modulus a number": rsa_signer().jwk(n=modulus()),
@@ -121,7 +121,7 @@ UNUSABLE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("jwk", UNUSABLE.values(), ids=UNUSABLE)
-def test_unusable_key_is_left_out_and_harms_no_other(jwk: object) -> None:
+def test_unusable_key_is_ignored_and_others_are_used(jwk: object) -> None:
     assert names(jwk, ed_signer("good").jwk()) == {"good"}
 
 
@@ -135,7 +135,7 @@ WEAK_OR_WRONG: dict[str, tuple[Signer, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("signer", "members"), WEAK_OR_WRONG.values(), ids=WEAK_OR_WRONG)
-def test_token_really_signed_with_an_unusable_key_is_refused(signer: Signer, members: dict[str, Any]) -> None:
+def test_token_signed_with_an_unusable_key_is_rejected(signer: Signer, members: dict[str, Any]) -> None:
     server = KeyServer(signer.jwk(**members), ed_signer().jwk())
     verifier = JwtVerifier(JwksClient(ISSUER, server, clock=Clock()), ISSUER, "kataven", Clock(NOW))
     with pytest.raises(InvalidCredential):
@@ -155,18 +155,18 @@ def test_token_really_signed_with_an_unusable_key_is_refused(signer: Signer, mem
     ],
     ids=["another key", "the same key", "a weak key", "a key for encryption", "a symmetric key", "no key"],
 )
-def test_of_keys_that_share_a_name_none_is_used(second: dict[str, Any]) -> None:
+def test_keys_that_share_a_key_id_are_ignored(second: dict[str, Any]) -> None:
     first, third = ec_signer().named("same").jwk(), ed_signer("other").jwk()
     assert names(first, second, third) == {"other"}
     assert names(second, third, first) == {"other"}
 
 
-def test_names_are_compared_exactly() -> None:
+def test_key_ids_are_compared_exactly() -> None:
     keys = [ec_signer().named(name).jwk() for name in ("a", "A", "a ", "á", "a\u0301")]
     assert len(names(*keys)) == 5
 
 
-def test_key_is_for_the_algorithms_of_its_kind_and_its_own_alg() -> None:
+def test_key_is_limited_to_the_algorithms_of_its_type_and_its_alg() -> None:
     keys = read_key_set(
         {
             "keys": [
@@ -192,7 +192,7 @@ def test_strong_rsa_keys_are_used(bits: int) -> None:
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "k"}, {"keys": [{}] * (MAX_KEYS + 1)}])
-def test_what_is_no_key_set_is_refused_whole(document: dict[str, Any]) -> None:
+def test_invalid_key_set_is_rejected(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="keys"):
         read_key_set(document)
 

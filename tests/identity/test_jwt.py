@@ -1,4 +1,4 @@
-"""What a good JWT looks like, and what is said of one that is not good any more or not good yet."""
+"""Which JWTs are valid, and the errors for expired and not yet valid ones."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_rsa_key_without_algorithm_serves_both_rsa_algorithms(
         ({"name": "Zoë 🦊"}, "Zoë 🦊"),
     ],
 )
-def test_name_is_the_first_printable_one_else_the_subject(
+def test_name_is_the_first_printable_claim_or_else_the_subject(
     verifier: JwtVerifier, clock: Clock, claims: dict[str, object], name: str
 ) -> None:
     assert verifier.claims(ec_signer().token(good_claims(clock.now, **claims))).name == name
@@ -133,7 +133,7 @@ def test_start_has_thirty_seconds_of_leeway(verifier: JwtVerifier, clock: Clock,
     assert verifier.claims(token).subject == "alice"
 
 
-def test_expired_token_with_anything_else_wrong_is_invalid_and_not_expired(verifier: JwtVerifier, clock: Clock) -> None:
+def test_expired_token_with_another_fault_is_invalid_and_not_expired(verifier: JwtVerifier, clock: Clock) -> None:
     old = good_claims(clock.now, exp=clock.now - 3600)
     genuine, forged = ec_signer().token(old), ec_signer("forger").named("ec-1").token(old)
     with pytest.raises(ExpiredCredential):
@@ -143,7 +143,7 @@ def test_expired_token_with_anything_else_wrong_is_invalid_and_not_expired(verif
             verifier.claims(token)
 
 
-def test_token_that_can_not_be_good_is_refused_without_asking_the_issuer(
+def test_token_that_cannot_be_valid_is_rejected_without_a_fetch(
     verifier: JwtVerifier, server: KeyServer, clock: Clock
 ) -> None:
     server.down = True
@@ -155,7 +155,7 @@ def test_token_that_can_not_be_good_is_refused_without_asking_the_issuer(
     assert server.asked == []
 
 
-def test_without_the_issuers_keys_nobody_is_let_in_or_refused(
+def test_without_the_issuers_keys_the_verifier_is_unavailable(
     verifier: JwtVerifier, server: KeyServer, clock: Clock
 ) -> None:
     server.down = True
@@ -163,7 +163,7 @@ def test_without_the_issuers_keys_nobody_is_let_in_or_refused(
         verifier.claims(ec_signer().token(good_claims(clock.now)))
 
 
-def test_claims_do_not_print_what_the_token_says(verifier: JwtVerifier, clock: Clock) -> None:
+def test_repr_of_claims_contains_no_claim_values(verifier: JwtVerifier, clock: Clock) -> None:
     claims = verifier.claims(ec_signer().token(good_claims(clock.now, email="private@acme.example")))
     assert "private" not in repr(claims)
     assert "alice" in repr(claims)

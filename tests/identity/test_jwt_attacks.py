@@ -1,4 +1,4 @@
-"""Tokens that an attacker would try (RFC 8725 and what has been seen since): refused, and nothing foreign is fetched.
+"""Attacks on JWT verification (RFC 8725 and later ones): the tokens are rejected, and no foreign URL is fetched.
 
 "Malformed" is what has no one meaning as a token; "invalid" is a token that the issuer did not make for us.
 """
@@ -53,7 +53,7 @@ def claims(**changes: object) -> dict[str, Any]:
 
 
 def attacker(kid: str = "ec-1") -> Signer:
-    """A key of the attacker's own, under a name of the issuer's."""
+    """The attacker's key under a key id of the issuer."""
     return ec_signer("attacker").named(kid)
 
 
@@ -81,7 +81,7 @@ def hmac_signed(secret: bytes, **header: object) -> str:
 
 
 def signed_with_algorithm_named(algorithm: str) -> str:
-    """Signed by the issuer's own key, under an algorithm that is real and not allowed."""
+    """Signed with the issuer's key, with a valid algorithm that is not allowed."""
     return ec_signer().token(claims(), alg=algorithm)
 
 
@@ -116,7 +116,7 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
     "alg in lower case": lambda: ec_signer().token(claims(), alg="es256"),
     "alg with a blank": lambda: ec_signer().token(claims(), alg="ES256 "),
     "empty signature": lambda: ".".join(parts_of(genuine())[:2]) + ".",
-    # Another algorithm than the key is for.
+    # An algorithm that the key does not allow.
     "HS256 with the public key as PEM": lambda: hmac_signed(rsa_signer().pem()),
     "HS256 with the public key as PEM, no last newline": lambda: hmac_signed(rsa_signer().pem().strip()),
     "HS256 with the public key as JWK": lambda: hmac_signed(as_json(rsa_signer().jwk())),
@@ -132,7 +132,7 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
     "alg ES256K": lambda: signed_with_algorithm_named("ES256K"),
     "alg RS512": lambda: signed_with_algorithm_named("RS512"),
     "alg HS256": lambda: signed_with_algorithm_named("HS256"),
-    # A key that the token brings along.
+    # A key in the token.
     "embedded jwk": lambda: attacker().token(claims(), jwk=attacker().jwk()),
     "embedded jwk without kid": lambda: attacker().token(claims(), kid=None, jwk=attacker().jwk()),
     "embedded jwk, named by its own kid": lambda: attacker("mine").token(claims(), jwk=attacker("mine").jwk()),
@@ -146,7 +146,7 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
     "x5u as a file beside a good signature": lambda: ec_signer().token(claims(), x5u="file:///dev/null"),
     "x5c": lambda: attacker().token(claims(), x5c=["MIIB"]),
     "x5c beside a good signature": lambda: ec_signer().token(claims(), x5c=["MIIB"]),
-    # A name that is more than a name.
+    # A key id with an injection.
     "kid with a path": lambda: attacker("../../../../dev/null").token(claims()),
     "kid with SQL": lambda: attacker("ec-1' OR '1'='1").token(claims()),
     "kid with a command": lambda: attacker("ec-1|/usr/bin/true").token(claims()),
@@ -162,7 +162,7 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
     "kid a list": lambda: ec_signer().token(claims(), kid=["ec-1"]),
     "kid an object": lambda: ec_signer().token(claims(), kid={"ec-1": 1}),
     "kid unknown": lambda: ec_signer().token(claims(), kid="ec-2"),
-    # Extensions that would change the meaning.
+    # Extensions that change the meaning.
     "crit": lambda: ec_signer().token(claims(), crit=["exp"]),
     "crit empty": lambda: ec_signer().token(claims(), crit=[]),
     "crit of an unknown name": lambda: ec_signer().token(claims(), crit=["x-ext"], **{"x-ext": 1}),
@@ -242,7 +242,7 @@ ATTACKS_INVALID: dict[str, Callable[[], str]] = {
 }
 
 ATTACKS_MALFORMED: dict[str, Callable[[], str]] = {
-    # More than one spelling of the same bytes.
+    # Other encodings of the same bytes.
     "header padded": lambda: "{}==.{}.{}".format(*parts_of(genuine())),
     "payload padded": lambda: "{}.{}=.{}".format(*parts_of(genuine())),
     "signature padded": lambda: genuine() + "==",
@@ -286,7 +286,7 @@ ATTACKS_MALFORMED: dict[str, Callable[[], str]] = {
     "header a list": lambda: ec_signer().token_of([{"alg": "ES256", "kid": "ec-1"}], claims()),
     "header empty": lambda: ec_signer().token_of(b"", claims()),
     "header nested deeply": lambda: ec_signer().token_of(b'{"alg":' + b"[" * 2500 + b"]" * 2500 + b"}", claims()),
-    # Numbers that JSON has not.
+    # Numbers that JSON does not allow.
     "exp NaN": lambda: ec_signer().token(claims(exp=float("nan"))),
     "exp Infinity": lambda: ec_signer().token(claims(exp=float("inf"))),
     "exp beyond any float": lambda: ec_signer().token(as_json(claims()).replace(b'"exp":1800003600', b'"exp":1e999')),
@@ -296,7 +296,7 @@ ATTACKS_MALFORMED: dict[str, Callable[[], str]] = {
     "exp with a leading zero": lambda: ec_signer().token(
         as_json(claims()).replace(b'"exp":1800003600', b'"exp":01800003600')
     ),
-    # Two readings of one document.
+    # Ambiguous documents.
     "two roles claims": lambda: ec_signer().token(
         as_json(claims(**{ROLES: {"member": {"org-acme": "a"}}}))[:-1]
         + b',"'
@@ -319,7 +319,7 @@ ATTACKS_MALFORMED: dict[str, Callable[[], str]] = {
 }
 
 
-def test_what_the_attacks_start_from_is_accepted(verifier: JwtVerifier) -> None:
+def test_the_unmodified_token_is_accepted(verifier: JwtVerifier) -> None:
     for signer in (ec_signer(), ed_signer(), rsa_signer(), rsa_signer().using("PS256")):
         assert verifier.claims(signer.token(claims())).subject == "alice"
     assert verifier.claims(with_signature(lambda raw: raw, ec_signer())).subject == "alice"
@@ -327,13 +327,13 @@ def test_what_the_attacks_start_from_is_accepted(verifier: JwtVerifier) -> None:
 
 
 @pytest.mark.parametrize("attack", ATTACKS_INVALID.values(), ids=ATTACKS_INVALID)
-def test_token_that_the_issuer_did_not_make_for_us_is_invalid(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
+def test_token_not_issued_for_this_audience_is_invalid(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
     with pytest.raises(InvalidCredential):
         verifier.claims(attack())
 
 
 @pytest.mark.parametrize("attack", ATTACKS_MALFORMED.values(), ids=ATTACKS_MALFORMED)
-def test_text_without_one_meaning_is_malformed(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
+def test_ambiguous_text_is_malformed(verifier: JwtVerifier, attack: Callable[[], str]) -> None:
     with pytest.raises(MalformedToken):
         verifier.claims(attack())
 
@@ -347,27 +347,27 @@ def test_refusal_never_repeats_the_token(verifier: JwtVerifier) -> None:
         assert "mallory" not in str(refusal.value)
 
 
-def test_ecdsa_signature_with_the_other_s_is_the_issuers_too(verifier: JwtVerifier) -> None:
-    """RFC 7518 asks for no low s, and signers produce both; a token is no unique name for a session, its `sub` is."""
+def test_ecdsa_signature_with_the_complementary_s_is_accepted(verifier: JwtVerifier) -> None:
+    """RFC 7518 does not require a low s, and signers produce both. Tokens are not used as unique session ids."""
     token = with_signature(
         lambda raw: raw[:32] + (P256_ORDER - int.from_bytes(raw[32:], "big")).to_bytes(32, "big"), ec_signer()
     )
     assert verifier.claims(token).subject == "alice"
 
 
-def test_escapes_and_blanks_in_json_are_one_reading(verifier: JwtVerifier) -> None:
+def test_escapes_and_whitespace_in_json_are_accepted(verifier: JwtVerifier) -> None:
     payload = json.dumps(claims(name="\U0001f98a"), indent=2).replace("alice", "\\u0061lice").encode()
     assert verifier.claims(ec_signer().token(payload)).name == "\U0001f98a"
 
 
-def test_roles_of_a_refused_token_are_never_seen(verifier: JwtVerifier) -> None:
+def test_roles_of_a_rejected_token_are_not_read(verifier: JwtVerifier) -> None:
     good = verifier.claims(ec_signer().token(claims(**{ROLES: {"member": {"org-acme": "acme.example"}}})))
     assert [role.value for role in roles_for(good.all, "org-acme")] == ["member"]
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_one_character_changed_is_refused(verifier: JwtVerifier, data: st.DataObject) -> None:
+def test_any_changed_character_is_rejected(verifier: JwtVerifier, data: st.DataObject) -> None:
     token = rsa_signer().token(claims())
     place = data.draw(st.integers(0, len(token) - 1))
     other = data.draw(st.characters(exclude_characters=token[place]))
@@ -377,7 +377,7 @@ def test_any_one_character_changed_is_refused(verifier: JwtVerifier, data: st.Da
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=300) | st.from_regex(r"eyJ[\w-]{0,80}\.[\w-]{0,80}\.[\w-]{0,80}", fullmatch=True))
-def test_any_text_at_all_is_refused_and_never_an_error(verifier: JwtVerifier, text: str) -> None:
+def test_any_text_is_rejected_without_an_error(verifier: JwtVerifier, text: str) -> None:
     with pytest.raises(Refused):
         verifier.claims(text)
 
@@ -408,7 +408,7 @@ def test_any_text_at_all_is_refused_and_never_an_error(verifier: JwtVerifier, te
         | st.just(["kataven"]),
     ),
 )
-def test_odd_types_are_refused_and_never_an_error(
+def test_unexpected_types_are_rejected_without_an_error(
     verifier: JwtVerifier, header: dict[str, object], payload: dict[str, object]
 ) -> None:
     with pytest.raises(Refused):

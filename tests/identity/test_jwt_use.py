@@ -1,4 +1,4 @@
-"""Tokens of one issuer, key, type and audience that were issued for different uses: each is good for its own alone."""
+"""Tokens of one issuer, key, type and audience for different uses: each is accepted only for its own use."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def broken_rule(verifying: JwtVerifier, text: str) -> str | None:
     return None
 
 
-def test_the_answer_does_not_tell_the_rule() -> None:
+def test_the_response_does_not_name_the_rule() -> None:
     with pytest.raises(InvalidCredential, match=f"^{InvalidCredential.explanation}$"):
         verifier().claims(token(**OF_ID))
 
@@ -53,7 +53,7 @@ def test_the_answer_does_not_tell_the_rule() -> None:
         (None, OF_ACCESS, None),
         ("at+jwt", {"jti": None}, None),
         ("application/AT+JWT", {"jti": None}, None),
-        # RFC 9068, section 2.2.1: access tokens may say how and when somebody signed in.
+        # RFC 9068, section 2.2.1: access tokens may contain how and when the user signed in.
         ("JWT", {**OF_ACCESS, "auth_time": NOW, "amr": ["pwd"], "acr": "1", "azp": "kataven-hub"}, None),
         ("JWT", OF_ID, "id_token"),
         ("JWT", {**OF_ID, "jti": "1"}, "id_token"),
@@ -71,7 +71,7 @@ def test_the_answer_does_not_tell_the_rule() -> None:
     ],
     ids=str,
 )
-def test_the_api_takes_access_tokens_alone(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
+def test_the_api_accepts_only_access_tokens(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
     assert broken_rule(verifier(), token(typ, **claims)) == rule
 
 
@@ -89,12 +89,12 @@ def test_the_api_takes_access_tokens_alone(typ: str | None, claims: dict[str, ob
     ],
     ids=str,
 )
-def test_the_hub_takes_id_tokens_of_its_own_alone(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
+def test_the_hub_accepts_only_its_own_id_tokens(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
     assert broken_rule(verifier(IdTokens("kataven-hub"), "kataven-hub"), token(typ, **claims)) == rule
 
 
-def test_an_id_token_for_another_client_is_refused() -> None:
-    with pytest.raises(InvalidCredential, match="another audience"):
+def test_an_id_token_for_another_client_is_rejected() -> None:
+    with pytest.raises(InvalidCredential, match="`aud` does not contain"):
         verifier(IdTokens("kataven-hub"), "kataven-hub").claims(token(**{**OF_ID, "aud": ["kataven"]}))
 
 
@@ -115,15 +115,15 @@ def test_an_id_token_for_another_client_is_refused() -> None:
     ],
     ids=str,
 )
-def test_with_a_list_of_clients_the_tokens_of_others_are_refused(claims: dict[str, object], rule: str | None) -> None:
+def test_with_allowed_clients_tokens_of_other_clients_are_rejected(claims: dict[str, object], rule: str | None) -> None:
     assert broken_rule(verifier(AccessTokens(["kataven-hub", "kataven-ci"])), token(**claims)) == rule
 
 
-def test_without_a_list_every_client_of_the_issuer_is_taken() -> None:
+def test_without_allowed_clients_every_client_of_the_issuer_is_accepted() -> None:
     assert broken_rule(verifier(), token(client_id="any")) is None
 
 
-def test_a_forged_or_old_token_is_told_its_own_reason() -> None:
+def test_a_forged_or_expired_token_gets_its_own_reason() -> None:
     forged = ec_signer("forger").named("ec-1").token(good_claims(NOW, nonce="n"))
     with pytest.raises(InvalidCredential, match="signature"):
         verifier().claims(forged)
@@ -135,7 +135,7 @@ def test_a_forged_or_old_token_is_told_its_own_reason() -> None:
     assert refusal.value.rule == "id_token"
 
 
-def test_the_log_says_which_rule_and_holds_no_token(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_the_rule_and_contains_no_token(caplog: pytest.LogCaptureFixture) -> None:
     text, lines = token(**OF_ID, email="private@acme.example"), io.StringIO()
     handler = logging.StreamHandler(lines)
     handler.setFormatter(formatter())

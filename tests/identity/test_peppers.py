@@ -1,4 +1,4 @@
-"""Peppers: what is stored of a key, and how the ring is written."""
+"""Peppers: the stored hash of a key, and the format of the ring."""
 
 import hashlib
 import hmac
@@ -19,13 +19,13 @@ def test_a_key_is_stored_as_its_hmac_sha256_under_the_pepper() -> None:
     )
 
 
-def test_the_first_of_the_ring_is_current_and_all_are_candidates() -> None:
+def test_the_first_pepper_is_current_and_all_are_candidates() -> None:
     ring = PepperRing([NEW, OLD])
     assert ring.current is NEW
     assert [candidate.pepper_id for candidate in ring.candidates("k")] == ["2026a", "2025a"]
 
 
-def test_a_ring_is_written_as_ids_and_base64url() -> None:
+def test_a_ring_is_parsed_from_ids_and_base64url() -> None:
     ring = PepperRing.parse(
         "2026a:bm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm5ubm4, 2025a:b29vb29vb29vb29vb29vb29vb29vb29vb29vb29vb28="
     )
@@ -36,7 +36,7 @@ def test_a_ring_is_written_as_ids_and_base64url() -> None:
 @pytest.mark.parametrize(
     "text", ["", "a", ":", "2026a:", "2026a:c2hvcnQ", "2026a:???", "UPPER:" + "n" * 43, f"a:{'n' * 43},a:{'o' * 43}"]
 )
-def test_an_unusable_ring_is_refused_without_repeating_any_secret(text: str) -> None:
+def test_an_unusable_ring_is_rejected_without_repeating_a_secret(text: str) -> None:
     with pytest.raises(ValueError, match="pepper") as refused:
         PepperRing.parse(text)
     for part in text.split(","):
@@ -44,6 +44,6 @@ def test_an_unusable_ring_is_refused_without_repeating_any_secret(text: str) -> 
         assert not secret or secret not in str(refused.value)
 
 
-def test_secrets_stay_out_of_reprs() -> None:
+def test_repr_contains_no_secret() -> None:
     assert "nnn" not in repr(NEW)
     assert repr(NEW.hash("k").digest) not in repr(NEW.hash("k"))

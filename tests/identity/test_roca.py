@@ -1,4 +1,4 @@
-"""Keys of the generator of CVE-2017-15361 are known by their modulus, and others are not taken for them."""
+"""Keys from the generator of CVE-2017-15361 are recognized by their modulus, and other keys are not."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kataven.identity.roca import has_fingerprint
 from tests.support.jose import b64, ed_signer, rsa_signer
 
 PRIMORIAL = math.prod(p for p in range(2, 702) if all(p % divisor for divisor in range(2, math.isqrt(p) + 1)))
-"""The product of the first 126 primes, which RSALib takes for primes of 1,024 bits."""
+"""The product of the first 126 primes, which RSALib uses for primes of 1,024 bits."""
 
 
 def prime_of_the_generator(chance: random.Random) -> int:
-    """`k * M + (65537 ** a mod M)`, until it is a prime (of Fermat's test, which chance alone does not fool here)."""
+    """The first `k * M + (65537 ** a mod M)` that is prime by Fermat's test, which is sufficient for random numbers."""
     while True:
         start = pow(65537, chance.randrange(1 << 256), PRIMORIAL)
         low, high = (3 << 1022) // PRIMORIAL, (1 << 1024) // PRIMORIAL
@@ -32,18 +32,18 @@ def weak_modulus() -> int:
     return prime_of_the_generator(chance) * prime_of_the_generator(chance)
 
 
-def test_a_key_of_the_generator_is_left_out_and_harms_no_other(weak_modulus: int) -> None:
+def test_a_key_of_the_weak_generator_is_ignored_and_others_are_used(weak_modulus: int) -> None:
     assert weak_modulus.bit_length() == 2048
     weak = rsa_signer().jwk(n=b64(weak_modulus.to_bytes(256, "big")))
     assert set(read_key_set({"keys": [weak, ed_signer("good").jwk()]})) == {"good"}
 
 
-def test_the_same_number_plus_two_is_no_such_key(weak_modulus: int) -> None:
+def test_the_same_modulus_plus_two_has_no_fingerprint(weak_modulus: int) -> None:
     assert not has_fingerprint(weak_modulus + 2)
 
 
-def test_no_one_of_many_other_numbers_looks_like_one() -> None:
-    """The chance is 1 in 240 million each; random numbers serve, as products of two primes have the same residues."""
+def test_random_moduli_have_no_fingerprint() -> None:
+    """The false positive rate is 1 in 240 million. Random numbers have the same residues as products of two primes."""
     chance = random.Random(1)  # noqa: S311  the same numbers each time
     assert not any(has_fingerprint(chance.getrandbits(2048) | 1) for _ in range(20_000))
 

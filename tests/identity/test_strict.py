@@ -1,4 +1,4 @@
-"""One text, one meaning: what the lenient decoders of the standard library let through."""
+"""Strict parsing: rejects what the lenient decoders of the standard library accept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON = st.recursive(
 
 
 @given(raw=st.binary())
-def test_base64url_reads_what_was_written(raw: bytes) -> None:
+def test_base64url_round_trip(raw: bytes) -> None:
     assert strict.base64url(base64.urlsafe_b64encode(raw).rstrip(b"=").decode()) == raw
 
 
@@ -33,13 +33,13 @@ def test_base64url_has_one_spelling_for_each_value(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["QQ==", "QQ=", "QR", "QUJ", "A", "QQ\n", " QQ", "Q Q", "++++", "////", "QQ\x00", "é"])
-def test_base64url_refuses_other_spellings(text: str) -> None:
+def test_base64url_rejects_other_spellings(text: str) -> None:
     with pytest.raises(ValueError, match="base64url"):
         strict.base64url(text)
 
 
 @given(document=st.dictionaries(st.text(max_size=9), JSON, max_size=4), ascii_only=st.booleans())
-def test_json_reads_what_was_written(document: dict[str, object], ascii_only: bool) -> None:
+def test_json_round_trip(document: dict[str, object], ascii_only: bool) -> None:
     assert strict.json_object(json.dumps(document, ensure_ascii=ascii_only).encode()) == document
 
 
@@ -70,7 +70,7 @@ def test_json_reads_what_was_written(document: dict[str, object], ascii_only: bo
         json.dumps({"a": 1}).encode("utf-16"),
     ],
 )
-def test_json_refuses_what_has_two_readings_or_none(raw: bytes) -> None:
+def test_json_rejects_ambiguous_and_invalid_documents(raw: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 the reasons differ, and callers don't tell them apart
         strict.json_object(raw)
 
@@ -79,13 +79,13 @@ def nested(depth: int) -> bytes:
     return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
-def test_json_is_read_to_its_greatest_depth_and_no_deeper() -> None:
+def test_json_is_accepted_up_to_the_maximum_depth() -> None:
     assert "a" in strict.json_object(nested(strict.MAX_DEPTH))
     for depth in (strict.MAX_DEPTH + 1, 1_000, 200_000):
         with pytest.raises(ValueError, match="deeply"):
             strict.json_object(nested(depth))
 
 
-def test_brackets_in_strings_and_side_by_side_are_not_depth() -> None:
+def test_brackets_in_strings_and_siblings_do_not_add_depth() -> None:
     document = {"a": '[[{"' * 100, 'b]\\"[': "\\", "c": [[] for _ in range(500)]}
     assert strict.json_object(json.dumps(document).encode()) == document

@@ -1,4 +1,4 @@
-"""What a verifier does not take the key store's word for."""
+"""What a verifier checks in addition to the key store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD, NEW = Pepper("2025a", b"o" * 32), Pepper("2026a", b"n" * 32)
 
 
 class LooseStore:
-    """Finds the one key that it holds whatever it is asked for, as a collation or a prefix match might."""
+    """Returns its only key for every lookup, as a collation or a prefix match might."""
 
     def __init__(self, held: KeyHash) -> None:
         self.held = held
@@ -43,7 +43,7 @@ def verifier_over(store: LooseStore) -> LocalVerifier:
 
 
 @pytest.mark.parametrize("pepper", [NEW, OLD])
-def test_key_that_a_loosely_matching_store_returns_is_refused_unless_its_hash_is_equal(pepper: Pepper) -> None:
+def test_key_from_the_store_is_rejected_unless_its_hash_is_equal(pepper: Pepper) -> None:
     held, other = (tokens.generate(TokenKind.API_KEY, "acme").text for _ in range(2))
     store = LooseStore(pepper.hash(held))
     verifier = verifier_over(store)

@@ -1,4 +1,4 @@
-"""Redis and its twin, side by side, on one clock that stands still until it is told to move."""
+"""Fixtures: Redis and in-memory windows on one clock, which advances only when a test advances it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows, Windows
 from tests.support.clock import Clock
 
-PATIENT = RedisTimeouts(slow=5, answer=30, connect=5)
-"""For tests of what is decided: a busy machine is no reason to decide otherwise."""
+PATIENT = RedisTimeouts(slow=5, reply=30, connect=5)
+"""For tests of decisions: long timeouts, so a busy machine does not start the fallback."""
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def wire(redis_url: str) -> Iterator[RedisPool]:
-    wire = RedisPool(redis_url, PATIENT)
-    yield wire
-    wire.close()
+def pool(redis_url: str) -> Iterator[RedisPool]:
+    pool = RedisPool(redis_url, PATIENT)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def redis_windows(wire: RedisPool, clock: Clock) -> RedisWindows:
-    return RedisWindows(wire, clock=clock)
+def redis_windows(pool: RedisPool, clock: Clock) -> RedisWindows:
+    return RedisWindows(pool, clock=clock)
 
 
 @pytest.fixture
@@ -42,14 +42,14 @@ def memory_windows(clock: Clock) -> MemoryWindows:
 
 @pytest.fixture(params=["redis", "memory"])
 def windows(request: pytest.FixtureRequest) -> Windows:
-    """Each implementation in turn: what a test says of one is promised of both."""
+    """Each implementation in turn. Both must behave the same."""
     found: Windows = request.getfixturevalue(f"{request.param}_windows")
     return found
 
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    """For looking at Redis from outside."""
+    """A separate client for inspecting Redis."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
 

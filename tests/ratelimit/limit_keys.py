@@ -1,4 +1,4 @@
-"""The cast's scopes: acme's account and its key `ci`, and Charlie's globex, which nothing of acme's may touch."""
+"""Rate limit keys: the account acme, its API key `ci`, and the separate account globex."""
 
 from __future__ import annotations
 

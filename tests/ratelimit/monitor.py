@@ -1,4 +1,4 @@
-"""What Redis is asked, as `MONITOR` sees it."""
+"""The commands that Redis receives, read with `MONITOR`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import redis
 
 @contextmanager
 def commands_during(url: str) -> Iterator[list[str]]:
-    """The names of the commands that clients send in the block, filled in at its end; not what scripts do inside."""
+    """The names of the commands that clients send in the block, without those of scripts. Filled at the end of it."""
     commands: list[str] = []
     last = uuid.uuid4().hex
     with redis.Redis.from_url(url) as client, redis.Redis.from_url(url) as watching, watching.monitor() as monitor:
-        client.ping()  # connected before the block, so that its greeting is no part of it
+        client.ping()  # connects before the block, so its handshake is not recorded
         yield commands
         client.echo(last)
         for seen in monitor.listen():

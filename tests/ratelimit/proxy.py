@@ -1,4 +1,4 @@
-"""Stands between the limiter and Redis, and can be slow, or silent, or gone."""
+"""A TCP proxy between the limiter and Redis that can delay replies, drop them, or stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Forwards a TCP port of this machine to the Redis of a `unix:` URL."""
+    """Forwards a local TCP port to the Redis of a `unix:` URL."""
 
     def __init__(self, redis_url: str, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -20,44 +20,44 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
-        self._talking = threading.Event()
-        self._talking.set()
+        self._replying = threading.Event()
+        self._replying.set()
         self.url = f"{'rediss' if tls else 'redis'}://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.delay_seconds = 0.0
-        """How long each answer takes more."""
-        self.heard = 0
-        """How many times a client has spoken."""
+        """Delay that is added to each reply."""
+        self.requests = 0
+        """The number of requests from clients."""
 
     def __enter__(self) -> Self:
         self._run(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        self.stop()
 
-    def end(self) -> None:
-        """Be gone: nobody listens any more, and every connection is broken. May be repeated."""
+    def stop(self) -> None:
+        """Stop listening and close every connection. Idempotent."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.talk()
+        self.resume_replying()
         self.cut()
         for thread in self._threads:
             thread.join()
 
-    def lead_to(self, redis_url: str) -> None:
-        """Lead new connections to another Redis; those that are open stay where they are."""
+    def redirect_to(self, redis_url: str) -> None:
+        """Forward new connections to another Redis. Open connections are not affected."""
         self._upstream = urlsplit(redis_url).path
 
-    def be_silent(self) -> None:
-        """Accept everything and answer nothing, as behind a network that drops packets."""
-        self._talking.clear()
+    def stop_replying(self) -> None:
+        """Accept requests but forward no replies, like a network that drops packets."""
+        self._replying.clear()
 
-    def talk(self) -> None:
-        self._talking.set()
+    def resume_replying(self) -> None:
+        self._replying.set()
 
     def cut(self) -> None:
-        """Break every connection."""
+        """Close every connection."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -83,13 +83,13 @@ class Proxy:
         self._run(self._forward, server, client)
 
     def _forward(self, source: socket.socket, target: socket.socket) -> None:
-        answering = source.family == socket.AF_UNIX
+        replying = source.family == socket.AF_UNIX
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self.heard += not answering
-                if answering:
-                    time.sleep(self.delay_seconds)  # this is the slowness, not a wait for anything
-                    self._talking.wait()
+                self.requests += not replying
+                if replying:
+                    time.sleep(self.delay_seconds)  # simulates latency; the test does not wait for anything here
+                    self._replying.wait()
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):

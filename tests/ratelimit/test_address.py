@@ -1,4 +1,4 @@
-"""Whose request is it? Nothing that a client can write into a header changes the answer."""
+"""The client address of a request, which a client must not be able to forge."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ CLIENT = "203.0.113.7"
 
 
 @pytest.mark.parametrize("forged", ["1.2.3.4", "1.2.3.4, 5.6.7.8", "", "nonsense", None])
-def test_without_proxies_the_header_is_not_believed(forged: str | None) -> None:
+def test_header_is_ignored_without_trusted_proxies(forged: str | None) -> None:
     assert client_address(CLIENT, forged, 0) == CLIENT
 
 
 @pytest.mark.parametrize("forged", ["", "1.2.3.4, ", "1.2.3.4, 5.6.7.8, ", "nonsense, ", ", , "])
-def test_what_a_client_claims_changes_nothing(forged: str) -> None:
+def test_forged_entries_are_ignored(forged: str) -> None:
     assert client_address(PROXY, f"{forged}{CLIENT}", 1) == CLIENT
     assert client_address(PROXY, f"{forged}{CLIENT}, 10.0.0.2", 2) == CLIENT
 
 
-def test_several_headers_are_one_list() -> None:
+def test_several_headers_are_read_as_one_list() -> None:
     assert client_address(PROXY, ["1.2.3.4, 5.6.7.8", CLIENT], 1) == CLIENT
     assert client_address(PROXY, ["1.2.3.4", f"{CLIENT}, 10.0.0.2"], 2) == CLIENT
 
 
 @pytest.mark.parametrize("header", [None, "", CLIENT, [CLIENT], []])
-def test_request_that_did_not_pass_every_proxy_is_its_peers(header: list[str] | str | None) -> None:
+def test_peer_address_is_used_if_a_proxy_entry_is_missing(header: list[str] | str | None) -> None:
     assert client_address(PROXY, header, 2) == PROXY
 
 
 @pytest.mark.parametrize(
     "entry", ["nonsense", "999.1.1.1", "unknown", "_hidden", "", "203.0.113.7/32", "[::1", "1.2.3"]
 )
-def test_entry_that_is_no_address_is_its_peers(entry: str) -> None:
+def test_peer_address_is_used_if_the_entry_is_no_address(entry: str) -> None:
     assert client_address(PROXY, f"1.2.3.4, {entry}", 1) == PROXY
 
 
@@ -51,7 +51,7 @@ def test_entry_that_is_no_address_is_its_peers(entry: str) -> None:
         ("fe80::1%eth0", "fe80::1"),
     ],
 )
-def test_one_address_has_one_spelling(written: str, meant: str) -> None:
+def test_address_is_normalized(written: str, meant: str) -> None:
     assert client_address(PROXY, written, 1) == meant
     assert client_address(written, None, 0) == meant
 
@@ -76,5 +76,5 @@ def test_budget_is_shared_by_an_address_or_a_64(address: str, expected: str) -> 
     assert bucket(expected) == expected
 
 
-def test_neighbouring_networks_are_told_apart() -> None:
+def test_neighbouring_networks_have_separate_budgets() -> None:
     assert bucket("2001:db8:1:2::1") != bucket("2001:db8:1:3::1")

@@ -1,4 +1,4 @@
-"""Budgets of addresses, which never touch the limits of an account."""
+"""Client address budgets, which don't count toward account limits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from kataven.ratelimit.budget import OF_NO_ADDRESS, AddressBudget, AddressBudgetKind
+from kataven.ratelimit.budget import NOT_BY_ADDRESS, AddressBudget, AddressBudgetKind
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
 from tests.ratelimit.monitor import commands_during
-from tests.ratelimit.workers import look, patient_limiter
+from tests.ratelimit.workers import patient_limiter, peek
 from tests.support.clock import Clock
 
 MALLORY = "198.51.100.23"
@@ -32,7 +32,9 @@ def limiter(redis_url: str) -> Iterator[Limiter]:
 
 
 @pytest.mark.parametrize("kind", AddressBudgetKind)
-def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kind: AddressBudgetKind) -> None:
+def test_budget_is_exhausted_and_recovers_after_a_minute(
+    budget: AddressBudget, clock: Clock, kind: AddressBudgetKind
+) -> None:
     assert budget.exhausted(MALLORY, kind) is None
     assert [budget.spend(MALLORY, kind).admitted for _ in range(4)] == [True, True, True, False]
     refusal = budget.exhausted(MALLORY, kind)
@@ -43,7 +45,7 @@ def test_budget_is_spent_and_comes_back(budget: AddressBudget, clock: Clock, kin
     assert budget.exhausted(MALLORY, kind) is None
 
 
-def test_addresses_and_kinds_are_apart(budget: AddressBudget) -> None:
+def test_budgets_are_separate_by_address_and_kind(budget: AddressBudget) -> None:
     while budget.spend(MALLORY, AddressBudgetKind.FAILED).admitted:
         pass
     assert budget.exhausted(NEIGHBOUR, AddressBudgetKind.FAILED) is None
@@ -57,8 +59,8 @@ def test_addresses_of_one_ipv6_network_share_a_budget(budget: AddressBudget) -> 
     assert budget.exhausted("2001:db8:0:1::1", AddressBudgetKind.FAILED) is None
 
 
-def test_failed_authentications_ask_redis_nothing(redis_url: str, limiter: Limiter) -> None:
-    look(limiter, "acme", Limits())
+def test_failed_authentications_need_no_redis_command(redis_url: str, limiter: Limiter) -> None:
+    peek(limiter, "acme", Limits())
     with commands_during(redis_url) as commands:
         for _ in range(200):
             limiter.addresses.spend(MALLORY, AddressBudgetKind.FAILED)
@@ -73,7 +75,7 @@ def test_public_requests_are_counted_once_for_all_workers(redis_url: str, limite
     other.stop()
 
 
-def test_good_key_is_served_from_an_address_without_any_budget_left(limiter: Limiter) -> None:
+def test_valid_key_is_admitted_from_an_address_with_exhausted_budgets(limiter: Limiter) -> None:
     for kind in AddressBudgetKind:
         while limiter.addresses.spend(MALLORY, kind).admitted:
             pass
@@ -82,15 +84,15 @@ def test_good_key_is_served_from_an_address_without_any_budget_left(limiter: Lim
     admission.release()
 
 
-def test_account_at_its_limit_leaves_the_budgets_of_addresses_alone(limiter: Limiter) -> None:
+def test_account_over_its_limit_does_not_consume_address_budgets(limiter: Limiter) -> None:
     limiter.admit("acme", Limits(per_minute=1)).release()
-    assert not look(limiter, "acme", Limits(per_minute=1)).admitted
+    assert not peek(limiter, "acme", Limits(per_minute=1)).admitted
     assert limiter.addresses.spend(MALLORY, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 1
 
 
-def test_memory_for_failures_is_bounded(wire: RedisPool, clock: Clock) -> None:
+def test_memory_for_failures_is_bounded(pool: RedisPool, clock: Clock) -> None:
     budget = AddressBudget(
-        RedisWindows(wire, clock=clock), per_minute=dict.fromkeys(AddressBudgetKind, 1), max_addresses=10, clock=clock
+        RedisWindows(pool, clock=clock), per_minute=dict.fromkeys(AddressBudgetKind, 1), max_addresses=10, clock=clock
     )
     for number in range(11):
         budget.spend(f"198.51.100.{number}", AddressBudgetKind.FAILED)
@@ -98,7 +100,7 @@ def test_memory_for_failures_is_bounded(wire: RedisPool, clock: Clock) -> None:
     assert budget.exhausted("198.51.100.1", AddressBudgetKind.FAILED) is not None
 
 
-@pytest.mark.parametrize("kind", [kind for kind in AddressBudgetKind if kind not in OF_NO_ADDRESS])
+@pytest.mark.parametrize("kind", [kind for kind in AddressBudgetKind if kind not in NOT_BY_ADDRESS])
 def test_networks_of_one_ipv6_site_share_ten_times_the_budget(budget: AddressBudget, kind: AddressBudgetKind) -> None:
     admitted = [budget.spend(f"2001:db8:1:{number:x}::1", kind).admitted for number in range(40)]
     assert admitted == [True] * 30 + [False] * 10

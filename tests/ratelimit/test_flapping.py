@@ -1,4 +1,4 @@
-"""What holds however often workers lose Redis and find it again, and whatever answers are lost on the way."""
+"""Properties if workers repeatedly lose and regain Redis, and replies are lost."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows
 from tests.ratelimit.conftest import PATIENT
-from tests.ratelimit.line import Line
 from tests.ratelimit.test_properties import MICROSECONDS, Log, MicrosecondClock
+from tests.ratelimit.unreliable_pool import UnreliablePool
 
 LENGTHS = {7: 3, MINUTE: 8}
 SCOPE = RateLimitKey(
@@ -36,46 +36,46 @@ steps = st.lists(
 
 
 def play(url: str, workers: int, steps: list[tuple[str, int, int]]) -> Log:
-    """Let so many workers take those steps; returns when requests were admitted.
+    """Run the steps with `workers` workers. Returns the times of admitted requests.
 
-    That a worker lives is known of each, whatever its own way to Redis does: none is away for longer than its lease.
+    All workers remain registered regardless of their own connection: no outage is longer than a worker's lease.
     """
     clock, log = MicrosecondClock(), Log()
-    lines = [Line(url) for _ in range(workers)]
+    lines = [UnreliablePool(url) for _ in range(workers)]
     lines[0].call(pack("FLUSHALL"))
-    staff = [
+    all_windows = [
         FallbackWindows(RedisWindows(line, clock=clock), MemoryWindows(clock=clock), workers=workers) for line in lines
     ]
     registry = RedisWindows(RedisPool(url, PATIENT), clock=clock)
     for verb, number, wait in steps:
         clock.microseconds += wait
-        for worker in staff:
+        for worker in all_windows:
             registry.heartbeat(worker._worker, {})
-        worker, line = staff[number % workers], lines[number % workers]
+        worker, line = all_windows[number % workers], lines[number % workers]
         if verb == "take":
             if worker.take((SCOPE,), "").admitted:
                 log.admitted.append(clock.microseconds)
         elif verb == "beat":
             worker.heartbeat()
         elif verb == "lose":
-            line.answers_to_lose = 1
+            line.replies_to_lose = 1
         else:
             line.down = verb == "down"
     for line in lines:
-        line.down, line.answers_to_lose = False, 0
+        line.down, line.replies_to_lose = False, 0
         line.close()
     registry.close()
     return log
 
 
 def most(log: Log, seconds: int) -> int:
-    """The most that were admitted within so many seconds."""
+    """The highest number of admitted requests within `seconds`."""
     return max((log.within(at, seconds * MICROSECONDS) for at in log.admitted), default=0)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(steps=steps)
-def test_one_worker_that_loses_redis_and_finds_it_is_never_over_a_limit(
+def test_one_worker_with_an_unreliable_redis_never_exceeds_a_limit(
     redis_url: str, steps: list[tuple[str, int, int]]
 ) -> None:
     log = play(redis_url, 1, steps)

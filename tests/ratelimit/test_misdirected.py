@@ -1,4 +1,4 @@
-"""A planned failover that ends no connection: the demoted server answers on, and is left for the one that took over."""
+"""A planned failover that closes no connection: the demoted server still replies, but workers use the new primary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from kataven.dev.redis_server import EmbeddedRedis
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import MINUTE
@@ -24,20 +24,20 @@ SCOPES = (one_window(1000, MINUTE),)
 
 
 class Pair:
-    """Two servers, and an address that leads to the first."""
+    """Two servers, and an address that forwards to the first."""
 
     def __init__(self, first: EmbeddedRedis, second: EmbeddedRedis, address: Proxy, to_second: Proxy) -> None:
         self.first, self.second, self.address = first, second, address
         self._to_second = to_second
 
     def demote(self) -> None:
-        """Make the first a replica of the second; every connection to it stays open."""
+        """Make the first a replica of the second. Its connections remain open."""
         with redis.Redis.from_url(self.first.url) as client:
             client.replicaof("127.0.0.1", self._to_second.url.rpartition(":")[2].partition("/")[0])
 
     def promote(self) -> None:
-        """Let the address lead to the second, for new connections."""
-        self.address.lead_to(self.second.url)
+        """Forward new connections to the second."""
+        self.address.redirect_to(self.second.url)
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def windows(pair: Pair) -> Iterator[FallbackWindows]:
 
 
 def counted(server: EmbeddedRedis) -> int:
-    """What a server has counted, asked past the address."""
-    wire = RedisPool(server.url, PATIENT)
-    found = RedisWindows(wire).look(SCOPES).quota_statuses[0].used
-    wire.close()
+    """The usage that a server counts, read directly from the server."""
+    pool = RedisPool(server.url, PATIENT)
+    found = RedisWindows(pool).peek(SCOPES).quota_statuses[0].used
+    pool.close()
     return found
 
 
-def test_decision_after_a_planned_failover_is_the_new_primarys(pair: Pair, windows: FallbackWindows) -> None:
+def test_decision_after_a_planned_failover_uses_the_new_primary(pair: Pair, windows: FallbackWindows) -> None:
     windows.take(SCOPES, "")
     pair.demote()
     pair.promote()
@@ -77,7 +77,7 @@ def test_decision_after_a_planned_failover_is_the_new_primarys(pair: Pair, windo
     assert counted(pair.second) == 1
 
 
-def test_beat_after_a_planned_failover_reaches_the_new_primary(pair: Pair, windows: FallbackWindows) -> None:
+def test_heartbeat_after_a_planned_failover_reaches_the_new_primary(pair: Pair, windows: FallbackWindows) -> None:
     windows.heartbeat()
     pair.demote()
     pair.promote()
@@ -85,7 +85,7 @@ def test_beat_after_a_planned_failover_reaches_the_new_primary(pair: Pair, windo
     assert not windows.degraded
 
 
-def test_demoted_primary_is_left_until_the_address_leads_elsewhere(pair: Pair, windows: FallbackWindows) -> None:
+def test_fallback_lasts_until_the_address_leads_to_a_primary(pair: Pair, windows: FallbackWindows) -> None:
     windows.take(SCOPES, "")
     pair.demote()
     assert windows.take(SCOPES, "").admitted
@@ -95,25 +95,25 @@ def test_demoted_primary_is_left_until_the_address_leads_elsewhere(pair: Pair, w
     pair.promote()
     windows.heartbeat()
     assert not windows.degraded
-    assert counted(pair.second) == 1  # what was admitted in between
+    assert counted(pair.second) == 1  # the request that was admitted locally
 
 
 def test_every_idle_connection_to_a_demoted_primary_is_closed(pair: Pair) -> None:
-    wire = RedisPool(pair.address.url, PATIENT)
-    borrowed = [wire._connect() for _ in range(3)]
+    pool = RedisPool(pair.address.url, PATIENT)
+    borrowed = [pool._connect() for _ in range(3)]
     for connection in borrowed:
-        wire._put_back(connection)
+        pool._put_back(connection)
     pair.demote()
     with pytest.raises(Misdirected, match="READONLY"):
-        wire.call(pack("SET", "a", "1"))
+        pool.call(pack("SET", "a", "1"))
     pair.promote()
-    assert wire.call(pack("SET", "a", "1")) == b"OK"
-    assert len(wire._idle) == 1
-    wire.close()
+    assert pool.call(pack("SET", "a", "1")) == b"OK"
+    assert len(pool._idle) == 1
+    pool.close()
 
 
 @pytest.mark.parametrize("name", sorted(NOT_PRIMARY))
-def test_error_of_a_server_that_is_not_the_one_to_ask(name: str) -> None:
+def test_error_reply_of_a_server_that_is_not_the_primary(name: str) -> None:
     assert says_not_primary(f"{name} and why")
     assert says_not_primary(f"ERR Error running script (call to f_0): @user_script:99: -{name} and why")
     assert not says_not_primary(f"ERR unknown command '{name}'")

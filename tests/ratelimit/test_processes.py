@@ -1,4 +1,4 @@
-"""Several workers, one budget: exact however many ask, and nothing stays taken by those that died."""
+"""Several workers share limits: exact under concurrency, and slots of killed workers are released."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import pytest
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
 from tests.ratelimit.waiting import eventually
-from tests.ratelimit.workers import begin, hammer, hold, look, patient_limiter
+from tests.ratelimit.workers import hammer, hold, patient_limiter, peek, start
 
 
 @pytest.fixture
 def limiter(redis_url: str) -> Iterator[Limiter]:
-    """One worker more, to look from."""
+    """A separate worker for inspection."""
     limiter = patient_limiter(redis_url)
     yield limiter
     limiter.stop()
 
 
 def in_flight(limiter: Limiter, limits: Limits) -> int:
-    return look(limiter, "acme", limits).quota_statuses[-1].used
+    return peek(limiter, "acme", limits).quota_statuses[-1].used
 
 
 def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, limiter: Limiter) -> None:
     limits = Limits(per_minute=600, per_hour=1_000_000, per_day=1_000_000, concurrent=1_000)
-    workers = [begin(hammer, redis_url, limits, 4, 75) for _ in range(4)]
+    workers = [start(hammer, redis_url, limits, 4, 75) for _ in range(4)]
     for _, talk in workers:
         assert talk.recv() == "ready"
     for _, talk in workers:
         talk.send("go")
-    answers = [talk.recv() for _, talk in workers]
+    results = [talk.recv() for _, talk in workers]
     for process, _ in workers:
         process.join()
-    assert not any(degraded for _, degraded in answers)
-    assert sum(admitted for admitted, _ in answers) == 600
-    # 1,200 were sent: those that were refused are in no window, and no slot is left taken.
-    assert [quota_status.used for quota_status in look(limiter, "acme", limits).quota_statuses] == [600, 600, 600, 0]
+    assert not any(degraded for _, degraded in results)
+    assert sum(admitted for admitted, _ in results) == 600
+    # 1,200 were sent. Rejected requests are in no window, and all slots are released.
+    assert [quota_status.used for quota_status in peek(limiter, "acme", limits).quota_statuses] == [600, 600, 600, 0]
 
 
-def test_killed_worker_holds_its_slots_for_less_than_five_seconds(redis_url: str, limiter: Limiter) -> None:
+def test_slots_of_a_killed_worker_expire_within_five_seconds(redis_url: str, limiter: Limiter) -> None:
     limits = Limits(concurrent=10)
-    process, talk = begin(hold, redis_url, limits, 10)
+    process, talk = start(hold, redis_url, limits, 10)
     assert talk.recv() == "holding"
     assert in_flight(limiter, limits) == 10
     assert process.pid is not None
@@ -54,9 +54,9 @@ def test_killed_worker_holds_its_slots_for_less_than_five_seconds(redis_url: str
     limiter.admit("acme", limits).release()
 
 
-def test_worker_that_ends_in_good_order_leaves_nothing_taken(redis_url: str, limiter: Limiter) -> None:
+def test_graceful_shutdown_releases_all_slots(redis_url: str, limiter: Limiter) -> None:
     limits = Limits(concurrent=10)
-    process, talk = begin(hold, redis_url, limits, 10)
+    process, talk = start(hold, redis_url, limits, 10)
     assert talk.recv() == "holding"
     talk.send("end")
     process.join()

@@ -1,4 +1,4 @@
-"""What holds for any arrivals: never over a limit, never refused with room, and the twin agrees at every step."""
+"""Properties for any arrival times: no window exceeds its limit, and memory and Redis always decide the same."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ quarters = st.one_of(st.integers(0, 5), st.integers(200, 244), st.sampled_from([
 waits = st.tuples(st.sampled_from(sorted(SECONDS)), quarters, st.integers(-1, 1)).map(
     lambda drawn: max(0, drawn[0] * MICROSECONDS // 240 * drawn[1] + drawn[2])
 )
-"""Microseconds between two arrivals, in quarters of some window's bucket: bursts, edges of buckets and of windows."""
+"""Microseconds between two arrivals, in quarters of a bucket: bursts, and edges of buckets and windows."""
 
 
 class MicrosecondClock:
-    """Moves by whole microseconds."""
+    """Advances by whole microseconds."""
 
     def __init__(self) -> None:
         self.microseconds = 1_800_000_000 * MICROSECONDS
@@ -37,7 +37,7 @@ class MicrosecondClock:
 
 @dataclass
 class Log:
-    """The specification: when each request was admitted, all of it, for ever."""
+    """The reference model: the time of every admitted request."""
 
     admitted: list[int] = field(default_factory=list)
 
@@ -51,12 +51,12 @@ class Log:
     arrivals=st.lists(waits, min_size=1, max_size=40),
 )
 @pytest.mark.parametrize("kind", ["redis", "memory"])
-def test_no_window_is_ever_over_its_limit_and_none_refuses_with_room(
-    kind: str, wire: RedisPool, limits: dict[int, int], arrivals: list[int]
+def test_windows_never_exceed_or_undershoot_their_limit(
+    kind: str, pool: RedisPool, limits: dict[int, int], arrivals: list[int]
 ) -> None:
     clock = MicrosecondClock()
-    wire.call(pack("FLUSHALL"))
-    windows: Windows = RedisWindows(wire, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
+    pool.call(pack("FLUSHALL"))
+    windows: Windows = RedisWindows(pool, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
     limit_key = RateLimitKey(
         "account:acme", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items()))
     )
@@ -66,10 +66,10 @@ def test_no_window_is_ever_over_its_limit_and_none_refuses_with_room(
         now = clock.microseconds
         if windows.take((limit_key,), "").admitted:
             log.admitted.append(now)
-            # Any window is over its limit first at the moment of an arrival, so those that end with one are enough.
+            # A window can exceed its limit only at an arrival, so windows that end with an arrival are sufficient.
             assert all(log.within(now, seconds * MICROSECONDS) <= limit for seconds, limit in limits.items())
         else:
-            # The stated error: a request is remembered for its window and at most a sixtieth more.
+            # The documented error: a request expires at most a sixtieth of the window late.
             assert any(log.within(now, seconds * MICROSECONDS * 61 // 60) >= limit for seconds, limit in limits.items())
 
 
@@ -78,7 +78,7 @@ limits_of_account = st.builds(Limits, per_minute=small, per_hour=small, per_day=
 maybe = st.none() | small
 limits_of_key = st.builds(KeyLimits, per_minute=maybe, per_hour=maybe, per_day=maybe, concurrent=maybe)
 steps = st.tuples(
-    st.sampled_from(["take", "take", "take", "look", "give back"]),
+    st.sampled_from(["take", "take", "take", "peek", "release"]),
     waits,
     st.booleans(),
     st.integers(0, 5),
@@ -91,22 +91,24 @@ steps = st.tuples(
     key_limits=limits_of_key,
     steps=st.lists(steps, min_size=1, max_size=50),
 )
-def test_twin_agrees_with_redis_at_every_step(
-    wire: RedisPool, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
+def test_memory_decides_like_redis_at_every_step(
+    pool: RedisPool, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
 ) -> None:
     clock = MicrosecondClock()
-    wire.call(pack("FLUSHALL"))
-    in_redis = RedisWindows(wire, clock=clock, slot_lease_seconds=10_000_000)
-    twin = MemoryWindows(clock=clock)
+    pool.call(pack("FLUSHALL"))
+    in_redis = RedisWindows(pool, clock=clock, slot_lease_seconds=10_000_000)
+    in_memory = MemoryWindows(clock=clock)
     for number, (verb, wait, with_key, slot) in enumerate(steps):
         clock.microseconds += wait
-        # Operators change limits while requests come in.
+        # Operators can change limits at any time.
         account = acme(account_limits[number % len(account_limits)])
         limit_keys = (account, ci_key(key_limits)) if with_key else (account,)
         if verb == "take":
-            assert in_redis.take(limit_keys, f"slot-{slot}-{number}") == twin.take(limit_keys, f"slot-{slot}-{number}")
-        elif verb == "look":
-            assert in_redis.look(limit_keys) == twin.look(limit_keys)
+            assert in_redis.take(limit_keys, f"slot-{slot}-{number}") == in_memory.take(
+                limit_keys, f"slot-{slot}-{number}"
+            )
+        elif verb == "peek":
+            assert in_redis.peek(limit_keys) == in_memory.peek(limit_keys)
         else:
-            for windows in (in_redis, twin):
-                windows.give_back(limit_keys, f"slot-{slot}-{number - 1}")
+            for windows in (in_redis, in_memory):
+                windows.release(limit_keys, f"slot-{slot}-{number - 1}")

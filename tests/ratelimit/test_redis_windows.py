@@ -1,4 +1,4 @@
-"""What Redis alone is asked for: one command, bounded memory, keys that expire, slots that are leases."""
+"""Windows in Redis: one command per decision, bounded memory, expiring keys, and slots with leases."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support.clock import Clock
 
 
 def dump(client: redis.Redis) -> dict[bytes, bytes | None]:
-    """Everything that Redis holds."""
+    """All keys and values in Redis."""
     return {key: client.dump(key) for key in cast(list[bytes], client.keys("*"))}
 
 
 @pytest.mark.parametrize(
     "limits",
     [Limits(per_minute=3), Limits(per_hour=3), Limits(per_day=3), Limits(concurrent=3)],
-    ids=["minute", "hour", "day", "in flight"],
+    ids=["minute", "hour", "day", "concurrent"],
 )
-def test_refused_request_leaves_every_counter_as_it_was(
+def test_rejected_request_changes_no_counter(
     redis_windows: RedisWindows, client: redis.Redis, clock: Clock, limits: Limits
 ) -> None:
     limit_keys = (
@@ -42,8 +42,8 @@ def test_refused_request_leaves_every_counter_as_it_was(
     assert dump(client) == before
 
 
-def test_one_command_decides(wire: RedisPool, redis_url: str) -> None:
-    windows = RedisWindows(wire)
+def test_decision_is_one_command(pool: RedisPool, redis_url: str) -> None:
+    windows = RedisWindows(pool)
     limit_keys = (
         acme(),
         ci_key(KeyLimits(per_minute=100, per_hour=100, per_day=100, concurrent=100)),
@@ -55,37 +55,39 @@ def test_one_command_decides(wire: RedisPool, redis_url: str) -> None:
     assert commands == ["EVALSHA"] * 5
 
 
-def test_giving_back_is_one_command_for_an_account(wire: RedisPool, redis_url: str) -> None:
-    windows = RedisWindows(wire)
+def test_release_is_one_command_for_an_account(pool: RedisPool, redis_url: str) -> None:
+    windows = RedisWindows(pool)
     windows.take((acme(),), "a")
     with commands_during(redis_url) as commands:
-        windows.give_back((acme(),), "a")
+        windows.release((acme(),), "a")
     assert commands == ["ZREM"]
 
 
-def test_redis_that_forgot_the_script_is_given_it_again(redis_windows: RedisWindows, client: redis.Redis) -> None:
+def test_flushed_script_is_loaded_again(redis_windows: RedisWindows, client: redis.Redis) -> None:
     redis_windows.take((acme(),), "a")
     client.script_flush()
     assert redis_windows.take((acme(),), "b").quota_statuses[0].used == 2
 
 
-def test_without_a_clock_of_ours_redis_uses_its_own(wire: RedisPool, client: redis.Redis) -> None:
-    windows = RedisWindows(wire)
+def test_redis_uses_its_own_clock_by_default(pool: RedisPool, client: redis.Redis) -> None:
+    windows = RedisWindows(pool)
     assert windows.take((one_window(1, MINUTE),), "").admitted
     assert not windows.take((one_window(1, MINUTE),), "").admitted
     assert 0 < client.ttl("limits:account:acme") <= MINUTE
 
 
-def test_memory_is_bounded_whatever_comes(redis_windows: RedisWindows, client: redis.Redis, clock: Clock) -> None:
+def test_memory_is_bounded_for_any_arrival_times(
+    redis_windows: RedisWindows, client: redis.Redis, clock: Clock
+) -> None:
     for number in range(2_000):
         redis_windows.take((acme(WIDE),), f"slot-{number}")
-        redis_windows.give_back((acme(WIDE),), f"slot-{number}")
+        redis_windows.release((acme(WIDE),), f"slot-{number}")
         clock.advance(0.37 if number % 3 else 53.0)
     assert client.strlen("limits:account:acme") <= 3 * (12 + 61 * 12)
     assert dump(client).keys() == {b"limits:account:acme"}
 
 
-def test_what_is_counted_expires_with_its_longest_window(redis_windows: RedisWindows, client: redis.Redis) -> None:
+def test_counters_expire_with_their_longest_window(redis_windows: RedisWindows, client: redis.Redis) -> None:
     redis_windows.take(
         (
             acme(),
@@ -98,7 +100,7 @@ def test_what_is_counted_expires_with_its_longest_window(redis_windows: RedisWin
     assert 0 < client.pttl("limits:slots:account:acme") <= SLOT_LEASE_SECONDS * 1000
 
 
-def test_slot_that_nobody_renews_is_free_after_its_lease(redis_windows: RedisWindows, clock: Clock) -> None:
+def test_slot_is_free_after_its_lease_expires(redis_windows: RedisWindows, clock: Clock) -> None:
     limit_keys = (acme(Limits(concurrent=1)),)
     redis_windows.take(limit_keys, "a")
     clock.advance(SLOT_LEASE_SECONDS - 0.001)
@@ -107,7 +109,7 @@ def test_slot_that_nobody_renews_is_free_after_its_lease(redis_windows: RedisWin
     assert redis_windows.take(limit_keys, "b").admitted
 
 
-def test_beat_renews_the_slots_that_are_held(redis_windows: RedisWindows, clock: Clock) -> None:
+def test_heartbeat_renews_held_slots(redis_windows: RedisWindows, clock: Clock) -> None:
     limit_keys = (
         acme(Limits(concurrent=2)),
         ci_key(KeyLimits(concurrent=2)),
@@ -119,21 +121,21 @@ def test_beat_renews_the_slots_that_are_held(redis_windows: RedisWindows, clock:
         redis_windows.heartbeat("worker", {"held": limit_keys})
     used = [
         quota_status.used
-        for quota_status in redis_windows.look(limit_keys).quota_statuses
+        for quota_status in redis_windows.peek(limit_keys).quota_statuses
         if quota_status.quota.seconds == 0
     ]
     assert used == [1, 1]
 
 
-def test_beat_does_not_bring_back_a_slot_that_was_given_back(redis_windows: RedisWindows) -> None:
+def test_heartbeat_does_not_restore_a_released_slot(redis_windows: RedisWindows) -> None:
     limit_keys = (acme(Limits(concurrent=2)),)
     redis_windows.take(limit_keys, "a")
-    redis_windows.give_back(limit_keys, "a")
+    redis_windows.release(limit_keys, "a")
     redis_windows.heartbeat("worker", {"a": limit_keys})
-    assert redis_windows.look(limit_keys).quota_statuses[-1].used == 0
+    assert redis_windows.peek(limit_keys).quota_statuses[-1].used == 0
 
 
-def test_beat_counts_the_workers_that_live(redis_windows: RedisWindows, clock: Clock) -> None:
+def test_heartbeat_counts_running_workers(redis_windows: RedisWindows, clock: Clock) -> None:
     assert redis_windows.heartbeat("one", {}) == 1
     assert redis_windows.heartbeat("two", {}) == 2
     clock.advance(WORKER_LEASE_SECONDS / 2)
@@ -144,16 +146,16 @@ def test_beat_counts_the_workers_that_live(redis_windows: RedisWindows, clock: C
     assert redis_windows.heartbeat("three", {}) == 1
 
 
-def test_surfaces_do_not_share_anything(wire: RedisPool, clock: Clock) -> None:
-    api = RedisWindows(wire, prefix="limits:api:", clock=clock)
-    hub = RedisWindows(wire, prefix="limits:hub:", clock=clock)
+def test_apps_share_no_counters(pool: RedisPool, clock: Clock) -> None:
+    api = RedisWindows(pool, prefix="limits:api:", clock=clock)
+    hub = RedisWindows(pool, prefix="limits:hub:", clock=clock)
     limit_keys = (acme(Limits(per_minute=1, concurrent=1)),)
     assert api.take(limit_keys, "a").admitted
     assert not api.take(limit_keys, "b").admitted
     assert hub.take(limit_keys, "c").admitted
 
 
-def test_many_accounts_are_looked_at_in_one_round_trip(
+def test_many_accounts_are_read_in_one_round_trip(
     redis_windows: RedisWindows, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = {f"account:{name}": count for count, name in enumerate(("a", "b", "c"))}
@@ -164,24 +166,24 @@ def test_many_accounts_are_looked_at_in_one_round_trip(
     sent: list[bytes] = []
     send = RedisSocket.send
 
-    def noted(self: RedisSocket, command: bytes, answers: int = 1) -> None:
+    def recording(self: RedisSocket, command: bytes, replies: int = 1) -> None:
         sent.append(command)
-        send(self, command, answers)
+        send(self, command, replies)
 
-    monkeypatch.setattr(RedisSocket, "send", noted)
-    assert [decision.quota_statuses[0].used for decision in redis_windows.look_all(asked)] == [0, 1, 2]
+    monkeypatch.setattr(RedisSocket, "send", recording)
+    assert [decision.quota_statuses[0].used for decision in redis_windows.peek_all(asked)] == [0, 1, 2]
     assert len(sent) == 1
     client.script_flush()
-    assert redis_windows.look_all(asked) == [redis_windows.look(limit_keys) for limit_keys in asked]
-    assert redis_windows.look_all([]) == []
+    assert redis_windows.peek_all(asked) == [redis_windows.peek(limit_keys) for limit_keys in asked]
+    assert redis_windows.peek_all([]) == []
 
 
-def test_one_account_that_is_refused_refuses_all_and_the_connection_goes_on(
+def test_error_for_one_account_fails_the_batch_and_the_connection_remains_usable(
     redis_windows: RedisWindows, client: redis.Redis
 ) -> None:
     asked = [(RateLimitKey(f"account:{name}", account_quota_set(Limits())),) for name in "abc"]
     client.lpush("limits:account:b", "no window")
     with pytest.raises(Refusal, match="WRONGTYPE"):
-        redis_windows.look_all(asked)
+        redis_windows.peek_all(asked)
     client.delete("limits:account:b")
-    assert [decision.quota_statuses[0].used for decision in redis_windows.look_all(asked)] == [0, 0, 0]
+    assert [decision.quota_statuses[0].used for decision in redis_windows.peek_all(asked)] == [0, 0, 0]

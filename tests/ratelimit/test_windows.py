@@ -1,4 +1,4 @@
-"""What Redis and its twin promise alike."""
+"""Sliding windows and concurrency slots: the behaviour that Redis and in-memory windows share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from tests.support.clock import Clock
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
-def test_limit_is_admitted_and_the_next_one_refused(windows: Windows, seconds: int) -> None:
+def test_requests_up_to_the_limit_are_admitted_and_the_next_is_rejected(windows: Windows, seconds: int) -> None:
     limit_key = one_window(3, seconds)
     assert [windows.take((limit_key,), "").admitted for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
-def test_request_leaves_the_window_when_it_is_exactly_its_length_old(
-    windows: Windows, clock: Clock, seconds: int
-) -> None:
+def test_request_expires_when_it_is_exactly_one_window_old(windows: Windows, clock: Clock, seconds: int) -> None:
     limit_key = one_window(1, seconds)
     windows.take((limit_key,), "")
     clock.advance(seconds - 0.001)
@@ -39,22 +37,20 @@ def test_window_slides_and_does_not_reset(windows: Windows, clock: Clock) -> Non
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
-def test_request_is_remembered_at_most_a_sixtieth_of_the_window_too_long(
-    windows: Windows, clock: Clock, seconds: int
-) -> None:
+def test_request_expires_at_most_a_sixtieth_of_the_window_late(windows: Windows, clock: Clock, seconds: int) -> None:
     limit_key, bucket = one_window(2, seconds), seconds / 60
     assert clock.now % bucket == 0
     windows.take((limit_key,), "")
     clock.advance(bucket * 0.9)
     windows.take((limit_key,), "")
     clock.advance(seconds - bucket * 0.9)
-    assert not windows.take((limit_key,), "").admitted  # the first has left, and is remembered with the second
+    assert not windows.take((limit_key,), "").admitted  # the first has the bucket of the second
     clock.advance(bucket * 0.9)
     assert windows.take((limit_key,), "").admitted
 
 
 @pytest.mark.parametrize("seconds", [MINUTE, HOUR, DAY])
-def test_requests_of_different_sixtieths_are_told_apart(windows: Windows, clock: Clock, seconds: int) -> None:
+def test_requests_in_different_buckets_expire_separately(windows: Windows, clock: Clock, seconds: int) -> None:
     limit_key, bucket = one_window(2, seconds), seconds / 60
     windows.take((limit_key,), "")
     clock.advance(bucket)
@@ -83,23 +79,23 @@ def test_retry_after_is_exact_to_the_second(windows: Windows, clock: Clock, seco
     assert windows.take((limit_key,), "").admitted
 
 
-def test_lowered_limit_applies_at_once_and_says_when_enough_has_left(windows: Windows, clock: Clock) -> None:
+def test_lowered_limit_applies_immediately_and_retry_after_is_correct(windows: Windows, clock: Clock) -> None:
     for _ in range(5):
         windows.take((one_window(10, MINUTE),), "")
         clock.advance(2)
     refusal = windows.take((one_window(2, MINUTE),), "")
-    # Of the requests at 0, 2, 4, 6 and 8 s, four must leave; it is 10 s now.
+    # Of the requests at 0, 2, 4, 6 and 8 s, four must expire. The current time is 10 s.
     assert refusal.retry_after_seconds == 66 - 10
     assert refusal.quota_statuses[0].remaining == 0
 
 
-def test_raised_limit_applies_at_once(windows: Windows) -> None:
+def test_raised_limit_applies_immediately(windows: Windows) -> None:
     windows.take((one_window(1, MINUTE),), "")
     assert not windows.take((one_window(1, MINUTE),), "").admitted
     assert windows.take((one_window(2, MINUTE),), "").admitted
 
 
-def test_refusal_names_the_limit_with_the_longest_wait(windows: Windows) -> None:
+def test_rejection_names_the_limit_with_the_longest_wait(windows: Windows) -> None:
     limits = Limits(per_minute=2, per_hour=2, per_day=5)
     for slot in "ab":
         windows.take((acme(limits),), slot)
@@ -108,18 +104,18 @@ def test_refusal_names_the_limit_with_the_longest_wait(windows: Windows) -> None
     assert refusal.retry_after_seconds == HOUR
 
 
-def test_refusal_by_one_window_consumes_nothing_from_the_others(windows: Windows, clock: Clock) -> None:
+def test_rejection_by_one_window_consumes_nothing_from_the_others(windows: Windows, clock: Clock) -> None:
     limits = Limits(per_minute=1, per_hour=3)
     windows.take((acme(limits),), "a")
-    before = windows.look((acme(limits),))
+    before = windows.peek((acme(limits),))
     for slot in "bcd":
         assert not windows.take((acme(limits),), slot).admitted
-    assert windows.look((acme(limits),)) == before
+    assert windows.peek((acme(limits),)) == before
     clock.advance(MINUTE)
-    assert [quota_status.remaining for quota_status in windows.look((acme(limits),)).quota_statuses[:2]] == [1, 2]
+    assert [quota_status.remaining for quota_status in windows.peek((acme(limits),)).quota_statuses[:2]] == [1, 2]
 
 
-def test_key_at_its_own_limit_does_not_use_up_its_account(windows: Windows) -> None:
+def test_key_over_its_own_limit_does_not_consume_the_account_limit(windows: Windows) -> None:
     account, key = acme(), ci_key(KeyLimits(per_minute=2))
     for slot in "ab":
         windows.take(
@@ -129,7 +125,7 @@ def test_key_at_its_own_limit_does_not_use_up_its_account(windows: Windows) -> N
             ),
             slot,
         )
-    before = windows.look((account,))
+    before = windows.peek((account,))
     refusal = windows.take(
         (
             account,
@@ -138,11 +134,11 @@ def test_key_at_its_own_limit_does_not_use_up_its_account(windows: Windows) -> N
         "c",
     )
     assert refusal.detail == "key-per-minute (2) exceeded"
-    assert windows.look((account,)) == before
+    assert windows.peek((account,)) == before
     assert windows.take((account,), "d").admitted
 
 
-def test_account_at_its_limit_does_not_use_up_its_keys(windows: Windows) -> None:
+def test_account_over_its_limit_does_not_consume_the_key_limits(windows: Windows) -> None:
     account, key = acme(Limits(per_minute=1)), ci_key(KeyLimits(per_minute=5))
     windows.take(
         (
@@ -151,7 +147,7 @@ def test_account_at_its_limit_does_not_use_up_its_keys(windows: Windows) -> None
         ),
         "a",
     )
-    before = windows.look((key,))
+    before = windows.peek((key,))
     assert not windows.take(
         (
             account,
@@ -159,24 +155,24 @@ def test_account_at_its_limit_does_not_use_up_its_keys(windows: Windows) -> None
         ),
         "b",
     ).admitted
-    assert windows.look((key,)) == before
+    assert windows.peek((key,)) == before
 
 
-def test_accounts_do_not_share_anything(windows: Windows) -> None:
+def test_accounts_share_no_counters(windows: Windows) -> None:
     windows.take((acme(Limits(per_minute=1, concurrent=1)),), "a")
     assert not windows.take((acme(Limits(per_minute=1, concurrent=1)),), "b").admitted
     assert windows.take((globex(Limits(per_minute=1, concurrent=1)),), "c").admitted
 
 
-def test_look_consumes_nothing(windows: Windows) -> None:
+def test_peek_consumes_nothing(windows: Windows) -> None:
     limit_key = one_window(1, MINUTE)
     for _ in range(3):
-        assert windows.look((limit_key,)).quota_statuses[0].remaining == 1
+        assert windows.peek((limit_key,)).quota_statuses[0].remaining == 1
     assert windows.take((limit_key,), "").admitted
-    assert not windows.look((limit_key,)).admitted
+    assert not windows.peek((limit_key,)).admitted
 
 
-def test_slots_are_refused_when_all_are_taken_and_free_when_given_back(windows: Windows) -> None:
+def test_requests_over_the_concurrency_limit_are_rejected_until_a_slot_is_released(windows: Windows) -> None:
     limits = Limits(concurrent=2)
     limit_keys = (acme(limits),)
     assert windows.take(limit_keys, "a").admitted
@@ -184,47 +180,47 @@ def test_slots_are_refused_when_all_are_taken_and_free_when_given_back(windows: 
     refusal = windows.take(limit_keys, "c")
     assert refusal.detail == "concurrent (2) exceeded"
     assert refusal.retry_after_seconds == 1
-    windows.give_back(limit_keys, "a")
+    windows.release(limit_keys, "a")
     assert windows.take(limit_keys, "c").admitted
     assert not windows.take(limit_keys, "d").admitted
 
 
-def test_slot_given_back_twice_frees_one(windows: Windows) -> None:
+def test_slot_released_twice_frees_one_slot(windows: Windows) -> None:
     limit_keys = (acme(Limits(concurrent=2)),)
     windows.take(limit_keys, "a")
     windows.take(limit_keys, "b")
-    windows.give_back(limit_keys, "a")
-    windows.give_back(limit_keys, "a")
-    assert windows.look(limit_keys).quota_statuses[-1].used == 1
+    windows.release(limit_keys, "a")
+    windows.release(limit_keys, "a")
+    assert windows.peek(limit_keys).quota_statuses[-1].used == 1
 
 
-def test_slot_of_a_key_is_held_in_its_account_too(windows: Windows) -> None:
+def test_slot_of_a_key_counts_toward_its_account(windows: Windows) -> None:
     limit_keys = (
         acme(Limits(concurrent=5)),
         ci_key(KeyLimits(concurrent=1)),
     )
     windows.take(limit_keys, "a")
     assert windows.take(limit_keys, "b").detail == "key-concurrent (1) exceeded"
-    assert windows.look(limit_keys[:1]).quota_statuses[-1].used == 1
-    windows.give_back(limit_keys, "a")
+    assert windows.peek(limit_keys[:1]).quota_statuses[-1].used == 1
+    windows.release(limit_keys, "a")
     assert windows.take(limit_keys, "b").admitted
 
 
-def test_refused_request_takes_no_slot(windows: Windows, clock: Clock) -> None:
+def test_rejected_request_acquires_no_slot(windows: Windows, clock: Clock) -> None:
     limits = Limits(per_minute=1, concurrent=20)
     windows.take((acme(limits),), "a")
-    windows.give_back((acme(limits),), "a")
+    windows.release((acme(limits),), "a")
     windows.take((acme(limits),), "b")
-    assert windows.look((acme(limits),)).quota_statuses[-1].used == 0
+    assert windows.peek((acme(limits),)).quota_statuses[-1].used == 0
 
 
-def test_limit_that_a_key_no_longer_has_is_no_longer_counted(windows: Windows) -> None:
+def test_removed_key_limit_is_no_longer_counted(windows: Windows) -> None:
     windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "a")
     assert not windows.take((ci_key(KeyLimits(per_minute=1, per_hour=10)),), "b").admitted
     assert windows.take((ci_key(KeyLimits(per_hour=10)),), "c").quota_statuses[0].used == 2
 
 
-def test_clock_set_back_forgets_nothing(windows: Windows, clock: Clock) -> None:
+def test_clock_set_back_keeps_all_counts(windows: Windows, clock: Clock) -> None:
     limit_key = one_window(2, MINUTE)
     windows.take((limit_key,), "")
     clock.advance(-20)
@@ -236,14 +232,14 @@ def test_clock_set_back_forgets_nothing(windows: Windows, clock: Clock) -> None:
     assert windows.take((limit_key,), "").admitted
 
 
-def test_clock_set_back_by_more_than_a_window_does_not_lock_anybody_out(windows: Windows, clock: Clock) -> None:
+def test_clock_set_back_by_more_than_a_window_does_not_block_requests(windows: Windows, clock: Clock) -> None:
     limit_key = one_window(1, MINUTE)
     windows.take((limit_key,), "")
     clock.advance(-DAY)
     assert windows.take((limit_key,), "").admitted
 
 
-def test_every_quota_of_account_and_key_is_told(windows: Windows) -> None:
+def test_decision_contains_every_quota_of_account_and_key(windows: Windows) -> None:
     decision = windows.take(
         (
             acme(WIDE),

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, without guessing how long it takes."""
+"""Waits until a condition holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def eventually(condition: Callable[[], object], within_seconds: float = 20.0) -> None:
-    """Return as soon as the condition holds; fail if it does not within so many seconds."""
+    """Return as soon as the condition holds; fail if it does not hold within `within_seconds`."""
     deadline = time.monotonic() + within_seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Worker processes to share a Redis with, to count together, and to kill."""
+"""Worker processes that share one Redis and can be killed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
 from tests.ratelimit.conftest import PATIENT
 
-# Not forked: a worker begins with nothing of the tests' own threads and connections.
+# Spawned, not forked, so a worker inherits no threads or connections of the tests.
 processes = multiprocessing.get_context("spawn")
 
 
 def patient_limiter(redis_url: str) -> Limiter:
-    """As `Limiter.at` makes it, but one that waits for Redis however busy the machine is."""
+    """Like `Limiter.at`, but with long timeouts for a busy machine."""
     redis = RedisWindows(RedisPool(redis_url, PATIENT), prefix="limits:api:")
     return Limiter(FallbackWindows(redis, MemoryWindows()))
 
 
-def look(limiter: Limiter, account: str, limits: Limits) -> Decision:
-    """What is left of an account's limits, consuming nothing."""
-    return limiter.windows.look(rate_limit_keys_of(account, limits, None, None))
+def peek(limiter: Limiter, account: str, limits: Limits) -> Decision:
+    """The state of an account's limits. Consumes nothing."""
+    return limiter.windows.peek(rate_limit_keys_of(account, limits, None, None))
 
 
-def begin(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
-    """Start `target(connection, *arguments)` in a process, with the other end of its connection."""
+def start(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Start `target(connection, *arguments)` in a process. Returns the process and the other end of the connection."""
     ours, theirs = processes.Pipe()
     process = processes.Process(target=target, args=(theirs, *arguments), daemon=True)
     process.start()
@@ -44,7 +44,7 @@ def begin(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Co
 
 
 def hammer(talk: Connection, redis_url: str, limits: Limits, threads: int, requests: int) -> None:
-    """Say when ready, wait for the word, then ask as fast as possible; answer how many were admitted."""
+    """Send `ready`, wait for a message, then send requests as fast as possible and return how many were admitted."""
     limiter = patient_limiter(redis_url)
     limiter.start()
     admitted = [0] * threads
@@ -69,7 +69,7 @@ def hammer(talk: Connection, redis_url: str, limits: Limits, threads: int, reque
 
 
 def hold(talk: Connection, redis_url: str, limits: Limits, slots: int) -> None:
-    """Hold so many slots until told to end in good order, or killed."""
+    """Hold `slots` slots until a message requests a graceful stop, or the process is killed."""
     limiter = patient_limiter(redis_url)
     limiter.start()
     held: list[Admission] = [limiter.admit("acme", limits) for _ in range(slots)]

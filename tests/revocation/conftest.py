@@ -1,4 +1,4 @@
-"""A guard whose clock the tests move, and Redis servers that may be killed."""
+"""Fixtures: a guard with a controllable clock, and Redis servers that tests may kill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.revocation import Guard
 from kataven.revocation.epoch import Epoch
 from kataven.revocation.fallback.channel import FallbackNotice
@@ -19,9 +19,9 @@ from tests.revocation.scratch_redis import ScratchRedis
 from tests.support.clock import Clock
 
 LEASE_SECONDS = 1.0
-READING_SECONDS = 30.0
+READER_LEASE_SECONDS = 30.0
 HERE = Epoch("redis-a", 7)
-"""Where the history stands that `guard` knows."""
+"""The epoch of the `guard` fixture."""
 
 
 @pytest.fixture
@@ -31,18 +31,18 @@ def clock() -> Clock:
 
 @pytest.fixture
 def guard(clock: Clock) -> Guard:
-    """With a lease just confirmed, in front of a memory."""
-    guard = Guard(Lease(LEASE_SECONDS, clock), Lease(READING_SECONDS, clock))
+    """With valid leases and one registered cache."""
+    guard = Guard(Lease(LEASE_SECONDS, clock), Lease(READER_LEASE_SECONDS, clock))
     guard.subscribe(lambda _: None)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    guard.home_recorded(HERE.redis)
-    guard.lease_confirmed(clock(), HERE)
+    guard.home_written(HERE.redis)
+    guard.confirm_lease(clock(), HERE)
     return guard
 
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """For Unix sockets, whose paths are limited."""
+    """A short path for Unix sockets, whose path length is limited."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-"))
     yield folder
     shutil.rmtree(folder)
@@ -50,14 +50,14 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def scratch_redis(short_folder: Path) -> Iterator[ScratchRedis]:
-    """A Redis of the test's own, to be stopped and started again."""
+    """A Redis for one test, which may stop and restart it."""
     with ScratchRedis(short_folder) as server:
         yield server
 
 
 @pytest.fixture
 def other_redis() -> Iterator[ScratchRedis]:
-    """Another one beside it."""
+    """A second one."""
     folder = Path(tempfile.mkdtemp(prefix="kataven-"))
     with ScratchRedis(folder) as server:
         yield server
@@ -65,8 +65,8 @@ def other_redis() -> Iterator[ScratchRedis]:
 
 
 @pytest.fixture(scope="session")
-def notices_url(postgres: EmbeddedPostgres) -> str:
-    """A system database, for workers in processes of their own."""
+def system_url(postgres: EmbeddedPostgres) -> str:
+    """A system database for workers in separate processes."""
     url = postgres.url("fleet")
     schema.upgrade_system(url)
     return url

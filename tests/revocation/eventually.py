@@ -1,14 +1,14 @@
-"""Waiting for what another thread or process will bring about."""
+"""Waits for an effect of another thread or process."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 def eventually(happens: Callable[[], bool]) -> bool:
-    """Whether it happens before patience ends."""
+    """Whether the condition becomes true before the timeout."""
     pause = threading.Event()
-    return any(happens() or pause.wait(0.002) for _ in range(PATIENCE_SECONDS * 500))
+    return any(happens() or pause.wait(0.002) for _ in range(TIMEOUT_SECONDS * 500))

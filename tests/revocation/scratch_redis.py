@@ -1,4 +1,4 @@
-"""A Redis that can be killed and started again at the same address, and a proxy that can swallow what passes."""
+"""A Redis that can be killed and restarted at the same address, and a proxy that can drop all traffic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Self
 
 import redis
 
-from kataven.dev.binaries import redis_program
+from kataven.dev.embedded.binaries import redis_program
 
 READY_SECONDS = 20
 
 
 class ScratchRedis:
-    """Keeps nothing on disk."""
+    """A Redis without persistence."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "redis.sock"
@@ -39,10 +39,10 @@ class ScratchRedis:
             "no",
         ]
         self._process = subprocess.Popen(command, cwd=self.socket.parent, stdout=subprocess.DEVNULL)
-        _wait_until_it_answers(self.url)
+        _wait_until_ready(self.url)
 
     def kill(self) -> None:
-        """As by the kernel, when memory is short."""
+        """Kill it with SIGKILL, as the kernel's OOM killer does."""
         self.signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
@@ -69,13 +69,13 @@ class ScratchRedis:
 
 
 class Proxy:
-    """Passes connections on to `target`. While it swallows, bytes vanish in both directions and nobody is told."""
+    """Forwards connections to `target`. While it drops traffic, bytes are discarded in both directions."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
         path = target.with_name("proxy.sock")
         self.url = f"unix://{path}?db=0"
-        self._swallows = threading.Event()
+        self._drops = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
@@ -83,12 +83,12 @@ class Proxy:
         self._listener.listen()
         self._begin(self._accept)
 
-    def swallow(self) -> None:
-        self._swallows.set()
+    def drop_traffic(self) -> None:
+        self._drops.set()
 
-    def pass_on(self) -> None:
-        """Connections from now on work; what the others lost stays lost, so they are ended."""
-        self._swallows.clear()
+    def restore(self) -> None:
+        """Forward traffic again. Connections that lost bytes are closed."""
+        self._drops.clear()
         for end in self._sockets:
             _shut(end)
 
@@ -127,7 +127,7 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not self._swallows.is_set():
+                if not self._drops.is_set():
                     sink.sendall(data)
         _shut(source)
         _shut(sink)
@@ -143,7 +143,7 @@ def _shut(end: socket.socket) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-def _wait_until_it_answers(url: str) -> None:
+def _wait_until_ready(url: str) -> None:
     ready = threading.Event()
     with redis.Redis.from_url(url, socket_timeout=1) as client:
         for _ in range(READY_SECONDS * 50):
@@ -153,4 +153,4 @@ def _wait_until_it_answers(url: str) -> None:
                 ready.wait(0.02)
             else:
                 return
-    raise AssertionError("Redis does not answer")
+    raise AssertionError("Redis does not respond")

@@ -1,4 +1,4 @@
-"""A verifier's memory: who is answered from it, for how long, and what is never in it."""
+"""The cache of verified credentials: what it contains, for how long, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ CAST = (ALICES_KEY, BOBS_KEY, ALICES_JWT, CHARLIES_KEY)
 
 
 class Inner:
-    """Knows everybody, unless told otherwise, and notes who asked."""
+    """Accepts every credential unless `error` is set, and records the calls."""
 
     def __init__(self) -> None:
-        self.asked: list[Credential] = []
+        self.calls: list[Credential] = []
         self.expires_at: float | None = None
         self.error: Exception | None = None
-        self.meanwhile: Callable[[], object] = lambda: None
+        self.during_verify: Callable[[], object] = lambda: None
 
     def verify(self, credential: Credential) -> Principal:
-        self.asked.append(credential)
-        self.meanwhile()
+        self.calls.append(credential)
+        self.during_verify()
         if self.error is not None:
             raise self.error
         kind = CredentialKind.JWT if isinstance(credential, JwtCredential) else CredentialKind.API_KEY
-        return Principal(kind, credential.account, id_of(credential), "somebody", expires_at=self.expires_at)
+        return Principal(kind, credential.account, id_of(credential), "a user", expires_at=self.expires_at)
 
 
 def id_of(credential: Credential) -> str:
@@ -66,13 +66,13 @@ def verifier(inner: Inner, guard: Guard, clock: Clock) -> CachingVerifier:
 
 @pytest.fixture
 def pass_time(guard: Guard, clock: Clock) -> Callable[[float], None]:
-    """Let time pass while the worker keeps its lease."""
+    """Advance the clock while the worker keeps renewing its lease."""
 
     def advance(seconds: float) -> None:
         for _ in range(round(seconds * 2)):
             clock.advance(0.5)
             assert guard.epoch is not None
-            guard.lease_confirmed(clock(), guard.epoch)
+            guard.confirm_lease(clock(), guard.epoch)
 
     return advance
 
@@ -83,10 +83,10 @@ def refusal(verifier: CachingVerifier, credential: Credential) -> Refused:
     return caught.value
 
 
-def test_second_request_is_answered_from_memory(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+def test_second_request_is_served_from_the_cache(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
     for credential in CAST:
         assert verifier.verify(credential) == verifier.verify(credential)
-    assert inner.asked == list(CAST)
+    assert inner.calls == list(CAST)
     assert (guard.stats.hits, guard.stats.misses, guard.stats.bypasses) == (4, 4, 0)
 
 
@@ -97,18 +97,18 @@ def test_without_a_lease_each_request_is_verified(
     clock.advance(LEASE_SECONDS)
     verifier.verify(ALICES_KEY)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 3
+    assert len(inner.calls) == 3
     assert guard.stats.bypasses == 2
 
 
-def test_what_is_verified_without_a_lease_is_not_remembered(
+def test_result_verified_without_a_lease_is_not_cached(
     verifier: CachingVerifier, inner: Inner, guard: Guard, clock: Clock
 ) -> None:
     clock.advance(LEASE_SECONDS)
     verifier.verify(ALICES_KEY)
-    guard.lease_confirmed(clock(), HERE)
+    guard.confirm_lease(clock(), HERE)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
 def test_credential_is_verified_again_after_thirty_seconds(
@@ -117,35 +117,33 @@ def test_credential_is_verified_again_after_thirty_seconds(
     verifier.verify(ALICES_KEY)
     pass_time(29.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
     pass_time(0.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
-def test_credential_is_never_accepted_from_memory_past_its_own_end(
+def test_expired_credential_is_not_accepted_from_the_cache(
     verifier: CachingVerifier, inner: Inner, clock: Clock, pass_time: Callable[[float], None]
 ) -> None:
     inner.expires_at = clock() + 10
     verifier.verify(ALICES_KEY)
     pass_time(9.5)
     verifier.verify(ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
     inner.error = ExpiredCredential()
     pass_time(0.5)
     assert isinstance(refusal(verifier, ALICES_KEY), ExpiredCredential)
 
 
-def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
-    verifier: CachingVerifier, inner: Inner
-) -> None:
+def test_jwt_sent_with_another_account_is_verified_for_that_account(verifier: CachingVerifier, inner: Inner) -> None:
     verifier.verify(ALICES_JWT)
     inner.error = AccountMismatch()
     assert isinstance(refusal(verifier, JwtCredential(ALICES_JWT.token, "globex")), AccountMismatch)
 
 
 @pytest.mark.parametrize(
-    ("scope", "forgotten"),
+    ("target", "evicted"),
     [
         (RevocationTarget("acme", "id-of-bobs"), [BOBS_KEY]),
         (RevocationTarget("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
@@ -154,32 +152,32 @@ def test_jwt_that_is_shown_for_another_account_is_verified_for_that_one(
     ],
 )
 def test_event_evicts_what_it_covers_and_nothing_else(
-    verifier: CachingVerifier, inner: Inner, guard: Guard, scope: RevocationTarget, forgotten: list[Credential]
+    verifier: CachingVerifier, inner: Inner, guard: Guard, target: RevocationTarget, evicted: list[Credential]
 ) -> None:
     for credential in CAST:
         verifier.verify(credential)
-    inner.asked.clear()
-    guard.apply_event(event(scope, HERE.count + 1))
+    inner.calls.clear()
+    guard.apply_event(event(target, HERE.count + 1))
     for credential in CAST:
         verifier.verify(credential)
-    assert inner.asked == forgotten
+    assert inner.calls == evicted
 
 
-def test_valid_that_was_read_before_a_revocation_and_arrives_after_it_is_not_remembered(
+def test_result_read_before_a_revocation_and_returned_after_it_is_not_cached(
     verifier: CachingVerifier, inner: Inner, guard: Guard
 ) -> None:
-    inner.meanwhile = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
+    inner.during_verify = lambda: guard.apply_event(event(RevocationTarget("acme", "id-of-alices"), HERE.count + 1))
     verifier.verify(ALICES_KEY)
     assert guard.stats.stale_drops == 1
-    inner.meanwhile = lambda: None
+    inner.during_verify = lambda: None
     inner.error = RevokedCredential()
     assert isinstance(refusal(verifier, ALICES_KEY), RevokedCredential)
 
 
-def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
+def test_request_paused_while_its_worker_regains_the_lease_finds_no_stale_entry(
     inner: Inner, guard: Guard, clock: Clock
 ) -> None:
-    """It begins without a lease; before it goes on, the worker renews. What it finds must be from after that."""
+    """It starts without a lease, and the worker renews before it continues. It must find no older entry."""
     verifier = CachingVerifier(inner, guard)
     verifier.verify(ALICES_KEY)
     clock.advance(LEASE_SECONDS)
@@ -189,7 +187,7 @@ def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
     def held_up_after_reading() -> float:
         now = reading()
         guard.lease.clock = reading
-        guard.lease_confirmed(now, HERE)
+        guard.confirm_lease(now, HERE)
         return now
 
     guard.lease.clock = held_up_after_reading
@@ -198,7 +196,7 @@ def test_request_that_is_held_up_while_its_worker_comes_back_finds_nothing_old(
 
 
 @pytest.mark.parametrize("error", [InvalidCredential, RevokedCredential, ExpiredCredential, AccountSuspended])
-def test_refused_key_is_refused_from_memory_for_five_seconds(
+def test_rejected_key_is_rejected_from_the_cache_for_five_seconds(
     verifier: CachingVerifier,
     inner: Inner,
     guard: Guard,
@@ -209,22 +207,22 @@ def test_refused_key_is_refused_from_memory_for_five_seconds(
     first, second = refusal(verifier, ALICES_KEY), refusal(verifier, ALICES_KEY)
     assert (type(second), str(second)) == (error, "for a reason")
     assert second is not first
-    assert len(inner.asked) == 1
-    assert guard.stats.refusals_remembered == 1
+    assert len(inner.calls) == 1
+    assert guard.stats.cached_refusals == 1
     pass_time(5)
     refusal(verifier, ALICES_KEY)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
-def test_refusal_is_remembered_without_a_lease_too(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
+def test_refusal_is_cached_without_a_lease(verifier: CachingVerifier, inner: Inner, clock: Clock) -> None:
     clock.advance(LEASE_SECONDS)
     inner.error = InvalidCredential()
     refusal(verifier, ALICES_KEY)
     refusal(verifier, ALICES_KEY)
-    assert len(inner.asked) == 1
+    assert len(inner.calls) == 1
 
 
-def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
+def test_reactivated_account_is_accepted_immediately(verifier: CachingVerifier, inner: Inner, guard: Guard) -> None:
     inner.error = AccountSuspended()
     refusal(verifier, ALICES_KEY)
     inner.error = None
@@ -232,49 +230,49 @@ def test_account_that_is_open_again_is_let_in_at_once(verifier: CachingVerifier,
     assert verifier.verify(ALICES_KEY).account == "acme"
 
 
-def test_junk_does_not_push_good_keys_out(inner: Inner, guard: Guard) -> None:
+def test_invalid_keys_do_not_displace_valid_ones(inner: Inner, guard: Guard) -> None:
     verifier = CachingVerifier(inner, guard, capacity=10, refused_capacity=10)
     verifier.verify(ALICES_KEY)
     inner.error = InvalidCredential()
     for number in range(100):
         refusal(verifier, ApiKeyCredential(f"junk-{number}", "acme"))
     inner.error = None
-    inner.asked.clear()
+    inner.calls.clear()
     verifier.verify(ALICES_KEY)
-    assert inner.asked == []
+    assert inner.calls == []
 
 
-def test_memory_is_bounded_and_the_oldest_falls_out_first(inner: Inner, guard: Guard) -> None:
+def test_cache_is_bounded_and_evicts_the_oldest_entry_first(inner: Inner, guard: Guard) -> None:
     verifier = CachingVerifier(inner, guard, capacity=2)
     for credential in (ALICES_KEY, BOBS_KEY, CHARLIES_KEY):
         verifier.verify(credential)
-    inner.asked.clear()
+    inner.calls.clear()
     for credential in (BOBS_KEY, CHARLIES_KEY, ALICES_KEY):
         verifier.verify(credential)
-    assert inner.asked == [ALICES_KEY]
+    assert inner.calls == [ALICES_KEY]
 
 
 @pytest.mark.parametrize(
     ("credential", "error"),
     [(ALICES_JWT, InvalidCredential), (ALICES_KEY, VerifierUnavailable), (ALICES_JWT, VerifierUnavailable)],
 )
-def test_what_may_change_any_moment_is_not_remembered(
+def test_refusals_that_may_change_are_not_cached(
     verifier: CachingVerifier, inner: Inner, credential: Credential, error: type[Exception]
 ) -> None:
     inner.error = error()
     for _ in range(2):
         with pytest.raises(error):
             verifier.verify(credential)
-    assert len(inner.asked) == 2
+    assert len(inner.calls) == 2
 
 
-def test_no_token_is_found_in_the_memory(guard: Guard, clock: Clock) -> None:
+def test_cache_contains_no_token(guard: Guard, clock: Clock) -> None:
     inner = Inner()
     verifier = CachingVerifier(inner, guard, wall_clock=clock)
     verifier.verify(ALICES_KEY)
     inner.error = InvalidCredential()
     refusal(verifier, BOBS_KEY)
-    inner.asked.clear()
+    inner.calls.clear()
     inner.error = None
     texts = [thing for thing in everything_in(verifier) if isinstance(thing, str | bytes)]
     assert "id-of-alices" in texts
@@ -282,7 +280,7 @@ def test_no_token_is_found_in_the_memory(guard: Guard, clock: Clock) -> None:
 
 
 def everything_in(thing: object) -> list[object]:
-    """All the data that can be reached from an object."""
+    """All objects that are reachable from an object."""
     found: dict[int, object] = {}
     waiting = [thing]
     while waiting:
@@ -292,9 +290,9 @@ def everything_in(thing: object) -> list[object]:
 
 
 class TestGuardedCache:
-    """The same care for other memories."""
+    """GuardedCache, for other values."""
 
-    def test_value_is_read_once_while_the_lease_holds(self, guard: Guard, clock: Clock) -> None:
+    def test_value_is_read_once_while_the_lease_is_valid(self, guard: Guard, clock: Clock) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         answers = iter(["first", "second", "third"])
         assert [cache.get("acme", RevocationTarget("acme"), lambda: next(answers)) for _ in range(2)] == [
@@ -313,7 +311,7 @@ class TestGuardedCache:
         guard.apply_event(event(RevocationTarget("acme"), HERE.count + 1))
         assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
-    def test_value_read_before_an_event_and_arriving_after_it_is_not_remembered(self, guard: Guard) -> None:
+    def test_value_read_before_an_event_and_returned_after_it_is_not_cached(self, guard: Guard) -> None:
         cache: GuardedCache[str, str] = GuardedCache(guard, ttl_seconds=5, capacity=10)
 
         def read_slowly() -> str:
@@ -323,7 +321,7 @@ class TestGuardedCache:
         cache.get("acme", RevocationTarget("acme"), read_slowly)
         assert cache.get("acme", RevocationTarget("acme"), lambda: "suspended") == "suspended"
 
-    def test_nothing_is_not_remembered(self, guard: Guard) -> None:
+    def test_none_is_not_cached(self, guard: Guard) -> None:
         cache: GuardedCache[str, str | None] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         cache.get("acme", RevocationTarget("acme"), lambda: None)
         assert cache.get("acme", RevocationTarget("acme"), lambda: "created") == "created"

@@ -1,4 +1,4 @@
-"""What a worker may believe, and when it has to forget."""
+"""When a worker may use its caches, and when it must evict."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from kataven.revocation import EVERYTHING, Guard, RevocationTarget
-from kataven.revocation.epoch import Epoch, Event, body
+from kataven.revocation.epoch import Epoch, Event, encode_body
 from kataven.revocation.fallback.channel import FallbackNotice
-from kataven.revocation.guard import RECENT_EVENTS
+from kataven.revocation.guard import RECENT_EVICTIONS
 from kataven.revocation.lease import Lease
-from tests.revocation.conftest import HERE, LEASE_SECONDS, READING_SECONDS
+from tests.revocation.conftest import HERE, LEASE_SECONDS, READER_LEASE_SECONDS
 from tests.support.clock import Clock
 
 ACME = RevocationTarget("acme")
@@ -19,127 +19,121 @@ ALICES_KEY = RevocationTarget("acme", "alices-key")
 CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
-def event(scope: RevocationTarget, count: int, redis: str = HERE.redis) -> Event:
-    """The event that raises the epoch to `count`."""
-    return Event(Epoch(redis, count - 1), Epoch(redis, count), scope, "answer")
+def event(target: RevocationTarget, count: int, redis: str = HERE.redis) -> Event:
+    """The event that increments the epoch to `count`."""
+    return Event(Epoch(redis, count - 1), Epoch(redis, count), target, "ack-id")
 
 
 @pytest.fixture
-def forgotten(guard: Guard) -> list[RevocationTarget]:
+def evicted(guard: Guard) -> list[RevocationTarget]:
     scopes: list[RevocationTarget] = []
     guard.subscribe(scopes.append)
     return scopes
 
 
-def test_lease_is_counted_from_before_it_was_asked_for(guard: Guard, clock: Clock) -> None:
-    asked_at = clock()
-    clock.advance(0.7)  # the answer took its time
-    guard.lease_confirmed(asked_at, HERE)
+def test_lease_is_counted_from_before_the_renewal_was_sent(guard: Guard, clock: Clock) -> None:
+    counted_from = clock()
+    clock.advance(0.7)  # the reply is delayed
+    guard.confirm_lease(counted_from, HERE)
     clock.advance(0.2)
-    assert guard.holds()
+    assert guard.leases_valid()
     clock.advance(0.1)
-    assert not guard.holds()
+    assert not guard.leases_valid()
 
 
-def test_no_lease_holds_before_the_first_was_confirmed(clock: Clock) -> None:
-    assert not Guard(Lease(LEASE_SECONDS, clock), Lease(LEASE_SECONDS, clock)).holds()
+def test_no_lease_is_valid_before_the_first_renewal(clock: Clock) -> None:
+    assert not Guard(Lease(LEASE_SECONDS, clock), Lease(LEASE_SECONDS, clock)).leases_valid()
 
 
-def test_event_that_follows_makes_the_worker_forget_what_it_covers_and_no_more(
-    guard: Guard, forgotten: list[RevocationTarget]
-) -> None:
+def test_next_event_evicts_only_what_it_covers(guard: Guard, evicted: list[RevocationTarget]) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 1))
     guard.apply_event(event(ACME, HERE.count + 2))
-    assert forgotten == [ALICES_KEY, ACME]
+    assert evicted == [ALICES_KEY, ACME]
 
 
-def test_event_after_a_missed_one_makes_the_worker_forget_everything(
-    guard: Guard, forgotten: list[RevocationTarget]
-) -> None:
+def test_event_after_a_missed_one_clears_the_caches(guard: Guard, evicted: list[RevocationTarget]) -> None:
     guard.apply_event(event(ALICES_KEY, HERE.count + 2))
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
     guard.apply_event(event(ALICES_KEY, HERE.count + 3))
-    assert forgotten == [EVERYTHING, ALICES_KEY]
+    assert evicted == [EVERYTHING, ALICES_KEY]
 
 
 @pytest.mark.parametrize("elsewhere", [Epoch(HERE.redis, 8), Epoch(HERE.redis, 6), Epoch("redis-b", HERE.count)])
-def test_renewal_at_another_epoch_makes_the_worker_forget_everything(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock, elsewhere: Epoch
+def test_renewal_at_another_epoch_clears_the_caches(
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock, elsewhere: Epoch
 ) -> None:
-    guard.home_recorded(elsewhere.redis)
-    guard.lease_confirmed(clock(), elsewhere)
-    assert forgotten == [EVERYTHING]
-    guard.lease_confirmed(clock(), elsewhere)
-    assert forgotten == [EVERYTHING]
+    guard.home_written(elsewhere.redis)
+    guard.confirm_lease(clock(), elsewhere)
+    assert evicted == [EVERYTHING]
+    guard.confirm_lease(clock(), elsewhere)
+    assert evicted == [EVERYTHING]
 
 
-def test_worker_whose_lease_lapsed_forgets_everything_before_it_holds_again(guard: Guard, clock: Clock) -> None:
+def test_worker_whose_lease_expired_clears_its_caches_before_the_new_lease_is_valid(guard: Guard, clock: Clock) -> None:
     held_while_forgetting: list[bool] = []
-    guard.subscribe(lambda _: held_while_forgetting.append(guard.holds()))
+    guard.subscribe(lambda _: held_while_forgetting.append(guard.leases_valid()))
     clock.advance(LEASE_SECONDS)
-    guard.lease_confirmed(clock(), HERE)
+    guard.confirm_lease(clock(), HERE)
     assert held_while_forgetting == [False]
-    assert guard.holds()
+    assert guard.leases_valid()
 
 
-def test_worker_that_renews_in_time_and_missed_nothing_keeps_what_it_has(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+def test_worker_that_renews_in_time_keeps_its_cache(
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
     clock.advance(LEASE_SECONDS * 0.9)
-    guard.lease_confirmed(clock(), HERE)
-    assert forgotten == []
+    guard.confirm_lease(clock(), HERE)
+    assert evicted == []
 
 
-def test_lease_is_not_renewed_while_a_memory_can_not_forget(guard: Guard, clock: Clock) -> None:
+def test_lease_is_not_renewed_while_a_cache_fails_to_evict(guard: Guard, clock: Clock) -> None:
     def broken(_: RevocationTarget) -> None:
         raise RuntimeError("stuck")
 
     guard.subscribe(broken)
     clock.advance(LEASE_SECONDS)
     with pytest.raises(RuntimeError, match="stuck"):
-        guard.lease_confirmed(clock(), HERE)
-    assert not guard.holds()
+        guard.confirm_lease(clock(), HERE)
+    assert not guard.leases_valid()
 
 
-def test_answer_is_kept_if_nothing_came_between(guard: Guard) -> None:
+def test_result_is_cached_if_no_event_arrived(guard: Guard) -> None:
     kept: list[str] = []
-    assert guard.finish_fill(guard.start_fill(), ALICES_KEY, lambda: kept.append("answer"))
-    assert kept == ["answer"]
+    assert guard.cache_result(guard.take_fill_token(), ALICES_KEY, lambda: kept.append("result"))
+    assert kept == ["result"]
 
 
 @pytest.mark.parametrize("revoked", [ALICES_KEY, ACME, EVERYTHING])
-def test_answer_is_not_kept_if_an_event_that_covers_it_came_between(guard: Guard, revoked: RevocationTarget) -> None:
+def test_result_is_not_cached_if_an_event_that_covers_it_arrived(guard: Guard, revoked: RevocationTarget) -> None:
     kept: list[str] = []
-    fill_token = guard.start_fill()
+    fill_token = guard.take_fill_token()
     guard.apply_event(event(revoked, HERE.count + 1))
-    assert not guard.finish_fill(fill_token, ALICES_KEY, lambda: kept.append("stale"))
+    assert not guard.cache_result(fill_token, ALICES_KEY, lambda: kept.append("stale"))
     assert kept == []
 
 
 @pytest.mark.parametrize("revoked", [CHARLIES_KEY, RevocationTarget("acme", "another-key"), RevocationTarget("globex")])
-def test_answer_is_kept_if_the_event_that_came_between_is_about_something_else(
-    guard: Guard, revoked: RevocationTarget
-) -> None:
-    fill_token = guard.start_fill()
+def test_result_is_cached_if_the_event_covers_something_else(guard: Guard, revoked: RevocationTarget) -> None:
+    fill_token = guard.take_fill_token()
     guard.apply_event(event(revoked, HERE.count + 1))
-    assert guard.finish_fill(fill_token, ALICES_KEY, lambda: None)
+    assert guard.cache_result(fill_token, ALICES_KEY, lambda: None)
 
 
-def test_answer_that_took_more_events_than_are_remembered_is_not_kept(guard: Guard) -> None:
-    fill_token = guard.start_fill()
-    for number in range(RECENT_EVENTS + 1):
+def test_result_is_not_cached_after_more_events_than_are_kept(guard: Guard) -> None:
+    fill_token = guard.take_fill_token()
+    for number in range(RECENT_EVICTIONS + 1):
         guard.apply_event(event(CHARLIES_KEY, HERE.count + 1 + number))
-    assert not guard.finish_fill(fill_token, ALICES_KEY, lambda: None)
+    assert not guard.cache_result(fill_token, ALICES_KEY, lambda: None)
 
 
-def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_kept(guard: Guard) -> None:
-    """The inner memory is asked in the very moment in which the event has begun to be heard."""
+def test_result_read_through_a_cache_that_had_not_evicted_is_not_cached(guard: Guard) -> None:
+    """The inner cache is read while the event is being applied."""
     inner, outer = ["open"], list[str]()
     late: list[Callable[[], bool]] = []
 
     def ask_the_inner_and_fill_the_outer_later(_: RevocationTarget) -> None:
-        fill_token, answer = guard.start_fill(), inner[0]
-        late.append(lambda: guard.finish_fill(fill_token, ALICES_KEY, lambda: outer.append(answer)))
+        fill_token, result = guard.take_fill_token(), inner[0]
+        late.append(lambda: guard.cache_result(fill_token, ALICES_KEY, lambda: outer.append(result)))
 
     guard.subscribe(ask_the_inner_and_fill_the_outer_later)
     guard.subscribe(lambda _: inner.__setitem__(0, "suspended"))
@@ -149,69 +143,67 @@ def test_answer_that_came_by_way_of_a_memory_which_was_still_to_forget_is_not_ke
     assert outer == []
 
 
-def test_lease_from_another_redis_counts_only_once_it_is_written_down(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+def test_lease_from_another_redis_is_valid_only_after_the_home_is_written(
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
-    home_recorded: list[None] = []
-    guard.on_home_change = lambda: home_recorded.append(None)
+    home_changes: list[None] = []
+    guard.on_home_change = lambda: home_changes.append(None)
     there = Epoch("redis-b", 3)
-    guard.lease_confirmed(clock(), there)
-    guard.lease_confirmed(clock(), there)
-    assert (guard.holds(), guard.renews_at, len(home_recorded)) == (False, None, 1)
-    assert guard.home_to_record() == ("redis-b", True)
-    guard.home_recorded("redis-b")
-    assert not guard.holds()
-    guard.lease_confirmed(clock(), there)
-    assert (guard.holds(), guard.renews_at) == (True, "redis-b")
-    assert set(forgotten) == {EVERYTHING}
-    assert len(forgotten) == 3  # as it left, and again with each renewal until the new lease holds
+    guard.confirm_lease(clock(), there)
+    guard.confirm_lease(clock(), there)
+    assert (guard.leases_valid(), guard.home_redis, len(home_changes)) == (False, None, 1)
+    assert guard.home_to_write() == ("redis-b", True)
+    guard.home_written("redis-b")
+    assert not guard.leases_valid()
+    guard.confirm_lease(clock(), there)
+    assert (guard.leases_valid(), guard.home_redis) == (True, "redis-b")
+    assert set(evicted) == {EVERYTHING}
+    assert len(evicted) == 3  # when it moved, and at each renewal until the new lease is valid
 
 
-def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, clock: Clock) -> None:
-    """The worker went to another Redis and came back, while the former was being written down."""
-    guard.lease_confirmed(clock(), Epoch("redis-b", 3))
-    assert guard.home_to_record() == ("redis-b", True)
-    guard.lease_confirmed(clock(), HERE)
-    assert not guard.holds()
-    guard.home_recorded("redis-b")  # the write took effect
-    guard.lease_confirmed(clock(), HERE)
-    assert not guard.holds()
-    assert guard.home_to_record() == (HERE.redis, True)
-    guard.home_recorded(HERE.redis)
-    guard.lease_confirmed(clock(), HERE)
-    assert guard.holds()
+def test_no_lease_is_valid_while_the_written_home_is_unknown(guard: Guard, clock: Clock) -> None:
+    """The worker moved to another Redis and back while the former was being written."""
+    guard.confirm_lease(clock(), Epoch("redis-b", 3))
+    assert guard.home_to_write() == ("redis-b", True)
+    guard.confirm_lease(clock(), HERE)
+    assert not guard.leases_valid()
+    guard.home_written("redis-b")  # the write took effect
+    guard.confirm_lease(clock(), HERE)
+    assert not guard.leases_valid()
+    assert guard.home_to_write() == (HERE.redis, True)
+    guard.home_written(HERE.redis)
+    guard.confirm_lease(clock(), HERE)
+    assert guard.leases_valid()
 
 
-def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(
-    guard: Guard, forgotten: list[RevocationTarget]
+def test_event_from_a_redis_that_lost_its_workers_drops_the_lease(
+    guard: Guard, evicted: list[RevocationTarget]
 ) -> None:
-    guard.apply_event(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
-    assert not guard.holds()
-    assert forgotten == [EVERYTHING]
+    guard.apply_event(Event(Epoch("redis-a restarted", 0), Epoch("redis-a restarted", 1), ACME, "ack-id"))
+    assert not guard.leases_valid()
+    assert evicted == [EVERYTHING]
 
 
-def test_worker_that_did_not_write_in_time_that_it_reads_forgets_everything(
-    guard: Guard, forgotten: list[RevocationTarget], clock: Clock
+def test_worker_whose_reader_lease_expired_clears_its_caches(
+    guard: Guard, evicted: list[RevocationTarget], clock: Clock
 ) -> None:
-    """It may have been taken off the list that revokers read."""
-    clock.advance(READING_SECONDS - 1)
+    """Another process may have removed it from the list of readers."""
+    clock.advance(READER_LEASE_SECONDS - 1)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    assert forgotten == []
-    clock.advance(READING_SECONDS)
+    assert evicted == []
+    clock.advance(READER_LEASE_SECONDS)
     guard.apply_notice(clock(), FallbackNotice(1, "a mark"))
-    assert forgotten == [EVERYTHING]
+    assert evicted == [EVERYTHING]
 
 
-def test_revocation_that_was_begun_and_not_completed_makes_the_worker_forget_what_it_covers(
-    guard: Guard, forgotten: list[RevocationTarget]
-) -> None:
-    fill_token = guard.start_fill()
+def test_overdue_intent_evicts_what_it_covers(guard: Guard, evicted: list[RevocationTarget]) -> None:
+    fill_token = guard.take_fill_token()
     guard.apply_intent(ALICES_KEY)
-    assert forgotten == [ALICES_KEY]
-    assert not guard.finish_fill(fill_token, ALICES_KEY, lambda: None)
-    assert guard.holds()
+    assert evicted == [ALICES_KEY]
+    assert not guard.cache_result(fill_token, ALICES_KEY, lambda: None)
+    assert guard.leases_valid()
 
 
-def test_message_reads_back_as_the_event_that_was_published() -> None:
-    message = f"redis-a 8 {body(ALICES_KEY, 'answer')}"
-    assert Event.parse(message) == Event(Epoch("redis-a", 7), Epoch("redis-a", 8), ALICES_KEY, "answer")
+def test_published_message_parses_to_the_same_event() -> None:
+    message = f"redis-a 8 {encode_body(ALICES_KEY, 'ack-id')}"
+    assert Event.parse(message) == Event(Epoch("redis-a", 7), Epoch("redis-a", 8), ALICES_KEY, "ack-id")

@@ -1,7 +1,7 @@
-"""The promise, in every world that Hypothesis can think of; and proof that it would notice a rule that is missing.
+"""Searches for a history that violates the guarantee, and checks that the search finds one if a rule is missing.
 
-The real lease, guard, cache, worker and barrier run in the simulation; only time, Redis, the network, the database and
-the scheduler are played (see `simulation/`).
+The real lease, guard, cache, worker and barrier run in the simulation. Only time, Redis, the network, the database and
+the scheduler are simulated (see `simulation/`).
 """
 
 from __future__ import annotations
@@ -24,147 +24,149 @@ from kataven.revocation.fallback.channel import FallbackNotice, FallbackUnreacha
 from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease, expiry_wait_seconds
 from kataven.revocation.subscriber import Subscriber
-from tests.revocation.simulation.fate import AcceptedTooLate, Fate
-from tests.revocation.simulation.world import Parts
+from tests.revocation.simulation.simulation import Components
+from tests.revocation.simulation.state_machine import AcceptedTooLate, RevocationMachine
 
 SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_chance() -> Iterator[None]:
-    """What Hypothesis finds, it must be able to repeat."""
+def _deterministic_backoff() -> Iterator[None]:
+    """Hypothesis must be able to reproduce what it finds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriber, "_backoff", lambda attempt, lease_seconds: lease_seconds / 2 ** max(0, 4 - attempt))
         yield
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _outages_are_not_news() -> Iterator[None]:
+def _silence_outage_logs() -> Iterator[None]:
     logger = logging.getLogger("kataven.revocation")
     logger.setLevel(logging.CRITICAL)
     yield
     logger.setLevel(logging.NOTSET)
 
 
-TestNoRequestIsAcceptedAfterTheReceipt = Fate.TestCase
+TestNoRequestIsAcceptedAfterTheReceipt = RevocationMachine.TestCase
 TestNoRequestIsAcceptedAfterTheReceipt.settings = settings(
     SEARCH, max_examples=int(os.environ.get("KATAVEN_TEST_INTERLEAVINGS", "50")), stateful_step_count=60
 )
 
 
-class LeaseThatNeverLapses(Lease):
-    """Rule 1, missing."""
+class LeaseThatNeverExpires(Lease):
+    """The lease rule is missing."""
 
-    def confirm(self, asked_at: float) -> None:
-        self.until = math.inf
+    def confirm(self, counted_from: float) -> None:
+        self.valid_until = math.inf
 
 
 class BarrierThatDoesNotWait(Barrier):
-    """Rule 2, missing: whoever does not acknowledge is taken to have done so."""
+    """The barrier rule is missing: the revoker does not wait for acknowledgements."""
 
-    def _wait_for_all(self, published: Published, until: float) -> int | None:
-        return super()._wait_for_all(published, -math.inf) or 0
+    def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
+        return super()._wait_for_last_acknowledgement(published, -math.inf) or 0
 
 
 class GuardThatMissesGaps(Guard):
-    """Rule 3, its first half missing: a missed epoch is not noticed."""
+    """The first half of the epoch rule is missing: a missed event is not detected."""
 
-    def lease_confirmed(self, asked_at: float, epoch: Epoch) -> None:
-        if not self.lease.holds():
-            self._forget(EVERYTHING)
+    def confirm_lease(self, counted_from: float, epoch: Epoch) -> None:
+        if not self.lease.is_valid():
+            self._evict(EVERYTHING)
         self.epoch = epoch
-        self.lease.confirm(asked_at)
+        self.lease.confirm(counted_from)
 
 
-class GuardWithoutTickets(Guard):
-    """Rule 3, its second half missing: what was read before a revocation is remembered after it."""
+class GuardWithoutFillTokens(Guard):
+    """The second half of the epoch rule is missing: a result read before a revocation is cached after it."""
 
-    def finish_fill(self, fill_token: int, scope: RevocationTarget, keep: Callable[[], None]) -> bool:
+    def cache_result(self, fill_token: int, target: RevocationTarget, keep: Callable[[], None]) -> bool:
         keep()
         return True
 
 
 class BarrierThatTrustsAnyRedis(Barrier):
-    """A publication counts at whichever Redis took it, and a worker that renews at another one is not told."""
+    """A publication counts at any Redis, and workers with another home Redis do not receive it."""
 
-    def _may_be_elsewhere(self, redis: str) -> bool:
+    def _other_home_possible(self, redis: str) -> bool:
         return False
 
 
 class WorkerThatAcknowledgesFirst(Subscriber):
-    """It says that it has forgotten, and then forgets."""
+    """It acknowledges an event before it evicts."""
 
-    def _hear(self, messages: list[str]) -> list[Event]:
+    def _apply(self, messages: list[str]) -> list[Event]:
         return [Event.parse(message) for message in messages]
 
-    def _acknowledge(self, board: CoordinationStore, events: list[Event]) -> None:
-        super()._acknowledge(board, events)
+    def _acknowledge(self, store: CoordinationStore, events: list[Event]) -> None:
+        super()._acknowledge(store, events)
         for event in events:
             self._guard.apply_event(event)
 
 
-class BarrierThatPostsAndDoesNotWait(Barrier):
-    """The way around Redis, without its barrier."""
+class BarrierThatPostsWithoutWaiting(Barrier):
+    """It posts a fallback notice without waiting for the readers."""
 
-    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         try:
-            self._fallback.post()
+            self._fallback.post_notice()
         except FallbackUnreachable as error:
             raise RevocationUnconfirmed from error
         return Receipt(0, 0, 0.0, channel=channel)
 
 
-class BarrierThatWaitsForAsLongAsARedisLease(Barrier):
-    """Without Redis, one lease is not enough: a worker that can reach it renews."""
+class BarrierThatWaitsForOneRedisLease(Barrier):
+    """Without Redis, waiting one lease is not sufficient: a worker that reaches Redis renews."""
 
-    def _told_by_notice(self, scope: RevocationTarget, started: float, channel: Channel) -> Receipt:
+    def _revoke_by_notice(self, target: RevocationTarget, started: float, channel: Channel) -> Receipt:
         self._sleep_until(self._clock() + expiry_wait_seconds(self._lease_seconds))
         return Receipt(0, 0, 0.0, channel=channel)
 
 
-class ReaderThatSaysSoFirst(FallbackPoller):
-    """It writes that it has read a notice, and forgets when it writes again."""
+class PollerThatAcknowledgesFirst(FallbackPoller):
+    """It writes that it read a notice before it clears its caches."""
 
-    def _heartbeat(self) -> None:
-        self._read = self._fallback.current(0).notice
-        super()._heartbeat()
+    def _write_heartbeat(self) -> None:
+        self._read = self._fallback.read_state(0).notice
+        super()._write_heartbeat()
 
-    def look(self) -> None:
-        latest = self._fallback.current(0).notice
+    def poll(self) -> None:
+        latest = self._fallback.read_state(0).notice
         if self._read not in (None, latest):
             self._read = latest
-            self._beats += 1
-            self._fallback.heartbeat(PollerHeartbeat(self.me, self._beats, latest, self._guard.home_to_record()[0]))
+            self._heartbeat_count += 1
+            self._fallback.write_heartbeat(
+                PollerHeartbeat(self.id, self._heartbeat_count, latest, self._guard.home_to_write()[0])
+            )
         else:
-            super().look()
+            super().poll()
 
 
-class GuardThatReadsNoNotices(Guard):
-    """It keeps the second lease, and remembers what it should have forgotten."""
+class GuardThatIgnoresNotices(Guard):
+    """It confirms its reader lease without clearing its caches."""
 
-    def apply_notice(self, asked_at: float, notice: FallbackNotice) -> None:
-        self.reading.confirm(asked_at)
+    def apply_notice(self, counted_from: float, notice: FallbackNotice) -> None:
+        self.reader_lease.confirm(counted_from)
 
 
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
-        ("lease", LeaseThatNeverLapses),
+        ("lease", LeaseThatNeverExpires),
         ("barrier", BarrierThatDoesNotWait),
         ("guard", GuardThatMissesGaps),
-        ("guard", GuardWithoutTickets),
+        ("guard", GuardWithoutFillTokens),
         ("barrier", BarrierThatTrustsAnyRedis),
         ("worker", WorkerThatAcknowledgesFirst),
-        ("barrier", BarrierThatPostsAndDoesNotWait),
-        ("barrier", BarrierThatWaitsForAsLongAsARedisLease),
-        ("reader", ReaderThatSaysSoFirst),
-        ("guard", GuardThatReadsNoNotices),
+        ("barrier", BarrierThatPostsWithoutWaiting),
+        ("barrier", BarrierThatWaitsForOneRedisLease),
+        ("reader", PollerThatAcknowledgesFirst),
+        ("guard", GuardThatIgnoresNotices),
     ],
 )
-def test_search_finds_what_happens_without_a_rule(part: str, broken: type[Any]) -> None:
-    class Doomed(Fate):
-        parts = type("BrokenParts", (Parts,), {part: broken})
+def test_search_finds_a_counterexample_without_a_rule(part: str, broken: type[Any]) -> None:
+    class BrokenMachine(RevocationMachine):
+        components = type("BrokenParts", (Components,), {part: broken})
 
     search = settings(SEARCH, max_examples=2_000, derandomize=True, database=None, phases=[Phase.generate])
     with pytest.raises(AcceptedTooLate):
-        run_state_machine_as_test(Doomed, settings=search)
+        run_state_machine_as_test(BrokenMachine, settings=search)

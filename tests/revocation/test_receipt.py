@@ -1,10 +1,10 @@
-"""What people read of a revocation: the receipt, and the record of many."""
+"""The receipt and the latency log."""
 
 from __future__ import annotations
 
 import pytest
 
-from kataven.revocation import Channel, Receipt, RevocationLatencyLog, RevocationTarget, Spread
+from kataven.revocation import Channel, Percentiles, Receipt, RevocationLatencyLog, RevocationTarget
 
 
 @pytest.mark.parametrize(
@@ -18,30 +18,32 @@ from kataven.revocation import Channel, Receipt, RevocationLatencyLog, Revocatio
         ),
     ],
 )
-def test_receipt_is_written_with_what_there_is_to_say(receipt: Receipt, written: dict[str, object]) -> None:
+def test_receipt_json_contains_optional_members_only_if_they_apply(
+    receipt: Receipt, written: dict[str, object]
+) -> None:
     assert receipt.as_json() == written
 
 
-def test_canary_tells_every_receipt_to_its_observers() -> None:
+def test_latency_log_passes_each_receipt_to_its_subscribers() -> None:
     canary = RevocationLatencyLog()
     seen: list[Receipt] = []
     canary.subscribe(seen.append)
-    canary.note(Receipt(1, 1, 2.0, 1.0))
+    canary.record(Receipt(1, 1, 2.0, 1.0))
     assert seen == [Receipt(1, 1, 2.0, 1.0)]
 
 
-def test_canary_sums_up_eviction_and_the_whole_call_apart() -> None:
+def test_latency_log_summarizes_eviction_and_whole_call_separately() -> None:
     canary = RevocationLatencyLog()
     for number in range(1, 101):
-        canary.note(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
-    canary.note(Receipt(1, 0, ms=1020.0))
+        canary.record(Receipt(1, 1, ms=float(number), publish_to_last_ack_ms=number / 10))
+    canary.record(Receipt(1, 0, ms=1020.0))
     summary = canary.summary()
     assert summary.count == 101
-    assert summary.publish_to_last_ack == Spread(p50=5.0, p99=9.9, max=10.0)
-    assert summary.whole_call == Spread(p50=51.0, p99=100.0, max=1020.0)
+    assert summary.publish_to_last_ack == Percentiles(p50=5.0, p99=9.9, max=10.0)
+    assert summary.whole_call == Percentiles(p50=51.0, p99=100.0, max=1020.0)
 
 
-def test_canary_without_receipts_has_no_numbers() -> None:
+def test_latency_log_without_receipts_has_no_percentiles() -> None:
     summary = RevocationLatencyLog().summary()
     assert (summary.count, summary.publish_to_last_ack, summary.whole_call) == (0, None, None)
 
@@ -58,5 +60,5 @@ def test_canary_without_receipts_has_no_numbers() -> None:
         (RevocationTarget("acme"), RevocationTarget("globex", "key"), False),
     ],
 )
-def test_scope_covers_what_is_inside_it(wide: RevocationTarget, narrow: RevocationTarget, covers: bool) -> None:
+def test_target_covers_what_it_includes(wide: RevocationTarget, narrow: RevocationTarget, covers: bool) -> None:
     assert wide.covers(narrow) is covers

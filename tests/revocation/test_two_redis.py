@@ -1,6 +1,6 @@
-"""Two Redis servers that answer at once: a publication that reaches the wrong one must not count.
+"""Two Redis servers that respond at once: a publication that reaches the wrong one must not count.
 
-`python -m bench.two_redis` plays the same for as many rounds as one likes.
+`python -m bench.two_redis` runs the same for any number of rounds.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from pathlib import Path
 
 from tests.revocation.fleet import Fleet
 from tests.revocation.scratch_redis import ScratchRedis
-from tests.revocation.swinging import SWINGS, SwingingRelay, swing
+from tests.revocation.switching_relay import SWITCH_CASES, SwitchingRelay, switch_repeatedly
 
 LEASE_SECONDS = 0.3
 
 
-def test_no_key_is_accepted_after_its_receipt_while_a_relay_swings_between_two_redis(
-    scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path, notices_url: str
+def test_no_key_is_accepted_after_its_receipt_while_a_relay_switches_between_two_redis(
+    scratch_redis: ScratchRedis, other_redis: ScratchRedis, short_folder: Path, system_url: str
 ) -> None:
     with (
-        SwingingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
-        Fleet(notices_url, relay.url, [relay.url] * 2, lease_seconds=LEASE_SECONDS) as fleet,
+        SwitchingRelay(short_folder, (scratch_redis.socket, other_redis.socket)) as relay,
+        Fleet(system_url, relay.url, [relay.url] * 2, lease_seconds=LEASE_SECONDS) as fleet,
     ):
-        rounds = list(swing(fleet, relay, len(SWINGS)))
+        rounds = list(switch_repeatedly(fleet, relay, len(SWITCH_CASES)))
     assert fleet.accepted_too_late == 0
-    assert fleet.accepted_from_memory > 0
-    assert {(played.point, played.cut) for played in rounds} == set(SWINGS)
+    assert fleet.accepted_from_cache > 0
+    assert {(switched.point, switched.closed) for switched in rounds} == set(SWITCH_CASES)
 
 
-def test_command_that_is_led_to_another_redis_than_the_workers_tells_them_all_the_same(
-    scratch_redis: ScratchRedis, other_redis: ScratchRedis, notices_url: str
+def test_command_connected_to_another_redis_than_the_workers_revokes_by_fallback_notice(
+    scratch_redis: ScratchRedis, other_redis: ScratchRedis, system_url: str
 ) -> None:
-    """The publication is taken, and nobody who remembers anything hears of it."""
+    """Its Redis accepts the publication, but no worker receives it."""
     with Fleet(
-        notices_url, other_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, revoker_works=False
+        system_url, other_redis.url, [scratch_redis.url] * 2, lease_seconds=LEASE_SECONDS, revoker_is_worker=False
     ) as fleet:
         for _ in range(3):
-            fleet.until_every_worker_remembers()
+            fleet.wait_until_every_worker_caches()
             receipt = fleet.revoke_next()
             assert (receipt.channel, receipt.workers, receipt.acknowledged) == ("split", 2, 2)
     assert fleet.accepted_too_late == 0

@@ -1,4 +1,4 @@
-"""The system database when it can't answer: 503, and never for good."""
+"""When the system database is unavailable, callers get SystemDatabaseUnavailable until it is available again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system.database import BREAKER_FAILURES, SystemDatabase
 from kataven.system.errors import SystemDatabaseUnavailable
+from kataven.tenancy.directory import Tenant
+from kataven.tenancy.errors import TenantUnavailable
+from kataven.tenancy.serving.registry import EngineRegistry
 from tests.support.waiting import wait_until
 
 
@@ -26,24 +29,31 @@ def database(postgres: EmbeddedPostgres) -> Iterator[SystemDatabase]:
 @pytest.mark.parametrize(
     "code", ["53100", "53300", "57P03", "57014", "25006", "55P03", "40P01"], ids=lambda code: f"sqlstate-{code}"
 )
-def test_what_time_or_an_operator_will_mend_is_unavailable(database: SystemDatabase, code: str) -> None:
-    """Disk full, connections used up, starting, cancelled, read-only, locked, deadlocked."""
-    for session_of in (database.reading, database.writing):
+def test_temporary_errors_are_reported_as_unavailable(database: SystemDatabase, code: str) -> None:
+    """Disk full, no free connections, starting up, statement canceled, read-only, locked, deadlock."""
+    for session_of in (database.reading, database.autocommit, database.writing):
         with pytest.raises(SystemDatabaseUnavailable), session_of() as session:
             session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{code}'; END $$"))
     with database.reading() as session:
         assert session.scalar(text("SELECT 1")) == 1
 
 
-def test_a_statement_that_is_wrong_is_our_fault_and_is_told(database: SystemDatabase) -> None:
+def test_an_invalid_statement_raises_the_database_error(database: SystemDatabase) -> None:
     with pytest.raises(DBAPIError), database.reading() as session:
         session.execute(text("SELECT 1 / 0"))
 
 
-def test_a_backend_that_says_nothing_is_given_up_on(database: SystemDatabase) -> None:
+def test_a_failure_of_an_accounts_database_is_not_a_failure_of_the_system_database(database: SystemDatabase) -> None:
+    registry = EngineRegistry()
+    tenant = Tenant("acme", database.url.set(database="no_such_database"))
+    with pytest.raises(TenantUnavailable), database.reading(), registry.reading(tenant):
+        pass
+
+
+def test_a_frozen_backend_times_out_and_is_replaced(database: SystemDatabase) -> None:
     stopped: list[int] = []
 
-    def ask_one_that_is_stopped() -> None:
+    def query_a_frozen_backend() -> None:
         with database.reading() as session:
             stopped.append(session.scalar(text("SELECT pg_backend_pid()")) or 0)
             os.kill(stopped[0], signal.SIGSTOP)
@@ -51,38 +61,40 @@ def test_a_backend_that_says_nothing_is_given_up_on(database: SystemDatabase) ->
 
     try:
         with pytest.raises(SystemDatabaseUnavailable):
-            ask_one_that_is_stopped()
+            query_a_frozen_backend()
     finally:
         os.kill(stopped[0], signal.SIGCONT)
     with database.reading() as session:
         assert session.scalar(text("SELECT pg_backend_pid()")) != stopped[0]
 
 
-def test_who_can_not_be_reached_is_not_asked_by_everybody() -> None:
-    nowhere = SystemDatabase("postgresql+psycopg2://x@127.0.0.1:1/nowhere")
-    for _ in range(BREAKER_FAILURES + 1):
-        with pytest.raises(SystemDatabaseUnavailable), nowhere.reading():
-            pass
-    nowhere._engine = None  # type: ignore[assignment]  # whoever asked now would fall over it
-    with pytest.raises(SystemDatabaseUnavailable), nowhere.reading():
+def refusal(database: SystemDatabase) -> str:
+    with pytest.raises(SystemDatabaseUnavailable) as refused, database.reading():
         pass
+    return str(refused.value.__cause__)
 
 
-def test_after_a_pause_one_may_try_and_opens_the_way(postgres: EmbeddedPostgres) -> None:
-    database = SystemDatabase(postgres.url("postgres"))
-    good, database._engine = database._engine, SystemDatabase("postgresql+psycopg2://x@127.0.0.1:1/nowhere")._engine
+def test_breaker_opens_after_repeated_failures_and_closes_when_a_connection_succeeds(
+    postgres: EmbeddedPostgres, database: SystemDatabase
+) -> None:
+    late = SystemDatabase(postgres.url("late_system"))
     for _ in range(BREAKER_FAILURES):
-        with pytest.raises(SystemDatabaseUnavailable), database.reading():
-            pass
-    database._engine = good
+        assert "no connection" in refusal(late)
+    assert "its circuit breaker is open" in refusal(late)
+    with database.autocommit() as session:
+        session.execute(text("CREATE DATABASE late_system STRATEGY file_copy"))
 
-    def answers() -> bool:
+    def responds() -> bool:
         try:
-            with database.reading() as session:
+            with late.reading() as session:
                 return session.scalar(text("SELECT 1")) == 1
         except SystemDatabaseUnavailable:
             return False
 
-    wait_until(answers, 10)
-    assert answers()
-    database.close()
+    try:
+        wait_until(responds, 10)
+        assert responds()
+    finally:
+        late.close()
+        with database.autocommit() as session:
+            session.execute(text("DROP DATABASE late_system WITH (FORCE)"))

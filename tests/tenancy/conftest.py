@@ -1,4 +1,4 @@
-"""Databases to break: `tenants` for tests that leave them as they were, `make_tenant` for those that don't."""
+"""Databases for tests: `tenants` for tests that leave them unchanged, `make_tenant` for tests that change them."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.testing import assert_no_leaks, plant_canary
@@ -23,8 +23,8 @@ MakeRegistry = Callable[..., EngineRegistry]
 
 @contextmanager
 def scratch_server() -> Iterator[EmbeddedPostgres]:
-    """A server of one's own, in a folder that whoever runs PostgreSQL can reach; removed at the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="kataven-test-", dir=_roomy_memory()))
+    """A separate server, in a folder that the PostgreSQL user can access; removed at the end of the block."""
+    folder = Path(tempfile.mkdtemp(prefix="kataven-test-", dir=_memory_folder()))
     if os.geteuid() == 0:
         folder.chmod(0o711)
     with EmbeddedPostgres(folder, fsync=False) as server:
@@ -32,36 +32,36 @@ def scratch_server() -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(folder)
 
 
-def _roomy_memory() -> str | None:
-    """Where files stay in memory, if there is plenty: hundreds of databases are made here, which a disk feels."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder with an unpredictable name is made in it
+def _memory_folder() -> str | None:
+    """A folder in memory, if enough is free: these tests create hundreds of databases, which is slow on a disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - only a folder with an unpredictable name is created in it
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 8 << 30 else None
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """A server apart from the other tests': these list, drop and repair all of its databases."""
+    """A server that other test folders don't use: these tests list, drop and repair all of its databases."""
     with scratch_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[EmbeddedPostgres]:
-    """A second server, to stop, to start, or to be elsewhere. Its tests leave it without databases."""
+    """A second server, which tests can stop and start. Tests leave it without databases."""
     with scratch_server() as server:
         yield server
 
 
 @contextmanager
 def connected(postgres: EmbeddedPostgres, database: str = "postgres") -> Iterator[Connection]:
-    """A connection of the test's own, beside the code under test."""
+    """A connection for the test itself."""
     engine = create_engine(postgres.url(database), poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         yield connection
 
 
 def create_tenant(postgres: EmbeddedPostgres, account: str) -> Tenant:
-    """A database with the tests' tables and a canary that says whose it is."""
+    """A database with the tests' tables and a canary with its account's name."""
     with connected(postgres) as connection:
         connection.execute(text(f'CREATE DATABASE "{account}" STRATEGY file_copy'))
     with connected(postgres, account) as connection:
@@ -77,7 +77,7 @@ def drop_database(postgres: EmbeddedPostgres, database: str) -> None:
 
 @pytest.fixture(scope="session")
 def tenants(postgres: EmbeddedPostgres) -> list[Tenant]:
-    """acme, globex and six more, for tests that leave them as they found them."""
+    """acme, globex and six more, for tests that leave them unchanged."""
     names = ["acme", "globex", "hooli", "initech", "stark", "umbrella", "wayne", "wonka"]
     return [create_tenant(postgres, name) for name in names]
 
@@ -101,7 +101,7 @@ def _empty(postgres: EmbeddedPostgres, database: str) -> None:
 
 @pytest.fixture
 def make_tenant(postgres: EmbeddedPostgres) -> Iterator[MakeTenant]:
-    """Makes a database for this test alone."""
+    """Creates databases that are dropped after the test."""
     with ExitStack() as stack:
 
         def make(account: str) -> Tenant:
@@ -113,7 +113,7 @@ def make_tenant(postgres: EmbeddedPostgres) -> Iterator[MakeTenant]:
 
 @pytest.fixture
 def make_registry() -> Iterator[MakeRegistry]:
-    """Makes registries, and checks at the end of the test that nothing of theirs is left open."""
+    """Creates registries, and checks after the test that they have no open connections."""
     with ExitStack() as stack:
 
         def make(*args: Any, **options: Any) -> EngineRegistry:

@@ -1,15 +1,15 @@
-"""A schema of one table and one child, and who each database belongs to."""
+"""A schema of one table and one child table."""
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Base(DeclarativeBase):
-    """The throw-away models of these tests."""
+    """The models of these tests."""
 
 
 class Note(Base):
-    """What an account wrote."""
+    """A note of an account."""
 
     __tablename__ = "notes"
 
@@ -19,7 +19,7 @@ class Note(Base):
 
 
 class Tag(Base):
-    """A word beside a note."""
+    """A word attached to a note."""
 
     __tablename__ = "tags"
 

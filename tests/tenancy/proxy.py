@@ -1,4 +1,4 @@
-"""Stands between psycopg2 and PostgreSQL on a Unix socket, and counts round trips."""
+"""A proxy between psycopg2 and PostgreSQL on a Unix socket that counts round trips."""
 
 import contextlib
 import selectors
@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 
 class CountingProxy:
-    """Forwards to the server of `url`. A round trip begins when the client speaks after having been answered."""
+    """Forwards to the server of `url`. A round trip starts when the client sends data after a response."""
 
     def __init__(self, url: URL) -> None:
         self._upstream = f"{url.query['host']}/.s.PGSQL.5432"
@@ -30,7 +30,7 @@ class CountingProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(); close() alone would not
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept(), which close() does not
         self._listener.close()
         for client in self._clients:
             with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ class CountingProxy:
             server.connect(self._upstream)
             ready.register(client, selectors.EVENT_READ, server)
             ready.register(server, selectors.EVENT_READ, client)
-            last_spoke: object = server
+            last_sender: object = server
             with contextlib.suppress(OSError):
                 while True:
                     for key, _ in ready.select():
@@ -64,6 +64,6 @@ class CountingProxy:
                         data = source.recv(65536)  # type: ignore[union-attr]
                         if not data:
                             return
-                        self.round_trips += source is client and last_spoke is server
-                        last_spoke = source
+                        self.round_trips += source is client and last_sender is server
+                        last_sender = source
                         target.sendall(data)

@@ -1,4 +1,4 @@
-"""Writes throw-away revisions of a throw-away branch."""
+"""Writes temporary revisions of a temporary branch."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ op.create_table("applied", sa.Column("revision", sa.Text))
 
 
 class Line:
-    """A line of revisions in a folder; `then` adds the next one, which also notes in the database that it ran."""
+    """Revisions in a folder. `then` adds the next one, which also records in the database that it ran."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,5 +43,5 @@ class Line:
         )
 
     def schema(self, oldest: str | None = None) -> Schema:
-        """The schema as code that has just started would see it."""
+        """The schema as a process reads it at startup."""
         return Schema("test", SCRIPTS, "tests.tenancy.models:Base.metadata", oldest=oldest, versions=self.folder)

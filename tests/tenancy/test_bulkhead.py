@@ -1,4 +1,4 @@
-"""Caps: per account, per process, per host; and what a borrower sees at each of them."""
+"""Connection limits per account, per process and per host, and what requests get at each limit."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
@@ -36,39 +36,41 @@ sys.stdin.read()
 
 @contextmanager
 def busy(registry: EngineRegistry, tenant: Tenant, sessions: int) -> Iterator[None]:
-    """While the block runs, this many sessions of the tenant are out."""
+    """While the block runs, this many sessions of the tenant are open."""
     with ExitStack() as stack:
         for _ in range(sessions):
             check_canary(stack.enter_context(registry.reading(tenant)))
         yield
 
 
-def test_a_full_account_is_refused_and_the_others_are_not(
+def test_an_account_at_its_connection_limit_is_rejected_and_others_are_served(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
     registry = make_registry(PoolLimits(connections_per_account=2, wait=0.05))
     with busy(registry, acme, sessions=2):
-        with pytest.raises(TenantUnavailable, match="acme") as refused, registry.reading(acme):
+        with pytest.raises(TenantUnavailable, match="acme") as rejected, registry.reading(acme):
             pass
         with registry.reading(globex) as session:
             check_canary(session)
-    assert refused.value.retry_after_seconds > 0
+    assert rejected.value.retry_after_seconds > 0
     with registry.reading(acme) as session:
         check_canary(session)
 
 
-def test_nobody_queues_for_an_account_that_does_not_move(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_requests_do_not_queue_for_an_account_whose_connections_are_stuck(
+    make_registry: MakeRegistry, acme: Tenant
+) -> None:
     registry = make_registry(PoolLimits(connections_per_account=1, wait=0.05))
     with busy(registry, acme, sessions=1):
-        with pytest.raises(TenantUnavailable, match="no connection came free"), registry.reading(acme):
+        with pytest.raises(TenantUnavailable, match="no connection became available"), registry.reading(acme):
             pass
         queued = registry.metrics().waits
-        with pytest.raises(TenantUnavailable, match="none has moved"), registry.reading(acme):
+        with pytest.raises(TenantUnavailable, match="none was returned in time"), registry.reading(acme):
             pass
         assert registry.metrics().waits == queued == 1
 
 
-def test_who_queues_gets_the_connection_that_comes_back(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_queued_request_gets_the_returned_connection(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry(PoolLimits(connections_per_account=1, wait=30))
 
     def backend() -> int:
@@ -85,7 +87,7 @@ def test_who_queues_gets_the_connection_that_comes_back(make_registry: MakeRegis
     assert registry.metrics().waited_seconds > 0
 
 
-def test_the_longest_idle_connection_of_any_account_makes_room(
+def test_the_longest_idle_connection_of_any_account_is_closed_at_the_limit(
     make_registry: MakeRegistry, tenants: list[Tenant]
 ) -> None:
     registry = make_registry(PoolLimits(connections=2))
@@ -95,10 +97,10 @@ def test_the_longest_idle_connection_of_any_account_makes_room(
     metrics = registry.metrics()
     assert (metrics.connections, metrics.displaced_connections, metrics.engines) == (2, 1, 3)
     with busy(registry, tenants[0], sessions=1), busy(registry, tenants[2], sessions=1):
-        assert registry.metrics().displaced_connections == 1, "globex's was the one to go"
+        assert registry.metrics().displaced_connections == 1, "the connection of globex was displaced"
 
 
-def test_who_is_short_of_room_can_have_the_connection_of_its_own_account_that_comes_back(
+def test_a_request_at_the_process_limit_reuses_a_returned_connection_of_its_account(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
     registry = make_registry(PoolLimits(connections=2, connections_per_account=2, wait=30))
@@ -111,7 +113,7 @@ def test_who_is_short_of_room_can_have_the_connection_of_its_own_account_that_co
     assert registry.metrics().displaced_connections == 0
 
 
-def test_a_failed_connection_gives_its_place_back(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_failed_connection_attempt_releases_its_capacity(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry(PoolLimits(connections=1))
     nowhere = Tenant("nowhere", acme.url.set(database="nowhere"))
     for _ in range(3):
@@ -127,15 +129,15 @@ def test_all_processes_of_a_host_share_its_slots(
     limits = PoolLimits(connections=2, wait=0.05)
     one, other = (make_registry(limits, host_slots=HostSlots(tmp_path, 3)) for _ in range(2))
     with busy(one, tenants[0], sessions=1), busy(one, tenants[1], sessions=1), busy(other, tenants[2], sessions=1):
-        refused = other.reading(tenants[3])
-        with pytest.raises(TenantUnavailable, match="no connection came free"):
-            refused.__enter__()
+        rejected = other.reading(tenants[3])
+        with pytest.raises(TenantUnavailable, match="no connection became available"):
+            rejected.__enter__()
     with other.reading(tenants[3]) as session:
         check_canary(session)
     assert one.metrics().connections + other.metrics().connections <= 3
 
 
-def test_a_backend_that_outlives_its_connection_is_counted_until_it_is_gone(
+def test_a_closed_connection_counts_until_its_backend_has_exited(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
 ) -> None:
     one, other = (make_registry(PoolLimits(wait=0.05), host_slots=HostSlots(tmp_path, 1)) for _ in range(2))
@@ -147,7 +149,7 @@ def test_a_backend_that_outlives_its_connection_is_counted_until_it_is_gone(
             pass
         assert one.metrics().connections == 0
         for registry in (one, other):
-            with pytest.raises(TenantUnavailable, match="no connection came free"), registry.reading(globex):
+            with pytest.raises(TenantUnavailable, match="no connection became available"), registry.reading(globex):
                 pass
     finally:
         os.kill(backend, signal.SIGCONT)
@@ -159,23 +161,23 @@ def test_a_backend_that_outlives_its_connection_is_counted_until_it_is_gone(
         one.forget(globex.account)
 
 
-def test_a_process_that_has_plenty_gives_to_one_that_is_short(
+def test_a_process_closes_idle_connections_when_another_process_waits_for_a_slot(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant, tmp_path: Path
 ) -> None:
-    rich = make_registry(host_slots=HostSlots(tmp_path, 1))
-    poor = make_registry(PoolLimits(wait=30), host_slots=HostSlots(tmp_path, 1))
-    with rich.reading(acme) as session:
+    idle_process = make_registry(host_slots=HostSlots(tmp_path, 1))
+    waiting_process = make_registry(PoolLimits(wait=30), host_slots=HostSlots(tmp_path, 1))
+    with idle_process.reading(acme) as session:
         check_canary(session)
-    rich.sweep()
-    assert rich.metrics().connections == 1, "nobody is short yet"
+    idle_process.sweep()
+    assert idle_process.metrics().connections == 1, "no process waits for a slot yet"
     with ThreadPoolExecutor(1) as pool:
-        waiter = pool.submit(lambda: busy(poor, globex, sessions=1).__enter__())
-        while rich.metrics().connections:
-            rich.sweep()
+        waiter = pool.submit(lambda: busy(waiting_process, globex, sessions=1).__enter__())
+        while idle_process.metrics().connections:
+            idle_process.sweep()
         waiter.result()
 
 
-def test_a_killed_process_leaves_no_slot_behind(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_slots(tmp_path: Path) -> None:
     slots = HostSlots(tmp_path, 2)
     command = [sys.executable, "-c", HOLD_A_SLOT, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
@@ -185,12 +187,12 @@ def test_a_killed_process_leaves_no_slot_behind(tmp_path: Path) -> None:
         holder.kill()
         holder.wait()
     assert (slots.take(), slots.take()) == (True, False)
-    slots.give_back()
-    slots.give_back()
+    slots.release()
+    slots.release()
 
 
 @pytest.mark.parametrize("engines", [3, 8])
-def test_the_cap_holds_on_the_server_too_through_hundreds_of_evictions(
+def test_the_server_never_has_more_sessions_than_the_limit_during_hundreds_of_evictions(
     make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres, engines: int
 ) -> None:
     name = f"cap{engines}"

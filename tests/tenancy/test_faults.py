@@ -1,4 +1,4 @@
-"""A database that is gone, restarted, frozen, slow or of another release is refused for its own account only."""
+"""A missing, restarted, frozen, slow or outdated database affects only its own account."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, TextClause, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import BehindSchema, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
@@ -27,10 +27,10 @@ def backend_of(registry: EngineRegistry, tenant: Tenant) -> int:
         return int(session.execute(BACKEND).scalar_one())
 
 
-def refusal(registry: EngineRegistry, tenant: Tenant) -> TenantUnavailable:
-    with pytest.raises(TenantUnavailable) as refused, registry.reading(tenant) as session:
+def rejection(registry: EngineRegistry, tenant: Tenant) -> TenantUnavailable:
+    with pytest.raises(TenantUnavailable) as rejected, registry.reading(tenant) as session:
         check_canary(session)
-    return refused.value
+    return rejected.value
 
 
 def terminate(postgres: EmbeddedPostgres, backend: int) -> None:
@@ -38,7 +38,7 @@ def terminate(postgres: EmbeddedPostgres, backend: int) -> None:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
 
 
-def test_a_dropped_database_is_unavailable_then_left_alone_and_found_again(
+def test_a_dropped_database_opens_the_breaker_and_is_used_again_once_it_exists(
     make_registry: MakeRegistry, make_tenant: MakeTenant, postgres: EmbeddedPostgres, globex: Tenant
 ) -> None:
     clock = Clock()
@@ -46,18 +46,20 @@ def test_a_dropped_database_is_unavailable_then_left_alone_and_found_again(
     tenant = make_tenant("dropped")
     backend_of(registry, tenant)
     drop_database(postgres, "dropped")
-    assert [refusal(registry, tenant).reason for _ in range(4)] == ["no connection"] * 3 + ["it failed a moment ago"]
+    assert [rejection(registry, tenant).reason for _ in range(4)] == ["no connection"] * 3 + [
+        "its circuit breaker is open"
+    ]
     assert registry.metrics().open_breakers == ("dropped",)
     assert backend_of(registry, globex)
     clock.advance(1.5)
-    assert refusal(registry, tenant).retry_after_seconds == 2.0
+    assert rejection(registry, tenant).retry_after_seconds == 2.0
     create_tenant(postgres, "dropped")
     clock.advance(1)
     assert backend_of(registry, tenant)
     assert registry.metrics().open_breakers == ()
 
 
-def test_an_idle_connection_that_died_costs_no_request(
+def test_a_terminated_idle_connection_is_replaced_without_a_failed_request(
     make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres
 ) -> None:
     registry = make_registry()
@@ -68,7 +70,7 @@ def test_an_idle_connection_that_died_costs_no_request(
     assert backend_of(registry, acme) != first
 
 
-def test_a_connection_that_dies_under_a_session_is_unavailable_once(
+def test_a_connection_terminated_during_a_session_fails_only_that_session(
     make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres
 ) -> None:
     registry = make_registry()
@@ -83,7 +85,7 @@ def test_a_connection_that_dies_under_a_session_is_unavailable_once(
     assert backend_of(registry, acme)
 
 
-def test_a_restarted_server_is_found_again_without_a_restart_of_ours(
+def test_a_restarted_server_is_used_again_without_a_restart_of_the_process(
     make_registry: MakeRegistry, other_server: EmbeddedPostgres
 ) -> None:
     clock = Clock()
@@ -93,7 +95,7 @@ def test_a_restarted_server_is_found_again_without_a_restart_of_ours(
         pass
     other_server.stop()
     for _ in range(5):
-        assert refusal(registry, tenant)
+        assert rejection(registry, tenant)
     other_server.start()
     clock.advance(60)
     tenant = Tenant("acme", make_url(other_server.url("acme")))
@@ -103,7 +105,7 @@ def test_a_restarted_server_is_found_again_without_a_restart_of_ours(
     drop_database(other_server, "acme")
 
 
-def test_a_frozen_backend_is_cut_loose_and_the_others_never_notice(
+def test_a_frozen_backend_is_cut_and_other_accounts_are_unaffected(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
     clock = Clock()
@@ -132,7 +134,7 @@ def test_a_frozen_backend_is_cut_loose_and_the_others_never_notice(
     assert backend_of(registry, acme) != backend
 
 
-def test_a_slow_statement_ends_in_time_and_counts_for_nothing(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_statement_timeout_does_not_count_toward_the_breaker(make_registry: MakeRegistry, acme: Tenant) -> None:
     settings = ConnectionSettings(statement_timeout_seconds=0.02)
     registry = make_registry(PoolLimits(breaker_failures=1), settings)
     with pytest.raises(TenantUnavailable, match="a statement took too long"), registry.reading(acme) as session:
@@ -141,63 +143,66 @@ def test_a_slow_statement_ends_in_time_and_counts_for_nothing(make_registry: Mak
     assert backend_of(registry, acme)
 
 
-def test_a_lock_is_waited_for_only_so_long(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_waiting_for_a_lock_times_out(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry(connection_settings=ConnectionSettings(lock_timeout_seconds=0.02))
     lock = text("LOCK TABLE notes")
     with registry.writing(acme) as session:
         session.execute(lock)
-        with pytest.raises(TenantUnavailable, match="a lock was not free in time"), registry.writing(acme) as other:
+        with (
+            pytest.raises(TenantUnavailable, match="a lock was not available in time"),
+            registry.writing(acme) as other,
+        ):
             other.execute(lock)
 
 
-def test_a_database_that_lets_nobody_in_is_unavailable(
+def test_a_database_that_rejects_connections_is_unavailable(
     make_registry: MakeRegistry, make_tenant: MakeTenant, postgres: EmbeddedPostgres
 ) -> None:
     tenant = make_tenant("crowded")
     registry = make_registry()
     with connected(postgres) as connection:
         connection.execute(text("ALTER DATABASE crowded ALLOW_CONNECTIONS false"))
-        assert refusal(registry, tenant).reason == "no connection"
+        assert rejection(registry, tenant).reason == "no connection"
         connection.execute(text("ALTER DATABASE crowded ALLOW_CONNECTIONS true"))
     assert backend_of(registry, tenant)
 
 
 class Serves:
-    """A schema window of two revisions, over a database that says its own."""
+    """A schema window of two revisions, with the given revision in the database."""
 
     served, head = "revisions 2 to 3", "3"
 
     def __init__(self, have: str | None) -> None:
         self.have = have
-        self.asked = 0
+        self.reads = 0
 
     def serves(self, revision: str | None) -> bool:
         return revision in {"2", "3"}
 
     def revision_of(self, connection: Connection) -> str | None:
-        self.asked += 1
+        self.reads += 1
         connection.execute(text("SELECT 1"))
         return self.have
 
 
-def test_a_schema_that_this_code_does_not_serve_is_refused_by_name(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_an_unserved_schema_is_rejected_with_its_revision(make_registry: MakeRegistry, acme: Tenant) -> None:
     old = Tenant("acme", acme.url, revision="1")
     registry = make_registry(schema=Serves("1"))
-    with pytest.raises(SchemaMismatch, match="'acme' is at schema 1, and this code serves revisions 2 to 3"):
+    with pytest.raises(SchemaMismatch, match="'acme' is at schema 1; this code serves revisions 2 to 3"):
         registry.reading(old).__enter__()
     with pytest.raises(SchemaMismatch), registry.writing(old):
         pass
 
 
-def test_the_database_is_asked_only_when_there_is_a_doubt_and_has_the_last_word(
+def test_the_database_is_queried_only_for_an_unserved_directory_revision_and_is_authoritative(
     make_registry: MakeRegistry, acme: Tenant
 ) -> None:
     schema = Serves("2")
     registry = make_registry(schema=schema)
-    for revision, asked in (("2", 0), (None, 0), ("1", 1)):
+    for revision, reads in (("2", 0), (None, 0), ("1", 1)):
         with registry.writing(Tenant("acme", acme.url, revision)) as session:
             check_canary(session)
-        assert schema.asked == asked
+        assert schema.reads == reads
 
 
 MISSING = text("SELECT * FROM nothing")
@@ -209,11 +214,11 @@ REFUSED_STATEMENTS = [
     text("INSERT INTO tenancy_canary.owner VALUES (NULL)"),
     text("SELECT 'mauve'::pg_catalog.bool"),
 ]
-MODES = ["reading", "writing", "recording_usage"]
+MODES = ["reading", "writing", "autocommit"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_missing_table_at_an_unserved_schema_is_a_mismatch(
+def test_a_missing_table_at_an_unserved_schema_raises_schema_mismatch(
     make_registry: MakeRegistry, acme: Tenant, mode: str
 ) -> None:
     with pytest.raises(SchemaMismatch), getattr(make_registry(schema=Serves(None)), mode)(acme) as session:
@@ -222,12 +227,12 @@ def test_a_missing_table_at_an_unserved_schema_is_a_mismatch(
 
 @pytest.mark.parametrize("statement", REFUSED_STATEMENTS, ids=str)
 @pytest.mark.parametrize("mode", MODES)
-def test_a_served_schema_before_the_head_that_lacks_something_is_a_mismatch_naming_both(
+def test_a_statement_that_needs_a_newer_schema_raises_behind_schema_with_both_revisions(
     make_registry: MakeRegistry, acme: Tenant, mode: str, statement: TextClause
 ) -> None:
     registry = make_registry(schema=Serves("2"))
-    says = "'acme' is at schema 2, and this request needs 3"
-    with pytest.raises(BehindSchema, match=says), getattr(registry, mode)(acme) as session:
+    message = "'acme' is at schema 2; this request needs 3"
+    with pytest.raises(BehindSchema, match=message), getattr(registry, mode)(acme) as session:
         session.execute(statement)
     with registry.writing(acme) as session:
         check_canary(session)
@@ -235,7 +240,7 @@ def test_a_served_schema_before_the_head_that_lacks_something_is_a_mismatch_nami
 
 @pytest.mark.parametrize("statement", REFUSED_STATEMENTS, ids=str)
 @pytest.mark.parametrize("revision", [None, "3"])
-def test_what_is_missing_at_the_head_is_a_bug(
+def test_a_missing_object_at_the_head_raises_the_database_error(
     make_registry: MakeRegistry, acme: Tenant, revision: str | None, statement: TextClause
 ) -> None:
     registry = make_registry(schema=Serves("3"))
@@ -243,16 +248,16 @@ def test_what_is_missing_at_the_head_is_a_bug(
         session.execute(statement)
 
 
-def test_a_statement_that_failed_before_a_migration_ended_is_a_mismatch_after_it(
+def test_a_statement_that_failed_just_before_a_migration_ended_raises_behind_schema(
     make_registry: MakeRegistry, acme: Tenant
 ) -> None:
-    registry = make_registry(schema=Serves("3"))  # by the time that it is asked
+    registry = make_registry(schema=Serves("3"))  # at the time of the check
     with pytest.raises(BehindSchema, match="at schema 2"), registry.writing(Tenant("acme", acme.url, "2")) as session:
         session.execute(MISSING)
 
 
-def test_another_error_at_a_schema_before_the_head_stays_what_it_is(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_an_unrelated_error_at_an_older_schema_is_unchanged(make_registry: MakeRegistry, acme: Tenant) -> None:
     schema = Serves("2")
     with pytest.raises(DBAPIError), make_registry(schema=schema).writing(acme) as session:
         session.execute(text("SELECT 1/0"))
-    assert schema.asked == 0
+    assert schema.reads == 0

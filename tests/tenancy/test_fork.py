@@ -1,4 +1,4 @@
-"""A forked child starts empty and leaves its parent's connections alone, whatever the parent was doing."""
+"""A forked child starts empty and does not affect its parent's connections."""
 
 import subprocess
 import sys
@@ -13,11 +13,13 @@ import gc, os, sys, threading
 from pathlib import Path
 from sqlalchemy import make_url, text
 from kataven.tenancy.directory import Tenant
+from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.serving.registry import EngineRegistry, PoolLimits
 from kataven.tenancy.serving.slots import HostSlots
 
 tenant = Tenant("acme", make_url(sys.stdin.readline().strip()))
-registry = EngineRegistry(PoolLimits(wait=0.1), host_slots=HostSlots(Path(sys.argv[1]), 3))
+settings = ConnectionSettings(idle_in_transaction_timeout_seconds=60)
+registry = EngineRegistry(PoolLimits(wait=0.1, hold=60), settings, host_slots=HostSlots(Path(sys.argv[1]), 3))
 in_transaction, forked = threading.Event(), threading.Event()
 BACKEND = text("SELECT pg_backend_pid()")
 
@@ -58,7 +60,7 @@ registry.close()
 print("child", os.waitstatus_to_exitcode(status))
 """
 
-TALK_ON_THE_PARENTS_SOCKET = """
+USE_THE_PARENTS_CONNECTION = """
 import os, sys
 from sqlalchemy import make_url, text
 from kataven.tenancy.directory import Tenant
@@ -85,8 +87,8 @@ print("child", os.waitstatus_to_exitcode(status))
 """
 
 
-@pytest.mark.parametrize("script", [FORK_IN_MID_TRANSACTION, TALK_ON_THE_PARENTS_SOCKET])
-def test_parent_and_child_do_not_meet_on_a_connection(script: str, acme: Tenant, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [FORK_IN_MID_TRANSACTION, USE_THE_PARENTS_CONNECTION])
+def test_parent_and_child_never_share_a_connection(script: str, acme: Tenant, tmp_path: Path) -> None:
     url = acme.url.render_as_string(hide_password=False)
     command = [
         sys.executable,
@@ -95,6 +97,6 @@ def test_parent_and_child_do_not_meet_on_a_connection(script: str, acme: Tenant,
         "-c",
         script,
         str(tmp_path),
-    ]  # the URL is not there: others read arguments
+    ]  # without the URL: every user can read arguments
     done = subprocess.run(command, input=f"{url}\n", capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "child 0\n", "")

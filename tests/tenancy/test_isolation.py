@@ -1,4 +1,4 @@
-"""Many threads over many accounts, with evictions, a drop and a forgetting going on: nobody sees anybody else's row."""
+"""Isolation under load: many threads, evictions, a dropped database and forgotten engines; no row crosses accounts."""
 
 import random
 import threading
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select, text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.serving.pool_limits import PoolLimits
@@ -26,9 +26,9 @@ def test_no_row_crosses_from_one_account_to_another(
     postgres: EmbeddedPostgres,
 ) -> None:
     registry = make_registry(PoolLimits(engines=5, connections=6, wait=30))
-    doomed = make_tenant("doomed")
-    everybody = [*tenants, doomed]
-    written: dict[str, int] = {tenant.account: 0 for tenant in everybody}
+    dropped = make_tenant("dropped")
+    all_tenants = [*tenants, dropped]
+    written: dict[str, int] = {tenant.account: 0 for tenant in all_tenants}
     counting = threading.Lock()
 
     def turn(tenant: Tenant) -> None:
@@ -43,24 +43,24 @@ def test_no_row_crosses_from_one_account_to_another(
             assert {(note.text, account_of(note)) for note in notes} == {(tenant.account, tenant.account)}
 
     def work(thread: int) -> int:
-        chance, refused = random.Random(thread), 0  # noqa: S311 - the same walk each time
+        generator, rejected = random.Random(thread), 0  # noqa: S311 - the same sequence each time
         for _ in range(TURNS):
-            tenant = chance.choice(everybody)
+            tenant = generator.choice(all_tenants)
             try:
                 turn(tenant)
             except TenantUnavailable:
-                if tenant is not doomed:
+                if tenant is not dropped:
                     raise
-                refused += 1
-            if chance.random() < 0.05:
+                rejected += 1
+            if generator.random() < 0.05:
                 registry.forget(tenant.account)
-        return refused
+        return rejected
 
     with ThreadPoolExecutor(THREADS) as pool:
         working = [pool.submit(work, thread) for thread in range(THREADS)]
         while registry.metrics().evictions < 10:
             pass
-        drop_database(postgres, "doomed")
+        drop_database(postgres, "dropped")
         assert sum(thread.result() for thread in working) > 0
     assert_no_leaks(registry)
     assert registry.metrics().evictions > 50

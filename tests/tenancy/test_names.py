@@ -1,4 +1,4 @@
-"""Account names: what passes, and what a user is told when one does not."""
+"""Valid, invalid and reserved account names, and their error messages."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from kataven.tenancy.names import check_account_name, check_new_account_name, qu
 
 
 @pytest.mark.parametrize("name", ["a", "7", "acme", "a_b-c", "acme-", "a" * 63])
-def test_well_formed_names_pass(name: str) -> None:
+def test_valid_names_are_accepted(name: str) -> None:
     assert check_new_account_name(name) == name
 
 
@@ -17,20 +17,20 @@ def test_well_formed_names_pass(name: str) -> None:
     ("name", "reason"),
     [
         ("", "empty"),
-        ("a" * 64, "at most 63"),
+        ("a" * 64, "can have at most 63"),
         ("Acme", "lower-case letters, digits"),
         ("acme corp", "lower-case letters, digits"),
         ("acme\n", "lower-case letters, digits"),
         ("acmé", "lower-case letters, digits"),
         ('a"; DROP DATABASE globex; --', "lower-case letters, digits"),
-        ("-acme", "starts with"),
-        ("_acme", "starts with"),
+        ("-acme", "must start with"),
+        ("_acme", "must start with"),
     ],
 )
-def test_malformed_name_is_refused_with_its_reason(name: str, reason: str) -> None:
-    with pytest.raises(InvalidAccountName, match=reason) as refused:
+def test_an_invalid_name_is_rejected_with_a_reason(name: str, reason: str) -> None:
+    with pytest.raises(InvalidAccountName, match=reason) as rejected:
         check_account_name(name)
-    assert not isinstance(refused.value, ReservedAccountName)
+    assert not isinstance(rejected.value, ReservedAccountName)
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,20 @@ def test_malformed_name_is_refused_with_its_reason(name: str, reason: str) -> No
         "kataven_scratch_1",
     ],
 )
-def test_reserved_name_is_refused_at_creation_only(name: str) -> None:
+def test_a_reserved_name_is_rejected_only_at_creation(name: str) -> None:
     with pytest.raises(ReservedAccountName, match="reserved"):
         check_new_account_name(name)
     assert check_account_name(name) == name
 
 
-def test_an_installation_reserves_its_own_names() -> None:
+def test_an_installation_can_reserve_further_names() -> None:
     assert check_new_account_name("hub") == "hub"
     with pytest.raises(ReservedAccountName):
         check_new_account_name("hub", also_reserved={"hub"})
 
 
 @given(st.text())
-def test_whatever_is_quoted_is_one_identifier(name: str) -> None:
+def test_a_quoted_name_is_always_one_identifier(name: str) -> None:
     try:
         identifier = quoted(name)
     except InvalidAccountName:

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, where they connect, and that no command line says so."""
+"""PostgreSQL's client programs: their paths, their connection data in the environment, and dumps."""
 
 import os
 import secrets
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from kataven.dev.binaries import postgres_programs
+from kataven.dev.embedded.binaries import postgres_programs
 from kataven.tenancy.databases import dumps
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import DumpUnreadable, ProgramFailed, ProgramMissing
 from kataven.tenancy.programs import Programs, environment
 
 
-def test_all_that_a_url_says_goes_into_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_connection_data_of_a_url_goes_into_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     password = secrets.token_hex(8)
     for name in ("PGHOST", "PGSERVICE", "PGOPTIONS", "PGHOSTADDR"):
         monkeypatch.setenv(name, "somewhere else")
     monkeypatch.setenv("PGPASSFILE", "/run/passwords")
     url = f"postgresql+psycopg2://kataven:{password}@db.example:5433/acme?sslmode=verify-full&options=-c%20x%3D1"
-    told = environment(make_url(url))
-    assert {name: value for name, value in told.items() if name.startswith("PG")} == {
+    variables = environment(make_url(url))
+    assert {name: value for name, value in variables.items() if name.startswith("PG")} == {
         "PGHOST": "db.example",
         "PGPORT": "5433",
         "PGUSER": "kataven",
@@ -31,27 +31,27 @@ def test_all_that_a_url_says_goes_into_the_environment(monkeypatch: pytest.Monke
         "PGOPTIONS": "-c x=1",
         "PGPASSFILE": "/run/passwords",
     }
-    assert told["PATH"] == os.environ["PATH"]
+    assert variables["PATH"] == os.environ["PATH"]
 
 
-def test_a_parameter_that_no_variable_stands_for_is_told_by_name() -> None:
+def test_a_url_parameter_without_an_environment_variable_is_named_in_the_error() -> None:
     with pytest.raises(ValueError, match="tty"):
         environment(make_url("postgresql+psycopg2://db.example/acme?tty=1"))
 
 
-def test_a_program_that_is_missing_or_fails_says_so_in_one_line(acme: Tenant, tmp_path: Path) -> None:
-    with pytest.raises(ProgramMissing, match=f"no pg_dump in {tmp_path}"):
+def test_a_missing_or_failed_program_is_reported_in_one_line(acme: Tenant, tmp_path: Path) -> None:
+    with pytest.raises(ProgramMissing, match=f"pg_dump was not found in {tmp_path}"):
         Programs(tmp_path).path("pg_dump")
     programs = Programs(postgres_programs())
     programs.require("pg_dump", 180_001)
-    with pytest.raises(ProgramMissing, match="the server is of 99"):
+    with pytest.raises(ProgramMissing, match="the server has version 99"):
         programs.require("pg_dump", 990_000)
     with pytest.raises(ProgramFailed, match=r"^pg_dump failed: .*nowhere") as failed:
         programs.run("pg_dump", acme.url.set(database="nowhere"), [])
     assert "\n" not in str(failed.value)
 
 
-def test_what_a_killed_dump_left_is_removed_by_the_next_one_of_the_same_account(acme: Tenant, tmp_path: Path) -> None:
+def test_the_next_dump_removes_incomplete_dumps_of_the_same_account(acme: Tenant, tmp_path: Path) -> None:
     left = [
         tmp_path / "acme-20260101T000000000Z.dump.partial",
         tmp_path / "acme-20260101T000000000Z.json",
@@ -64,11 +64,11 @@ def test_what_a_killed_dump_left_is_removed_by_the_next_one_of_the_same_account(
     for path in (*left, *others):
         path.touch()
     taken = dumps.take(Programs(postgres_programs()), acme.url, "acme", tmp_path, lambda dump: dump.sha256)
-    assert set(tmp_path.iterdir()) == {*others, taken.path, taken.notes}
-    assert taken.notes.read_text() == taken.sha256 == dumps.read(taken.path).sha256
+    assert set(tmp_path.iterdir()) == {*others, taken.path, taken.manifest}
+    assert taken.manifest.read_text() == taken.sha256 == dumps.read(taken.path).sha256
 
 
-def test_a_dump_that_fails_leaves_nothing(acme: Tenant, tmp_path: Path) -> None:
+def test_a_failed_dump_leaves_no_files(acme: Tenant, tmp_path: Path) -> None:
     programs = Programs(postgres_programs())
     with pytest.raises(ProgramFailed):
         dumps.take(programs, acme.url.set(database="nowhere"), "acme", tmp_path, lambda dump: dump.sha256)

@@ -1,4 +1,4 @@
-"""Accounts' databases are made whole or not at all, from a template that nobody can spoil."""
+"""Accounts' databases are created completely or not at all, from protected templates."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ProvisioningInProgress
 from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX
@@ -27,10 +27,10 @@ def line(tmp_path: Path) -> Line:
 
 @pytest.fixture
 def server(postgres: EmbeddedPostgres) -> Iterator[DatabaseServer]:
-    """The server, from which everything that the test made is removed at the end."""
+    """The server. Databases that the test creates are dropped at the end."""
     server = DatabaseServer(make_url(postgres.url("ignored")))
     with server.maintenance() as maintenance:
-        for template in ours(maintenance):
+        for template in templates_and_scratch_databases(maintenance):
             maintenance.discard(template)
         before = maintenance.databases()
         yield server
@@ -44,23 +44,24 @@ def maintenance(server: DatabaseServer) -> Iterator[Maintenance]:
         yield maintenance
 
 
-def ours(maintenance: Maintenance) -> set[str]:
-    """Templates and scratch databases."""
+def templates_and_scratch_databases(maintenance: Maintenance) -> set[str]:
     return {name for name in maintenance.databases() if name.startswith((TEMPLATE_PREFIX, SCRATCH_PREFIX))}
 
 
-def test_a_database_is_made_with_the_head_schema(server: DatabaseServer, line: Line, maintenance: Maintenance) -> None:
+def test_a_database_is_created_with_the_head_schema(
+    server: DatabaseServer, line: Line, maintenance: Maintenance
+) -> None:
     line.then("r2")
-    made = Provisioner(server, line.schema()).provision("new")
-    assert (made.database, made.revision) == ("new", "r2")
-    assert made.seconds > 0
+    created = Provisioner(server, line.schema()).provision("new")
+    assert (created.database, created.revision) == ("new", "r2")
+    assert created.seconds > 0
     with server.connect("new") as connection:
         assert line.schema().revision_of(connection) == "r2"
         assert line.schema().fingerprint(connection) == Templates(server, line.schema()).fingerprint(maintenance, "r2")
-    assert ours(maintenance) == {"kataven_template_r2"}
+    assert templates_and_scratch_databases(maintenance) == {"kataven_template_r2"}
 
 
-def test_what_prepare_writes_is_there_with_the_database_or_not_at_all(
+def test_prepare_and_creation_succeed_or_fail_together(
     server: DatabaseServer, line: Line, maintenance: Maintenance
 ) -> None:
     provisioner = Provisioner(server, line.schema())
@@ -75,13 +76,13 @@ def test_what_prepare_writes_is_there_with_the_database_or_not_at_all(
     with pytest.raises(LookupError):
         provisioner.provision("new", fail)
     assert not maintenance.exists("new")
-    assert ours(maintenance) == {"kataven_template_r1"}
+    assert templates_and_scratch_databases(maintenance) == {"kataven_template_r1"}
     provisioner.provision("new", write)
     with server.connect("new") as connection:
         assert connection.execute(text("SELECT text FROM notes")).scalars().all() == ["welcome"]
 
 
-def test_a_database_that_is_there_is_left_alone(server: DatabaseServer, line: Line, maintenance: Maintenance) -> None:
+def test_an_existing_database_is_not_changed(server: DatabaseServer, line: Line, maintenance: Maintenance) -> None:
     provisioner = Provisioner(server, line.schema())
     maintenance.create("new", "template0")
     with pytest.raises(DatabaseExists):
@@ -91,16 +92,18 @@ def test_a_database_that_is_there_is_left_alone(server: DatabaseServer, line: Li
         provisioner.provision('new"; DROP DATABASE new')
 
 
-def test_what_postgres_refuses_is_told_without_its_words(
+def test_a_postgresql_error_is_reported_without_its_message(
     server: DatabaseServer, line: Line, maintenance: Maintenance
 ) -> None:
-    provisioner = Provisioner(server, line.schema(), strategy="by magic")  # type: ignore[arg-type]
-    with pytest.raises(ProvisioningError, match=r"^the database .new. could not be made$"):
+    provisioner = Provisioner(server, line.schema(), strategy="unknown")  # type: ignore[arg-type]
+    with pytest.raises(ProvisioningError, match=r"^the database .new. could not be created$"):
         provisioner.provision("new")
     assert not maintenance.exists("new")
 
 
-def test_one_database_is_made_by_one_at_a_time(server: DatabaseServer, line: Line, maintenance: Maintenance) -> None:
+def test_only_one_process_at_a_time_creates_or_drops_a_database(
+    server: DatabaseServer, line: Line, maintenance: Maintenance
+) -> None:
     provisioner = Provisioner(server, line.schema())
     with provisioner.reserve("new") as reservation:
         with pytest.raises(ProvisioningInProgress):
@@ -108,7 +111,7 @@ def test_one_database_is_made_by_one_at_a_time(server: DatabaseServer, line: Lin
         with pytest.raises(ProvisioningInProgress):
             provisioner.drop("new")
         provisioner.provision("other")
-        reservation.make()
+        reservation.create()
     with pytest.raises(DatabaseExists):
         provisioner.provision("new")
     provisioner.drop("new")
@@ -116,7 +119,7 @@ def test_one_database_is_made_by_one_at_a_time(server: DatabaseServer, line: Lin
     assert not maintenance.exists("new")
 
 
-def test_a_database_in_use_is_dropped_with_its_sessions(
+def test_dropping_a_database_terminates_its_sessions(
     server: DatabaseServer, line: Line, maintenance: Maintenance
 ) -> None:
     provisioner = Provisioner(server, line.schema())
@@ -129,13 +132,13 @@ def test_a_database_in_use_is_dropped_with_its_sessions(
     assert not maintenance.exists("new")
 
 
-def test_many_at_once_share_one_template_made_by_one_of_them(
+def test_concurrent_creations_create_the_template_once(
     server: DatabaseServer, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, upgrade = [], Schema.upgrade
+    revisions, upgrade = [], Schema.upgrade
 
     def counted(self: Schema, connection: Connection, revision: str = "head") -> None:
-        made.append(revision)
+        revisions.append(revision)
         upgrade(self, connection, revision)
 
     monkeypatch.setattr(Schema, "upgrade", counted)
@@ -148,10 +151,12 @@ def test_many_at_once_share_one_template_made_by_one_of_them(
     names = ["new1", "new2", "new3", "new4"]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(provision, names)) == names
-    assert made == ["r1"]
+    assert revisions == ["r1"]
 
 
-def test_nobody_gets_into_a_template(server: DatabaseServer, line: Line, postgres: EmbeddedPostgres) -> None:
+def test_a_template_rejects_connections_and_drops(
+    server: DatabaseServer, line: Line, postgres: EmbeddedPostgres
+) -> None:
     Provisioner(server, line.schema()).provision("new")
     with (
         pytest.raises(OperationalError, match="not currently accepting connections"),
@@ -162,7 +167,7 @@ def test_nobody_gets_into_a_template(server: DatabaseServer, line: Line, postgre
         connection.execute(text("DROP DATABASE kataven_template_r1"))
 
 
-def test_an_edited_revision_makes_its_template_anew(
+def test_editing_a_revision_recreates_its_template(
     server: DatabaseServer, line: Line, maintenance: Maintenance
 ) -> None:
     line.then("r2", 'op.add_column("notes", sa.Column("first", sa.Text))')
@@ -171,20 +176,20 @@ def test_an_edited_revision_makes_its_template_anew(
     Provisioner(server, line.schema()).provision("new2")
     with server.connect("new2") as connection:
         connection.execute(text("SELECT second FROM notes"))
-    assert ours(maintenance) == {"kataven_template_r2"}
+    assert templates_and_scratch_databases(maintenance) == {"kataven_template_r2"}
 
 
-def test_a_failed_template_leaves_nothing_and_the_next_one_free(
+def test_a_failed_template_leaves_no_database_and_can_be_retried(
     server: DatabaseServer, line: Line, maintenance: Maintenance
 ) -> None:
     line.then("r2", 'op.execute("SELECT 1 / 0")')
     with pytest.raises(ProvisioningError):
         Provisioner(server, line.schema()).provision("new")
-    assert ours(maintenance) == set()
+    assert templates_and_scratch_databases(maintenance) == set()
     line.write("r2", "r1", "    pass")
     assert Provisioner(server, line.schema()).provision("new").revision == "r2"
 
 
-def test_a_comment_is_never_sql(maintenance: Maintenance) -> None:
+def test_a_comment_can_not_contain_sql(maintenance: Maintenance) -> None:
     with pytest.raises(ValueError, match="only letters"):
         maintenance.set_comment("postgres", "'; DROP DATABASE postgres; --")

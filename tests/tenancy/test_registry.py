@@ -1,4 +1,4 @@
-"""The registry: who gets an engine, who builds it, and how it is given up."""
+"""The engine registry: building, sharing, evicting and closing engines."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy import dialect
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
@@ -25,7 +25,7 @@ def server_sessions(postgres: EmbeddedPostgres, application_name: str) -> int:
         return int(connection.execute(count, {"name": application_name}).scalar_one())
 
 
-def test_nothing_is_built_before_it_is_needed(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_engines_are_built_on_first_use(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry()
     assert registry.metrics().engines == 0
     with registry.reading(acme) as session:
@@ -35,16 +35,16 @@ def test_nothing_is_built_before_it_is_needed(make_registry: MakeRegistry, acme:
     assert 0 < metrics.build_seconds == metrics.slowest_build_seconds
 
 
-def test_one_thread_builds_and_the_others_wait(
+def test_one_thread_builds_an_engine_while_others_wait(
     make_registry: MakeRegistry, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = make_registry(PoolLimits(connections=8, connections_per_account=8))
-    building, go_on = threading.Event(), threading.Event()
+    building, proceed = threading.Event(), threading.Event()
     create_engine = dialect.create_engine
 
     def create_slowly(*args: object, **options: object) -> object:
         building.set()
-        assert go_on.wait(10)
+        assert proceed.wait(10)
         return create_engine(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dialect, "create_engine", create_slowly)
@@ -54,14 +54,14 @@ def test_one_thread_builds_and_the_others_wait(
             return str(session.execute(text("SELECT current_database()")).scalar_one())
 
     with ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(read) for _ in range(8)]
+        results = [pool.submit(read) for _ in range(8)]
         assert building.wait(10)
-        go_on.set()
-        assert {answer.result() for answer in answers} == {"acme"}
+        proceed.set()
+        assert {result.result() for result in results} == {"acme"}
     assert registry.metrics().builds == 1
 
 
-def test_a_failed_build_leaves_the_next_one_free(
+def test_a_failed_build_can_be_retried(
     make_registry: MakeRegistry, acme: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = make_registry()
@@ -87,18 +87,20 @@ def test_writing_commits_at_the_end_and_rolls_back_on_an_error(make_registry: Ma
         assert session.scalars(select(Note.text)).all() == ["kept"]
 
 
-def test_an_error_of_the_statement_stays_what_it_is(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_an_error_of_a_statement_is_unchanged_and_does_not_open_the_breaker(
+    make_registry: MakeRegistry, acme: Tenant
+) -> None:
     registry = make_registry()
     with pytest.raises(IntegrityError), registry.writing(acme) as session:
         session.execute(text("INSERT INTO tags (note_id, word) VALUES (-1, 'x')"))
     assert registry.metrics().open_breakers == ()
 
 
-def test_the_least_recently_used_engine_makes_room(
+def test_the_least_recently_used_engine_is_evicted(
     make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres
 ) -> None:
     registry = make_registry(PoolLimits(engines=2), ConnectionSettings(application_name="lru"))
-    for index in (0, 1, 0, 2, 0):  # 1 goes when 2 comes
+    for index in (0, 1, 0, 2, 0):  # 2 evicts 1
         with registry.reading(tenants[index]) as session:
             check_canary(session)
     metrics = registry.metrics()
@@ -116,7 +118,7 @@ def test_an_engine_in_use_is_never_evicted(make_registry: MakeRegistry, tenants:
         check_canary(session)
 
 
-def test_a_waiter_for_an_engine_gets_the_first_that_comes_free(
+def test_a_request_that_waits_for_an_engine_gets_the_first_one_released(
     make_registry: MakeRegistry, tenants: list[Tenant]
 ) -> None:
     registry = make_registry(PoolLimits(engines=1, wait=10))
@@ -133,7 +135,7 @@ def test_a_waiter_for_an_engine_gets_the_first_that_comes_free(
     assert registry.metrics().evictions == 1
 
 
-def test_forgetting_an_account_lets_its_sessions_finish(
+def test_forget_lets_sessions_in_progress_finish(
     make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres
 ) -> None:
     registry = make_registry(connection_settings=ConnectionSettings(application_name="forget"))
@@ -145,10 +147,10 @@ def test_forgetting_an_account_lets_its_sessions_finish(
     assert server_sessions(postgres, "forget") == 0
     with registry.reading(acme) as session:
         assert session.scalars(select(Note.text)).one() == "in flight"
-    registry.forget("nobody")
+    registry.forget("unknown")
 
 
-def test_a_database_that_moved_is_followed(make_registry: MakeRegistry, make_tenant: MakeTenant) -> None:
+def test_a_changed_url_replaces_the_engine(make_registry: MakeRegistry, make_tenant: MakeTenant) -> None:
     registry = make_registry()
     here, there = make_tenant("here"), make_tenant("there")
     moved = Tenant("here", there.url)
@@ -161,7 +163,7 @@ def test_a_database_that_moved_is_followed(make_registry: MakeRegistry, make_ten
     assert registry.metrics().engines == 1
 
 
-def test_what_is_idle_too_long_is_closed(
+def test_idle_connections_and_engines_are_closed(
     make_registry: MakeRegistry, tenants: list[Tenant], postgres: EmbeddedPostgres
 ) -> None:
     clock = Clock()
@@ -191,7 +193,7 @@ def test_the_sweeper_runs_only_between_start_and_stop(make_registry: MakeRegistr
     assert "tenancy-sweep" not in [thread.name for thread in set(threading.enumerate()) - before]
 
 
-def test_a_closed_registry_refuses_and_lets_go(
+def test_a_closed_registry_rejects_sessions_and_closes_connections(
     make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres
 ) -> None:
     registry = make_registry(connection_settings=ConnectionSettings(application_name="closed"))
@@ -206,11 +208,11 @@ def test_a_closed_registry_refuses_and_lets_go(
 
 def test_the_leak_check_finds_a_leak(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry()
-    with registry.reading(acme), pytest.raises(AssertionError, match="1 connections are still out"):
+    with registry.reading(acme), pytest.raises(AssertionError, match="1 connections are still in use"):
         assert_no_leaks(registry)
 
 
-def test_connections_say_whose_they_are_and_bound_their_statements(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_connections_have_a_name_and_timeouts(make_registry: MakeRegistry, acme: Tenant) -> None:
     settings = ConnectionSettings(application_name="named", statement_timeout_seconds=7, lock_timeout_seconds=1.5)
     with_options = Tenant("acme", acme.url.update_query_dict({"options": "-c work_mem=2MB"}))
     with make_registry(connection_settings=settings).reading(with_options) as session:
@@ -226,7 +228,7 @@ def test_connections_say_whose_they_are_and_bound_their_statements(make_registry
     }
 
 
-def test_a_registry_closed_while_an_engine_is_built_keeps_nothing(
+def test_a_registry_that_is_closed_during_a_build_keeps_no_engine(
     make_registry: MakeRegistry, acme: Tenant, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = make_registry(connection_settings=ConnectionSettings(application_name="late"))

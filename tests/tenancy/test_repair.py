@@ -1,4 +1,4 @@
-"""What a crash leaves behind is found, told apart from what is being made, and cleaned up."""
+"""Repair finds and cleans up what a crash left, and skips databases that are being created."""
 
 import subprocess
 import sys
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.databases.repair import KnownAccount, Orphan, OrphanKind, Repair, find_orphans, repair
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import scratch_name
 from tests.tenancy.revisions import Line
 
-STOP_HALF_WAY = """
+STOP_DURING_CREATION = """
 import sys
 from pathlib import Path
 from sqlalchemy import make_url
@@ -32,13 +32,13 @@ provisioner = Provisioner(DatabaseServer(make_url(url)), Line(Path(folder)).sche
 with provisioner.reserve("acme") as reservation:
     if where == "before":
         stop()
-    reservation.make(stop if where == "within" else None)
+    reservation.create(stop if where == "within" else None)
     stop()
 """
 
 
-class Keeper:
-    """Who writes down which accounts there are."""
+class AccountRows:
+    """The rows of the accounts."""
 
     def __init__(self, **unfinished: bool) -> None:
         self.unfinished = unfinished
@@ -58,7 +58,7 @@ class Keeper:
         return repair(server, orphans, finish=self.finish, undo=self.undo)
 
 
-def test_every_difference_has_its_name() -> None:
+def test_every_kind_of_orphan_is_found() -> None:
     databases = {
         "postgres",
         "template0",
@@ -75,15 +75,15 @@ def test_every_difference_has_its_name() -> None:
         KnownAccount("globex", "globex", unfinished=True),
         KnownAccount("hooli", "hooli", unfinished=True),
         KnownAccount("initech", "initech_db", unfinished=False),
-        KnownAccount("stark", "stark", unfinished=False, leaving=True),
-        KnownAccount("wayne", "wayne", unfinished=False, leaving=True),
+        KnownAccount("stark", "stark", unfinished=False, deleting=True),
+        KnownAccount("wayne", "wayne", unfinished=False, deleting=True),
     ]
     assert set(find_orphans(databases, accounts, ignored={"hub"})) == {
         Orphan(OrphanKind.HALF_MADE, scratch_name("x")),
         Orphan(OrphanKind.UNFINISHED, "globex", "globex"),
         Orphan(OrphanKind.NOTHING_MADE, "hooli", "hooli"),
         Orphan(OrphanKind.LOST, "initech_db", "initech"),
-        Orphan(OrphanKind.LEAVING, "stark", "stark"),
+        Orphan(OrphanKind.DELETING, "stark", "stark"),
         Orphan(OrphanKind.REMOVED, "wayne", "wayne"),
         Orphan(OrphanKind.STRAY, "misc"),
     }
@@ -91,25 +91,25 @@ def test_every_difference_has_its_name() -> None:
 
 
 @pytest.mark.parametrize("where", ["before", "within", "after"])
-def test_a_killed_creation_is_cleaned_up_and_a_live_one_is_not_touched(
+def test_repair_cleans_up_a_killed_creation_and_skips_one_in_progress(
     where: str, other_server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     server, folder = DatabaseServer(make_url(other_server.url("postgres"))), tmp_path / "line"
-    line, keeper = Line(folder), Keeper(acme=True)
-    command = [sys.executable, "-c", STOP_HALF_WAY, other_server.url("postgres"), str(folder), where]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as maker:
-        assert maker.stdout is not None
-        assert maker.stdout.readline() == f"{where}\n"
-        told = keeper.repair(server)
-        assert {result.reason for result in told} == {"it is being made or removed at this moment"}
-        assert keeper.unfinished == {"acme": True}
-        maker.kill()
-        maker.wait()
-    while not all(result.done for result in keeper.repair(server)):
-        pass  # the server has yet to notice that its client is gone
-    assert keeper.unfinished == ({"acme": False} if where == "after" else {})
+    line, rows = Line(folder), AccountRows(acme=True)
+    command = [sys.executable, "-c", STOP_DURING_CREATION, other_server.url("postgres"), str(folder), where]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as creator:
+        assert creator.stdout is not None
+        assert creator.stdout.readline() == f"{where}\n"
+        results = rows.repair(server)
+        assert {result.reason for result in results} == {"another process is creating or removing it"}
+        assert rows.unfinished == {"acme": True}
+        creator.kill()
+        creator.wait()
+    while not all(result.done for result in rows.repair(server)):
+        pass  # until the server has detected that its client has exited
+    assert rows.unfinished == ({"acme": False} if where == "after" else {})
     with server.maintenance() as maintenance:
-        assert find_orphans(maintenance.databases(), keeper.accounts()) == []
+        assert find_orphans(maintenance.databases(), rows.accounts()) == []
         assert maintenance.exists("acme") == (where == "after")
         maintenance.drop("acme")
     Provisioner(server, line.schema()).provision("acme")
@@ -117,12 +117,12 @@ def test_a_killed_creation_is_cleaned_up_and_a_live_one_is_not_touched(
         maintenance.drop("acme")
 
 
-def test_what_may_be_somebodys_data_is_told_and_left(other_server: EmbeddedPostgres) -> None:
-    server, keeper = DatabaseServer(make_url(other_server.url("postgres"))), Keeper(lost=False)
+def test_databases_that_may_contain_customer_data_are_only_reported(other_server: EmbeddedPostgres) -> None:
+    server, rows = DatabaseServer(make_url(other_server.url("postgres"))), AccountRows(lost=False)
     with server.maintenance() as maintenance:
         maintenance.create("stray", "template0")
-        told = {(result.orphan.kind, result.orphan.database, result.done) for result in keeper.repair(server)}
-        assert told == {(OrphanKind.LOST, "lost", False), (OrphanKind.STRAY, "stray", False)}
+        reported = {(result.orphan.kind, result.orphan.database, result.done) for result in rows.repair(server)}
+        assert reported == {(OrphanKind.LOST, "lost", False), (OrphanKind.STRAY, "stray", False)}
         assert maintenance.exists("stray")
         maintenance.drop("stray")
-    assert keeper.unfinished == {"lost": False}
+    assert rows.unfinished == {"lost": False}

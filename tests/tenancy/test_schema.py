@@ -1,4 +1,4 @@
-"""A branch of schemas: its line of revisions, its window, what a database says of itself."""
+"""A branch of schemas: its revisions, its window, and the state of a database."""
 
 import pickle
 import threading
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
-from kataven.dev.postgres import EmbeddedPostgres
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.schema import Schema
 from tests.tenancy.conftest import connected, drop_database
@@ -33,7 +33,7 @@ def empty(postgres: EmbeddedPostgres) -> Iterator[Connection]:
     drop_database(postgres, "empty")
 
 
-def test_the_head_is_served_and_older_ones_as_declared(line: Line) -> None:
+def test_the_head_and_the_declared_older_revisions_are_served(line: Line) -> None:
     schema = line.schema()
     assert (schema.revisions, schema.head, schema.window, schema.served) == (("r1", "r2", "r3"), "r3", ("r3",), "r3")
     older = line.schema(oldest="r2")
@@ -42,7 +42,7 @@ def test_the_head_is_served_and_older_ones_as_declared(line: Line) -> None:
     assert served == {None: False, "r1": False, "r2": True, "r3": True, "r4": False}
 
 
-def test_a_path_leads_forward_only(line: Line) -> None:
+def test_a_path_only_leads_to_newer_revisions(line: Line) -> None:
     schema = line.schema()
     assert schema.path(None) == ("r1", "r2", "r3")
     assert schema.path("r1", "r2") == ("r2",)
@@ -52,18 +52,18 @@ def test_a_path_leads_forward_only(line: Line) -> None:
             schema.path(start, end)
 
 
-def test_what_is_not_one_line_is_refused(line: Line, tmp_path: Path) -> None:
+def test_forked_or_missing_revisions_are_rejected(line: Line, tmp_path: Path) -> None:
     with pytest.raises(MigrationError, match="no revision r9"):
         _ = line.schema(oldest="r9").revisions
     line.write("r3b", "r2", "    pass")
     with pytest.raises(MigrationError, match="fork"):
         _ = line.schema().revisions
     (tmp_path / "none").mkdir()
-    with pytest.raises(MigrationError, match="no revision at all"):
+    with pytest.raises(MigrationError, match="is empty"):
         _ = Schema("none", line.schema().scripts, "tests.tenancy.models:Base.metadata", versions=tmp_path / "none").head
 
 
-def test_a_database_says_which_revision_it_has(line: Line, empty: Connection) -> None:
+def test_the_revision_is_read_from_the_database(line: Line, empty: Connection) -> None:
     schema = line.schema()
     assert schema.revision_of(empty) is None
     assert schema.state(empty).revision is None
@@ -74,7 +74,7 @@ def test_a_database_says_which_revision_it_has(line: Line, empty: Connection) ->
     assert schema.revision_of(empty) is None
 
 
-def test_each_step_is_a_transaction(line: Line, empty: Connection) -> None:
+def test_each_step_runs_in_its_own_transaction(line: Line, empty: Connection) -> None:
     line.then("r4", 'op.add_column("notes", sa.Column("extra", sa.Text))\nop.execute("SELECT 1 / 0")')
     schema = line.schema()
     with pytest.raises(Exception, match="division by zero"):
@@ -84,7 +84,7 @@ def test_each_step_is_a_transaction(line: Line, empty: Connection) -> None:
     assert "extra" not in {column["name"] for column in inspect(empty).get_columns("notes")}
 
 
-def test_threads_take_turns_in_alembic_and_each_lands_on_its_own_database(
+def test_threads_use_alembic_one_at_a_time_and_each_upgrades_its_own_database(
     line: Line, postgres: EmbeddedPostgres
 ) -> None:
     schema, start = line.schema(), threading.Barrier(4)
@@ -124,7 +124,7 @@ def test_threads_take_turns_in_alembic_and_each_lands_on_its_own_database(
         "ALTER TABLE notes ENABLE ROW LEVEL SECURITY",
     ],
 )
-def test_every_change_of_the_schema_changes_its_fingerprint(line: Line, empty: Connection, change: str) -> None:
+def test_every_schema_change_changes_the_fingerprint(line: Line, empty: Connection, change: str) -> None:
     schema = line.schema()
     schema.upgrade(empty)
     before = schema.fingerprint(empty)
@@ -135,7 +135,7 @@ def test_every_change_of_the_schema_changes_its_fingerprint(line: Line, empty: C
     assert schema.fingerprint(empty) != before == before
 
 
-def test_the_digest_of_the_source_changes_with_a_revision_on_the_way(line: Line) -> None:
+def test_editing_a_revision_changes_the_source_digest_of_later_revisions(line: Line) -> None:
     schema = line.schema()
     before = [schema.source(revision) for revision in schema.revisions]
     line.write("r2", "r1", "    op.execute('SELECT 2')")
@@ -143,7 +143,7 @@ def test_the_digest_of_the_source_changes_with_a_revision_on_the_way(line: Line)
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, False]
 
 
-def test_steps_are_rendered_without_a_transaction_of_their_own(line: Line) -> None:
+def test_rendered_steps_contain_no_transaction_statements(line: Line) -> None:
     rendered = line.schema().render("r1", "r2")
     assert "ADD COLUMN author" in rendered
     assert "UPDATE alembic_version SET version_num='r2' WHERE alembic_version.version_num = 'r1'" in rendered
@@ -160,8 +160,8 @@ def test_a_revision_is_written_from_the_models(line: Line, empty: Connection) ->
     assert '"""what the models lack"""' in written
 
 
-def test_a_schema_travels_to_other_processes(line: Line) -> None:
+def test_a_schema_can_be_pickled(line: Line) -> None:
     schema = line.schema(oldest="r2")
     assert schema.head == "r3"
-    travelled = pickle.loads(pickle.dumps(schema))  # noqa: S301 - our own
-    assert (travelled, travelled.window) == (schema, schema.window)
+    copied = pickle.loads(pickle.dumps(schema))  # noqa: S301 - created by this test
+    assert (copied, copied.window) == (schema, schema.window)

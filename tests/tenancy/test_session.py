@@ -1,4 +1,4 @@
-"""Sessions and rows remember their account, and refuse another's."""
+"""Sessions and rows belong to an account; sessions reject rows of another account."""
 
 import pytest
 from sqlalchemy import create_engine, insert, select, text, update
@@ -12,7 +12,7 @@ from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note, Tag
 
 
-def test_a_row_remembers_its_account_after_its_session_is_closed(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_row_keeps_its_account_after_its_session_is_closed(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry(session_options={"expire_on_commit": False})
     with registry.writing(acme) as session:
         added = Note(text="added")
@@ -23,15 +23,13 @@ def test_a_row_remembers_its_account_after_its_session_is_closed(make_registry: 
     assert account_of(added) == account_of(loaded) == "acme"
 
 
-def test_a_row_of_one_account_enters_no_session_of_another(
-    make_registry: MakeRegistry, acme: Tenant, globex: Tenant
-) -> None:
+def test_a_session_rejects_rows_of_another_account(make_registry: MakeRegistry, acme: Tenant, globex: Tenant) -> None:
     registry = make_registry()
     with registry.writing(acme) as session:
         note = Note(text="acme's own")
         session.add(note)
     with registry.writing(globex) as session:
-        with pytest.raises(WrongTenant, match="'globex' was given something of 'acme'"):
+        with pytest.raises(WrongTenant, match="'globex' received a row or bind of 'acme'"):
             session.add(note)
         with pytest.raises(WrongTenant):
             session.delete(note)
@@ -47,7 +45,7 @@ def test_a_row_of_one_account_enters_no_session_of_another(
         assert session.scalars(select(Note)).all() == []
 
 
-def test_a_row_comes_back_to_its_own_account(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_row_can_be_merged_into_another_session_of_its_account(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry(session_options={"expire_on_commit": False})
     with registry.writing(acme) as session:
         session.add(note := Note(text="first"))
@@ -57,7 +55,7 @@ def test_a_row_comes_back_to_its_own_account(make_registry: MakeRegistry, acme: 
         assert [row.text for row in session.scalars(select(Note))] == ["second"]
 
 
-def test_a_session_uses_its_own_connection_only(make_registry: MakeRegistry, acme: Tenant, globex: Tenant) -> None:
+def test_a_session_rejects_another_bind(make_registry: MakeRegistry, acme: Tenant, globex: Tenant) -> None:
     registry = make_registry()
     other = create_engine(globex.url)
     with registry.reading(acme) as session:
@@ -67,7 +65,7 @@ def test_a_session_uses_its_own_connection_only(make_registry: MakeRegistry, acm
     other.dispose()
 
 
-def test_a_session_belongs_to_somebody(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_session_requires_a_tenant(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry()
     with pytest.raises(NoTenant), registry.reading(None):  # type: ignore[arg-type]
         pass
@@ -75,7 +73,7 @@ def test_a_session_belongs_to_somebody(make_registry: MakeRegistry, acme: Tenant
         TenantSession("", session.connection(), read_only=True)
 
 
-def test_reading_writes_nothing(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_read_only_session_rejects_writes(make_registry: MakeRegistry, acme: Tenant) -> None:
     registry = make_registry()
     with registry.writing(acme) as session:
         session.add(Note(text="before"))
@@ -100,7 +98,7 @@ def test_reading_writes_nothing(make_registry: MakeRegistry, acme: Tenant) -> No
         assert [note.text for note in session.scalars(select(Note).order_by(Note.id))] == before
 
 
-def test_bulk_methods_that_bypass_the_checks_are_refused(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_bulk_methods_that_bypass_the_checks_are_rejected(make_registry: MakeRegistry, acme: Tenant) -> None:
     with make_registry().writing(acme) as session:
         with pytest.raises(NotImplementedError):
             session.bulk_save_objects([Note(text="x")])
@@ -110,12 +108,14 @@ def test_bulk_methods_that_bypass_the_checks_are_refused(make_registry: MakeRegi
             session.bulk_update_mappings(Note, [{"id": 1, "text": "x"}])
 
 
-def test_a_note_is_committed_at_once_and_keeps_nobody_waiting(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_an_autocommit_statement_commits_immediately_and_holds_no_lock(
+    make_registry: MakeRegistry, acme: Tenant
+) -> None:
     registry = make_registry()
     with registry.writing(acme) as session:
         session.add(Note(text="first"))
-    with registry.recording_usage(acme) as recording_usage:
-        recording_usage.execute(update(Note).values(text="noted"))
+    with registry.autocommit(acme) as autocommit:
+        autocommit.execute(update(Note).values(text="updated"))
         with registry.writing(acme) as session:
             session.execute(select(Note).with_for_update(nowait=True))
             session.execute(update(Note).values(text="second"))
@@ -123,29 +123,29 @@ def test_a_note_is_committed_at_once_and_keeps_nobody_waiting(make_registry: Mak
         assert session.scalars(select(Note.text)).all() == ["second"]
 
 
-def test_a_transaction_that_says_nothing_is_ended_before_others_give_up_waiting_for_it(
+def test_an_idle_transaction_is_ended_before_sessions_that_wait_for_its_lock_time_out(
     make_registry: MakeRegistry, acme: Tenant
 ) -> None:
-    """As of a process that was stopped in the middle of it."""
+    """For example because its process is paused."""
     settings = ConnectionSettings(idle_in_transaction_timeout_seconds=0.1)
     registry = make_registry(connection_settings=settings)
     with registry.writing(acme) as session:
         session.add(Note(text="first"))
 
-    def fall_silent() -> None:
-        with registry.writing(acme) as silent:
-            silent.execute(update(Note).values(text="silent"))
+    def stay_idle() -> None:
+        with registry.writing(acme) as idle:
+            idle.execute(update(Note).values(text="idle"))
             with registry.writing(acme) as session:
                 session.execute(update(Note).values(text="second"))
-            silent.execute(update(Note).values(text="late"))
+            idle.execute(update(Note).values(text="late"))
 
     with pytest.raises(TenantUnavailable, match="connection was lost"):
-        fall_silent()
+        stay_idle()
     with registry.reading(acme) as session:
         assert session.scalars(select(Note.text)).all() == ["second"]
 
 
-def test_what_waits_for_a_lock_waits_longer_than_anybody_may_be_silent_with_it() -> None:
+def test_the_lock_timeout_exceeds_the_idle_transaction_timeout() -> None:
     settings = ConnectionSettings()
     assert settings.idle_in_transaction_timeout_seconds < settings.lock_timeout_seconds
     assert settings.lock_timeout_seconds < settings.statement_timeout_seconds

@@ -1,4 +1,4 @@
-"""What this room takes from SQLAlchemy beyond its everyday interface. If an upgrade breaks it, it says so here."""
+"""SQLAlchemy internals that this package depends on. These tests fail if an upgrade changes them."""
 
 import sqlalchemy
 from sqlalchemy import create_engine, select, text
@@ -15,14 +15,16 @@ from tests.tenancy.conftest import MakeRegistry
 from tests.tenancy.models import Note
 from tests.tenancy.proxy import CountingProxy
 
-CONNECT = 1  # trust and peer authentication answer the first packet
+CONNECT = 1  # trust and peer authentication need one round trip
 
 
-def test_the_minor_version_is_the_one_that_these_tests_were_read_against() -> None:
-    assert sqlalchemy.__version__.startswith("2.1."), "read the notes in dialect.py, pool.py and session.py, then pin"
+def test_the_minor_version_is_the_reviewed_one() -> None:
+    assert sqlalchemy.__version__.startswith("2.1."), (
+        "review the comments in dialect.py, pool.py and session.py, then pin"
+    )
 
 
-def test_private_names_that_are_overridden_are_still_there() -> None:
+def test_overridden_private_names_still_exist() -> None:
     for name in ("_do_get", "_do_return_conn", "_create_connection"):
         assert callable(getattr(Pool, name))
     assert callable(Session._merge)
@@ -46,7 +48,7 @@ def test_engines_of_one_server_share_dialect_and_compiled_statements(acme: Tenan
     engines.close()
 
 
-def test_no_round_trip_before_the_first_query_once_the_server_is_known(
+def test_no_round_trip_precedes_the_first_query_after_the_server_was_probed(
     make_registry: MakeRegistry, acme: Tenant, globex: Tenant
 ) -> None:
     with CountingProxy(acme.url) as proxy:
@@ -59,13 +61,13 @@ def test_no_round_trip_before_the_first_query_once_the_server_is_known(
                 session.execute(text("SELECT 1"))
             return proxy.round_trips - before
 
-        assert read(acme) > CONNECT + 1, "the server is asked what it is, once"
-        assert read(globex) == CONNECT + 1, "to connect, and to ask"
+        assert read(acme) > CONNECT + 1, "the server is probed once"
+        assert read(globex) == CONNECT + 1, "the connection and the query"
         assert read(globex) == 1, "AUTOCOMMIT, no BEGIN, no ping, no ROLLBACK"
         registry.close()
 
 
-def test_a_default_engine_takes_more(acme: Tenant, globex: Tenant) -> None:
+def test_a_default_engine_needs_more_round_trips(acme: Tenant, globex: Tenant) -> None:
     with CountingProxy(acme.url) as proxy:
         for tenant in (acme, globex):
             before = proxy.round_trips
@@ -76,7 +78,7 @@ def test_a_default_engine_takes_more(acme: Tenant, globex: Tenant) -> None:
         assert proxy.round_trips - before > CONNECT + 1
 
 
-def test_a_transaction_costs_its_begin_and_commit_only(make_registry: MakeRegistry, acme: Tenant) -> None:
+def test_a_transaction_adds_only_begin_and_commit(make_registry: MakeRegistry, acme: Tenant) -> None:
     with CountingProxy(acme.url) as proxy:
         registry = make_registry()
         through = Tenant("acme", proxy.url)

@@ -1,4 +1,4 @@
-"""A page of acme's with a widget key, and what visitors on it ask for."""
+"""A web page with a widget key, and the requests of its visitors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORIGIN = "https://www.acme.com"
 
 @dataclass(frozen=True)
 class Site:
-    """A site that carries a widget key, on `origin`."""
+    """A web site with a widget key, at `origin`."""
 
     harness: AppHarness
     owner: Caller = field(repr=False)
@@ -47,10 +47,10 @@ class Site:
         return self._call("POST", "/v1/widget/auth/refresh", json={"refresh_token": refresh_token})
 
     def change(self, **fields: Any) -> dict[str, Any]:
-        """The key, changed by its owner."""
-        answer = self.owner.patch(f"/v1/widget-keys/{self.key_id}", fields)
-        assert answer.status_code == 200, answer.text
-        changed: dict[str, Any] = answer.get_json()
+        """Change the key as its owner."""
+        response = self.owner.patch(f"/v1/widget-keys/{self.key_id}", fields)
+        assert response.status_code == 200, response.text
+        changed: dict[str, Any] = response.get_json()
         return changed
 
     def agent(self, **fields: Any) -> None:
@@ -68,13 +68,13 @@ def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def refusal(answer: TestResponse) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["code"]
+def refusal(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.get_json()["code"]
 
 
 @dataclass(frozen=True)
 class VoiceEdge:
-    """Verifies visitor tokens as somebody else would: with another library, from the published keys, asking nobody."""
+    """Verifies visitor tokens offline, with the published keys and another JWT library."""
 
     harness: AppHarness
 
@@ -97,40 +97,40 @@ def edge(harness: AppHarness) -> VoiceEdge:
 
 
 def new_agent(owner: Caller, **settings: Any) -> str:
-    """An active agent whose widget is on for everybody."""
-    made = owner.post("/v1/agents", {"name": "Front desk", "status": "active", "greeting_message": "Good day!"})
-    agent_id: str = made.get_json()["id"]
-    on = {"widget_enabled": True, "auth_mode": "both", **settings}
-    assert owner.patch(f"/v1/agents/{agent_id}/widget-settings", on).status_code == 200
+    """An active agent whose widget is enabled for all visitor types."""
+    created = owner.post("/v1/agents", {"name": "Front desk", "status": "active", "greeting_message": "Good day!"})
+    agent_id: str = created.get_json()["id"]
+    enabled = {"widget_enabled": True, "auth_mode": "both", **settings}
+    assert owner.patch(f"/v1/agents/{agent_id}/widget-settings", enabled).status_code == 200
     return agent_id
 
 
 @pytest.fixture
 def new_site(harness: AppHarness) -> Callable[..., Site]:
-    def make(owner: Caller, *, pinned: bool = False, domains: tuple[str, ...] = ("www.acme.com",)) -> Site:
+    def create(owner: Caller, *, pinned: bool = False, domains: tuple[str, ...] = ("www.acme.com",)) -> Site:
         agent_id = new_agent(owner)
         body = {"name": "Site", "domain_allowlist": list(domains), "agent_id": agent_id if pinned else None}
-        made = owner.post("/v1/widget-keys", body)
-        assert made.status_code == 201, made.text
-        return Site(harness, owner, made.get_json()["key"], made.get_json()["id"], agent_id)
+        created = owner.post("/v1/widget-keys", body)
+        assert created.status_code == 201, created.text
+        return Site(harness, owner, created.get_json()["key"], created.get_json()["id"], agent_id)
 
-    return make
+    return create
 
 
 @pytest.fixture
 def site(new_site: Callable[..., Site], alice: Caller) -> Site:
-    """Acme's, on www.acme.com, with a key that is not pinned and an agent who takes guests and users."""
+    """A site at www.acme.com, with a key that is not pinned and an agent that allows guests and users."""
     return new_site(alice)
 
 
 @pytest.fixture
-def vouch(acme_key: Caller) -> Callable[..., str]:
-    """Acme's server vouches for a user of its own."""
+def create_user_token(acme_key: Caller) -> Callable[..., str]:
+    """Creates user tokens with acme's API key."""
 
-    def ask(server: Caller = acme_key, **user: Any) -> str:
-        answer = server.post("/v1/widget/auth/user-token", {"external_user_id": "u-17", **user})
-        assert answer.status_code == 201, answer.text
-        token: str = answer.get_json()["user_token"]
+    def create(server: Caller = acme_key, **user: Any) -> str:
+        response = server.post("/v1/widget/auth/user-token", {"external_user_id": "u-17", **user})
+        assert response.status_code == 201, response.text
+        token: str = response.get_json()["user_token"]
         return token
 
-    return ask
+    return create

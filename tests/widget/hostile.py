@@ -1,6 +1,6 @@
-"""Origins that an attacker would try against a key that lists acme.com, *.shop.acme.com and a few more. All are bad.
+"""Forged origins for a widget key that lists acme.com, *.shop.acme.com and others. All must be rejected.
 
-The same ten thousand on every run: a generator with a seed of its own draws tricks and what to apply them to.
+Every run has the same ten thousand origins: a generator with a fixed seed chooses the attack and its target.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LISTED = (
     "localhost:3000",
     "127.0.0.1:*",
 )
-"""The entries that none of the hostile origins may get through."""
+"""The allowlist that must reject all hostile origins."""
 
 APEXES = ("acme.com", "shop.acme.com", "a.shop.acme.com", "xn--bcher-kva.example", "203.0.113.7", "[2001:db8::1]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -63,24 +63,24 @@ LOOK_ALIKES = {
     "7": "\uff17\u2077",
 }
 
-Trick = Callable[[random.Random], str]
+Attack = Callable[[random.Random], str]
 
 
 def hostile_origins(count: int = COUNT) -> Iterator[str]:
-    """`count` different ones, each with the trick's turn in order, so that all tricks get the same share."""
-    draw = random.Random(20260101)  # noqa: S311  no secret: the same on every run
+    """`count` different origins, with an equal share for each attack."""
+    draw = random.Random(20260101)  # noqa: S311  not a secret: the same on every run
     seen: set[str] = set()
     turn = 0
     while len(seen) < count:
-        origin = TRICKS[turn % len(TRICKS)](draw)
+        origin = ATTACKS[turn % len(ATTACKS)](draw)
         turn += 1
         if origin not in seen:
             seen.add(origin)
             yield origin
 
 
-def _word(draw: random.Random, most: int = 8) -> str:
-    return "".join(draw.choice(LETTERS) for _ in range(draw.randint(1, most)))
+def _word(draw: random.Random, longest: int = 8) -> str:
+    return "".join(draw.choice(LETTERS) for _ in range(draw.randint(1, longest)))
 
 
 def _host(draw: random.Random) -> str:
@@ -88,7 +88,7 @@ def _host(draw: random.Random) -> str:
 
 
 def _name(draw: random.Random) -> str:
-    """A listed host that is a name, not an address."""
+    """A listed host that is not an IP address."""
     return draw.choice(APEXES[:4])
 
 
@@ -298,7 +298,7 @@ def _another_local_port(draw: random.Random) -> str:
     return f"{draw.choice(('http', 'https'))}://{host}:{port if port != 3000 else 3001}"
 
 
-TRICKS: tuple[Trick, ...] = (
+ATTACKS: tuple[Attack, ...] = (
     *(_listed_as_a_subdomain, _listed_as_a_suffix_without_a_dot, _under_a_host_without_a_wildcard, _longer_at_the_end),
     *(
         _user_info,

@@ -1,4 +1,4 @@
-"""The boundary itself: what each entry means, what no entry may mean, and what any entry and origin have in common."""
+"""The domain allowlist: matching, validation, and properties of any entry and origin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kataven.widget.allowlist import (
     AllowlistEntry,
     InvalidEntry,
     Origin,
-    admits,
+    allows,
     is_loopback,
     origin_of,
     parse_entry,
@@ -26,8 +26,8 @@ from tests.widget.hostile import COUNT, LISTED, hostile_origins
 ENTRIES = [parse_entry(text) for text in LISTED]
 
 
-def admitted(entry: str, origin: str) -> bool:
-    return admits([parse_entry(entry)], parse_origin(origin))
+def matches(entry: str, origin: str) -> bool:
+    return allows([parse_entry(entry)], parse_origin(origin))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def admitted(entry: str, origin: str) -> bool:
         ("foo_bar.example", "https://foo_bar.example", True),
     ],
 )
-def test_what_an_entry_admits(entry: str, origin: str, expected: bool) -> None:
-    assert admitted(entry, origin) is expected
+def test_entry_matches_origins(entry: str, origin: str, expected: bool) -> None:
+    assert matches(entry, origin) is expected
 
 
 PUBLIC = [
@@ -90,29 +90,29 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("suffix", PUBLIC)
-def test_a_wildcard_over_names_of_many_owners_is_refused_when_it_is_new(suffix: str) -> None:
-    with pytest.raises(InvalidEntry, match="would be everybody with a name under"):
+def test_new_wildcard_over_a_public_suffix_is_rejected(suffix: str) -> None:
+    with pytest.raises(InvalidEntry, match="would match every site under"):
         parse_new_entry(f"*.{suffix}")
-    assert parse_entry(f"*.{suffix}").subdomains, "a stored one goes on serving"
-    assert not parse_new_entry(suffix).subdomains, "the host alone is its owner's"
+    assert parse_entry(f"*.{suffix}").subdomains, "a stored entry remains valid"
+    assert not parse_new_entry(suffix).subdomains, "the host itself is accepted"
     assert parse_new_entry(f"acme.{suffix}").host.startswith("acme.")
     assert parse_new_entry(f"*.shop.acme.{suffix}").subdomains
 
 
 @pytest.mark.parametrize("apex", ["acme.com", "acme.co.uk", "city.kobe.jp", "www.ck", "corp.internal", "localhost"])
-def test_a_wildcard_over_names_of_one_owner_is_taken(apex: str) -> None:
+def test_wildcard_over_a_registrable_domain_is_accepted(apex: str) -> None:
     assert parse_new_entry(f"*.{apex}").text == f"*.{apex}"
 
 
 @pytest.mark.parametrize(
-    ("entry", "says"),
+    ("entry", "message"),
     [
         ("", "is empty"),
-        (" acme.com", "blanks"),
-        ("acme.com\n", "blanks"),
+        (" acme.com", "spaces"),
+        ("acme.com\n", "spaces"),
         ("ac\u200bme.com", "invisible"),
-        ("*", "would be everybody"),
-        ("*.com", "name a domain of your own, like *.acme.com"),
+        ("*", "would match every site"),
+        ("*.com", "write your own domain, like *.acme.com"),
         ("null", "never matches"),
         ("http://acme.com", "write https://acme.com"),
         ("ftp://acme.com", "write https://acme.com"),
@@ -121,27 +121,27 @@ def test_a_wildcard_over_names_of_one_owner_is_taken(apex: str) -> None:
         ("https://acme.com:*", "loopback names only"),
         ("https://*.acme.com", "write *.acme.com"),
         ("*.acme.com:8443", "write *.acme.com"),
-        ("www.*.com", "only at the front"),
-        ("*.*.acme.com", "only at the front"),
-        ("*acme.com", "only at the front"),
+        ("www.*.com", "only at the start"),
+        ("*.*.acme.com", "only at the start"),
+        ("*acme.com", "only at the start"),
         ("*.127.0.0.1:*", "no subdomains"),
         ("acme.com/", "without a path"),
         ("https://acme.com/shop", "without a path"),
         ("acme.com?x", "without a query"),
         ("acme.com#x", "without a fragment"),
         ("me@acme.com", "user name"),
-        ("acme.com\\evil.com", "must not hold `\\`"),
-        ("acme%2ecom", "must not hold `%`"),
+        ("acme.com\\evil.com", "must not contain `\\`"),
+        ("acme%2ecom", "must not contain `%`"),
         ("acme.com.", "must not end with a dot"),
         ("acme..com", "empty part"),
         (".acme.com", "empty part"),
-        ("https://:443", "no host at all"),
+        ("https://:443", "or no host"),
         ("-acme.com", "not a host name"),
         ("acme!.com", "not a host name"),
         ("acme.com,globex.com", "not a host name"),
         (f"{'a' * 64}.com", "not a host name"),
         (".".join(["abcdefgh"] * 29), "not a host name"),
-        ("a" * (MAX_ENTRY_LENGTH + 1), "longer than"),
+        ("a" * (MAX_ENTRY_LENGTH + 1), "at most 300 characters"),
         ("\uff41cme.com", "punycode"),
         ("acme\u3002com", "punycode"),
         ("a\u212ame.com", "punycode"),
@@ -160,10 +160,10 @@ def test_a_wildcard_over_names_of_one_owner_is_taken(apex: str) -> None:
         ("ws://localhost:3000", "http or https"),
     ],
 )
-def test_an_entry_that_can_not_be_used_says_why_and_what_to_write(entry: str, says: str) -> None:
+def test_invalid_entry_is_rejected_with_the_fix(entry: str, message: str) -> None:
     with pytest.raises(InvalidEntry) as refused:
         parse_entry(entry)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -196,28 +196,28 @@ def test_an_entry_that_can_not_be_used_says_why_and_what_to_write(entry: str, sa
     ],
     ids=range(24),
 )
-def test_where_a_request_came_from(origin: str | None, referer: str | None, expected: str | None) -> None:
+def test_origin_of_a_request(origin: str | None, referer: str | None, expected: str | None) -> None:
     found = origin_of(origin, referer)
     assert (None if found is None else str(found)) == expected
 
 
-def test_an_empty_list_and_a_page_without_an_origin_are_never_admitted() -> None:
-    assert not admits([], parse_origin("https://acme.com"))
-    assert not admits(ENTRIES, None)
-    assert not admits([], None)
+def test_empty_list_and_missing_origin_are_never_allowed() -> None:
+    assert not allows([], parse_origin("https://acme.com"))
+    assert not allows(ENTRIES, None)
+    assert not allows([], None)
 
 
-def test_ten_thousand_hostile_origins_and_none_is_admitted() -> None:
+def test_ten_thousand_hostile_origins_are_rejected() -> None:
     tried = list(hostile_origins())
     assert len(set(tried)) == COUNT
-    assert [origin for origin in tried if admits(ENTRIES, origin_of(origin, None))] == []
-    # And as a Referer, alone and with a path behind it.
-    assert [origin for origin in tried if admits(ENTRIES, origin_of(None, origin))] == _pages_of_listed_hosts(tried)
+    assert [origin for origin in tried if allows(ENTRIES, origin_of(origin, None))] == []
+    # Also as a Referer, alone and with a path.
+    assert [origin for origin in tried if allows(ENTRIES, origin_of(None, origin))] == _pages_of_listed_hosts(tried)
 
 
 def _pages_of_listed_hosts(tried: list[str]) -> list[str]:
-    """A `Referer` has a path, so some of the tricks are no tricks there: `https://acme.com/x` is a page of acme.com."""
-    return [origin for origin in tried if (page := _host_before_a_path(origin)) and admits(ENTRIES, parse_origin(page))]
+    """Origins that are valid as a `Referer`, which has a path: `https://acme.com/x` is a page of acme.com."""
+    return [origin for origin in tried if (page := _host_before_a_path(origin)) and allows(ENTRIES, parse_origin(page))]
 
 
 def _host_before_a_path(origin: str) -> str | None:
@@ -232,13 +232,13 @@ def _host_before_a_path(origin: str) -> str | None:
     return None
 
 
-def test_the_same_keys_admit_the_pages_they_are_for() -> None:
-    """So that the test above does not pass because nothing is ever admitted."""
+def test_allowlist_of_the_hostile_test_accepts_valid_origins() -> None:
+    """Ensures that the test above does not pass because all origins are rejected."""
     for origin in (
         *("https://acme.com", "https://acme.com:8443", "https://a.shop.acme.com", "https://xn--bcher-kva.example"),
         *("https://203.0.113.7", "https://[2001:db8::1]", "http://localhost:3000", "http://127.0.0.1:9"),
     ):
-        assert admits(ENTRIES, origin_of(origin, None)), origin
+        assert allows(ENTRIES, origin_of(origin, None)), origin
 
 
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda label: label[2:4] != "--")
@@ -249,40 +249,40 @@ PORT = st.integers(1, 65_535)
 
 @settings(deadline=None)
 @given(host=HOST, port=PORT)
-def test_an_exact_origin_admits_itself_and_no_other_port(host: str, port: int) -> None:
+def test_exact_origin_matches_itself_and_no_other_port(host: str, port: int) -> None:
     assume(port != 443)
-    assert admitted(host, f"https://{host}")
-    assert admitted(f"https://{host}:{port}", f"https://{host}:{port}")
-    assert not admitted(host, f"https://{host}:{port}")
-    assert not admitted(f"https://{host}:{port}", f"https://{host}")
-    assert not admitted(host, f"http://{host}")
+    assert matches(host, f"https://{host}")
+    assert matches(f"https://{host}:{port}", f"https://{host}:{port}")
+    assert not matches(host, f"https://{host}:{port}")
+    assert not matches(f"https://{host}:{port}", f"https://{host}")
+    assert not matches(host, f"http://{host}")
 
 
 @settings(deadline=None)
 @given(host=HOST, other=HOST)
-def test_an_exact_host_admits_nothing_else(host: str, other: str) -> None:
-    assert admitted(host, f"https://{other}") is (host == other)
+def test_exact_host_matches_no_other_host(host: str, other: str) -> None:
+    assert matches(host, f"https://{other}") is (host == other)
 
 
 @settings(deadline=None)
 @given(apex=HOST, labels=st.lists(LABEL, min_size=1, max_size=5))
-def test_a_wildcard_admits_any_depth_and_never_the_apex(apex: str, labels: list[str]) -> None:
+def test_wildcard_matches_any_depth_and_never_the_apex(apex: str, labels: list[str]) -> None:
     host = ".".join([*labels, apex])
     assume(len(host) <= 253)
-    assert admitted(f"*.{apex}", f"https://{host}")
-    assert not admitted(f"*.{apex}", f"https://{apex}")
-    assert not admitted(f"*.{apex}", f"https://{labels[0]}{apex}")
-    assert not admitted(f"*.{apex}", f"https://{host}.evil.example")
+    assert matches(f"*.{apex}", f"https://{host}")
+    assert not matches(f"*.{apex}", f"https://{apex}")
+    assert not matches(f"*.{apex}", f"https://{labels[0]}{apex}")
+    assert not matches(f"*.{apex}", f"https://{host}.evil.example")
 
 
 @settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=60), HOST, st.from_regex(r"(https?://)?(\*\.)?[a-z\u00fc.]{1,9}(:\d{1,5})?")))
-def test_an_entry_has_one_spelling_and_http_is_for_loopback(text: str) -> None:
+def test_entry_is_normalized_and_http_is_limited_to_loopback(text: str) -> None:
     try:
         entry = parse_entry(text)
     except InvalidEntry:
         return
-    assert parse_entry(entry.text) == entry, "what is stored means what was read"
+    assert parse_entry(entry.text) == entry, "the stored entry has the same meaning"
     assert entry.text.isascii()
     assert entry.text == entry.text.lower()
     if "http" in entry.schemes:
@@ -291,7 +291,7 @@ def test_an_entry_has_one_spelling_and_http_is_for_loopback(text: str) -> None:
 
 @settings(deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.from_regex(r"https?://[a-zA-Z0-9.:@\\\[\]-]{1,40}", fullmatch=True)))
-def test_an_origin_that_is_read_is_what_another_parser_reads(text: str) -> None:
+def test_origin_is_parsed_like_by_another_parser(text: str) -> None:
     origin = parse_origin(text)
     if origin is None:
         return
@@ -308,7 +308,7 @@ def test_an_origin_that_is_read_is_what_another_parser_reads(text: str) -> None:
     host=st.one_of(HOST, st.sampled_from(["localhost", "[::1]", "127.0.0.1", "a.localhost"])),
     port=PORT,
 )
-def test_an_origin_has_one_spelling(scheme: str, host: str, port: int) -> None:
+def test_origin_is_normalized(scheme: str, host: str, port: int) -> None:
     origin = parse_origin(f"{scheme}://{host}:{port}")
     assert origin == Origin(scheme, host, port)
     assert parse_origin(str(origin)) == origin
@@ -319,4 +319,4 @@ def test_an_origin_has_one_spelling(scheme: str, host: str, port: int) -> None:
 def test_order_and_repetition_of_entries_do_not_matter(entries: list[str], origin: str) -> None:
     parsed: list[AllowlistEntry] = [parse_entry(entry) for entry in entries]
     found = parse_origin(origin)
-    assert admits(parsed, found) == admits([*reversed(parsed), *parsed], found)
+    assert allows(parsed, found) == allows([*reversed(parsed), *parsed], found)

@@ -1,7 +1,7 @@
-"""From the script tag to a verified visitor token, and to its end, in a real browser on three origins.
+"""The widget in a real browser on three origins, from the script tag to the end of the session.
 
-The pages are served over TLS under a policy that allows scripts by their nonce and connections to the API, no style, no
-image and no markup made of text; whatever the policy blocks fails the test.
+The pages are served over TLS with a Content-Security-Policy that allows scripts with a nonce and connections to the
+API, but no styles, images or markup from text. A violation of the policy fails the test.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ REFUSED = "https://www.acme.example.evil.example"
 DOMAINS = ("www.acme.example", "*.shop.acme.example")
 SECONDS = 20.0
 
-# Every event of the widget is kept, so that a test that comes later than the event still sees it.
+# Records every event of the widget, so tests can read events that occurred earlier.
 LISTEN = """
-window.told = [];
+window.events = [];
 for (const what of ["load", "ready", "refused", "token", "end", "open", "close"])
   window.addEventListener(`kataven:${what}`, (event) => {
     const {element, ...detail} = event.detail || {};
-    window.told.push({what, ...detail, hasElement: Boolean(element)});
+    window.events.push({what, ...detail, hasElement: Boolean(element)});
   });
 document.addEventListener("securitypolicyviolation", (event) =>
-  window.told.push({what: "blocked", directive: event.violatedDirective, sample: event.sample}));
+  window.events.push({what: "blocked", directive: event.violatedDirective, sample: event.sample}));
 """
 
 
@@ -72,9 +72,9 @@ def chrome(pages: Pages, server_folder: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def embedded(
-    api: Gunicorn, pages: Pages, new_site: Callable[..., Site], alice: Caller, vouch: Callable[..., str]
+    api: Gunicorn, pages: Pages, new_site: Callable[..., Site], alice: Caller, create_user_token: Callable[..., str]
 ) -> Site:
-    """Acme's site: on `/` the script tag with key and agent, on `/plain` alone, on `/user` with a user token too."""
+    """A site: `/` has the script tag with key and agent, `/plain` without both, `/user` with a user token as well."""
     site = new_site(alice, domains=DOMAINS)
     listen = "<script nonce={nonce}>" + LISTEN + "</script>"
     tag = f'<script nonce={{nonce}} src="{api.url}/widget.js"{{data}} async></script>'
@@ -83,13 +83,13 @@ def embedded(
     def page(attributes: str) -> Callable[[str], str]:
         return lambda nonce: (listen + tag).replace("{nonce}", nonce).replace("{data}", attributes)
 
-    user = f'{data} data-user-token="{vouch(display_name="Uma")}"'
+    user = f'{data} data-user-token="{create_user_token(display_name="Uma")}"'
     pages.pages |= {"/": page(data), "/plain": page(""), "/user": page(user)}
     return site
 
 
 class Tab:
-    """What a person, and the page's own script, see of the widget."""
+    """A browser tab: the widget as users and scripts of the page see it."""
 
     def __init__(self, chrome: Chrome) -> None:
         self.chrome = chrome
@@ -98,21 +98,25 @@ class Tab:
         self.chrome.get(url)
         return self
 
-    def told(self, what: str) -> list[dict[str, Any]]:
-        """The events of this kind so far."""
-        found: list[dict[str, Any]] = self.run("return (window.told || []).filter(e => e.what === arguments[0])", what)
+    def events(self, what: str) -> list[dict[str, Any]]:
+        """The recorded events of this kind."""
+        found: list[dict[str, Any]] = self.run(
+            "return (window.events || []).filter(e => e.what === arguments[0])", what
+        )
         return found
 
     def wait_for(self, what: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th event of this kind."""
-        wait_until(lambda: len(self.told(what)) >= count, SECONDS, lambda: (self.run("return window.told"), self.log()))
-        return self.told(what)[count - 1]
+        wait_until(
+            lambda: len(self.events(what)) >= count, SECONDS, lambda: (self.run("return window.events"), self.log())
+        )
+        return self.events(what)[count - 1]
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.chrome.execute_script(script, *arguments)
 
-    def promised(self, script: str, *arguments: Any) -> Any:
-        """What the promise of an expression becomes: its value, or `{code}` of its refusal."""
+    def resolve(self, script: str, *arguments: Any) -> Any:
+        """The result of a promise: its value, or `{code, detail}` of its error."""
         return self.chrome.execute_async_script(
             f"const done = arguments[arguments.length - 1];"
             f"({script}).then(done, (error) => done({{code: error.code, detail: error.message}}))",
@@ -126,7 +130,7 @@ class Tab:
         return found
 
     def focused(self) -> str:
-        """The class or id of what has the focus inside the widget."""
+        """The class or id of the focused element in the widget."""
         found: str = self.run(
             "const at = document.querySelector('kataven-widget').shadowRoot.activeElement;"
             "return at ? at.className || at.id : ''"
@@ -144,18 +148,18 @@ class Tab:
 def tab(chrome: Chrome) -> Iterator[Tab]:
     tab = Tab(chrome)
     yield tab
-    assert tab.told("blocked") == [], "the page's policy blocked something"
+    assert tab.events("blocked") == [], "the page's policy blocked a resource"
 
 
 @pytest.mark.parametrize("origin", [EXACT, WILDCARD], ids=["exact", "wildcard"])
-def test_from_the_script_tag_to_a_verified_token(embedded: Site, tab: Tab, edge: VoiceEdge, origin: str) -> None:
+def test_script_tag_leads_to_a_verified_token(embedded: Site, tab: Tab, edge: VoiceEdge, origin: str) -> None:
     tab.go(f"{origin}/").wait_for("ready")
-    assert tab.told("token") == [], "nothing is minted before somebody opens it"
+    assert tab.events("token") == [], "no token is issued before the widget is opened"
     tab.find(".launcher").click()
-    given = tab.wait_for("token")
-    claims = edge.claims(given["token"])
+    event = tab.wait_for("token")
+    claims = edge.claims(event["token"])
     assert (claims["account"], claims["agent_id"], claims["origin"]) == ("acme", embedded.agent_id, origin)
-    assert (given["agent"], given["kind"], given["voiceUrl"], given["hasElement"]) == (
+    assert (event["agent"], event["kind"], event["voiceUrl"], event["hasElement"]) == (
         embedded.agent_id,
         "guest",
         None,
@@ -165,16 +169,16 @@ def test_from_the_script_tag_to_a_verified_token(embedded: Site, tab: Tab, edge:
     assert "not set up on this page yet" in tab.find(".status").text
 
 
-def test_a_page_that_is_not_listed_gets_nothing_and_can_read_why(embedded: Site, tab: Tab) -> None:
-    told = tab.go(f"{REFUSED}/").wait_for("refused")
-    assert told["code"] == "origin_refused"
-    assert REFUSED in told["detail"]
+def test_unlisted_page_is_rejected_with_a_readable_error(embedded: Site, tab: Tab) -> None:
+    event = tab.go(f"{REFUSED}/").wait_for("refused")
+    assert event["code"] == "origin_refused"
+    assert REFUSED in event["detail"]
     assert tab.run("return document.querySelector('kataven-widget')") is None
-    assert tab.promised("Kataven.token()")["code"] != ""
-    # The same, asked by a script of the page itself: the preflight is answered, and so is why not.
+    assert tab.resolve("Kataven.token()")["code"] != ""
+    # The page's own script gets the same result: the preflight succeeds, and the error is readable.
     body = {"client_key": embedded.key, "agent_id": embedded.agent_id}
-    answer = tab.promised(FETCH, "/v1/widget/auth/guest", json.dumps(body))
-    assert (answer["status"], answer["body"]["code"]) == (403, "origin_refused")
+    response = tab.resolve(FETCH, "/v1/widget/auth/guest", json.dumps(body))
+    assert (response["status"], response["body"]["code"]) == (403, "origin_refused")
 
 
 FETCH = """
@@ -186,7 +190,7 @@ fetch(new URL(document.querySelector('script[src]').src).origin + arguments[0], 
 """
 
 
-def test_every_refusal_can_be_read_by_the_page(embedded: Site, tab: Tab) -> None:
+def test_all_errors_are_readable_by_the_page(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/plain").wait_for("load")
     for path, body, status, code in (
         ("/v1/widget/auth/guest", "{", 400, "invalid_request"),
@@ -195,74 +199,74 @@ def test_every_refusal_can_be_read_by_the_page(embedded: Site, tab: Tab) -> None
         ("/v1/widget/auth/refresh", json.dumps({"refresh_token": "x"}), 400, "invalid_request"),
         ("/v1/widget/auth/guest", json.dumps({"client_key": embedded.key}), 400, "agent_missing"),
     ):
-        answer = tab.promised(FETCH, path, body)
-        assert (answer["status"], answer["body"]["code"]) == (status, code), path
-        assert answer["id"] == answer["body"]["request_id"]
+        response = tab.resolve(FETCH, path, body)
+        assert (response["status"], response["body"]["code"]) == (status, code), path
+        assert response["id"] == response["body"]["request_id"]
 
 
-def test_a_browser_can_not_use_a_secret_key(embedded: Site, tab: Tab) -> None:
+def test_browser_cannot_create_user_tokens(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/plain").wait_for("load")
-    assert "code" in tab.promised(FETCH, "/v1/widget/auth/user-token", "{}"), "no CORS where a secret key is asked for"
+    assert "code" in tab.resolve(FETCH, "/v1/widget/auth/user-token", "{}"), "no CORS for operations with a secret key"
 
 
-def test_a_token_is_renewed_before_it_ends_and_whenever_it_is_asked_for(
-    embedded: Site, tab: Tab, edge: VoiceEdge
-) -> None:
+def test_token_is_refreshed_before_it_expires(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
     tab.go(f"{EXACT}/").wait_for("ready")
-    first = tab.promised("Kataven.token()")
-    assert tab.promised("Kataven.token()") == first, "a token that is good is given again"
-    tab.run("const now = Date.now; Date.now = () => now() + 490_000")  # the page's clock: 8 minutes and some later
-    second = tab.promised("Kataven.token()")
+    first = tab.resolve("Kataven.token()")
+    assert tab.resolve("Kataven.token()") == first, "a valid token is returned again"
+    tab.run("const now = Date.now; Date.now = () => now() + 490_000")  # advances the page's clock by about 8 minutes
+    second = tab.resolve("Kataven.token()")
     assert second != first
     before, after = edge.claims(first), edge.claims(second)
     assert (after["sub"], after["widget_key_id"]) == (before["sub"], before["widget_key_id"])
-    assert [event["token"] for event in tab.told("token")] == [first, second]
+    assert [event["token"] for event in tab.events("token")] == [first, second]
 
 
-def test_a_key_that_is_disabled_ends_the_visit_at_its_next_refresh(embedded: Site, tab: Tab) -> None:
+def test_disabled_key_ends_the_session_at_the_next_refresh(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/").wait_for("ready")
     tab.find(".launcher").click()
     tab.wait_for("token")
-    assert embedded.change(disabled=True)["receipt"]["acknowledged"] >= 2, "the house and the two workers"
+    assert embedded.change(disabled=True)["receipt"]["acknowledged"] >= 2, "the test process and the two workers"
     tab.run("const now = Date.now; Date.now = () => now() + 490_000")
-    assert tab.promised("Kataven.token()")["code"] == "widget_key_disabled"
+    assert tab.resolve("Kataven.token()")["code"] == "widget_key_disabled"
     assert tab.wait_for("end")["code"] == "widget_key_disabled"
     wait_until(lambda: "widget_key_disabled" in tab.find(".status").text, SECONDS)
     assert tab.go(f"{EXACT}/").wait_for("refused")["code"] == "widget_key_disabled"
 
 
-def test_a_stolen_refresh_token_ends_the_visit_and_the_widget_begins_another(
+def test_stolen_refresh_token_ends_the_session_and_the_widget_starts_another(
     embedded: Site, tab: Tab, edge: VoiceEdge
 ) -> None:
     tab.go(f"{EXACT}/plain").wait_for("load")
-    # The thief reads what the page's script is told, as any script of the page could.
+    # The attacker reads the widget's responses, as any script of the page could.
     spy = "const real = fetch; window.pairs = []; window.fetch = async (...a) => { const r = await real(...a);"
     tab.run(spy + " if (/auth/.test(a[0])) window.pairs.push(await r.clone().json()); return r }")
-    tab.promised("Kataven.init({clientKey: arguments[0], agent: arguments[1]})", embedded.key, embedded.agent_id)
-    first = edge.claims(tab.promised("Kataven.token()"))
+    tab.resolve("Kataven.init({clientKey: arguments[0], agent: arguments[1]})", embedded.key, embedded.agent_id)
+    first = edge.claims(tab.resolve("Kataven.token()"))
     stolen = tab.run("return window.pairs[0].refresh_token")
     assert embedded.at(EXACT).refresh(stolen).status_code == 200
     tab.run("const now = Date.now; Date.now = () => now() + 490_000")
-    second = edge.claims(tab.promised("Kataven.token()"))
-    assert second["sub"] != first["sub"], "another visit"
+    second = edge.claims(tab.resolve("Kataven.token()"))
+    assert second["sub"] != first["sub"], "another session"
     assert tab.run("return window.pairs.map((pair) => pair.code || 'pair')") == ["pair", "refresh_token_reused", "pair"]
 
 
-def test_a_user_comes_in_once_and_does_not_become_a_stranger(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
+def test_user_token_is_exchanged_once_and_the_user_does_not_become_a_guest(
+    embedded: Site, tab: Tab, edge: VoiceEdge
+) -> None:
     tab.go(f"{EXACT}/user").wait_for("ready")
     user_token = tab.run("return document.querySelector('script[src]').dataset.userToken")
-    claims = edge.claims(tab.promised("Kataven.token()"))
+    claims = edge.claims(tab.resolve("Kataven.token()"))
     assert (claims["kind"], claims["sub"], claims["name"]) == ("user", "u-17", "Uma")
-    # The same token in another window of a thief's, on a page that is listed.
+    # The same token is sent again from another listed page.
     tab.go(f"{WILDCARD}/plain").wait_for("load")
     options = "{clientKey: arguments[0], agent: arguments[1], userToken: arguments[2]}"
-    tab.promised(f"Kataven.init({options})", embedded.key, embedded.agent_id, user_token)
-    assert tab.promised("Kataven.token()")["code"] == "user_token_used"
+    tab.resolve(f"Kataven.init({options})", embedded.key, embedded.agent_id, user_token)
+    assert tab.resolve("Kataven.token()")["code"] == "user_token_used"
     assert tab.wait_for("end")["code"] == "user_token_used"
-    assert tab.promised("Kataven.token()")["code"] == "user_token_used"
+    assert tab.resolve("Kataven.token()")["code"] == "user_token_used"
 
 
-def test_a_script_that_is_there_twice_draws_one_launcher(embedded: Site, tab: Tab, pages: Pages) -> None:
+def test_script_that_is_embedded_twice_draws_one_launcher(embedded: Site, tab: Tab, pages: Pages) -> None:
     once = pages.pages["/"]
     pages.pages["/twice"] = lambda nonce: (
         once(nonce) + once(nonce).rpartition("</script><script")[2].join(["<script", ""])
@@ -272,23 +276,23 @@ def test_a_script_that_is_there_twice_draws_one_launcher(embedded: Site, tab: Ta
     assert tab.run("return document.querySelectorAll('kataven-widget').length") == 1
 
 
-def test_callbacks_are_told_what_the_events_are(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
+def test_callbacks_receive_the_same_data_as_events(embedded: Site, tab: Tab, edge: VoiceEdge) -> None:
     tab.go(f"{EXACT}/plain").wait_for("load")
     options = (
         "{clientKey: arguments[0], agent: arguments[1], onToken: (d) => window.given = d.token,"
         " onEnd: (d) => window.ended = d.code, userToken: async () => null}"
     )
-    ready = tab.promised(f"Kataven.init({options})", embedded.key, embedded.agent_id)
+    ready = tab.resolve(f"Kataven.init({options})", embedded.key, embedded.agent_id)
     assert ready["agent"]["name"] == "Front desk"
     tab.run("Kataven.open()")
     edge.claims(tab.wait_for("token")["token"])
-    wait_until(lambda: tab.run("return window.given") == tab.told("token")[0]["token"], SECONDS)
+    wait_until(lambda: tab.run("return window.given") == tab.events("token")[0]["token"], SECONDS)
     tab.run("Kataven.remove()")
     wait_until(lambda: tab.run("return window.ended") == "ended", SECONDS)
     assert tab.run("return document.querySelector('kataven-widget')") is None
 
 
-def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab: Tab) -> None:
+def test_widget_is_accessible_by_keyboard_and_screen_reader(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/").wait_for("ready")
     launcher = tab.find(".launcher")
     assert (launcher.accessible_name, launcher.aria_role) == ("Talk to Front desk", "button")
@@ -297,7 +301,7 @@ def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab
     assert tab.focused() == "launcher"
     tab.press(Keys.ENTER)
     tab.wait_for("open")
-    assert tab.focused() == "title", "the focus is in the panel"
+    assert tab.focused() == "title", "the panel has the focus"
     panel = tab.find("#panel")
     assert (panel.accessible_name, panel.aria_role) == ("Front desk", "dialog")
     assert launcher.get_attribute("aria-expanded") == "true"
@@ -313,7 +317,7 @@ def test_it_is_used_by_keyboard_and_named_for_screen_readers(embedded: Site, tab
     tab.wait_for("close", 2)
 
 
-def test_the_demonstration_page_works_under_its_own_policy(
+def test_demo_page_works_under_its_own_policy(
     harness: AppHarness, api: Gunicorn, embedded: Site, tab: Tab, edge: VoiceEdge
 ) -> None:
     embedded.change(domain_allowlist=["localhost:*"])
@@ -335,7 +339,7 @@ def test_the_demonstration_page_works_under_its_own_policy(
 
 @contextmanager
 def serving(application: Flask) -> Iterator[int]:
-    """A WSGI application on a loopback port."""
+    """Serve a WSGI application on a loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         server = make_server("127.0.0.1", port, application, threaded=True, fd=listener.fileno())
@@ -355,7 +359,7 @@ def serving(application: Flask) -> Iterator[int]:
     ("light", "dark", "rgb(255, 255, 255)"),
     ("dark", "light", "rgb(27, 30, 38)"),
 ])  # fmt: skip
-def test_it_looks_as_the_account_and_the_visitor_want_it(
+def test_appearance_follows_branding_and_color_scheme(
     embedded: Site, tab: Tab, alice: Caller, theme: str, scheme: str, paper: str
 ) -> None:
     branding = {"theme": theme, "accent_color": "#ffcc00", "title": "Ask <b>Acme</b>", "launcher_label": "Ask us"}
@@ -366,7 +370,7 @@ def test_it_looks_as_the_account_and_the_visitor_want_it(
     launcher = tab.find(".launcher")
     assert (launcher.accessible_name, tab.find("h2").get_property("textContent")) == ("Ask us", "Ask <b>Acme</b>")
     assert launcher.value_of_css_property("background-color") == "rgba(255, 204, 0, 1)"
-    assert launcher.value_of_css_property("color") == "rgba(0, 0, 0, 1)", "black reads better on yellow"
+    assert launcher.value_of_css_property("color") == "rgba(0, 0, 0, 1)", "black has more contrast on yellow"
     launcher.click()
     shown = tab.run("return getComputedStyle(arguments[0]).backgroundColor", tab.find("#panel"))
     assert shown == paper

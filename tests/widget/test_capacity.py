@@ -1,4 +1,4 @@
-"""How many visits may be kept at a time: by widget key, by account and in all, on a real Redis."""
+"""Limits on stored visitor sessions: per widget key, per account and in total, on a real Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from kataven.widget.capacity import Capacity
-from kataven.widget.errors import RefreshTokenReused, TooManyVisits
+from kataven.widget.errors import RefreshTokenReused, TooManySessions
 from kataven.widget.families import IDLE_SECONDS, Families
 from kataven.widget.store import WidgetStore
 from kataven.widget.user_tokens import UserTokens, UserTokenSubject
@@ -21,8 +21,8 @@ from tests.widget.conftest import Site, refusal
 
 STEP_SECONDS = 300
 UMA = UserTokenSubject("00000000-0000-4000-8000-000000000001", "u-17", "Uma", "uma@acme.example")
-VISIT = VisitorSession("acme", "shop", 3, "agent", "https://acme.com", Visitor(VisitorKind.GUEST, "guest"))
-CAPACITY = Capacity(total=8, per_account=6)  # and 3 for each widget key
+SESSION = VisitorSession("acme", "shop", 3, "agent", "https://acme.com", Visitor(VisitorKind.GUEST, "guest"))
+CAPACITY = Capacity(total=8, per_account=6)  # and 3 per widget key
 
 
 @pytest.fixture
@@ -32,104 +32,104 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(redis_url: str, clock: Clock) -> Iterator[WidgetStore]:
-    made = WidgetStore(redis_url, clock=clock)
-    yield made
-    made.close()
+    store = WidgetStore(redis_url, clock=clock)
+    yield store
+    store.close()
 
 
 @pytest.fixture
-def visits(store: WidgetStore) -> Families:
+def families(store: WidgetStore) -> Families:
     return Families(store, CAPACITY)
 
 
-def of(account: str, widget_key: str) -> VisitorSession:
-    return replace(VISIT, account=account, widget_key_id=widget_key)
+def session_of(account: str, widget_key: str) -> VisitorSession:
+    return replace(SESSION, account=account, widget_key_id=widget_key)
 
 
-def begin(visits: Families, visit: VisitorSession, count: int) -> list[str]:
-    return [visits.begin(visit) for _ in range(count)]
+def create(families: Families, session: VisitorSession, count: int) -> list[str]:
+    return [families.create(session) for _ in range(count)]
 
 
-def refused_by(visits: Families, visit: VisitorSession) -> TooManyVisits:
-    with pytest.raises(TooManyVisits) as refused:
-        visits.begin(visit)
+def refused_by(families: Families, session: VisitorSession) -> TooManySessions:
+    with pytest.raises(TooManySessions) as refused:
+        families.create(session)
     return refused.value
 
 
-def test_a_widget_key_has_half_of_what_its_account_has(visits: Families) -> None:
-    begin(visits, VISIT, 3)
-    assert refused_by(visits, VISIT).limit == "widget-key-visits"
-    begin(visits, of("acme", "blog"), 3)
-    assert refused_by(visits, of("acme", "new")).limit == "account-visits"
-    begin(visits, of("globex", "shop"), 2)
-    assert refused_by(visits, of("initech", "shop")).limit == "visits"
+def test_widget_key_can_have_half_of_the_sessions_of_its_account(families: Families) -> None:
+    create(families, SESSION, 3)
+    assert refused_by(families, SESSION).limit == "widget-key-visits"
+    create(families, session_of("acme", "blog"), 3)
+    assert refused_by(families, session_of("acme", "new")).limit == "account-visits"
+    create(families, session_of("globex", "shop"), 2)
+    assert refused_by(families, session_of("initech", "shop")).limit == "visits"
 
 
-def test_a_refused_visit_leaves_nothing_behind(visits: Families, redis_url: str) -> None:
-    begin(visits, VISIT, 3)
+def test_rejected_session_stores_nothing(families: Families, redis_url: str) -> None:
+    create(families, SESSION, 3)
     with redis.Redis.from_url(redis_url) as client:
         before = client.dbsize()
         for _ in range(50):
-            refused_by(visits, VISIT)
+            refused_by(families, SESSION)
         assert client.dbsize() == before
 
 
-def test_there_is_room_again_when_the_visits_have_ended(visits: Families, clock: Clock) -> None:
-    begin(visits, VISIT, 3)
-    wait = refused_by(visits, VISIT).retry_after_seconds
+def test_capacity_is_available_again_when_sessions_have_expired(families: Families, clock: Clock) -> None:
+    create(families, SESSION, 3)
+    wait = refused_by(families, SESSION).retry_after_seconds
     assert IDLE_SECONDS < wait <= IDLE_SECONDS + STEP_SECONDS
     clock.advance(wait - 1)
-    refused_by(visits, VISIT)
+    refused_by(families, SESSION)
     clock.advance(1)
-    begin(visits, VISIT, 3)
+    create(families, SESSION, 3)
 
 
-def test_a_visit_that_stays_is_counted_for_as_long_as_it_is_kept(visits: Families, clock: Clock) -> None:
-    stays, *_ = begin(visits, VISIT, 3)
+def test_extended_session_is_counted_until_it_expires(families: Families, clock: Clock) -> None:
+    extended, *_ = create(families, SESSION, 3)
     clock.advance(IDLE_SECONDS - 60)
-    stays = visits.rotate(stays, VISIT)
-    clock.advance(2 * STEP_SECONDS)  # the other two have ended
-    begin(visits, VISIT, 2)
-    refused_by(visits, VISIT)
-    visits.rotate(stays, VISIT)
-    refused_by(visits, VISIT)
+    extended = families.rotate(extended, SESSION)
+    clock.advance(2 * STEP_SECONDS)  # the other two have expired
+    create(families, SESSION, 2)
+    refused_by(families, SESSION)
+    families.rotate(extended, SESSION)
+    refused_by(families, SESSION)
 
 
-def test_a_visit_that_has_begun_goes_on_however_full_it_is(visits: Families) -> None:
-    token, *_ = begin(visits, VISIT, 3)
+def test_existing_session_continues_at_the_limit(families: Families) -> None:
+    token, *_ = create(families, SESSION, 3)
     for _ in range(10):
-        token = visits.rotate(token, VISIT)
-    refused_by(visits, VISIT)
+        token = families.rotate(token, SESSION)
+    refused_by(families, SESSION)
 
 
-def test_a_visit_that_was_ended_counts_while_its_mark_is_kept(visits: Families, clock: Clock) -> None:
-    token, *_ = begin(visits, VISIT, 3)
-    visits.rotate(token, VISIT)
+def test_ended_session_counts_until_its_record_expires(families: Families, clock: Clock) -> None:
+    token, *_ = create(families, SESSION, 3)
+    families.rotate(token, SESSION)
     with pytest.raises(RefreshTokenReused):
-        visits.rotate(token, VISIT)
-    wait = refused_by(visits, VISIT).retry_after_seconds
+        families.rotate(token, SESSION)
+    wait = refused_by(families, SESSION).retry_after_seconds
     clock.advance(wait)
-    begin(visits, VISIT, 3)
+    create(families, SESSION, 3)
 
 
-def test_visits_of_an_older_release_were_not_counted_and_are_not(visits: Families, redis_url: str) -> None:
-    begin(visits, VISIT, 1)
-    old, *_ = begin(visits, VISIT, 1)
+def test_uncounted_sessions_of_an_older_release_remain_uncounted(families: Families, redis_url: str) -> None:
+    create(families, SESSION, 1)
+    old, *_ = create(families, SESSION, 1)
     with redis.Redis.from_url(redis_url) as client:
         client.delete(*client.scan_iter("kataven:widget:visits*"))
-    visits.rotate(old, VISIT)
-    begin(visits, VISIT, 3)
-    refused_by(visits, VISIT)
+    families.rotate(old, SESSION)
+    create(families, SESSION, 3)
+    refused_by(families, SESSION)
 
 
-def test_of_many_at_once_no_more_come_in_than_may(redis_url: str) -> None:
+def test_concurrent_sessions_do_not_exceed_the_limit(redis_url: str) -> None:
     store = WidgetStore(redis_url)
-    visits = Families(store, Capacity(total=100, per_account=20))
+    families = Families(store, Capacity(total=100, per_account=20))
 
     def attempt(_: int) -> bool:
         try:
-            return bool(visits.begin(VISIT))
-        except TooManyVisits:
+            return bool(families.create(SESSION))
+        except TooManySessions:
             return False
 
     with ThreadPoolExecutor(16) as threads:
@@ -137,20 +137,20 @@ def test_of_many_at_once_no_more_come_in_than_may(redis_url: str) -> None:
     store.close()
 
 
-def test_a_user_token_stays_good_when_there_is_no_room(visits: Families, store: WidgetStore, clock: Clock) -> None:
+def test_user_token_remains_valid_at_the_session_limit(families: Families, store: WidgetStore, clock: Clock) -> None:
     users = UserTokens(store)
     session_counters = CAPACITY.session_counters(store, "acme", "shop")
-    begin(visits, VISIT, 3)
+    create(families, SESSION, 3)
     token = users.issue("acme", UMA)
-    with pytest.raises(TooManyVisits):
+    with pytest.raises(TooManySessions):
         users.redeem("acme", token, session_counters)
     assert users.redeem("acme", token, CAPACITY.session_counters(store, "acme", "blog")) == UMA
 
 
-def test_what_counts_is_small_and_goes_by_itself(store: WidgetStore, redis_url: str, clock: Clock) -> None:
-    visits = Families(store, Capacity(total=10_000, per_account=10_000))
+def test_counters_are_small_and_expire(store: WidgetStore, redis_url: str, clock: Clock) -> None:
+    families = Families(store, Capacity(total=10_000, per_account=10_000))
     for _ in range(100):
-        begin(visits, VISIT, 2)
+        create(families, SESSION, 2)
         clock.advance(180)
     with redis.Redis.from_url(redis_url) as client:
         counters = list(client.scan_iter("kataven:widget:visits*"))
@@ -159,20 +159,20 @@ def test_what_counts_is_small_and_goes_by_itself(store: WidgetStore, redis_url: 
         assert all(0 < client.ttl(name) <= IDLE_SECONDS + STEP_SECONDS for name in client.scan_iter())
 
 
-def test_a_site_that_is_full_is_told_when_to_come_back(
-    harness: AppHarness, site: Site, vouch: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_session_limit_returns_429_with_retry_after(
+    harness: AppHarness, site: Site, create_user_token: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
-        client.delete("none", *client.scan_iter("kataven:widget:visits*"))  # of other tests
+        client.delete("none", *client.scan_iter("kataven:widget:visits*"))  # sessions of other tests
     monkeypatch.setitem(harness.services.widget.__dict__, "capacity", Capacity(total=1_000_000, per_account=2))
-    user_token = vouch()
+    user_token = create_user_token()
     first = site.guest()
     assert first.status_code == 200
     before = harness.anybody().get("/metrics").text
-    for answer in (site.guest(), site.exchange(user_token)):
-        assert refusal(answer) == (429, "too_many_visits")
-        assert 0 < int(answer.headers["Retry-After"]) <= IDLE_SECONDS + STEP_SECONDS
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    for response in (site.guest(), site.exchange(user_token)):
+        assert refusal(response) == (429, "too_many_visits")
+        assert 0 < int(response.headers["Retry-After"]) <= IDLE_SECONDS + STEP_SECONDS
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert site.refresh(first.get_json()["refresh_token"]).status_code == 200
     monkeypatch.setitem(harness.services.widget.__dict__, "capacity", Capacity())
     assert site.exchange(user_token).status_code == 200
@@ -181,13 +181,13 @@ def test_a_site_that_is_full_is_told_when_to_come_back(
     assert sample in harness.anybody().get("/metrics").text
 
 
-def test_surrogates_never_reach_redis(harness: AppHarness, acme_key: Caller) -> None:
-    """What is kept there is UTF-8."""
-    answer = harness.anybody().call(
+def test_lone_surrogates_are_rejected(harness: AppHarness, acme_key: Caller) -> None:
+    """Redis stores UTF-8 only."""
+    response = harness.anybody().call(
         "POST",
         "/v1/widget/auth/user-token",
         headers={"Authorization": acme_key.headers["Authorization"]},
         data=b'{"external_user_id": "\\ud800"}',
         content_type="application/json",
     )
-    assert answer.status_code == 400
+    assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""`/v1/widget-keys` and `/v1/widget-settings`: made, shown once, changed, removed, and how the widget looks."""
+"""`/v1/widget-keys` and `/v1/widget-settings`: creation, change and removal of keys, and branding."""
 
 from __future__ import annotations
 
@@ -17,60 +17,69 @@ from tests.widget.conftest import Site, new_agent
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
 
-def make(caller: Caller, **body: Any) -> dict[str, Any]:
-    answer = caller.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["acme.com"], **body})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.get_json()
-    return made
+def create(caller: Caller, **body: Any) -> dict[str, Any]:
+    response = caller.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["acme.com"], **body})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.get_json()
+    return created
 
 
-def test_a_key_is_shown_once_with_the_line_to_paste(harness: AppHarness, alice: Caller) -> None:
-    answer = alice.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["ACME.com", "*.acme.com", "acme.com"]})
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (201, "no-store")
-    made = answer.get_json()
-    key, snippet = made.pop("key"), made.pop("snippet")
+def test_key_is_returned_once_with_its_snippet(harness: AppHarness, alice: Caller) -> None:
+    response = alice.post(
+        "/v1/widget-keys", {"name": "Shop", "domain_allowlist": ["ACME.com", "*.acme.com", "acme.com"]}
+    )
+    assert (response.status_code, response.headers["Cache-Control"]) == (201, "no-store")
+    created = response.get_json()
+    key, snippet = created.pop("key"), created.pop("snippet")
     assert (tokens.parse(key).kind, tokens.parse(key).account) == (TokenKind.WIDGET_KEY, "acme")
     public_url = harness.services.widget.public_url
     assert snippet == f'<script src="{public_url}/widget.js" data-client-key="{key}" async></script>'
-    assert made["domain_allowlist"] == ["acme.com", "*.acme.com"], "in one spelling, once"
-    assert (made["hint"], made["agent_id"], made["disabled"], made["disabled_at"]) == (key[-8:], None, False, None)
+    assert created["domain_allowlist"] == ["acme.com", "*.acme.com"], "normalized and without duplicates"
+    assert (created["hint"], created["agent_id"], created["disabled"], created["disabled_at"]) == (
+        key[-8:],
+        None,
+        False,
+        None,
+    )
     listed = alice.get("/v1/widget-keys?limit=200")
-    assert next(row for row in listed.get_json() if row["id"] == made["id"]) == made
-    assert alice.get(f"/v1/widget-keys/{made['id']}").get_json() == made
+    assert next(row for row in listed.get_json() if row["id"] == created["id"]) == created
+    assert alice.get(f"/v1/widget-keys/{created['id']}").get_json() == created
     assert key not in listed.text
 
 
-def test_an_api_key_does_all_of_it(acme_key: Caller) -> None:
-    made = make(acme_key)
-    path = f"/v1/widget-keys/{made['id']}"
-    assert made["created_by"].startswith("api_key:")
+def test_api_key_can_manage_widget_keys(acme_key: Caller) -> None:
+    created = create(acme_key)
+    path = f"/v1/widget-keys/{created['id']}"
+    assert created["created_by"].startswith("api_key:")
     assert acme_key.patch(path, {"name": "Other"}).get_json()["name"] == "Other"
     assert acme_key.delete(path).get_json()["outcome"] == "removed"
     assert acme_key.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("kind", ["jwt", "key"])
-def test_charlie_finds_no_widget_key_of_acmes(harness: AppHarness, alice: Caller, charlie: Caller, kind: str) -> None:
-    made = make(alice, name="For acme's eyes")
+def test_widget_keys_of_another_account_are_not_found(
+    harness: AppHarness, alice: Caller, charlie: Caller, kind: str
+) -> None:
+    created = create(alice, name="For acme's eyes")
     caller = charlie if kind == "jwt" else harness.bearer(harness.new_key("globex"))
-    path = f"/v1/widget-keys/{made['id']}"
-    for answer in (caller.get(path), caller.patch(path, {"disabled": True}), caller.delete(path)):
-        assert answer.status_code == 404
-    assert made["id"] not in caller.get("/v1/widget-keys?limit=200").text
+    path = f"/v1/widget-keys/{created['id']}"
+    for response in (caller.get(path), caller.patch(path, {"disabled": True}), caller.delete(path)):
+        assert response.status_code == 404
+    assert created["id"] not in caller.get("/v1/widget-keys?limit=200").text
     assert alice.get(path).get_json()["disabled"] is False
 
 
-def test_an_entry_that_can_not_be_used_is_named_with_its_fix(alice: Caller) -> None:
+def test_invalid_allowlist_entry_is_reported_with_its_fix(alice: Caller) -> None:
     entries = ["acme.com", "http://acme.com", "acme.com:8443", "*.com"]
-    for answer in (
+    for response in (
         alice.post("/v1/widget-keys", {"name": "Shop", "domain_allowlist": entries}),
-        alice.patch(f"/v1/widget-keys/{make(alice)['id']}", {"domain_allowlist": entries}),
+        alice.patch(f"/v1/widget-keys/{create(alice)['id']}", {"domain_allowlist": entries}),
     ):
-        assert answer.status_code == 400
-        assert {error["field"]: error["message"] for error in answer.get_json()["errors"]} == {
-            "domain_allowlist[1]": "http is allowed on loopback names only; write https://acme.com",
+        assert response.status_code == 400
+        assert {error["field"]: error["message"] for error in response.get_json()["errors"]} == {
+            "domain_allowlist[1]": "http is allowed for loopback names only; write https://acme.com",
             "domain_allowlist[2]": "a port needs its scheme; write https://acme.com:8443",
-            "domain_allowlist[3]": "`*.com` would be everybody under com; name a domain of your own, like *.acme.com",
+            "domain_allowlist[3]": "`*.com` would match every site under com; write your own domain, like *.acme.com",
         }
 
 
@@ -90,44 +99,44 @@ def test_an_entry_that_can_not_be_used_is_named_with_its_fix(alice: Caller) -> N
     ],
     ids=range(10),
 )
-def test_a_body_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
-    answer = alice.post("/v1/widget-keys", body)
-    assert answer.status_code == 400
-    assert field in [error["field"] for error in answer.get_json()["errors"]]
+def test_invalid_body_is_rejected(alice: Caller, body: dict[str, Any], field: str) -> None:
+    response = alice.post("/v1/widget-keys", body)
+    assert response.status_code == 400
+    assert field in [error["field"] for error in response.get_json()["errors"]]
 
 
-def test_a_wildcard_over_names_of_many_owners_is_refused_with_its_place(alice: Caller) -> None:
+def test_wildcard_over_a_public_suffix_is_rejected_with_its_index(alice: Caller) -> None:
     entries = ["acme.com", "*.github.io", "acme.github.io", "*.co.uk"]
-    made = make(alice)
-    for answer in (
+    created = create(alice)
+    for response in (
         alice.post("/v1/widget-keys", {"name": "x", "domain_allowlist": entries}),
-        alice.patch(f"/v1/widget-keys/{made['id']}", {"domain_allowlist": entries}),
+        alice.patch(f"/v1/widget-keys/{created['id']}", {"domain_allowlist": entries}),
     ):
-        assert answer.status_code == 400
-        errors = {error["field"]: error["message"] for error in answer.get_json()["errors"]}
+        assert response.status_code == 400
+        errors = {error["field"]: error["message"] for error in response.get_json()["errors"]}
         assert set(errors) == {"domain_allowlist[1]", "domain_allowlist[3]"}
         assert "acme.github.io" in errors["domain_allowlist[1]"]
 
 
-def test_a_key_can_not_be_pinned_to_another_accounts_agent(alice: Caller, charlie: Caller) -> None:
+def test_key_cannot_be_pinned_to_another_accounts_agent(alice: Caller, charlie: Caller) -> None:
     agent_id = new_agent(charlie)
-    answer = alice.patch(f"/v1/widget-keys/{make(alice)['id']}", {"agent_id": agent_id})
-    assert [error["field"] for error in answer.get_json()["errors"]] == ["agent_id"]
+    response = alice.patch(f"/v1/widget-keys/{create(alice)['id']}", {"agent_id": agent_id})
+    assert [error["field"] for error in response.get_json()["errors"]] == ["agent_id"]
 
 
-def test_changes_are_in_the_audit_trail_and_receipts_too(alice: Caller) -> None:
-    made = make(alice)
-    path = f"/v1/widget-keys/{made['id']}"
+def test_changes_and_receipts_are_in_the_audit_log(alice: Caller) -> None:
+    created = create(alice)
+    path = f"/v1/widget-keys/{created['id']}"
     changed = alice.patch(path, {"name": "Blog", "domain_allowlist": ["blog.acme.com"]}).get_json()
     disabled = alice.patch(path, {"disabled": True}).get_json()
     assert (disabled["disabled"], disabled["disabled_at"] is not None) == (True, True)
     again = alice.patch(path, {"disabled": True}).get_json()
     assert again["disabled_at"] == disabled["disabled_at"]
-    assert again["receipt"]["acknowledged"] == 1, "whoever disabled it first may have been cut off before the receipt"
+    assert again["receipt"]["acknowledged"] == 1, "the first request may have stopped before its receipt"
     enabled = alice.patch(path, {"disabled": False}).get_json()
     assert (enabled["disabled"], enabled["disabled_at"], "receipt" in enabled) == (False, None, False)
     removed = alice.delete(path).get_json()
-    events = [event for event in alice.get("/v1/audit-events?limit=200").get_json() if event["target"] == made["id"]]
+    events = [event for event in alice.get("/v1/audit-events?limit=200").get_json() if event["target"] == created["id"]]
     assert [event["action"] for event in reversed(events)] == [
         *("widget_key.created", "widget_key.changed", "widget_key.disabled", "widget_key.enabled", "widget_key.removed")
     ]
@@ -139,21 +148,21 @@ def test_changes_are_in_the_audit_trail_and_receipts_too(alice: Caller) -> None:
     assert by_action["widget_key.removed"]["receipt"] == removed["receipt"]
 
 
-def test_an_empty_patch_changes_nothing(alice: Caller) -> None:
-    made = make(alice)
-    answer = alice.patch(f"/v1/widget-keys/{made['id']}", {})
-    assert answer.status_code == 200
-    assert {**answer.get_json(), "key": made["key"], "snippet": made["snippet"]} == made
+def test_empty_patch_changes_nothing(alice: Caller) -> None:
+    created = create(alice)
+    response = alice.patch(f"/v1/widget-keys/{created['id']}", {})
+    assert response.status_code == 200
+    assert {**response.get_json(), "key": created["key"], "snippet": created["snippet"]} == created
 
 
-def test_what_the_server_sets_may_be_sent_back(alice: Caller) -> None:
-    made = make(alice)
-    answer = alice.patch(f"/v1/widget-keys/{made['id']}", {**made, "name": "Renamed"})
-    assert answer.status_code == 200, answer.text
-    assert answer.get_json()["name"] == "Renamed"
+def test_read_only_fields_can_be_sent_back(alice: Caller) -> None:
+    created = create(alice)
+    response = alice.patch(f"/v1/widget-keys/{created['id']}", {**created, "name": "Renamed"})
+    assert response.status_code == 200, response.text
+    assert response.get_json()["name"] == "Renamed"
 
 
-def test_a_key_under_an_old_pepper_moves_when_it_is_used(harness: AppHarness, site: Site) -> None:
+def test_key_is_rehashed_with_the_current_pepper_when_used(harness: AppHarness, site: Site) -> None:
     record = harness.services.directory.read("acme")
     assert record is not None
     with harness.services.registry.writing(record.tenant) as session:
@@ -163,9 +172,9 @@ def test_a_key_under_an_old_pepper_moves_when_it_is_used(harness: AppHarness, si
         assert session.get_one(WidgetKey, site.key_id).pepper_id == "dev1"
 
 
-def test_branding_has_defaults_and_is_changed_field_by_field(harness: AppHarness, alice: Caller) -> None:
-    new_account(harness.services, "painted")  # globex is painted in another test
-    owner = harness.person(replace(CHARLIE, account="painted"))
+def test_branding_has_defaults_and_changes_by_field(harness: AppHarness, alice: Caller) -> None:
+    new_account(harness.services, "branded")  # another test changes the branding of globex
+    owner = harness.person(replace(CHARLIE, account="branded"))
     assert owner.get("/v1/widget-settings").get_json() == {
         "title": None,
         "launcher_label": None,
@@ -210,7 +219,7 @@ def test_branding_has_defaults_and_is_changed_field_by_field(harness: AppHarness
     ],
     ids=range(14),
 )
-def test_branding_that_does_not_fit(alice: Caller, body: dict[str, Any], field: str) -> None:
-    answer = alice.patch("/v1/widget-settings", body)
-    assert answer.status_code == 400
-    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
+def test_invalid_branding_is_rejected(alice: Caller, body: dict[str, Any], field: str) -> None:
+    response = alice.patch("/v1/widget-settings", body)
+    assert response.status_code == 400
+    assert [error["field"] for error in response.get_json()["errors"]] == [field]

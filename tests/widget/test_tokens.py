@@ -1,4 +1,4 @@
-"""User tokens and refresh families on a real Redis: once, for so long, whoever asks at the same time."""
+"""User tokens and refresh token families on a real Redis: single use, expiry and concurrency."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kataven.widget import families, opaque_tokens, user_tokens
+from kataven.widget import opaque_tokens, user_tokens
 from kataven.widget.errors import (
     RefreshTokenReused,
     RefreshTokenUnknown,
@@ -23,7 +23,7 @@ from kataven.widget.errors import (
     UserTokenUsed,
     WidgetRefused,
 )
-from kataven.widget.families import Families
+from kataven.widget.families import IDLE_SECONDS, SESSION_SECONDS, Families
 from kataven.widget.store import WidgetStore
 from kataven.widget.user_tokens import UserTokens, UserTokenSubject
 from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
@@ -31,7 +31,7 @@ from tests.support.clock import Clock
 
 THREADS = 16
 UMA = UserTokenSubject("00000000-0000-4000-8000-000000000001", "u-17", "\u00dcma", "uma@acme.example")
-VISIT = VisitorSession(
+SESSION = VisitorSession(
     "acme", "k", 3, "a", "https://acme.com", Visitor(VisitorKind.USER, "u-17", "\u00dcma", None), "m"
 )
 
@@ -43,9 +43,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(redis_url: str, clock: Clock) -> Iterator[WidgetStore]:
-    made = WidgetStore(redis_url, clock=clock)
-    yield made
-    made.close()
+    store = WidgetStore(redis_url, clock=clock)
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -54,18 +54,18 @@ def users(store: WidgetStore) -> UserTokens:
 
 
 @pytest.fixture
-def visits(store: WidgetStore) -> Families:
+def families(store: WidgetStore) -> Families:
     return Families(store)
 
 
-def test_a_user_token_gives_what_was_vouched_for_once(users: UserTokens) -> None:
+def test_user_token_is_redeemed_once(users: UserTokens) -> None:
     token = users.issue("acme", UMA)
     assert users.redeem("acme", token) == UMA
     with pytest.raises(UserTokenUsed):
         users.redeem("acme", token)
 
 
-def test_a_user_token_ends_after_five_minutes_and_says_so_for_an_hour(users: UserTokens, clock: Clock) -> None:
+def test_user_token_expires_after_five_minutes_and_is_reported_as_expired(users: UserTokens, clock: Clock) -> None:
     assert user_tokens.TTL_SECONDS == 300
     in_time, late = users.issue("acme", UMA), users.issue("acme", UMA)
     clock.advance(299.9)
@@ -77,147 +77,147 @@ def test_a_user_token_ends_after_five_minutes_and_says_so_for_an_hour(users: Use
         users.redeem("acme", in_time)
 
 
-def test_another_accounts_token_is_left_alone(users: UserTokens) -> None:
+def test_token_of_another_account_is_rejected_and_remains_valid(users: UserTokens) -> None:
     token = users.issue("acme", UMA)
     with pytest.raises(UserTokenOfAnotherAccount):
         users.redeem("globex", token)
     assert users.redeem("acme", token) == UMA
 
 
-def test_everything_is_forgotten_in_time(users: UserTokens, visits: Families, redis_url: str) -> None:
+def test_all_keys_expire(users: UserTokens, families: Families, redis_url: str) -> None:
     users.issue("acme", UMA)
-    visits.rotate(visits.begin(VISIT), VISIT)
+    families.rotate(families.create(SESSION), SESSION)
     with redis.Redis.from_url(redis_url) as client:
         lives = {name.split(b":")[2]: client.ttl(name) for name in client.scan_iter("kataven:widget:*")}
     assert 0 < lives[b"user-token"] <= 3_600
     assert 0 < lives[b"visit"] <= 2 * 3_600
 
 
-def test_who_the_user_is_is_not_kept_once_the_token_is_used(users: UserTokens, redis_url: str) -> None:
+def test_user_data_is_deleted_when_the_token_is_used(users: UserTokens, redis_url: str) -> None:
     token = users.issue("acme", UMA)
     with redis.Redis.from_url(redis_url) as client:
-        assert _keeps(client, b"uma@acme.example")
+        assert _is_stored(client, b"uma@acme.example")
         users.redeem("acme", token)
-        assert not _keeps(client, b"uma@acme.example")
+        assert not _is_stored(client, b"uma@acme.example")
 
 
-def _keeps(client: redis.Redis, text: bytes) -> bool:
+def _is_stored(client: redis.Redis, text: bytes) -> bool:
     return any(text in value for name in client.scan_iter("kataven:widget:*") for value in client.hvals(name))
 
 
 @pytest.mark.parametrize("token", ["", "ut_", "ut_x", "rt_x", "ut_" + "a" * 49, "ut_" + "\u0661" * 49, "x" * 9000])
-def test_what_is_no_user_token_is_unknown_without_asking(token: str) -> None:
+def test_malformed_token_is_rejected_without_io(token: str) -> None:
     unreachable = WidgetStore("unix:///there-is-no-redis-here.sock")
     with pytest.raises(UserTokenUnknown):
         UserTokens(unreachable).redeem("acme", token)
     with pytest.raises(RefreshTokenUnknown):
-        Families(unreachable).look(token)
+        Families(unreachable).read(token)
     with pytest.raises(RefreshTokenUnknown):
-        Families(unreachable).rotate(token, VISIT)
+        Families(unreachable).rotate(token, SESSION)
 
 
-def test_of_many_who_show_a_user_token_at_once_one_gets_in(redis_url: str) -> None:
+def test_concurrent_redemption_succeeds_once(redis_url: str) -> None:
     store = WidgetStore(redis_url)
     token = UserTokens(store).issue("acme", UMA)
-    outcomes = _at_once(lambda: UserTokens(store).redeem("acme", token) and "in")
+    outcomes = _concurrently(lambda: UserTokens(store).redeem("acme", token) and "in")
     assert outcomes == Counter({"in": 1, "user_token_used": THREADS - 1})
     store.close()
 
 
-def test_of_many_who_rotate_a_refresh_token_at_once_one_succeeds_and_the_family_ends(redis_url: str) -> None:
+def test_concurrent_rotation_succeeds_once_and_ends_the_family(redis_url: str) -> None:
     store = WidgetStore(redis_url)
-    visits = Families(store)
-    token = visits.begin(VISIT)
-    given: list[str] = []
-    outcomes = _at_once(lambda: given.append(visits.rotate(token, VISIT)) or "in")  # type: ignore[func-returns-value]
+    families = Families(store)
+    token = families.create(SESSION)
+    received: list[str] = []
+    outcomes = _concurrently(lambda: received.append(families.rotate(token, SESSION)) or "in")  # type: ignore[func-returns-value]
     assert outcomes == Counter({"in": 1, "refresh_token_reused": THREADS - 1})
     with pytest.raises(RefreshTokenReused):
-        visits.look(given[0])
+        families.read(received[0])
     store.close()
 
 
-def _at_once(attempt: Callable[[], object]) -> Counter[str]:
-    def tried(_: int) -> str:
+def _concurrently(attempt: Callable[[], object]) -> Counter[str]:
+    def attempt_once(_: int) -> str:
         try:
             return str(attempt() and "in")
         except WidgetRefused as refused:
             return refused.code
 
     with ThreadPoolExecutor(THREADS) as threads:
-        return Counter(threads.map(tried, range(THREADS)))
+        return Counter(threads.map(attempt_once, range(THREADS)))
 
 
-def test_a_family_keeps_its_visit_from_token_to_token(visits: Families) -> None:
-    token = visits.begin(VISIT)
+def test_family_returns_the_same_session_for_every_token(families: Families) -> None:
+    token = families.create(SESSION)
     for _ in range(20):
-        assert visits.look(token) == VISIT
-        token = visits.rotate(token, VISIT)
-    guest = replace(VISIT, visitor=Visitor(VisitorKind.GUEST, "g"), minted_by=None)
-    assert visits.look(visits.begin(guest)) == guest
+        assert families.read(token) == SESSION
+        token = families.rotate(token, SESSION)
+    guest = replace(SESSION, visitor=Visitor(VisitorKind.GUEST, "g"), minted_by=None)
+    assert families.read(families.create(guest)) == guest
 
 
-def test_looking_uses_nothing_up(visits: Families) -> None:
-    token = visits.begin(VISIT)
-    assert [visits.look(token) for _ in range(3)] == [VISIT] * 3
-    visits.rotate(token, VISIT)
+def test_read_does_not_use_the_token(families: Families) -> None:
+    token = families.create(SESSION)
+    assert [families.read(token) for _ in range(3)] == [SESSION] * 3
+    families.rotate(token, SESSION)
 
 
-def test_a_refresh_token_waits_two_hours_and_a_visit_lasts_a_day(visits: Families, clock: Clock) -> None:
-    assert (families.IDLE_SECONDS, families.VISIT_SECONDS) == (7_200, 86_400)
-    idle = visits.begin(VISIT)
+def test_refresh_token_expires_after_two_hours_and_a_session_after_a_day(families: Families, clock: Clock) -> None:
+    assert (IDLE_SECONDS, SESSION_SECONDS) == (7_200, 86_400)
+    idle = families.create(SESSION)
     clock.advance(7_200)
     with pytest.raises(RefreshTokenUnknown):
-        visits.look(idle)
+        families.read(idle)
     with pytest.raises(RefreshTokenUnknown):
-        visits.rotate(idle, VISIT)
-    token = visits.begin(VISIT)
+        families.rotate(idle, SESSION)
+    token = families.create(SESSION)
     for _ in range(23):
         clock.advance(3_600)
-        token = visits.rotate(token, VISIT)
+        token = families.rotate(token, SESSION)
     clock.advance(3_599)
-    assert visits.look(token) == VISIT
+    assert families.read(token) == SESSION
     clock.advance(1)
     with pytest.raises(RefreshTokenUnknown):
-        visits.look(token)
+        families.read(token)
 
 
-def test_a_damaged_refresh_token_does_not_end_the_family(visits: Families) -> None:
-    token = visits.begin(VISIT)
+def test_damaged_refresh_token_does_not_end_the_family(families: Families) -> None:
+    token = families.create(SESSION)
     damaged = token[:50] + ("a" if token[50] != "a" else "b") + token[51:]
     with pytest.raises(RefreshTokenUnknown):
-        visits.look(damaged)
-    assert visits.look(token) == VISIT
+        families.read(damaged)
+    assert families.read(token) == SESSION
 
 
-def test_an_ended_family_stays_ended_and_keeps_nobody(visits: Families, redis_url: str) -> None:
-    first = visits.begin(VISIT)
-    second = visits.rotate(first, VISIT)
+def test_ended_family_remains_ended_and_stores_no_user_data(families: Families, redis_url: str) -> None:
+    first = families.create(SESSION)
+    second = families.rotate(first, SESSION)
     for token in (first, second, first):
         with pytest.raises(RefreshTokenReused):
-            visits.look(token)
+            families.read(token)
     with redis.Redis.from_url(redis_url) as client:
-        assert not _keeps(client, b"u-17")
+        assert not _is_stored(client, b"u-17")
 
 
-def test_what_another_release_wrote_lets_nobody_in(visits: Families, redis_url: str) -> None:
+def test_unreadable_record_is_rejected(families: Families, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         for record in ("{", "[]", "{}", '{"account": "acme", "surprise": 1, "visitor": {"kind": "guest", "id": "x"}}'):
-            token = visits.begin(VISIT)
+            token = families.create(SESSION)
             [name] = client.scan_iter("kataven:widget:visit:*")
             client.hset(name, "record", record)
             with pytest.raises(RefreshTokenUnknown):
-                visits.look(token)
+                families.read(token)
             client.delete(name)
 
 
-def test_without_redis_nobody_can_tell() -> None:
+def test_unavailable_redis_raises_store_unavailable() -> None:
     store = WidgetStore("unix:///there-is-no-redis-here.sock")
     for attempt in (
         lambda: UserTokens(store).issue("acme", UMA),
         lambda: UserTokens(store).redeem("acme", opaque_tokens.new_user_token()),
-        lambda: Families(store).begin(VISIT),
-        lambda: Families(store).look(opaque_tokens.new_refresh_token(opaque_tokens.new_name())),
-        lambda: Families(store).rotate(opaque_tokens.new_refresh_token(opaque_tokens.new_name()), VISIT),
+        lambda: Families(store).create(SESSION),
+        lambda: Families(store).read(opaque_tokens.new_refresh_token(opaque_tokens.new_secret())),
+        lambda: Families(store).rotate(opaque_tokens.new_refresh_token(opaque_tokens.new_secret()), SESSION),
     ):
         with pytest.raises(StoreUnavailable):
             attempt()
@@ -225,12 +225,12 @@ def test_without_redis_nobody_can_tell() -> None:
 
 @settings(deadline=None)
 @given(at=st.integers(0, 200), other=st.sampled_from("abcXYZ019_"))
-def test_any_other_character_anywhere_is_noticed(at: int, other: str) -> None:
+def test_checksum_detects_any_changed_character(at: int, other: str) -> None:
     for token, is_good in (
         (opaque_tokens.new_user_token(), opaque_tokens.is_user_token),
         (
-            opaque_tokens.new_refresh_token(opaque_tokens.new_name()),
-            lambda text: opaque_tokens.session_of(text) is not None,
+            opaque_tokens.new_refresh_token(opaque_tokens.new_secret()),
+            lambda text: opaque_tokens.session_name(text) is not None,
         ),
     ):
         place = at % len(token)

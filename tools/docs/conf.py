@@ -1,4 +1,4 @@
-"""How Sphinx makes a site of docs/: `make docs`. It works offline: no web font, nothing from elsewhere."""
+"""Sphinx configuration for `make docs`. The site works offline: it loads no web fonts and no other remote files."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ root_doc = "index"
 exclude_patterns: list[str] = []
 myst_heading_anchors = 3
 nitpicky = True
-# A page may have its place before it is written.
+# A toctree glob may match no pages yet.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(
     lambda record: getattr(record, "subtype", None) != "empty_glob"
 )
@@ -30,5 +30,5 @@ html_show_sphinx = False
 html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
-# Indented blocks are commands, requests and tables as often as code: they are shown as they are.
+# Indented blocks are often commands, requests or tables, so they are not highlighted.
 highlight_language = "text"

@@ -1,7 +1,7 @@
-// An OpenID Connect provider that the product's developers did not write, configured like the ones that customers have.
+// A third-party OpenID Connect provider, configured like those of customers.
 //
-// Prints one line of JSON with the address of its control server, and ends with its standard input. `POST /issuers` there
-// starts an issuer of the described shape on a port of its own; tests/support/independent_issuer.py has the fields.
+// Prints one line of JSON with the address of its control server, and exits when its standard input closes. `POST /issuers`
+// on that server starts an issuer with the given shape on a separate port; see tests/support/independent_issuer.py.
 import { createServer } from "node:http";
 import { generateKeyPair, exportJWK, decodeJwt, decodeProtectedHeader, importJWK, SignJWT } from "jose";
 import Provider from "oidc-provider";
@@ -10,7 +10,7 @@ const RESOURCE = "urn:kataven:api";
 const ROLES_OF_ONE = /^urn:zitadel:iam:org:roles:id:(.+)$/;
 const PROVIDERS = new Map();
 
-// The provider's own console warnings are about its use in production.
+// The provider's console warnings concern production use.
 for (const level of ["info", "warn"]) console[level] = () => {};
 
 const KEYS = await Promise.all(
@@ -20,7 +20,7 @@ const KEYS = await Promise.all(
   }),
 );
 
-async function signedAgain(token, change) {
+async function resign(token, change) {
   const header = decodeProtectedHeader(token);
   const key = await importJWK(KEYS.find(({ kid }) => kid === header.kid), header.alg);
   return new SignJWT({ ...decodeJwt(token), ...change }).setProtectedHeader(header).sign(key);
@@ -29,15 +29,15 @@ async function signedAgain(token, change) {
 function claimsFor(shape, scopes) {
   const only = scopes.map((scope) => ROLES_OF_ONE.exec(scope)?.[1]).find(Boolean);
   if (!only) return shape.access_claims;
-  const held = ([, organisations]) => only in organisations;
+  const inOrganisation = ([, organisations]) => only in organisations;
   const limited = (roles) =>
-    Object.entries(roles).filter(held).map(([role, organisations]) => [role, { [only]: organisations[only] }]);
-  const said = { ...shape.access_claims };
-  for (const name of Object.keys(said).filter((name) => name.endsWith(":roles"))) {
-    said[name] = Object.fromEntries(limited(said[name]));
-    if (Object.keys(said[name]).length === 0) delete said[name];
+    Object.entries(roles).filter(inOrganisation).map(([role, organisations]) => [role, { [only]: organisations[only] }]);
+  const claims = { ...shape.access_claims };
+  for (const name of Object.keys(claims).filter((name) => name.endsWith(":roles"))) {
+    claims[name] = Object.fromEntries(limited(claims[name]));
+    if (Object.keys(claims[name]).length === 0) delete claims[name];
   }
-  return said;
+  return claims;
 }
 
 function configuration(shape, provider, login) {
@@ -69,9 +69,9 @@ function configuration(shape, provider, login) {
     async loadExistingGrant(ctx) {
       const { client, session, params } = ctx.oidc;
       const grant = new (provider().Grant)({ clientId: client.clientId, accountId: session.accountId });
-      const asked = params.scope.split(" ");
-      const granted = shape.granted_scopes ? shape.granted_scopes.split(" ") : asked;
-      const refused = asked.filter((scope) => !granted.includes(scope)).join(" ");
+      const requested = params.scope.split(" ");
+      const granted = shape.granted_scopes ? shape.granted_scopes.split(" ") : requested;
+      const refused = requested.filter((scope) => !granted.includes(scope)).join(" ");
       grant.addOIDCScope(granted.join(" "));
       grant.addResourceScope(RESOURCE, granted.join(" "));
       if (refused) {
@@ -102,9 +102,9 @@ function configuration(shape, provider, login) {
       customizers: {
         jwt(ctx, _, parts) {
           const { AuthorizationCode: code, RefreshToken: refresh } = ctx.oidc.entities;
-          const asked = [...(code ?? refresh).scopes];
+          const scopes = [...(code ?? refresh).scopes];
           parts.header = { typ: shape.access_type };
-          Object.assign(parts.payload, { aud: shape.audience }, claimsFor(shape, asked));
+          Object.assign(parts.payload, { aud: shape.audience }, claimsFor(shape, scopes));
           for (const name of shape.access_omits) delete parts.payload[name];
         },
       },
@@ -113,8 +113,8 @@ function configuration(shape, provider, login) {
 }
 
 async function issue(shape) {
-  let answer = null;
-  const server = createServer((request, response) => answer(request, response));
+  let handler = null;
+  const server = createServer((request, response) => handler(request, response));
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const issuer = `http://127.0.0.1:${server.address().port}${shape.path}`;
   const login = `http://${shape.login_host}:${control.address().port}`;
@@ -129,12 +129,12 @@ async function issue(shape) {
     }
     await next();
     if (ctx.path === "/token" && ctx.body?.id_token) {
-      ctx.body.id_token = await signedAgain(ctx.body.id_token, shape.id_audience ? { aud: shape.id_audience } : {});
+      ctx.body.id_token = await resign(ctx.body.id_token, shape.id_audience ? { aud: shape.id_audience } : {});
     }
   });
   const serve = provider.callback();
   const mounted = shape.path.replace(/\/$/, "");
-  answer = (request, response) => {
+  handler = (request, response) => {
     request.originalUrl = request.url;
     request.url = request.url.slice(mounted.length);
     serve(request, response);
@@ -143,7 +143,7 @@ async function issue(shape) {
   return { issuer };
 }
 
-// The login pages, at another host than the issuers.
+// The login pages, on another host than the issuers.
 async function signIn(uid) {
   for (const { provider, shape } of PROVIDERS.values()) {
     const interaction = await provider.Interaction.find(uid);
@@ -176,7 +176,7 @@ const control = createServer(async (request, response) => {
   if (url.pathname === "/issuers") return json(response, await issue(JSON.parse(await body(request))));
   if (url.pathname === "/expired") {
     const now = Math.floor(Date.now() / 1000);
-    return json(response, { token: await signedAgain(await body(request), { iat: now - 7200, exp: now - 3600 }) });
+    return json(response, { token: await resign(await body(request), { iat: now - 7200, exp: now - 3600 }) });
   }
   if (url.pathname === "/sign-out") {
     const back = url.searchParams.get("back").replaceAll("&", "&amp;").replaceAll('"', "&quot;");

@@ -1,4 +1,4 @@
-"""Print the OpenAPI document, as `/v1/openapi.json` serves it. Needs no server and no configuration."""
+"""Prints the OpenAPI document that `/v1/openapi.json` serves. Requires no server and no configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flask import Flask
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from app import API_ROOMS
+from app import API_BLUEPRINTS
 from kataven.web import reference
 
 app = Flask("reference", static_folder=None)
-for room in API_ROOMS:
-    app.register_blueprint(room)
-reference.install(app, API_ROOMS)
+for blueprint in API_BLUEPRINTS:
+    app.register_blueprint(blueprint)
+reference.install(app, API_BLUEPRINTS)
 json.dump(app.extensions[reference.EXTENSION], sys.stdout, indent=2)

@@ -1,1 +1,1 @@
-"""A customer's web site with the widget on it: of another origin than the API, with a server that knows its users."""
+"""A demonstration of the widget: a customer's web site on another origin than the API, with its own server."""

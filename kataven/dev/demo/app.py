@@ -17,7 +17,7 @@ USER = {"external_user_id": "demo-user-17", "display_name": "Uma Demo", "email":
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What a customer has: where the API is, a key for its pages, and a key that never leaves its server."""
+    """A customer's configuration: the API's URL, a public key for its pages, and a secret key for its server."""
 
     api_url: str
     widget_key: str
@@ -25,12 +25,12 @@ class Customer:
 
 
 def create_demo(customer: Customer) -> Flask:
-    """The site as a WSGI application. It answers under loopback names only."""
+    """The site as a WSGI application. It accepts only loopback host names."""
     app = Flask(__name__)
     app.config.update(TRUSTED_HOSTS=["127.0.0.1", "localhost"], MAX_CONTENT_LENGTH=1024)
     site = _Site(customer)
     app.add_url_rule("/", view_func=site.page)
-    app.add_url_rule("/healthz", view_func=lambda: jsonify(status="ok"))  # asks nobody: whether this process answers
+    app.add_url_rule("/healthz", view_func=lambda: jsonify(status="ok"))  # sends no request to the API
     app.add_url_rule("/user-token", view_func=site.user_token, methods=["POST"])
     return app
 
@@ -40,7 +40,7 @@ class _Site:
         self._customer = customer
 
     def page(self) -> AnyResponse:
-        """The page with the snippet in it, under the policy that docs/widget.md recommends."""
+        """The page with the snippet, under the policy that docs/widget.md recommends."""
         nonce = secrets.token_urlsafe(16)
         agent_id = self._agent_id()
         line = snippet(self._customer.api_url, self._customer.widget_key, agent_id)
@@ -54,26 +54,24 @@ class _Site:
         return response
 
     def user_token(self) -> AnyResponse:
-        """What a customer's server does for a user who is signed in there."""
-        answer = self._ask("POST", "/v1/widget/auth/user-token", USER)
-        return jsonify(answer.json()) if answer.is_success else _failed(answer)
+        """A user token for a user who is signed in at the customer's site."""
+        created = self._request("POST", "/v1/widget/auth/user-token", USER)
+        if created.is_success:
+            return jsonify(created.json())
+        response = jsonify(code=created.json().get("code", "unknown"))
+        response.status_code = 502
+        return response
 
     def _agent_id(self) -> str | None:
-        """The first agent whose widget is on."""
-        agents = self._ask("GET", "/v1/agents")
+        """The first active agent whose widget is enabled."""
+        agents = self._request("GET", "/v1/agents")
         for agent in agents.json() if agents.is_success else ():
-            settings = self._ask("GET", f"/v1/agents/{agent['id']}/widget-settings")
+            settings = self._request("GET", f"/v1/agents/{agent['id']}/widget-settings")
             if agent["status"] == "active" and settings.is_success and settings.json()["widget_enabled"]:
                 return str(agent["id"])
         return None
 
-    def _ask(self, method: str, path: str, body: object = None) -> httpx2.Response:
+    def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:
         authorization = {"Authorization": f"Bearer {self._customer.api_key}"}
         with httpx2.Client(base_url=self._customer.api_url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
             return client.request(method, path, json=body, headers=authorization)
-
-
-def _failed(answer: httpx2.Response) -> AnyResponse:
-    response = jsonify(code=answer.json().get("code", "unknown"))
-    response.status_code = 502
-    return response

@@ -1,6 +1,6 @@
-"""A real, small OpenID provider for local runs and tests: discovery, keys, authorization code with PKCE, sign-out.
+"""A small OpenID provider for local runs and tests: discovery, keys, authorization code with PKCE, refresh, sign-out.
 
-It speaks as Zitadel does, claims and paths included. Run it with `python -m kataven.dev.issuer`.
+Its claims and paths are those of Zitadel. Run it with `python -m kataven.dev.issuer`.
 """
 
 from kataven.dev.issuer.server import DevIssuer

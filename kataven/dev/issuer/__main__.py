@@ -1,41 +1,24 @@
-"""`python -m kataven.dev.issuer --port 8010 --data-dir .kataven`: runs until SIGTERM or Ctrl-C."""
+"""`python -m kataven.dev.issuer --port 8010 --data-dir .kataven`: serves until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
-from kataven.dev.errors import DevError
-from kataven.dev.issuer.server import HOSTS, DevIssuer
+from kataven.dev.issuer.server import DevIssuer
+from kataven.dev.loopback import HOSTS, serve_until_signal
 
 
 def main() -> int:
-    """0 after an orderly end, 1 if it can't start."""
+    """The exit status: 0 after a signal, 1 if the issuer cannot start."""
     parser = argparse.ArgumentParser(prog="python -m kataven.dev.issuer", description=__doc__)
-    parser.add_argument("--host", default=HOSTS[0], choices=HOSTS, help="loopback only")
+    parser.add_argument("--host", default=HOSTS[0], choices=HOSTS, help="a loopback name")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the signing keys are kept")
+    parser.add_argument("--data-dir", type=Path, required=True, help="the folder that contains the signing keys")
     arguments = parser.parse_args()
-
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     issuer = DevIssuer(arguments.data_dir, host=arguments.host, port=arguments.port)
-    try:
-        issuer.start()
-    except OSError as error:
-        sys.stderr.write(f"development issuer: can't listen on {issuer.url}: {os.strerror(error.errno or 0)}\n")
-        return 1
-    except DevError as error:
-        sys.stderr.write(f"development issuer: {error}\n")
-        return 1
-    stop.wait()
-    issuer.stop()
-    return 0
+    return serve_until_signal(issuer, "development issuer")
 
 
 if __name__ == "__main__":

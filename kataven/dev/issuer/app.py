@@ -1,8 +1,9 @@
-"""The development issuer's endpoints, at the paths that Zitadel has. Whoever asks may be anybody of the cast."""
+"""The development issuer's endpoints, at the paths that Zitadel uses. A user signs in by choosing a persona."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from flask import Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.exceptions import BadRequest
@@ -12,13 +13,14 @@ from kataven.dev.issuer.authorization import (
     RefusedRequest,
     UntrustedRequest,
     is_local_url,
-    read_request,
+    require_supported,
+    require_trusted,
     with_query,
 )
-from kataven.dev.issuer.codes import CodeBook, Grant, InvalidGrant, RefreshBook
+from kataven.dev.issuer.grants import CODE_LIFETIME_SECONDS, Grant, GrantStore, InvalidGrant
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCE, CLIENT_ID, LIFETIME_SECONDS, access_claims, encode, id_claims
-from kataven.dev.personas import CAST
+from kataven.dev.personas import PERSONAS
 from kataven.identity.errors import ExpiredCredential, MissingCredential, Refused
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
 from kataven.identity.jwt import JwtVerifier
@@ -32,28 +34,26 @@ END_SESSION = "/oidc/v1/end_session"
 OFFLINE = "offline_access"
 SCOPES = ("openid", "profile", "email", OFFLINE)
 ZITADEL_SCOPES = "urn:zitadel:iam:"
-"""How Zitadel's own scopes begin."""
-REFRESH_TOKENS = "kataven.refresh_tokens"
-"""Under this name the application's `extensions` hold the refresh tokens that are out."""
+"""The prefix of Zitadel's own scopes."""
+USERINFO_CLAIMS = ("sub", "name", "preferred_username", "email", DEFAULT_ROLE_CLAIMS[0])
 
 
 def create_issuer(issuer_url: str, keyring: Keyring) -> Flask:
-    """The issuer as a WSGI application. It answers under loopback names only, so that no web page can rebind to it."""
+    """The issuer as a WSGI application. It accepts only loopback host names, to prevent DNS rebinding by web pages."""
     app = Flask(__name__)
     app.config.update(TRUSTED_HOSTS=["127.0.0.1", "localhost"], MAX_CONTENT_LENGTH=64 * 1024)
     issuer = _Issuer(issuer_url, keyring)
-    app.extensions[REFRESH_TOKENS] = issuer.refresh_tokens
     app.add_url_rule("/.well-known/openid-configuration", view_func=issuer.discovery)
     app.add_url_rule(KEYS, view_func=issuer.keys)
     app.add_url_rule(AUTHORIZE, view_func=issuer.authorize, methods=["GET", "POST"])
     app.add_url_rule(TOKEN, view_func=issuer.token, methods=["POST"])
     app.add_url_rule(USERINFO, view_func=issuer.userinfo, methods=["GET", "POST"])
     app.add_url_rule(END_SESSION, view_func=issuer.end_session, methods=["GET", "POST"])
-    app.after_request(_harden)
+    app.after_request(_add_security_headers)
     return app
 
 
-def _harden(response: Response) -> Response:
+def _add_security_headers(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
     response.headers["Referrer-Policy"] = "no-referrer"
@@ -64,8 +64,8 @@ class _Issuer:
     def __init__(self, issuer_url: str, keyring: Keyring) -> None:
         self._url = issuer_url
         self._keyring = keyring
-        self._codes = CodeBook()
-        self.refresh_tokens = RefreshBook()
+        self._codes = GrantStore(CODE_LIFETIME_SECONDS)
+        self._refresh_tokens = GrantStore()
 
     def discovery(self) -> Response:
         """OpenID Connect Discovery, section 3."""
@@ -91,45 +91,50 @@ class _Issuer:
         return jsonify(self._keyring.public_jwks())
 
     def authorize(self) -> AnyResponse:
-        """Show the cast; once somebody is chosen, send the browser back with a code for them."""
+        """Show the personas. After the user has chosen one, redirect the browser with a code for it."""
         parameters = request.form if request.method == "POST" else request.args
         try:
-            wanted = read_request(parameters, self._url)
+            require_trusted(parameters)
+            require_supported(parameters)
         except UntrustedRequest as error:
-            return _page("message.html", 400, title="This sign-in can't go on", message=str(error))
+            return _page("message.html", 400, title="This sign-in request is invalid", message=str(error))
         except RefusedRequest as error:
-            return redirect(error.location, 303)
+            return self._redirect_back(parameters, error=error.error, error_description=str(error))
         if request.method == "GET" or "person" not in parameters:
-            return _page("sign_in.html", 200, title="Sign in", cast=CAST, parameters=parameters, action=AUTHORIZE)
-        person = next((one for one in CAST if one.subject == parameters["person"]), None)
+            return _page(
+                "sign_in.html", 200, title="Sign in", personas=PERSONAS, parameters=parameters, action=AUTHORIZE
+            )
+        person = next((one for one in PERSONAS if one.subject == parameters["person"]), None)
         if person is None:
-            raise BadRequest("Nobody of that name is in the cast.")
-        code = self._codes.issue(wanted.grant_to(person, _granted(wanted.scope)))
-        return redirect(wanted.location({"code": code, "iss": self._url}), 303)
+            raise BadRequest("Set person to the subject of a persona.")
+        scope = _supported_scopes(parameters["scope"])
+        uri, nonce, challenge = (parameters.get(name) for name in ("redirect_uri", "nonce", "code_challenge"))
+        code = self._codes.issue(Grant(person, uri or "", scope, nonce, challenge or ""))
+        return self._redirect_back(parameters, code=code)
+
+    def _redirect_back(self, parameters: Mapping[str, str], **added: str) -> AnyResponse:
+        target = with_query(parameters["redirect_uri"], {**added, "iss": self._url}, parameters.get("state"))
+        return redirect(target, 303)
 
     def token(self) -> AnyResponse:
-        """A code or a refresh token for tokens (RFC 6749, sections 4.1.3 and 6; RFC 7636, section 4.5)."""
+        """Exchange a code or a refresh token (RFC 6749, sections 4.1.3 and 6; RFC 7636, section 4.5)."""
         form = request.form
         if form.get("client_id") != CLIENT_ID or "client_secret" in form or request.authorization is not None:
-            return _token_error("invalid_client", "The client is public: send its client_id and no secret.", 401)
+            return _token_error(
+                "invalid_client", f"Send client_id {CLIENT_ID} and no secret: the client is public.", 401
+            )
         try:
             if form.get("grant_type") == "authorization_code":
-                grant = self._codes.redeem(
-                    form.get("code", ""),
-                    client_id=CLIENT_ID,
-                    redirect_uri=form.get("redirect_uri", ""),
-                    verifier=form.get("code_verifier", ""),
-                )
+                grant = self._codes.redeem(form.get("code", ""))
+                grant.check(form.get("redirect_uri", ""), form.get("code_verifier", ""))
             elif form.get("grant_type") == "refresh_token":
-                grant = self.refresh_tokens.redeem(form.get("refresh_token", ""))
-                if not set(form.get("scope", "").split()) <= set(grant.scope.split()):
-                    return _token_error("invalid_scope", "A refresh asks for no scope that was not granted.")
+                grant = self._refresh_tokens.redeem(form.get("refresh_token", ""))
             else:
-                return _token_error(
-                    "unsupported_grant_type", "The grant_type here is authorization_code or refresh_token."
-                )
+                return _token_error("unsupported_grant_type", "Set grant_type to authorization_code or refresh_token.")
         except InvalidGrant as error:
             return _token_error("invalid_grant", str(error))
+        if form["grant_type"] == "refresh_token" and not set(form.get("scope", "").split()) <= set(grant.scope.split()):
+            return _token_error("invalid_scope", "Request only scopes that were granted at sign-in.")
         return jsonify(self._tokens(grant))
 
     def _tokens(self, grant: Grant) -> dict[str, object]:
@@ -143,7 +148,7 @@ class _Issuer:
             "scope": grant.scope,
         }
         if OFFLINE in grant.scope.split(" "):
-            tokens["refresh_token"] = self.refresh_tokens.issue(grant)
+            tokens["refresh_token"] = self._refresh_tokens.issue(grant)
         return tokens
 
     def userinfo(self) -> AnyResponse:
@@ -158,29 +163,28 @@ class _Issuer:
             response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
             response.status_code = 401
             return response
-        told = ("sub", "name", "preferred_username", "email", DEFAULT_ROLE_CLAIMS[0])
-        return jsonify({claim: claims[claim] for claim in told})
+        return jsonify({claim: claims[claim] for claim in USERINFO_CLAIMS})
 
     def end_session(self) -> AnyResponse:
-        """RP-initiated logout 1.0. Nobody stays signed in here, so all there is to do is to send the browser back."""
+        """RP-initiated logout 1.0. This issuer has no sign-in sessions, so it only redirects the browser."""
         parameters = request.form if request.method == "POST" else request.args
         hint, target = parameters.get("id_token_hint"), parameters.get("post_logout_redirect_uri")
-        if hint is not None and not self._is_own(hint):
-            raise BadRequest("The id_token_hint is not an ID token of this issuer.")
+        if hint is not None and not self._issued(hint):
+            raise BadRequest("Set id_token_hint to an ID token of this issuer.")
         if parameters.get("client_id", CLIENT_ID) != CLIENT_ID:
-            raise BadRequest(f"The only client here is {CLIENT_ID}.")
+            raise BadRequest(f"Set client_id to {CLIENT_ID}, the only client of this issuer.")
         if target is None or (hint is None and "client_id" not in parameters):
-            # Zitadel ignores post_logout_redirect_uri without a client, too.
-            return _page("message.html", 200, title="Signed out", message="You may close this page.")
+            # Like Zitadel, which ignores post_logout_redirect_uri without a client.
+            return _page("message.html", 200, title="Signed out", message="You can close this page.")
         if not is_local_url(target):
-            raise BadRequest("A post_logout_redirect_uri here is an http URL on a loopback name.")
+            raise BadRequest("Set post_logout_redirect_uri to an http URL on a loopback name.")
         return redirect(with_query(target, {}, parameters.get("state")), 303)
 
-    def _is_own(self, id_token: str) -> bool:
+    def _issued(self, id_token: str) -> bool:
         try:
             self._verifier(CLIENT_ID, IdTokens(CLIENT_ID)).claims(id_token)
         except ExpiredCredential:
-            return True  # ours and old: who signs out after a long day shows such a one
+            return True  # after a long session, the Hub sends an expired ID token
         except Refused:
             return False
         return True
@@ -189,8 +193,8 @@ class _Issuer:
         return JwtVerifier(self._keyring, self._url, audience, time.time, use)
 
 
-def _granted(scope: str) -> str:
-    """The supported ones among the requested scopes; RFC 6749, section 3.3, allows to ignore the others."""
+def _supported_scopes(scope: str) -> str:
+    """The supported ones of the requested scopes. RFC 6749, section 3.3, allows an issuer to ignore the others."""
     return " ".join(name for name in scope.split() if name in SCOPES or name.startswith(ZITADEL_SCOPES))
 
 

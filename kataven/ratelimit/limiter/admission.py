@@ -1,4 +1,4 @@
-"""May this request come in? One decision over every limit of the account and the key."""
+"""Admission of authenticated requests: one decision over every limit of the account and the key."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from kataven.ratelimit.windows import RedisWindows, Windows
 
 log = logging.getLogger(__name__)
 
-SURFACES = ("api", "hub")
-"""Each has counters of its own."""
+APPS = ("api", "hub")
+"""The API app and the Hub app have separate counters."""
 
 
 class Admission:
-    """A request that was let in: it holds its slot until `release`."""
+    """An admitted request. It holds its concurrency slot until `release`."""
 
-    __slots__ = ("_scopes", "_slot", "_windows", "decision")
+    __slots__ = ("_limit_keys", "_slot", "_windows", "decision")
 
     def __init__(self, windows: Windows, limit_keys: tuple[RateLimitKey, ...], slot: str, decision: Decision) -> None:
         self._windows = windows
-        self._scopes = limit_keys
+        self._limit_keys = limit_keys
         self._slot = slot
         self.decision = decision
 
     @property
     def quota_statuses(self) -> tuple[QuotaStatus, ...]:
-        """Every quota and what is left of it, this request counted: the account's, then the key's own."""
+        """The state of every quota, including this request: the account's, then the key's."""
         return self.decision.quota_statuses
 
     def headers(self) -> list[tuple[str, str]]:
@@ -44,77 +44,77 @@ class Admission:
         return self.decision.headers()
 
     def release(self) -> None:
-        """Give the slot back. Waits for nothing, never raises, and may be repeated.
+        """Release the slot. Does not block, does not raise, and is idempotent.
 
-        Call it before the last byte of the answer is sent, so that the client's next request finds the slot free.
+        Must be called before the last byte of the response is sent, so the slot is free for the client's next request.
         """
-        self._windows.give_back(self._scopes, self._slot)
+        self._windows.release(self._limit_keys, self._slot)
 
 
 class Limiter:
-    """The limits of one surface, in one worker. Building it opens nothing."""
+    """The limits of one app (API or Hub) in one worker. The constructor opens no connection."""
 
     def __init__(self, windows: FallbackWindows) -> None:
         self.windows = windows
         self.addresses = AddressBudget(windows)
 
     @classmethod
-    def at(cls, redis_url: str, *, surface: str, workers: int = 1, stats: FallbackStats | None = None) -> Self:
-        """Limits in the Redis of this URL, apart from those of other surfaces.
+    def at(cls, redis_url: str, *, app: str, workers: int = 1, stats: FallbackStats | None = None) -> Self:
+        """Limits in the Redis at `redis_url`. The apps have separate counters.
 
-        `workers` is how many share the budgets if Redis is not there from the beginning.
+        `workers` is the number of workers that share the limits if Redis is unavailable at startup.
         """
-        redis = RedisWindows(RedisPool(redis_url), prefix=prefix_of(surface))
+        redis = RedisWindows(RedisPool(redis_url), prefix=redis_prefix(app))
         return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, stats=stats))
 
     @property
     def degraded(self) -> bool:
-        """Whether this worker limits by itself, for want of Redis."""
+        """Whether this worker enforces limits locally because Redis is unavailable or slow."""
         return self.windows.degraded
 
     def start(self) -> None:
-        """Begin to renew the slots of requests under way and to watch Redis. Call it after the fork."""
+        """Start the heartbeat, which renews slots and checks Redis. Must be called after the fork."""
         self.windows.start()
 
     def stop(self) -> None:
-        """Give every slot back and close the connections; call it when the last request is answered."""
+        """Release every slot and close the connections. Must be called after the last response."""
         self.windows.stop()
 
     def admit(
         self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
     ) -> Admission:
-        """Count one request and take a slot for it. Raises LimitExceeded, and then nothing is counted anywhere."""
+        """Count one request and acquire a slot. If a limit is exceeded, raises LimitExceeded and counts nothing."""
         limit_keys = rate_limit_keys_of(account, limits, key_id, key_limits)
-        # No secret, only never the same twice; Python seeds it anew after a fork.
+        # Must be unique but not secret. Python reseeds the generator after a fork.
         slot = f"{random.getrandbits(64):016x}"
         decision = self.windows.take(limit_keys, slot)
         if not decision.admitted:
             raise LimitExceeded(decision)
         return Admission(self.windows, limit_keys, slot, decision)
 
-    def forget(self, account: str) -> None:
-        """Let an account of this name begin with nothing used at any surface. Without Redis that takes up to a day."""
+    def reset(self, account: str) -> None:
+        """Reset the usage of an account in all apps. If Redis is unavailable, old usage expires within a day."""
         try:
-            self.windows.forget(account_rate_limit_key(account), [prefix_of(surface) for surface in SURFACES])
+            self.windows.reset(account_rate_limit_key(account), [redis_prefix(app) for app in APPS])
         except (Unreachable, Refusal) as error:
-            log.warning("limits: what %s has used is forgotten by itself, within a day (%s)", account, error)
+            log.warning("rate limits: could not reset the usage of %s; it expires within a day (%s)", account, error)
 
 
 def account_rate_limit_key(account: str) -> str:
-    """What an account's requests are counted by."""
+    """The name of an account's rate limit key."""
     return f"account:{account}"
 
 
-def prefix_of(surface: str) -> str:
-    """What the names of a surface's windows begin with in Redis."""
-    return f"limits:{surface}:"
+def redis_prefix(app: str) -> str:
+    """The prefix of an app's windows in Redis."""
+    return f"limits:{app}:"
 
 
 @lru_cache(maxsize=4096)
 def rate_limit_keys_of(
     account: str, limits: Limits, key_id: str | None, key_limits: KeyLimits | None
 ) -> tuple[RateLimitKey, ...]:
-    """What is counted for a request: the account and, if the key has limits of its own, the key."""
+    """The rate limit keys of a request: the account and, if the API key has its own limits, the API key."""
     limit_key = RateLimitKey(account_rate_limit_key(account), account_quota_set(limits))
     if key_id is None or key_limits is None or key_limits == KeyLimits():
         return (limit_key,)

@@ -1,12 +1,13 @@
-"""What revokers and workers tell each other apart from Redis: a place that every worker reads.
+"""The fallback channel: how revokers and workers communicate without Redis, through the system database.
 
-    a notice     from a revoker that Redis does not serve, or not for every worker
-    a home       from a worker: at which Redis it renews its lease, so that a revoker knows whom a publication misses
-    an intent    from a revoker that is about to commit: if it dies before its receipt, workers go on forgetting
+    fallback notice     from a revoker that cannot reach Redis, or whose Redis does not reach every worker
+    home Redis          from a worker: the server at which it renews its lease, so that a revoker can detect which
+                        workers a publication did not reach
+    revocation intent   from a revoker, before its commit: if it dies before its receipt, workers evict what it covers
 
-A worker that can't read it can't hear such a word, so it counts on a second lease: it uses what it remembers only while
-it has written, within `READING_SECONDS`, that it reads. That is as long as anything is remembered at all, so a place
-that is away for less costs nothing.
+A worker that cannot read the channel would miss fallback notices. It therefore needs a second lease, the reader lease:
+it uses its caches only if it has written a heartbeat within `READER_LEASE_SECONDS`. Cache entries have the same
+lifetime, so a shorter outage of the channel has no cost.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from typing import Protocol
 
 from kataven.revocation.target import RevocationTarget
 
-READING_SECONDS = 30.0
-"""How long a worker that wrote that it reads is waited for."""
+READER_LEASE_SECONDS = 30.0
+"""The length of the reader lease: how long a revoker waits for a reader."""
 
 INTENT_SECONDS = 60.0
-"""How long an intent that is not completed stands: longer than the transaction that it announces can take."""
+"""How long an intent is valid: longer than the transaction that it announces can take."""
 
 
 class FallbackUnreachable(Exception):
-    """The notices can be neither read nor written right now."""
+    """The fallback channel can currently be neither read nor written."""
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackNotice:
-    """What is posted: the how many-th, and a mark that no other one has, whatever was restored from a backup."""
+    """A notice: its sequence number, and a mark that is unique even after the database was restored from a backup."""
 
     count: int
     mark: str
@@ -38,74 +39,75 @@ class FallbackNotice:
 
 @dataclass(frozen=True, slots=True)
 class FallbackState:
-    """What a worker finds when it looks."""
+    """What a worker reads at each poll."""
 
     notice: FallbackNotice
-    """The latest notice."""
-    unfinished: frozenset[RevocationTarget]
-    """What revocations cover that were begun a while ago and are not completed."""
+    overdue: frozenset[RevocationTarget]
+    """What the overdue intents cover: those that are older than the time the worker asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollerId:
-    """A worker that reads, as it wrote itself down. `home` is where its `pid` means something."""
+    """A reader: a worker that polls the channel. `pid` is unique within `pid_namespace`."""
 
     id: str
-    home: str
+    pid_namespace: str
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class PollerHeartbeat:
-    """What a worker writes."""
+    """What a worker writes to the channel."""
 
     reader: PollerId
     count: int
-    """Higher with each beat, also if the reader was taken off in between: equal counts mean that it has not written."""
-    read: FallbackNotice | None
-    """The notice that it has read last."""
-    redis: str
-    """Which Redis it renews its lease at; empty for none."""
+    """Increases with each heartbeat, even if the reader was removed in between. Equal counts mean: it did not write."""
+    read_notice: FallbackNotice | None
+    """The notice that it read last."""
+    home_redis: str
+    """The Redis at which it renews its lease; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedNotice:
-    """A notice is up. `readers` are those who may count on a lease, with the count of the last beat of each."""
+class PostedNotice:
+    """A posted notice. `readers` maps each reader that may hold a reader lease to the count of its last heartbeat."""
 
     notice: FallbackNotice
     readers: Mapping[PollerId, int]
 
 
 class FallbackChannel(Protocol):
-    """The place itself. Each method takes effect before it returns, and raises NoticesUnreachable."""
+    """The storage behind the channel. Each method is committed before it returns, and raises FallbackUnreachable."""
 
-    def current(self, patience_seconds: float) -> FallbackState:
-        """The latest notice, and what was begun longer ago than `patience_seconds`, by the place's own clock."""
+    def read_state(self, overdue_after_seconds: float) -> FallbackState:
+        """The latest notice, and what intents older than `overdue_after_seconds` cover, by the clock of the storage."""
 
-    def heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
-        """Write that a worker reads, and that it has read `beat.read` if that is the latest still; *then* read the
-        latest."""
+    def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
+        """Write the heartbeat, *then* read and return the latest notice.
 
-    def post(self) -> PublishedNotice:
-        """Put up a new notice, *then* read who reads."""
+        `heartbeat.read_notice` is recorded as read only if it is still the latest notice.
+        """
 
-    def unread(self, notice: FallbackNotice) -> frozenset[PollerId]:
-        """Who has not written that they have read this notice, or a later one."""
+    def post_notice(self) -> PostedNotice:
+        """Post a new notice, *then* read the list of readers."""
 
-    def elsewhere(self, redis: str) -> frozenset[PollerId]:
-        """Who may hold a lease that another Redis than this one gave."""
+    def readers_behind(self, notice: FallbackNotice) -> frozenset[PollerId]:
+        """The readers that have not written that they read this notice or a later one."""
 
-    def heartbeats(self) -> dict[PollerId, int]:
-        """Every reader, with the count of its last beat."""
+    def readers_with_other_home(self, redis: str) -> frozenset[PollerId]:
+        """The readers that may hold a lease from another Redis than this one."""
 
-    def remove(self, heartbeats: Mapping[PollerId, int]) -> None:
-        """Take readers off, but for those that have written since."""
+    def heartbeat_counts(self) -> dict[PollerId, int]:
+        """Every reader with the count of its last heartbeat."""
 
-    def leave(self, reader: PollerId) -> None:
-        """Take oneself off, lease given up."""
+    def remove_readers(self, heartbeats: Mapping[PollerId, int]) -> None:
+        """Remove these readers from the list, except those that have written since."""
 
-    def intend(self, target: RevocationTarget) -> str:
-        """Write down that `scope` is about to be revoked. Returns the intent's id."""
+    def deregister(self, reader: PollerId) -> None:
+        """Remove a reader that has given up its reader lease."""
 
-    def complete(self, intents: Collection[str]) -> None:
-        """These intents have their receipts. Those that are older than `INTENT_SECONDS` go as well."""
+    def add_intent(self, target: RevocationTarget) -> str:
+        """Write the intent to revoke `target`. Returns the intent's id."""
+
+    def remove_intents(self, intents: Collection[str]) -> None:
+        """Remove these intents, whose receipts were returned, and all that are older than `INTENT_SECONDS`."""

@@ -1,9 +1,9 @@
-"""The worker's other thread: it reads the notices, makes the worker forget, and writes that it has.
+"""The worker's second background thread: polls the fallback channel and writes the worker's heartbeats.
 
-    look → is there another notice, another Redis, or is it time to write? → write that this worker reads → forget →
-           write that it has
+    poll → new notice, new home Redis, or heartbeat due? → write a heartbeat → clear the caches → write that the notice
+           was read
 
-It waits for nothing but the place where the notices are, so that one that is slow doesn't hold the bus up.
+It is separate from the subscriber's thread, so that a slow system database does not delay events.
 """
 
 from __future__ import annotations
@@ -30,126 +30,127 @@ from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
 from kataven.revocation.sweeper import Sweeper
 
-BEATS_PER_LEASE = 4
-LOOKS_PER_LEASE = 2
-"""By the lease from Redis: so a revocation that Redis does not carry takes about as long as one lease."""
+HEARTBEATS_PER_LEASE = 4
+POLLS_PER_LEASE = 2
+"""Per lease from Redis, so that a revocation through a fallback notice takes about half a lease."""
 
 _log = logging.getLogger(__name__)
 
 
 class FallbackPoller:
-    """One thread between `start` and `stop`. To be started after a fork, never before."""
+    """One thread between `start` and `stop`. Must be started after a fork, never before."""
 
     def __init__(self, guard: Guard, fallback: FallbackChannel) -> None:
         self._guard = guard
         self._fallback = fallback
-        self._lease = guard.reading
-        self._seconds_between_looks = guard.lease.seconds / LOOKS_PER_LEASE
-        self._sweeper: Sweeper[PollerId, int] = Sweeper(expiry_wait_seconds(guard.reading.seconds))
-        self._stopping = Pause()
+        self._lease = guard.reader_lease
+        self._poll_interval = guard.lease.seconds / POLLS_PER_LEASE
+        self._sweeper: Sweeper[PollerId, int] = Sweeper(expiry_wait_seconds(guard.reader_lease.seconds))
+        self._stopping = WakeableFlag()
         self._thread: Thread | None = None
         self._read: FallbackNotice | None = None
-        self._due = -math.inf
-        self._beats = 0
-        self._completed: deque[str] = deque()
-        self.me = PollerId("", "", 0)
+        self._heartbeat_due_at = -math.inf
+        self._heartbeat_count = 0
+        self._intents_to_remove: deque[str] = deque()
+        self.id = PollerId("", "", 0)
 
     @property
     def running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin. Returns at once. Does nothing if it is running."""
+        """Start the thread, unless it is running. Returns immediately."""
         if self.running:
             return
-        self.me = PollerId(secrets.token_hex(8), host_identity(), os.getpid())
-        self._read, self._due = None, -math.inf
-        self._stopping = Pause()
+        self.id = PollerId(secrets.token_hex(8), pid_namespace(), os.getpid())
+        self._read, self._heartbeat_due_at = None, -math.inf
+        self._stopping = WakeableFlag()
         self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, then the lease."""
+        """Stop the thread, then give up the reader lease and remove this worker from the list of readers."""
         if self._thread is None:
             return
         self._stopping.set()
         self._thread.join()
         self._thread = None
         self._lease.drop()
-        self._guard.home_recorded("")
-        with suppress(FallbackUnreachable):  # then the lease lapses, and another worker takes this one off
-            self._complete()
-            self._fallback.leave(self.me)
+        self._guard.home_written("")
+        with suppress(FallbackUnreachable):  # if this fails, the lease expires and another worker removes this one
+            self._remove_intents()
+            self._fallback.deregister(self.id)
 
-    def hurry(self) -> None:
-        """Look now: this worker renews at another Redis than before. Safe to call from any thread."""
+    def poll_soon(self) -> None:
+        """Poll now, because this worker has a new home Redis to write. Safe to call from any thread."""
         self._stopping.wake()
 
-    def completed(self, intent: str) -> None:
-        """An intent has its receipt: to be written down with the next look, off the revoker's way."""
-        self._completed.append(intent)
+    def remove_intent_later(self, intent: str) -> None:
+        """Remove an intent at the next poll, so that its revoker need not wait for the write."""
+        self._intents_to_remove.append(intent)
 
-    def run(self, stopping: Pause) -> None:
-        """What the thread does, until `stopping` is set."""
+    def run(self, stopping: WakeableFlag) -> None:
+        """The thread's loop. Returns when `stopping` is set."""
         reached = True
         while not stopping.is_set():
             try:
-                self.look()
+                self.poll()
                 reached = True
             except FallbackUnreachable as error:
-                # Once per outage. The lease lapses by itself, if this lasts.
-                _log.log(logging.WARNING if reached else logging.DEBUG, "revocation: notices can't be read: %s", error)
+                # A warning once per outage. If the outage lasts, the reader lease expires.
+                level = logging.WARNING if reached else logging.DEBUG
+                _log.log(level, "revocation: the fallback channel is unreachable: %s", error)
                 reached = False
-            except BaseException:  # a memory that can't forget, say: without a lease it is harmless
-                _log.exception("revocation: this worker can't read notices")
-            stopping.wait(self._seconds_between_looks)
+            except BaseException:  # for example a cache that fails to evict: without a lease it is not used
+                _log.exception("revocation: this worker cannot poll the fallback channel")
+            stopping.wait(self._poll_interval)
 
-    def look(self) -> None:
-        """Read the notices, and write that this worker has, if there is another one or if it is time to.
+    def poll(self) -> None:
+        """Read the channel, and write a heartbeat if the notice or the home Redis is new, or if a heartbeat is due.
 
-        A revocation that was begun, and is not completed one look later, is one whose revoker is slow or dead. Its
-        change may be committed any moment, so this worker forgets what it covers at each look, until it is completed.
+        An intent that is older than the poll interval belongs to a revoker that is slow or has died. Its change may be
+        committed at any time, so this worker evicts what it covers at each poll until the intent is removed.
         """
-        self._complete()
-        word = self._fallback.current(self._seconds_between_looks)
-        for target in word.unfinished:
+        self._remove_intents()
+        state = self._fallback.read_state(self._poll_interval)
+        for target in state.overdue:
             self._guard.apply_intent(target)
-        _, home_recorded = self._guard.home_to_record()
-        if not home_recorded and self._lease.clock() < self._due and word.notice == self._read:
+        _, home_is_new = self._guard.home_to_write()
+        if not home_is_new and self._lease.clock() < self._heartbeat_due_at and state.notice == self._read:
             return
-        self._heartbeat()
+        self._write_heartbeat()
         self._sweep()
 
-    def _heartbeat(self) -> None:
+    def _write_heartbeat(self) -> None:
         while True:
-            redis, _ = self._guard.home_to_record()
-            asked_at = self._lease.clock()
-            self._beats += 1
-            latest = self._fallback.heartbeat(PollerHeartbeat(self.me, self._beats, self._read, redis))
-            self._guard.home_recorded(redis)
-            self._guard.apply_notice(asked_at, latest)
+            redis, _ = self._guard.home_to_write()
+            counted_from = self._lease.clock()
+            self._heartbeat_count += 1
+            latest = self._fallback.write_heartbeat(PollerHeartbeat(self.id, self._heartbeat_count, self._read, redis))
+            self._guard.home_written(redis)
+            self._guard.apply_notice(counted_from, latest)
             if latest == self._read:
-                self._due = asked_at + self._lease.seconds / BEATS_PER_LEASE
+                self._heartbeat_due_at = counted_from + self._lease.seconds / HEARTBEATS_PER_LEASE
                 return
-            self._read = latest  # forgotten by now, and said so the next time round
+            self._read = latest  # the caches are cleared; the next iteration writes that
 
-    def _complete(self) -> None:
-        """Once more with the next look, if it fails."""
-        done = list(self._completed)
+    def _remove_intents(self) -> None:
+        """Remove the intents whose receipts were returned. If this fails, the next poll repeats it."""
+        done = list(self._intents_to_remove)
         if done:
-            self._fallback.complete(done)
+            self._fallback.remove_intents(done)
             for _ in done:
-                self._completed.popleft()
+                self._intents_to_remove.popleft()
 
     def _sweep(self) -> None:
         if self._sweeper.due(self._lease.clock()):
-            heartbeats = self._fallback.heartbeats()
-            self._fallback.remove(self._sweeper.look(heartbeats, self._lease.clock()))
-            self._fallback.complete(())
+            heartbeats = self._fallback.heartbeat_counts()
+            self._fallback.remove_readers(self._sweeper.unchanged(heartbeats, self._lease.clock()))
+            self._fallback.remove_intents(())
 
 
-class Pause:
-    """Ends a thread, and lets it wait in between, until it is told to hurry."""
+class WakeableFlag:
+    """Stops a thread, and lets it wait until it is woken."""
 
     def __init__(self) -> None:
         self._stopping = False
@@ -166,25 +167,25 @@ class Pause:
         self._woken.set()
 
     def wait(self, seconds: float) -> None:
-        """Returns after `seconds`, or at once if it was woken since the last wait."""
+        """Return after `seconds`, or immediately if `wake` was called since the last wait."""
         self._woken.wait(seconds)
         self._woken.clear()
 
 
 @cache
-def host_identity() -> str:
-    """Where this process's id means something: this boot of this machine, and this namespace of process ids."""
+def pid_namespace() -> str:
+    """Where the pid of this process is unique: this boot of this machine, and this PID namespace."""
     try:
         return (
             f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()} {os.readlink('/proc/self/ns/pid')}"
         )
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return f"unknown {secrets.token_hex(8)}"
 
 
-def is_dead(reader: PollerId) -> bool:
-    """Whether that process has surely ended. False if it lives elsewhere, where nobody can tell from here."""
-    if reader.home != host_identity():
+def has_exited(reader: PollerId) -> bool:
+    """Whether that process has certainly ended. False in another PID namespace, where this cannot be checked."""
+    if reader.pid_namespace != pid_namespace():
         return False
     try:
         os.kill(reader.pid, 0)

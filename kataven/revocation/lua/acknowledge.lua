@@ -1,4 +1,4 @@
--- A worker has forgotten what an event is about. The last one to say so wakes the revoker, which waits on `done`.
+-- A worker has evicted what an event covers. The last acknowledgement wakes the revoker, which waits on `done`.
 --
 -- KEYS pending, done    ARGV worker, milliseconds to keep `done`
 

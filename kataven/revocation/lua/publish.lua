@@ -1,6 +1,6 @@
--- One event: raise the epoch, tell every worker, and say who has to acknowledge, in one step.
+-- Publishes one event: increments the epoch, publishes the event and returns the list of workers, atomically.
 --
--- KEYS state, pending    ARGV nonce, channel, body, milliseconds to keep what belongs to the answer (0: none wanted)
+-- KEYS state, pending    ARGV nonce, channel, body, milliseconds to keep `pending` (0: no acknowledgement needed)
 
 local redis_id = whoami(KEYS[1], ARGV[1])
 local count = redis.call('HINCRBY', KEYS[1], 'count', 1)

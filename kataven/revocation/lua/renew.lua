@@ -1,5 +1,5 @@
--- A worker's lease: write its record, and say which epoch it is, in one step.
--- The record is new with every beat, so that whoever saw it twice unchanged knows how long nobody renewed it.
+-- Renews a worker's lease: writes its record and returns the current epoch, atomically.
+-- Each heartbeat writes a different record, so a record that is unchanged between two reads was not renewed.
 --
 -- KEYS state    ARGV nonce, worker, record
 

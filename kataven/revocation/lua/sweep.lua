@@ -1,4 +1,4 @@
--- Take workers off the list, each only if its record is still the one that was seen: one that renewed since stays.
+-- Removes workers from the list, each only if its record is unchanged: a worker that has renewed remains.
 --
 -- KEYS state    ARGV worker, record, worker, record, ...
 

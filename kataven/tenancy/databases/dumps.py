@@ -1,7 +1,6 @@
-"""One account's database as a file: whole or not at all, readable by its owner alone, checked before it is trusted.
+"""Dumps of one account's database: complete or absent, readable only by their owner, and verified after writing.
 
-A dump is `<account>-<moment>.dump`, PostgreSQL's custom format. While it is written it ends in `.partial`; under its
-own name there is always a whole one.
+A dump is `<account>-<moment>.dump` in PostgreSQL's custom format. Its name ends in `.partial` until it is complete.
 """
 
 import hashlib
@@ -22,22 +21,22 @@ _MOMENT = r"\d{8}T\d{9}Z"
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """A whole dump on disk, and the digest that tells it from any other."""
+    """A complete dump on disk, and its digest."""
 
     path: Path
     sha256: str
     bytes: int
 
     @property
-    def notes(self) -> Path:
-        """The file beside it, for what the database does not say of itself."""
+    def manifest(self) -> Path:
+        """The manifest file next to the dump, with data about the account that its database does not contain."""
         return self.path.with_suffix(".json")
 
 
-def take(programs: Programs, url: URL, account: str, folder: Path, notes: Callable[[Dump], str]) -> Dump:
-    """Dump the database at `url` into `folder`, which is made if need be, with `notes` beside it.
+def take(programs: Programs, url: URL, account: str, folder: Path, manifest: Callable[[Dump], str]) -> Dump:
+    """Dump the database at `url` into `folder`, which is created if needed, with the text from `manifest` next to it.
 
-    Raises ProgramMissing, ProgramFailed or OSError; then there is no dump. One process at a time for an account.
+    Raises ProgramMissing, ProgramFailed or OSError; then no dump exists. The caller holds the account's lock.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_partial(folder, account)
@@ -50,7 +49,7 @@ def take(programs: Programs, url: URL, account: str, folder: Path, notes: Callab
         programs.run("pg_restore", url, ["--list", str(partial)])
         dump = read(partial)
         dump = Dump(path, dump.sha256, dump.bytes)
-        _write(dump.notes, notes(dump))
+        _write(dump.manifest, manifest(dump))
         partial.replace(path)
         _sync(folder)
     except BaseException:
@@ -61,7 +60,7 @@ def take(programs: Programs, url: URL, account: str, folder: Path, notes: Callab
 
 
 def read(path: Path) -> Dump:
-    """The dump in a file. Raises DumpUnreadable if there is none."""
+    """The dump in a file. Raises DumpUnreadable if the file can't be read."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
@@ -71,12 +70,12 @@ def read(path: Path) -> Dump:
 
 
 def load(programs: Programs, dump: Dump, url: URL) -> None:
-    """Put a dump into the empty database at `url`, in one transaction. Raises ProgramMissing or ProgramFailed.
+    """Load a dump into the empty database at `url`, in one transaction. Raises ProgramMissing or ProgramFailed.
 
-    What a dump contains is executed there: it must come from somebody who may do so.
+    The server executes the SQL in a dump, so load only dumps from trusted sources.
     """
-    whole = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"]
-    programs.run("pg_restore", url, [*whole, f"--dbname={url.database}", str(dump.path)])
+    options = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"]
+    programs.run("pg_restore", url, [*options, f"--dbname={url.database}", str(dump.path)])
 
 
 def _create(path: Path) -> None:
@@ -100,9 +99,9 @@ def _sync(folder: Path) -> None:
 
 
 def _remove_partial(folder: Path, account: str) -> None:
-    """Remove what a killed dump of this account left, with its notes."""
-    left = re.compile(rf"{re.escape(account)}-{_MOMENT}\.dump\.partial")
+    """Remove incomplete dumps of this account, with their manifests."""
+    partial = re.compile(rf"{re.escape(account)}-{_MOMENT}\.dump\.partial")
     for path in folder.iterdir():
-        if left.fullmatch(path.name):
+        if partial.fullmatch(path.name):
             path.with_suffix("").with_suffix(".json").unlink(missing_ok=True)
             path.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
-"""Makes and removes accounts' databases, all or nothing.
+"""Creates and removes accounts' databases, completely or not at all.
 
-A database is made under a scratch name and renamed when it is whole, so under an account's name there is never half a
-database. While one is being made its maker holds a lock by its name, so that nobody takes it for the wreck of a crash:
+A database is created under a scratch name and renamed when it is complete, so no incomplete database ever has an
+account's name. The creating process holds a lock on the name, so that repair does not treat the database as orphaned:
 
     with provisioner.reserve("acme") as reservation:
-        ...                                  # write down that acme is being made
-        reservation.make(prepare)            # the database, whole, or an error and nothing
-        ...                                  # write down that acme is there
+        ...                                  # record that acme is being created
+        reservation.create(prepare)          # a complete database, or an error and no database
+        ...                                  # record that acme exists
 """
 
 import logging
@@ -32,7 +32,7 @@ Fill = Callable[[URL], None]
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """A database that has been made."""
+    """A database that was created, and how long that took."""
 
     database: str
     revision: str
@@ -41,19 +41,19 @@ class Provisioned:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The right to make or remove one database, for as long as the block lasts that it was taken in."""
+    """The exclusive right to create or remove one database, until the end of the `reserve` block."""
 
     database: str
     maintenance: Maintenance
     templates: Templates
     strategy: Strategy
 
-    def make(self, prepare: Prepare | None = None) -> Provisioned:
-        """Make the database at the head revision; `prepare` may fill it, in one transaction, before it has its name.
+    def create(self, prepare: Prepare | None = None) -> Provisioned:
+        """Create the database at the head revision. `prepare` can fill it in one transaction before it is renamed.
 
-        Raises DatabaseExists, ProvisioningError, or whatever `prepare` raises; then there is no database.
+        Raises DatabaseExists, ProvisioningError, or the errors of `prepare`; then no database exists.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._require_absence()
         with self._scratch() as scratch:
             template = self.templates.ensure(self.maintenance)
@@ -61,43 +61,44 @@ class Reservation:
             if prepare is not None:
                 self._prepare(scratch, prepare)
             self.maintenance.rename(scratch, self.database)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
-    def rebuild(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
-        """Make the database from what `fill` puts into the empty one whose URL it is given, such as a dump.
+    def create_from(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
+        """Create the database from the data that `fill` loads into an empty database, such as a dump.
 
-        It is brought to the head revision; then `prepare` as in `make`. Raises DatabaseExists, DumpUnreadable,
-        ProvisioningError, or whatever the two raise; then there is no database.
+        `fill` receives the database's URL. The database is then upgraded to the head revision and passed to `prepare`,
+        as in `create`. Raises DatabaseExists, DumpUnreadable, ProvisioningError, or the callbacks' errors; then no
+        database exists.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         self._require_absence()
         with self._scratch() as scratch:
             self._fill(scratch, fill, prepare)
             self.maintenance.rename(scratch, self.database)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
     def replace(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
-        """The same in place of the database that is there: it is replaced in one step, or stays as it is."""
-        began = time.monotonic()
+        """The same for an existing database, which is replaced atomically or remains unchanged."""
+        started = time.monotonic()
         replaced = scratch_name(f"{self.database}, replaced")
         with self._scratch() as scratch:
             self._fill(scratch, fill, prepare)
             self.maintenance.drop(replaced)
             self.maintenance.exchange(self.database, by=scratch, aside=replaced)
         self._clean_up(replaced)
-        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - began)
+        return Provisioned(self.database, self.templates.schema.head, time.monotonic() - started)
 
     def drop(self) -> None:
-        """Remove the database with everybody's sessions, if it is there. May take half a minute: never in a request."""
+        """Drop the database if it exists, and terminate its sessions. Can take 30 s: don't call it in a request."""
         self.maintenance.drop(self.database)
 
     def _require_absence(self) -> None:
         if self.maintenance.exists(self.database):
-            raise DatabaseExists(f"there is a database {self.database!r} already")
+            raise DatabaseExists(f"the database {self.database!r} already exists")
 
     @contextmanager
     def _scratch(self) -> Iterator[str]:
-        """The name under which the database is made; whatever goes wrong, nothing is left under it."""
+        """The scratch name of the new database. After an error, the scratch database is dropped."""
         scratch = scratch_name(self.database)
         try:
             self.maintenance.drop(scratch)
@@ -105,7 +106,7 @@ class Reservation:
         except BaseException as error:
             self._clean_up(scratch)
             if isinstance(error, DBAPIError):
-                raise ProvisioningError(f"the database {self.database!r} could not be made") from error
+                raise ProvisioningError(f"the database {self.database!r} could not be created") from error
             raise
 
     def _fill(self, scratch: str, fill: Fill, prepare: Prepare | None) -> None:
@@ -116,7 +117,7 @@ class Reservation:
             revision = schema.revision_of(connection)
         if revision not in schema.revisions:
             raise DumpUnreadable(
-                f"what was loaded is at schema {revision or 'none'}, and this code knows {schema.revisions[0]}"
+                f"the loaded data is at schema {revision or 'none'}; this release supports {schema.revisions[0]}"
                 f" to {schema.head}"
             )
         if revision != schema.head:
@@ -135,13 +136,18 @@ class Reservation:
         try:
             self.maintenance.drop(scratch)
         except DBAPIError:
-            logger.exception("%s is left over from making %s; repair removes it", scratch, self.database)
+            logger.exception(
+                "the scratch database %s of %s could not be dropped; `flask accounts repair` removes it",
+                scratch,
+                self.database,
+            )
 
 
 class Provisioner:
-    """Makes databases with the head schema on one server. `strategy` is PostgreSQL's way of copying the template.
+    """Creates databases with the head schema on one server. `strategy` is how PostgreSQL copies the template.
 
-    `wal_log` suits a database at a time; `file_copy`, no WAL but two checkpoints a copy, suits bulk on an idle server.
+    `wal_log` suits single databases. `file_copy` writes no WAL but needs two checkpoints per copy, which suits bulk
+    creation on an idle server.
     """
 
     def __init__(self, server: DatabaseServer, schema: Schema, strategy: Strategy = "wal_log") -> None:
@@ -151,19 +157,19 @@ class Provisioner:
 
     @contextmanager
     def reserve(self, database: str) -> Iterator[Reservation]:
-        """The right to make or remove `database`. Raises InvalidAccountName, or ProvisioningInProgress at once."""
+        """Reserve `database`. Raises InvalidAccountName, or ProvisioningInProgress without waiting."""
         check_account_name(database)
         with self.server.maintenance() as maintenance:
             if not maintenance.try_lock(scratch_name(database)):
-                raise ProvisioningInProgress(f"{database!r} is being made or removed at this moment")
+                raise ProvisioningInProgress(f"another process is creating or removing {database!r}; retry later")
             yield Reservation(database, maintenance, self.templates, self._strategy)
 
     def provision(self, database: str, prepare: Prepare | None = None) -> Provisioned:
-        """Make one database; see Reservation.make."""
+        """Create one database; see Reservation.create."""
         with self.reserve(database) as reservation:
-            return reservation.make(prepare)
+            return reservation.create(prepare)
 
     def drop(self, database: str) -> None:
-        """Remove one database; see Reservation.drop."""
+        """Drop one database; see Reservation.drop."""
         with self.reserve(database) as reservation:
             reservation.drop()

@@ -1,7 +1,7 @@
-"""Finds what a crash left behind, and cleans it up.
+"""Finds and repairs databases and accounts that a crash left inconsistent.
 
-The system that keeps the accounts writes `provisioning` before a database is made and the final status after. Where a
-crash came between, what is there and what is written differ; `find_wrecks` compares the two and touches nothing.
+An account's row has the status `provisioning` before its database is created, and the final status afterwards. After a
+crash in between, the databases and the rows differ. `find_orphans` compares them and changes nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -15,32 +15,32 @@ from kataven.tenancy.templates import scratch_name
 
 @dataclass(frozen=True, slots=True)
 class KnownAccount:
-    """What the accounts' keeper has written about one account of a server.
+    """The row of one account of a server.
 
-    `unfinished` while it is being made, `leaving` while it is being deleted.
+    `unfinished` while the account is being created, `deleting` while it is being deleted.
     """
 
     account: str
     database: str
     unfinished: bool
-    leaving: bool = False
+    deleting: bool = False
 
 
 class OrphanKind(StrEnum):
-    """What kind of difference was found, and what becomes of it."""
+    """The kind of inconsistency. The comments say how it is repaired."""
 
-    HALF_MADE = "half-made database"  # dropped: nobody has ever used it
-    UNFINISHED = "whole database of an unfinished account"  # the account is finished
-    NOTHING_MADE = "unfinished account without a database"  # the account is undone
-    REMOVED = "deleted account whose row is left"  # the account is undone
-    LEAVING = "account whose deletion was interrupted"  # told, not touched: it may yet be wanted
-    LOST = "account without its database"  # told, not touched: somebody has to look
-    STRAY = "database without an account"  # told, not touched: it may be somebody's data
+    HALF_MADE = "incomplete database"  # dropped: it was never used
+    UNFINISHED = "complete database of an unfinished account"  # the account becomes active
+    NOTHING_MADE = "unfinished account without a database"  # the account's row is deleted
+    REMOVED = "deleted account whose row still exists"  # the account's row is deleted
+    DELETING = "account whose deletion was interrupted"  # only reported: the operator decides
+    LOST = "account without its database"  # only reported: an operator must investigate
+    STRAY = "database without an account"  # only reported: it may contain customer data
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """One difference between what is there and what is written."""
+    """One inconsistency between the databases and the accounts."""
 
     kind: OrphanKind
     database: str
@@ -49,7 +49,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of a wreck: `done` is False where it was left alone, for the `reason` given."""
+    """The result for one orphan. `done` is False if it was left unchanged, for the given `reason`."""
 
     orphan: Orphan
     done: bool
@@ -59,27 +59,26 @@ class Repair:
 def find_orphans(
     databases: Collection[str], accounts: Iterable[KnownAccount], *, ignored: Collection[str] = ()
 ) -> list[Orphan]:
-    """Compare a server's databases with the accounts placed on it. `ignored` are known to be something else."""
+    """Compare a server's databases with its accounts. `ignored` are databases with another purpose."""
     orphans = [Orphan(OrphanKind.HALF_MADE, database) for database in databases if database.startswith(SCRATCH_PREFIX)]
     named = set()
     for known in accounts:
         named.add(known.database)
-        there = known.database in databases
-        kind = _kind(known, there=there)
+        kind = _kind(known, exists=known.database in databases)
         if kind is not None:
             orphans.append(Orphan(kind, known.database, known.account))
     ours = (SCRATCH_PREFIX, TEMPLATE_PREFIX)
-    strays = set(databases) - named - RESERVED_NAMES - set(ignored)
-    orphans += [Orphan(OrphanKind.STRAY, stray) for stray in strays if not stray.startswith(ours)]
+    unknown = set(databases) - named - RESERVED_NAMES - set(ignored)
+    orphans += [Orphan(OrphanKind.STRAY, database) for database in unknown if not database.startswith(ours)]
     return sorted(orphans, key=lambda orphan: (orphan.kind, orphan.database))
 
 
-def _kind(known: KnownAccount, *, there: bool) -> OrphanKind | None:
+def _kind(known: KnownAccount, *, exists: bool) -> OrphanKind | None:
     if known.unfinished:
-        return OrphanKind.UNFINISHED if there else OrphanKind.NOTHING_MADE
-    if known.leaving:
-        return OrphanKind.LEAVING if there else OrphanKind.REMOVED
-    return None if there else OrphanKind.LOST
+        return OrphanKind.UNFINISHED if exists else OrphanKind.NOTHING_MADE
+    if known.deleting:
+        return OrphanKind.DELETING if exists else OrphanKind.REMOVED
+    return None if exists else OrphanKind.LOST
 
 
 def repair(
@@ -89,10 +88,10 @@ def repair(
     finish: Callable[[str], None],
     undo: Callable[[str], None],
 ) -> list[Repair]:
-    """Clean up `wrecks`. What is being made at this moment is left alone.
+    """Repair `orphans`, except for databases that another process is creating or removing now.
 
-    `finish(account)` and `undo(account)` are called with the account's lock held; they have to look again whether it is
-    still unfinished, because it may have been settled since the wrecks were found.
+    `finish(account)` and `undo(account)` are called with the account's lock held. They must check again whether the
+    account is still unfinished, because another process may have repaired it since `find_orphans`.
     """
     with server.maintenance() as maintenance:
         return [_repair(maintenance, orphan, finish, undo) for orphan in orphans]
@@ -102,12 +101,12 @@ def _repair(
     maintenance: Maintenance, orphan: Orphan, finish: Callable[[str], None], undo: Callable[[str], None]
 ) -> Repair:
     if orphan.kind in (OrphanKind.LOST, OrphanKind.STRAY):
-        return Repair(orphan, done=False, reason="somebody has to look")
+        return Repair(orphan, done=False, reason="an operator must investigate")
     lock = orphan.database if orphan.kind is OrphanKind.HALF_MADE else scratch_name(orphan.database)
     if not maintenance.try_lock(lock):
-        return Repair(orphan, done=False, reason="it is being made or removed at this moment")
+        return Repair(orphan, done=False, reason="another process is creating or removing it")
     try:
-        if orphan.kind is OrphanKind.LEAVING:
+        if orphan.kind is OrphanKind.DELETING:
             return Repair(orphan, done=False, reason="repeat the deletion, or restore the account")
         if orphan.account is None:
             maintenance.discard(orphan.database)

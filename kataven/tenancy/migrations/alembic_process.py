@@ -1,4 +1,4 @@
-"""Revisions that need Python: Alembic runs each of them in a process of its own, because threads would meet in it."""
+"""Runs revisions that need Python in separate processes, because Alembic is not thread-safe."""
 
 import multiprocessing
 import threading
@@ -18,7 +18,7 @@ from kataven.tenancy.schema import Schema
 
 
 class AlembicProcesses:
-    """Up to `jobs` processes, begun when the first step needs one and ended with the block."""
+    """Up to `jobs` processes. They start when the first step needs one, and end with the `with` block."""
 
     def __init__(self, schema: Schema, settings: ConnectionSettings, jobs: int) -> None:
         self._schema = schema
@@ -35,11 +35,11 @@ class AlembicProcesses:
             self._executor.shutdown(cancel_futures=error is not None)
 
     def run(self, tenant: Tenant, step: Step) -> None:
-        """Apply `step` and wait for it. Raises what it raised there."""
-        url = tenant.url.render_as_string(hide_password=False)  # travels through a pipe, never on a command line
-        self._begun().submit(_upgrade, self._schema, self._settings, url, step).result()
+        """Apply `step` in a process and wait for it. Raises MigrationError with the error's message."""
+        url = tenant.url.render_as_string(hide_password=False)  # sent through a pipe, never on a command line
+        self._started().submit(_upgrade, self._schema, self._settings, url, step).result()
 
-    def _begun(self) -> ProcessPoolExecutor:
+    def _started(self) -> ProcessPoolExecutor:
         with self._lock:
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(self._jobs, multiprocessing.get_context("spawn"))
@@ -50,7 +50,7 @@ def _upgrade(schema: Schema, settings: ConnectionSettings, url: str, step: Step)
     try:
         _upgrade_one(schema, settings, url, step)
     except Exception as error:
-        # Errors of drivers and of revisions do not all survive the way back; their words do.
+        # Not every error of a driver or a revision can be pickled; its message can.
         raise MigrationError(in_words(error)) from None
 
 

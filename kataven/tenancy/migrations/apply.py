@@ -1,4 +1,4 @@
-"""Applies steps to one database, whatever each of them needs."""
+"""Applies migration steps to one database, as SQL or with Alembic."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from kataven.tenancy.schema import Schema
 
 
 class Applier:
-    """Safe to use from many threads, on a database each."""
+    """Thread-safe if each thread uses another database."""
 
     def __init__(self, schema: Schema, settings: ConnectionSettings, processes: AlembicProcesses) -> None:
         self.schema = schema
@@ -29,7 +29,7 @@ class Applier:
             yield connection
 
     def apply(self, tenant: Tenant, connection: Connection, steps: Sequence[Step]) -> None:
-        """Apply `steps` in their order, each in a transaction of its own. Raises what the first failing one raises."""
+        """Apply `steps` in their order, each in its own transaction. Raises the error of the first step that fails."""
         for step in steps:
             if step.sql is None:
                 self._processes.run(tenant, step)

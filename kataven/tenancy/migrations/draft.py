@@ -1,4 +1,4 @@
-"""The next revision of a branch, drafted from what the models have and its head has not. For developers."""
+"""Drafts the next revision of a branch from the differences between its models and its head. For developers."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from kataven.tenancy.templates import scratch_name
 
 
 def draft_revision(schema: Schema, server: DatabaseServer, message: str) -> Path:
-    """Write the branch's next revision, compared on a scratch database of `server`. Returns its file.
+    """Compare the models with a scratch database on `server` and write the next revision. Returns its file.
 
-    Raises MigrationError, or what the revisions raise.
+    Raises MigrationError, or the errors of the revisions.
     """
     scratch = scratch_name(f"draft {schema.branch}")
     revision = f"{schema.branch}_{len(schema.revisions) + 1:04}"
@@ -28,7 +28,7 @@ def draft_revision(schema: Schema, server: DatabaseServer, message: str) -> Path
 
 
 def is_empty(revision: Path) -> bool:
-    """Whether a draft changes nothing, because the models have nothing that its head has not."""
+    """Whether a draft changes nothing, because the models match the head."""
     return "def upgrade() -> None:\n    pass\n" in revision.read_text("utf-8").replace(_HINTS, "    ")
 
 

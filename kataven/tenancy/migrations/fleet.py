@@ -1,9 +1,9 @@
-"""Migrates many accounts, in a way that an operator can trust and interrupt.
+"""Migrates many accounts. A run can be interrupted and resumed.
 
-A run reads where each account is; renders the SQL of the steps once; proves it on a copy of one account; applies it to
-a few accounts first, then to the rest from threads; and believes of each account only what its database says
-afterwards. Every account's truth is in its own database, so a run that was killed is resumed by running it again, and a
-run with nothing to do is a read.
+A run reads the revision of each account, renders the SQL of the steps once, tests it on a copy of one account, applies
+it to a few accounts first and then to the others from threads, and verifies each account in its database afterwards.
+Each account's database is authoritative for its revision. To resume a run that was killed, run it again; a run without
+pending steps only reads.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +27,13 @@ MIGRATION_SETTINGS = ConnectionSettings(
     application_name="kataven migrations",
     connect_timeout_seconds=5,
     statement_timeout_seconds=600.0,
-    lock_timeout_seconds=3.0,  # whoever waits for a table's lock makes everybody behind it wait too
+    lock_timeout_seconds=3.0,  # a statement that waits for a table's lock blocks all statements behind it
     idle_in_transaction_timeout_seconds=600.0,
 )
 
 
 class Fleet:
-    """The accounts of one schema. `coordinator` is where the lock against two runs at once is held."""
+    """The accounts of one schema. The lock that prevents concurrent runs is held on `coordinator`."""
 
     def __init__(
         self, schema: Schema, coordinator: DatabaseServer, settings: ConnectionSettings = MIGRATION_SETTINGS
@@ -45,10 +45,10 @@ class Fleet:
     def upgrade(
         self, tenants: Sequence[Tenant], options: RunOptions | None = None, progress: Record = lambda _: None
     ) -> MigrationReport:
-        """Bring `tenants` to the target (default: the head). `progress` is told of each account as it is done.
+        """Upgrade `tenants` to the target (default: the head). `progress` is called with each account's result.
 
-        What goes wrong with an account is in its row. Raises RunInProgress if another run is under way, MigrationError
-        if the steps can't be rendered or do not stand the proof; then no account has been touched.
+        An account's error is part of its result. Raises RunInProgress during another run, MigrationError if the steps
+        can't be rendered or fail on the copy; then no account was changed.
         """
         options = options or RunOptions()
         target = options.target or self._schema.head
@@ -68,7 +68,7 @@ class Fleet:
         return survey(self._schema, tenants, self._settings, jobs, progress)
 
     def sql(self, start: str | None, target: str | None = None) -> str:
-        """The script that takes a database from `start` to `target`, for people to read. Raises MigrationError."""
+        """A readable SQL script that upgrades a database from `start` to `target`. Raises MigrationError."""
         steps = render(self._schema, start, target or self._schema.head)
         return script(steps, self._settings.lock_timeout_seconds)
 
@@ -77,5 +77,5 @@ class Fleet:
         name = f"tenancy run {self._schema.branch}"
         with self._coordinator.maintenance() as maintenance:
             if not maintenance.try_lock(name):
-                raise RunInProgress("another run over the accounts is under way")
-            yield  # closing the connection lets go of the lock
+                raise RunInProgress("another migration run is in progress")
+            yield  # closing the connection releases the lock

@@ -1,4 +1,4 @@
-"""Work on many items from a few threads, with the results as they come."""
+"""Processes many items from a few threads and yields the results in order of completion."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +9,9 @@ R = TypeVar("R")
 
 
 def each(jobs: int, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R]]:
-    """Each item with what `work` made of it, in the order in which they are done.
+    """Each item with the result of `work`, in order of completion.
 
-    If the consumer stops, or is interrupted, what has begun is finished and nothing more is begun.
+    If the consumer stops or is interrupted, items in progress finish and no further item starts.
     """
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(work, item): item for item in items}

@@ -1,8 +1,8 @@
-"""Proves a migration before any account is touched.
+"""Tests a migration on a copy before any account is changed.
 
-The steps are applied to a copy of an account that has not drifted and that nobody is using, the smallest of them, and
-the copy has to end up with the fingerprint of a database that Alembic makes from nothing. If there is no such account,
-the copy is of the template of the revision where the steps start, which proves them without any data.
+The steps are applied to a copy of the smallest account without drift and without open connections. Afterwards, the copy
+must have the fingerprint of a database that Alembic creates from scratch. If no account qualifies, the template of the
+starting revision is copied instead, which tests the steps without data.
 """
 
 import time
@@ -26,12 +26,12 @@ _CANDIDATES = 20
 def prove(
     server: DatabaseServer, templates: Templates, applier: Applier, tenants: Sequence[Tenant], steps: Sequence[Step]
 ) -> Proof:
-    """Apply `steps` to a copy of one of `tenants`, which are all of `server` and where the steps start.
+    """Apply `steps` to a copy of one of `tenants`, which are all on `server` and at the revision where the steps start.
 
-    Raises VerificationFailed if the copy does not end up as it should, MigrationError if another proof is under way, or
-    whatever the steps raise.
+    Raises VerificationFailed if the copy's schema is wrong afterwards, MigrationError during another test of the same
+    migration, or the errors of the steps.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     start, end = steps[0].start or "", steps[-1].revision
     with server.maintenance() as maintenance:
         before, after = (templates.fingerprint(maintenance, revision) for revision in (start, end))
@@ -42,14 +42,14 @@ def prove(
                 applier.apply(tenant, connection, steps)
                 state = applier.schema.state(connection)
     if state != SchemaState(end, after):
-        raise VerificationFailed(f"on a copy of {subject}, the steps to {end} do not lead where Alembic itself arrives")
-    return Proof(start, end, subject, time.monotonic() - began, after)
+        raise VerificationFailed(f"on a copy of {subject}, the steps to {end} produce another schema than Alembic")
+    return Proof(start, end, subject, time.monotonic() - started, after)
 
 
 def _candidates(
     maintenance: Maintenance, applier: Applier, tenants: Sequence[Tenant], undrifted: SchemaState
 ) -> Iterator[Tenant]:
-    """Accounts to copy: not in use, not drifted, small ones first."""
+    """Accounts that can be copied: no connections, no drift; small ones first."""
     by_database = {str(tenant.url.database): tenant for tenant in tenants[:_CANDIDATES]}
     for database in maintenance.copyable(list(by_database)):
         with applier.connect(by_database[database]) as connection:
@@ -62,25 +62,25 @@ def _candidates(
 def _copy(
     maintenance: Maintenance, templates: Templates, candidates: Iterator[Tenant], start: str
 ) -> Iterator[tuple[str, str]]:
-    """A scratch copy to try on, and whose copy it is; dropped at the end of the block."""
+    """A scratch copy and the name of its source. The copy is dropped at the end of the block."""
     copy = scratch_name(f"proof from {templates.name_of(start)}")
     if not maintenance.try_lock(copy):
-        raise MigrationError("the same migration is being proved at this moment")
+        raise MigrationError("another process is testing the same migration")
     maintenance.drop(copy)
     try:
-        yield copy, _make_copy(maintenance, templates, candidates, start, copy)
+        yield copy, _create_copy(maintenance, templates, candidates, start, copy)
     finally:
         maintenance.drop(copy)
         maintenance.unlock(copy)
 
 
-def _make_copy(
+def _create_copy(
     maintenance: Maintenance, templates: Templates, candidates: Iterator[Tenant], start: str, copy: str
 ) -> str:
     for tenant in candidates:
         try:
             maintenance.create(copy, str(tenant.url.database))
-        except OperationalError:  # somebody has connected to it meanwhile
+        except OperationalError:  # a client has connected to it in the meantime
             continue
         return tenant.account
     template = templates.ensure(maintenance, start)

@@ -1,4 +1,4 @@
-"""What became of each account in a run, in memory and in a file that survives the run."""
+"""The results of a migration run, in memory and in a file that remains if the run is killed."""
 
 import json
 from collections import Counter
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class MigrationOutcome(StrEnum):
-    """What became of one account."""
+    """The result for one account."""
 
-    CURRENT = "current"  # there was nothing to do, also because an earlier run did it
-    PENDING = "pending"  # a dry run: it would be migrated
+    CURRENT = "current"  # already at the target
+    PENDING = "pending"  # dry run: it would be migrated
     MIGRATED = "migrated"
     FAILED = "failed"
     SKIPPED = "skipped"  # the run ended before its turn
@@ -21,7 +21,7 @@ class MigrationOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountResult:
-    """One row of the table. `start` is where its database was; `drifted` if its schema is not that of its revision."""
+    """One account's result. `start`: its revision before the run. `drifted`: its schema differs from its revision's."""
 
     account: str
     outcome: MigrationOutcome
@@ -34,9 +34,9 @@ class AccountResult:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That the steps from `start` to `end` do what they should: shown on a copy of `subject`, an account or a template.
+    """A successful test of the steps from `start` to `end` on a copy of `subject`, an account or a template.
 
-    `fingerprint` is what every database without drift has afterwards.
+    `fingerprint` is the expected fingerprint of every migrated database.
     """
 
     start: str
@@ -48,7 +48,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """A whole run. Results are in the order in which they came about."""
+    """The report of a run. Results are in order of completion."""
 
     target: str
     dry_run: bool
@@ -58,17 +58,17 @@ class MigrationReport:
 
     @property
     def counts(self) -> Counter[MigrationOutcome]:
-        """How many accounts had which outcome."""
+        """The number of accounts by outcome."""
         return Counter(result.outcome for result in self.results)
 
     @property
     def succeeded(self) -> bool:
-        """Whether every account is at the target, or in a dry run could be."""
+        """Whether every account is at the target, or would be after a dry run."""
         return not {MigrationOutcome.FAILED, MigrationOutcome.SKIPPED} & set(self.counts)
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Accounts that were migrated but do not have the schema of the target, most likely since before the run."""
+        """Migrated accounts whose schema differs from the target's, most likely since before the run."""
         return tuple(result.account for result in self.results if result.drifted)
 
 
@@ -77,7 +77,7 @@ Record = Callable[[AccountResult], None]
 
 @contextmanager
 def recording(path: Path | None, target: str, accounts: int) -> Iterator[Record]:
-    """Write a line of JSON per result to `path`, each at once: what a killed run has done can be read afterwards."""
+    """Write a line of JSON per result to `path` without delay, so that the results of a killed run are available."""
     if path is None:
         yield lambda _: None
         return

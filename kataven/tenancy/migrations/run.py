@@ -1,4 +1,4 @@
-"""One run of a migration over many accounts: who is behind, the steps, the proof, then one account after another."""
+"""One migration run: find the accounts that are behind, render and test the steps, then migrate each account."""
 
 import threading
 import time
@@ -28,9 +28,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run. `canaries`: so many of the accounts, in the order given, go first, and all must succeed.
+    """Options of a run. The first `canaries` accounts are migrated first, and all of them must succeed.
 
-    After `max_failures` failed accounts nothing new is begun. A dry run does everything but touch an account.
+    After `max_failures` failed accounts, no further account starts. A dry run does everything except changing accounts.
     """
 
     target: str | None = None
@@ -43,19 +43,19 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """An account with something to do."""
+    """An account with pending steps."""
 
     tenant: Tenant
     start: str
 
     @property
-    def place(self) -> tuple[object, str]:
-        """What is proved once for all that share it."""
+    def proof_key(self) -> tuple[object, str]:
+        """The server and the starting revision: accounts with the same key need one test of the steps."""
         return server_key(self.tenant.url), self.start
 
 
 class MigrationRunner:
-    """One run, with what it has learned so far."""
+    """One run and its state."""
 
     def __init__(self, applier: Applier, target: str, options: RunOptions, listeners: Sequence[Record]) -> None:
         self._applier = applier
@@ -71,45 +71,47 @@ class MigrationRunner:
         self._stopped = False
 
     def over(self, tenants: Sequence[Tenant]) -> MigrationReport:
-        """Do it. Raises MigrationError if the steps do not stand the proof; then nothing has been touched."""
-        began = time.monotonic()
+        """Run the migration. Raises MigrationError if the steps fail on the copy; then no account was changed."""
+        started = time.monotonic()
         behind = self._find_behind(tenants)
         if behind and not self._stopped:
             behind = self._prepare(behind)
         if self._options.dry_run and not self._stopped:
             for account in behind:
-                self._tell(AccountResult(account.tenant.account, MigrationOutcome.PENDING, account.start, self._target))
+                self._report(
+                    AccountResult(account.tenant.account, MigrationOutcome.PENDING, account.start, self._target)
+                )
         else:
             self._migrate_canaries_first(behind)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         proofs = tuple(self._proofs.values())
         return MigrationReport(self._target, self._options.dry_run, seconds, proofs, tuple(self._results))
 
     def _migrate_canaries_first(self, behind: Sequence[_Behind]) -> None:
         canaries, others = behind[: self._options.canaries], behind[self._options.canaries :]
         failures = self._failures
-        elsewhere = self._migrate_all(canaries)
+        moved = self._migrate_all(canaries)
         self._stopped = self._stopped or self._failures > failures
-        elsewhere += self._migrate_all(others)
-        while elsewhere:
+        moved += self._migrate_all(others)
+        while moved:
             try:
-                elsewhere = self._migrate_all(self._prepare(elsewhere))
+                moved = self._migrate_all(self._prepare(moved))
             except MigrationError as error:
-                self._fail(elsewhere, error)
+                self._fail(moved, error)
                 break
 
     def _find_behind(self, tenants: Sequence[Tenant]) -> list[_Behind]:
-        """Sort out who is behind, and tell of those that need nothing or can't be helped."""
+        """The accounts with pending steps. Reports those that are current or that failed."""
         behind = {}
         for tenant, found in self._each(self._locate, tenants):
             if isinstance(found, _Behind):
                 behind[tenant.account] = found
             else:
-                self._tell(found or AccountResult(tenant.account, MigrationOutcome.SKIPPED))
+                self._report(found or AccountResult(tenant.account, MigrationOutcome.SKIPPED))
         return [behind[tenant.account] for tenant in tenants if tenant.account in behind]
 
     def _locate(self, tenant: Tenant) -> _Behind | AccountResult:
-        """Where the tenant's database is. The directory's word is enough to begin with; `_apply` asks the database."""
+        """The tenant's revision, from the directory if possible; `_apply` reads it from the database."""
         try:
             start = tenant.revision
             if start not in self._schema.revisions or start == self._target:
@@ -123,29 +125,29 @@ class MigrationRunner:
 
     def _behind(self, tenant: Tenant, start: str | None) -> _Behind:
         if start is None:
-            raise MigrationError("it has no schema yet: it was not made from a template")
+            raise MigrationError("the database has no schema: it was not created from a template")
         self._schema.path(start, self._target)
         return _Behind(tenant, start)
 
     def _prepare(self, behind: Sequence[_Behind]) -> list[_Behind]:
-        """Render the steps once; prove them once per server and start. Returns whom that was possible for.
+        """Render the steps once, and test them once per server and start. Returns the accounts with tested steps.
 
-        A server that is down is a failure of each of its accounts. Steps that do not stand the proof end the run.
+        If a server is unavailable, each of its accounts fails. If the steps fail on a copy, the run ends.
         """
         oldest = min((account.start for account in behind), key=self._schema.revisions.index)
         self._steps.update(render(self._schema, oldest, self._target))
-        for place in dict.fromkeys(account.place for account in behind if account.place not in self._proofs):
-            there = [account for account in behind if account.place == place]
+        for key in dict.fromkeys(account.proof_key for account in behind if account.proof_key not in self._proofs):
+            accounts = [account for account in behind if account.proof_key == key]
             try:
-                self._proofs[place] = self._prove(place[1], [account.tenant for account in there])
+                self._proofs[key] = self._prove(key[1], [account.tenant for account in accounts])
             except MigrationError:
                 raise
-            except Exception as error:  # whatever a revision raises
+            except Exception as error:  # a revision can raise any error
                 fault = fault_of(error) if isinstance(error, DBAPIError) else None
                 if fault is None or not fault.is_down:
-                    raise MigrationError(f"the steps from {place[1]} failed on a copy: {in_words(error)}") from error
-                self._fail(there, error)
-        return [account for account in behind if account.place in self._proofs]
+                    raise MigrationError(f"the steps from {key[1]} failed on a copy: {in_words(error)}") from error
+                self._fail(accounts, error)
+        return [account for account in behind if account.proof_key in self._proofs]
 
     def _prove(self, start: str, tenants: Sequence[Tenant]) -> Proof:
         server = DatabaseServer(tenants[0].url)
@@ -155,32 +157,32 @@ class MigrationRunner:
         return [self._steps[revision] for revision in self._schema.path(start, self._target)]
 
     def _migrate_all(self, behind: Sequence[_Behind]) -> list[_Behind]:
-        """Migrate these; returns those whose databases turned out to be elsewhere, for another round."""
-        elsewhere = []
+        """Migrate these accounts. Returns those that are at another revision than expected, for another round."""
+        moved = []
         for account, result in self._each(self._migrate, behind):
             if isinstance(result, _Behind):
-                elsewhere.append(result)
+                moved.append(result)
             else:
-                self._tell(result or AccountResult(account.tenant.account, MigrationOutcome.SKIPPED, account.start))
-        return elsewhere
+                self._report(result or AccountResult(account.tenant.account, MigrationOutcome.SKIPPED, account.start))
+        return moved
 
     def _migrate(self, account: _Behind) -> AccountResult | _Behind:
-        began, name = time.monotonic(), account.tenant.account
+        started, name = time.monotonic(), account.tenant.account
         try:
             after = self._apply(account)
-        except Exception as error:  # whatever a revision raises is this account's row, not the end of the run
-            seconds = time.monotonic() - began
+        except Exception as error:  # any error of a revision fails this account and does not end the run
+            seconds = time.monotonic() - started
             return AccountResult(name, MigrationOutcome.FAILED, account.start, None, seconds, error=in_words(error))
         if isinstance(after, _Behind):
             return after
         if after is None:
             return AccountResult(name, MigrationOutcome.CURRENT, self._target, self._target)
-        drifted = after.fingerprint != self._proofs[account.place].fingerprint
-        seconds = time.monotonic() - began
+        drifted = after.fingerprint != self._proofs[account.proof_key].fingerprint
+        seconds = time.monotonic() - started
         return AccountResult(name, MigrationOutcome.MIGRATED, account.start, after.revision, seconds, drifted)
 
     def _apply(self, account: _Behind) -> SchemaState | _Behind | None:
-        """Take the steps and return what the database then says; None if there was nothing to do after all."""
+        """Apply the steps and return the resulting state; None if the database is already at the target."""
         with self._applier.connect(account.tenant) as connection:
             lock(connection)
             start = self._schema.revision_of(connection)
@@ -192,7 +194,7 @@ class MigrationRunner:
             self._applier.apply(account.tenant, connection, self._steps_from(start))
             after = self._schema.state(connection)
         if after.revision != self._target:
-            raise VerificationFailed(f"it says that it is at {after.revision}")
+            raise VerificationFailed(f"after its migration, the database is at {after.revision}")
         return after
 
     def _fail(self, accounts: Sequence[_Behind], error: Exception) -> None:
@@ -201,10 +203,10 @@ class MigrationRunner:
                 account.tenant.account, MigrationOutcome.FAILED, account.start, error=in_words(error)
             )
             self._count(result)
-            self._tell(result)
+            self._report(result)
 
     def _each(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[tuple[T, R | None]]:
-        """Each item with what `work` made of it, as it is done; None for those not begun when the run was stopped."""
+        """Each item with the result of `work`, in order of completion; None for items after the run stopped."""
         return each(self._options.jobs, lambda item: self._unless_stopped(work, item), items)
 
     def _unless_stopped(self, work: Callable[[T], R], item: T) -> R | None:
@@ -216,13 +218,13 @@ class MigrationRunner:
         return result
 
     def _count(self, result: AccountResult) -> None:
-        """Done by whoever comes to a result, so that nothing is begun after the last failure that is allowed."""
+        """Called in the thread that produced the result, so that no account starts after the last allowed failure."""
         if result.outcome is MigrationOutcome.FAILED:
             with self._counting:
                 self._failures += 1
                 self._stopped = self._stopped or self._failures >= self._options.max_failures
 
-    def _tell(self, result: AccountResult) -> None:
+    def _report(self, result: AccountResult) -> None:
         self._results.append(result)
         for listener in self._listeners:
             listener(result)

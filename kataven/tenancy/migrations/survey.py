@@ -1,4 +1,4 @@
-"""Where every account's schema is, and whether it is what its revision says: a read, from threads."""
+"""Reads the revision of every account, and whether its schema has drifted from that revision. Uses threads."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +20,9 @@ Known = dict[tuple[object, str], str]
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """One account's schema. `behind` counts the revisions to the head, None for one that is not known here.
+    """One account's schema. `behind` is the number of revisions to the head; None for an unknown revision.
 
-    `drifted` is None where there is no template at that revision to compare with. `error` if it could not be read.
+    `drifted` is None if no template at that revision exists. `error` is set if the database could not be read.
     """
 
     account: str
@@ -40,18 +40,18 @@ def survey(
     jobs: int = 8,
     progress: Callable[[AccountState], None] = lambda _: None,
 ) -> list[AccountState]:
-    """The state of each tenant, in their order. An account that can't be reached is a row like any other."""
+    """The state of each tenant, in their order. An unavailable account is included, with its error."""
     servers, known = EngineFactory(settings), _known_fingerprints(schema, tenants)
     states = []
     with ThreadPoolExecutor(jobs) as pool:
-        for state in pool.map(lambda tenant: _look(schema, servers, known, tenant), tenants):
+        for state in pool.map(lambda tenant: _read_state(schema, servers, known, tenant), tenants):
             progress(state)
             states.append(state)
     return states
 
 
 def _known_fingerprints(schema: Schema, tenants: Sequence[Tenant]) -> Known:
-    """What each server's templates say that a revision looks like. A server that is down says nothing."""
+    """The fingerprints of each server's templates. Unavailable servers are left out."""
     known: Known = {}
     for key, url in {server_key(tenant.url): tenant.url for tenant in tenants}.items():
         server = DatabaseServer(url)
@@ -67,7 +67,7 @@ def _known_fingerprints(schema: Schema, tenants: Sequence[Tenant]) -> Known:
     return known
 
 
-def _look(schema: Schema, servers: EngineFactory, known: Known, tenant: Tenant) -> AccountState:
+def _read_state(schema: Schema, servers: EngineFactory, known: Known, tenant: Tenant) -> AccountState:
     try:
         with servers.create_engine(tenant.url, poolclass=NullPool).connect() as connection:
             revision, fingerprint = schema.state(connection)

@@ -1,7 +1,7 @@
-"""The engines of one process: one per account, built by whoever needs it first, the least recently used given up.
+"""The engines of one process: one per account, built on first use. The least recently used engine is evicted first.
 
-An engine in use is pinned, and never evicted. Everything here is guarded by the ledger's lock; engines are built, and
-connections closed, outside of it.
+An engine in use is pinned and never evicted. The connection budget's lock guards all state here. Engines are built and
+connections are closed without holding the lock.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from kataven.tenancy.serving.pool_limits import PoolLimits
 
 @dataclass(slots=True, eq=False)
 class PinnedEngine:
-    """One account's engine. `pins` counts the sessions that are on it, or on their way to it."""
+    """One account's engine. `pins` counts the sessions that use it or are about to."""
 
     tenant: Tenant
     engine: Engine
@@ -31,7 +31,7 @@ class PinnedEngine:
 
     @property
     def pool(self) -> BulkheadPool:
-        """Where its connections are."""
+        """The engine's pool. Raises TypeError if it is not a BulkheadPool."""
         pool = self.engine.pool
         if not isinstance(pool, BulkheadPool):
             raise TypeError("this engine's pool has been replaced")
@@ -39,7 +39,7 @@ class PinnedEngine:
 
 
 class Engines:
-    """Up to `limits.engines` engines over `ledger`."""
+    """Up to `limits.engines` engines that share one connection budget."""
 
     def __init__(self, limits: PoolLimits, settings: ConnectionSettings, budget: ConnectionBudget) -> None:
         self._limits = limits
@@ -53,9 +53,9 @@ class Engines:
         self._build_seconds = self._slowest_build_seconds = 0.0
 
     def pin(self, tenant: Tenant) -> PinnedEngine:
-        """The tenant's engine, kept until `unpin`.
+        """The tenant's engine, which is not evicted until `unpin`.
 
-        Raises TenantUnavailable if it failed a moment ago, or if every engine is in use; RegistryClosed after `close`.
+        Raises TenantUnavailable if its breaker is open or if every engine is in use, RegistryClosed after `close`.
         """
         with self._budget.changed:
             found = self._find_or_reserve(tenant)
@@ -70,25 +70,25 @@ class Engines:
                 if built is not None:
                     self._resident[tenant.account] = built
                     self._pinned(built)
-                    if self._closed:  # while it was being built: it serves this one session
+                    if self._closed:  # closed while the engine was being built: it serves only this session
                         self._retired.append(self._resident.pop(tenant.account))
                 self._budget.changed.notify_all()
             self._close_retired()
         return built
 
     def reached(self, pinned: PinnedEngine) -> None:
-        """Its database let us in: who was turned away by the breaker need not wait until this session ends."""
+        """A connection succeeded: close the breaker now, without waiting for the end of this session."""
         if pinned.breaker.is_open:
             with self._budget.changed:
                 pinned.breaker.succeeded()
 
-    def unpin(self, pinned: PinnedEngine, answered: bool | None) -> None:
-        """Let go of it, and say whether its database answered; None if it was not asked."""
+    def unpin(self, pinned: PinnedEngine, responded: bool | None) -> None:
+        """Release the engine and record whether its database responded; None if it was not contacted."""
         with self._budget.changed:
             pinned.pins -= 1
-            if answered is None:
+            if responded is None:
                 pinned.breaker.unsettled()
-            elif answered:
+            elif responded:
                 pinned.breaker.succeeded()
             else:
                 pinned.breaker.failed(self._budget.clock())
@@ -96,14 +96,14 @@ class Engines:
                 self._budget.changed.notify_all()
 
     def forget(self, account: str) -> None:
-        """Give up the account's engine; sessions in flight finish first."""
+        """Retire the account's engine. Sessions in progress finish first."""
         with self._budget.changed:
             if account in self._resident:
                 self._retired.append(self._resident.pop(account))
         self._close_retired()
 
     def forget_unused_since(self, moment: float) -> None:
-        """Give up every engine that nobody has used since `moment`."""
+        """Retire every engine that has not been used since `moment`."""
         with self._budget.changed:
             for account, pinned in list(self._resident.items()):
                 if not pinned.pins and pinned.used_at < moment:
@@ -111,7 +111,7 @@ class Engines:
         self._close_retired()
 
     def close(self) -> None:
-        """Give up all, and refuse new ones."""
+        """Retire all engines and reject new sessions."""
         with self._budget.changed:
             self._closed = True
             self._retired.extend(self._resident.values())
@@ -120,7 +120,7 @@ class Engines:
         self._close_retired()
 
     def metrics(self) -> PoolMetrics:
-        """What there is now, and what happened so far."""
+        """Current gauges and counters since the process started."""
         budget = self._budget
         with budget.changed:
             return PoolMetrics(
@@ -142,7 +142,7 @@ class Engines:
             )
 
     def _find_or_reserve(self, tenant: Tenant) -> PinnedEngine | None:
-        """The tenant's engine, or None when the caller is the one to build it. The lock is held."""
+        """The tenant's engine, or None if the caller must build it. Called with the lock held."""
         clock, account = self._budget.clock, tenant.account
         deadline = clock() + self._limits.wait
         while True:
@@ -154,13 +154,13 @@ class Engines:
             if account not in self._building:
                 if resident is not None:  # the database has moved
                     self._retired.append(self._resident.pop(account))
-                if self._make_room():
+                if self._reserve_capacity():
                     self._building.add(account)
                     return None
             if not self._budget.changed.wait(max(0.0, deadline - clock())):
                 raise TenantUnavailable(account, "every engine is in use", self._limits.breaker_pause)
 
-    def _make_room(self) -> bool:
+    def _reserve_capacity(self) -> bool:
         if len(self._resident) + len(self._building) < self._limits.engines:
             return True
         for account, pinned in self._resident.items():
@@ -173,7 +173,7 @@ class Engines:
     def _pinned(self, engine: PinnedEngine) -> PinnedEngine:
         now = self._budget.clock()
         if pause := engine.breaker.admit(now):
-            raise TenantUnavailable(engine.tenant.account, "it failed a moment ago", pause)
+            raise TenantUnavailable(engine.tenant.account, "its circuit breaker is open", pause)
         engine.pins += 1
         engine.used_at = now
         self._resident.move_to_end(engine.tenant.account)
@@ -181,7 +181,7 @@ class Engines:
 
     def _build(self, tenant: Tenant) -> PinnedEngine:
         limits, budget = self._limits, self._budget
-        began = budget.clock()
+        started = budget.clock()
         engine = self._servers.create_engine(
             tenant.url,
             budget.connect,
@@ -189,11 +189,11 @@ class Engines:
             budget=budget,
             size=limits.connections_per_account,
             wait_seconds=limits.wait,
-            pool_pre_ping=True,  # costs no round trip with this dialect
+            pool_pre_ping=True,  # no round trip with this dialect
         )
         breaker = Breaker(limits.breaker_failures, limits.breaker_pause, limits.breaker_longest_pause)
-        self._count_build(budget.clock() - began)
-        return PinnedEngine(tenant, engine, breaker, used_at=began)
+        self._count_build(budget.clock() - started)
+        return PinnedEngine(tenant, engine, breaker, used_at=started)
 
     def _count_build(self, seconds: float) -> None:
         with self._budget.changed:

@@ -1,36 +1,36 @@
-"""What a registry tells about itself."""
+"""The metrics of one registry."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class PoolMetrics:
-    """One look at the registry of one process. Counters only grow, from when it was made; times are in seconds."""
+    """A snapshot of one process's registry. Counters start when the registry is created; times are in seconds."""
 
     engines: int
-    """Accounts whose engine is kept now."""
+    """Accounts that have an engine now."""
     engines_limit: int
     connections: int
-    """Open now, in use or idle, over all accounts."""
+    """Open connections, in use or idle, over all accounts."""
     connections_in_use: int
     connections_limit: int
-    """This process's own."""
+    """The limit of this process."""
     host_connections_limit: int | None
-    """Over all processes of the host; None without such a limit."""
+    """The limit of all processes on the host; None without one."""
     waits: int
     """Counter: requests that had to queue for a connection."""
     waited_seconds: float
-    """Counter: how long they queued, all together."""
+    """Counter: total time in the queue."""
     builds: int
     """Counter: engines built."""
     build_seconds: float
-    """Counter: how long that took, all together."""
+    """Counter: total time to build engines."""
     slowest_build_seconds: float
     evictions: int
-    """Counter: engines given up to make room for another account's."""
+    """Counter: engines evicted to free capacity for another account."""
     displaced_connections: int
-    """Counter: idle connections closed to make room for another account's."""
+    """Counter: idle connections closed to free capacity for another account."""
     cut_connections: int
-    """Counter: connections cut under a session that had held one for too long."""
+    """Counter: connections cut because a session held them for too long."""
     open_breakers: tuple[str, ...]
-    """Accounts whose database is given up on for the moment. Names: to be counted, not to be made labels of."""
+    """Accounts whose circuit breaker is open. Export the number of names; don't use them as labels."""

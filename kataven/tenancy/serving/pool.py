@@ -1,9 +1,9 @@
-"""The bulkheads: one small pool per account, one ledger over all of them.
+"""Bulkheads: one small connection pool per account, and one connection budget for all of them.
 
-The ledger counts every connection of a registry against one limit, and knows which are idle and since when, so that
-the oldest idle connection of any account makes room for the next one. A pool that is retired closes what is idle, and
-the rest when it comes back; a connection that is out is never closed under its borrower. One lock guards all of it:
-every step under it is a few operations on dictionaries, and nothing is connected, closed or asked while it is held.
+The budget counts every connection of a registry against one limit. It records which connections are idle and since
+when, so that the longest idle connection of any account is closed when another account needs one. A retired pool closes
+its idle connections at once and the others when they are returned; a connection in use is never closed. One lock
+guards all state. Code that holds it does a few dictionary operations, and no network I/O.
 """
 
 import contextlib
@@ -17,25 +17,25 @@ from weakref import WeakSet
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
-from kataven.tenancy.pg_connection import PgConnection, is_over
+from kataven.tenancy.pg_connection import PgConnection, is_closed_by_server
 from kataven.tenancy.serving.slots import HostSlots
 
-_HOST_POLL_SECONDS = 0.02  # another process can't wake us when it gives a slot back
+_HOST_POLL_SECONDS = 0.02  # another process can't notify this one when it releases a slot
 
 
 class NoConnection(Exception):
-    """Raised when no connection can be had in time; the registry says whose."""
+    """Raised when no connection is available in time. The registry adds the account."""
 
 
 class Idle(NamedTuple):
-    """A connection on the shelf."""
+    """An idle connection: its pool, and the time since when."""
 
     pool: "BulkheadPool"
     since: float
 
 
 class ConnectionBudget:
-    """Every connection of a registry. Its methods are called with `changed` held, except where they say otherwise."""
+    """Counts every connection of a registry. Call the methods with `changed` held, unless their docstring differs."""
 
     def __init__(self, limit: int, host_slots: HostSlots | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.changed = threading.Condition(threading.Lock())
@@ -43,103 +43,103 @@ class ConnectionBudget:
         self.limit = limit
         self.host_slots = host_slots
         self.open = 0
-        self.outlived: list[socket.socket] = []  # closed by us, and not yet by the server: each has a session there
-        self.idle: OrderedDict[ConnectionPoolEntry, Idle] = OrderedDict()  # longest idle first
-        self.wires: WeakSet[PgConnection] = WeakSet()
+        self.lingering: list[socket.socket] = []  # closed here, not yet by the server: each still has a session there
+        self.idle: OrderedDict[ConnectionPoolEntry, Idle] = OrderedDict()  # the longest idle first
+        self.connections: WeakSet[PgConnection] = WeakSet()
         self.waits = 0
         self.waited_seconds = 0.0
         self.displaced = 0
         self.cut = 0
 
     def connect(self, dsn: str, **options: Any) -> PgConnection:
-        """psycopg2's connection factory. Called without the lock, by whoever has a place for it.
+        """psycopg2's connection factory. Call it without the lock, after `claim` or `displace`.
 
-        Raises NoConnection if what was closed to make that place is still there.
+        Raises NoConnection if the connection that was closed to free capacity still exists on the server.
         """
         with self.changed:
             if self._sessions() > (self.limit if self.host_slots is None else min(self.limit, self.host_slots.held)):
                 raise NoConnection("the server still holds connections that were closed")
-        wire = PgConnection(dsn, outlived=self.outlived.append, **options)
+        connection = PgConnection(dsn, lingering=self.lingering.append, **options)
         with self.changed:
-            wire.busy_since = self.clock()
-            self.wires.add(wire)
-        return wire
+            connection.busy_since = self.clock()
+            self.connections.add(connection)
+        return connection
 
     def claim(self) -> bool:
-        """Count one more connection, if the limits of this process and of the host allow it."""
+        """Count one more connection if the limits of this process and of the host allow it."""
         if self._sessions() >= self.limit or not (self.host_slots is None or self.host_slots.take()):
             return False
         self.open += 1
         return True
 
     def displace(self) -> ConnectionPoolEntry | None:
-        """Take the longest idle connection off its shelf; its place is the caller's, who closes it."""
+        """Remove the longest idle connection from its pool. The caller closes it and uses its capacity."""
         if not self.idle:
             return None
         record, (pool, _) = self.idle.popitem(last=False)
-        pool.lose(record)
+        pool.remove(record)
         self.displaced += 1
         return record
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Count one connection less, after it has been closed."""
         self.open -= 1
-        self.settle()
+        self.release_slots()
 
-    def settle(self) -> None:
-        """Let go of the host's slots that nothing needs any more."""
+    def release_slots(self) -> None:
+        """Release the host slots that no connection needs any more."""
         sessions = self._sessions()
         while self.host_slots is not None and self.host_slots.held > sessions:
-            self.host_slots.give_back()
+            self.host_slots.release()
 
     def _sessions(self) -> int:
-        """How many sessions the servers have for us at most: those that are open, and those that outlived their end."""
-        for wire in [wire for wire in self.outlived if is_over(wire)]:
-            self.outlived.remove(wire)
-            wire.close()
-        return self.open + len(self.outlived)
+        """The number of sessions on the servers: open connections, and closed ones whose session still exists."""
+        for closed in [sock for sock in self.lingering if is_closed_by_server(sock)]:
+            self.lingering.remove(closed)
+            closed.close()
+        return self.open + len(self.lingering)
 
     def idle_before(self, moment: float) -> list[ConnectionPoolEntry]:
-        """Take what has been idle since before `moment` off the shelves, for `discard`."""
+        """Remove connections that have been idle since before `moment` from their pools, for `discard`."""
         taken = []
         for record, (pool, since) in list(self.idle.items()):
             if since >= moment:
                 break
             del self.idle[record]
-            pool.lose(record)
+            pool.remove(record)
             taken.append(record)
         return taken
 
     def discard(self, records: list[ConnectionPoolEntry]) -> None:
-        """Close these and give their places back. Called without the lock."""
+        """Close these connections and release their capacity. Call it without the lock."""
         for record in records:
             record.close()
             with self.changed:
-                self.give_back()
+                self.release()
                 self.changed.notify_all()
 
     def cut_overdue(self, moment: float) -> int:
-        """Cut every connection that has been out since before `moment`: whoever waits on it gets a disconnect."""
-        overdue = [wire for wire in self.wires if wire.busy_since is not None and wire.busy_since < moment]
-        for wire in overdue:
-            wire.busy_since = None
-            wire.cut()
+        """Cut every connection that has been in use since before `moment`: its thread gets a disconnect error."""
+        overdue = [one for one in self.connections if one.busy_since is not None and one.busy_since < moment]
+        for connection in overdue:
+            connection.busy_since = None
+            connection.cut()
         self.cut += len(overdue)
         return len(overdue)
 
 
-class Turn(NamedTuple):
-    """What a borrower got: an idle connection, or a place for a new one, maybe in place of a displaced one."""
+class Checkout(NamedTuple):
+    """The result of a checkout: an idle connection, or capacity for a new one, possibly that of a displaced one."""
 
     idle: ConnectionPoolEntry | None = None
     displaced: ConnectionPoolEntry | None = None
 
 
 class BulkheadPool(Pool):
-    """At most `size` connections to one account's database; `wait_seconds` is how long a borrower queues for one.
+    """At most `size` connections to one account's database. `wait_seconds` limits the wait for a connection.
 
-    When all are out and none has moved for that long, nobody queues any more: the account is stuck, and its requests
-    are refused at once instead of holding the worker's threads.
+    If all connections are in use and none was returned for `wait_seconds`, requests are rejected immediately instead of
+    occupying the worker's threads.
     """
 
     def __init__(self, creator: Any, budget: ConnectionBudget, size: int, wait_seconds: float, **options: Any) -> None:
@@ -147,25 +147,25 @@ class BulkheadPool(Pool):
         self._budget = budget
         self._size = size
         self._wait_seconds = wait_seconds
-        self._shelf: list[ConnectionPoolEntry] = []  # last in, first out: the rest grow old and can be displaced
+        self._idle: list[ConnectionPoolEntry] = []  # last in, first out: the others age and can be displaced
         self._retired = False
-        self._moved_at = budget.clock()
+        self._last_activity = budget.clock()
         self.open = 0
 
     def retire(self) -> None:
-        """Close what is idle now, and what is out when it comes back."""
+        """Close idle connections now, and those in use when they are returned."""
         with self._budget.changed:
             self._retired = True
-            idle = list(self._shelf)
+            idle = list(self._idle)
             for record in idle:
                 del self._budget.idle[record]
-                self.lose(record)
+                self.remove(record)
         self._budget.discard(idle)
 
-    dispose = retire  # what Engine.dispose() calls, which then replaces the pool by recreate()
+    dispose = retire  # Engine.dispose() calls it, and then replaces the pool by recreate()
 
     def recreate(self) -> "BulkheadPool":
-        """A fresh pool with the same settings."""
+        """A new pool with the same settings."""
         return BulkheadPool(
             self._creator,
             self._budget,
@@ -177,49 +177,49 @@ class BulkheadPool(Pool):
         )
 
     def status(self) -> str:
-        """One line for people."""
-        return f"{self.open} of {self._size} connections open, {len(self._shelf)} idle"
+        """One line for logs and debugging."""
+        return f"{self.open} of {self._size} connections open, {len(self._idle)} idle"
 
-    def lose(self, record: ConnectionPoolEntry) -> None:
-        """Forget an idle connection that has been taken from the ledger. The lock is held."""
-        self._shelf.remove(record)
+    def remove(self, record: ConnectionPoolEntry) -> None:
+        """Remove an idle connection that the budget no longer lists. Called with the lock held."""
+        self._idle.remove(record)
         self.open -= 1
 
     def _do_get(self) -> ConnectionPoolEntry:
         with self._budget.changed:
-            turn = self._turn() or self._queue()
-        if turn.idle is not None:
-            return turn.idle
+            checkout = self._check_out() or self._queue()
+        if checkout.idle is not None:
+            return checkout.idle
         try:
-            if turn.displaced is not None:
-                turn.displaced.close()
+            if checkout.displaced is not None:
+                checkout.displaced.close()
             return self._create_connection()
         except BaseException:
             with self._budget.changed:
                 self.open -= 1
-                self._budget.give_back()
+                self._budget.release()
                 self._budget.changed.notify_all()
             raise
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        budget, wire = self._budget, _wire_of(record)
+        budget, connection = self._budget, _connection_of(record)
         with budget.changed:
-            self._moved_at = budget.clock()
-            if wire is not None:
-                wire.busy_since = None
+            self._last_activity = budget.clock()
+            if connection is not None:
+                connection.busy_since = None
                 if not self._retired:
-                    self._shelf.append(record)
-                    budget.idle[record] = Idle(self, self._moved_at)
+                    self._idle.append(record)
+                    budget.idle[record] = Idle(self, self._last_activity)
                     budget.changed.notify_all()
                     return
             self.open -= 1
         budget.discard([record])
 
-    def _turn(self) -> Turn | None:
-        """An idle connection, or a place for a new one; None if there is neither. The lock is held."""
+    def _check_out(self) -> Checkout | None:
+        """An idle connection, or capacity for a new one; None if neither exists. Called with the lock held."""
         budget, displaced = self._budget, None
-        if self._shelf:
-            return Turn(idle=self._from_shelf())
+        if self._idle:
+            return Checkout(idle=self._take_idle())
         if self.open >= self._size:
             return None
         if not budget.claim():
@@ -227,36 +227,39 @@ class BulkheadPool(Pool):
             if displaced is None:
                 return None
         self.open += 1
-        self._moved_at = budget.clock()
-        return Turn(displaced=displaced)
+        self._last_activity = budget.clock()
+        return Checkout(displaced=displaced)
 
-    def _from_shelf(self) -> ConnectionPoolEntry:
-        record = self._shelf.pop()
+    def _take_idle(self) -> ConnectionPoolEntry:
+        record = self._idle.pop()
         del self._budget.idle[record]
-        self._moved_at = self._budget.clock()
-        if wire := _wire_of(record):
-            wire.busy_since = self._moved_at
+        self._last_activity = self._budget.clock()
+        if connection := _connection_of(record):
+            connection.busy_since = self._last_activity
         return record
 
-    def _queue(self) -> Turn:
-        """Wait for a turn, without the lock; raises NoConnection when it does not come in time. The lock is held."""
-        budget, began = self._budget, self._budget.clock()
-        if self.open >= self._size and began - self._moved_at > self._wait_seconds:
-            raise NoConnection("all its connections are busy, and none has moved")
+    def _queue(self) -> Checkout:
+        """Wait for a connection. Called with the lock held, which is released while it waits.
+
+        Raises NoConnection if none is available in time.
+        """
+        budget, started = self._budget, self._budget.clock()
+        if self.open >= self._size and started - self._last_activity > self._wait_seconds:
+            raise NoConnection("all its connections are in use, and none was returned in time")
         host = budget.host_slots if self.open < self._size else None
         budget.waits += 1
         with host.waiting() if host is not None else contextlib.nullcontext():
             try:
-                while (left := began + self._wait_seconds - budget.clock()) > 0:
+                while (left := started + self._wait_seconds - budget.clock()) > 0:
                     budget.changed.wait(left if host is None else min(left, _HOST_POLL_SECONDS))
-                    if turn := self._turn():
-                        return turn
+                    if checkout := self._check_out():
+                        return checkout
             finally:
-                budget.waited_seconds += budget.clock() - began
-        raise NoConnection("no connection came free")
+                budget.waited_seconds += budget.clock() - started
+        raise NoConnection("no connection became available")
 
 
-def _wire_of(record: ConnectionPoolEntry) -> PgConnection | None:
-    """The record's connection; None after a disconnect, until it is used again."""
-    wire: Any = record.dbapi_connection
-    return wire if isinstance(wire, PgConnection) else None
+def _connection_of(record: ConnectionPoolEntry) -> PgConnection | None:
+    """The record's connection; None after a disconnect, until the record connects again."""
+    connection: Any = record.dbapi_connection
+    return connection if isinstance(connection, PgConnection) else None

@@ -1,18 +1,18 @@
-"""How much one worker process may hold of its databases, and how long anything may take."""
+"""Limits of one registry: engines, connections and times."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Bounds of one registry. Times are in seconds.
+    """Limits of one registry. Times are in seconds.
 
-    `connections` is this process's share; a `HostSlots` beside it caps all processes of the host together.
-    `wait` bounds the queue for a connection or an engine; `hold` is the longest that a session may keep a connection
-    before it is cut, which frees the thread even if the server has gone silent; after `idle`, unused connections and
-    engines are given up. A breaker opens after `breaker_failures` in a row and lets one request try after its pause,
-    which doubles up to the longest. `sweep` is how often all this is looked after: well within `wait`, since it is also
-    how soon a process gives idle connections up to another one of the host.
+    `connections` applies to this process; `HostSlots` caps all processes of the host together. `wait` limits the wait
+    for a connection or an engine. A connection that a session holds for longer than `hold` is cut, which frees the
+    thread even if the server does not respond. Connections and engines that are unused for `idle` are closed. A breaker
+    opens after `breaker_failures` in a row and admits one trial request after each pause; the pause doubles up to the
+    longest. `sweep` is the interval of these checks. It must be well below `wait`, because it also determines how soon
+    a process closes idle connections when another process on the host needs slots.
     """
 
     engines: int = 300

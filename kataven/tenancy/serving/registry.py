@@ -1,11 +1,11 @@
-"""Sessions on the databases of many accounts, none of which can hurt another.
+"""Sessions on the databases of many accounts. A fault in one database doesn't affect the other accounts.
 
-    with registry.reading(tenant) as session: ...   # AUTOCOMMIT: one round trip per statement, nothing may be written
+    with registry.reading(tenant) as session: ...   # AUTOCOMMIT, read-only: one round trip per statement
     with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
-    with registry.recording_usage(tenant) as session: ...    # AUTOCOMMIT, and may write: each statement is its own transaction
+    with registry.autocommit(tenant) as session: ...  # AUTOCOMMIT, may write: each statement commits itself
 
-All raise TenantUnavailable if this account's database can't answer, SchemaMismatch if its schema is not one that this
-code serves or lacks what a statement needs, NoTenant without a tenant, RegistryClosed after `close()`.
+All raise TenantUnavailable if the account's database is unavailable, SchemaMismatch if this code does not serve its
+schema or a statement needs a newer one, NoTenant without a tenant, RegistryClosed after `close()`.
 """
 
 import contextlib
@@ -37,32 +37,32 @@ logger = logging.getLogger(__name__)
 
 IsolationLevel = Literal["AUTOCOMMIT", "READ COMMITTED"]
 AS_CONNECTED: IsolationLevel = "AUTOCOMMIT"
-"""What connections come from the pool in. Asking for it again would cost three calls into libpq."""
+"""The isolation level of pooled connections. Setting it again would cost three calls into libpq."""
 
 
 class ServedSchema(Protocol):
-    """What the registry wants to know of schemas: which revisions this code serves, and which one a database has."""
+    """What the registry needs of a schema: the revisions that this code serves, and the revision of a database."""
 
     @property
     def served(self) -> str:
-        """The revisions that this code serves, in words."""
+        """The revisions that this code serves, as text for a message."""
 
     @property
     def head(self) -> str:
-        """The newest of them: the one at which every statement of this code works."""
+        """The newest revision, at which every statement of this code works."""
 
     def serves(self, revision: str | None) -> bool:
         """Whether this code can work on a database at `revision`."""
 
     def revision_of(self, connection: Connection) -> str | None:
-        """The revision that the database itself names; None if it has no schema yet."""
+        """The revision recorded in the database; None if it has no schema yet."""
 
 
 class EngineRegistry:
-    """The databases of one process. Safe across threads, and across a fork: the child starts empty.
+    """The engines and connections of one process. Thread-safe and fork-safe: a forked child starts empty.
 
-    `schema` turns on the check of revisions; `host_slots` caps connections over all processes of the host;
-    `session_options` are SQLAlchemy's, for every session.
+    `schema` enables the check of revisions; `host_slots` caps the connections of all processes of the host;
+    `session_options` are SQLAlchemy's options for every session.
     """
 
     def __init__(
@@ -84,80 +84,84 @@ class EngineRegistry:
         self._clock = clock
         self._stopping = threading.Event()
         self._sweeper: threading.Thread | None = None
-        self._begin(host_slots)
+        self._reset(host_slots)
         _registries.add(self)
 
     def reading(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
-        """A session that only reads, without a transaction: no BEGIN and no ROLLBACK, two round trips saved."""
+        """A read-only session without a transaction: no BEGIN and no ROLLBACK, which saves two round trips."""
         return self._session(tenant, "AUTOCOMMIT", read_only=True)
 
     def writing(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
-        """A session in one READ COMMITTED transaction, committed if the block ends well, else rolled back."""
+        """A session in one READ COMMITTED transaction, committed at the end of the block, rolled back on an error."""
         return self._session(tenant, "READ COMMITTED", read_only=False)
 
-    def recording_usage(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
-        """A session whose every statement is committed with it, so that no lock outlives it, whatever becomes of us."""
+    def autocommit(self, tenant: Tenant) -> AbstractContextManager[TenantSession]:
+        """A session whose statements commit themselves, so that a paused or killed process holds no lock."""
         return self._session(tenant, "AUTOCOMMIT", read_only=False)
 
     def forget(self, account: str) -> None:
-        """Give up the account's engine, as when its database moves or goes; sessions in flight finish first."""
+        """Retire the account's engine, for example when its database moves. Sessions in progress finish first."""
         self._engines.forget(account)
 
     def metrics(self) -> PoolMetrics:
-        """What there is now, and what happened so far."""
+        """Current gauges and counters since the registry was created."""
         return self._engines.metrics()
 
     def sweep(self) -> None:
-        """Cut what has been out for too long; close what is idle for too long, or at all while the host is short."""
+        """Cut connections held for too long. Close those idle for too long, or all idle ones if slots are needed."""
         budget, now = self._budget, self._clock()
-        is_short = budget.host_slots is not None and budget.host_slots.is_short()
-        unused_since = now if is_short else now - self._limits.idle
+        slots_needed = budget.host_slots is not None and budget.host_slots.has_waiters()
+        unused_since = now if slots_needed else now - self._limits.idle
         with budget.changed:
             budget.cut_overdue(now - self._limits.hold)
-            budget.settle()
+            budget.release_slots()
             idle = budget.idle_before(unused_since)
         budget.discard(idle)
         self._engines.forget_unused_since(unused_since)
 
     def start(self) -> None:
-        """Sweep from a thread of its own until `stop()`. Call it after a fork, not before."""
-        self._stopping.clear()
-        self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
-        self._sweeper.start()
+        """Sweep from a background thread until `stop()`. Starting twice does nothing. Call it after a fork."""
+        if self._sweeper is not None:
+            return
+        with self._budget.changed:
+            if self._sweeper is None:
+                self._stopping.clear()
+                self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
+                self._sweeper.start()
 
     def stop(self) -> None:
-        """End the thread that `start()` began, if it did."""
+        """End the background thread of `start()`, if it runs."""
         self._stopping.set()
         if self._sweeper is not None:
             self._sweeper.join()
             self._sweeper = None
 
     def close(self) -> None:
-        """Refuse new sessions and give up every engine; sessions in flight finish, then their connections close."""
+        """Reject new sessions and retire every engine. Sessions in progress finish, then their connections close."""
         self.stop()
         self._engines.close()
 
     def after_fork(self) -> None:
-        """Start empty, leaving the parent's connections alone. Runs by itself in the child of an `os.fork()`."""
+        """Start empty and leave the parent's connections open. Runs automatically in the child of an `os.fork()`."""
         host_slots = self._budget.host_slots
         self._stopping = threading.Event()
         self._sweeper = None
-        self._begin(host_slots.renewed() if host_slots is not None else None)
+        self._reset(host_slots.after_fork() if host_slots is not None else None)
 
-    def _begin(self, host_slots: HostSlots | None) -> None:
+    def _reset(self, host_slots: HostSlots | None) -> None:
         self._budget = ConnectionBudget(self._limits.connections, host_slots, self._clock)
         self._engines = Engines(self._limits, self._settings, self._budget)
 
     @contextlib.contextmanager
     def _session(self, tenant: Tenant, isolation_level: IsolationLevel, *, read_only: bool) -> Iterator[TenantSession]:
         if not isinstance(tenant, Tenant):
-            raise NoTenant("a session belongs to a tenant")
-        engines = self._engines  # ours until the end, even if a fork puts others in their place
+            raise NoTenant("a session needs a tenant")
+        engines = self._engines  # the same until the end, even if a fork replaces them
         pinned = engines.pin(tenant)
-        answered: bool | None = None
+        responded: bool | None = None
         try:
             with pinned.engine.connect() as connection:
-                answered = True
+                responded = True
                 engines.reached(pinned)
                 self._check_directory(tenant, connection)
                 try:
@@ -174,13 +178,13 @@ class EngineRegistry:
             fault = fault_of(error)
             if fault is None:
                 raise
-            answered = not fault.is_down
+            responded = not fault.is_down
             raise self._unavailable(tenant, fault) from error
-        except psycopg2.Error as error:  # SQLAlchemy sets the isolation level outside of what it translates
-            answered = False
+        except psycopg2.Error as error:  # SQLAlchemy does not translate errors from setting the isolation level
+            responded = False
             raise self._unavailable(tenant, Fault("the connection was lost", is_down=True)) from error
         finally:
-            engines.unpin(pinned, answered)
+            engines.unpin(pinned, responded)
 
     @contextlib.contextmanager
     def _opened(self, tenant: Tenant, connection: Connection, *, read_only: bool) -> Iterator[TenantSession]:
@@ -193,23 +197,23 @@ class EngineRegistry:
             session.close()
 
     def _check_directory(self, tenant: Tenant, connection: Connection) -> None:
-        """If the directory names a revision that this code does not serve, ask the database, which knows better."""
+        """If the directory has a revision that this code does not serve, check the database, which is authoritative."""
         if self._schema is not None and tenant.revision is not None and not self._schema.serves(tenant.revision):
             self._check_schema(tenant, connection, self._schema)
 
     def _check_after(self, error: DBAPIError, tenant: Tenant, connection: Connection) -> None:
-        """If that can be why the statement failed, see whether the database is at another revision than the head.
+        """If the schema may have caused the error, check whether the database was at an older revision than the head.
 
-        A migration may have ended between the two. Then the directory, as it was read before the statement, still names
-        the revision that the statement met.
+        A migration may have finished between the statement and this check. In that case the directory entry, which was
+        read before the statement, still has the revision that the statement ran at.
         """
         if self._schema is None or not may_be_about_schema(error):
             return
         have = self._check_schema(tenant, connection, self._schema)
-        met = next((one for one in (have, tenant.revision) if one not in (None, self._schema.head)), None)
-        if met is not None:
-            logger.warning("account %s at schema %s: %s", tenant.account, met, in_words(error))
-            raise BehindSchema(tenant.account, met, self._schema.head) from error
+        found = next((one for one in (have, tenant.revision) if one not in (None, self._schema.head)), None)
+        if found is not None:
+            logger.warning("account %s at schema %s: %s", tenant.account, found, in_words(error))
+            raise BehindSchema(tenant.account, found, self._schema.head) from error
 
     @staticmethod
     def _check_schema(tenant: Tenant, connection: Connection, schema: ServedSchema) -> str | None:
@@ -220,9 +224,9 @@ class EngineRegistry:
         return have
 
     def _unavailable(self, tenant: Tenant, fault: Fault) -> TenantUnavailable:
-        # A database that is down says so a few times, then its breaker opens; one that is busy would not stop.
+        # Once a database is down, its breaker opens after a few warnings. A busy database would log without end.
         level = logging.WARNING if fault.is_down else logging.INFO
-        logger.log(level, "database of account %s unavailable: %s", tenant.account, fault.reason)
+        logger.log(level, "database %s unavailable: %s", tenant.account, fault.reason)
         return TenantUnavailable(tenant.account, fault.reason, self._limits.breaker_pause)
 
     def _sweep_until_stopped(self) -> None:
@@ -230,15 +234,15 @@ class EngineRegistry:
             try:
                 self.sweep()
             except Exception:
-                logger.exception("sweeping failed; it goes on")
+                logger.exception("sweep failed; the sweeper continues")
 
 
 _registries: WeakSet[EngineRegistry] = WeakSet()
 
 
-def _renew_registries() -> None:
+def _reset_registries() -> None:
     for registry in list(_registries):
         registry.after_fork()
 
 
-os.register_at_fork(after_in_child=_renew_registries)
+os.register_at_fork(after_in_child=_reset_registries)

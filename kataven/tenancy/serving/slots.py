@@ -1,8 +1,9 @@
-"""One cap on connections for all worker processes of a host.
+"""Caps the connections of all worker processes of a host.
 
-A connection holds a slot: a file that its process has locked. The kernel gives the lock back when the process ends,
-however it ends, so a killed worker never leaves a slot behind, and during a reload, when old and new workers overlap,
-the cap still holds. Taking a slot costs some 30 µs, once per connection opened, not per request.
+A connection holds a slot: a file that its process has locked. The kernel releases the lock when the process ends for
+any reason, so a killed worker leaves no slot in use. The cap also holds during a reload, when old and new workers
+overlap.
+Taking a slot takes about 30 µs, once per connection opened, not per request.
 """
 
 import contextlib
@@ -12,19 +13,19 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-_CHANCE = random.SystemRandom()  # what tests seed is not ours to use up
+_RANDOM = random.SystemRandom()  # leaves the state of a generator that tests have seeded unchanged
 
 
 class HostSlots:
-    """`limit` slots in `directory`, shared by every process that names the same two. Not thread-safe by itself.
+    """`limit` slots in `directory`, shared by all processes that use the same two values. Not thread-safe.
 
-    Raises PermissionError for a directory that somebody else has, who could hold every slot for ever.
+    Raises PermissionError if the directory belongs to another user, who could hold every slot permanently.
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory.stat().st_uid != os.geteuid() or directory.is_symlink():
-            raise PermissionError(f"{directory} belongs to somebody else")
+            raise PermissionError(f"{directory} belongs to another user")
         directory.chmod(0o700)
         self._directory = directory
         self.limit = limit
@@ -32,7 +33,7 @@ class HostSlots:
 
     def take(self) -> bool:
         """Hold one more slot; False when every slot of the host is held."""
-        start = _CHANCE.randrange(self.limit)  # spreads workers over the files
+        start = _RANDOM.randrange(self.limit)  # spreads the workers over the files
         for offset in range(self.limit):
             descriptor = self._try(str((start + offset) % self.limit))
             if descriptor is not None:
@@ -42,35 +43,35 @@ class HostSlots:
 
     @property
     def held(self) -> int:
-        """How many of them this process has."""
+        """The number of slots that this process holds."""
         return len(self._held)
 
-    def give_back(self) -> None:
-        """Let go of one slot."""
+    def release(self) -> None:
+        """Release one slot."""
         os.close(self._held.pop())
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """While the block runs, other processes see that somebody here is short of a slot."""
+        """While the block runs, other processes can detect that this process waits for a slot."""
         descriptor = self._open("waiting")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for no longer than another's look in is_short()
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits at most for another process's check in has_waiters()
             yield
         finally:
             os.close(descriptor)
 
-    def is_short(self) -> bool:
-        """Whether somebody on this host waits for a slot. Two that look in the same microsecond may see each other."""
+    def has_waiters(self) -> bool:
+        """Whether a process on this host waits for a slot. Two checks in the same microsecond may detect each other."""
         descriptor = self._try("waiting")
         if descriptor is None:
             return True
         os.close(descriptor)
         return False
 
-    def renewed(self) -> "HostSlots":
-        """The same slots for a forked child, which holds none: its copies of the parent's locks are closed.
+    def after_fork(self) -> "HostSlots":
+        """The slots for a forked child, which holds none. Closes the child's copies of the parent's descriptors.
 
-        Closing a copy does not unlock: the lock belongs to the open file, which the parent still has.
+        Closing a copy does not unlock: the lock belongs to the open file, which the parent still holds.
         """
         while self._held:
             os.close(self._held.pop())

@@ -1,6 +1,6 @@
--- Put before every script. All time is this Redis's own, so that hosts may disagree; tests bring a clock along.
+-- Prepended to every script. Scripts use the clock of Redis, because the clocks of hosts differ. Tests pass a clock.
 
-redis.replicate_commands() -- TIME comes before writes; a no-op since Redis 7
+redis.replicate_commands() -- TIME is called before writes; a no-op since Redis 7
 
 local function now(given)
   if given ~= '' then
@@ -10,14 +10,15 @@ local function now(given)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function standing(visit, digest, given)
-  local current, good_until, record = unpack(redis.call('HMGET', visit, 'current', 'good_until', 'record'))
+-- The state of a session for this digest. A digest that is not the current one was used before, which ends the session.
+local function session_state(session, digest, given)
+  local current, good_until, record = unpack(redis.call('HMGET', session, 'current', 'good_until', 'record'))
   if not current then
     return 'unknown'
   end
   if current ~= digest then
-    redis.call('HSET', visit, 'current', 'ended')
-    redis.call('HDEL', visit, 'record')
+    redis.call('HSET', session, 'current', 'ended')
+    redis.call('HDEL', session, 'record')
     return 'reused'
   end
   if now(given) >= tonumber(good_until) then
@@ -26,8 +27,8 @@ local function standing(visit, digest, given)
   return 'good', record
 end
 
--- Visits are counted by when they end, in steps of five minutes: a counter is a hash of at most 26 small numbers, however
--- many visits there are, and what was counted is forgotten by itself. A visit counts for up to one step too long.
+-- Sessions are counted by their expiry in steps of five minutes. A counter is a hash of at most 26 small numbers, for
+-- any number of sessions, and counts expire automatically. A session is counted for up to one step too long.
 local STEP = 300000
 
 local function step_of(at)
@@ -41,27 +42,28 @@ end
 
 local function count_later(counter, before, after, longest)
   local from = step_of(before)
-  if tonumber(redis.call('HGET', counter, from) or '0') > 0 then -- else another release began the visit, uncounted
+  -- Sessions of older releases were not counted.
+  if tonumber(redis.call('HGET', counter, from) or '0') > 0 then
     redis.call('HINCRBY', counter, from, -1)
     count(counter, after, longest)
   end
 end
 
--- Which of the counters KEYS[2] and on is at its limit, if one is, and in how many milliseconds the next visits in it end.
+-- The first of the counters from KEYS[2] on that is at its limit, and the milliseconds until its next sessions expire.
 local function full(at, first_limit)
   for index = 2, #KEYS do
     local counts = redis.call('HGETALL', KEYS[index])
-    local standing, next_step = 0, nil
+    local total, next_step = 0, nil
     for position = 1, #counts, 2 do
-      local step, visits = tonumber(counts[position]), tonumber(counts[position + 1])
+      local step, sessions = tonumber(counts[position]), tonumber(counts[position + 1])
       if step < math.floor(at / STEP) then
         redis.call('HDEL', KEYS[index], counts[position])
-      elseif visits > 0 then
-        standing = standing + visits
+      elseif sessions > 0 then
+        total = total + sessions
         next_step = math.min(next_step or step, step)
       end
     end
-    if standing >= tonumber(ARGV[first_limit + index - 2]) then
+    if total >= tonumber(ARGV[first_limit + index - 2]) then
       local milliseconds = next_step and (next_step + 1) * STEP - at or STEP
       return { 'full', tostring(index - 2), string.format('%.0f', milliseconds) }
     end

@@ -1,6 +1,6 @@
--- Remember a user token, and for a while after its end that it was one.
+-- Stores a user token, and keeps it for some time after its expiry.
 --
--- KEYS token    ARGV account, minted, milliseconds to live, milliseconds to be remembered, now ('': this Redis's clock)
+-- KEYS token    ARGV account, user, lifetime in milliseconds, milliseconds until deletion, now ('': clock of Redis)
 
 local expires_at = now(ARGV[5]) + tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], 'account', ARGV[1], 'minted', ARGV[2], 'expires_at', string.format('%.0f', expires_at))

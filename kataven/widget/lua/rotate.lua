@@ -1,8 +1,9 @@
--- The visit goes on under another refresh token, if the one that was shown is still the current one.
+-- Extends a session with the next refresh token, if the one that was sent is the current one.
 --
--- KEYS visit, counters of its widget key, its account and all    ARGV digest, now in milliseconds, next digest, milliseconds that the next one is good for
+-- KEYS session, counters of its widget key, its account and the installation
+-- ARGV digest, now in milliseconds, digest of the next token, lifetime of the next token in milliseconds
 
-local state = standing(KEYS[1], ARGV[1], ARGV[2])
+local state = session_state(KEYS[1], ARGV[1], ARGV[2])
 if state == 'good' then
   local over_at, before = unpack(redis.call('HMGET', KEYS[1], 'over_at', 'good_until'))
   over_at = tonumber(over_at)

@@ -1,21 +1,21 @@
-/* Kataven widget. Paste <script src="https://…/widget.js" data-client-key="pk_live_…" async></script>, or call
- * Kataven.init({ clientKey, agent, userToken, onToken, onEnd }). It draws a launcher and a panel, gets a visitor token when
- * a visitor opens it, keeps the token fresh, and hands it to the page. The conversation is another service's.
+/* Kataven widget. Embed it with <script src="https://…/widget.js" data-client-key="pk_live_…" async></script>, or call
+ * Kataven.init({ clientKey, agent, userToken, onToken, onEnd }). It draws a launcher and a panel, requests a visitor token
+ * when a visitor opens the panel, refreshes the token, and passes it to the page. The voice edge holds the conversation.
  *
- * It needs nothing but `script-src` for itself and `connect-src` for the API of a Content-Security-Policy: its style is a
- * constructed sheet in a shadow root, nothing is evaluated and no text becomes markup. Apache-2.0. */
+ * In a Content-Security-Policy it needs only `script-src` for itself and `connect-src` for the API. It uses a constructed
+ * style sheet in a shadow root, and does not evaluate code or parse text as markup. Apache-2.0. */
 (() => {
   "use strict";
 
-  if (window.Kataven) return console.warn("Kataven: widget.js is in this page twice; the first one counts.");
+  if (window.Kataven) return console.warn("Kataven: widget.js is embedded twice in this page; the second script is ignored.");
   const script = document.currentScript;
   const api = script ? new URL(script.src).origin : "";
-  // Codes after which a visit may simply begin anew; all others mean that somebody does not want us here.
-  const BEGIN_AGAIN = ["refresh_token_unknown", "refresh_token_reused"];
+  // Errors after which the widget starts a new session. All other rejections are final.
+  const RESTARTABLE = ["refresh_token_unknown", "refresh_token_reused"];
   const MAX_PAUSE_SECONDS = 60;
   let current = null;
 
-  class Refused extends Error {
+  class WidgetError extends Error {
     constructor(code, detail, retryAfter) {
       super(detail);
       this.code = code;
@@ -26,7 +26,7 @@
     }
   }
 
-  async function ask(path, body) {
+  async function request(path, body) {
     let response;
     try {
       response = await fetch(api + path, {
@@ -38,18 +38,18 @@
         referrerPolicy: "strict-origin",
       });
     } catch {
-      throw new Refused("unreachable", "The Kataven API can't be reached.");
+      throw new WidgetError("unreachable", "The Kataven API is not reachable.");
     }
-    const answer = await response.json().catch(() => ({}));
-    if (response.ok) return answer;
+    const result = await response.json().catch(() => ({}));
+    if (response.ok) return result;
     const seconds = Number(response.headers.get("Retry-After"));
-    throw new Refused(answer.code || "internal_error", answer.detail || `HTTP ${response.status}`, seconds || 0);
+    throw new WidgetError(result.code || "internal_error", result.detail || `HTTP ${response.status}`, seconds || 0);
   }
 
   const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
-  /* One visitor on one page: the token and whatever keeps it fresh. */
-  class Visit {
+  /* The session of one visitor on one page: its tokens and their refresh. */
+  class VisitorSession {
     constructor(widget) {
       this.widget = widget;
       this.refreshToken = null;
@@ -65,29 +65,29 @@
       return Date.now() >= this.renewAt;
     }
 
-    /* Resolves with a token that is good now. One request at a time, however many ask. */
+    /* Resolves with a valid token. Concurrent calls share one request. */
     ready() {
       if (this.token && !this.due()) return Promise.resolve(this.token);
       return this.renew();
     }
 
     renew() {
-      this.renewing ||= this.persist().finally(() => (this.renewing = null));
+      this.renewing ||= this.retry().finally(() => (this.renewing = null));
       return this.renewing;
     }
 
-    async persist() {
+    async retry() {
       for (let attempt = 0; ; attempt++) {
         try {
-          return this.keep(await this.next());
+          return this.store(await this.next());
         } catch (error) {
-          if (!(error instanceof Refused)) throw error;
+          if (!(error instanceof WidgetError)) throw error;
           if (this.over) throw error;
           if (error.final) {
             this.end(error);
             throw error;
           }
-          // Whoever waits for a first token learns of the trouble after a few tries; a visit under way goes on trying.
+          // A first token is requested a few times, then the caller gets the error. A running session keeps retrying.
           if (!this.refreshToken && attempt >= 3) throw error;
           const backoff = Math.min(MAX_PAUSE_SECONDS, 2 ** attempt) * (0.5 + Math.random() / 2);
           await pause(Math.max(error.retryAfter, backoff));
@@ -96,37 +96,37 @@
     }
 
     async next() {
-      if (this.over) throw new Refused("ended", "The visit is over.");
+      if (this.over) throw new WidgetError("ended", "The visitor session has ended.");
       if (this.refreshToken) {
-        const shown = this.refreshToken;
+        const current = this.refreshToken;
         try {
-          return await ask("/v1/widget/auth/refresh", { refresh_token: shown });
+          return await request("/v1/widget/auth/refresh", { refresh_token: current });
         } catch (error) {
-          if (!BEGIN_AGAIN.includes(error.code)) throw error;
+          if (!RESTARTABLE.includes(error.code)) throw error;
           this.refreshToken = null;
         }
       }
-      return this.begin();
+      return this.start();
     }
 
-    async begin() {
+    async start() {
       const { clientKey, agent, config, options } = this.widget;
       const page = { client_key: clientKey, ...(agent && { agent_id: agent }) };
-      const given = await this.widget.userToken();
-      if (given) {
-        const pair = await ask("/v1/widget/auth/exchange", { ...page, user_token: given }); // if it fails: once more
-        this.widget.wasShown = true;
+      const userToken = await this.widget.userToken();
+      if (userToken) {
+        const pair = await request("/v1/widget/auth/exchange", { ...page, user_token: userToken }); // a failed token can be sent again
+        this.widget.tokenUsed = true;
         return pair;
       }
-      // Who came as a user does not become a stranger by the way: a text is good once, and only a function gives more.
+      // A user must not silently become a guest. A token string is valid once; only a function can provide another one.
       if (typeof options.userToken !== "string" && config.auth.includes("guest")) {
-        return ask("/v1/widget/auth/guest", page);
+        return request("/v1/widget/auth/guest", page);
       }
-      throw new Refused("user_token_missing", "This agent takes signed-in users only; the page brought no user token.");
+      throw new WidgetError("user_token_missing", "This agent requires a signed-in user, but the page provided no user token.");
     }
 
-    keep(pair) {
-      if (this.over) throw new Refused("ended", "The visit is over.");
+    store(pair) {
+      if (this.over) throw new WidgetError("ended", "The visitor session has ended.");
       const seconds = pair.expires_in;
       this.token = pair.visitor_token;
       this.refreshToken = pair.refresh_token;
@@ -134,7 +134,7 @@
       this.renewAt = Date.now() + seconds * 800;
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.renew().catch(() => {}), seconds * 800);
-      this.widget.tell("token", {
+      this.widget.emit("token", {
         token: this.token,
         kind: pair.kind,
         agent: pair.agent_id,
@@ -151,30 +151,30 @@
       this.token = this.refreshToken = null;
       clearTimeout(this.timer);
       document.removeEventListener("visibilitychange", this.wake);
-      this.widget.tell("end", { code: error.code, detail: error.message });
+      this.widget.emit("end", { code: error.code, detail: error.message });
     }
   }
 
-  /* What a visitor sees. */
+  /* The launcher and the panel. */
   class Widget {
     constructor(options) {
       this.options = options;
       this.clientKey = options.clientKey;
       this.agent = options.agent;
-      this.visit = null;
+      this.session = null;
       this.isOpen = false;
     }
 
     async start() {
       const query = new URLSearchParams({ client_key: this.clientKey });
       if (this.agent) query.set("agent_id", this.agent);
-      this.config = await ask(`/v1/widget/config?${query}`);
+      this.config = await request(`/v1/widget/config?${query}`);
       if (document.readyState === "loading") {
         await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
       }
-      if (this.gone) throw new Refused("ended", "The widget was removed.");
+      if (this.gone) throw new WidgetError("ended", "The widget was removed.");
       this.draw();
-      this.tell("ready", { agent: this.config.agent });
+      this.emit("ready", { agent: this.config.agent });
     }
 
     draw() {
@@ -197,7 +197,7 @@
       if (branding.logo_url) header.append(element("img", { src: branding.logo_url, alt: "" }));
       header.append(this.heading, close);
       const greeting = agent.greeting_message && element("p", { class: "greeting" }, agent.greeting_message);
-      // What the page puts into <kataven-widget>, its voice client for one, is shown here.
+      // Shows the children of <kataven-widget>, such as the page's voice client.
       this.panel = element("section", { id: "panel", role: "dialog", "aria-labelledby": "title", hidden: "" });
       this.panel.append(header, ...(greeting ? [greeting] : []), element("slot"), this.status);
 
@@ -223,7 +223,7 @@
       this.panel.hidden = false;
       this.launcher.setAttribute("aria-expanded", "true");
       this.heading.focus();
-      this.tell("open", {});
+      this.emit("open", {});
       this.token().catch(() => {});
     }
 
@@ -233,61 +233,61 @@
       this.panel.hidden = true;
       this.launcher.setAttribute("aria-expanded", "false");
       this.launcher.focus();
-      this.tell("close", {});
+      this.emit("close", {});
     }
 
-    /* A visitor token that is good now; the first call lets the visitor in. After the end of a visit, a new one. */
+    /* A valid visitor token. Starts a session on the first call, and after the previous session has ended. */
     async token() {
-      if (!this.visit || this.visit.over) {
-        this.visit = new Visit(this);
-        this.say("Connecting…");
+      if (!this.session || this.session.over) {
+        this.session = new VisitorSession(this);
+        this.showStatus("Connecting…");
       }
-      const asked = this.visit;
+      const session = this.session;
       try {
-        const token = await asked.ready();
-        this.say(
+        const token = await session.ready();
+        this.showStatus(
           this.config.voice_url
             ? "Ready."
-            : "Conversations are not set up on this page yet, so nobody can hear or read you here."
+            : "Conversations are not set up on this page yet. Nothing that you say or write here is received."
         );
         return token;
       } catch (error) {
-        if (asked === this.visit) this.say(`Not available at the moment. (${error.code || "error"})`);
+        if (session === this.session) this.showStatus(`Not available at the moment. (${error.code || "error"})`);
         throw error;
       }
     }
 
-    /* What the page has to say of who its visitor is: a user token, once, or a function that asks its server for one. */
+    /* The user token that the page provides: a string, which is used once, or a function that requests one. */
     async userToken() {
       const { userToken } = this.options;
       if (typeof userToken === "function") return userToken();
-      return this.wasShown ? null : userToken;
+      return this.tokenUsed ? null : userToken;
     }
 
-    say(text) {
+    showStatus(text) {
       this.status.textContent = text;
     }
 
-    /* Hands something to the page: `kataven:token` at the window, and `onToken` of the options. */
-    tell(what, detail) {
-      window.dispatchEvent(new CustomEvent(`kataven:${what}`, { detail }));
-      if (what === "end" && this.status) this.say(`This visit has ended. (${detail.code})`);
-      const callback = this.options[`on${what[0].toUpperCase()}${what.slice(1)}`];
-      if (callback) Promise.resolve(detail).then(callback); // what it throws is the page's affair, and seen there
+    /* Notifies the page with an event on the window, such as `kataven:token`, and with a callback, such as `onToken`. */
+    emit(name, detail) {
+      window.dispatchEvent(new CustomEvent(`kataven:${name}`, { detail }));
+      if (name === "end" && this.status) this.showStatus(`This session has ended. (${detail.code})`);
+      const callback = this.options[`on${name[0].toUpperCase()}${name.slice(1)}`];
+      if (callback) Promise.resolve(detail).then(callback); // errors of the callback are reported as the page's own
     }
 
     remove() {
       this.gone = true;
-      if (this.visit) this.visit.end(new Refused("ended", "The widget was removed."));
+      if (this.session) this.session.end(new WidgetError("ended", "The widget was removed."));
       if (this.host) this.host.remove();
     }
   }
 
   function element(name, attributes = {}, text = null) {
-    const made = document.createElement(name);
-    for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-    if (text !== null) made.textContent = text;
-    return made;
+    const created = document.createElement(name);
+    for (const [attribute, value] of Object.entries(attributes)) created.setAttribute(attribute, value);
+    if (text !== null) created.textContent = text;
+    return created;
   }
 
   function icon(path) {
@@ -300,7 +300,7 @@
     return svg;
   }
 
-  /* The account's colour, and black or white on it, whichever has more contrast (WCAG 2.2, relative luminance). */
+  /* The account's accent colour, with black or white text, whichever has more contrast (WCAG 2.2, relative luminance). */
   function accent(color) {
     if (!/^#[0-9a-f]{6}$/.test(color)) color = "#1746a2";
     const [r, g, b] = [1, 3, 5].map((at) => {
@@ -339,18 +339,18 @@ p{margin:1rem;white-space:pre-line;overflow-wrap:anywhere}
 @keyframes rise{from{opacity:0;transform:translateY(.5rem)}}}
 @media (forced-colors:active){.launcher,section{border-color:CanvasText}}`;
 
-  /* Draws the widget. Resolves when it is there, rejects with a `code` if this page may not have it. */
+  /* Draws the widget. Resolves when it is drawn, or rejects with a `code` if the page is not allowed. */
   function init(options) {
     const { clientKey } = options || {};
-    if (!clientKey) return Promise.reject(new Refused("invalid_request", "Kataven.init: `clientKey` is missing."));
+    if (!clientKey) return Promise.reject(new WidgetError("invalid_request", "Kataven.init: `clientKey` is missing."));
     if (current) current.remove();
     current = new Widget(options);
-    const mine = current;
-    return mine.start().then(
-      () => ({ agent: mine.config.agent }),
+    const widget = current;
+    return widget.start().then(
+      () => ({ agent: widget.config.agent }),
       (error) => {
         console.warn(`Kataven: ${error.message} (${error.code})`);
-        mine.tell("refused", { code: error.code, detail: error.message });
+        widget.emit("refused", { code: error.code, detail: error.message });
         throw error;
       }
     );
@@ -360,8 +360,8 @@ p{margin:1rem;white-space:pre-line;overflow-wrap:anywhere}
     init,
     open: () => current && current.open(),
     close: () => current && current.close(),
-    /* A visitor token that is good now. */
-    token: () => (current ? current.token() : Promise.reject(new Refused("ended", "Call Kataven.init first."))),
+    /* A valid visitor token. */
+    token: () => (current ? current.token() : Promise.reject(new WidgetError("ended", "Call Kataven.init first."))),
     remove: () => {
       if (current) current.remove();
       current = null;

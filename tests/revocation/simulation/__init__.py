@@ -1,1 +1,1 @@
-"""The real code of the room in a world whose clock, network, Redis and scheduler are played."""
+"""Runs the real code of the package with a simulated clock, network, Redis and scheduler."""

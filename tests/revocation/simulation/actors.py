@@ -1,4 +1,4 @@
-"""Threads of which one runs at a time, and only as far as its next pause: whoever plays the scheduler decides."""
+"""Threads that run one at a time, each until its next pause. The caller is the scheduler."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 
 Ready = Callable[[], bool]
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 class Ended(BaseException):
-    """Raised out of `pause` when the world ends."""
+    """Raised from `pause` when the simulation ends."""
 
 
 def _always() -> bool:
@@ -19,37 +19,37 @@ def _always() -> bool:
 
 
 class Actor:
-    """Something that goes on by itself: a request, a worker's thread, a revoker."""
+    """A concurrent activity: a request, a worker's thread or a revoker."""
 
-    def __init__(self, work: Callable[[], None], *, may_go_on: Ready = _always, is_request: bool = False) -> None:
+    def __init__(self, work: Callable[[], None], *, runnable: Ready = _always, is_request: bool = False) -> None:
         self.is_request = is_request
         self.wakes_at = math.inf
-        """World time at which it will be ready, if nothing happens before."""
+        """The simulated time at which it becomes ready, unless it does so earlier."""
         self.done = False
-        self._may_go_on = may_go_on
+        self._runnable = runnable
         self._ready: Ready = _always
         self._ended = False
-        self._go = _closed_gate()
-        self._back = _closed_gate()
+        self._go = _locked_lock()
+        self._back = _locked_lock()
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
     @property
-    def able(self) -> bool:
-        """Whether it is one that may go on, now or later."""
-        return not self.done and self._may_go_on()
+    def is_runnable(self) -> bool:
+        """Whether it may run, now or later."""
+        return not self.done and self._runnable()
 
     @property
     def ready(self) -> bool:
-        return self.able and self._ready()
+        return self.is_runnable and self._ready()
 
     def step(self) -> None:
-        """Let it go on to its next pause, or to its end."""
+        """Run it until its next pause or its end."""
         self._go.release()
-        assert self._back.acquire(timeout=PATIENCE_SECONDS), "an actor neither paused nor ended"
+        assert self._back.acquire(timeout=TIMEOUT_SECONDS), "an actor neither paused nor ended"
 
     def pause(self, ready: Ready, wakes_at: float) -> None:
-        """Called by the actor itself: wait to be stepped, which makes sense once `ready`."""
+        """Called by the actor: wait for the next step, which is due when `ready` returns True."""
         self._ready, self.wakes_at = ready, wakes_at
         self._back.release()
         self._go.acquire()
@@ -75,11 +75,11 @@ class Actor:
             self._back.release()
 
 
-def _closed_gate() -> threading.Lock:
-    """A lock that one thread acquires to wait and another releases to wake it: the cheapest way to hand over."""
-    gate = threading.Lock()
-    gate.acquire()
-    return gate
+def _locked_lock() -> threading.Lock:
+    """A lock that one thread acquires to wait and another releases to wake it, the fastest way to switch threads."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 class _Acting(threading.local):
@@ -90,12 +90,12 @@ _acting = _Acting()
 
 
 def pause(ready: Ready = _always, *, wakes_at: float = math.inf) -> None:
-    """Pause the actor that this is called from; nothing elsewhere."""
+    """Pause the calling actor; does nothing in other threads."""
     if _acting.actor is not None:
         _acting.actor.pause(ready, wakes_at)
 
 
 def pause_at_clock() -> None:
-    """A request may be held up right after it read the clock; for the others that would be nothing new."""
+    """Pause a request after it read the clock. Other actors pause elsewhere."""
     if _acting.actor is not None and _acting.actor.is_request:
         pause()

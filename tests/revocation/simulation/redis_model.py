@@ -1,4 +1,4 @@
-"""What Redis does for the room, as a small Python object. test_board.py holds the real one to the same answers."""
+"""The part of Redis that the package uses, as a Python object. test_coordination.py compares it with a real Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _runs = itertools.count(1)
 
 @dataclass
 class Memory:
-    """What a Redis holds, and what it may lose."""
+    """The data of a Redis server."""
 
     state: dict[str, str] = field(default_factory=dict)
     sets: dict[str, set[str]] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Memory:
 
 
 class RedisModel:
-    """Answers the commands that the room sends. `deliver` is called with what is published."""
+    """Executes the commands that the package sends. `deliver` is called with each published message."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -32,7 +32,7 @@ class RedisModel:
         self._subscribers: list[Callable[[str], None]] = []
         self.memory = Memory()
         self.earlier = Memory()
-        """The memory as it was before the last event: what a snapshot or a replica that lags would still hold."""
+        """The data before the last event, as in a snapshot or a lagging replica."""
 
     def execute(self, *command: Any) -> Any:
         name, *rest = (str(part) for part in command)
@@ -42,19 +42,19 @@ class RedisModel:
         self._subscribers.append(deliver)
 
     def restart(self) -> None:
-        """Another process takes over, with nothing. Nobody is connected to it."""
+        """Replace it with another process without data or connections."""
         self._run = f"run{next(_runs)}"
         self._subscribers.clear()
         self.flush()
 
     def fail_over(self) -> None:
-        """Another process takes over, with earlier data."""
+        """Replace it with another process that has earlier data."""
         earlier = self.earlier
         self.restart()
         self.memory = copy.deepcopy(earlier)
 
     def roll_back(self) -> None:
-        """The same process with an earlier memory: the machine was restored as it had been."""
+        """The same process with earlier data: the virtual machine was restored."""
         self._subscribers.clear()
         self.memory = copy.deepcopy(self.earlier)
 
@@ -119,7 +119,7 @@ class RedisModel:
         return int(key in self.memory.lists)
 
     def _blpop(self, key: str, _seconds: str) -> tuple[str, str] | None:
-        """Whether there is something now; the waiting is the world's."""
+        """The current value, if any; the simulation does the waiting."""
         values = self.memory.lists.get(key)
         if not values:
             return None
