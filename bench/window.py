@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 
-from kataven.revocation import Spread
+from kataven.revocation import Percentiles
 
 SLOWEST_RESPONSE_SECONDS = 30.0
 ACCEPTED_BEFORE_REVOKING = 3
@@ -225,7 +225,7 @@ def report(windows: Sequence[Window], watch: float) -> list[str]:
         ("window after the confirmation", [window.after_confirmation for window in windows]),
         ("window after the start", [window.after_start for window in windows]),
     ):
-        spread = Spread.of([figure * 1000 for figure in figures])
+        spread = Percentiles.of([figure * 1000 for figure in figures])
         if spread is not None:
             lines.append(f"{title:34}{spread.p50:10.1f}{spread.p99:10.1f}{spread.max:10.1f}")
     late = sum(window.late for window in windows)
