@@ -42,7 +42,7 @@ AGENT_FORM = {
     "widget_auth_mode": "both",
     "background_audio_volume": "0.5",
 }
-LIMITS = {"per_minute": "999999", "per_hour": "999999", "per_day": "999999", "concurrent": "999"}
+LIMITS = dict.fromkeys(WINDOWS, "999999") | {"concurrent": "999"}
 
 
 @dataclass(frozen=True)
