@@ -21,6 +21,7 @@ from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
+from kataven.ratelimit.policy import WINDOWS
 from kataven.system import accounts
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
