@@ -24,7 +24,7 @@ def dump(client: redis.Redis) -> dict[bytes, bytes | None]:
 @pytest.mark.parametrize(
     "limits",
     [Limits(**{limit.field: 3}) for limit in LIMIT_FIELDS],
-    ids=["minute", "hour", "day", "concurrent"],
+    ids=[limit.quota for limit in LIMIT_FIELDS],
 )
 def test_rejected_request_changes_no_counter(
     redis_windows: RedisWindows, client: redis.Redis, clock: Clock, limits: Limits
