@@ -14,12 +14,13 @@ from kataven.account.api_keys import KeyStatus
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import MANAGE, READ
 from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, no_default, write_json
+from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -58,13 +59,9 @@ class ApiKeyPatch(Input):
     disabled: RevokedFlag = Field(default=True, json_schema_extra=no_default)
 
 
+@with_fields((limit.field for limit in LIMIT_FIELDS), int | None)
 class KeyLimitsView(View):
     """The key's own limits, which are lower than the account's. Null means the account's limit."""
-
-    per_minute: int | None
-    per_hour: int | None
-    per_day: int | None
-    concurrent: int | None
 
 
 class ApiKeyView(View):
@@ -195,5 +192,5 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "disabled_at": key.disabled_at,
         "last_used_at": key.last_used_at,
-        "limits": key.limits and {name: key.limits.get(name) for name in KeyLimitsView.model_fields},
+        "limits": key.limits and {limit.field: key.limits.get(limit.field) for limit in LIMIT_FIELDS},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from click.testing import Result
 
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
+from kataven.ratelimit.policy import KeyLimits
 from kataven.system import operators
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.waiting import wait_until
@@ -61,7 +63,7 @@ def events(harness: AppHarness, account: str) -> list[Any]:
 
 def test_key_limits_are_set_changed_and_cleared(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
-    none = {"per_minute": None, "per_hour": None, "per_day": None, "concurrent": None}
+    none = asdict(KeyLimits())
     shown = run_json(harness, account, key_id)
     assert {name: shown[name] for name in ("key", "name", *none)} == {"key": key_id, "name": "test", **none}
     assert run_json(harness, account, key_id, "--per-minute", "30")["per_minute"] == 30

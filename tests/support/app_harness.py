@@ -25,13 +25,14 @@ from kataven.dev.personas import ALICE, BOB, CHARLIE, Persona, org_id
 from kataven.identity import signing
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
+from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
 from kataven.web.services import EXTENSION, Services
 from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 1_000_000, "per_day": 1_000_000, "concurrent": 1_000}
+PLENTY = dict.fromkeys(WINDOWS, 1_000_000) | {"concurrent": 1_000}
 TESTER = Actor("test:house", "House")
 
 
