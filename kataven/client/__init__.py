@@ -28,7 +28,7 @@ from kataven.client.errors import (
     RequestTimedOut,
     ServerError,
     UnavailableError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from kataven.client.models import (
     Agent,
@@ -84,7 +84,7 @@ __all__ = [
     "Retry",
     "ServerError",
     "UnavailableError",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
     "WidgetKey",
     "WidgetSettings",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from kataven.client import models
-from kataven.client.errors import ArgumentError, IdError, UnexpectedAnswer
+from kataven.client.errors import ArgumentError, IdError, UnexpectedResponse
 from kataven.client.models import Page
 from kataven.client.reading import read
 
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest(Generic[Result]):
-    """One request, and what its answer becomes. `read` raises UnexpectedAnswer."""
+    """One request, and what its answer becomes. `read` raises UnexpectedResponse."""
 
     method: str
     path: str
@@ -136,9 +136,9 @@ def api_keys_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[mode
 
 
 def require_progress(cursor: str | None, page: Page[Any]) -> str | None:
-    """The next page's cursor. Raises UnexpectedAnswer if it is this page's own: that list would have no end."""
+    """The next page's cursor. Raises UnexpectedResponse if it is this page's own: that list would have no end."""
     if page.next_cursor is not None and page.next_cursor == cursor:
-        raise UnexpectedAnswer("The answer links to itself as the next page.")
+        raise UnexpectedResponse("The answer links to itself as the next page.")
     return page.next_cursor
 
 
@@ -147,7 +147,7 @@ def _page(path: str, model: type[Model], cursor: str | None, limit: int | None) 
 
     def read_page(answer: Answer) -> Page[Model]:
         if not isinstance(answer.body, list):
-            raise UnexpectedAnswer("The answer should be a list and is something else.")
+            raise UnexpectedResponse("The answer should be a list and is something else.")
         return Page(tuple(read(model, item) for item in answer.body), answer.next_cursor)
 
     return ApiRequest("GET", path, read_page, query)

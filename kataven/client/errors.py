@@ -7,7 +7,7 @@ KatavenError
 ├── ClientClosedError         raised before anything is sent: the client was closed
 ├── ConnectionFailed          raised when there was no answer
 │   └── RequestTimedOut       raised when there was none in time; a write may have happened
-├── UnexpectedAnswer          raised when what answered was not the API, or not one that this version understands
+├── UnexpectedResponse          raised when what answered was not the API, or not one that this version understands
 └── ApiError                  raised when the API said no: `code`, `detail`, `status`, `request_id`
     ├── InvalidRequestError       400: `errors` names each field
     ├── AuthenticationError       401, and 400 for a key with a typing error
@@ -79,7 +79,7 @@ class RequestTimedOut(ConnectionFailed):
     """No answer came in time. Whether a write happened is unknown."""
 
 
-class UnexpectedAnswer(KatavenError):
+class UnexpectedResponse(KatavenError):
     """Something answered that is not the API, or speaks a version that this package does not know."""
 
 

@@ -9,15 +9,15 @@ from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from kataven.client.errors import UnexpectedAnswer
+from kataven.client.errors import UnexpectedResponse
 
 Model = TypeVar("Model")
 
 
 def read(model: type[Model], raw: Any, **beside: Any) -> Model:
-    """A `model` from a JSON object; `beside` is what the body does not hold. Raises UnexpectedAnswer."""
+    """A `model` from a JSON object; `beside` is what the body does not hold. Raises UnexpectedResponse."""
     if not isinstance(raw, Mapping):
-        raise UnexpectedAnswer(f"The answer should be an object ({model.__name__}) and is something else.")
+        raise UnexpectedResponse(f"The answer should be an object ({model.__name__}) and is something else.")
     hints = _hints(model)  # type: ignore[arg-type]  # every class is hashable
     values: dict[str, Any] = dict(beside)
     for field in fields(model):  # type: ignore[arg-type]  # every model is a dataclass
@@ -26,7 +26,9 @@ def read(model: type[Model], raw: Any, **beside: Any) -> Model:
         if field.name in raw:
             values[field.name] = _convert(hints[field.name], raw[field.name], f"{model.__name__}.{field.name}")
         elif field.default is MISSING:
-            raise UnexpectedAnswer(f"The answer has no `{field.name}`, which this version expects ({model.__name__}).")
+            raise UnexpectedResponse(
+                f"The answer has no `{field.name}`, which this version expects ({model.__name__})."
+            )
     return model(**values)
 
 
@@ -53,7 +55,7 @@ def _moment(text: str, where: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise UnexpectedAnswer(f"{where} is no point in time.") from None
+        raise UnexpectedResponse(f"{where} is no point in time.") from None
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
@@ -61,4 +63,4 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise UnexpectedAnswer(f"{where} should be {hint.__name__} and is {type(value).__name__}.")
+    raise UnexpectedResponse(f"{where} should be {hint.__name__} and is {type(value).__name__}.")

@@ -22,7 +22,7 @@ from kataven.client.errors import (
     KatavenError,
     Problem,
     RequestTimedOut,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     error_for,
 )
 from kataven.client.options import DEFAULT_BASE_URL, Options
@@ -90,7 +90,7 @@ def request_options(options: Options, call: ApiRequest[Any]) -> dict[str, Any]:
 def no_answer(error: httpx2.RequestError) -> KatavenError:
     """Without the error it came from: that one holds the request, and the request holds the key."""
     if isinstance(error, httpx2.DecodingError):
-        return UnexpectedAnswer("The answer's bytes are not what its headers say.")
+        return UnexpectedResponse("The answer's bytes are not what its headers say.")
     if isinstance(error, httpx2.TimeoutException):
         return RequestTimedOut("The API did not answer in time.")
     return ConnectionFailed(f"The API can't be reached ({type(error).__name__}).")
@@ -99,14 +99,16 @@ def no_answer(error: httpx2.RequestError) -> KatavenError:
 def outcome(options: Options, call: ApiRequest[Result], response: httpx2.Response) -> Outcome[Result]:
     """What an answer means."""
     if _is_hub(response):
-        return Outcome(error=UnexpectedAnswer(f"`base_url` leads to the Hub, not to the API. {_API_URL}"))
+        return Outcome(error=UnexpectedResponse(f"`base_url` leads to the Hub, not to the API. {_API_URL}"))
     if response.is_error:
         return Outcome(error=error_for(_problem(options, response)))
     if not response.is_success:
-        return Outcome(error=UnexpectedAnswer(f"The API answered {response.status_code}; redirects are not followed."))
+        return Outcome(
+            error=UnexpectedResponse(f"The API answered {response.status_code}; redirects are not followed.")
+        )
     try:
         return Outcome(result=call.read(Answer(_body(response), response.headers.get("ETag"), _next_cursor(response))))
-    except UnexpectedAnswer as error:
+    except UnexpectedResponse as error:
         return Outcome(error=error)
 
 
@@ -124,7 +126,7 @@ def _body(response: httpx2.Response) -> Any:
         return None
     body = _json(response)
     if body is None:
-        raise UnexpectedAnswer(f"The answer ({response.status_code}) is not JSON, so it is not the API's. {_API_URL}")
+        raise UnexpectedResponse(f"The answer ({response.status_code}) is not JSON, so it is not the API's. {_API_URL}")
     return body
 
 

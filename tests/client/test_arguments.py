@@ -18,7 +18,7 @@ from kataven.client import (
     KatavenClient,
     KatavenError,
     Retry,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
@@ -157,7 +157,7 @@ def test_the_hub_is_not_taken_for_the_api(harness: AppHarness, script: Script, k
     headers = {"Content-Type": page.headers["Content-Type"]}
     script.will(Scripted(page.status_code, page.data, headers), Scripted(404, b"<title>Else</title>", headers))
     with client_of(kind, KEY, base_url=script.url) as kataven:
-        with pytest.raises(UnexpectedAnswer, match="leads to the Hub, not to the API"):
+        with pytest.raises(UnexpectedResponse, match="leads to the Hub, not to the API"):
             kataven.me()
         with pytest.raises(KatavenError, match="it was not the API"):
             kataven.me()

@@ -69,7 +69,7 @@ def test_everything_public_is_exported() -> None:
 
 def test_the_family_is_drawn_as_it_is() -> None:
     drawn = re.findall(
-        r"([A-Z]\w+(?:Error|Failed|TimedOut|Answer))\s+raised|([A-Z]\w+Error)\s+(?:\d|5xx)", errors.__doc__
+        r"([A-Z]\w+(?:Error|Failed|TimedOut|Response))\s+raised|([A-Z]\w+Error)\s+(?:\d|5xx)", errors.__doc__
     )
     family = {kind.__name__ for kind in descendants(errors.KatavenError)}
     assert {name for names in drawn for name in names if name} == family

@@ -22,7 +22,7 @@ from kataven.client import (
     Retry,
     ServerError,
     UnavailableError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     asynchronous,
     sync,
 )
@@ -226,19 +226,19 @@ def test_fields_of_the_future_are_left_out(script: Script, kind: str, key: str) 
 )
 def test_an_answer_that_is_not_the_apis(script: Script, kind: str, key: str, body: Any) -> None:
     script.will(Scripted(body=body))
-    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedAnswer):
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedResponse):
         kataven.widget_settings.get()
 
 
 def test_bytes_that_are_not_what_their_header_says(script: Script, kind: str, key: str) -> None:
     script.will(Scripted(body=gzip.compress(b"{}")[:-9] + b"junk", headers={"Content-Encoding": "gzip"}))
-    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedAnswer):
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedResponse):
         kataven.widget_settings.get()
 
 
 def test_a_redirect_is_not_followed(script: Script, kind: str, key: str) -> None:
     script.will(Scripted(307, {}, {"Location": f"{script.url}/me"}))
-    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedAnswer, match="redirect"):
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedResponse, match="redirect"):
         kataven.widget_settings.get()
     assert len(script.asked) == 1
 
@@ -255,7 +255,7 @@ def test_the_next_page_is_asked_for_here_whatever_the_link_says(script: Script, 
 def test_a_list_that_links_to_itself_ends(script: Script, kind: str, key: str) -> None:
     page = Scripted(body=[KEY_LISTED], headers={"Link": '<?cursor=same>; rel="next"'})
     script.will(page, page)
-    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedAnswer, match="itself"):
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(UnexpectedResponse, match="itself"):
         list(kataven.api_keys.list())
 
 
@@ -322,5 +322,5 @@ def test_an_agents_id_may_be_a_uuid_wherever_one_is_taken(script: Script, kind: 
 
 
 def test_every_error_is_of_one_family() -> None:
-    for error in (ApiError, ConnectionFailed, UnexpectedAnswer):
+    for error in (ApiError, ConnectionFailed, UnexpectedResponse):
         assert issubclass(error, KatavenError)
