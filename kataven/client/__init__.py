@@ -1,4 +1,4 @@
-"""Kataven's API for Python: `KatavenClient` for code that waits, `AsyncKatavenClient` for code that awaits.
+"""Python SDK for the Kataven API: `KatavenClient` is synchronous, `AsyncKatavenClient` is asynchronous.
 
 from kataven.client import KatavenClient
 

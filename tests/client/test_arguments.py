@@ -143,7 +143,7 @@ def test_an_agent_is_no_etag(script: Script, kind: str) -> None:
 def test_a_client_that_was_closed_says_so(script: Script, kind: str) -> None:
     with client_of(kind, KEY, base_url=script.url) as kataven:
         kataven.close()
-        with pytest.raises(ClientClosedError, match="was closed"):
+        with pytest.raises(ClientClosedError, match="is closed"):
             kataven.me()
 
 
@@ -157,7 +157,7 @@ def test_the_hub_is_not_taken_for_the_api(harness: AppHarness, script: Script, k
     headers = {"Content-Type": page.headers["Content-Type"]}
     script.will(Scripted(page.status_code, page.data, headers), Scripted(404, b"<title>Else</title>", headers))
     with client_of(kind, KEY, base_url=script.url) as kataven:
-        with pytest.raises(UnexpectedResponse, match="leads to the Hub, not to the API"):
+        with pytest.raises(UnexpectedResponse, match="points to the Hub, not to the API"):
             kataven.me()
-        with pytest.raises(KatavenError, match="it was not the API"):
+        with pytest.raises(KatavenError, match="does not come from the API"):
             kataven.me()

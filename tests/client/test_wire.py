@@ -296,7 +296,7 @@ def test_only_ids_get_into_a_path(script: Script, kind: str, key: str, agent_id:
 
 @pytest.mark.parametrize("if_match", ['"\u00fc"', '"a\nb"', "", " "])
 def test_an_etag_that_is_none_is_not_sent(script: Script, kind: str, key: str, if_match: str) -> None:
-    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ValueError, match="if_match is an ETag"):
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ValueError, match="if_match must be an ETag"):
         kataven.agents.delete(AN_ID, if_match=if_match)
     assert script.asked == []
 

@@ -139,7 +139,7 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
     ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
     ("list_agents", {"limit": 0}, ["- limit: ", "Correct the arguments"]),
-    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match is an ETag"]),
+    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match must be an ETag"]),
     ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
     ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
     ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
