@@ -171,10 +171,10 @@ def _widget_key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     sent = dict(fields)
     if "domain_allowlist" in sent:
-        given = sent["domain_allowlist"]
-        if isinstance(given, str) or not isinstance(given, Iterable):
+        value = sent["domain_allowlist"]
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise ArgumentError('domain_allowlist must be a list, such as ["acme.com"]')
-        sent["domain_allowlist"] = list(given)
+        sent["domain_allowlist"] = list(value)
     if sent.get("agent_id") is not None:
         sent["agent_id"] = _id(sent["agent_id"])
     return sent
@@ -188,9 +188,9 @@ def _widget_key(key_id: Id) -> str:
     return f"/widget-keys/{_id(key_id)}"
 
 
-def _id(given: Id) -> str:
+def _id(value: Id) -> str:
     """The id as a path segment. Raises IdError if it is not a UUID, so that no other text gets into a path."""
     try:
-        return str(UUID(str(given)))
+        return str(UUID(str(value)))
     except ValueError:
         raise IdError("an id must be a UUID, such as `agent.id`") from None

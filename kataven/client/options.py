@@ -40,32 +40,32 @@ def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -
     """
     if not is_number(timeout_seconds) or not 0 < timeout_seconds < math.inf:
         raise ConfigurationError("`timeout` must be a number of seconds above 0, such as 30.0. It can't be disabled.")
-    for name, given in (("api_key", api_key), ("base_url", base_url)):
-        if not isinstance(given, str | None):
+    for name, value in (("api_key", api_key), ("base_url", base_url)):
+        if not isinstance(value, str | None):
             raise ConfigurationError(f"`{name}` must be a string. Omit it to use the default.")
     url = check_base_url(base_url)
     return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
 
 
-def is_number(given: object) -> bool:
+def is_number(value: object) -> bool:
     """Whether the value is an int or a float; True and False don't count as numbers."""
-    return isinstance(given, int | float) and not isinstance(given, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_base_url(given: str | None) -> str:
+def check_base_url(value: str | None) -> str:
     """The base URL from the argument, else the environment, else production.
 
     Raises ConfigurationError if the URL is invalid, would send the key unencrypted, or has no path.
     """
-    url = (given or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
+    url = (value or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
     _is_encrypted(url)
     if not urlsplit(url).path:
         raise ConfigurationError(f"The base URL has no path. Did you mean {url}/v1?")
     return url
 
 
-def _key(given: str | None) -> str:
-    key = (given if given is not None else os.environ.get(API_KEY_VARIABLE, "")).strip()
+def _key(value: str | None) -> str:
+    key = (value if value is not None else os.environ.get(API_KEY_VARIABLE, "")).strip()
     if not key:
         raise ConfigurationError(f"No API key provided. Set {API_KEY_VARIABLE}, or pass `api_key`.")
     if key.startswith("pk_live_"):

@@ -41,16 +41,16 @@ class Retry:
 NEVER = Retry(tries=1)
 
 
-def policy(given: bool | Retry) -> Retry:
+def policy(value: bool | Retry) -> Retry:
     """The policy for a client's `retry`: True selects the defaults of Retry, False disables retries.
 
     Raises ConfigurationError for any other type.
     """
-    if isinstance(given, Retry):
-        return given
-    if not isinstance(given, bool):
+    if isinstance(value, Retry):
+        return value
+    if not isinstance(value, bool):
         raise ConfigurationError("`retry` must be True, False or a Retry. For three attempts, write Retry(tries=3).")
-    return Retry() if given else NEVER
+    return Retry() if value else NEVER
 
 
 def delay_before_retry(retry: Retry, method: str, failed_attempts: int, error: KatavenError) -> float | None:

@@ -118,7 +118,7 @@ def outcome(options: Options, request: ApiRequest[Result], response: httpx2.Resp
 
 
 def _is_hub(response: httpx2.Response) -> bool:
-    """Whether the response is a page of the Hub. Its host is easily mistaken for the API's. API redirects don't match."""
+    """Whether this is a page of the Hub, whose host is easily mistaken for the API's. API redirects never match."""
     return _is_html(response) and _HUB_TITLE in response.content[:4096]
 
 
