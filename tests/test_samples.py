@@ -112,7 +112,7 @@ def test_sdk_has_the_documented_methods() -> None:
 def test_every_sdk_error_is_documented() -> None:
     page = (DOCS / "sdk.md").read_text()
     family = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Answer))`", page)) == family
+    assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Response))`", page)) == family
 
 
 def test_documented_http_figures_equal_the_real_ones() -> None:
