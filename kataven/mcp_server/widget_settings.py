@@ -5,8 +5,9 @@ from __future__ import annotations
 from mcp.server.mcpserver import Context, MCPServer
 
 from kataven.client import WidgetSettings
+from kataven.mcp_server.arguments import IfMatch
 from kataven.mcp_server.calling import CHANGE, READ, Calling
-from kataven.mcp_server.inputs import IfMatch, WidgetSettingsChanges
+from kataven.mcp_server.inputs import WidgetSettingsChanges
 
 
 def add(server: MCPServer, calling: Calling) -> None:
