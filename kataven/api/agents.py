@@ -22,7 +22,7 @@ blueprint = ApiBlueprint("agents", __name__, "agent", "Agents: their prompts, vo
 
 
 class AgentView(View):
-    """An agent."""
+    """A voice or chat agent."""
 
     id: UUID
     name: str

@@ -39,7 +39,7 @@ class LimitsView(View):
 
 
 class MeView(View):
-    """The caller."""
+    """The caller: its account, credential, role and limits."""
 
     account: str
     account_name: str

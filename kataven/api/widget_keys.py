@@ -48,16 +48,16 @@ class WidgetKeyView(View):
 
 
 class NewWidgetKeyView(WidgetKeyView):
-    """A new widget key with its text and the snippet for a page."""
+    """A new widget key with its text and the snippet for a page, which are returned only once."""
 
     key: str
     snippet: str
 
 
 class ChangedWidgetKeyView(WidgetKeyView):
-    """A widget key, and the receipt if the change revoked access of a page."""
+    """A widget key without its text, and the receipt if the change revoked access of a page."""
 
-    receipt: ReceiptView | None = None
+    receipt: ReceiptView | None = Field(None, description="Set if the change revoked access of a page.")
 
 
 class RemovedWidgetKeyView(View):

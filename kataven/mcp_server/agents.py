@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from mcp.server.mcpserver import Context, MCPServer
-from pydantic import Field
 
 from kataven.client import Agent, AgentWidgetSettings
-from kataven.mcp_server.inputs import (
-    AgentChanges,
-    AgentFields,
-    AgentId,
-    AgentWidgetChanges,
-    Cursor,
-    IfMatch,
-    PageSize,
-)
+from kataven.mcp_server.arguments import AgentId, Cursor, IfMatch, PageSize
+from kataven.mcp_server.inputs import AgentChanges, AgentFields, AgentName, AgentWidgetChanges
 from kataven.mcp_server.outputs import AgentList, Deleted, agent_list
 from kataven.mcp_server.tool_clients import CHANGE, CREATE, READ, OpenClient
 
@@ -37,11 +27,7 @@ def add(server: MCPServer, open_client: OpenClient) -> None:
             return await kataven.agents.get(agent_id)
 
     @server.tool("kataven_create_agent", "Create an agent", annotations=CREATE)
-    async def create_agent(
-        context: Context,
-        name: Annotated[str, Field(min_length=1, max_length=200)],
-        fields: AgentFields | None = None,
-    ) -> Agent:
+    async def create_agent(context: Context, name: AgentName, fields: AgentFields | None = None) -> Agent:
         """Create an agent. Its status is `draft` unless `fields` sets another."""
         async with open_client(context, "agent") as kataven:
             return await kataven.agents.create(name, **(fields.given() if fields else {}))

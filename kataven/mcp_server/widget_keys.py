@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from mcp.server.mcpserver import Context, MCPServer
-from pydantic import Field
 
 from kataven.client import NewWidgetKey, RemovedWidgetKey, WidgetKey
-from kataven.mcp_server.inputs import AgentId, Cursor, Domains, IfMatch, PageSize, WidgetKeyChanges, WidgetKeyId
+from kataven.mcp_server.arguments import AgentId, Cursor, IfMatch, PageSize, WidgetKeyId
+from kataven.mcp_server.inputs import Domains, WidgetKeyChanges, WidgetKeyName
 from kataven.mcp_server.outputs import WidgetKeyList, widget_key_list
 from kataven.mcp_server.tool_clients import CHANGE, CREATE, READ, OpenClient
 
@@ -31,7 +29,7 @@ def add(server: MCPServer, open_client: OpenClient) -> None:
     @server.tool("kataven_create_widget_key", "Create a widget key", annotations=CREATE)
     async def create_widget_key(
         context: Context,
-        name: Annotated[str, Field(min_length=1, max_length=200)],
+        name: WidgetKeyName,
         domain_allowlist: Domains,
         agent_id: AgentId | None = None,
     ) -> NewWidgetKey:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mcp.server.mcpserver import Context, MCPServer
 
 from kataven.client import WidgetSettings
-from kataven.mcp_server.inputs import IfMatch, WidgetSettingsChanges
+from kataven.mcp_server.arguments import IfMatch
+from kataven.mcp_server.inputs import WidgetSettingsChanges
 from kataven.mcp_server.tool_clients import CHANGE, READ, OpenClient
 
 

@@ -84,6 +84,11 @@ def test_tools_have_schemas_and_hints(connect: Connect, key: str) -> None:
         assert create["required"] == ["name"]
         assert "system_prompt" in str(create)
         assert "elevenlabs" in str(create)
+        assert create["$defs"]["AgentFields"]["properties"]["status"]["default"] == "draft"
+        # A default in an update would say that an omitted field is reset.
+        update = tools["kataven_update_agent"].input_schema["$defs"]["AgentChanges"]
+        assert not [name for name, field in update["properties"].items() if "default" in field]
+        assert "required" not in update
 
     in_session(connect, key, work)
 
@@ -137,12 +142,18 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
     ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
     ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
-    ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
+    ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be a single line", "Correct the fields"]),
     (
         "create_agent",
         {"name": "a", "fields": {"categroy": "sales"}},
         ["- fields.categroy: is not a known field", "Correct"],
     ),
+    (
+        "create_agent",
+        {"name": "a", "fields": {"greeting_message": "a" * 5_001}},
+        ["- fields.greeting_message: must have at most 5000 characters", "Correct the arguments"],
+    ),
+    ("update_widget_settings", {"changes": {"accent_color": "red"}}, ["- changes.accent_color: must be a color like"]),
     ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not a known argument", "Correct"]),
     ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not a known argument", "if_match", "Correct"]),
     ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
