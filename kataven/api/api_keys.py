@@ -15,7 +15,7 @@ from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
 from kataven.web.access import MANAGE, READ
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
 from kataven.web.request_context import RequestContext
@@ -107,7 +107,7 @@ class RemovedApiKeyView(View):
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
-    answer=Answer(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
+    response=ResponseSpec(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
     query=PageQuery,
 )
 def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
@@ -123,7 +123,7 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     "/v1/api-keys",
     access=MANAGE,
     summary="Create an API key",
-    answer=Answer(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
+    response=ResponseSpec(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
     body=ApiKeyInput,
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
@@ -143,7 +143,7 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Rename or revoke an API key",
-    answer=Answer(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
+    response=ResponseSpec(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
@@ -168,7 +168,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Delete an API key",
-    answer=Answer(200, "Whether the key was removed or revoked, and the receipt.", RemovedApiKeyView),
+    response=ResponseSpec(200, "Whether the key was removed or revoked, and the receipt.", RemovedApiKeyView),
 )
 def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     """Revokes the key. A key that was never used is removed; a key that was used remains in the list as revoked."""

@@ -173,7 +173,7 @@ def _not_null(schema: Json) -> Json:
 
 
 def _responses(operation: Operation) -> Json:
-    responses = {str(operation.answer.status): _success(operation)}
+    responses = {str(operation.response.status): _success(operation)}
     if operation.conditional and operation.method == "GET":
         responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
@@ -198,7 +198,7 @@ def _add_links(responses: Json, operation: Operation, operations: list[Operation
         target = _target(link, operations)
         links[_operation_id(target)] = _link(link, target)
     if links:
-        responses[str(operation.answer.status)]["links"] = links
+        responses[str(operation.response.status)]["links"] = links
 
 
 def _onward(operation: Operation, operations: list[Operation]) -> Iterator[tuple[Operation, str, str]]:
@@ -246,10 +246,10 @@ def _codes(operation: Operation) -> list[str]:
 
 def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
-    headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.answer.headers}
-    response: Json = {"description": operation.answer.description, "headers": _headers(headers)}
-    if operation.answer.model is not None:
-        response["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
+    headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
+    response: Json = {"description": operation.response.description, "headers": _headers(headers)}
+    if operation.response.model is not None:
+        response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}
     return response
 
 
@@ -283,7 +283,7 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     for operation in operations:
         if operation.body is not None:
             wanted[(operation.body, "validation")] = None
-        model = operation.answer.model
+        model = operation.response.model
         if model is not None:
             wanted[(get_args(model)[0] if get_origin(model) is list else model, "serialization")] = None
     _, generated = models_json_schema(list(wanted), ref_template=SCHEMA_REF)

@@ -12,7 +12,7 @@ from kataven import settings
 from kataven.account.errors import Conflict
 from kataven.dev.personas import ALICE
 from kataven.web.access import PUBLIC
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import KINDS
 from kataven.web.request_context import RequestContext
 from tests.support.app_harness import AppHarness, Caller
@@ -98,7 +98,7 @@ def test_conflict_returns_409_with_its_message(harness: AppHarness) -> None:
 def _with_a_broken_route(harness: AppHarness, error: Exception) -> Flask:
     blueprint = ApiBlueprint("broken", __name__, "thing", "A package for a test.")
 
-    @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", answer=Answer(200, "Never."))
+    @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", response=ResponseSpec(200, "Never."))
     def broken(call: RequestContext) -> None:  # type: ignore[misc]
         raise error
 
