@@ -17,7 +17,7 @@ from kataven.identity.token import TokenKind
 from kataven.web.access import MANAGE, READ
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
+from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, SingleLine, View, no_default, write_json
 
@@ -155,11 +155,11 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
-            intent = begin_ending(context, str(key_id))
+            intent = record_intent(context, str(key_id))
         changed = shape(key, datetime.now(UTC))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
-        changed["receipt"] = end_credentials(context, intent, event)
+        changed["receipt"] = revoke_credentials(context, intent, event)
     return write_json(changed)
 
 
@@ -174,8 +174,8 @@ def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     """Revokes the key. A key that was never used is removed; a key that was used remains in the list as revoked."""
     with context.writing() as session:
         _, event = api_keys.revoke(session, key_id, context.actor)
-        intent = begin_ending(context, str(key_id))
-    receipt = end_credentials(context, intent, event)
+        intent = record_intent(context, str(key_id))
+    receipt = revoke_credentials(context, intent, event)
     with context.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:

@@ -20,7 +20,7 @@ from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
 from kataven.web.operation import ApiBlueprint, OpenApiLink, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
-from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
+from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
@@ -144,9 +144,9 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
         changed = shape(change.key)
         # Also for a key that is already disabled: the first request may have stopped before its receipt.
         ends = change.revokes_access or bool(given.get("disabled"))
-        ending = begin_ending(context, str(key_id)) if ends else None
-    if ending is not None:
-        return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})
+        intent = record_intent(context, str(key_id)) if ends else None
+    if intent is not None:
+        return write_tagged(changed, beside={"receipt": revoke_credentials(context, intent, change.event_id)})
     return write_tagged(changed)
 
 
@@ -162,8 +162,8 @@ def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """Pages with this key are rejected afterwards, and its visitor sessions end."""
     with context.writing() as session:
         event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
-        ending = begin_ending(context, str(key_id))
-    receipt = end_credentials(context, ending, event)
+        intent = record_intent(context, str(key_id))
+    receipt = revoke_credentials(context, intent, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 
 
