@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, OpenApiLink, Operation, operation_of
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.schema import Input, in_words
 
 Json = dict[str, Any]
@@ -178,7 +178,7 @@ def _responses(operation: Operation) -> Json:
         responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
-        by_status.setdefault(KINDS[code].status, []).append(code)
+        by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
     for status, codes in by_status.items():
         responses[str(status)] = _problem(status, codes)
     for other in operation.others:
@@ -264,7 +264,7 @@ def _reference(model: Any) -> Json:
 
 
 def _problem(status: int, codes: list[str]) -> Json:
-    described = "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes)
+    described = "; ".join(f"`{code}`: {PROBLEM_TYPES[code].title}" for code in codes)
     response: Json = {
         "description": described,
         "content": {
@@ -313,7 +313,7 @@ _PROBLEM: Json = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "code": {"type": "string", "enum": list(KINDS)},
+        "code": {"type": "string", "enum": list(PROBLEM_TYPES)},
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",

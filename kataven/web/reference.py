@@ -13,7 +13,7 @@ from kataven.web.access import PUBLIC
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.problems import KINDS, NEARBY_EXTENSION
+from kataven.web.problems import NEARBY_EXTENSION, PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
@@ -67,7 +67,7 @@ def show_reference(context: RequestContext) -> Response:
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
 def show_errors(context: RequestContext) -> Response:
-    return _page("docs/errors.html", kinds=KINDS.values(), explanations=EXPLANATIONS)
+    return _page("docs/errors.html", kinds=PROBLEM_TYPES.values(), explanations=EXPLANATIONS)
 
 
 @blueprint.page("/docs/style.css", access=PUBLIC, summary="Stylesheet of the reference")

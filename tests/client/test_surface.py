@@ -20,7 +20,7 @@ from kataven.client import asynchronous, errors, fields, models, sync
 from kataven.web.inputs.agents import AgentInput
 from kataven.web.inputs.branding import BrandingPatch
 from kataven.web.inputs.widget_keys import WidgetKeyPatch
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 
 FORBIDDEN = ("flask", "werkzeug", "sqlalchemy", "psycopg2", "redis", "grpc", "pydantic", "mcp")
 PAIRS = [
@@ -120,6 +120,6 @@ def test_409_raises_conflict_error() -> None:
 
 
 def test_every_status_that_the_api_answers_has_an_error_of_its_own() -> None:
-    for code, kind in KINDS.items():
+    for code, kind in PROBLEM_TYPES.items():
         problem = errors.Problem(status=kind.status, code=code, detail="")
         assert type(errors.error_for(problem)) is not errors.ApiError or kind.status == 405

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
 # KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
@@ -129,9 +129,9 @@ def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> 
 
 
 def test_every_problem_code_has_an_explanation(harness: AppHarness) -> None:
-    assert set(EXPLANATIONS) == set(KINDS)
+    assert set(EXPLANATIONS) == set(PROBLEM_TYPES)
     page = harness.anybody().get("/docs/errors").text
-    for code in KINDS:
+    for code in PROBLEM_TYPES:
         assert f'id="{code}"' in page
 
 

@@ -13,7 +13,7 @@ from kataven.account.errors import Conflict
 from kataven.dev.personas import ALICE
 from kataven.web.access import PUBLIC
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from tests.support.app_harness import AppHarness, Caller
 
@@ -37,7 +37,7 @@ def test_problem_has_the_documented_fields(harness: AppHarness, method: str, pat
     assert response.content_type == "application/problem+json"
     problem = response.get_json()
     assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
-    assert problem["title"] == KINDS[code].title
+    assert problem["title"] == PROBLEM_TYPES[code].title
     assert problem["type"] == f"/docs/errors#{code}"
     assert problem["detail"]
     assert problem["request_id"] == response.headers["X-Request-ID"]

@@ -14,7 +14,7 @@ from kataven.identity.token import TokenKind
 from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.lookups import OUTCOMES
 from kataven.web.metrics import Metrics
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
 CROWDED = "203.0.113.250"
@@ -31,7 +31,7 @@ def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
 
 
 def test_every_problem_limit_and_lookup_has_a_series_at_startup(harness: AppHarness) -> None:
-    assert set(KINDS) <= set(series(harness, "problems", "code"))
+    assert set(PROBLEM_TYPES) <= set(series(harness, "problems", "code"))
     assert set(OUTCOMES) == set(series(harness, "credential_lookups", "outcome"))
     limits = set(series(harness, "limited", "limit"))
     assert {"per-minute", "key-concurrent", *AddressBudgetKind, "hub-of-network"} <= limits
