@@ -188,7 +188,7 @@ def test_each_rule_fires_on_its_cause_only(harness: AppHarness, fresh: Mapping[s
 def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
     """The series of a process that has served no request: those of Metrics and those that an application adds."""
     found: dict[str, set[str]] = {}
-    served = harness.anybody().get("/metrics").get_data(as_text=True)
+    served = harness.caller().get("/metrics").get_data(as_text=True)
     for family in [*Metrics().registry.collect(), *text_string_to_metric_families(served)]:
         for sample in family.samples:
             if sample.name.startswith("kataven_"):

@@ -21,7 +21,7 @@ CROWDED = "203.0.113.250"
 
 
 def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
-    text = harness.anybody().get("/metrics").get_data(as_text=True)
+    text = harness.caller().get("/metrics").get_data(as_text=True)
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -102,7 +102,7 @@ def test_requests_rejected_by_an_exhausted_budget_are_counted(harness: AppHarnes
             guess = harness.bearer(tokens.generate(TokenKind.API_KEY, "acme").text)
             last = guess.get("/v1/me", **there)
         else:
-            last = harness.anybody().post("/v1/widget/auth/guest", {}, **there)
+            last = harness.caller().post("/v1/widget/auth/guest", {}, **there)
     assert last.status_code == 429
     after = series(harness, "limited", "limit")[kind], series(harness, "credential_lookups", "outcome")["refused"]
     assert after[0] > before[0]
