@@ -163,7 +163,7 @@ def test_what_does_not_fit_names_its_field(kataven: Any) -> None:
     assert {problem.field for problem in refusal.value.errors} == {"name", "categroy"}
 
 
-def test_a_key_that_nobody_made(server: Gunicorn, kind: str) -> None:
+def test_a_key_that_was_never_created(server: Gunicorn, kind: str) -> None:
     stray = tokens.generate(TokenKind.API_KEY, "acme").text
     with client_of(kind, stray, base_url=f"{server.url}/v1") as kataven, pytest.raises(AuthenticationError) as refusal:
         kataven.me()

@@ -270,7 +270,7 @@ def test_connections_are_kept(script: Script, kind: str, key: str) -> None:
     assert len({asked.connection for asked in script.asked}) == 1
 
 
-def test_nobody_there(kind: str, key: str) -> None:
+def test_a_server_that_does_not_listen_is_a_failed_connection(kind: str, key: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -278,7 +278,7 @@ def test_nobody_there(kind: str, key: str) -> None:
             kataven.me()
 
 
-def test_somebody_who_never_answers(kind: str, key: str) -> None:
+def test_a_server_that_does_not_respond_is_a_timeout(kind: str, key: str) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -208,7 +208,7 @@ def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: 
     assert key not in api.log.read_text()
 
 
-def test_over_http_everybody_acts_as_themselves(http_server: HttpServer, harness: AppHarness) -> None:
+def test_over_http_each_caller_acts_with_its_own_key(http_server: HttpServer, harness: AppHarness) -> None:
     seen: dict[str, set[str]] = {"acme": set(), "globex": set()}
 
     async def ask(account: str) -> None:
