@@ -20,7 +20,7 @@ from kataven.client import asynchronous, errors, fields, models, sync
 from kataven.web.inputs.agents import AgentInput
 from kataven.web.inputs.branding import BrandingPatch
 from kataven.web.inputs.widget_keys import WidgetKeyPatch
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 
 FORBIDDEN = ("flask", "werkzeug", "sqlalchemy", "psycopg2", "redis", "grpc", "pydantic", "mcp")
 PAIRS = [

@@ -97,7 +97,7 @@ def test_worker_with_the_key_cached_applies_new_limits(harness: AppHarness, acco
 def test_owner_sees_the_limits_and_who_set_them(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
     run_json(harness, account, key_id, "--per-minute", "30")
-    owner = harness.person(Persona("nora", "Nora", account, Role.OWNER))
+    owner = harness.user(Persona("nora", "Nora", account, Role.OWNER))
     listed = {one["id"]: one["limits"] for one in owner.get("/v1/api-keys?limit=200").get_json()}
     assert listed[key_id]["per_minute"] == 30
     event = owner.get("/v1/audit-events?action=api_key.limits_changed&limit=1").get_json()[0]

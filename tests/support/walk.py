@@ -75,7 +75,7 @@ class World:
         self._postgres = postgres
         new_account(harness.services, account)
         put_at(harness, postgres, account, revision)
-        self.owner = harness.person(self.owner_person)
+        self.owner = harness.user(self.owner_person)
         self.key_id, text = self.api_key()
         self.key = harness.bearer(text)
         self.agent_id = self.agent()

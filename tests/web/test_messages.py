@@ -216,7 +216,7 @@ def test_messages_of_http_errors(harness: AppHarness) -> None:
         ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
         ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
-        response = harness.anybody().call(method, path, **options)
+        response = harness.caller().call(method, path, **options)
         assert response.get_json()["detail"].endswith(message), response.get_json()["detail"]
 
 
