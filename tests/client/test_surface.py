@@ -120,6 +120,6 @@ def test_409_raises_conflict_error() -> None:
 
 
 def test_every_problem_type_of_the_api_has_an_error_class() -> None:
-    for code, kind in KINDS.items():
+    for code, kind in PROBLEM_TYPES.items():
         problem = errors.Problem(status=kind.status, code=code, detail="")
         assert type(errors.error_for(problem)) is not errors.ApiError or kind.status == 405
