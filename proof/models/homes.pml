@@ -1,0 +1,311 @@
+/*
+ * Two Redis servers that serve at the same time, their identities, and the homes in the system database.
+ *
+ * A receipt is given by Redis alone; a revoker that finds another home stops here, and continues in fallback.pml. There, too,
+ * is what happens to a worker that is not in the list of readers: here its row remains, and its second lease always holds.
+ */
+#define USES_LEASE
+#include "request.pml"
+
+#ifndef LOSSES
+#define LOSSES 1		/* restarts, failovers, flushes */
+#endif
+#ifndef LATE_WRITES
+#define LATE_WRITES 1		/* a write to the system database that timed out, and is committed later */
+#endif
+
+mtype = { EVENT, RENEWED };
+chan link = [3] of { mtype, byte, byte };	/* identity and epoch of the Redis that sent it */
+byte at;			/* the Redis that the worker's connection leads to: 0, 1, or 2 for none */
+
+/* each Redis */
+byte identity[2];
+byte epoch[2];
+bool listed[2];
+bool changed[2];		/* the worker's record is not the one that the sweeper has seen */
+bool pending[2];
+byte identities;
+
+/* the worker */
+byte known_identity, known_epoch;
+byte renews_at, written;	/* identities; 0 for none */
+
+/* its row in the system database */
+bool row;
+byte row_home;			/* an identity; 0 for none */
+byte late_writes;
+bool late;			/* a write is late */
+bool late_superseded;		/* ... and a later one was committed in the meantime */
+byte late_home;
+
+#define CONFIRM_FORGETS(e) (DIFFERENT(e) || !lease.holds)
+#ifdef NO_IDENTITY_IN_THE_EPOCH
+#define DIFFERENT(e) (e != known_epoch)
+#else
+#define DIFFERENT(e) (who != known_identity || e != known_epoch)
+#endif
+#ifdef NO_FORGETTING_WHEN_THE_LEASE_EXPIRED
+#undef CONFIRM_FORGETS
+#define CONFIRM_FORGETS(e) DIFFERENT(e)
+#endif
+
+proctype Bus() {
+	byte x, e, who;
+	bool owes, is_written;
+
+connect:
+	atomic {
+		do
+		:: link?_,_,_
+		:: empty(link) -> break
+		od;
+		ask_failed(lease);
+		e = 0; who = 0; owes = 0; is_written = 0;
+		if
+		:: at = 0; STEP(bus, 0, connected)
+		:: at = 1; STEP(bus, 1, connected)
+		fi
+	};
+renew:	atomic { ask(lease); STEP(bus, 0, asks); };
+	if
+	:: atomic { at < 2; listed[at] = true; changed[at] = true; link!RENEWED(identity[at], epoch[at]); STEP(bus, at, renewed); }
+	:: atomic { STEP(bus, 0, disconnected); at = 2; goto connect; }
+	fi;
+hear:	do
+	:: atomic { link?EVENT(who, e); STEP(bus, 0, receives); };
+	   /* Guard.heard */
+	   if
+	   :: atomic { who != renews_at -> drop(lease); STEP(bus, 0, dropped); }
+	   :: else
+	   fi;
+	   FORGET(bus)
+	   atomic { known_identity = who; known_epoch = e; STEP(bus, 0, heard); };
+	   if
+	   :: lease.asked -> owes = true
+	   :: atomic { !lease.asked && at < 2 ->
+		if
+		:: who == identity[at] -> pending[at] = false
+		:: else
+		fi; STEP(bus, 0, acknowledged); }
+	   :: !lease.asked && at == 2 -> goto connect
+	   fi;
+	   e = 0; who = 0;
+	:: atomic { link?RENEWED(who, e); STEP(bus, 0, reply); break; }
+	:: atomic { !lease.asked; STEP(bus, 0, idle); goto renew; }
+	:: atomic { STEP(bus, 0, disconnected); at = 2; goto connect; }
+	od;
+	/* Guard.confirmed */
+#ifdef NO_HOME_BEFORE_FORGETTING
+	if
+	:: CONFIRM_FORGETS(e) -> FORGET(bus)
+	:: else
+	fi;
+	atomic { known_identity = who; known_epoch = e; renews_at = who; is_written = (written == who); STEP(bus, 0, looked_at_home); };
+#else
+	atomic { renews_at = who; is_written = (written == who); STEP(bus, 0, looked_at_home); };
+	if
+#ifdef NO_DROPPING_AT_A_NEW_HOME
+	:: false
+#else
+	:: atomic { !is_written -> drop(lease); STEP(bus, 0, dropped); }
+#endif
+	:: else
+	fi;
+	if
+	:: CONFIRM_FORGETS(e) -> FORGET(bus)
+	:: else
+	fi;
+#endif
+	atomic {
+		known_identity = who; known_epoch = e;
+		if
+#ifdef NO_HOME
+		:: true
+#else
+		:: is_written
+#endif
+			-> confirm(lease); STEP(bus, 0, confirmed)
+		:: else -> ask_failed(lease);
+#ifndef NO_DROPPING_AT_A_NEW_HOME
+			drop(lease);
+#endif
+			STEP(bus, 0, not_confirmed)
+		fi;
+		e = 0; who = 0; is_written = 0;
+	};
+	if
+	:: atomic { owes && at < 2 -> pending[at] = false; owes = false; STEP(bus, 0, acknowledged); }
+	:: else -> owes = false
+	fi;
+	goto hear
+}
+
+proctype Reader() {
+	byte home;
+	bool news;
+
+look:	atomic {
+		news = (renews_at != 0 && renews_at != written);
+		if
+#ifndef NO_HOME_UNKNOWN_WHILE_WRITING
+		:: news -> written = 0; STEP(reader, 0, moves)
+#endif
+		:: else -> STEP(reader, 0, looks)
+		fi
+	};
+	/* it writes if there is news, or if it is time to; what it writes is looked at again */
+	atomic {
+		news = false;
+		home = renews_at;
+#ifndef NO_HOME_UNKNOWN_WHILE_WRITING
+		if
+		:: home != 0 && home != written -> written = 0
+		:: else
+		fi;
+#endif
+		STEP(reader, 0, asks);
+	};
+	if
+	:: atomic { row = true; row_home = home; late_superseded = late; STEP(reader, 0, wrote); }
+	:: atomic { late_writes < LATE_WRITES && !late -> late_writes++; late = true; late_superseded = false; late_home = home;
+		home = 0; STEP(reader, 0, write_is_late); goto look; }
+	:: atomic { home = 0; STEP(reader, 0, write_fails); goto look; }
+	fi;
+	if
+	:: atomic { written = home; STEP(reader, 0, moved); }
+	:: atomic { home = 0; STEP(reader, 0, write_reply_lost); goto look; }
+	fi;
+	goto look
+}
+
+proctype Database() {
+	/* writes that come late */
+end:	do
+	:: atomic { late ->
+		if
+#ifndef NO_BEATS_IN_ORDER
+		:: late_superseded && row -> STEP(database, 0, ignores_late_write)
+#endif
+		:: else -> row = true; row_home = late_home; STEP(database, 0, commits_late_write)
+		fi;
+		late = false; late_superseded = false; late_home = 0; }
+	od
+}
+
+proctype Expiry() {
+	byte x;
+end:	do
+	:: atomic { lease.holds -> expire(lease); STEP(lease, 0, expires); }
+	od
+}
+
+proctype Losses() {
+	/* a Redis restarts, fails over or is flushed: it is another one, and may hold earlier data */
+	byte n, r;
+	do
+	:: atomic { n < LOSSES -> n++;
+		if
+		:: r = 0
+		:: r = 1
+		fi;
+#ifndef NO_IDENTITY
+		identities++;
+		identity[r] = identities;
+#endif
+		if
+		:: epoch[r] = 0; listed[r] = false; changed[r] = true; STEP(redis, r, loses_everything)
+		:: epoch[r] > 0 -> epoch[r]--; STEP(redis, r, fails_over)
+		fi;
+		pending[r] = false;
+		if
+		:: at == r -> at = 2
+		:: true
+		fi;
+		r = 0; }
+	:: n == LOSSES -> break
+	od
+}
+
+proctype Revoker() {
+	byte x, r, who, home;
+	bool waits;
+#ifdef NO_HOMES_READ_AFTER_THE_COMMIT
+	atomic { home = (row -> row_home : 0); STEP(revoker, 0, read_homes); };
+#endif
+	atomic { committed = true; STEP(revoker, 0, committed); };
+	atomic {
+		if
+		:: r = 0
+		:: r = 1
+		fi;
+		epoch[r]++;
+		who = identity[r];
+		pending[r] = listed[r];
+		waits = listed[r];
+		if
+		:: at == r -> link!EVENT(who, epoch[r]); STEP(redis, r, delivers)
+		:: at == r -> STEP(redis, r, loses_event)
+		:: at != r
+		fi;
+		STEP(revoker, r, published);
+	};
+#ifndef NO_HOMES_READ_AFTER_THE_COMMIT
+	atomic { home = (row -> row_home : 0); STEP(revoker, 0, read_homes); };
+#endif
+	if
+#ifndef NO_HOMES_READ
+	:: home != 0 && home != who -> goto end
+#endif
+	:: else
+	fi;
+	if
+	:: waits ->
+		atomic { wait_starts(lease, REVOKER); STEP(revoker, 0, wait_starts); };
+		if
+		:: identity[r] == who && !pending[r]
+		:: atomic { wait_may_end(lease, REVOKER) -> wait_ends(lease, REVOKER); STEP(revoker, 0, wait_ends); }
+		fi
+	:: else
+	fi;
+	atomic { receipt = true; STEP(revoker, 0, receipt); };
+end:	skip
+}
+
+proctype Sweep() {
+	/* another worker takes this one off a list in Redis */
+	byte x, r;
+end:	do
+	:: atomic {
+		if
+		:: r = 0
+		:: r = 1
+		fi;
+		listed[r] -> changed[r] = false; wait_starts(lease, SWEEPER); STEP(sweeper, r, looks); };
+	   atomic { wait_may_end(lease, SWEEPER) -> wait_ends(lease, SWEEPER); STEP(sweeper, r, wait_ends); };
+	   atomic {
+		if
+		:: !changed[r] -> listed[r] = false
+		:: else
+		fi; changed[r] = true; STEP(sweeper, r, sweeps); r = 0; }
+	od
+}
+
+init {
+	byte i;
+	atomic {
+		identity[0] = 1; identity[1] = 2; identities = 2; at = 2;
+		changed[0] = true; changed[1] = true;
+		run Bus(); run Reader(); run Expiry(); run Revoker();
+		for (i : 0 .. REQUESTS - 1) { spoiled[i] = true; run Request(i); }
+		i = 0;
+#if LOSSES > 0
+		run Losses();
+#endif
+#if LATE_WRITES > 0
+		run Database();
+#endif
+#ifndef NO_SWEEPS
+		run Sweep();
+#endif
+	}
+}

@@ -1,0 +1,216 @@
+/*
+ * Requests, and the memory of a worker. Included by the models of safety.
+ *
+ * There is one key. `committed`: the database refuses it. `receipt`: the revoke call has returned its receipt.
+ * `cached`: the worker remembers that the key is good.
+ *
+ * Time is not a number. A lease may expire at any moment; the only thing that a wait of the length of a lease guarantees
+ * is that every lease that was asked for before the wait started has expired when it ends. For each kind of lease (L: from
+ * Redis; S: from the system database) and each wait, a flag says whether the lease that holds, and the one that was asked
+ * for and not yet confirmed, are older than the wait. `wait_starts` sets the flags and `wait_may_end` reads them. So the
+ * models cover clocks of every rate for which a revoker's wait outlasts a lease, and threads that are paused at any step.
+ */
+
+#ifndef REQUESTS
+#define REQUESTS 1		/* at the same time */
+#endif
+
+bool committed, receipt;
+bool cached;
+
+bool spoiled[REQUESTS];		/* the fill token of this request no longer counts */
+bool held[REQUESTS];		/* this request found that the leases hold */
+
+#define TEXT(text) #text
+#define STEP(who, i, what) printf(TEXT(STEP who %d what\n), i)
+
+/* ---- leases ---------------------------------------------------------------------------------------------------- */
+
+#ifndef WAITS
+#define WAITS 2			/* the revoker's wait and a sweeper's */
+#endif
+#define REVOKER 0
+#define SWEEPER 1
+
+typedef Lease {
+	bool holds;
+	bool older[WAITS];	/* it was asked for before this wait started */
+	bool asked;		/* a renewal is on its way */
+	bool asked_older[WAITS];
+	bool asked_expired;	/* the renewal on its way was asked for so long ago that it is worth nothing any more */
+	bool clock[REQUESTS];	/* request i read the clock, and at that time the lease held (or was confirmed since) */
+	bool clock_expired[REQUESTS]; /* ... and the renewal on its way was worth nothing at that time */
+};
+
+Lease lease;		/* from Redis */
+Lease reading;		/* from the system database */
+
+inline ask(l) {
+	/* the worker reads its clock and then asks */
+	l.asked = true;
+	l.asked_expired = false;
+	for (x : 0 .. WAITS - 1) { l.asked_older[x] = false; }
+	for (x : 0 .. REQUESTS - 1) { l.clock_expired[x] = false; }
+	x = 0;
+}
+
+inline ask_failed(l) {
+	l.asked = false;
+	l.asked_expired = false;
+	for (x : 0 .. WAITS - 1) { l.asked_older[x] = false; }
+	for (x : 0 .. REQUESTS - 1) { l.clock_expired[x] = false; }
+	x = 0;
+}
+
+inline drop(l) {
+	l.holds = false;
+	for (x : 0 .. WAITS - 1) { l.older[x] = false; }
+	for (x : 0 .. REQUESTS - 1) { l.clock[x] = false; }
+	x = 0;
+}
+
+inline confirm(l) {
+	/* it holds from before it was asked for */
+	for (x : 0 .. REQUESTS - 1) { l.clock[x] = !l.clock_expired[x]; }
+	l.holds = !l.asked_expired;
+	for (x : 0 .. WAITS - 1) { l.older[x] = l.asked_older[x] && l.holds; }
+	x = 0;
+	ask_failed(l);
+}
+
+inline confirm_from_reply(l) {
+	/* a rule taken out: it holds from when the reply came */
+	for (x : 0 .. REQUESTS - 1) { l.clock[x] = true; }
+	l.holds = true;
+	for (x : 0 .. WAITS - 1) { l.older[x] = false; }
+	x = 0;
+	ask_failed(l);
+}
+
+inline wait_starts(l, wait) {
+	l.older[wait] = l.holds;
+	l.asked_older[wait] = l.asked;
+}
+
+#define wait_may_end(l, wait) (!(l.holds && l.older[wait]))
+
+inline wait_ends(l, wait) {
+	l.asked_expired = l.asked_expired || (l.asked && l.asked_older[wait]);
+	l.older[wait] = false;
+	l.asked_older[wait] = false;
+}
+
+inline expire(l) {
+	/* nothing happens in the worker; requests that read the clock before are not affected */
+	l.holds = false;
+	for (x : 0 .. WAITS - 1) { l.older[x] = false; }
+	x = 0;
+}
+
+/* ---- forgetting: first the fill tokens, then what is remembered ------------------------------------------------- */
+
+inline spoil() {
+	for (x : 0 .. REQUESTS - 1) { spoiled[x] = true; }
+	x = 0;
+}
+
+#ifdef NO_TOKEN_SPOILED_FIRST
+#define FORGET(who) \
+	atomic { cached = false; STEP(who, 0, forgot); } \
+	atomic { spoil(); STEP(who, 0, spoiled); }
+#else
+#define FORGET(who) \
+	atomic { spoil(); STEP(who, 0, spoiled); } \
+	atomic { cached = false; STEP(who, 0, forgot); }
+#endif
+
+/* ---- a request ------------------------------------------------------------------------------------------------- */
+
+#ifdef NO_READING_LEASE
+#define READING_HELD true
+#else
+#define READING_HELD reading.clock[i]
+#endif
+#ifdef NO_LEASE
+#define LEASE_HELD true
+#else
+#define LEASE_HELD lease.clock[i]
+#endif
+
+inline read_clock() {
+	late = receipt;
+#ifdef USES_LEASE
+	lease.clock[i] = lease.holds;
+	lease.clock_expired[i] = lease.asked && lease.asked_expired;
+#endif
+#ifdef USES_READING
+	reading.clock[i] = reading.holds;
+	reading.clock_expired[i] = reading.asked && reading.asked_expired;
+#endif
+}
+
+inline check_leases() {
+#ifdef USES_LEASE
+	atomic {
+		held[i] = LEASE_HELD;
+		lease.clock[i] = false;
+		lease.clock_expired[i] = false;
+		STEP(request, i, checked_lease);
+	}
+#endif
+#ifdef USES_READING
+	atomic {
+#ifdef USES_LEASE
+		held[i] = held[i] && READING_HELD;
+#else
+		held[i] = READING_HELD;
+#endif
+		reading.clock[i] = false;
+		reading.clock_expired[i] = false;
+		STEP(request, i, checked_reading);
+	}
+#endif
+}
+
+proctype Request(byte i) {
+	byte x;
+	bool late, good;
+
+end:	do
+#ifdef NO_LEASE_BEFORE_LOOKUP
+	:: atomic { good = cached; late = receipt; STEP(request, i, started); STEP(request, i, looked_up); };
+	   atomic { bool was_late = late; read_clock(); late = was_late; was_late = false; STEP(request, i, read_clock); };
+	   check_leases();
+	   if
+	   :: atomic { good && held[i]; STEP(request, i, accepted); assert(!late); held[i] = false; good = false; late = false; goto end; }
+	   :: else
+	   fi;
+#else
+	:: atomic { read_clock(); STEP(request, i, started); STEP(request, i, read_clock); };
+	   check_leases();
+	   if
+	   :: atomic { held[i] && cached; STEP(request, i, looked_up); STEP(request, i, accepted); assert(!late);
+		held[i] = false; late = false; goto end; }
+	   :: atomic { else; STEP(request, i, looked_up); }
+	   fi;
+#endif
+#ifdef NO_TOKEN_BEFORE_READ
+	   atomic { good = !committed; STEP(request, i, read_database); };
+	   atomic { spoiled[i] = false; STEP(request, i, took_token); };
+#else
+	   atomic { spoiled[i] = false; STEP(request, i, took_token); };
+	   atomic { good = !committed; STEP(request, i, read_database); };
+#endif
+	   atomic {
+		if
+#ifdef NO_TOKEN
+		:: good && held[i] -> cached = true; STEP(request, i, kept);
+#else
+		:: good && held[i] && !spoiled[i] -> cached = true; STEP(request, i, kept);
+#endif
+		:: else -> STEP(request, i, not_kept);
+		fi;
+		held[i] = false; good = false; late = false; spoiled[i] = true;
+	   }
+	od
+}
