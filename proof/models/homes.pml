@@ -5,6 +5,7 @@
  * is what happens to a worker that is not in the list of readers: here its row remains, and its second lease always holds.
  */
 #define USES_LEASE
+#define COARSE
 #include "request.pml"
 
 #ifndef LOSSES
@@ -49,7 +50,7 @@ byte late_home;
 #define CONFIRM_FORGETS(e) DIFFERENT(e)
 #endif
 
-proctype Bus() {
+proctype Bus() provided (UNDECIDED) {
 	byte x, e, who;
 	bool owes, is_written;
 
@@ -95,29 +96,21 @@ hear:	do
 	:: atomic { STEP(bus, 0, disconnected); at = 2; goto connect; }
 	od;
 	/* Guard.confirmed */
-#ifdef NO_HOME_BEFORE_FORGETTING
+	atomic { is_written = (written == who); STEP(bus, 0, looked_at_home); };
 	if
 	:: CONFIRM_FORGETS(e) -> FORGET(bus)
 	:: else
 	fi;
-	atomic { known_identity = who; known_epoch = e; renews_at = who; is_written = (written == who); STEP(bus, 0, looked_at_home); };
-#else
-	atomic { renews_at = who; is_written = (written == who); STEP(bus, 0, looked_at_home); };
-	if
-#ifdef NO_DROPPING_AT_A_NEW_HOME
-	:: false
-#else
-	:: atomic { !is_written -> drop(lease); STEP(bus, 0, dropped); }
-#endif
-	:: else
-	fi;
-	if
-	:: CONFIRM_FORGETS(e) -> FORGET(bus)
-	:: else
-	fi;
-#endif
 	atomic {
-		known_identity = who; known_epoch = e;
+		known_identity = who; known_epoch = e; renews_at = who;
+#ifdef NO_HOME_BEFORE_FORGETTING
+		is_written = (written == who);
+#else
+		is_written = is_written && (written == who);
+#endif
+		STEP(bus, 0, set_home);
+	};
+	atomic {
 		if
 #ifdef NO_HOME
 		:: true
@@ -140,22 +133,11 @@ hear:	do
 	goto hear
 }
 
-proctype Reader() {
+proctype Reader() provided (UNDECIDED) {
 	byte home;
-	bool news;
 
+	/* it writes if there is news, or if it is time to */
 look:	atomic {
-		news = (renews_at != 0 && renews_at != written);
-		if
-#ifndef NO_HOME_UNKNOWN_WHILE_WRITING
-		:: news -> written = 0; STEP(reader, 0, moves)
-#endif
-		:: else -> STEP(reader, 0, looks)
-		fi
-	};
-	/* it writes if there is news, or if it is time to; what it writes is looked at again */
-	atomic {
-		news = false;
 		home = renews_at;
 #ifndef NO_HOME_UNKNOWN_WHILE_WRITING
 		if
@@ -178,7 +160,7 @@ look:	atomic {
 	goto look
 }
 
-proctype Database() {
+proctype Database() provided (UNDECIDED) {
 	/* writes that come late */
 end:	do
 	:: atomic { late ->
@@ -192,14 +174,14 @@ end:	do
 	od
 }
 
-proctype Expiry() {
+proctype Expiry() provided (UNDECIDED) {
 	byte x;
 end:	do
 	:: atomic { lease.holds -> expire(lease); STEP(lease, 0, expires); }
 	od
 }
 
-proctype Losses() {
+proctype Losses() provided (UNDECIDED) {
 	/* a Redis restarts, fails over or is flushed: it is another one, and may hold earlier data */
 	byte n, r;
 	do
@@ -226,18 +208,15 @@ proctype Losses() {
 	od
 }
 
-proctype Revoker() {
+proctype Revoker() provided (UNDECIDED) {
 	byte x, r, who, home;
 	bool waits;
 #ifdef NO_HOMES_READ_AFTER_THE_COMMIT
 	atomic { home = (row -> row_home : 0); STEP(revoker, 0, read_homes); };
 #endif
 	atomic { committed = true; STEP(revoker, 0, committed); };
-	atomic {
-		if
-		:: r = 0
-		:: r = 1
-		fi;
+	atomic {	/* at the first: nothing distinguishes the two before */
+		r = 0;
 		epoch[r]++;
 		who = identity[r];
 		pending[r] = listed[r];
@@ -271,7 +250,7 @@ proctype Revoker() {
 end:	skip
 }
 
-proctype Sweep() {
+proctype Sweep() provided (UNDECIDED) {
 	/* another worker takes this one off a list in Redis */
 	byte x, r;
 end:	do

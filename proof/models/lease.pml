@@ -54,7 +54,7 @@ inline publish(scope, acknowledged) {
 #define ACKNOWLEDGE \
 	atomic { pending = false; owes = 0; STEP(bus, 0, acknowledged); }
 
-proctype Bus() {
+proctype Bus() provided (UNDECIDED) {
 	byte x, e;
 	bit scope, wanted, owes;
 
@@ -129,21 +129,21 @@ renew:	atomic { ask(lease); STEP(bus, 0, asks); };
 	od
 }
 
-proctype Expiry() {
+proctype Expiry() provided (UNDECIDED) {
 	byte x;
 end:	do
 	:: atomic { lease.holds -> expire(lease); STEP(lease, 0, expires); }
 	od
 }
 
-proctype Peer() {
+proctype Peer() provided (UNDECIDED) {
 	/* Any other worker, as the revoker sees it: it acknowledges at any time, or never. */
 end:	do
 	:: atomic { peer_pending -> peer_pending = false; STEP(peer, 0, acknowledged); }
 	od
 }
 
-proctype Revoker() {
+proctype Revoker() provided (UNDECIDED) {
 #ifdef NO_WAIT_FROM_THE_REPLY
 	atomic { wait_starts(lease, REVOKER); STEP(revoker, 0, wait_starts); };
 #endif
@@ -170,7 +170,7 @@ proctype Revoker() {
 	atomic { receipt = true; STEP(revoker, 0, receipt); }
 }
 
-proctype Others() {
+proctype Others() provided (UNDECIDED) {
 	/* Events about another key, that no revoker waits for. */
 	byte n;
 	do
@@ -179,7 +179,7 @@ proctype Others() {
 	od
 }
 
-proctype Sweep() {
+proctype Sweep() provided (UNDECIDED) {
 	/* Another worker: it looks twice, and takes off the list the workers whose record has not changed. */
 end:	do
 	:: atomic { listed -> changed = false; wait_starts(lease, SWEEPER); STEP(sweeper, 0, looks); };

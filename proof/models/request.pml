@@ -4,6 +4,8 @@
  * There is one key. `committed`: the database refuses it. `receipt`: the revoke call has returned its receipt.
  * `cached`: the worker remembers that the key is good.
  *
+ * COARSE joins steps of a request and of forgetting whose every interleaving lease.pml covers.
+ *
  * Time is not a number. A lease may expire at any moment; the only thing that a wait of the length of a lease guarantees
  * is that every lease that was asked for before the wait started has expired when it ends. For each kind of lease (L: from
  * Redis; S: from the system database) and each wait, a flag says whether the lease that holds, and the one that was asked
@@ -20,9 +22,20 @@ bool cached;
 
 bool spoiled[REQUESTS];		/* the fill token of this request no longer counts */
 bool held[REQUESTS];		/* this request found that the leases hold */
+bool good[REQUESTS];		/* ... and read in the database that the key is good */
 
 #define TEXT(text) #text
 #define STEP(who, i, what) printf(TEXT(STEP who %d what\n), i)
+
+/*
+ * Once the change is committed, and nothing is remembered, and no request holds what it read before, no request can be
+ * accepted any more: what follows need not be searched.
+ */
+#if REQUESTS == 1
+#define UNDECIDED (!committed || cached || good[0])
+#else
+#define UNDECIDED (!committed || cached || good[0] || good[1])
+#endif
 
 /* ---- leases ---------------------------------------------------------------------------------------------------- */
 
@@ -114,10 +127,13 @@ inline spoil() {
 	x = 0;
 }
 
-#ifdef NO_TOKEN_SPOILED_FIRST
+#if defined(NO_TOKEN_SPOILED_FIRST)
 #define FORGET(who) \
 	atomic { cached = false; STEP(who, 0, forgot); } \
 	atomic { spoil(); STEP(who, 0, spoiled); }
+#elif defined(COARSE)
+#define FORGET(who) \
+	atomic { spoil(); STEP(who, 0, spoiled); cached = false; STEP(who, 0, forgot); }
 #else
 #define FORGET(who) \
 	atomic { spoil(); STEP(who, 0, spoiled); } \
@@ -139,6 +155,10 @@ inline spoil() {
 
 inline read_clock() {
 	late = receipt;
+	read_clock_only();
+}
+
+inline read_clock_only() {
 #ifdef USES_LEASE
 	lease.clock[i] = lease.holds;
 	lease.clock_expired[i] = lease.asked && lease.asked_expired;
@@ -172,45 +192,52 @@ inline check_leases() {
 #endif
 }
 
-proctype Request(byte i) {
+proctype Request(byte i) provided (UNDECIDED) {
 	byte x;
-	bool late, good;
+	bool late;
 
 end:	do
 #ifdef NO_LEASE_BEFORE_LOOKUP
-	:: atomic { good = cached; late = receipt; STEP(request, i, started); STEP(request, i, looked_up); };
-	   atomic { bool was_late = late; read_clock(); late = was_late; was_late = false; STEP(request, i, read_clock); };
+	:: atomic { good[i] = cached; late = receipt; STEP(request, i, started); STEP(request, i, looked_up); };
+	   atomic { read_clock_only(); STEP(request, i, read_clock); };
 	   check_leases();
 	   if
-	   :: atomic { good && held[i]; STEP(request, i, accepted); assert(!late); held[i] = false; good = false; late = false; goto end; }
+	   :: atomic { good[i] && held[i]; STEP(request, i, accepted); assert(!late); held[i] = false; good[i] = false; late = false; goto end; }
 	   :: else
 	   fi;
 #else
+#ifdef COARSE
+	:: atomic { read_clock(); STEP(request, i, started); STEP(request, i, read_clock); check_leases(); };
+#else
 	:: atomic { read_clock(); STEP(request, i, started); STEP(request, i, read_clock); };
 	   check_leases();
+#endif
 	   if
 	   :: atomic { held[i] && cached; STEP(request, i, looked_up); STEP(request, i, accepted); assert(!late);
 		held[i] = false; late = false; goto end; }
-	   :: atomic { else; STEP(request, i, looked_up); }
+	   :: atomic { held[i] && !cached; STEP(request, i, looked_up); }
+	   :: atomic { !held[i]; STEP(request, i, looked_up); late = false; goto end; }	/* nothing that it reads is remembered */
 	   fi;
 #endif
-#ifdef NO_TOKEN_BEFORE_READ
-	   atomic { good = !committed; STEP(request, i, read_database); };
+#if defined(NO_TOKEN_BEFORE_READ)
+	   atomic { good[i] = !committed; STEP(request, i, read_database); };
 	   atomic { spoiled[i] = false; STEP(request, i, took_token); };
+#elif defined(COARSE)
+	   atomic { spoiled[i] = false; STEP(request, i, took_token); good[i] = !committed; STEP(request, i, read_database); };
 #else
 	   atomic { spoiled[i] = false; STEP(request, i, took_token); };
-	   atomic { good = !committed; STEP(request, i, read_database); };
+	   atomic { good[i] = !committed; STEP(request, i, read_database); };
 #endif
 	   atomic {
 		if
 #ifdef NO_TOKEN
-		:: good && held[i] -> cached = true; STEP(request, i, kept);
+		:: good[i] && held[i] -> cached = true; STEP(request, i, kept);
 #else
-		:: good && held[i] && !spoiled[i] -> cached = true; STEP(request, i, kept);
+		:: good[i] && held[i] && !spoiled[i] -> cached = true; STEP(request, i, kept);
 #endif
 		:: else -> STEP(request, i, not_kept);
 		fi;
-		held[i] = false; good = false; late = false; spoiled[i] = true;
+		held[i] = false; good[i] = false; late = false; spoiled[i] = true;
 	   }
 	od
 }
