@@ -110,18 +110,22 @@ class Guard:
         either.
         """
         self.ledger.renewals += 1
+        with self._lock:
+            # Looked at before it forgets, too: what a request remembers after that, and before the home is written, may
+            # be covered by a revocation whose revoker read the homes in between and does not wait for this worker.
+            was_written = self._written == epoch.redis
         if epoch != self.epoch or not self.lease.holds():
             self._forget(EVERYTHING)
             self.epoch = epoch
         with self._lock:
             moved, self._renews_at = epoch.redis != self._renews_at, epoch.redis
             written = self._written == epoch.redis
-        if written:
+        if was_written and written:
             self.lease.confirm(asked_at)
-        else:
-            self.lease.drop()
-            if moved:  # once: if it can't be written now, the next look at the notices tries again
-                self.on_move()
+            return
+        self.lease.drop()
+        if moved and not written:  # once: if it can't be written now, the next look at the notices tries again
+            self.on_move()
 
     @property
     def renews_at(self) -> str | None:

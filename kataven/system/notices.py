@@ -63,6 +63,8 @@ class SystemNotices:
                 "read_count": func.coalesce(row.excluded.read_count, RevocationReader.read_count),
                 "redis": row.excluded.redis,
             },
+            # A beat that the worker stopped waiting for may be executed after a later one, and must not undo it.
+            where=RevocationReader.beats < row.excluded.beats,
         )
         with self._session() as session:
             session.execute(written)

@@ -161,6 +161,17 @@ def test_reader_that_was_taken_off_and_came_back_has_written_since(notices: Noti
     assert notices.beats() == {ALICE: 2}
 
 
+def test_beat_that_arrives_after_a_later_one_changes_nothing(notices: Notices) -> None:
+    """The worker stopped waiting for it, and wrote again over another connection; the server executes it afterwards."""
+    seen = notices.post().notice
+    notices.beat(Beat(ALICE, 2, None, "redis b"))
+    notices.beat(Beat(ALICE, 1, seen, "redis a"))
+    assert notices.elsewhere("redis a") == {ALICE}
+    assert notices.elsewhere("redis b") == frozenset()
+    assert notices.beats() == {ALICE: 2}
+    assert notices.unread(seen) == {ALICE}
+
+
 def test_database_that_can_not_be_reached_or_has_no_such_tables_says_so(postgres: EmbeddedPostgres) -> None:
     for name in ("no_such_database", "postgres"):
         database = SystemDatabase(postgres.url(name))

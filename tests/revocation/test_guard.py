@@ -178,6 +178,33 @@ def test_no_lease_counts_while_it_is_unknown_what_is_written_down(guard: Guard, 
     assert guard.holds()
 
 
+def test_lease_does_not_hold_with_what_was_remembered_before_its_home_was_written(guard: Guard, clock: Clock) -> None:
+    """The home is written after the worker forgot and before the guard confirms the lease.
+
+    A revoker that read the homes before that write does not wait for this worker. So the worker has to forget what a
+    request, which found the former lease holding, remembered in between.
+    """
+    remembered: list[str] = []
+    held_up = guard.holds()
+    there = Epoch("redis-b", 3)
+    guard.confirmed(clock(), there)
+    redis, _ = guard.move_to_write()
+
+    def memory(_: Scope) -> None:
+        remembered.clear()
+        if held_up and redis:
+            assert guard.finish_fill(guard.begin_fill(), ALICES_KEY, lambda: remembered.append("a key"))
+            guard.moved(redis)
+
+    guard.subscribe(memory)
+    guard.confirmed(clock(), there)
+    assert remembered
+    assert not guard.holds()
+    held_up = False
+    guard.confirmed(clock(), there)
+    assert (guard.holds(), remembered) == (True, [])
+
+
 def test_event_from_a_redis_that_forgot_its_workers_ends_the_lease(guard: Guard, forgotten: list[Scope]) -> None:
     guard.heard(Event(Epoch("redis-a reborn", 0), Epoch("redis-a reborn", 1), ACME, "answer"))
     assert not guard.holds()

@@ -58,10 +58,11 @@ class NoticesOf:
     def beat(self, beat: Beat) -> Notice:
         self._go()
         shared = self._shared
-        shared.readers[beat.reader] = beat.count
-        shared.redis[beat.reader] = beat.redis
-        if beat.read is not None and beat.read.mark == shared.notice.mark:
-            shared.read[beat.reader] = shared.notice.count
+        if shared.readers.get(beat.reader, 0) < beat.count:
+            shared.readers[beat.reader] = beat.count
+            shared.redis[beat.reader] = beat.redis
+            if beat.read is not None and beat.read.mark == shared.notice.mark:
+                shared.read[beat.reader] = shared.notice.count
         self._go()
         notice = shared.notice
         self._go()
