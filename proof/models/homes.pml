@@ -40,11 +40,7 @@ bool late_superseded;		/* ... and a later one was committed in the meantime */
 byte late_home;
 
 #define CONFIRM_FORGETS(e) (DIFFERENT(e) || !lease.holds)
-#ifdef NO_IDENTITY_IN_THE_EPOCH
-#define DIFFERENT(e) (e != known_epoch)
-#else
 #define DIFFERENT(e) (who != known_identity || e != known_epoch)
-#endif
 #ifdef NO_FORGETTING_WHEN_THE_LEASE_EXPIRED
 #undef CONFIRM_FORGETS
 #define CONFIRM_FORGETS(e) DIFFERENT(e)

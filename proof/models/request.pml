@@ -159,6 +159,7 @@ inline read_clock() {
 }
 
 inline read_clock_only() {
+	skip;
 #ifdef USES_LEASE
 	lease.clock[i] = lease.holds;
 	lease.clock_expired[i] = lease.asked && lease.asked_expired;
@@ -170,6 +171,9 @@ inline read_clock_only() {
 }
 
 inline check_leases() {
+#if !defined(USES_LEASE) && !defined(USES_READING)
+	atomic { held[i] = true; STEP(request, i, checked_lease); }
+#endif
 #ifdef USES_LEASE
 	atomic {
 		held[i] = LEASE_HELD;
