@@ -1,7 +1,7 @@
 """Search every model, and every model without one rule.
 
-    python -m proof            search, and compare the counterexamples with those that the tests replay
-    python -m proof --write    search, and write them
+python -m proof            search, and compare the counterexamples with those that the tests replay
+python -m proof --write    search, and write them
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def check_mutants(*, write: bool) -> list[str]:
         found = str(len(verdict.steps)) if verdict.violated else "NOT FOUND"
         print(f"{mutant.file:<9} {mutant.rule:<50} {verdict.states:>11,} {verdict.seconds:>8.1f}  {found}", flush=True)
         if not verdict.violated:
-            failures.append(f"{mutant.file} without the rule '{mutant.rule}' is not violated: the search proves nothing")
+            failures.append(
+                f"{mutant.file} without the rule '{mutant.rule}' is not violated: the search proves nothing"
+            )
         elif mutant.replayed and (stale := _compare(mutant, verdict, write=write)):
             failures.append(stale)
     return failures
