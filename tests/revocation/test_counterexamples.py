@@ -20,8 +20,9 @@ from kataven.revocation.barrier import Barrier
 from kataven.revocation.board import Published
 from kataven.revocation.bus import Worker
 from kataven.revocation.epoch import Epoch, Event
-from kataven.revocation.lease import Lease
+from kataven.revocation.lease import Clock, Lease
 from kataven.revocation.notices import Notice
+from tests.revocation.simulation.actors import pause
 from tests.revocation.simulation.replay import Replay
 from tests.revocation.simulation.world import Parts
 
@@ -37,8 +38,12 @@ def _outages_are_no_news() -> Iterator[None]:
 
 
 class LeaseThatNeverExpires(Lease):
-    def confirm(self, asked_at: float) -> None:
+    def __init__(self, seconds: float, clock: Clock) -> None:
+        super().__init__(seconds, clock)
         self.until = math.inf
+
+    def confirm(self, asked_at: float) -> None:
+        """It holds already."""
 
 
 class VerifierThatLooksUpFirst(CachingVerifier):
@@ -46,7 +51,7 @@ class VerifierThatLooksUpFirst(CachingVerifier):
 
     def verify(self, credential: Credential) -> Principal:
         key = self._digest(credential)
-        found = self._known.get(key, self._clock())
+        found = self._known.get(key, -math.inf)
         if found is not None and self._guard.holds_at(self._clock()):
             return found
         return super().verify(credential)
@@ -64,6 +69,7 @@ class GuardThatForgetsBeforeItSpoils(Guard):
     def _forget(self, scope: Scope) -> None:
         for forget in self._memories:
             forget(scope)
+            pause()
             with self._lock:
                 self._recent.append(scope)
                 self._forgotten += 1
@@ -165,7 +171,7 @@ WITHOUT = {
 
 def replay(name: str, parts: type[Parts]) -> list[Scope]:
     """The keys that are accepted too late."""
-    played = Replay(parts, by_notice=name.startswith("fallback"))
+    played = Replay(parts, name.partition("-")[0])
     try:
         played.run((TRACES / f"{name}.txt").read_text().splitlines())
         return played.world.accepted_too_late

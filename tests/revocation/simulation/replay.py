@@ -7,6 +7,7 @@ is whether a request that starts after the receipt is accepted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,9 +16,9 @@ from kataven.revocation import Guard, Scope
 from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW
 from tests.revocation.simulation.actors import Actor, pause
 from tests.revocation.simulation.redis_model import RedisModel
-from tests.revocation.simulation.world import INSTANT, Parts, Process, World
+from tests.revocation.simulation.world import INSTANT, READING_SECONDS, Parts, Process, World
 
-STEPS_AT_MOST = 40
+STEPS_AT_MOST = 200
 """More pauses than there are in any step of a model."""
 SCRIPTS = {RENEW.sha: "renewed", ACKNOWLEDGE.sha: "acknowledged", PUBLISH.sha: "published"}
 EFFECTS = {
@@ -117,10 +118,19 @@ class DatabaseOfKeys(set[Scope]):
         return super().__contains__(key)
 
 
-class Replay:
-    """One worker and one revoker, led through a counterexample. `parts` are the classes, one of them without its rule."""
+def _holds_for_ever(lease: Any) -> None:
+    lease.until = math.inf
+    lease.confirm = lambda asked_at: None
 
-    def __init__(self, parts: type[Parts], *, by_notice: bool = False) -> None:
+
+class Replay:
+    """One worker and one revoker, led through a counterexample. `parts` are the classes, one of them without its rule.
+
+    What a model leaves out holds here, too: in `lease` every home is written, in `fallback` the lease from Redis holds,
+    and in the others the second lease.
+    """
+
+    def __init__(self, parts: type[Parts], model: str) -> None:
         self.diary = Diary()
         self.world = World(type("ObservedParts", (parts,), {"guard": observed(parts.guard, self.diary)}))
         self.world.revoked = DatabaseOfKeys(self.diary)
@@ -130,14 +140,23 @@ class Replay:
         self.worker, self.command = Process(self.world), Process(self.world)
         for process in (self.worker, self.command):
             self._observe_notices(process)
+        self._observe_memory()
         self.key = self.world.keys[0]
         self.bus = self.worker.start()
         self.reader = next(actor for actor in self.world.actors if actor is not self.bus)
         self.request: Actor | None = None
         self.revoker: Actor | None = None
-        self.command.cut_off = by_notice
-        if by_notice:
-            self.world.go_on(0.6)
+        self._homes_are_written = model == "lease"
+        self._identity = ""
+        """Of the Redis that the worker's connection leads to."""
+        self._has_spoiled = self._has_read_clock = self._waiting = False
+        guard = self.worker.guard
+        if model == "fallback":
+            self.command.cut_off = True
+            _holds_for_ever(guard.lease)
+        else:
+            _holds_for_ever(guard.reading)
+            guard.notice = self.worker.reader._read = self.world.notices.notice
 
     def run(self, steps: Iterable[str]) -> None:
         for line in steps:
@@ -151,18 +170,28 @@ class Replay:
     def _bus(self, number: int, what: str) -> None:
         if what == "connected":
             self.worker.redis = self.redis[number]
+            self._identity = self.redis[number]._whoami("born")
             self._lead(self.bus, "renewed", until=lambda: self._linked)
         elif what == "disconnected":
             self.worker.cut()
             self._lead(self.bus, what, until=lambda: not self._linked)
         elif what == "set_home":
-            self._lead(self.bus, what, until=lambda: self.worker.guard._renews_at is not None)
+            self._lead(self.bus, what, until=lambda: self.worker.guard._renews_at == self._identity)
+        elif what == "spoiled":
+            self._has_spoiled = True
+        elif what == "forgot" and not self._has_spoiled:
+            self._lead(self.bus, "memory_forgot")
         elif what in ("renewed", "forgot", "acknowledged", "heard"):
+            self._has_spoiled = False
             self._lead(self.bus, what)
+            if self._homes_are_written and what == "renewed":
+                self.worker.guard.moved(self._identity)
         elif what in ("confirmed", "not_confirmed"):
             self._lead(self.bus, "confirmed")
 
     def _reader(self, _: int, what: str) -> None:
+        if what == "asks" and self._waiting:
+            self.world.now += READING_SECONDS / 4  # later than the wait started by more than the rates of clocks differ
         if what in ("asks", "wrote", "moved", "noticed", "reads"):
             self._lead(self.reader, what)
         elif what in ("write_fails", "write_reply_lost"):
@@ -172,11 +201,15 @@ class Replay:
 
     def _request(self, _: int, what: str) -> None:
         if what == "started":
+            self._has_read_clock = False
             if self.request is not None:
                 self._lead(self.request, "its end")
             self.request = self.worker.request(self.key)
             self.request.step()
-            self.request.step()
+        elif what == "read_clock":
+            self._has_read_clock = True
+        elif what == "looked_up" and not self._has_read_clock:
+            return  # a request without the rule looks up before it reads the clock: it has
         elif what == "accepted":
             self._lead(self._of_request, "its end")
         elif what in ("checked_lease", "looked_up", "took_token", "read_database", "kept"):
@@ -190,6 +223,9 @@ class Replay:
             return
         elif what in ("published", "read_homes", "posted", "read_list"):
             self._lead(self.revoker, what)
+        elif what == "wait_starts":
+            self._waiting = True
+            self._lead(self.revoker, "its end")
         elif what == "receipt":
             self._lead(self.revoker, "its end")
         elif what == "wait_ends":
@@ -236,6 +272,16 @@ class Replay:
                     self.world.now = max(self.world.now, actor.wakes_at + INSTANT)
             self.world.now += INSTANT
             actor.step()
+
+    def _observe_memory(self) -> None:
+        """Note when the memory of keys has forgotten, which is before the guard's `_forget` returns."""
+        memories, forget = self.worker.guard._memories, self.worker.verifier._known.forget
+
+        def noted(scope: Scope) -> None:
+            forget(scope)
+            self.diary.note("memory_forgot")
+
+        memories[memories.index(forget)] = noted
 
     def _observe_notices(self, process: Process) -> None:
         notices: Any = process.notices
