@@ -1,4 +1,4 @@
-"""The counterexamples of the model checker, with the real classes: without the rule a key is accepted late, with it not.
+"""The counterexamples of the model checker, with the real classes: a key is accepted late only without the rule.
 
 `python -m proof --write` writes the traces, and `make prove` checks that they are what the models give.
 """
@@ -70,9 +70,9 @@ class GuardThatForgetsBeforeItSpoils(Guard):
         for forget in self._memories:
             forget(scope)
             pause()
-            with self._lock:
-                self._recent.append(scope)
-                self._forgotten += 1
+        with self._lock:
+            self._recent.append(scope)
+            self._forgotten += 1
 
 
 class GuardThatMissesGaps(Guard):

@@ -1,8 +1,8 @@
 """Replaying a counterexample that SPIN found, step by step, with the real guard, cache, threads and barrier.
 
-A line is `actor, number, what`, as the models in proof/models print it. Each actor is led to where it has done that. Steps
-that the real code joins with the next one, or that it does not take since a rule forbids them, are passed over: what counts
-is whether a request that starts after the receipt is accepted.
+A line is `actor number what`, as the models in proof/models print it. Each actor is led to where it has done that. Steps
+that the real code joins with the next one, or does not take because a rule forbids them, are passed over: what counts is
+whether a request that starts after the receipt is accepted.
 """
 
 from __future__ import annotations
