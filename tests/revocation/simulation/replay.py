@@ -1,8 +1,8 @@
 """Replaying a counterexample that SPIN found, step by step, with the real guard, cache, threads and barrier.
 
-A line is `actor number what`, as the models in proof/models print it. Each actor is led to where it has done that. Steps
-that the real code joins with the next one, or does not take because a rule forbids them, are passed over: what counts is
-whether a request that starts after the receipt is accepted.
+A line is `actor number what`, as the models in proof/models print it. Each actor is led to where it has done that.
+Steps that the real code joins with the next one, or does not take because a rule forbids them, are passed over: what
+counts is whether a request that starts after the receipt is accepted.
 """
 
 from __future__ import annotations
@@ -177,12 +177,11 @@ class Replay:
             self._lead(self.bus, what, until=lambda: not self._linked)
         elif what == "set_home":
             self._lead(self.bus, what, until=lambda: self.worker.guard._renews_at == self._identity)
-        elif what == "spoiled":
-            self._has_spoiled = True
+        elif what in ("receives", "reply", "spoiled"):
+            self._has_spoiled = what == "spoiled"
         elif what == "forgot" and not self._has_spoiled:
             self._lead(self.bus, "memory_forgot")
         elif what in ("renewed", "forgot", "acknowledged", "heard"):
-            self._has_spoiled = False
             self._lead(self.bus, what)
             if self._homes_are_written and what == "renewed":
                 self.worker.guard.moved(self._identity)
