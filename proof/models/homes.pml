@@ -22,10 +22,12 @@ byte at;			/* the Redis that the worker's connection leads to: 0, 1, or 2 for no
 /* each Redis */
 byte identity[2];
 byte epoch[2];
-bool listed[2];
-bool changed[2];		/* the worker's record is not the one that the sweeper has seen */
-bool pending[2];
 byte identities;
+
+/* the first, at which the event is published; nothing distinguishes the two before, and the list at the other is not read */
+bool listed;
+bool changed;			/* the worker's record is not the one that the sweeper has seen */
+bool pending;
 
 /* the worker */
 byte known_identity, known_epoch;
@@ -65,7 +67,12 @@ connect:
 	};
 renew:	atomic { ask(lease); STEP(bus, 0, asks); };
 	if
-	:: atomic { at < 2; listed[at] = true; changed[at] = true; link!RENEWED(identity[at], epoch[at]); STEP(bus, at, renewed); }
+	:: atomic { at < 2;
+		if
+		:: at == 0 -> listed = true; changed = true
+		:: else
+		fi;
+		link!RENEWED(identity[at], epoch[at]); STEP(bus, at, renewed); }
 	:: atomic { STEP(bus, 0, disconnected); at = 2; goto connect; }
 	fi;
 hear:	do
@@ -81,7 +88,7 @@ hear:	do
 	   :: lease.asked -> owes = true
 	   :: atomic { !lease.asked && at < 2 ->
 		if
-		:: who == identity[at] -> pending[at] = false
+		:: at == 0 && who == identity[0] -> pending = false
 		:: else
 		fi; STEP(bus, 0, acknowledged); }
 	   :: !lease.asked && at == 2 -> goto connect
@@ -123,7 +130,7 @@ hear:	do
 		e = 0; who = 0; is_written = 0;
 	};
 	if
-	:: atomic { owes && at < 2 -> pending[at] = false; owes = false; STEP(bus, 0, acknowledged); }
+	:: atomic { owes && at == 0 -> pending = false; owes = false; STEP(bus, 0, acknowledged); }
 	:: else -> owes = false
 	fi;
 	goto hear
@@ -191,10 +198,10 @@ proctype Losses() provided (UNDECIDED) {
 		identity[r] = identities;
 #endif
 		if
-		:: epoch[r] = 0; listed[r] = false; changed[r] = true; STEP(redis, r, loses_everything)
-		:: epoch[r] > 0 -> epoch[r]--; STEP(redis, r, fails_over)
+		:: r == 0 -> epoch[0] = 0; listed = false; changed = true; pending = false; STEP(redis, r, loses_everything)
+		:: r == 0 && epoch[0] > 0 -> epoch[0]--; pending = false; STEP(redis, r, fails_over)
+		:: r == 1 -> STEP(redis, r, loses_everything)
 		fi;
-		pending[r] = false;
 		if
 		:: at == r -> at = 2
 		:: true
@@ -205,24 +212,23 @@ proctype Losses() provided (UNDECIDED) {
 }
 
 proctype Revoker() provided (UNDECIDED) {
-	byte x, r, who, home;
+	byte who, home;
 	bool waits;
 #ifdef NO_HOMES_READ_AFTER_THE_COMMIT
 	atomic { home = (row -> row_home : 0); STEP(revoker, 0, read_homes); };
 #endif
 	atomic { committed = true; STEP(revoker, 0, committed); };
-	atomic {	/* at the first: nothing distinguishes the two before */
-		r = 0;
-		epoch[r]++;
-		who = identity[r];
-		pending[r] = listed[r];
-		waits = listed[r];
+	atomic {
+		epoch[0]++;
+		who = identity[0];
+		pending = listed;
+		waits = listed;
 		if
-		:: at == r -> link!EVENT(who, epoch[r]); STEP(redis, r, delivers)
-		:: at == r -> STEP(redis, r, loses_event)
-		:: at != r
+		:: at == 0 -> link!EVENT(who, epoch[0]); STEP(redis, 0, delivers)
+		:: at == 0 -> STEP(redis, 0, loses_event)
+		:: at != 0
 		fi;
-		STEP(revoker, r, published);
+		STEP(revoker, 0, published);
 	};
 #ifndef NO_HOMES_READ_AFTER_THE_COMMIT
 	atomic { home = (row -> row_home : 0); STEP(revoker, 0, read_homes); };
@@ -237,7 +243,7 @@ proctype Revoker() provided (UNDECIDED) {
 	:: waits ->
 		atomic { wait_starts(lease, REVOKER); STEP(revoker, 0, wait_starts); };
 		if
-		:: identity[r] == who && !pending[r]
+		:: identity[0] == who && !pending
 		:: atomic { wait_may_end(lease, REVOKER) -> wait_ends(lease, REVOKER); STEP(revoker, 0, wait_ends); }
 		fi
 	:: else
@@ -247,21 +253,15 @@ end:	skip
 }
 
 proctype Sweep() provided (UNDECIDED) {
-	/* another worker takes this one off a list in Redis */
-	byte x, r;
+	/* another worker takes this one off the list */
 end:	do
-	:: atomic {
-		if
-		:: r = 0
-		:: r = 1
-		fi;
-		listed[r] -> changed[r] = false; wait_starts(lease, SWEEPER); STEP(sweeper, r, looks); };
-	   atomic { wait_may_end(lease, SWEEPER) -> wait_ends(lease, SWEEPER); STEP(sweeper, r, wait_ends); };
+	:: atomic { listed -> changed = false; wait_starts(lease, SWEEPER); STEP(sweeper, 0, looks); };
+	   atomic { wait_may_end(lease, SWEEPER) -> wait_ends(lease, SWEEPER); STEP(sweeper, 0, wait_ends); };
 	   atomic {
 		if
-		:: !changed[r] -> listed[r] = false
+		:: !changed -> listed = false
 		:: else
-		fi; changed[r] = true; STEP(sweeper, r, sweeps); r = 0; }
+		fi; changed = true; STEP(sweeper, 0, sweeps); }
 	od
 }
 
@@ -269,7 +269,7 @@ init {
 	byte i;
 	atomic {
 		identity[0] = 1; identity[1] = 2; identities = 2; at = 2;
-		changed[0] = true; changed[1] = true;
+		changed = true;
 		run Bus(); run Reader(); run Expiry(); run Revoker();
 		for (i : 0 .. REQUESTS - 1) { spoiled[i] = true; run Request(i); }
 		i = 0;
