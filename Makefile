@@ -24,8 +24,8 @@ bench: .venv/test-installed
 	.venv/bin/python -m bench.request
 
 # Every state of the models of the revocation protocol, and a counterexample for each rule taken out. Needs SPIN and a C
-# compiler (`apt-get install spin gcc`), up to 4 GB of memory, and about ten minutes of one core.
-prove: .venv/run-installed
+# compiler (`apt-get install spin gcc`), up to 4 GB of memory, and some minutes of one core.
+prove: | .venv/bin/python
 	.venv/bin/python -m proof
 
 lint: .venv/test-installed

@@ -46,7 +46,7 @@ def check_mutants(*, write: bool) -> list[str]:
     failures = []
     for mutant in MUTANTS:
         verdict = _search(mutant)
-        found = str(len(verdict.steps)) if verdict.violated else "NOT FOUND"
+        found = str(len(verdict.steps) or verdict.length) if verdict.violated else "NOT FOUND"
         print(f"{mutant.file:<9} {mutant.rule:<50} {verdict.states:>11,} {verdict.seconds:>8.1f}  {found}", flush=True)
         if not verdict.violated:
             failures.append(

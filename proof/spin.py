@@ -27,6 +27,8 @@ class Verdict:
     seconds: float
     steps: tuple[str, ...]
     """For a violation, what happens until then."""
+    length: int
+    """Of the whole trail, in transitions of the model; a cycle counts once."""
 
 
 def find_tools() -> str:
@@ -50,11 +52,13 @@ def search(file: str, defines: Sequence[str], folder: Path, *, liveness: bool, s
     _run([find_tools(), *options, "-o", "pan", "pan.c"], folder)
     started = time.monotonic()
     found = _run(["./pan", "-m3000000", *(["-a", "-f"] if liveness else ["-E"])], folder)
+    trail = folder / f"{file}.pml.trail"
     return Verdict(
         violated=_number(r"errors: (\d+)", found) > 0,
         states=_number(r"(\d+) states, stored", found),
         seconds=time.monotonic() - started,
-        steps=_steps(file, macros, folder) if (folder / f"{file}.pml.trail").exists() else (),
+        steps=_steps(file, macros, folder) if trail.exists() else (),
+        length=len(trail.read_text().splitlines()) if trail.exists() else 0,
     )
 
 

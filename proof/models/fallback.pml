@@ -48,18 +48,13 @@ look:	/* NoticeReader.look: it writes if there is another notice, or if it is ti
 	atomic { read = notice; STEP(reader, 0, reads); };
 #endif
 beat:	atomic { ask(reading); STEP(reader, 0, asks); };
-#ifdef NO_WRITING_BEFORE_READING
-	atomic { latest = notice; STEP(reader, 0, reads); };
-#endif
 	if
 	:: atomic { write(read); STEP(reader, 0, wrote); }
 	:: atomic { late_writes < LATE_WRITES && !late -> late_writes++; late = true; late_read = read;
 		ask_failed(reading); latest = 0; STEP(reader, 0, write_is_late); goto look; }
 	:: atomic { ask_failed(reading); latest = 0; STEP(reader, 0, write_fails); goto look; }
 	fi;
-#ifndef NO_WRITING_BEFORE_READING
 	atomic { latest = notice; STEP(reader, 0, reads); };
-#endif
 	/* Guard.noticed */
 	if
 #ifdef NO_NOTICE_READ
@@ -115,13 +110,8 @@ proctype Revoker() provided (UNDECIDED) {
 	:: atomic { !row -> STEP(revoker, 0, read_homes); goto out; }	/* the worker is nowhere: receipt by Redis */
 	:: atomic { row -> STEP(revoker, 0, read_homes); }
 	fi;
-#ifdef NO_POSTING_BEFORE_THE_LIST
-	atomic { waits = row; peer_unread = true; STEP(revoker, 0, read_list); };
-	atomic { notice++; mine = notice; STEP(revoker, 0, posted); };
-#else
 	atomic { notice++; mine = notice; peer_unread = true; STEP(revoker, 0, posted); };
 	atomic { waits = row; STEP(revoker, 0, read_list); };
-#endif
 #ifdef NO_WAIT_FOR_THE_READING_LEASE
 	goto out;	/* as for a lease from Redis: this wait guarantees nothing about the second lease */
 #endif
