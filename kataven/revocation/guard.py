@@ -125,7 +125,7 @@ class Guard:
         self.stats.renewals += 1
         with self._lock:
             # The home must have been written before the caches are cleared, too. A request may fill a cache between the
-            # clear and the write, and a revoker that read the home Redis before the write does not wait for this worker.
+            # clear and the write, and a revoker that read the homes before the write does not wait for this worker.
             written_before = self._written_home == epoch.redis
         if epoch != self.epoch or not self.lease.is_valid():
             self._evict(EVERYTHING)
