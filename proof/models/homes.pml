@@ -77,7 +77,7 @@ renew:	atomic { ask(lease); STEP(bus, 0, asks); };
 	fi;
 hear:	do
 	:: atomic { link?EVENT(who, e); STEP(bus, 0, receives); };
-	   /* Guard.heard */
+	   /* Guard.apply_event */
 	   if
 	   :: atomic { who != renews_at -> drop(lease); STEP(bus, 0, dropped); }
 	   :: else
@@ -98,7 +98,7 @@ hear:	do
 	:: atomic { !lease.asked; STEP(bus, 0, idle); goto renew; }
 	:: atomic { STEP(bus, 0, disconnected); at = 2; goto connect; }
 	od;
-	/* Guard.confirmed */
+	/* Guard.confirm_lease */
 	atomic { is_written = (written == who); STEP(bus, 0, looked_at_home); };
 	if
 	:: CONFIRM_FORGETS(e) -> FORGET(bus)

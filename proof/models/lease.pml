@@ -86,7 +86,7 @@ renew:	atomic { ask(lease); STEP(bus, 0, asks); };
 	:: atomic { link?RENEWED(e, _, _); STEP(bus, 0, reply); break; }
 	:: atomic { STEP(bus, 0, disconnected); connected = false; goto connect; }
 	od;
-	/* Guard.confirmed */
+	/* Guard.confirm_lease */
 	if
 #ifdef NO_EPOCH_IN_RENEWALS
 	:: !lease.holds ->
