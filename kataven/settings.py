@@ -254,6 +254,13 @@ class Settings(BaseModel):
         le=10,
         description="Lease length: how long a worker trusts its cache without a renewal from Redis.",
     )
+    revocation_journal_days: int = Field(
+        35,
+        ge=1,
+        le=3650,
+        description="How long the revocation journal keeps revoked keys, in days. Must be at least the age of the "
+        "oldest backup that you would restore.",
+    )
     postgres_programs: Path | None = Field(
         None,
         description="Folder of `pg_dump`, `pg_restore` and `psql`, whose version must be at least that of the newest "

@@ -144,7 +144,11 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
         changed = shape(change.key)
         # Also for a key that is already disabled: the first request may have stopped before its receipt.
         ends = change.revokes_access or bool(given.get("disabled"))
-        ending = begin_ending(context, str(key_id)) if ends else None
+        ending = None
+        if ends:
+            ending = begin_ending(
+                context, str(key_id), revoked=bool(given.get("disabled")), generation=change.key.generation
+            )
     if ending is not None:
         return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})
     return write_tagged(changed)
@@ -161,8 +165,8 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
 def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """Pages with this key are rejected afterwards, and its visitor sessions end."""
     with context.writing() as session:
-        event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
-        ending = begin_ending(context, str(key_id))
+        event, generation = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
+        ending = begin_ending(context, str(key_id), generation=generation)
     receipt = end_credentials(context, ending, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 

@@ -5,15 +5,18 @@ connections are closed without holding the lock.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine
 
 from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
-from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
 from kataven.tenancy.serving.breaker import Breaker
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
 from kataven.tenancy.serving.pool import BulkheadPool, ConnectionBudget
 from kataven.tenancy.serving.pool_limits import PoolLimits
@@ -41,7 +44,14 @@ class PinnedEngine:
 class Engines:
     """Up to `limits.engines` engines that share one connection budget."""
 
-    def __init__(self, limits: PoolLimits, settings: ConnectionSettings, budget: ConnectionBudget) -> None:
+    def __init__(
+        self,
+        limits: PoolLimits,
+        settings: ConnectionSettings,
+        budget: ConnectionBudget,
+        histories: ServerHistories | None = None,
+    ) -> None:
+        self._histories = histories
         self._limits = limits
         self._budget = budget
         self._resident: OrderedDict[str, PinnedEngine] = OrderedDict()  # least recently used first
@@ -184,7 +194,7 @@ class Engines:
         started = budget.clock()
         engine = self._servers.create_engine(
             tenant.url,
-            budget.connect,
+            self._connector(tenant),
             poolclass=BulkheadPool,
             budget=budget,
             size=limits.connections_per_account,
@@ -194,6 +204,26 @@ class Engines:
         breaker = Breaker(limits.breaker_failures, limits.breaker_pause, limits.breaker_longest_pause)
         self._count_build(budget.clock() - started)
         return PinnedEngine(tenant, engine, breaker, used_at=started)
+
+    def _connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
+        """The connection factory of the tenant's engine. It reads the server's history, which is one round trip."""
+        histories = self._histories
+        if histories is None:
+            return self._budget.connect
+
+        def connect(dsn: str, **options: Any) -> PgConnection:
+            connection = self._budget.connect(dsn, **options)
+            try:
+                connection.autocommit = True
+                history = connection.read_history()
+            except BaseException:
+                connection.close()
+                raise
+            if history is not None:
+                histories.observe(tenant, history)
+            return connection
+
+        return connect
 
     def _count_build(self, seconds: float) -> None:
         with self._budget.changed:
