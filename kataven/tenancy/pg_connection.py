@@ -58,6 +58,10 @@ class PgConnection(Psycopg2Connection):
         poll.register(self.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
         return not poll.poll(0)
 
+    def is_standby(self) -> bool:
+        """Whether the server is in recovery. The server reports this when connecting, so it costs no round trip."""
+        return bool(self.info.parameter_status("in_hot_standby") == "on")
+
     def read_history(self) -> str | None:
         """The server's system identifier and timeline; None if it does not report them. Call it in AUTOCOMMIT.
 

@@ -43,13 +43,13 @@ class ServerHistories:
         """Have `on_change()` called when a history changes, in the connecting thread and before its first statement."""
         self._subscribers.append(on_change)
 
-    def observe(self, tenant: Tenant, history: str) -> None:
-        """A new connection to the tenant's database found this history."""
+    def observe(self, tenant: Tenant, history: str) -> bool:
+        """A new connection to the tenant's database found this history. Returns whether it was another one before."""
         server = server_key(tenant.url)
         with self._lock:
             before = self._seen.get(server)
             if before == history:
-                return
+                return False
             self._seen[server] = history
             self.changes += before is not None
             self._reports.append(HistoryReport(tenant.account, history, before is not None))
@@ -63,6 +63,7 @@ class ServerHistories:
             )
             for on_change in self._subscribers:
                 on_change()
+        return before is not None
 
     def count_change(self) -> None:
         """Count a change that happened before this process connected for the first time."""

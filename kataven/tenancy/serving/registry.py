@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.error_classification import Fault, fault_of, in_words, may_be_about_schema
+from kataven.tenancy.error_classification import Fault, fault_of, in_words, is_demoted, may_be_about_schema
 from kataven.tenancy.errors import BehindSchema, NoTenant, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.serving.engines import Engines
@@ -173,6 +173,8 @@ class EngineRegistry:
                     with self._opened(tenant, connection, read_only=read_only) as session:
                         yield session
                 except DBAPIError as error:
+                    if is_demoted(error):
+                        engines.forget_server(tenant)  # this connection closes when it is returned
                     self._check_after(error, tenant, connection)
                     raise
         except NoConnection as error:
