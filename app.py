@@ -33,6 +33,7 @@ from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import IdTokens
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
+from kataven.operations.journal_replay import JournalReplayer
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter, Meter
 from kataven.revocation.cache import CachingVerifier
@@ -45,7 +46,7 @@ from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.request_context import client_address
 from kataven.web.schema import MAX_BODY_BYTES
-from kataven.web.services import Services
+from kataven.web.services import BackgroundService, Services
 from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
@@ -150,6 +151,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
     )
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.record_lookup)
     metrics_token = settings.metrics_token
+    replayer = JournalReplayer(parts.directory.database, parts.sessions, parts.revocation, parts.histories)
     return Services(
         trusted_proxies=settings.trusted_proxies,
         directory=parts.directory,
@@ -159,6 +161,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         limiter=limiter,
         fallback_stats=fallback_stats,
         revocation=parts.revocation,
+        histories=parts.histories,
+        journal_replay=BackgroundService("journal replay", replayer.start, replayer.stop),
         last_used=last_used,
         widget=_widget(settings, parts, issuer),
         metrics=metrics,

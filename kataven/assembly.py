@@ -20,6 +20,7 @@ from kataven.system.directory import Directory
 from kataven.system.fallback_channel import SystemFallbackChannel
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.serving.slots import HostSlots
@@ -33,16 +34,19 @@ class Foundation:
     directory: Directory
     registry: EngineRegistry
     sessions: AccountSessions
+    histories: ServerHistories
 
 
 def foundation(settings: Settings) -> Foundation:
     """The objects for any process."""
-    database = SystemDatabase(settings.database_url.get_secret_value())
+    histories = ServerHistories()
+    database = SystemDatabase(settings.database_url.get_secret_value(), histories=histories)
     revocation = Revocation(
         settings.redis_url.get_secret_value(),
         lease_seconds=settings.lease_seconds,
-        fallback=SystemFallbackChannel(database),
+        fallback=SystemFallbackChannel(database, settings.revocation_journal_days),
     )
+    histories.subscribe(revocation.guard.clear)
     directory = Directory(database, revocation.guard)
     registry = EngineRegistry(
         PoolLimits(
@@ -52,8 +56,9 @@ def foundation(settings: Settings) -> Foundation:
         ),
         schema=ACCOUNT_SCHEMA,
         host_slots=HostSlots(settings.slots_dir, settings.host_connections),
+        histories=histories,
     )
-    return Foundation(revocation, directory, registry, AccountSessions(directory, registry))
+    return Foundation(revocation, directory, registry, AccountSessions(directory, registry), histories)
 
 
 def peppers(settings: Settings) -> PepperRing:
@@ -78,7 +83,9 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
     """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at),
+        SqlKeyStore(
+            parts.sessions.reading_at, parts.sessions.recording_usage_at, is_journalled=parts.directory.is_journalled
+        ),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,

@@ -25,6 +25,7 @@ from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
+from kataven.tenancy.hosts import only_primary
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -47,16 +48,18 @@ class Environment(StrEnum):
 def _postgresql(url: SecretStr) -> SecretStr:
     try:
         parsed = make_url(url.get_secret_value())
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError(
-            "is not a database URL; write postgresql+psycopg2://user:password@host:5432/database"
+            "is not a database URL; write postgresql+psycopg2://user:password@host:5432/database, or with several hosts"
+            " postgresql+psycopg2://user:password@/database?host=db1:5432&host=db2:5432"
         ) from None
     if parsed.drivername not in {"postgresql", "postgres", "postgresql+psycopg2"}:
         raise ValueError("must be PostgreSQL: postgresql+psycopg2://user:password@host:5432/database")
     if not parsed.database:
         raise ValueError("must name the system database, as in postgresql+psycopg2://host/kataven_system")
     # SQLAlchemy 2.1 reads a bare `postgresql://` as psycopg 3, which is not installed.
-    return SecretStr(parsed.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False))
+    parsed = only_primary(parsed.set(drivername="postgresql+psycopg2"))
+    return SecretStr(parsed.render_as_string(hide_password=False))
 
 
 def _redis(url: SecretStr) -> SecretStr:
@@ -87,7 +90,8 @@ class Settings(BaseModel):
 
     env: Environment = Field(Environment.PRODUCTION, description="`production` or `development`.")
     database_url: DatabaseUrl = Field(
-        description="URL of the system database: `postgresql+psycopg2://…/kataven_system`."
+        description="URL of the system database: `postgresql+psycopg2://…/kataven_system`. With several hosts: "
+        "`postgresql+psycopg2://user@/kataven_system?host=db1:5432&host=db2:5432&target_session_attrs=read-write`."
     )
     redis_url: RedisUrl = Field(
         description="URL of one Redis server: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
@@ -253,6 +257,13 @@ class Settings(BaseModel):
         ge=0.2,
         le=10,
         description="Lease length: how long a worker trusts its cache without a renewal from Redis.",
+    )
+    revocation_journal_days: int = Field(
+        35,
+        ge=1,
+        le=3650,
+        description="How long the revocation journal keeps revoked keys, in days. Must be at least the age of the "
+        "oldest backup that you would restore.",
     )
     postgres_programs: Path | None = Field(
         None,

@@ -66,6 +66,11 @@ SCENARIOS: dict[str, tuple[Series, int, set[str]]] = {
         21,
         {"KatavenRevocationWithoutReceipt"},
     ),
+    "a failover of a database server": (
+        {f'kataven_database_timeline_changes_total{{job="{API}"}}': "0x19 1x20"},
+        21,
+        {"KatavenDatabaseTimelineChanged"},
+    ),
     "two Redis for minutes": (
         {f'kataven_revocations_total{{job="{API}",channel="split"}}': "0x15 0+1x25"},
         30,

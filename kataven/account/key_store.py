@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
@@ -19,6 +19,9 @@ from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailab
 OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
 
+IsJournalled = Callable[[str, Mapping[str, int | None] | None, str], bool]
+"""Whether a key of an account is in the revocation journal, given what was read with the account."""
+
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
@@ -30,12 +33,14 @@ _BY_HASH = select(
 class SqlKeyStore:
     """Implements identity's KeyStore with the accounts' databases. A lookup is one indexed SELECT.
 
-    `recording_usage` opens sessions in which each statement is a separate transaction.
+    `recording_usage` opens sessions in which each statement is a separate transaction. A key that is journalled as
+    revoked is revoked, even if its database has lost that commit.
     """
 
-    def __init__(self, reading: OpenSession, recording_usage: OpenSession) -> None:
+    def __init__(self, reading: OpenSession, recording_usage: OpenSession, is_journalled: IsJournalled) -> None:
         self._reading = reading
         self._recording_usage = recording_usage
+        self._is_journalled = is_journalled
 
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
@@ -45,12 +50,14 @@ class SqlKeyStore:
             )  # selects columns, so the ORM is not needed
         if row is None:
             return None
+        key_id = str(row.id)
+        revoked = row.disabled_at is not None
         return StoredKey(
-            id=str(row.id),
+            id=key_id,
             name=row.name,
             hash=KeyHash(row.pepper_id, bytes(row.key_hash)),
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
-            revoked=row.disabled_at is not None,
+            revoked=revoked or self._is_journalled(account.name, account.revoked_keys, key_id),
             limits=row.limits,
         )
 

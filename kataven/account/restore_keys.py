@@ -1,5 +1,5 @@
-"""Keys of a restored account. A dump contains an earlier state, so restoring it must not reactivate keys that were
-revoked since.
+"""Keys of an account whose database is restored, or has lost commits. It contains an earlier state, in which keys that
+were revoked since are valid.
 
 Any other revocable record in an account's database must be handled here too.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -44,3 +45,33 @@ def revoke_other_keys(session: Session, usable: UsableKeys, actor: Actor) -> int
     if revoked:
         audit.record(session, actor, "keys.ended_on_load", None, {"keys": revoked})
     return revoked
+
+
+def apply_journal(session: Session, entries: Mapping[str, int | None], actor: Actor) -> int:
+    """Disable the journalled keys that are valid in this database. Returns how many were disabled.
+
+    `entries` are the generations by key id: a widget key is disabled only in a lower generation. The audit log gets the
+    same event as at the first time, with `reapplied`.
+    """
+    ids = [UUID(key_id) for key_id in entries]
+    now, disabled = session.scalar(select(func.clock_timestamp())), 0
+    valid_keys = select(ApiKey).where(ApiKey.id.in_(ids), ApiKey.disabled_at.is_(None)).with_for_update()
+    for key in session.scalars(valid_keys).all():
+        key.disabled_at = now
+        audit.record(session, actor, "api_key.revoked", key.id, _reapplied(key))
+        disabled += 1
+    for widget_key in session.scalars(select(WidgetKey).where(WidgetKey.id.in_(ids)).with_for_update()).all():
+        generation = entries[str(widget_key.id)]
+        if generation is None or widget_key.generation >= generation:
+            continue
+        widget_key.generation = generation
+        if widget_key.disabled_at is None:
+            widget_key.disabled_at = now
+            audit.record(session, actor, "widget_key.disabled", widget_key.id, _reapplied(widget_key))
+            disabled += 1
+    session.flush()
+    return disabled
+
+
+def _reapplied(key: ApiKey | WidgetKey) -> dict[str, Any]:
+    return {"name": key.name, "hint": key.hint, "reapplied": True}

@@ -115,8 +115,8 @@ def change(
     return Change(key, _revokes_access(before, after), event.id)
 
 
-def remove(session: Session, key_id: UUID, actor: Actor, condition: Condition | None = None) -> UUID:
-    """Delete a key, which ends its visitor sessions. Returns the id of the audit event.
+def remove(session: Session, key_id: UUID, actor: Actor, condition: Condition | None = None) -> tuple[UUID, int]:
+    """Delete a key, which ends its visitor sessions. Returns the id of the audit event, and the generation to journal.
 
     Raises NotFound, and the error of `condition` if it does not hold.
     """
@@ -124,7 +124,7 @@ def remove(session: Session, key_id: UUID, actor: Actor, condition: Condition | 
     event = audit.record(session, actor, "widget_key.removed", key_id, {"name": key.name, "hint": key.hint})
     session.delete(key)
     session.flush()
-    return event.id
+    return event.id, key.generation + 1
 
 
 def _disable(session: Session, key: WidgetKey) -> None:

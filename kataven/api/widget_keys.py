@@ -144,7 +144,11 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
         changed = shape(change.key)
         # Also for a key that is already disabled: the first request may have stopped before its receipt.
         ends = change.revokes_access or bool(given.get("disabled"))
-        intent = record_intent(context, str(key_id)) if ends else None
+        intent = None
+        if ends:
+            intent = record_intent(
+                context, str(key_id), revoked=bool(given.get("disabled")), generation=change.key.generation
+            )
     if intent is not None:
         return write_tagged(changed, beside={"receipt": revoke_credentials(context, intent, change.event_id)})
     return write_tagged(changed)
@@ -161,8 +165,8 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
 def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """Pages with this key are rejected afterwards, and its visitor sessions end."""
     with context.writing() as session:
-        event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
-        intent = record_intent(context, str(key_id))
+        event, generation = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
+        intent = record_intent(context, str(key_id), generation=generation)
     receipt = revoke_credentials(context, intent, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 

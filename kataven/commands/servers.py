@@ -36,9 +36,15 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
     The command prompts for the URL, postgresql://user@host:5432. If standard input is not a terminal, it reads the URL
     from there. The URL is not an argument, because every user of the machine can read those. It must not contain a
     password: on every host, libpq reads it from the file named by PGPASSFILE. The command connects to the server and
-    refuses it if it can't hold accounts.
+    refuses it if it can't hold accounts. For a server with replicas, list all hosts, so that the workers find the
+    primary after a failover: postgresql://user@?host=db1:5432&host=db2:5432&target_session_attrs=read-write
     """
-    servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
+    replication = servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
+    if replication.warning:
+        click.echo(f"Warning: {replication.warning}", err=True)
+    else:
+        state = "on" if replication.synchronous else "off; the server has no standbys"
+        click.echo(f"Synchronous replication is {state}.", err=True)
     _show(name, as_json)
 
 
@@ -117,7 +123,7 @@ def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, 
     return {
         "server": server.name,
         "host": servers.host_of(url),
-        "port": url.port or 5432,
+        "port": servers.port_of(url),
         "user": url.username,
         "accounts": accounts,
         "draining": server.draining,

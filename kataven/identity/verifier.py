@@ -43,6 +43,8 @@ class AccountFacts:
     zitadel_org_id: str | None
     location: object = None
     """Where its keys are stored. Only the key store uses this, to avoid another lookup of the account."""
+    revoked_keys: Mapping[str, int | None] | None = None
+    """Its journalled keys, as far as they were read with the account. Only the key store uses this."""
 
 
 @dataclass(frozen=True, slots=True)

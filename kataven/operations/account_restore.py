@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -18,8 +18,9 @@ from kataven.operations.dump_manifest import read_manifest
 from kataven.operations.operator import Operator
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.target import RevocationTarget
-from kataven.system import accounts, operators
+from kataven.system import accounts, journal, operators
 from kataven.system.errors import AccountExists, NotRestorable, WrongStatus
+from kataven.system.fallback_channel import without_journal
 from kataven.system.models import AccountStatus
 from kataven.tenancy.databases import dumps
 from kataven.tenancy.databases.dumps import Dump
@@ -65,19 +66,20 @@ def load_dump(operator: Operator, store: DumpStore, account: str, path: Path) ->
         store.require(reservation.maintenance)
         replaced = take_dump(operator, store, reservation, account)
         with reservation.templates.server.connect(reservation.database) as connection, Session(connection) as session:
-            revoke_others = _RevokeOtherKeys(operator, restore_keys.usable_keys(session))
-        loaded = reservation.replace(lambda url: dumps.load(store.programs, given, url), revoke_others)
+            usable = restore_keys.usable_keys(session)
+        prepare = _RevokeKeys(operator, _journalled(operator, account), usable)
+        loaded = reservation.replace(lambda url: dumps.load(store.programs, given, url), prepare)
         with operator.system.writing() as session:
             accounts.read(session, account, lock=True).schema_revision = loaded.revision
             detail = {
                 "loaded": audit_detail(given),
                 "replaced": audit_detail(replaced),
-                "keys_ended": revoke_others.revoked,
+                "keys_ended": prepare.revoked,
             }
             operators.record(session, operator.name, "account.loaded", account, detail)
             intent = account_status.add_intent(session, account)
     receipt = operator.services.revocation.revoke(intent)
-    return RestoredAccount(given, replaced, revoke_others.revoked, receipt)
+    return RestoredAccount(given, replaced, prepare.revoked, receipt)
 
 
 def restore_from_dump(
@@ -107,11 +109,10 @@ def restore_from_dump(
             raise AccountExists(account)
         last = operators.latest(session, "account.deletion_begun", account)
         is_final_dump = last is not None and last.detail.get("sha256") == given.sha256
-    revoke_all = _RevokeOtherKeys(operator)
+    prepare = _RevokeKeys(operator, _journalled(operator, account), None if is_final_dump else {})
 
     def build(reservation: Reservation) -> Provisioned:
         store.require(reservation.maintenance)
-        prepare = None if is_final_dump else revoke_all
         return reservation.create_from(lambda url: dumps.load(store.programs, given, url), prepare)
 
     new = manifest.as_new_account(account, org_id, server)
@@ -120,18 +121,31 @@ def restore_from_dump(
         operator.system, new, build, actor=operator.name, action="account.restored", detail=detail
     )
     receipt = operator.services.revocation.revoke(RevocationTarget(account))
-    return RestoredAccount(given, None, revoke_all.revoked, receipt)
+    return RestoredAccount(given, None, prepare.revoked, receipt)
 
 
 @dataclass(slots=True)
-class _RevokeOtherKeys:
-    """Revokes keys in a loaded database before the database gets its final name: all except the usable ones."""
+class _RevokeKeys:
+    """Revokes keys in a loaded database before the database gets its final name.
+
+    These are the journalled keys, and all keys except the `usable` ones. If `usable` is None, the dump is up to date.
+    """
 
     operator: Operator
-    usable: Mapping[UUID, datetime | None] = field(default_factory=dict)
+    journalled: journal.Generations
+    usable: Mapping[UUID, datetime | None] | None
     revoked: int = 0
 
     def __call__(self, loaded: Connection) -> None:
         with Session(loaded) as session:
-            self.revoked = restore_keys.revoke_other_keys(session, self.usable, self.operator.actor)
+            self.revoked = restore_keys.apply_journal(session, self.journalled, self.operator.actor)
+            if self.usable is not None:
+                self.revoked += restore_keys.revoke_other_keys(session, self.usable, self.operator.actor)
             session.flush()
+
+
+def _journalled(operator: Operator, account: str) -> journal.Generations:
+    entries: dict[str, int | None] = {}
+    with without_journal(), operator.system.reading() as session:
+        entries.update(journal.of_account(session, account))
+    return entries

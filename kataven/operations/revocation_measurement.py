@@ -25,7 +25,7 @@ from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 from kataven.system import limits, operators
 from kataven.system.errors import SystemRefusal
 from kataven.tenancy.errors import TenancyError
@@ -93,7 +93,8 @@ class Measurement:
         revocation = self.operator.services.revocation
         with self.operator.sessions.writing(CANARY_ACCOUNT) as session:
             api_keys.revoke(session, key_id, CANARY)
-            intent = revocation.write_intent(RevocationTarget(CANARY_ACCOUNT, str(key_id)))
+            target = RevocationTarget(CANARY_ACCOUNT, str(key_id))
+            intent = revocation.write_intent(target, RevokedKey(CANARY_ACCOUNT, str(key_id)))
         self.receipts.append(revocation.revoke(intent))
         self.accepted += sum(self._use(text).status_code == httpx2.codes.OK for _ in range(2 * len(self.workers)))
 

@@ -38,5 +38,7 @@ class CacheStats:
     """How often this worker evicted what an overdue revocation intent covers."""
     intents_missed: int = 0
     """Revocations whose intent could not be written before the commit."""
+    journal_missed: int = 0
+    """Revocations whose key could not be journalled before the receipt."""
     unconfirmed: int = 0
     """Revocations without a receipt, because the fallback channel was unreachable."""

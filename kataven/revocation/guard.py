@@ -37,7 +37,8 @@ class Guard:
     """Protects all caches of one worker. Any thread may read caches and fill them.
 
     Only the subscriber's thread calls `apply_event` and `confirm_lease`, in the order in which Redis sent the events
-    and replies. Only the poller's thread calls `home_to_write`, `home_written`, `apply_notice` and `apply_intent`.
+    and replies. Only the poller's thread calls `home_to_write`, `home_written`, `apply_notice` and `apply_intent`. Any
+    thread may call `clear`.
 
     `on_home_change` is called on the subscriber's thread when the worker renews at a Redis that is not yet written to
     the system database.
@@ -178,6 +179,10 @@ class Guard:
         """Evict what an overdue intent covers: its change may be committed, and its revoker may have died."""
         self.stats.intents_applied += 1
         self._evict(target)
+
+    def clear(self) -> None:
+        """Clear all caches, because a database may have lost commits. Safe to call from any thread."""
+        self._evict(EVERYTHING)
 
     def _evict(self, target: RevocationTarget) -> None:
         if target == EVERYTHING:

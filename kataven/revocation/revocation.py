@@ -22,7 +22,7 @@ from kataven.revocation.lease import Clock, Lease, boottime
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
 from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.subscriber import Subscriber
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Intent:
 
     target: RevocationTarget
     id: str | None
+    revoked_key: RevokedKey | None = None
+    """The key to journal after the commit; None if the change does not revoke a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,10 @@ class Revocation:
         """Have `evict(target)` called for each event before the event is acknowledged; see `Guard.subscribe`."""
         self.guard.subscribe(evict)
 
-    def write_intent(self, target: RevocationTarget) -> Intent:
+    def write_intent(self, target: RevocationTarget, revoked_key: RevokedKey | None = None) -> Intent:
         """Write a revocation intent. Call this as the last step before the commit.
+
+        `revoke` journals `revoked_key`. An intent alone journals nothing, because its change may not be committed.
 
         If this process dies before it returns a receipt, workers evict what `target` covers at each poll, until the
         change is certainly committed or lost. The committed state and the caches then differ for at most one lease plus
@@ -117,20 +121,25 @@ class Revocation:
         entries expire.
         """
         try:
-            return Intent(target, self._fallback.add_intent(target))
+            return Intent(target, self._fallback.add_intent(target), revoked_key)
         except FallbackUnreachable as error:
             self.stats.intents_missed += 1
             _log.warning("revocation: the intent could not be written before the commit: %s", error)
-            return Intent(target, None)
+            return Intent(target, None, revoked_key)
 
     def revoke(self, intent: Intent | RevocationTarget) -> Receipt:
         """Return when no worker accepts what the intent covers. Call this after the change is committed.
+
+        Journals the key before the event is published: workers evict the account's record with the event, so the record
+        that they read next contains the entry. An unavailable journal delays the event by up to 1 s and does not
+        prevent the receipt.
 
         Takes a few milliseconds, or about one lease if a worker or a server does not respond. Raises
         RevocationUnconfirmed if the fallback channel is unreachable; the intent then remains, and workers apply it.
         """
         if isinstance(intent, RevocationTarget):
             intent = Intent(intent, None)
+        self._journal(intent.revoked_key)
         try:
             receipt = self._barrier.revoke(intent.target)
         except RevocationUnconfirmed:
@@ -143,6 +152,17 @@ class Revocation:
         self.stats.split += receipt.channel is Channel.SPLIT
         self.canary.record(receipt)
         return receipt
+
+    def _journal(self, key: RevokedKey | None) -> None:
+        if key is None:
+            return
+        try:
+            self._fallback.journal(key)
+        except FallbackUnreachable as error:
+            self.stats.journal_missed += 1
+            _log.warning("revocation: the key could not be journalled before its receipt: %s", error)
+            if self._poller.running:
+                self._poller.journal_later(key)
 
     def _remove_intent(self, intent: str) -> None:
         if self._poller.running:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ANY_KEY = "*"
+"""The `key_id` of cache entries that depend on all keys of an account."""
+
 
 @dataclass(frozen=True, slots=True)
 class RevocationTarget:
     """One credential of an account; without `key_id`, everything of the account; without both, everything.
 
-    An event contains the target and no reason: workers evict every cache entry that it covers.
+    An event contains the target and no reason: workers evict every cache entry that it covers. A cache entry whose
+    `key_id` is `ANY_KEY` is covered by the events of each key of its account.
     """
 
     account: str | None
@@ -18,8 +22,20 @@ class RevocationTarget:
     def covers(self, other: RevocationTarget) -> bool:
         """Whether this target includes all of `other`."""
         return (self.account is None or self.account == other.account) and (
-            self.key_id is None or self.key_id == other.key_id
+            self.key_id is None or self.key_id == other.key_id or other.key_id == ANY_KEY
         )
 
 
 EVERYTHING = RevocationTarget(None)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKey:
+    """A key to journal once its revocation is committed.
+
+    `generation` is set for a key that can be enabled again: lower generations of it are revoked. None: all are.
+    """
+
+    account: str
+    key_id: str
+    generation: int | None = None

@@ -14,6 +14,7 @@ from kataven.tenancy.directory import DRIVER, Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.names import SYSTEM_DATABASE
 from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 
@@ -54,11 +55,11 @@ class SystemDatabase:
     that need the system database don't occupy the threads of requests that don't.
     """
 
-    def __init__(self, url: str, pool_size: int = 2) -> None:
+    def __init__(self, url: str, pool_size: int = 2, *, histories: ServerHistories | None = None) -> None:
         self.url: URL = make_url(url)
         self._tenant = Tenant(SYSTEM_DATABASE, self.url.set(drivername=DRIVER))
         self._registry = EngineRegistry(
-            _pool_limits(pool_size), _CONNECTION, session_options={"expire_on_commit": False}
+            _pool_limits(pool_size), _CONNECTION, histories=histories, session_options={"expire_on_commit": False}
         )
 
     def reading(self) -> AbstractContextManager[Session]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, make_url, select
+from sqlalchemy import Connection, Row, Select, bindparam, make_url, select
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import ProgrammingError
 
 from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import ANY_KEY, RevocationTarget
+from kataven.system import journal
 from kataven.system.database import SystemDatabase
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
 from kataven.tenancy.directory import DRIVER, Tenant
+from kataven.tenancy.error_classification import is_about_schema
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
 """Accounts with any other status are reported to callers as unknown."""
@@ -40,6 +45,8 @@ class AccountRecord:
     max_key_expiry_days: int | None
     limits: Limits
     tenant: Tenant
+    revoked_keys: journal.Generations | None = None
+    """The account's journalled keys; None if they are too many, or were not read: each key must be looked up."""
 
     @property
     def open(self) -> bool:
@@ -67,6 +74,10 @@ def record_query() -> Select[*tuple[Any, ...]]:
 
 # Built once: building it takes half as long as executing it.
 _RECORD = record_query().where(Account.account_id == bindparam("account"))
+_RECORD_WITH_JOURNAL = _RECORD.add_columns(journal.listed().label("revoked_keys"))
+
+JOURNAL_RETRY_SECONDS = 60.0
+"""How often to check whether a system database without a journal has been migrated."""
 
 
 def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> URL:
@@ -75,7 +86,9 @@ def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> U
     return server.set(drivername=DRIVER, database=database_name)
 
 
-def record_of(system_url: URL, row: Row[*tuple[Any, ...]]) -> AccountRecord:
+def record_of(
+    system_url: URL, row: Row[*tuple[Any, ...]], revoked_keys: journal.Generations | None = None
+) -> AccountRecord:
     """Convert a row of `record_query`."""
     return AccountRecord(
         account=row.account_id,
@@ -85,14 +98,23 @@ def record_of(system_url: URL, row: Row[*tuple[Any, ...]]) -> AccountRecord:
         max_key_expiry_days=row.max_key_expiry_days,
         limits=limits_of(row),
         tenant=Tenant(row.account_id, tenant_url(system_url, row.url, row.database_name), revision=row.schema_revision),
+        revoked_keys=revoked_keys,
     )
+
+
+def _listed_keys(row: Row[*tuple[Any, ...]]) -> journal.Generations | None:
+    """The journalled keys in a row of `_RECORD` or `_RECORD_WITH_JOURNAL`; None if they are too many."""
+    found: journal.Generations = row._mapping.get("revoked_keys") or journal.EMPTY
+    return found if len(found) <= journal.MAX_LISTED else None
 
 
 class Directory:
     """Finds accounts by name. Its caches are invalidated by the revocation guard, like everything a verifier reads."""
 
-    def __init__(self, database: SystemDatabase, guard: Guard) -> None:
+    def __init__(self, database: SystemDatabase, guard: Guard, clock: Callable[[], float] = monotonic) -> None:
         self.database = database
+        self._clock = clock
+        self._no_journal_until = 0.0
         # Creating an account publishes an event that invalidates its name here.
         self._unknown: GuardedCache[str, bool | None] = GuardedCache(
             guard, ttl_seconds=UNKNOWN_TTL_SECONDS, capacity=UNKNOWN_CAPACITY
@@ -103,7 +125,9 @@ class Directory:
 
     def find(self, account: str) -> AccountRecord | None:
         """The account, possibly from the cache; None if it is unknown. Raises SystemDatabaseUnavailable."""
-        return self._remembered.get(account, RevocationTarget(account), lambda: self._read_unless_unknown(account))
+        # Every key's revocation evicts the record, because the record contains the account's journalled keys.
+        target = RevocationTarget(account, ANY_KEY)
+        return self._remembered.get(account, target, lambda: self._read_unless_unknown(account))
 
     def _read_unless_unknown(self, account: str) -> AccountRecord | None:
         found: AccountRecord | None = None
@@ -119,14 +143,36 @@ class Directory:
     def read(self, account: str) -> AccountRecord | None:
         """The account, read from the database; None if it is unknown. Raises SystemDatabaseUnavailable."""
         with self.database.reading() as session:
-            row = session.connection().execute(_RECORD, {"account": account}).first()  # columns need no ORM
+            row = self._read_row(session.connection(), account)  # columns need no ORM
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
-        return record_of(self.database.url, row)
+        return record_of(self.database.url, row, _listed_keys(row))
+
+    def _read_row(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
+        if self._clock() >= self._no_journal_until:
+            try:
+                return connection.execute(_RECORD_WITH_JOURNAL, {"account": account}).first()
+            except ProgrammingError as error:
+                if not is_about_schema(error):
+                    raise
+                self._no_journal_until = self._clock() + JOURNAL_RETRY_SECONDS  # not migrated to `system_0007` yet
+        return connection.execute(_RECORD, {"account": account}).first()
+
+    def is_journalled(
+        self, account: str, listed: journal.Generations | None, key_id: str, generation: int | None = None
+    ) -> bool:
+        """Whether the journal contains the key. `listed` is the record's `revoked_keys`, which saves the lookup.
+
+        Raises SystemDatabaseUnavailable.
+        """
+        if listed is None:
+            with self.database.reading() as session:
+                listed = journal.of_key(session, account, key_id)
+        return journal.covers(listed, key_id, generation)
 
     def account(self, name: str) -> KnownAccount | None:
         """`find`, in the form that the identity package needs."""
         record = self.find(name)
         if record is None:
             return None
-        return KnownAccount(record.account, record.open, record.zitadel_org_id, record.tenant)
+        return KnownAccount(record.account, record.open, record.zitadel_org_id, record.tenant, record.revoked_keys)

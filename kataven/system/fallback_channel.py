@@ -24,26 +24,30 @@ from kataven.revocation.fallback.channel import (
     PollerId,
     PostedNotice,
 )
-from kataven.revocation.target import RevocationTarget
-from kataven.system import intents
+from kataven.revocation.target import RevocationTarget, RevokedKey
+from kataven.system import intents, journal
 from kataven.system.database import SystemDatabase
 from kataven.system.deadline import within
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RevocationNotice, RevocationReader
+from kataven.tenancy.error_classification import is_about_schema
 
 LATEST_NOTICE = select(RevocationNotice.count, RevocationNotice.mark)
 READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
 STATE = LATEST_NOTICE.add_columns(intents.overdue(bindparam("overdue_after", type_=Interval())).label("unfinished"))
 INTENT_WRITE_SECONDS = 1.0
 """How long the write of a revocation intent may delay the commit that follows it."""
+JOURNAL_WRITE_SECONDS = 1.0
+"""How long the write of a journal entry may delay the publication that follows it."""
 NONE_YET = FallbackNotice(0, "none yet")
 
 
 class SystemFallbackChannel:
-    """Uses the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
+    """Uses the tables `revocation_notice`, `revocation_readers`, `revocation_intents` and `revoked_keys`."""
 
-    def __init__(self, database: SystemDatabase) -> None:
+    def __init__(self, database: SystemDatabase, journal_days: int = journal.RETENTION_DAYS) -> None:
         self._database = database
+        self._journal_days = journal_days
 
     def read_state(self, overdue_after_seconds: float) -> FallbackState:
         with self._session() as session:
@@ -141,6 +145,23 @@ class SystemFallbackChannel:
         with self._session() as session:
             intents.remove(session, [UUID(intent) for intent in done])
 
+    def journal(self, key: RevokedKey) -> None:
+        # The deadline limits how long the event waits: workers must receive it even if this database does not respond.
+        try:
+            within(
+                JOURNAL_WRITE_SECONDS, lambda: self._write_entry(key), discard=lambda _: None, name="revocation-journal"
+            )
+        except TimeoutError as error:
+            raise FallbackUnreachable("the system database did not respond in time") from error
+
+    def _write_entry(self, key: RevokedKey) -> None:
+        with self._session() as session, without_journal():
+            journal.add(session, key)
+
+    def expire_journal(self) -> None:
+        with self._session() as session, without_journal():
+            journal.expire(session, self._journal_days)
+
     @contextmanager
     def _session(self) -> Iterator[Session]:
         try:
@@ -150,6 +171,16 @@ class SystemFallbackChannel:
             raise FallbackUnreachable("the system database can't be reached") from error
         except DBAPIError as error:  # reachable, but can't execute it: not migrated yet, read-only, disk full
             raise FallbackUnreachable(f"the system database refuses ({type(error.orig).__name__})") from error
+
+
+@contextmanager
+def without_journal() -> Iterator[None]:
+    """Skip the block's statement on a system database that is not migrated to `system_0007` yet."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_about_schema(error):
+            raise
 
 
 def _notice(session: Session) -> FallbackNotice:

@@ -193,3 +193,27 @@ class RevocationIntent(SystemBase):
     account: Mapped[str | None]
     key_id: Mapped[str | None]
     begun_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class JournalledKey(SystemBase):
+    """A revoked key: the second record of a revocation, outside the account's database. See `system.journal`."""
+
+    __tablename__ = "revoked_keys"
+    __table_args__ = (Index("revoked_keys_revoked_at", "revoked_at"),)
+
+    account: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[int | None]
+    """For a widget key, its generation after it was disabled: lower generations are revoked. NULL: all are."""
+    revoked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class ServerHistory(SystemBase):
+    """The history of a database server: its system identifier and timeline, when the journal was last replayed."""
+
+    __tablename__ = "server_histories"
+
+    server: Mapped[str] = mapped_column(ForeignKey("database_servers.name", ondelete="CASCADE"), primary_key=True)
+    history: Mapped[str]
+    claimed_at: Mapped[datetime | None]
+    """Since when a process replays the journal because the history has changed."""

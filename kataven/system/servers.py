@@ -17,7 +17,8 @@ from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
 from kataven.system.errors import LastServer, NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
 from kataven.system.models import Account, RegisteredServer
-from kataven.system.suitability import identity_of, require_suitable
+from kataven.system.suitability import Replication, identity_of, require_suitable
+from kataven.tenancy.hosts import hosts_of
 from kataven.tenancy.names import check_account_name
 
 DEFAULT_SERVER = "default"
@@ -70,8 +71,10 @@ def require_open(session: Session, name: str) -> None:
         raise NoSuchServer(name)
 
 
-def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
+def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> Replication:
     """Add a server to the list after checking that it can hold accounts. `url` is the result of `server_url`.
+
+    Returns how the server replicates.
 
     Raises ServerExists, ServerUnsuitable, or InvalidAccountName: servers follow the naming rules of accounts.
     """
@@ -80,9 +83,9 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
         known = {row.name: row.url for row, _ in listing(session)}
     if name in known:
         raise ServerExists(name)
-    identity = require_suitable(url)
+    server = require_suitable(url)
     for other, other_url in known.items():
-        if identity_of(tenant_url(database.url, other_url, "postgres")) == identity:
+        if identity_of(tenant_url(database.url, other_url, "postgres")) == server.identity:
             raise ServerUnsuitable(f"This server is already listed as {other!r}, and can't be listed twice.")
     with database.writing() as session:
         row = {"name": name, "url": url.render_as_string(hide_password=False)}
@@ -90,6 +93,7 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
         if session.scalar(added) is None:
             raise ServerExists(name)
         operators.record(session, actor, "server.added", None, {"server": name, "host": host_of(url)})
+    return server.replication
 
 
 def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str, force: bool = False) -> None:
@@ -133,6 +137,11 @@ def _lock_to_drain(session: Session, name: str, *, force: bool) -> RegisteredSer
 
 
 def host_of(url: URL) -> str | None:
-    """The host of a URL for display; for a Unix socket, its folder."""
-    host = url.host or url.query.get("host")
-    return host if isinstance(host, str | None) else ",".join(host)
+    """The hosts of a URL for display; for a Unix socket, its folder."""
+    return ",".join(host for host, _ in hosts_of(url)) or None
+
+
+def port_of(url: URL) -> int | str:
+    """The port of a URL for display; several ports, if the hosts of the URL have different ones."""
+    ports = list(dict.fromkeys(port for _, port in hosts_of(url)))
+    return int(ports[0]) if len(ports) == 1 else ",".join(ports)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import URL, Connection, NullPool, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -9,6 +11,7 @@ from kataven.system.errors import ServerUnsuitable
 from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.directory import DRIVER
 from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.hosts import only_primary
 from kataven.tenancy.server import OPERATOR_SETTINGS
 
 OLDEST_VERSION = 150_000
@@ -22,6 +25,10 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
        current_user AS role, rolcreatedb OR rolsuper AS creates, pg_is_in_recovery() AS standby,
        (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template0') AS encoding
 FROM pg_roles WHERE rolname = current_user
+""")
+_REPLICATION = text("""
+SELECT (SELECT count(*) FROM pg_stat_replication), current_setting('synchronous_standby_names'),
+       current_setting('synchronous_commit')
 """)
 _IDENTITY = text("SELECT system_identifier FROM pg_control_system()")
 
@@ -47,14 +54,48 @@ def server_url(given: str) -> URL:
         raise ValueError("The URL has no user. Use the form postgresql://user@host:5432")
     if not (url.host or "host" in url.query):
         raise ValueError("The URL has no host. Use the form postgresql://user@host:5432")
-    return url.set(drivername=DRIVER, database="")
+    return only_primary(url.set(drivername=DRIVER, database=""))
 
 
-def require_suitable(url: URL) -> str | None:
-    """Connect to the server and check it; returns its identity as in `identity_of`. Raises ServerUnsuitable."""
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """How a server replicates. With synchronous replication, a failover loses no commit."""
+
+    standbys: int
+    synchronous_standbys: str
+    synchronous_commit: str
+
+    @property
+    def synchronous(self) -> bool:
+        return bool(self.synchronous_standbys) and self.synchronous_commit not in ("off", "local")
+
+    @property
+    def warning(self) -> str | None:
+        """What an operator must know before accounts are placed on the server; None if nothing can be lost."""
+        if self.synchronous_commit == "off":
+            return "synchronous_commit is off: a crash of the server loses commits, which may revoke keys."
+        if self.standbys and not self.synchronous:
+            return (
+                f"The server has {self.standbys} standby(s) and no synchronous replication: a failover loses commits,"
+                " which may revoke keys. Set synchronous_standby_names, and synchronous_commit to on."
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class SuitableServer:
+    """A server that can hold accounts. `identity` is that of `identity_of`."""
+
+    identity: str
+    replication: Replication
+
+
+def require_suitable(url: URL) -> SuitableServer:
+    """Connect to the server and check it. Raises ServerUnsuitable."""
     try:
         with _connect(url) as connection:
             about = connection.execute(_ABOUT).one()
+            replication = Replication(*connection.execute(_REPLICATION).one())
             identity = _identity(connection)
     except DBAPIError as error:
         raise ServerUnsuitable(
@@ -71,7 +112,7 @@ def require_suitable(url: URL) -> str | None:
         )
     if about.encoding != "UTF8":
         raise ServerUnsuitable(f"The server's encoding is {about.encoding}. Create the cluster with --encoding=UTF8.")
-    return identity
+    return SuitableServer(identity, replication)
 
 
 def identity_of(url: URL) -> str | None:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from psycopg2 import OperationalError
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
@@ -84,6 +85,26 @@ class SharedDialect(PGDialect_psycopg2):
             super().__init__(use_native_hstore=False, **options)  # type: ignore[no-untyped-call]
             self._probe_lock = threading.Lock()
             self._ready = True
+
+    def connect(self, *arguments: Any, **parameters: Any) -> Any:
+        """Connect to the first host that is the primary, one host at a time.
+
+        libpq tries the next host only if a server is unreachable or is a standby. A standby that does not have the
+        database yet, because it lags behind, would end the attempt.
+        """
+        hosts = str(parameters.get("host") or "").split(",")
+        if len(hosts) == 1:
+            return super().connect(*arguments, **parameters)
+        ports = str(parameters["port"]).split(",")
+        last = len(hosts) - 1
+        for index, (host, port) in enumerate(zip(hosts, ports, strict=True)):
+            one = {**parameters, "host": host, "port": port}
+            try:
+                return super().connect(*arguments, **one)
+            except OperationalError:
+                if index == last:
+                    raise
+        raise AssertionError("unreachable")
 
     def initialize(self, connection: Connection) -> None:
         """Query the server's properties once. Later engines use the results."""

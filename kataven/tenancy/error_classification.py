@@ -20,6 +20,9 @@ _BY_CLASS = {
     "53": "its server is out of resources",
     "57": "it is stopping or starting",
 }
+# Not 57P01: an operator may terminate one session. A server that shuts down closes its connections, which is detected
+# before their next use.
+_DEMOTED = frozenset({"25006", "57P02"})
 _UNDEFINED = frozenset({"3F000", "42P01", "42703", "42704", "42883"})  # schema, table, column, type or index, function
 # Other errors of a statement that was written for another schema: no unique constraint for its ON CONFLICT, another
 # type, a value that an enumeration, a NOT NULL or a CHECK of that schema does not allow.
@@ -46,6 +49,11 @@ def fault_of(error: DBAPIError) -> Fault | None:
         return Fault("no connection", is_down=True) if isinstance(error, OperationalError) else None
     reason = _BY_CODE.get(code) or _BY_CLASS.get(code[:2])
     return Fault(reason, is_down=False) if reason else None
+
+
+def is_demoted(error: DBAPIError) -> bool:
+    """Whether the server is read-only or has crashed, so that no connection to it should be used any more."""
+    return _code_of(error) in _DEMOTED
 
 
 def is_about_schema(error: DBAPIError) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg2 import InterfaceError
+from psycopg2 import Error, InterfaceError
 from psycopg2.extensions import connection as Psycopg2Connection  # noqa: N812
 from sqlalchemy import URL
 
@@ -22,6 +22,14 @@ from sqlalchemy import URL
 # longer, for example because it is frozen, the closing thread waits this long once, and the connection counts until the
 # backend has exited.
 _LINGER_SECONDS = 1.0
+
+# NULL on a server in recovery, which has no current WAL file.
+_HISTORY = """
+SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || ('x' || substr(
+    CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_insert_lsn()) END, 1, 8
+))::bit(32)::int
+"""
+_CONNECTION_CLASSES = frozenset({"08", "57"})
 
 
 class PgConnection(Psycopg2Connection):
@@ -49,6 +57,26 @@ class PgConnection(Psycopg2Connection):
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN | select.POLLERR | select.POLLHUP)
         return not poll.poll(0)
+
+    def is_standby(self) -> bool:
+        """Whether the server is in recovery. The server reports this when connecting, so it costs no round trip."""
+        return bool(self.info.parameter_status("in_hot_standby") == "on")
+
+    def read_history(self) -> str | None:
+        """The server's system identifier and timeline; None if it does not report them. Call it in AUTOCOMMIT.
+
+        The control file has the timeline only after the first checkpoint of a promoted server, so the current WAL file
+        is used. All roles may call these functions. Some managed services don't provide them.
+        """
+        try:
+            with self.cursor() as cursor:
+                cursor.execute(_HISTORY)
+                (history,) = cursor.fetchone()
+        except Error as error:
+            if error.pgcode is None or error.pgcode[:2] in _CONNECTION_CLASSES:
+                raise
+            return None
+        return str(history) if history is not None else None
 
     def cut(self) -> None:
         """Shut the socket down. A statement that waits on it in another thread fails with a disconnect error."""

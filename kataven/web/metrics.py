@@ -102,6 +102,10 @@ class Metrics:
             "revocations_unannounced",
             "Revocations whose intent could not be recorded before their change was committed.",
         )
+        self.journal_missed = self._counter(
+            "revocations_unjournalled",
+            "Revocations whose key could not be recorded in the revocation journal before the receipt.",
+        )
         self.unacknowledged = self._counter(
             "revocation_unacknowledged_workers",
             "Workers that did not acknowledge, so that the revocation waited for their lease to expire.",
@@ -132,6 +136,10 @@ class Metrics:
         )
         self.cut = self._counter(
             "tenancy_connections_cut", "Connections closed because a session held them for too long."
+        )
+        self.timeline_changes = self._counter(
+            "database_timeline_changes",
+            "Times that a worker found a database server on another timeline, for example after a failover.",
         )
         self.degraded_workers = self._live_sum(
             "limits_degraded_workers", "Workers that use the local fallback for limits because Redis is unavailable."

@@ -9,6 +9,7 @@ from kataven.identity.jwks import JwksClient
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.metrics import Metrics
 
@@ -23,6 +24,7 @@ class MetricsPublisher:
         metrics: Metrics,
         *,
         revocation: Revocation,
+        histories: ServerHistories,
         registry: EngineRegistry,
         limiter: Limiter,
         fallback_stats: FallbackCounters,
@@ -30,6 +32,7 @@ class MetricsPublisher:
     ) -> None:
         self._metrics = metrics
         self._revocation = revocation
+        self._histories = histories
         self._registry = registry
         self._limiter = limiter
         self._fallback_stats = fallback_stats
@@ -78,6 +81,7 @@ class MetricsPublisher:
         self._count(metrics.revocations.labels("none"), stats.unconfirmed)
         self._count(metrics.intents_applied, stats.intents_applied)
         self._count(metrics.intents_missed, stats.intents_missed)
+        self._count(metrics.journal_missed, stats.journal_missed)
 
     def _publish_tenancy(self) -> None:
         tenancy, metrics = self._registry.metrics(), self._metrics
@@ -93,6 +97,7 @@ class MetricsPublisher:
         self._count(metrics.evictions, tenancy.evictions)
         self._count(metrics.displaced, tenancy.displaced_connections)
         self._count(metrics.cut, tenancy.cut_connections)
+        self._count(metrics.timeline_changes, self._histories.changes)
 
     def _count(self, counter: Counter, total: float) -> None:
         counter.inc(max(0.0, total - self._published.get(counter, 0.0)))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kataven.account import audit
 from kataven.revocation.revocation import Intent
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
@@ -31,13 +31,20 @@ class ReceiptView(View):
     )
 
 
-def record_intent(context: RequestContext, key_id: str | None) -> Intent:
-    """Record a revocation intent for a key, or for all credentials of the account if `key_id` is None.
+def record_intent(
+    context: RequestContext, key_id: str, *, revoked: bool = True, generation: int | None = None
+) -> Intent:
+    """Record a revocation intent for a key.
+
+    `revoked` is False if the change only restricts the key, so that it must not be journalled as revoked. `generation`
+    is set for a widget key: generations below it are revoked.
 
     Call it as the last step of the transaction. If this process dies before `revoke_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
-    return context.services.revocation.write_intent(RevocationTarget(context.account.account, key_id))
+    account = context.account.account
+    revoked_key = RevokedKey(account, key_id, generation) if revoked else None
+    return context.services.revocation.write_intent(RevocationTarget(account, key_id), revoked_key)
 
 
 def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID | None = None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
@@ -47,6 +48,10 @@ class Services:
     limiter: Limiter
     fallback_stats: FallbackCounters
     revocation: Revocation
+    histories: ServerHistories
+    """Whether a database server has lost commits."""
+    journal_replay: BackgroundService
+    """Applies the revocation journal to a server that has lost commits."""
     last_used: LastUsedTracker
     widget: Widget
     metrics: Metrics
@@ -68,6 +73,7 @@ class Services:
         publisher = MetricsPublisher(
             self.metrics,
             revocation=self.revocation,
+            histories=self.histories,
             registry=self.registry,
             limiter=self.limiter,
             fallback_stats=self.fallback_stats,
@@ -88,6 +94,8 @@ class Services:
             # Releases the lease, so that no revocation waits for this worker. The worker acknowledges revocations until
             # then, and an acknowledgement may wait for the usage tracker: the tracker stops first.
             BackgroundService("revocation", self.revocation.start, self.revocation.stop),
+            # Uses the databases and revokes, so it stops before both.
+            self.journal_replay,
             # Releases the in-flight slots of this worker.
             BackgroundService("limiter", self.limiter.start, self.limiter.stop),
             # Stops first: it writes the pending uses of keys, which needs the databases.

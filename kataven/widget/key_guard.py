@@ -95,6 +95,7 @@ class WidgetKeyGuard:
             if key is None:
                 raise UnknownWidgetKey
             stored = KeyHash(key.pepper_id, bytes(key.key_hash))
+            self._require_not_journalled(account, key)
             page = _page(session, account, key, origin, agent_id)
         if stored.pepper_id != candidates[0].pepper_id:
             with self._registry.writing(account.tenant) as writing:
@@ -112,9 +113,10 @@ class WidgetKeyGuard:
                 raise WidgetKeyDisabled(
                     "The widget key was disabled after the visitor session started. Start a new visitor session."
                 )
+            self._require_not_journalled(account, key)
             page = _page(session, account, key, origin, UUID(visitor_session.agent_id))
             if visitor_session.minted_by is not None:
-                _require_usable(session, visitor_session.minted_by)
+                self._require_usable(session, account, visitor_session.minted_by)
         if str(page.origin) != visitor_session.origin:
             raise OriginRefused(
                 f"This visitor session started on {visitor_session.origin} and can't continue on {page.origin}."
@@ -123,8 +125,9 @@ class WidgetKeyGuard:
 
     def require_creating_key(self, account_name: str, key_id: str) -> None:
         """Check the API key that created a user token. Raises CreatingKeyInvalid."""
-        with self._reading(self._account(account_name)) as session:
-            _require_usable(session, key_id)
+        account = self._account(account_name)
+        with self._reading(account) as session:
+            self._require_usable(session, account, key_id)
 
     def branding(self, account_name: str) -> Branding:
         """The branding of the account's widget."""
@@ -138,6 +141,17 @@ class WidgetKeyGuard:
         if not account.open:
             raise WidgetAccountSuspended
         return account
+
+    def _require_not_journalled(self, account: AccountRecord, key: WidgetKey) -> None:
+        """The account's database may have lost the commit that disabled or removed the key."""
+        listed = account.revoked_keys
+        if self._directory.is_journalled(account.account, listed, str(key.id), key.generation):
+            raise WidgetKeyDisabled
+
+    def _require_usable(self, session: Session, account: AccountRecord, key_id: str) -> None:
+        journalled = self._directory.is_journalled(account.account, account.revoked_keys, key_id)
+        if journalled or not api_keys.is_usable(session, UUID(key_id)):
+            raise CreatingKeyInvalid
 
     def _reading(self, account: AccountRecord) -> AbstractContextManager[Session]:
         return self._registry.reading(account.tenant)
@@ -179,8 +193,3 @@ def _select_agent(key: WidgetKey, requested: UUID | None) -> UUID:
     if requested not in (None, chosen):
         raise WrongAgent
     return chosen
-
-
-def _require_usable(session: Session, key_id: str) -> None:
-    if not api_keys.is_usable(session, UUID(key_id)):
-        raise CreatingKeyInvalid

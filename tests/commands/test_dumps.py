@@ -138,6 +138,34 @@ def test_loaded_dump_replaces_all_data_and_keeps_revoked_keys_revoked(harness: A
     assert agents_of(kept) == ["New", "Old"]
 
 
+def test_key_whose_revocation_was_lost_is_revoked_in_a_loaded_or_restored_dump(
+    harness: AppHarness, postgres: EmbeddedPostgres
+) -> None:
+    """The account's database has lost the commit, so neither its rows nor its final dump contain the revocation."""
+    kept, doomed = new_account_with_key(harness, "lossy"), harness.bearer(harness.new_key("lossy"))
+    key_id = doomed.get("/v1/me").get_json()["credential"]["id"]
+    owner = harness.user(_owner("lossy"))
+    assert "receipt" in owner.patch(f"/v1/api-keys/{key_id}", {"disabled": True}).get_json()
+    lost, valid = "UPDATE api_keys SET disabled_at = NULL", "SELECT id FROM api_keys WHERE disabled_at IS NULL"
+    ask(postgres, lost, "lossy")
+
+    dump = run_json(harness, "dump", "lossy")["dump"]
+    run_json(harness, "suspend", "lossy")
+    done = run_json(harness, "load", "lossy", "--from", dump, "--yes-replace", "lossy")
+    assert done["keys_ended"] == 1
+    assert (key_id,) not in ask(postgres, valid, "lossy")
+    run_json(harness, "resume", "lossy")
+    assert code(doomed) == "revoked_credential"
+    assert kept.get("/v1/me").status_code == 200
+
+    ask(postgres, lost, "lossy")
+    back = run_json(harness, "restore", "lossy", "--from", delete(harness, "lossy")["dump"])
+    assert back["keys_ended"] == 1
+    assert (key_id,) not in ask(postgres, valid, "lossy")
+    assert code(doomed) == "revoked_credential"
+    assert kept.get("/v1/me").status_code == 200
+
+
 def test_shortened_key_remains_short_after_a_load(harness: AppHarness) -> None:
     caller = new_account_with_key(harness, "shortened")
     dump = run_json(harness, "dump", "shortened")["dump"]

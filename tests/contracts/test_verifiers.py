@@ -38,6 +38,7 @@ def local(harness: AppHarness) -> Verifier:
         services.directory,
         services.registry,
         assembly.AccountSessions(services.directory, services.registry),
+        services.histories,
     )
     return assembly.local_verifier(configured, parts)
 

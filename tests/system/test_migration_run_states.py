@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
@@ -13,7 +14,10 @@ from sqlalchemy import make_url
 import app as factory
 from kataven import settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
-from kataven.operations import migration_runs
+from kataven.dev.personas import Persona, org_id
+from kataven.identity.principal import Role
+from kataven.operations import account_creation, migration_runs
+from kataven.operations.account_creation import NewAccount
 from kataven.operations.migration_runs import RunRequest
 from kataven.system import schema, servers
 from kataven.system.database import SystemDatabase
@@ -22,7 +26,7 @@ from kataven.system.models import RunState
 from kataven.system.schema import OLDEST_SYSTEM_SERVED, SYSTEM_SCHEMA
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from kataven.tenancy.server import DatabaseServer
-from kataven.web.services import EXTENSION
+from kataven.web.services import EXTENSION, Services
 from tests.support.app_harness import AppHarness
 from tests.support.servers import ask
 
@@ -177,6 +181,27 @@ def test_release_is_ready_before_the_system_database_is_upgraded(place: Place, h
         assert run(args=["migrations", "upgrade", "--all"]).exit_code == 1  # the other run may still start
     finally:
         app.extensions[EXTENSION].stop()
+
+
+def test_keys_are_revoked_before_the_journal_exists(place: Place, harness: AppHarness) -> None:
+    place.recreate(OLDEST_SYSTEM_SERVED)
+    account_creation.create(place.database, NewAccount("unjournalled", "x", org_id("unjournalled")), actor="test")
+    app = app_on(place, harness)
+    services: Services = app.extensions[EXTENSION]
+    services.start()
+    worker = dataclasses.replace(harness, app=app, services=services)
+    try:
+        owner = worker.user(Persona("dora", "Dora", "unjournalled", Role.OWNER))
+        for upgraded in (False, True):
+            key = owner.post("/v1/api-keys", {"name": "CI", "expiry": "30d"}).get_json()
+            assert worker.bearer(key["key"]).get("/v1/me").status_code == 200
+            assert "receipt" in owner.patch(f"/v1/api-keys/{key['id']}", {"disabled": True}).get_json()
+            assert worker.bearer(key["key"]).get("/v1/me").status_code == 403
+            assert services.revocation.stats.journal_missed == 0
+            place.upgrade()
+            assert len(place.say("SELECT * FROM revoked_keys")) == upgraded
+    finally:
+        services.stop()
 
 
 def app_on(place: Place, harness: AppHarness) -> Flask:

@@ -191,6 +191,7 @@ def publisher_of(harness: AppHarness, metrics: Metrics) -> MetricsPublisher:
     return MetricsPublisher(
         metrics,
         revocation=services.revocation,
+        histories=services.histories,
         registry=services.registry,
         limiter=services.limiter,
         fallback_stats=services.fallback_stats,

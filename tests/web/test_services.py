@@ -29,6 +29,7 @@ def test_usage_tracker_stops_while_databases_and_lease_are_available(harness: Ap
     assert stopped == [
         "usage tracker",
         "limiter",
+        "journal replay",
         "revocation",
         "widget store",
         "app connections",

@@ -107,8 +107,8 @@ def enable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
 def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     with hub_request.writing() as session:
         name = widget_keys.read(session, key_id).name
-        event = widget_keys.remove(session, key_id, hub_request.actor)
-        intent = record_intent(hub_request, str(key_id))
+        event, generation = widget_keys.remove(session, key_id, hub_request.actor)
+        intent = record_intent(hub_request, str(key_id), generation=generation)
     receipt = revoke_credentials(hub_request, intent, event)
     save_session(hub_request, hub_request.session.with_(notice=f"Deleted “{name}”: {describe_revocation(receipt)}."))
     return see_other(HOME)
@@ -124,8 +124,10 @@ def _change(
     with hub_request.writing() as session:
         change = widget_keys.change(session, key_id, fields, hub_request.actor, condition)
         name, event = change.key.name, change.event_id
-        ends = change.revokes_access or bool(fields.get("disabled"))
-        intent = record_intent(hub_request, str(key_id)) if ends else None
+        disabled = bool(fields.get("disabled"))
+        intent = None
+        if change.revokes_access or disabled:
+            intent = record_intent(hub_request, str(key_id), revoked=disabled, generation=change.key.generation)
     notice = f"{done} “{name}”"
     if intent is not None:
         describe = describe_revocation if fields.get("disabled") else describe_change

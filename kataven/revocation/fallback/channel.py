@@ -4,6 +4,7 @@
     home Redis          from a worker: the server at which it renews its lease, so that a revoker can detect which
                         workers a publication did not reach
     revocation intent   from a revoker, before its commit: if it dies before its receipt, workers evict what it covers
+    journal entry       from a revoker, after its commit: the key is refused even if its database loses the commit
 
 A worker that cannot read the channel would miss fallback notices. It therefore needs a second lease, the reader lease:
 it uses its caches only if it has written a heartbeat within `READER_LEASE_SECONDS`. Cache entries have the same
@@ -16,7 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 
 READER_LEASE_SECONDS = 30.0
 """The length of the reader lease: how long a revoker waits for a reader."""
@@ -111,3 +112,9 @@ class FallbackChannel(Protocol):
 
     def remove_intents(self, intents: Collection[str]) -> None:
         """Remove these intents, whose receipts were returned, and all that are older than `INTENT_SECONDS`."""
+
+    def journal(self, key: RevokedKey) -> None:
+        """Journal a key whose revocation is committed. Does nothing on a storage without a journal."""
+
+    def expire_journal(self) -> None:
+        """Remove the journal entries that are older than any backup."""

@@ -29,6 +29,7 @@ from kataven.revocation.fallback.channel import (
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
 from kataven.revocation.sweeper import Sweeper
+from kataven.revocation.target import RevokedKey
 
 HEARTBEATS_PER_LEASE = 4
 POLLS_PER_LEASE = 2
@@ -52,6 +53,7 @@ class FallbackPoller:
         self._heartbeat_due_at = -math.inf
         self._heartbeat_count = 0
         self._intents_to_remove: deque[str] = deque()
+        self._keys_to_journal: deque[RevokedKey] = deque()
         self.id = PollerId("", "", 0)
 
     @property
@@ -79,6 +81,7 @@ class FallbackPoller:
         self._guard.home_written("")
         with suppress(FallbackUnreachable):  # if this fails, the lease expires and another worker removes this one
             self._remove_intents()
+            self._journal_keys()
             self._fallback.deregister(self.id)
 
     def poll_soon(self) -> None:
@@ -88,6 +91,10 @@ class FallbackPoller:
     def remove_intent_later(self, intent: str) -> None:
         """Remove an intent at the next poll, so that its revoker need not wait for the write."""
         self._intents_to_remove.append(intent)
+
+    def journal_later(self, key: RevokedKey) -> None:
+        """Journal a key at the next poll that reaches the channel."""
+        self._keys_to_journal.append(key)
 
     def run(self, stopping: WakeableFlag) -> None:
         """The thread's loop. Returns when `stopping` is set."""
@@ -112,6 +119,7 @@ class FallbackPoller:
         committed at any time, so this worker evicts what it covers at each poll until the intent is removed.
         """
         self._remove_intents()
+        self._journal_keys()
         state = self._fallback.read_state(self._poll_interval)
         for target in state.overdue:
             self._guard.apply_intent(target)
@@ -142,11 +150,17 @@ class FallbackPoller:
             for _ in done:
                 self._intents_to_remove.popleft()
 
+    def _journal_keys(self) -> None:
+        while self._keys_to_journal:
+            self._fallback.journal(self._keys_to_journal[0])
+            self._keys_to_journal.popleft()
+
     def _sweep(self) -> None:
         if self._sweeper.due(self._lease.clock()):
             heartbeats = self._fallback.heartbeat_counts()
             self._fallback.remove_readers(self._sweeper.unchanged(heartbeats, self._lease.clock()))
             self._fallback.remove_intents(())
+            self._fallback.expire_journal()
 
 
 class WakeableFlag:

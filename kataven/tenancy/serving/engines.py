@@ -5,17 +5,20 @@ connections are closed without holding the lock.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine
 
-from kataven.tenancy.dialect import EngineFactory
+from kataven.tenancy.dialect import EngineFactory, server_key
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
-from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
 from kataven.tenancy.serving.breaker import Breaker
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
-from kataven.tenancy.serving.pool import BulkheadPool, ConnectionBudget
+from kataven.tenancy.serving.pool import BulkheadPool, ConnectionBudget, NoConnection
 from kataven.tenancy.serving.pool_limits import PoolLimits
 
 
@@ -41,7 +44,14 @@ class PinnedEngine:
 class Engines:
     """Up to `limits.engines` engines that share one connection budget."""
 
-    def __init__(self, limits: PoolLimits, settings: ConnectionSettings, budget: ConnectionBudget) -> None:
+    def __init__(
+        self,
+        limits: PoolLimits,
+        settings: ConnectionSettings,
+        budget: ConnectionBudget,
+        histories: ServerHistories | None = None,
+    ) -> None:
+        self._histories = histories
         self._limits = limits
         self._budget = budget
         self._resident: OrderedDict[str, PinnedEngine] = OrderedDict()  # least recently used first
@@ -100,6 +110,15 @@ class Engines:
         with self._budget.changed:
             if account in self._resident:
                 self._retired.append(self._resident.pop(account))
+        self._close_retired()
+
+    def forget_server(self, tenant: Tenant) -> None:
+        """Retire all engines of the tenant's server, because it is not the primary any more."""
+        server = server_key(tenant.url)
+        with self._budget.changed:
+            for account, pinned in list(self._resident.items()):
+                if server_key(pinned.tenant.url) == server:
+                    self._retired.append(self._resident.pop(account))
         self._close_retired()
 
     def forget_unused_since(self, moment: float) -> None:
@@ -184,7 +203,7 @@ class Engines:
         started = budget.clock()
         engine = self._servers.create_engine(
             tenant.url,
-            budget.connect,
+            self._connector(tenant),
             poolclass=BulkheadPool,
             budget=budget,
             size=limits.connections_per_account,
@@ -194,6 +213,27 @@ class Engines:
         breaker = Breaker(limits.breaker_failures, limits.breaker_pause, limits.breaker_longest_pause)
         self._count_build(budget.clock() - started)
         return PinnedEngine(tenant, engine, breaker, used_at=started)
+
+    def _connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
+        """The connection factory of the tenant's engine. It refuses standbys, and reads the server's history, which is
+        one round trip."""
+        histories = self._histories
+
+        def connect(dsn: str, **options: Any) -> PgConnection:
+            connection = self._budget.connect(dsn, **options)
+            try:
+                if connection.is_standby():
+                    raise NoConnection("the server is a standby")
+                connection.autocommit = True
+                history = connection.read_history() if histories is not None else None
+            except BaseException:
+                connection.close()
+                raise
+            if histories is not None and history is not None and histories.observe(tenant, history):
+                self.forget_server(tenant)  # its other connections may lead to the old primary
+            return connection
+
+        return connect
 
     def _count_build(self, seconds: float) -> None:
         with self._budget.changed:

@@ -23,10 +23,11 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven.background import BackgroundLoop
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.error_classification import Fault, fault_of, in_words, may_be_about_schema
+from kataven.tenancy.error_classification import Fault, fault_of, in_words, is_demoted, may_be_about_schema
 from kataven.tenancy.errors import BehindSchema, NoTenant, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.serving.engines import Engines
+from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
 from kataven.tenancy.serving.pool import ConnectionBudget, NoConnection
 from kataven.tenancy.serving.pool_limits import PoolLimits
@@ -61,8 +62,8 @@ class ServedSchema(Protocol):
 class EngineRegistry:
     """The engines and connections of one process. Thread-safe and fork-safe: a forked child starts empty.
 
-    `schema` enables the check of revisions; `host_slots` caps the connections of all processes of the host;
-    `session_options` are SQLAlchemy's options for every session.
+    `schema` enables the check of revisions; `histories` that of the servers' timelines; `host_slots` caps the
+    connections of all processes of the host; `session_options` are SQLAlchemy's options for every session.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EngineRegistry:
         *,
         schema: ServedSchema | None = None,
         host_slots: HostSlots | None = None,
+        histories: ServerHistories | None = None,
         session_factory: type[TenantSession] = TenantSession,
         session_options: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -79,6 +81,7 @@ class EngineRegistry:
         self._limits = limits or PoolLimits()
         self._settings = connection_settings or ConnectionSettings()
         self._schema = schema
+        self._histories = histories
         self._session_factory = session_factory
         self._session_options = dict(session_options or {})
         self._clock = clock
@@ -137,7 +140,7 @@ class EngineRegistry:
 
     def _reset(self, host_slots: HostSlots | None) -> None:
         self._budget = ConnectionBudget(self._limits.connections, host_slots, self._clock)
-        self._engines = Engines(self._limits, self._settings, self._budget)
+        self._engines = Engines(self._limits, self._settings, self._budget, self._histories)
         # Also new: another thread may have held the locks of the previous one at the fork.
         self._sweeper = BackgroundLoop("tenancy-sweep", self.sweep, lambda: self._limits.sweep, run_at_start=False)
 
@@ -159,6 +162,8 @@ class EngineRegistry:
                     with self._opened(tenant, connection, read_only=read_only) as session:
                         yield session
                 except DBAPIError as error:
+                    if is_demoted(error):
+                        engines.forget_server(tenant)  # this connection closes when it is returned
                     self._check_after(error, tenant, connection)
                     raise
         except NoConnection as error:

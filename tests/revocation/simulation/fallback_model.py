@@ -16,7 +16,7 @@ from kataven.revocation.fallback.channel import (
     PollerId,
     PostedNotice,
 )
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 
 _marks = itertools.count(1)
 
@@ -130,6 +130,14 @@ class ProcessFallback:
         for intent, (begun_at, _) in list(self._shared.intents.items()):
             if intent in intents or now - begun_at > INTENT_SECONDS:
                 del self._shared.intents[intent]
+        self._go()
+
+    def journal(self, key: RevokedKey) -> None:
+        self._go()
+        self._go()
+
+    def expire_journal(self) -> None:
+        self._go()
         self._go()
 
     def _go(self) -> None:

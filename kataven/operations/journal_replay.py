@@ -1,0 +1,115 @@
+"""Applies the revocation journal to accounts' databases that may have lost commits.
+
+    a server has a new history      ServerHistories reports it when a connection is opened
+    one process claims the replay   in the system database
+    for each account                disable the journalled keys again, with an event in the account's audit log
+    receipt                         for each account with a key that was disabled again
+    record the history              so that no other process replays
+
+Until the replay is complete, workers refuse the journalled keys because they read the journal with the account.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy.exc import DBAPIError
+
+from kataven.account import restore_keys
+from kataven.account.audit import Actor
+from kataven.background import BackgroundLoop, jittered
+from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.revocation.revocation import Revocation
+from kataven.revocation.target import RevocationTarget
+from kataven.system import journal, server_histories
+from kataven.system.database import SystemDatabase
+from kataven.system.errors import SystemDatabaseUnavailable
+from kataven.system.fallback_channel import without_journal
+from kataven.system.sessions import AccountSessions
+from kataven.tenancy.errors import NoTenant, TenancyError
+from kataven.tenancy.serving.histories import HistoryReport, ServerHistories
+
+ACTOR = Actor("system:journal", "Kataven")
+
+_log = logging.getLogger(__name__)
+
+
+class JournalReplayer:
+    """Handles the reports of one process in a background thread. Start it after the fork."""
+
+    def __init__(
+        self,
+        database: SystemDatabase,
+        sessions: AccountSessions,
+        revocation: Revocation,
+        histories: ServerHistories,
+    ) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._revocation = revocation
+        self._histories = histories
+        self._loop = BackgroundLoop("journal-replay", self.handle_reports, jittered(1.0))
+
+    def start(self) -> None:
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    def handle_reports(self) -> None:
+        """Handle the reports so far. A report that can't be handled yet is kept for the next call."""
+        postponed = []
+        while (report := self._histories.next_report()) is not None:
+            try:
+                handled = self._handle(report)
+            except (SystemDatabaseUnavailable, TenancyError, RevocationUnconfirmed, DBAPIError) as error:
+                _log.warning("journal: the replay is not complete and will be repeated: %s", type(error).__name__)
+                handled = False
+            if not handled:
+                postponed.append(report)
+        for report in postponed:
+            self._histories.report_again(report)
+
+    def _handle(self, report: HistoryReport) -> bool:
+        """Returns False if another process is replaying: this process then checks again."""
+        claimed = None
+        with without_journal(), self._database.autocommit() as session:
+            server = server_histories.server_of(session, report.account)
+            if server is not None and server_histories.recorded(session, server, report.history) != report.history:
+                if not server_histories.claim(session, server):
+                    return False
+                claimed = server
+        if claimed is not None:
+            if not report.is_change:
+                self._histories.count_change()
+            self._replay(claimed, report.history)
+        return True
+
+    def _replay(self, server: str, history: str) -> None:
+        complete = False
+        try:
+            with self._database.reading() as session:
+                accounts = journal.accounts_on(session, server)
+            keys = sum(self.replay_account(account) for account in accounts)
+            complete = True
+            _log.warning("the journal was applied again on server %s: %d keys were disabled again", server, keys)
+        finally:
+            with self._database.autocommit() as session:
+                server_histories.release(session, server, history if complete else None)
+        self._revocation.guard.clear()
+
+    def replay_account(self, account: str) -> int:
+        """Disable the journalled keys of an account again. Returns the number of keys.
+
+        Raises SystemDatabaseUnavailable, TenancyError, or RevocationUnconfirmed.
+        """
+        with self._database.reading() as session:
+            entries = journal.of_account(session, account)
+        try:
+            with self._sessions.writing(account) as tenant:
+                keys = restore_keys.apply_journal(tenant, entries, ACTOR)
+        except NoTenant:  # being created or deleted
+            return 0
+        if keys:
+            self._revocation.revoke(RevocationTarget(account))
+        return keys
