@@ -1,0 +1,94 @@
+"""Runs the product on the engines that people have, with a failure in each, and prints what held.
+
+    python -m topologies                                  every row
+    python -m topologies --only redis-killed              one row; the option can be repeated
+    python -m topologies --list                           the names of the rows
+    python -m topologies --json out.json                  also write all figures
+    python -m topologies --write-docs                     generate docs/topologies.md from topologies/results.json
+
+Exits with 1 if a revoked key was accepted after its receipt, if a revoked key is valid again at the end, if a response
+was a 5xx other than 503, or if a row could not be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from topologies.packages import MissingPrograms, require
+from topologies.report import RESULTS, machine, print_table, write_page
+from topologies.rows import ROWS
+from topologies.run_row import Outcome, Row, run_row
+
+DEFAULT_SECONDS = 10.0
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.list:
+        print("\n".join(f"{row.name:32} {row.disabled or ''}".rstrip() for row in ROWS))
+        return 0
+    if arguments.write_docs:
+        write_page()
+        return 0
+    chosen = [row for row in ROWS if row.name in arguments.only] if arguments.only else ROWS
+    running = [row for row in chosen if row.disabled is None]
+    try:
+        require({name for row in running for name in row.programs})
+    except MissingPrograms as missing:
+        print(f"topologies: {missing}", file=sys.stderr)
+        return 1
+    # As in the product's workers, so that the thread that receives a receipt does not wait for other threads.
+    sys.setswitchinterval(0.0005)
+    outcomes, failed = _run(running, arguments.seconds, keep=arguments.keep)
+    disabled = [row for row in chosen if row.disabled is not None]
+    print_table(outcomes, disabled)
+    for name, reason in failed.items():
+        print(f"NOT RUN {name}: {reason}", file=sys.stderr)
+    if arguments.json:
+        result = {"machine": machine(), "seconds": arguments.seconds, "rows": [one.as_json() for one in outcomes]}
+        result["disabled"] = [
+            {"name": row.name, "topology": row.topology, "failure": row.failure, "reason": row.disabled}
+            for row in disabled
+        ]
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if running and not failed and all(one.passed for one in outcomes) else 1
+
+
+def _run(rows: list[Row], seconds: float, *, keep: bool) -> tuple[list[Outcome], dict[str, str]]:
+    outcomes, failed = [], {}
+    for row in rows:
+        started = time.monotonic()
+        print(f"{row.name}: {row.topology}; {row.failure}", flush=True)
+        try:
+            outcome = run_row(row, seconds, keep=keep)
+        except Exception as error:
+            traceback.print_exc()
+            failed[row.name] = f"{type(error).__name__}: {error}"
+            continue
+        outcomes.append(outcome)
+        took = time.monotonic() - started
+        print(f"  {'held' if outcome.passed else 'DID NOT HOLD'}, {took:.0f} s; {outcome.events}", flush=True)
+        print(f"  unexpected responses: {dict(outcome.traffic.unexpected) or 'none'}", flush=True)
+    return outcomes, failed
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m topologies", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="run this row only")
+    parser.add_argument(
+        "--seconds", type=float, default=DEFAULT_SECONDS, help="shortest time of load after the failure (default: 10)"
+    )
+    parser.add_argument("--json", type=Path, help=f"write all figures to this file, such as {RESULTS}")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folders with the logs")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows")
+    parser.add_argument("--write-docs", action="store_true", help="generate docs/topologies.md and exit")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
