@@ -31,6 +31,7 @@ LIMIT_REST_SECONDS = 0.08
 LIMIT_THREADS = 2
 HUB_REST_SECONDS = 0.5
 FINISH_SECONDS = 60.0
+SIGN_IN_REDIRECT = 303
 AFTER_SECONDS = 2.0
 """How long the hammers continue after the last receipt."""
 
@@ -227,15 +228,20 @@ class Load:
             self._stopping.wait(LIMIT_REST_SECONDS)
 
     def _use_the_hub(self) -> None:
-        """Sign in some users, then read pages with their sessions, and sign in further users from time to time."""
-        number = 0
+        """Sign in some users, then read pages with their sessions, and sign in further users from time to time.
+
+        A user whose session was lost is not asked again: that would count one loss many times.
+        """
+        number, lost = 0, set[str]()
         while not self._stopping.is_set():
             if len(self.users) < FIRST_USERS or (number % 4 == 0 and len(self.users) < MOST_USERS):
                 user = HubUser(self.deployment.hub_port, f"user {number}")
                 if sign_in_and_record(user, self.recorder):
                     self.users.append(user)
-            elif self.users:
-                read_page_and_record(self.users[number % len(self.users)], self.recorder)
+            elif remaining := [user for user in self.users if user.name not in lost]:
+                user = remaining[number % len(remaining)]
+                if read_page_and_record(user, self.recorder) == SIGN_IN_REDIRECT:
+                    lost.add(user.name)
             number += 1
             self._stopping.wait(HUB_REST_SECONDS)
 
