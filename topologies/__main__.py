@@ -3,7 +3,7 @@
     python -m topologies                                  every row
     python -m topologies --only redis-killed              one row; the option can be repeated
     python -m topologies --list                           the names of the rows
-    python -m topologies --json out.json                  also write all figures
+    python -m topologies --json topologies/results.json   also write all figures; rows that do not run are kept
     python -m topologies --write-docs                     generate docs/topologies.md from topologies/results.json
 
 Exits with 1 if a revoked key was accepted after its receipt, if a revoked key is valid again at the end, if a response
@@ -13,18 +13,17 @@ was a 5xx other than 503, or if a row could not be run.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
 from pathlib import Path
 
 from topologies.packages import MissingPrograms, require
-from topologies.report import RESULTS, machine, print_table, write_page
+from topologies.report import RESULTS, print_table, write_page, write_results
 from topologies.rows import ROWS
 from topologies.run_row import Outcome, Row, run_row
 
-DEFAULT_SECONDS = 10.0
+DEFAULT_SECONDS = 6.0
 
 
 def main() -> int:
@@ -44,28 +43,21 @@ def main() -> int:
         return 1
     # As in the product's workers, so that the thread that receives a receipt does not wait for other threads.
     sys.setswitchinterval(0.0005)
-    outcomes, failed = _run(running, arguments.seconds, keep=arguments.keep)
+    outcomes, failed = _run(running, arguments)
     disabled = [row for row in chosen if row.disabled is not None]
     print_table(outcomes, disabled)
     for name, reason in failed.items():
         print(f"NOT RUN {name}: {reason}", file=sys.stderr)
-    if arguments.json:
-        result = {"machine": machine(), "seconds": arguments.seconds, "rows": [one.as_json() for one in outcomes]}
-        result["disabled"] = [
-            {"name": row.name, "topology": row.topology, "failure": row.failure, "reason": row.disabled}
-            for row in disabled
-        ]
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if running and not failed and all(one.passed for one in outcomes) else 1
 
 
-def _run(rows: list[Row], seconds: float, *, keep: bool) -> tuple[list[Outcome], dict[str, str]]:
+def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome], dict[str, str]]:
     outcomes, failed = [], {}
     for row in rows:
         started = time.monotonic()
         print(f"{row.name}: {row.topology}; {row.failure}", flush=True)
         try:
-            outcome = run_row(row, seconds, keep=keep)
+            outcome = run_row(row, arguments.seconds, keep=arguments.keep)
         except Exception as error:
             traceback.print_exc()
             failed[row.name] = f"{type(error).__name__}: {error}"
@@ -74,6 +66,8 @@ def _run(rows: list[Row], seconds: float, *, keep: bool) -> tuple[list[Outcome],
         took = time.monotonic() - started
         print(f"  {'held' if outcome.passed else 'DID NOT HOLD'}, {took:.0f} s; {outcome.events}", flush=True)
         print(f"  unexpected responses: {dict(outcome.traffic.unexpected) or 'none'}", flush=True)
+        if arguments.json:
+            write_results(arguments.json, outcome, arguments.seconds)
     return outcomes, failed
 
 
@@ -81,9 +75,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m topologies", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", choices=[row.name for row in ROWS], help="run this row only")
     parser.add_argument(
-        "--seconds", type=float, default=DEFAULT_SECONDS, help="shortest time of load after the failure (default: 10)"
+        "--seconds", type=float, default=DEFAULT_SECONDS, help="shortest time of load after the failure (default: 6)"
     )
-    parser.add_argument("--json", type=Path, help=f"write all figures to this file, such as {RESULTS}")
+    parser.add_argument("--json", type=Path, help=f"write the figures of each row into this file ({RESULTS})")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folders with the logs")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--write-docs", action="store_true", help="generate docs/topologies.md and exit")

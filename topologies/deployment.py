@@ -28,7 +28,7 @@ from topologies.observation import Observation, send
 
 ACCOUNT = ALICE.account
 UNLIMITED = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
-LIMIT = 120
+LIMIT = 80
 """Requests per minute of the limited accounts."""
 EARLY, LATE = "limited-early", "limited-late"
 """Accounts with a limit: the first is used up before the failure, the second is used from the failure on."""

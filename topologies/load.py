@@ -243,7 +243,7 @@ class Load:
                 if read_page_and_record(user, self.recorder) == SIGN_IN_REDIRECT:
                     lost.add(user.name)
             number += 1
-            self._stopping.wait(HUB_REST_SECONDS)
+            self._stopping.wait(HUB_REST_SECONDS if len(self.users) >= FIRST_USERS else 0)
 
 
 def _credential(kind: str, key: Key, path: str = "/v1/me") -> dict[str, object]:

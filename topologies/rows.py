@@ -218,7 +218,7 @@ _PATRONI_PROGRAMS = ("patroni", "etcd", "postgres", "redis-server")
 _PGBOUNCER_PROGRAMS = ("pgbouncer", "postgres", "redis-server")
 
 
-ROWS = [
+ROWS: list[Row] = [
     Row(
         "redis-killed",
         "One Redis with an append-only file",

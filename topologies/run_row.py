@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ WARM_SECONDS = 120.0
 RECOVERY_SECONDS = 90.0
 QUIET_SECONDS = 3.0
 CHECK_SECONDS = 30.0
+FALLBACK_LINE = "falling back to local limits"
 ANSWERED = (200, 401, 403)
 
 
@@ -30,6 +32,7 @@ class Timeline:
     """What the failure did, and when, in seconds since the load started."""
 
     started_at: float
+    failure_at: float = math.inf
     events: list[tuple[float, str]] = field(default_factory=list)
 
     def note(self, what: str) -> None:
@@ -81,11 +84,15 @@ class Outcome:
     restarts: int
     lost_agents: int
     revocations: int
+    revocations_after_failure: int
+    """Those whose receipt arrived after the failure started."""
     receipts_by_channel: Mapping[str, int]
     slowest_receipt_seconds: float
     revocations_retried: int
     seconds: float
     workers_replaced: int
+    local_limit_fallbacks: int
+    """How often a worker enforced limits locally, because Redis was unavailable or slow."""
     agents: int
     resurrected_in_api: int
     resurrected_in_database: int
@@ -94,7 +101,9 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        return not (self.late_accepts or self.resurrected_keys or self.other_5xx) and self.traffic.after_receipt > 0
+        """Whether nothing happened that must not happen, and the load was sufficient to see it."""
+        seen = self.revocations_after_failure > 0 and self.traffic.after_receipt > 0
+        return seen and not (self.late_accepts or self.resurrected_keys or self.other_5xx)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -125,6 +134,7 @@ def _measure(row: Row, topology: Topology, deployment: Deployment, load: Load, s
         wait_until(load.ready_for_disturbance, WARM_SECONDS, lambda: _progress(load))
         pids = deployment.worker_pids()
         load.disturb()
+        timeline.failure_at = time.monotonic()
         timeline.note("failure starts")
         row.disturb(topology.engine, timeline)
         timeline.note("failure is over")
@@ -184,11 +194,13 @@ def _outcome(row: Row, deployment: Deployment, load: Load, timeline: Timeline, r
         lost_agents=len(load.agents - deployment.agent_names()),
         agents=len(load.agents),
         revocations=len(receipts),
+        revocations_after_failure=sum(key.receipt_at > timeline.failure_at for key in receipts),
         receipts_by_channel=receipts_by_channel(receipts),
         slowest_receipt_seconds=round(max((key.seconds for key in receipts), default=0.0), 2),
         revocations_retried=sum(key.attempts > 1 for key in receipts),
         seconds=round(time.monotonic() - load.started_at, 1),
         workers_replaced=replaced,
+        local_limit_fallbacks=sum(host.log.read_text().count(FALLBACK_LINE) for host in deployment.hosts),
         traffic=traffic,
         events=timeline.events,
     )

@@ -69,7 +69,12 @@ class PostgresServer:
         self._uid = unprivileged_uid()
         data = self._folder / "data"
         options = {**SETTINGS, "port": self.port, "listen_addresses": LOCALHOST, "unix_socket_directories": ""}
-        command = [self._programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())]
+        command: list[str | Path] = [
+            self._programs / "postgres",
+            "-D",
+            data,
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
         self.process = EngineProcess(command, folder, name="postgresql", uid=self._uid, stop_signal=signal.SIGINT)
 
     @property
@@ -338,7 +343,15 @@ class PatroniCluster:
     def _start(self) -> None:
         client, peer = f"http://{LOCALHOST}:{self._etcd_port}", f"http://{LOCALHOST}:{self._etcd_peer_port}"
         data = self._folder / "etcd"
-        command = [program("etcd"), "--name", "etcd", "--data-dir", data, "--listen-client-urls", client]
+        command: list[str | Path] = [
+            program("etcd"),
+            "--name",
+            "etcd",
+            "--data-dir",
+            data,
+            "--listen-client-urls",
+            client,
+        ]
         command += ["--advertise-client-urls", client, "--listen-peer-urls", peer, "--unsafe-no-fsync"]
         command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"etcd={peer}"]
         etcd = EngineProcess(command, self._folder, name="etcd")

@@ -70,7 +70,7 @@ class RedisNode:
         return False
 
     def _new_process(self) -> EngineProcess:
-        command = [
+        command: list[str | Path] = [
             program("redis-server"),
             *("--port", str(self.port), "--bind", LOCALHOST, "--protected-mode", "no", "--dir", str(self._data)),
             *("--maxmemory-policy", "noeviction", "--save", "", *self._options),
@@ -330,7 +330,12 @@ class RedisCluster:
         self._stack.close()
 
     def _create(self) -> None:
-        command = [program("redis-cli"), "--cluster", "create", *(node.address for node in self.nodes)]
+        command: list[str | Path] = [
+            program("redis-cli"),
+            "--cluster",
+            "create",
+            *(node.address for node in self.nodes),
+        ]
         done = subprocess.run(
             [*command, "--cluster-replicas", "1", "--cluster-yes"], capture_output=True, text=True, timeout=120
         )
