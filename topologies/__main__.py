@@ -4,6 +4,7 @@
     python -m topologies --only redis-killed              one row; the option can be repeated
     python -m topologies --list                           the names of the rows
     python -m topologies --json topologies/results.json   also write all figures; rows that do not run are kept
+    python -m topologies --only redis-killed --without-rule evict    check that the row counts late accepts
     python -m topologies --write-docs                     generate docs/topologies.md from topologies/results.json
 
 Exits with 1 if a revoked key was accepted after its receipt, if a revoked key is valid again at the end, if a response
@@ -22,6 +23,7 @@ from topologies.packages import MissingPrograms, require
 from topologies.report import RESULTS, print_table, write_page, write_results
 from topologies.rows import ROWS
 from topologies.run_row import Outcome, Row, run_row
+from topologies.without_rule import RULES
 
 DEFAULT_SECONDS = 6.0
 
@@ -57,7 +59,7 @@ def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome],
         started = time.monotonic()
         print(f"{row.name}: {row.topology}; {row.failure}", flush=True)
         try:
-            outcome = run_row(row, arguments.seconds, keep=arguments.keep)
+            outcome = run_row(row, arguments.seconds, keep=arguments.keep, without_rule=arguments.without_rule)
         except Exception as error:
             traceback.print_exc()
             failed[row.name] = f"{type(error).__name__}: {error}"
@@ -79,6 +81,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help=f"write the figures of each row into this file ({RESULTS})")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folders with the logs")
+    parser.add_argument(
+        "--without-rule", choices=RULES, help="disable a rule of the revocation protocol: the row must then fail"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--write-docs", action="store_true", help="generate docs/topologies.md and exit")
     return parser.parse_args()

@@ -127,8 +127,11 @@ class Deployment:
 
 
 @contextmanager
-def deploy(folder: Path, urls: Sequence[Urls], admin_url: str) -> Iterator[Deployment]:
-    """The product on a host for each of `urls`. `admin_url` leads commands to the primary, past any pooler."""
+def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str | None = None) -> Iterator[Deployment]:
+    """The product on a host for each of `urls`. `admin_url` leads commands to the primary, past any pooler.
+
+    `without_rule` disables a rule of the revocation protocol.
+    """
     with ExitStack() as stack:
         issuer = stack.enter_context(DevIssuer(folder / "issuer"))
         ports = [free_port() for _ in urls]
@@ -136,6 +139,11 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str) -> Iterator[Deplo
         keys = _prepare({**common, "KATAVEN_DATABASE_URL": admin_url, "KATAVEN_REDIS_URL": "unix:///nowhere"})
         token = sign(folder / "issuer", issuer.url, ACCOUNT, ALICE.role, ttl_seconds=TOKEN_SECONDS)
         hosts = []
+        application = "wsgi:app"
+        if without_rule is not None:
+            rule = folder / "disabled-rule"
+            rule.write_text(without_rule)
+            application = f"topologies.without_rule:app('{rule}')"
         for number, (host, port) in enumerate(zip(urls, ports, strict=True)):
             environ = {
                 **common,
@@ -145,9 +153,7 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str) -> Iterator[Deplo
                 "KATAVEN_HOST_SLOTS_DIR": str(folder / f"slots-{number}"),
             }
             log = folder / f"gunicorn-{number}.log"
-            hosts.append(
-                stack.enter_context(Gunicorn(environ, log, WORKERS_PER_HOST, application="wsgi:app", port=port))
-            )
+            hosts.append(stack.enter_context(Gunicorn(environ, log, WORKERS_PER_HOST, application, port=port)))
         headers = {"Authorization": f"Bearer {token}", "X-Account-ID": ACCOUNT}
         yield Deployment(hosts, admin_url, headers, keys)
 

@@ -109,7 +109,7 @@ class Outcome:
         return asdict(self)
 
 
-def run_row(row: Row, seconds: float, *, keep: bool = False) -> Outcome:
+def run_row(row: Row, seconds: float, *, keep: bool = False, without_rule: str | None = None) -> Outcome:
     """Run a row. The load continues for at least `seconds` after the failure. With `keep`, the logs are kept.
 
     Raises an exception if the engines or the product can't be started, or don't recover.
@@ -118,7 +118,7 @@ def run_row(row: Row, seconds: float, *, keep: bool = False) -> Outcome:
     try:
         with ExitStack() as stack:
             topology = row.start(folder, stack)
-            deployment = stack.enter_context(deploy(folder, topology.urls, topology.admin_url))
+            deployment = stack.enter_context(deploy(folder, topology.urls, topology.admin_url, without_rule))
             deployment.wait_until_healthy()
             load = Load(deployment, folder)
             load.start()
