@@ -69,6 +69,7 @@ class Load:
         self._hammers: list[subprocess.Popen[str]] = []
         self._outputs: list[Path] = []
         self._threads: list[threading.Thread] = []
+        self._errors: list[BaseException] = []
 
     def start(self) -> None:
         self.started_at = time.monotonic()
@@ -102,7 +103,10 @@ class Load:
             return [key for key in self.keys.values() if key.receipt_at < math.inf]
 
     def stop(self) -> None:
-        """Let the revokers finish, send revoked keys for some more seconds, and stop all threads and processes."""
+        """Let the revokers finish, send revoked keys for some more seconds, and stop all threads and processes.
+
+        Raises RuntimeError if a part of the load had ended before, because the counts would then be incomplete.
+        """
         self._stopping.set()
         deadline = time.monotonic() + FINISH_SECONDS
         for thread in self._threads:
@@ -118,6 +122,12 @@ class Load:
             except subprocess.TimeoutExpired:
                 hammer.kill()
                 hammer.wait()
+        if self._errors:
+            raise RuntimeError("a thread of the load has ended") from self._errors[0]
+        if unfinished := [thread.name for thread in self._threads if thread.is_alive()]:
+            raise RuntimeError(f"threads of the load did not finish: {unfinished}")
+        if any(hammer.returncode != 0 for hammer in self._hammers):
+            raise RuntimeError("a process of the load has failed")
 
     def observations(self) -> list[Observation]:
         """All observations so far, of all processes."""
@@ -145,7 +155,13 @@ class Load:
                 hammer.stdin.flush()
 
     def _begin(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        def run() -> None:
+            try:
+                target(*arguments)
+            except BaseException as error:
+                self._errors.append(error)
+
+        thread = threading.Thread(target=run, name=target.__name__, daemon=True)
         self._threads.append(thread)
         thread.start()
 
