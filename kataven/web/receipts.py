@@ -39,7 +39,8 @@ def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
 def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
     """Make every worker forget what ended, and wait until each has. The change is committed by now.
 
-    The receipt is added to the audit event `event_id`, the one that was committed with the change.
+    The receipt is added to the audit event `event_id`, the one that was committed with the change. Raises ChangeLost if
+    the event does not exist any more.
     """
     receipt = context.services.revocation.revoke(ending).as_json()
     if event_id is not None:
