@@ -1,4 +1,4 @@
-"""An account's own rate limits; the product's defaults where it has none."""
+"""The rate limits of an account; without a row, the defaults apply."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from kataven.ratelimit.policy import Limits, contradictions
+from kataven.ratelimit.policy import LIMIT_FIELDS, Limits, contradictions
 from kataven.system import accounts
 from kataven.system.errors import ContradictoryLimits
 from kataven.system.models import AccountRateLimits
 
-COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
+COLUMNS = tuple(limit.field for limit in LIMIT_FIELDS)
 
 
 def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
-    """The limits that a row means; no row means the defaults."""
-    if row is None:
-        return Limits()
-    return Limits(**{column: getattr(row, column) for column in COLUMNS})
+    """Convert a row. The defaults apply if it is None, and for columns that are NULL: an outer join without a match."""
+    values = {} if row is None else {column: getattr(row, column) for column in COLUMNS}
+    return Limits(**{column: value for column, value in values.items() if value is not None})
 
 
 Condition = Callable[[Limits], None]
 
 
 def change(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
-    """Set some limits and keep the others, if the condition holds for the limits of the locked account.
+    """Change the given limits and keep the others. `condition` is called with the limits of the locked account.
 
-    Raises NoSuchAccount, ContradictoryLimits, ValueError for what can't be a limit, and what the condition raises.
+    Raises NoSuchAccount, ContradictoryLimits, ValueError if a value is out of range, and what `condition` raises.
     """
     limits = write(session, account, given, condition)
     problems = tuple(contradictions(limits, given))
@@ -40,7 +39,7 @@ def change(session: Session, account: str, given: Mapping[str, int], condition: 
 
 
 def write(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
-    """The same, also for limits that contradict each other: those of a dump are older than that rule."""
+    """`change` without the check for inconsistent limits, because the limits in a dump may predate that check."""
     accounts.read(session, account, lock=True)
     row = session.get(AccountRateLimits, account)
     if condition is not None:

@@ -1,4 +1,4 @@
-"""The whole product in one process, on a real PostgreSQL, a real Redis and a real issuer, with the cast signed in."""
+"""The product in one process, with a real PostgreSQL, a real Redis and a real issuer, and the personas signed in."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from kataven.dev.personas import ALICE, BOB, CHARLIE, Persona, org_id
 from kataven.identity import signing
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
+from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
 from kataven.web.services import EXTENSION, Services
 from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 1_000_000, "per_day": 1_000_000, "concurrent": 1_000}
+PLENTY = dict.fromkeys(WINDOWS, 1_000_000) | {"concurrent": 1_000}
 TESTER = Actor("test:house", "House")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with a credential in hand."""
+    """A client with a credential."""
 
     app: Flask
     headers: Mapping[str, str] = field(repr=False)
@@ -61,25 +62,27 @@ class Caller:
 
 @dataclass(frozen=True)
 class AppHarness:
-    """The API, and ways to come to it as anybody."""
+    """The API, and callers for it."""
 
     app: Flask
     services: Services
     issuer: IssuerWithPen
     environ: Mapping[str, str] = field(repr=False)
 
-    def anybody(self, **headers: str) -> Caller:
+    def caller(self, **headers: str) -> Caller:
+        """A caller that sends only these headers, such as `Accept`. Without a credential, it is unauthenticated."""
         return Caller(self.app, {name.replace("_", "-"): value for name, value in headers.items()})
 
     def bearer(self, token: str, account: str | None = None) -> Caller:
         headers = {"Authorization": f"Bearer {token}"}
         return Caller(self.app, headers if account is None else {**headers, "X-Account-ID": account})
 
-    def person(self, person: Persona, account: str | None = None) -> Caller:
-        return self.bearer(self.issuer.token(person), account or person.account)
+    def user(self, persona: Persona, account: str | None = None) -> Caller:
+        """A user with an access token of the issuer, in their own account unless `account` names another."""
+        return self.bearer(self.issuer.token(persona), account or persona.account)
 
     def new_key(self, account: str, **columns: Any) -> str:
-        """The text of a new API key; `columns` sets what a request could not, such as a past expiry."""
+        """Create an API key and return its text. `columns` sets what a request could not, such as a past expiry."""
         record = self.services.directory.read(account)
         assert record is not None
         issued = self.services.issuer.issue(TokenKind.API_KEY, account)
@@ -90,18 +93,18 @@ class AppHarness:
         return issued.text
 
     def scope(self, account: str) -> RevocationTarget:
-        """All that belongs to an account."""
+        """All credentials of an account."""
         return RevocationTarget(account)
 
     def set_limits(self, account: str, **given: int) -> None:
-        """Also what a command would refuse: a long window under a short one, so that a test meets that one limit."""
+        """Set limits, including combinations that a command would reject, so that a test meets exactly one limit."""
         with self.services.directory.database.writing() as session:
             limits.write(session, account, given)
         self.services.revocation.announce(RevocationTarget(account))
 
 
 def new_account(services: Services, account: str) -> None:
-    """An account of a test's own, with limits that it won't meet by accident."""
+    """Create an account for one test, with limits that the test does not reach by accident."""
     account_creation.create(
         services.directory.database,
         account_creation.NewAccount(account, account.title(), org_id(account)),
@@ -112,7 +115,7 @@ def new_account(services: Services, account: str) -> None:
 
 
 def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, database: str) -> dict[str, str]:
-    """What a process of the product is told."""
+    """The environment of a process of the product."""
     pepper = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return {
         "KATAVEN_ENV": "development",
@@ -129,7 +132,7 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 
 @pytest.fixture(scope="session")
 def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
-    """The house's own Redis, which no other test empties."""
+    """The Redis of the shared harness, which no other test flushes."""
     with EmbeddedRedis(server_folder / "house-redis", persistent=False) as server:
         yield server
 
@@ -138,7 +141,7 @@ def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
 def harness(
     postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, issuer: IssuerWithPen, server_folder: Path
 ) -> Iterator[AppHarness]:
-    """One for each pytest worker. Tests share acme and globex, so they make what they look at."""
+    """One harness per pytest worker. Tests share acme and globex, so each creates what it checks."""
     environ = environ_for(postgres, shared_redis.url, issuer.url, "kataven_system")
     environ |= {"KATAVEN_DUMP_DIR": str(server_folder / "dumps")}
     environ |= {"KATAVEN_HOST_SLOTS_DIR": str(server_folder / "slots")}
@@ -156,22 +159,22 @@ def harness(
 @pytest.fixture
 def alice(harness: AppHarness) -> Caller:
     """Owner of acme."""
-    return harness.person(ALICE)
+    return harness.user(ALICE)
 
 
 @pytest.fixture
 def bob(harness: AppHarness) -> Caller:
     """Member of acme."""
-    return harness.person(BOB)
+    return harness.user(BOB)
 
 
 @pytest.fixture
 def charlie(harness: AppHarness) -> Caller:
-    """Owner of globex, and nobody in acme."""
-    return harness.person(CHARLIE)
+    """Owner of globex, without a role in acme."""
+    return harness.user(CHARLIE)
 
 
 @pytest.fixture
 def acme_key(harness: AppHarness) -> Caller:
-    """A server of acme's."""
+    """A server of acme, with an API key."""
     return harness.bearer(harness.new_key("acme"))

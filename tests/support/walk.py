@@ -21,6 +21,7 @@ from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
+from kataven.ratelimit.policy import WINDOWS
 from kataven.system import accounts
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
@@ -42,12 +43,12 @@ AGENT_FORM = {
     "widget_auth_mode": "both",
     "background_audio_volume": "0.5",
 }
-LIMITS = {"per_minute": "999999", "per_hour": "999999", "per_day": "999999", "concurrent": "999"}
+LIMITS = dict.fromkeys(WINDOWS, "999999") | {"concurrent": "999"}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to send. `caller` sends it; None is a visitor's browser."""
+    """A request. `caller` sends it; None is a visitor's browser."""
 
     path: str
     caller: Caller | None = None
@@ -56,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Form:
-    """What to send to a page, as the owner of the account or as an operator, and the statuses of a right answer."""
+    """A request to a page as the owner of the account or as an operator, and the expected statuses."""
 
     path: str
     fields: Mapping[str, str] | None = None
@@ -64,7 +65,7 @@ class Form:
 
 
 class World:
-    """An account whose database is at `revision`, and rows in it for each request."""
+    """An account whose database is at `revision`, with rows for each request."""
 
     def __init__(self, harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
         self.harness = harness
@@ -74,7 +75,7 @@ class World:
         self._postgres = postgres
         new_account(harness.services, account)
         put_at(harness, postgres, account, revision)
-        self.owner = harness.person(self.owner_person)
+        self.owner = harness.user(self.owner_person)
         self.key_id, text = self.api_key()
         self.key = harness.bearer(text)
         self.agent_id = self.agent()
@@ -139,7 +140,7 @@ def connected(postgres: EmbeddedPostgres, database: str) -> Iterator[psycopg2.ex
 
 
 def put_at(harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
-    """Give the account an empty database as it was at `revision`, and write that down where workers look."""
+    """Give the account an empty database at `revision`, and record the revision where workers read it."""
     server = DatabaseServer(make_url(postgres.url("postgres")))
     with server.maintenance() as maintenance:
         template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)
@@ -152,7 +153,7 @@ def put_at(harness: AppHarness, postgres: EmbeddedPostgres, account: str, revisi
 
 
 def prefixes(path: str) -> tuple[str, ...]:
-    """What the canonical path and its aliases have in front of it."""
+    """The prefixes of the canonical path and its aliases."""
     if path.startswith("/v1/"):
         return "", "/api", "/hub-api/api"
     return ("", "/hub-api") if path.startswith("/api/") else ("",)
@@ -295,4 +296,4 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # A page that leads to the issuer, not a redirect.
     ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
 }
-"""Each page by its method and declared path, in the order in which one visitor can see them all."""
+"""Each page by its method and declared path, in an order in which one visitor can open them all."""

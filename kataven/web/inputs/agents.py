@@ -1,4 +1,4 @@
-"""What may be said of an agent, at the API and in the Hub."""
+"""The inputs of agents, for the API and the Hub."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class AgentInput(Input):
     server_set = frozenset({"id", "created_at", "updated_at", "created_by"})
 
     name: Name
-    description: Description | None = None
+    description: Description | None = Field(default=None, description="A note for the people who manage the agent.")
     category: Category = Category.CUSTOM
-    status: AgentStatus = AgentStatus.DRAFT
-    system_prompt: Prompt | None = None
-    greeting_message: Greeting | None = None
+    status: AgentStatus = Field(default=AgentStatus.DRAFT, description="Only an `active` agent accepts visitors.")
+    system_prompt: Prompt | None = Field(default=None, description="The instructions for the language model.")
+    greeting_message: Greeting | None = Field(default=None, description="The first message of a conversation.")
     greeting_mode: GreetingMode = GreetingMode.INTERRUPTIBLE
     llm_model: ShortText = "gpt-4o"
     voice_provider: VoiceProvider = VoiceProvider.CARTESIA
-    voice_id: ShortText | None = None
+    voice_id: ShortText | None = Field(default=None, description="A voice of the voice provider.")
     auth_mode: AuthMode = AuthMode.AUTHENTICATED
     ringing_enabled: bool = False
     background_audio_enabled: bool = False
@@ -39,11 +39,11 @@ class AgentInput(Input):
     noise_suppression_enabled: bool = False
 
 
-AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to change; the others stay.")
+AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to update. Omitted fields keep their values.")
 
 
 class WidgetSettingsPatch(Input):
-    """What to change of how an agent's widget works."""
+    """The widget settings of an agent to update. Omitted fields keep their values."""
 
     widget_enabled: bool = Field(default=False, json_schema_extra=no_default)
     auth_mode: WidgetAuthMode = Field(default=WidgetAuthMode.GUEST, json_schema_extra=no_default)
