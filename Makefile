@@ -26,7 +26,7 @@ bench: .venv/test-installed
 # The product on real Redis and PostgreSQL deployments, with a failure in each. Requires their Debian packages, and names
 # those that are missing. About 15 minutes. ROWS="redis-killed postgres-sync-paused" runs some rows only.
 topologies: .venv/test-installed
-	.venv/bin/python -m topologies $(addprefix --only ,$(ROWS))
+	.venv/bin/python -m topologies $(addprefix --only ,$(ROWS)) $(TOPOLOGIES_OPTIONS)
 
 # Every state of the models of the revocation protocol, and a counterexample for each rule taken out. Needs SPIN and a C
 # compiler (`apt-get install spin gcc`), up to 4 GB of memory, and some minutes of one core.

@@ -65,6 +65,8 @@ class Row:
     disturb: Callable[[Any, Timeline], None]
     disabled: str | None = None
     """The reason why the row does not run yet."""
+    known_fault: str | None = None
+    """Why the row is known not to hold in some runs."""
 
 
 @dataclass(frozen=True)
