@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove test check lint lint-openapi types contracts generate docs audit lock clean
+.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -22,6 +22,11 @@ check: lint types contracts test
 # Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed
 	.venv/bin/python -m bench.request
+
+# The product on real Redis and PostgreSQL deployments, with a failure in each. Requires their Debian packages, and names
+# those that are missing. About 15 minutes. ROWS="redis-killed postgres-sync-paused" runs some rows only.
+topologies: .venv/test-installed
+	.venv/bin/python -m topologies $(addprefix --only ,$(ROWS)) $(TOPOLOGIES_OPTIONS)
 
 # Every state of the models of the revocation protocol, and a counterexample for each rule taken out. Needs SPIN and a C
 # compiler (`apt-get install spin gcc`), up to 4 GB of memory, and some minutes of one core.

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from kataven.account.errors import ChangeLost
 from kataven.account.models import AuditEvent
 from kataven.account.paging import Page, Position, newest_first
 
@@ -47,8 +48,13 @@ def record(
 
 
 def add_detail(session: Session, event_id: UUID, detail: Mapping[str, Any]) -> None:
-    """Add details to an event that were known only after its transaction, such as the receipt of a revocation."""
-    event = session.get_one(AuditEvent, event_id)
+    """Add details to an event that were known only after its transaction, such as the receipt of a revocation.
+
+    Raises ChangeLost if the event does not exist. It was committed with the change, so the change is lost as well.
+    """
+    event = session.get(AuditEvent, event_id)
+    if event is None:
+        raise ChangeLost
     event.detail = {**event.detail, **detail}
 
 

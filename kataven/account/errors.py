@@ -5,6 +5,8 @@ AccountError
 ├── Conflict              raised if the current state of a resource does not allow the operation
 ├── ExpiryExceedsPolicy   raised if the requested expiry exceeds the account's policy
 └── LimitAboveAccount     raised if a key's limit would exceed the account's limit
+
+ChangeLost                raised if a committed change does not exist any more
 """
 
 from __future__ import annotations
@@ -45,3 +47,10 @@ class LimitAboveAccount(AccountError):
         super().__init__(f"{name} {requested} exceeds the account's limit of {limit}")
         self.name = name
         self.requested = requested
+
+
+class ChangeLost(Exception):
+    """A change that was committed does not exist any more: the database failed over and lost the commit.
+
+    Asynchronous replication allows this. The caller must send the request again.
+    """

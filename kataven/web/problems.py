@@ -18,7 +18,7 @@ from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from kataven.account.errors import Conflict, ExpiryExceedsPolicy, NotFound
+from kataven.account.errors import ChangeLost, Conflict, ExpiryExceedsPolicy, NotFound
 from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
@@ -172,6 +172,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(TenancyError, _tenancy)
     app.register_error_handler(RevocationUnconfirmed, _revocation_unconfirmed)
+    app.register_error_handler(ChangeLost, _change_lost)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(BrokenBody, _broken_body)
@@ -283,6 +284,13 @@ def _revocation_unconfirmed(_: RevocationUnconfirmed) -> Response:
     return unavailable(
         "The change was saved, but we couldn't confirm that every worker has applied it. Some may accept the "
         "credential for up to a minute. Retry to get a receipt."
+    )
+
+
+def _change_lost(_: ChangeLost) -> Response:
+    log.error("the account's database lost a committed change; check its replication after the failover")
+    return unavailable(
+        "The account's database failed over and lost this change: nothing was changed. Send the request again."
     )
 
 

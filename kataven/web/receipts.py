@@ -51,7 +51,8 @@ def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID |
     """Evict the revoked credentials from every worker's cache, and wait until every worker has acknowledged.
 
     Call it after the commit. Adds the receipt to the audit event `event_id`, which was committed with the change.
-    Raises RevocationUnconfirmed if neither Redis nor the system database is reachable.
+    Raises RevocationUnconfirmed if neither Redis nor the system database is reachable, and ChangeLost if the event does
+    not exist any more.
     """
     receipt = context.services.revocation.revoke(intent).as_json()
     if event_id is not None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import delete
 
+from kataven.account.models import ApiKey, AuditEvent
 from kataven.identity import token as tokens
-from kataven.revocation import RevocationUnconfirmed
+from kataven.revocation import Receipt, RevocationUnconfirmed
+from kataven.revocation.revocation import Intent
 from kataven.system import accounts
 from tests.support.app_harness import AppHarness, Caller, new_account
 
@@ -208,3 +212,35 @@ def test_unconfirmed_revocation_is_committed_and_a_retry_returns_the_receipt(
     again = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
     assert again["status"] == "revoked"
     assert again["receipt"]["workers"] == again["receipt"]["acknowledged"]
+
+
+def test_a_revocation_that_a_failover_lost_returns_503_and_succeeds_when_it_is_sent_again(
+    harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The revocation is committed on a primary that loses its role, and the new primary does not have the commit."""
+    minted = _create_key(alice)
+    revocation = harness.services.revocation
+
+    def lose_the_commit_and_revoke(intent: Intent, original: Any = revocation.revoke) -> Receipt:
+        record = harness.services.directory.read("acme")
+        assert record is not None
+        with harness.services.registry.writing(record.tenant) as session:
+            key = session.get_one(ApiKey, UUID(minted["id"]))
+            key.disabled_at = None
+            session.execute(
+                delete(AuditEvent).where(AuditEvent.target == minted["id"], AuditEvent.action.contains("revoked"))
+            )
+        receipt: Receipt = original(intent)
+        return receipt
+
+    with monkeypatch.context() as failover:
+        failover.setattr(revocation, "revoke", lose_the_commit_and_revoke)
+        lost = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
+    assert (lost.status_code, lost.get_json()["code"]) == (503, "unavailable")
+    assert "lost" in lost.get_json()["detail"]
+    assert int(lost.headers["Retry-After"]) >= 1
+
+    again = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
+    assert again.status_code == 200
+    assert again.get_json()["receipt"]["workers"] == again.get_json()["receipt"]["acknowledged"]
+    assert harness.bearer(minted["key"]).get("/v1/me").get_json()["code"] == "revoked_credential"
