@@ -15,7 +15,15 @@ from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import Unreachable, pack
 from kataven.redis_clients import redis_client
-from kataven.redis_url import OPTIONS, RedisAddress, RedisTls, check_redis_url, read_redis_url
+from kataven.redis_url import (
+    OPTIONS,
+    RedisAddress,
+    RedisDeployment,
+    RedisTls,
+    Topology,
+    check_redis_url,
+    read_redis_url,
+)
 from kataven.revocation.redis_link import RedisLink
 from tests.ratelimit.proxy import Proxy
 from tests.revocation.scratch_redis import ScratchRedis
@@ -45,7 +53,7 @@ A_SOCKET = "unix:///run/redis.sock"
     ],
 )
 def test_a_url_is_parsed_into_an_address(url: str, address: RedisAddress) -> None:
-    assert read_redis_url(url) == address
+    assert read_redis_url(url) == RedisDeployment(Topology.PLAIN, address)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _system_database(services: Services) -> str:
 
 def _redis(services: Services) -> str:
     status = services.revocation.status()
-    return "ok" if status.redis_reachable else "degraded: not reachable"
+    return "ok" if status.redis_reachable else f"degraded: {status.problem or 'not reachable'}"
 
 
 def _limits(services: Services) -> str:
