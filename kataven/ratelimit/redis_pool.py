@@ -90,7 +90,13 @@ class RedisPool:
                 raise reply
         return replies
 
+    def check_primary(self) -> None:
+        """With Sentinel, ask whether another server is the primary. Called by heartbeats."""
+        self._servers.check(self._timeouts.connect)
+
     def _with_connection(self, operation: Callable[[RedisSocket, Request], Reply], request: Request) -> Reply:
+        if self._must_verify_role and self._address is not self._servers.primary:
+            self._discard_idle()
         try:
             connection = self._idle.pop()
         except IndexError:

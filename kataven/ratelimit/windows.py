@@ -100,6 +100,7 @@ class RedisWindows:
 
         In a cluster, every node is probed: an account of any node can be next.
         """
+        self._pool.check_primary()
         key = self._workers
         call = _HEARTBEAT.pack([key], (self._now(), round(WORKER_LEASE_SECONDS * 1000), worker))
         probes = [(None, _PING, slot) for slot in self._pool.slots_to_probe()]

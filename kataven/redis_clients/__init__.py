@@ -14,6 +14,8 @@ on a new one. This is safe for every command, because the server reported that i
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from redis import Redis
 
 from kataven.redis_clients.cluster_client import ClusterClient
@@ -37,8 +39,12 @@ __all__ = [
 ]
 
 
+@lru_cache(maxsize=8)
 def servers_of(url: str) -> RedisServers:
-    """The servers of a URL, each looked up when it is needed. Raises ValueError as `read_redis_url` does."""
+    """The servers of a URL, each looked up when it is needed. Raises ValueError as `read_redis_url` does.
+
+    All clients of a process share the object, so what one of them learns is used by the others.
+    """
     deployment = read_redis_url(url)
     if deployment.topology is Topology.SENTINEL:
         return Sentinels(deployment)

@@ -29,6 +29,8 @@ _random = random.SystemRandom()
 class ClusterNodes:
     """The map of slots. It is read on first use, and again after a failure or a redirection."""
 
+    primary = None
+
     def __init__(self, deployment: RedisDeployment) -> None:
         self.deployment = deployment
         self._map: list[RedisAddress | None] = [None] * SLOTS
@@ -62,6 +64,9 @@ class ClusterNodes:
             if self._map[slot] == node:
                 raise
         return open_at(self.node_of(slot, timeout_seconds))
+
+    def check(self, timeout_seconds: float) -> None:
+        """A node that was demoted redirects commands."""
 
     def suspect(self, error: BaseException | None = None) -> None:
         """The map may be out of date. It is read again, at most once per `REFRESH_SECONDS`."""

@@ -133,7 +133,7 @@ class _PrimaryTlsConnection(_ToPrimary, _TlsConnection):
 
 
 class _PrimaryPool(ConnectionPool):
-    """Reconnects idle connections that lead to another server than the newest connection."""
+    """Reconnects idle connections that lead to another server than the latest known primary."""
 
     def __init__(self, kind: type[Connection], servers: RedisServers, **options: Any) -> None:
         super().__init__(kind, servers=servers, **options)
@@ -141,8 +141,7 @@ class _PrimaryPool(ConnectionPool):
 
     def get_connection(self, *arguments: Any, **options: Any) -> Any:
         connection: Any = super().get_connection(*arguments, **options)
-        current = getattr(self._servers, "primary", None)
-        if connection.address != current:
+        if connection.address is not self._servers.primary:
             try:
                 connection.disconnect()
                 connection.connect()

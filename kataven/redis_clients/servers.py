@@ -41,12 +41,21 @@ class RedisServers(Protocol):
         NoServer if no server is known, or the last failure. Takes about twice `timeout_seconds` at most.
         """
 
+    @property
+    def primary(self) -> RedisAddress | None:
+        """With Sentinel, the latest known primary: connections to another server must not be used. Otherwise None."""
+
+    def check(self, timeout_seconds: float) -> None:
+        """Look for a new primary while connections still work, at most once per second. Does not raise."""
+
     def suspect(self, error: BaseException | None = None) -> None:
         """A command failed with `error`, so the servers may have changed. A later call looks them up again."""
 
 
 class OneServer:
     """The one server of a `redis://`, `rediss://` or `unix://` URL."""
+
+    primary = None
 
     def __init__(self, deployment: RedisDeployment) -> None:
         self.deployment = deployment
@@ -55,6 +64,9 @@ class OneServer:
         self, slot: int, open_at: Callable[[RedisAddress], Opened], timeout_seconds: float, failures: Failures
     ) -> Opened:
         return open_at(self.deployment.server)
+
+    def check(self, timeout_seconds: float) -> None:
+        """The address does not change."""
 
     def suspect(self, error: BaseException | None = None) -> None:
         """The address does not change."""

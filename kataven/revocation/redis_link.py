@@ -53,6 +53,16 @@ class RedisLink:
             self._servers.suspect(error)
             raise
 
+    def check_primary(self) -> None:
+        """With Sentinel, raise redis.ConnectionError if another server has become the primary.
+
+        Until it is demoted, the old primary continues to reply. Its events would reach only the workers that are still
+        connected to it.
+        """
+        self._servers.check(self._timeout_seconds / 2)
+        if self._servers.primary is not None and self._connection.address is not self._servers.primary:
+            raise RedisConnectionError("another server has become the primary")
+
     def drain(self) -> list[str]:
         """Return and remove the buffered events."""
         messages = list(self._inbox)
@@ -95,6 +105,7 @@ class RedisLink:
             address, **timeouts(self._timeout_seconds), retry=NO_RETRY, decode_responses=True, protocol=3
         )
         connection.connect()
+        connection.address = address
         if must_verify_role(self._servers):
             verify_primary(connection)
         return connection

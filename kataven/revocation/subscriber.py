@@ -112,6 +112,7 @@ class Subscriber:
             while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
                 self._acknowledge(store, self._apply(link.wait(left)))
             self._renew(link, store)
+            link.check_primary()
             self._sweep(store)
             self._barrier.flush_pending()
         self.connected = False

@@ -54,8 +54,11 @@ def free_ports(count: int) -> list[int]:
 class Node:
     """One `redis-server` process: a data server or a sentinel."""
 
-    def __init__(self, folder: Path, port: int, options: Sequence[str], *, sentinel: bool = False) -> None:
+    def __init__(
+        self, folder: Path, port: int, options: Sequence[str], *, sentinel: bool = False, password: str = ""
+    ) -> None:
         self.port = port
+        self._password = password or None
         self.address = (HOST, port)
         self._folder = folder
         self._options = options
@@ -97,7 +100,9 @@ class Node:
         return self._process is not None
 
     def client(self) -> redis.Redis:
-        return redis.Redis(HOST, self.port, decode_responses=True, socket_timeout=1, protocol=2)
+        return redis.Redis(
+            HOST, self.port, password=self._password, decode_responses=True, socket_timeout=1, protocol=2
+        )
 
     def command(self, *command: str | int) -> Any:
         with self.client() as client:
@@ -146,7 +151,8 @@ class _Deployment:
 class SentinelDeployment(_Deployment):
     """Three sentinels that monitor the service `kataven`: a primary and two replicas.
 
-    A sentinel regards a server as down after `down_after_milliseconds`.
+    A sentinel regards a server as down after `down_after_milliseconds`. With `password`, the servers and the sentinels
+    require it.
     """
 
     service = "kataven"
@@ -163,23 +169,28 @@ class SentinelDeployment(_Deployment):
             *([f"requirepass {password}", f"masterauth {password}"] if password else []),
             *options,
         ]
-        self._password = password
         self.nodes = [
-            Node(folder / f"data-{number}", port, [*data, *([f"replicaof {HOST} {ports[0]}"] if number else [])])
+            Node(
+                folder / f"data-{number}",
+                port,
+                [*data, *([f"replicaof {HOST} {ports[0]}"] if number else [])],
+                password=password,
+            )
             for number, port in enumerate(ports[:3])
         ]
         monitoring = [
             f"sentinel monitor {self.service} {HOST} {ports[0]} 2",
             f"sentinel down-after-milliseconds {self.service} {down_after_milliseconds}",
-            f"sentinel failover-timeout {self.service} 5000",
-            *([f"sentinel auth-pass {self.service} {password}"] if password else []),
+            f"sentinel failover-timeout {self.service} 2000",
+            *([f"sentinel auth-pass {self.service} {password}", f"requirepass {password}"] if password else []),
         ]
         self.sentinels = [
-            Node(folder / f"sentinel-{number}", port, monitoring, sentinel=True)
+            Node(folder / f"sentinel-{number}", port, monitoring, sentinel=True, password=password)
             for number, port in enumerate(ports[3:])
         ]
         hosts = ",".join(f"{HOST}:{node.port}" for node in self.sentinels)
         self.url = f"redis+sentinel://{f':{password}@' if password else ''}{hosts}/{self.service}/0"
+        self.url += f"?sentinel_password={password}" if password else ""
 
     def all_nodes(self) -> list[Node]:
         return [*self.nodes, *self.sentinels]
