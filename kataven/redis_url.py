@@ -148,7 +148,6 @@ def _sentinel(parts: SplitResult, options: dict[str, str], server: RedisAddress,
     sentinel = RedisAddress(
         username=options.get("sentinel_username"),
         password=options.get("sentinel_password"),
-        client_name=server.client_name,
         tls=server.tls,
     )
     return RedisDeployment(
@@ -221,7 +220,7 @@ def _server(text: str, topology: Topology, default_port: int) -> tuple[str, int]
     found = _SERVER.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"has a host that can't be parsed; write {EXAMPLES[topology]}, and an IPv6 address in brackets"
+            f"has a host that can't be parsed; write {EXAMPLES[topology]}, with IPv6 addresses in brackets"
         )
     host, port = unquote(found["literal"] or found["name"]).lower() or "localhost", found["port"]
     if port and not (port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):

@@ -90,7 +90,8 @@ class Settings(BaseModel):
         description="URL of the system database: `postgresql+psycopg2://…/kataven_system`."
     )
     redis_url: RedisUrl = Field(
-        description="URL of one Redis server: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
+        description="URL of Redis: `redis://host:6379/0`, `rediss://…`, `unix:///path?db=0`, `redis+sentinel://…` or "
+        "`redis+cluster://…`."
     )
     peppers: Peppers | None = Field(
         None,
