@@ -55,11 +55,9 @@ def ask(address: RedisAddress, timeout_seconds: float, *commands: tuple[str, ...
     )
     try:
         connection.connect()
-        replies = []
         for command in commands:
             connection.send_command(*command)
-            replies.append(connection.read_response())
-        return replies
+        return [connection.read_response() for _ in commands]
     finally:
         connection.disconnect()
 
