@@ -127,7 +127,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. Each `surface`, the API or the Hub, has its own rate limits."""
     parts = assembly.foundation(settings)
     metrics = Metrics()
-    parts.revocation.canary.subscribe(metrics.receipt)
+    parts.revocation.canary.subscribe(metrics.record_receipt)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
     issuer: Issuer
@@ -148,7 +148,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
     limiter = Limiter.at(
         settings.redis_url.get_secret_value(), app=app_name, workers=settings.workers, stats=fallback_stats
     )
-    metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.looked_up)
+    metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.record_lookup)
     metrics_token = settings.metrics_token
     return Services(
         trusted_proxies=settings.trusted_proxies,
@@ -185,9 +185,9 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
-    metrics.expect_auth_calls((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
+    metrics.create_auth_call_series((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
-    return AuthServiceChannel(settings.auth_service, tls, observe=metrics.auth_call)
+    return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)
 
 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:

@@ -25,7 +25,7 @@ workers = int(os.environ.get("WORKERS") or max(2, cores))
 os.environ.setdefault("KATAVEN_WORKERS", str(workers))
 # The project's worker class: no thread waits for a slow client.
 # docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md
-worker_class = "kataven.web.server.worker.FrontWorker"
+worker_class = "kataven.web.server.worker.BufferingWorker"
 logger_class = "kataven.web.server.logger.JsonLogger"
 threads = int(os.environ.get("THREADS", "8"))
 # The app is built once, before the fork: workers start within milliseconds and share its memory. Building opens no
@@ -109,7 +109,7 @@ def child_exit(server: Any, worker: Any) -> None:
     """In the master: log the worker's stacks after a crash, and keep its counters."""
     with contextlib.suppress(OSError):
         crash.report(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
-        metrics_folder.bury(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
+        metrics_folder.merge_exited(os.environ[metrics_folder.FOLDER_VARIABLE], worker.pid)
 
 
 def on_exit(server: Any) -> None:

@@ -56,7 +56,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = {}
-        for name, worker_class in {"ours": "kataven.web.server.worker.FrontWorker", "gthread": "gthread"}.items():
+        for name, worker_class in {"ours": "kataven.web.server.worker.BufferingWorker", "gthread": "gthread"}.items():
             (folder / name).mkdir()
             servers[name] = stack.enter_context(small(folder / name, WORKER_CLASS=worker_class))
         for case, (measure, request) in CASES.items():

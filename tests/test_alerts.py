@@ -1,4 +1,4 @@
-"""The alert rules that ship: the same as in the page, over series that are there, and fired by what they are for."""
+"""The alert rules: equal to the documentation, on existing series, and fired by their cause only."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ SCENARIOS: dict[str, tuple[Series, int, set[str]]] = {
 }
 
 
-def test_the_page_has_the_rules_of_the_file() -> None:
+def test_documented_alert_rules_equal_the_file() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     table = page.split("### What to alert on\n")[1].split("\n## ")[0]
     listed = [re.split(r"(?<!\\)\|", row)[1:-1] for row in table.splitlines() if row.startswith("| `")]
@@ -138,7 +138,7 @@ def without_links(text: str) -> str:
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
 
 
-def test_every_series_of_a_rule_is_there_from_the_start(harness: AppHarness, fresh: Mapping[str, set[str]]) -> None:
+def test_every_series_of_a_rule_exists_at_startup(harness: AppHarness, fresh: Mapping[str, set[str]]) -> None:
     for rule in RULES:
         for name, _, labels in re.findall(r"(kataven_\w+)(\{([^}]*)\})?", rule["expr"]):
             if name == "kataven_requests_total":
@@ -149,7 +149,7 @@ def test_every_series_of_a_rule_is_there_from_the_start(harness: AppHarness, fre
                     assert f'{label}="{wanted}"' in " ".join(fresh[name]), f"{rule['alert']}: no {name} of {wanted}"
 
 
-def test_the_rule_about_5xx_has_every_such_code() -> None:
+def test_5xx_rule_lists_every_5xx_code() -> None:
     [rule] = [rule for rule in RULES if rule["alert"] == "KatavenServerErrors"]
     [codes] = re.findall(r'code=~"([^"]*)"', rule["expr"])
     assert codes.split("|") == sorted(code for code, kind in KINDS.items() if kind.status in {500, 503}), (
@@ -158,9 +158,7 @@ def test_the_rule_about_5xx_has_every_such_code() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_what_a_rule_is_for_fires_it_and_nothing_else_does(
-    harness: AppHarness, fresh: Mapping[str, set[str]], tmp_path: Path
-) -> None:
+def test_each_rule_fires_on_its_cause_only(harness: AppHarness, fresh: Mapping[str, set[str]], tmp_path: Path) -> None:
     base = quiet(fresh)
     tests = []
     for name, (changes, minute, alerts) in SCENARIOS.items():
@@ -188,7 +186,7 @@ def test_what_a_rule_is_for_fires_it_and_nothing_else_does(
 
 @pytest.fixture(scope="module")
 def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
-    """The series of a process that has served nothing: those of Metrics, and those that an application adds."""
+    """The series of a process that has served no request: those of Metrics and those that an application adds."""
     found: dict[str, set[str]] = {}
     served = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in [*Metrics().registry.collect(), *text_string_to_metric_families(served)]:
@@ -202,7 +200,7 @@ def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
 
 
 def quiet(fresh: Mapping[str, set[str]]) -> Series:
-    """An API that is asked ten times a minute and a canary, both well, for forty minutes."""
+    """An API with ten requests per minute and a canary, both healthy, for forty minutes."""
     series = {f'up{{job="{job}"}}': "1x40" for job in (API, CANARY)}
     for name, found in fresh.items():
         for labels in found:

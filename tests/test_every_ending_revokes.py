@@ -1,4 +1,4 @@
-"""Whatever ends a credential goes through one function, after its commit; a new verb has to say whether it ends one."""
+"""Every operation that revokes credentials commits first and calls the same function; a new one must be listed here."""
 
 from __future__ import annotations
 
@@ -39,37 +39,35 @@ Revoked = list[tuple[RevocationTarget, bool, bool]]
 
 @pytest.fixture
 def revoked(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Revoked:
-    """Each scope that was revoked, and whether by then another connection could see that something had ended, and that
-    it was written down what was about to.
-    """
+    """Each revoked target, whether another connection saw the commit by then, and whether the intent was recorded."""
     calls: Revoked = []
     revoke: Callable[[Intent | RevocationTarget], Receipt] = harness.services.revocation.revoke
 
-    def noted(ending: Intent | RevocationTarget) -> Receipt:
-        scope = ending if isinstance(ending, RevocationTarget) else ending.target
-        calls.append((scope, _is_committed(harness, scope), _is_written_down(harness, scope)))
+    def recorded(ending: Intent | RevocationTarget) -> Receipt:
+        target = ending if isinstance(ending, RevocationTarget) else ending.target
+        calls.append((target, _is_committed(harness, target), _has_intent(harness, target)))
         return revoke(ending)
 
-    monkeypatch.setattr(harness.services.revocation, "revoke", noted)
+    monkeypatch.setattr(harness.services.revocation, "revoke", recorded)
     return calls
 
 
-def _is_committed(harness: AppHarness, scope: RevocationTarget) -> bool:
-    assert scope.account is not None
+def _is_committed(harness: AppHarness, target: RevocationTarget) -> bool:
+    assert target.account is not None
     with harness.services.directory.database.reading() as session:
-        row = accounts.read(session, scope.account)
-    if scope.key_id is None:
+        row = accounts.read(session, target.account)
+    if target.key_id is None:
         return row.status != "active" or row.max_key_expiry_days is not None
-    record = harness.services.directory.read(scope.account)
+    record = harness.services.directory.read(target.account)
     assert record is not None
     with harness.services.registry.reading(record.tenant) as session:
-        key: Any = session.get(ApiKey, scope.key_id)
-        widget_key: Any = session.get(WidgetKey, scope.key_id)
+        key: Any = session.get(ApiKey, target.key_id)
+        widget_key: Any = session.get(WidgetKey, target.key_id)
         return (key is None or key.disabled_at is not None) and (widget_key is None or not _serves_pages(widget_key))
 
 
-def _is_written_down(harness: AppHarness, scope: RevocationTarget) -> bool:
-    return scope in SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
+def _has_intent(harness: AppHarness, target: RevocationTarget) -> bool:
+    return target in SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
 
 
 def _serves_pages(key: WidgetKey) -> bool:
@@ -80,7 +78,7 @@ def _new_key(alice: Caller) -> str:
     return str(alice.post("/v1/api-keys", {"name": "Doomed", "expiry": "30d"}).get_json()["id"])
 
 
-def test_every_changing_route_is_known_to_end_a_credential_or_not(harness: AppHarness) -> None:
+def test_every_changing_route_is_listed_as_revoking_or_harmless(harness: AppHarness) -> None:
     changing = set()
     for rule in harness.app.url_map.iter_rules():
         operation = operation_of(harness.app.view_functions[rule.endpoint])
@@ -92,7 +90,7 @@ def test_every_changing_route_is_known_to_end_a_credential_or_not(harness: AppHa
 
 
 @pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
-def test_ending_a_key_commits_and_then_revokes(alice: Caller, revoked: Revoked, verb: str) -> None:
+def test_revoking_a_key_commits_before_the_revocation(alice: Caller, revoked: Revoked, verb: str) -> None:
     key_id = _new_key(alice)
     answer = alice.call(verb, f"/v1/api-keys/{key_id}", json={"disabled": True} if verb == "PATCH" else None)
     assert answer.get_json()["receipt"]["acknowledged"] == 1
@@ -104,7 +102,7 @@ def _new_widget_key(alice: Caller) -> str:
 
 
 @pytest.mark.parametrize("body", [{"disabled": True}, {"domain_allowlist": []}, {"agent_id": ...}, None], ids=str)
-def test_taking_something_from_a_widget_key_commits_and_then_revokes(
+def test_restricting_a_widget_key_commits_before_the_revocation(
     alice: Caller, revoked: Revoked, body: dict[str, Any] | None
 ) -> None:
     key_id = _new_widget_key(alice)
@@ -116,19 +114,17 @@ def test_taking_something_from_a_widget_key_commits_and_then_revokes(
 
 
 @pytest.mark.parametrize("body", [{"name": "Spared"}, {"domain_allowlist": ["acme.com", "*.acme.com"]}, {}], ids=str)
-def test_giving_something_to_a_widget_key_revokes_nothing(
-    alice: Caller, revoked: Revoked, body: dict[str, Any]
-) -> None:
+def test_extending_a_widget_key_revokes_nothing(alice: Caller, revoked: Revoked, body: dict[str, Any]) -> None:
     assert "receipt" not in alice.patch(f"/v1/widget-keys/{_new_widget_key(alice)}", body).get_json()
     assert revoked == []
 
 
-def test_a_new_name_revokes_nothing(alice: Caller, revoked: Revoked) -> None:
+def test_renaming_a_key_revokes_nothing(alice: Caller, revoked: Revoked) -> None:
     assert alice.patch(f"/v1/api-keys/{_new_key(alice)}", {"name": "Spared"}).status_code == 200
     assert revoked == []
 
 
-def test_every_account_command_is_known_to_end_credentials_or_not(harness: AppHarness) -> None:
+def test_every_account_command_is_listed_as_revoking_or_harmless(harness: AppHarness) -> None:
     group = harness.app.cli.commands["accounts"]
     assert isinstance(group, click.Group)
     assert set(group.commands) - HARMLESS_COMMANDS == {
@@ -152,7 +148,9 @@ def test_every_account_command_is_known_to_end_credentials_or_not(harness: AppHa
     ],
     ids=lambda words: words[0],
 )
-def test_closing_an_account_commits_and_then_revokes(harness: AppHarness, revoked: Revoked, words: list[str]) -> None:
+def test_revoking_command_commits_before_the_revocation(
+    harness: AppHarness, revoked: Revoked, words: list[str]
+) -> None:
     account = f"ends-by-{words[0]}"
     new_account(harness.services, account)
     result = harness.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
@@ -161,24 +159,24 @@ def test_closing_an_account_commits_and_then_revokes(harness: AppHarness, revoke
     assert set(revoked) == {(RevocationTarget(account), True, True)}
 
 
-def test_a_deletion_revokes_before_the_database_is_dropped(
+def test_deletion_revokes_before_the_database_is_dropped(
     harness: AppHarness, revoked: Revoked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_account(harness.services, "outlived")
     dropped: list[int] = []
     drop = Reservation.drop
 
-    def noted(reservation: Reservation) -> None:
+    def recorded(reservation: Reservation) -> None:
         dropped.append(len(revoked))
         drop(reservation)
 
-    monkeypatch.setattr(Reservation, "drop", noted)
+    monkeypatch.setattr(Reservation, "drop", recorded)
     result = harness.app.test_cli_runner().invoke(args=["accounts", "delete", "outlived", "--yes-delete", "outlived"])
     assert result.exit_code == 0, result.output
     assert dropped == [1]
 
 
-def test_loading_a_dump_commits_and_then_revokes(harness: AppHarness, revoked: Revoked) -> None:
+def test_loading_a_dump_commits_before_the_revocation(harness: AppHarness, revoked: Revoked) -> None:
     new_account(harness.services, "ends-by-load")
     run = harness.app.test_cli_runner().invoke
     dump = json.loads(run(args=["accounts", "dump", "ends-by-load", "--json"]).stdout)["dump"]
@@ -190,7 +188,7 @@ def test_loading_a_dump_commits_and_then_revokes(harness: AppHarness, revoked: R
 
 
 @pytest.mark.parametrize("word", ["suspend", "archive", "resume"])
-def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_command(
+def test_interrupted_command_gets_its_receipt_when_repeated(
     harness: AppHarness, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     account = f"cut-off-{word}"
@@ -199,8 +197,8 @@ def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_comman
     if word == "resume":
         run(args=["accounts", "suspend", account])
     with monkeypatch.context() as patch:
-        patch.setattr(harness.services.revocation, "revoke", _cut_off)
-        with pytest.raises(CutOff):
+        patch.setattr(harness.services.revocation, "revoke", _die)
+        with pytest.raises(ProcessDied):
             run(args=["accounts", word, account])
     again = run(args=["accounts", word, account, "--json"])
     assert again.exit_code == 0, again.output
@@ -210,33 +208,33 @@ def test_operator_that_was_cut_off_before_the_receipt_gets_it_by_the_same_comman
     assert len(events) == 1
     assert events[0].detail["receipt"]["acknowledged"] == 1
     third = run(args=["accounts", word, account])
-    assert third.exit_code == 1, "a third time there is nothing left to complete"
+    assert third.exit_code == 1, "the third command has nothing left to complete"
 
 
-def test_owner_that_was_cut_off_before_the_receipt_gets_it_by_the_same_request(
+def test_interrupted_request_gets_its_receipt_when_repeated(
     harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"api-keys": _new_key(alice), "widget-keys": _new_widget_key(alice)}
     for kind, key_id in keys.items():
         with monkeypatch.context() as patch:
-            patch.setattr(harness.services.revocation, "revoke", _cut_off)
-            with pytest.raises(CutOff):
+            patch.setattr(harness.services.revocation, "revoke", _die)
+            with pytest.raises(ProcessDied):
                 alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True})
-        assert _receipts_in_the_trail(alice, key_id) == []
+        assert _receipts_in_the_audit_log(alice, key_id) == []
         receipt = alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True}).get_json()["receipt"]
-        assert _receipts_in_the_trail(alice, key_id) == [receipt]
+        assert _receipts_in_the_audit_log(alice, key_id) == [receipt]
         assert "receipt" in alice.patch(f"/v1/{kind}/{key_id}", {"disabled": True}).get_json()
-        assert _receipts_in_the_trail(alice, key_id) == [receipt]  # a third time there is nothing to complete
+        assert _receipts_in_the_audit_log(alice, key_id) == [receipt]  # the third request has nothing left to complete
 
 
-def _receipts_in_the_trail(alice: Caller, key_id: str) -> list[Any]:
+def _receipts_in_the_audit_log(alice: Caller, key_id: str) -> list[Any]:
     events = alice.get("/v1/audit-events?limit=50").get_json()
     return [one["detail"]["receipt"] for one in events if one["target"] == key_id and "receipt" in one["detail"]]
 
 
-class CutOff(BaseException):
-    """The process of whoever revokes has ended."""
+class ProcessDied(BaseException):
+    """The revoking process was killed."""
 
 
-def _cut_off(*_: Any) -> Receipt:
-    raise CutOff
+def _die(*_: Any) -> Receipt:
+    raise ProcessDied

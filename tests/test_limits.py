@@ -224,6 +224,10 @@ def test_worker_without_redis_enforces_local_limits_and_counts_decisions(
             assert caller.get("/v1/me").status_code == 200
         assert services.fallback_stats.times_degraded == 1
         assert services.fallback_stats.requests_decided_locally == 3
-        assert caller.get("/readyz").get_json()["checks"]["limits"].startswith("degraded: kept by this worker alone, 3")
+        assert (
+            caller.get("/readyz")
+            .get_json()["checks"]["limits"]
+            .startswith("degraded: this worker enforces limits locally, 3")
+        )
     finally:
         services.stop()

@@ -1,4 +1,4 @@
-"""Metrics over real workers: one sum, which deaths and reloads do not change."""
+"""Metrics of several workers: one sum, which worker exits and reloads don't change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def value(client: httpx2.Client, line: str) -> float:
     return next((float(row.removeprefix(line)) for row in text.splitlines() if row.startswith(f"{line} ")), 0.0)
 
 
-def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, harness: AppHarness) -> None:
+def test_counters_sum_all_workers_and_survive_their_exit(server: Gunicorn, harness: AppHarness) -> None:
     served = 'kataven_requests_total{method="GET",route="/v1/me",status="200",surface="api"}'
     timed = 'kataven_request_seconds_count{route="/v1/me",surface="api"}'
     with server.client(harness.new_key("acme")) as client:
@@ -42,7 +42,7 @@ def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, harn
             return value(client, served), value(client, timed)
 
         def settled(without: set[int]) -> bool:
-            """Two workers say that they run, and none of those that are to be gone."""
+            """Wait until two workers report that they run, and none of `gone`."""
             return len(workers_of(server)) == 2 and not workers_of(server) & without
 
         for _ in range(20):
@@ -53,7 +53,7 @@ def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, harn
         for number in (1, 2):
             killed = min(workers_of(server))
             os.kill(killed, signal.SIGKILL)
-            wait_until(lambda gone=killed: settled({gone}), 20)
+            wait_until(lambda exited=killed: settled({exited}), 20)
             wait_until(lambda: value(client, "kataven_workers") == 2, 10)
             assert figures() == (20, 20), f"after {number} deaths"
 
@@ -64,7 +64,7 @@ def test_counts_are_those_of_all_workers_and_outlive_them(server: Gunicorn, harn
         assert figures() == (20, 20)
 
 
-def test_refusals_have_a_series_at_0_before_the_first(server: Gunicorn) -> None:
+def test_rejections_have_a_series_at_0_at_startup(server: Gunicorn) -> None:
     with server.client() as client:
         text = client.get("/metrics").text
     for line in (

@@ -1,4 +1,4 @@
-"""Junk costs nothing: a token that is not well-formed is refused without one database or Redis call."""
+"""A malformed token is rejected without a database or Redis call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from tests.support.app_harness import AppHarness
 
-JUNK = [
+MALFORMED = [
     "junk",
     "eyJhbGciOiJub25lIn0",
     tokens.generate(TokenKind.API_KEY, "acme").text[:-1] + "!",
@@ -23,7 +23,7 @@ JUNK = [
 
 
 class Calls:
-    """Counts what is asked of a database or of Redis, at the doors that every request goes through."""
+    """Counts database and Redis calls at the functions through which every request passes."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -53,14 +53,14 @@ def calls(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Calls:
     return counted
 
 
-@pytest.mark.parametrize("token", JUNK, ids=range(len(JUNK)))
-def test_junk_is_refused_without_any_io(harness: AppHarness, calls: Calls, token: str) -> None:
+@pytest.mark.parametrize("token", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed_token_is_rejected_without_io(harness: AppHarness, calls: Calls, token: str) -> None:
     assert harness.bearer(token).get("/v1/agents").status_code in {400, 401, 403}
     assert harness.bearer(token, "globex").get("/v1/agents").status_code in {400, 401, 403}
     assert calls.made == []
 
 
-def test_a_good_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Calls) -> None:
+def test_valid_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Calls) -> None:
     key = harness.new_key("acme")
     calls.made.clear()
     assert harness.bearer(key).get("/v1/agents").status_code == 200

@@ -1,4 +1,4 @@
-"""No plaintext key anywhere it could be kept: every table of every database, Redis, and the log."""
+"""No plaintext key is stored anywhere: every table of every database, Redis, and the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _query(postgres: EmbeddedPostgres, database: str, statement: str) -> list[st
         engine.dispose()
 
 
-def test_no_plaintext_key_is_kept_anywhere(
+def test_no_plaintext_key_is_stored_anywhere(
     harness: AppHarness,
     alice: Caller,
     postgres: EmbeddedPostgres,
@@ -42,7 +42,7 @@ def test_no_plaintext_key_is_kept_anywhere(
     minted = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
     key = minted["key"]
     caller = harness.bearer(key)
-    answers = [
+    responses = [
         caller.get("/v1/agents"),
         caller.get("/v1/me"),
         caller.post("/v1/agents", {"name": 1}),
@@ -57,9 +57,9 @@ def test_no_plaintext_key_is_kept_anywhere(
     harness.services.last_used.flush()
     secret = key.rpartition("_")[2][:40]
 
-    for answer in answers:
-        assert secret not in answer.text
-        assert secret not in str(answer.headers)
+    for response in responses:
+        assert secret not in response.text
+        assert secret not in str(response.headers)
     stored = everything_stored(postgres)
     assert "Nowhere" in stored, "the search sees what is stored"
     assert secret not in stored

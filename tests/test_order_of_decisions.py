@@ -1,7 +1,7 @@
-"""The order of decisions: each row of the table alone, and each pair of rows, where the earlier one must be told.
+"""The order of checks: each row of the table alone, and each pair of rows, of which the earlier one decides.
 
-A defect changes one part of a request that would otherwise be served. Two defects make a request with two things wrong;
-docs/authentication.md says which of them is the answer.
+A defect changes one part of a request that would otherwise be accepted. For a request with two defects,
+docs/authentication.md defines which error the API returns.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NUMBERS = itertools.count()
 
 @dataclass
 class Draft:
-    """A request in the making. As it is, it is served."""
+    """A request under construction. Without defects, it is accepted."""
 
     kind: str
     account: str = "acme"
@@ -54,7 +54,7 @@ class Draft:
         header = self.header if self.header is not None else (self.account if self.kind == "jwt" else "")
         if header:
             headers["X-Account-ID"] = header
-        # Each from elsewhere, and of another person: refusals have a budget for each address and each subject.
+        # Each from another address and of another user, because rejections have a budget per address and per subject.
         return harness.anybody().call(
             self.method, alias + self.path, headers=headers, environ_base={"REMOTE_ADDR": str(next(ADDRESSES))}
         )
@@ -68,7 +68,8 @@ class Draft:
 
 @dataclass(frozen=True)
 class Defect:
-    """A row of the table: `rank` is its place, `part` what it spoils. Two that spoil the same part can't meet."""
+    """A row of the table: `rank` is its position, `part` is what it changes. Two defects of one part can't be
+    combined."""
 
     name: str
     rank: int
@@ -138,14 +139,14 @@ PAIRS = [
     and kind in second.kinds
     and first.rank < second.rank
     and first.part != second.part
-    # A header for another account, or an account in the prefix, decides which account is meant at all.
+    # The header and the account in the prefix determine the requested account.
     and not ({first.part, second.part} == {"header", "account"} and "another" in first.name)
 ]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _special_accounts(harness: AppHarness) -> None:
-    """`asleep` is suspended, and `throttled` has one request a day, which is spent."""
+    """`asleep` is suspended, and `throttled` has used up its limit of one request per day."""
     for account in ("asleep", "throttled"):
         new_account(harness.services, account)
     with harness.services.directory.database.writing() as session:
@@ -156,39 +157,41 @@ def _special_accounts(harness: AppHarness) -> None:
 
 @pytest.mark.parametrize("kind", ["key", "jwt"])
 @pytest.mark.parametrize("alias", ALIASES)
-def test_without_a_defect_it_is_served(harness: AppHarness, kind: str, alias: str) -> None:
+def test_request_without_a_defect_is_accepted(harness: AppHarness, kind: str, alias: str) -> None:
     assert Draft(kind).send(harness, alias).status_code == 200
 
 
 @pytest.mark.parametrize(("kind", "defect"), SINGLES, ids=lambda value: getattr(value, "name", value))
-def test_each_row_is_answered_as_written_under_every_alias(harness: AppHarness, kind: str, defect: Defect) -> None:
+def test_each_defect_returns_the_documented_error_under_every_alias(
+    harness: AppHarness, kind: str, defect: Defect
+) -> None:
     for alias in ALIASES:
         draft = Draft(kind)
         defect.spoil(draft)
-        answer = draft.send(harness, alias)
-        assert (answer.status_code, _code(answer)) == (defect.status, defect.code)
+        response = draft.send(harness, alias)
+        assert (response.status_code, _code(response)) == (defect.status, defect.code)
 
 
 @pytest.mark.parametrize(("kind", "first", "second"), PAIRS, ids=lambda value: getattr(value, "name", value))
 @pytest.mark.parametrize("reverse", [False, True])
-def test_of_two_the_earlier_is_told(
+def test_of_two_defects_the_earlier_check_decides(
     harness: AppHarness, kind: str, first: Defect, second: Defect, reverse: bool
 ) -> None:
     draft = Draft(kind)
     for defect in (second, first) if reverse else (first, second):
         defect.spoil(draft)
-    answer = draft.send(harness)
-    assert (answer.status_code, _code(answer)) == (first.status, first.code)
+    response = draft.send(harness)
+    assert (response.status_code, _code(response)) == (first.status, first.code)
 
 
-def _code(answer: TestResponse) -> str:
-    assert answer.content_type == "application/problem+json"
-    body = answer.get_json()
-    assert body["status"] == answer.status_code
+def _code(response: TestResponse) -> str:
+    assert response.content_type == "application/problem+json"
+    body = response.get_json()
+    assert body["status"] == response.status_code
     return str(body["code"])
 
 
-def test_both_kinds_of_401_carry_a_challenge(harness: AppHarness) -> None:
+def test_401_has_a_www_authenticate_challenge(harness: AppHarness) -> None:
     # RFC 9110, section 11.6.1; RFC 6750, section 3.1
     assert harness.anybody().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
     unknown = tokens.generate(TokenKind.API_KEY, "acme").text
@@ -196,7 +199,7 @@ def test_both_kinds_of_401_carry_a_challenge(harness: AppHarness) -> None:
     assert challenge == 'Bearer realm="kataven", error="invalid_token"'
 
 
-def test_a_role_in_another_organisation_is_none_here(harness: AppHarness) -> None:
+def test_role_in_another_organisation_grants_no_access(harness: AppHarness) -> None:
     token = harness.issuer.token(Persona("eve", "Eve", "globex", Role.OWNER))
     assert harness.bearer(token, "globex").get("/v1/me").get_json()["role"] == "owner"
     assert _code(harness.bearer(token, "acme").get("/v1/me")) == "account_mismatch"

@@ -188,9 +188,9 @@ def test_hub_sessions_work_after_a_planned_failover(failover: Failover) -> None:
     sessions = Sessions(failover.relay.url, timeout_seconds=TIMEOUT_SECONDS)
     sessions.save(sessions.new())
     failover.happen()
-    session = sessions.new().with_(person=SignedInUser("alice", "Alice", "access", "id"))
+    session = sessions.new().with_(user=SignedInUser("alice", "Alice", "access", "id"))
     sessions.save(session)
-    with sessions.alone(session) as found:
+    with sessions.locked(session) as found:
         assert found == session
     sessions.close()
 

@@ -1,4 +1,4 @@
-"""How often PostgreSQL is asked: each round trip is a network's length, and nobody sees one that is added."""
+"""How many database round trips a request needs: each costs network latency, and an additional one is easy to miss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def proxy(harness: AppHarness) -> Iterator[CountingProxy]:
 
 @pytest.fixture(scope="module")
 def verifier(harness: AppHarness, proxy: CountingProxy) -> Iterator[LocalVerifier]:
-    """As in the auth-service: without a lease, so that nothing is remembered."""
+    """As in the auth-service: without a lease, so that nothing is cached."""
     url = proxy.url.render_as_string(hide_password=False)
     configured = settings.load({**harness.environ, "KATAVEN_DATABASE_URL": url})
     parts = assembly.foundation(configured)
@@ -31,7 +31,7 @@ def verifier(harness: AppHarness, proxy: CountingProxy) -> Iterator[LocalVerifie
     parts.directory.database.close()
 
 
-def test_a_miss_asks_for_the_account_and_for_the_key(
+def test_cache_miss_queries_the_account_and_the_key(
     harness: AppHarness, verifier: LocalVerifier, proxy: CountingProxy
 ) -> None:
     credential = ApiKeyCredential(harness.new_key("acme"), "acme")

@@ -1,4 +1,4 @@
-"""The real URL map: every route declares who may use it, and refuses everybody else."""
+"""Every route of the real URL map declares its access and rejects all other callers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_route_declares_its_access(harness: AppHarness) -> None:
     assert len(declared(harness.app)) > 20
 
 
-def test_only_these_are_public(harness: AppHarness) -> None:
+def test_only_these_paths_are_public(harness: AppHarness) -> None:
     assert sorted(operation.path for operation in declared(harness.app) if operation.access.public) == [
         "/api/accounts",
         "/api/accounts/validate/<string:account>",
@@ -54,29 +54,29 @@ def test_only_these_are_public(harness: AppHarness) -> None:
     ]
 
 
-def test_without_a_credential_every_other_route_says_401(harness: AppHarness) -> None:
+def test_every_other_route_returns_401_without_a_credential(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if not operation.access.public:
-            answer = harness.anybody().call(operation.method, path_of(operation))
-            assert (answer.status_code, answer.get_json()["code"]) == (401, "missing_credential"), operation.path
+            response = harness.anybody().call(operation.method, path_of(operation))
+            assert (response.status_code, response.get_json()["code"]) == (401, "missing_credential"), operation.path
 
 
-def test_a_member_changes_nothing(harness: AppHarness) -> None:
+def test_member_can_not_change_anything(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if operation.method != "GET" and not operation.access.public:
-            answer = harness.person(BOB).call(operation.method, path_of(operation))
-            assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden"), operation.path
+            response = harness.person(BOB).call(operation.method, path_of(operation))
+            assert (response.status_code, response.get_json()["code"]) == (403, "forbidden"), operation.path
 
 
-def test_charlie_reaches_nothing_of_acme(harness: AppHarness, charlie: Caller) -> None:
+def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> None:
     for operation in declared(harness.app):
         if not operation.access.public:
-            answer = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
-            assert (answer.status_code, answer.get_json()["code"]) == (403, "account_mismatch"), operation.path
+            response = charlie.call(operation.method, path_of(operation), headers={"X-Account-ID": "acme"})
+            assert (response.status_code, response.get_json()["code"]) == (403, "account_mismatch"), operation.path
 
 
 @pytest.mark.parametrize(
     "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
 )
-def test_public_pages_answer(harness: AppHarness, path: str) -> None:
+def test_public_pages_return_200(harness: AppHarness, path: str) -> None:
     assert harness.anybody().get(path).status_code == 200

@@ -1,4 +1,4 @@
-"""What the documentation shows is done: code samples run, configurations parse, options exist, tables are true."""
+"""The documentation is correct: code samples run, configurations parse, options exist, tables have real values."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield running
 
 
-def test_there_are_samples() -> None:
+def test_documentation_has_samples() -> None:
     assert {name.partition(".")[0] for name, _ in PYTHON} >= {"sdk"}
 
 
 @pytest.mark.parametrize("sample", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
-def test_a_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sample: str) -> None:
+def test_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sample: str) -> None:
     environ = {"KATAVEN_API_KEY": harness.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", sample],
@@ -66,17 +66,17 @@ def test_a_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sa
 
 
 @pytest.mark.parametrize("sample", [text for _, text in samples("json")], ids=[name for name, _ in samples("json")])
-def test_a_json_sample_is_json(sample: str) -> None:
+def test_json_sample_parses(sample: str) -> None:
     assert json.loads(sample)
 
 
-def test_every_error_code_is_on_its_page_with_the_words_of_the_api() -> None:
+def test_every_error_code_is_documented_with_its_explanation() -> None:
     page = (DOCS / "errors.md").read_text()
     rows = dict(re.findall(r"^\| (`\w+` \| \d{3}) \| (.*) \|$", page, re.MULTILINE))
     assert rows == {f"`{kind.code}` | {kind.status}": EXPLANATIONS[kind.code] for kind in KINDS.values()}
 
 
-def test_every_tool_is_in_the_table_with_what_it_does() -> None:
+def test_every_mcp_tool_is_documented_with_its_description() -> None:
     rows = dict(re.findall(r"^\| `(kataven_\w+)` \| .* \| (\w+) \|$", (DOCS / "mcp.md").read_text(), re.MULTILINE))
     tools = anyio.run(_server().list_tools)
     words = {(True, False): "reads", (False, False): "adds", (False, True): "changes"}
@@ -88,13 +88,13 @@ def _server() -> MCPServer:
     return create_server(callers_with_keys(None))
 
 
-def test_every_option_of_the_mcp_server_is_documented_and_no_other() -> None:
+def test_documented_options_of_the_mcp_server_equal_the_real_ones() -> None:
     page = (DOCS / "mcp.md").read_text()
     options = set(command.parser()._option_string_actions) - {"-h", "--help"}
     assert set(re.findall(r"--[a-z][a-z-]*", page)) == options
 
 
-def test_the_sdk_has_what_its_page_says() -> None:
+def test_sdk_has_the_documented_methods() -> None:
     page = (DOCS / "sdk.md").read_text()
     for resource, kind in (
         ("agents", sync.Agents),
@@ -109,13 +109,13 @@ def test_the_sdk_has_what_its_page_says() -> None:
     assert retries.FIRST_WAIT_SECONDS == 0.5
 
 
-def test_the_sdks_page_has_every_error() -> None:
+def test_every_sdk_error_is_documented() -> None:
     page = (DOCS / "sdk.md").read_text()
     family = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Answer))`", page)) == family
 
 
-def test_the_figures_of_the_page_on_http() -> None:
+def test_documented_http_figures_equal_the_real_ones() -> None:
     page = (DOCS / "http.md").read_text()
     assert f"{MIN_BYTES:,} bytes" in page
     assert f"{ALIASES_DEPRECATED_AT:%-d %B}" in page.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Which schemas this code serves, and what an account outside of that window is answered; the others notice nothing."""
+"""The schema revisions that a release serves; an account outside the window gets 503, others are not affected."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.support.servers import ask
 TOO_OLD, TOO_NEW = "account_0000", "account_9999"
 
 
-def written(harness: AppHarness, account: str, revision: str) -> None:
-    """What the system database believes."""
+def set_recorded_revision(harness: AppHarness, account: str, revision: str) -> None:
+    """Set the revision that the system database has recorded."""
     with harness.services.directory.database.writing() as session:
         accounts.read(session, account).schema_revision = revision
     harness.services.revocation.revoke(harness.scope(account))
 
 
-def say(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
-    """What the account's database itself says."""
+def set_actual_revision(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
+    """Set the revision in the account's database."""
     ask(postgres, f"UPDATE alembic_version SET version_num = '{revision}'", account)  # noqa: S608
 
 
@@ -42,7 +42,7 @@ def by_jwt(harness: AppHarness, account: str) -> Caller:
 
 @pytest.mark.parametrize("caller_of", [by_key, by_jwt])
 @pytest.mark.parametrize("revision", [TOO_OLD, TOO_NEW])
-def test_an_account_out_of_step_says_so_and_the_others_are_served(
+def test_account_outside_the_window_returns_503_and_others_are_served(
     harness: AppHarness,
     postgres: EmbeddedPostgres,
     acme_key: Caller,
@@ -53,8 +53,8 @@ def test_an_account_out_of_step_says_so_and_the_others_are_served(
     new_account(harness.services, account)
     caller = caller_of(harness, account)
     assert caller.get("/v1/agents").status_code == 200
-    say(postgres, account, revision)
-    written(harness, account, revision)
+    set_actual_revision(postgres, account, revision)
+    set_recorded_revision(harness, account, revision)
 
     for method, path in (("GET", "/v1/agents"), ("POST", "/v1/agents"), ("GET", "/v1/api-keys")):
         answer = caller.call(method, path, json={"name": "x"} if method == "POST" else None)
@@ -65,27 +65,27 @@ def test_an_account_out_of_step_says_so_and_the_others_are_served(
         assert answer.headers["Retry-After"] == "60"
     assert acme_key.get("/v1/agents").status_code == 200
     ready = harness.anybody().get("/readyz").get_json()
-    assert "accounts are at a schema that this code can't serve" in ready["checks"]["migrations"]
+    assert "accounts have a schema that this release can't serve" in ready["checks"]["migrations"]
 
-    say(postgres, account, ACCOUNT_SCHEMA.head)
-    written(harness, account, ACCOUNT_SCHEMA.head)
+    set_actual_revision(postgres, account, ACCOUNT_SCHEMA.head)
+    set_recorded_revision(harness, account, ACCOUNT_SCHEMA.head)
     assert caller.get("/v1/agents").status_code == 200
 
 
-def test_a_database_that_is_older_than_anybody_believed_is_found_out(
+def test_outdated_recorded_revision_is_detected(
     harness: AppHarness, postgres: EmbeddedPostgres, acme_key: Caller
 ) -> None:
     new_account(harness.services, "older-than-believed")
     caller = by_jwt(harness, "older-than-believed")
     ask(postgres, "ALTER TABLE agents RENAME TO agents_of_old", "older-than-believed")
-    say(postgres, "older-than-believed", TOO_OLD)
+    set_actual_revision(postgres, "older-than-believed", TOO_OLD)
     answer = caller.get("/v1/agents")
     assert (answer.status_code, answer.get_json()["code"]) == (503, "schema_mismatch")
     assert TOO_OLD in answer.get_json()["detail"]
     assert acme_key.get("/v1/agents").status_code == 200
 
 
-def test_the_window_is_declared_and_ends_at_the_newest() -> None:
+def test_window_reaches_from_the_declared_revision_to_the_newest() -> None:
     assert ACCOUNT_SCHEMA.window[0] == OLDEST_SERVED
     assert ACCOUNT_SCHEMA.window[-1] == ACCOUNT_SCHEMA.head
 
@@ -95,7 +95,7 @@ def test_every_revision_of_the_window_is_served(harness: AppHarness, postgres: E
     account = f"at-{revision.replace('_', '-')}"
     new_account(harness.services, account)
     _remake(postgres, account, revision)
-    written(harness, account, revision)
+    set_recorded_revision(harness, account, revision)
     caller, owner = by_key(harness, account), by_jwt(harness, account)
     agent = caller.post("/v1/agents", {"name": "Front desk"}).get_json()
     for status, answer in (
@@ -113,7 +113,7 @@ def test_every_revision_of_the_window_is_served(harness: AppHarness, postgres: E
 
 
 def _remake(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
-    """Give the account a database as it was at `revision`."""
+    """Replace the account's database with one at `revision`."""
     server = DatabaseServer(make_url(postgres.url("postgres")))
     with server.maintenance() as maintenance:
         template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)

@@ -1,4 +1,4 @@
-"""What only a real server shows: bytes that no client library sends, and what other processes can see."""
+"""Behaviour that only a real server shows: bytes that no client library sends, and what other processes can see."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kataven.widget import opaque_tokens
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
-from tests.web.server.running import crowd, read_answer
+from tests.web.server.running import open_connections, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -38,38 +38,38 @@ def ask(
     server: Gunicorn, *headers: bytes, line: bytes = b"GET /v1/agents HTTP/1.1", body: bytes = b""
 ) -> tuple[int, bytes]:
     request = b"\r\n".join([line, b"Host: x", b"Connection: close", *headers, b"", body])
-    answer = server.raw(request)
-    return int(answer.split(b" ", 2)[1]), answer
+    response = server.raw(request)
+    return int(response.split(b" ", 2)[1]), response
 
 
 def bearer(key: str) -> bytes:
     return f"Authorization: Bearer {key}".encode()
 
 
-def test_a_good_key_is_served(server: Gunicorn, key: str) -> None:
+def test_valid_key_is_accepted(server: Gunicorn, key: str) -> None:
     assert ask(server, bearer(key))[0] == 200
 
 
-def test_two_authorization_headers_are_refused_by_name(server: Gunicorn, key: str) -> None:
-    status, answer = ask(server, bearer(key), bearer(key))
+def test_two_authorization_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
+    status, response = ask(server, bearer(key), bearer(key))
     assert status == 400
-    assert b'"malformed_token"' in answer
-    assert b'"field":"Authorization"' in answer
+    assert b'"malformed_token"' in response
+    assert b'"field":"Authorization"' in response
 
 
-def test_two_account_headers_are_refused_by_name(server: Gunicorn, key: str) -> None:
-    status, answer = ask(server, bearer(key), b"X-Account-ID: acme", b"X-Account-ID: acme")
+def test_two_account_headers_are_rejected_by_name(server: Gunicorn, key: str) -> None:
+    status, response = ask(server, bearer(key), b"X-Account-ID: acme", b"X-Account-ID: acme")
     assert status == 400
-    assert b'"invalid_account"' in answer
-    assert b'"field":"X-Account-ID"' in answer
+    assert b'"invalid_account"' in response
+    assert b'"field":"X-Account-ID"' in response
 
 
 @pytest.mark.parametrize("length", [8 * 1024 + 1, 60_000])
-def test_an_overlong_token_gets_our_own_answer(server: Gunicorn, length: int) -> None:
-    status, answer = ask(server, b"Authorization: Bearer " + b"x" * length)
+def test_overlong_token_returns_a_problem(server: Gunicorn, length: int) -> None:
+    status, response = ask(server, b"Authorization: Bearer " + b"x" * length)
     assert status == 400
-    assert b'"malformed_token"' in answer
-    assert b'"field":"Authorization"' in answer
+    assert b'"malformed_token"' in response
+    assert b'"field":"Authorization"' in response
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_an_overlong_token_gets_our_own_answer(server: Gunicorn, length: int) ->
         b"X-Account-ID: \xf0\x9f\x92\xa9",
     ],
 )
-def test_bytes_that_are_no_text_are_a_4xx(server: Gunicorn, key: str, header: bytes) -> None:
+def test_non_text_bytes_return_4xx(server: Gunicorn, key: str, header: bytes) -> None:
     headers = [header] if header.startswith(b"Auth") else [bearer(key), header]
     assert ask(server, *headers)[0] == 400
 
@@ -96,7 +96,7 @@ def test_bytes_that_are_no_text_are_a_4xx(server: Gunicorn, key: str, header: by
         (b"GET /v1/agents HTTP/9.9", []),
     ],
 )
-def test_what_is_not_http_is_a_4xx_and_the_server_goes_on(
+def test_invalid_http_returns_4xx_and_the_server_continues(
     server: Gunicorn, key: str, line: bytes, headers: list[bytes]
 ) -> None:
     assert 400 <= ask(server, *headers, line=line)[0] < 500
@@ -104,22 +104,22 @@ def test_what_is_not_http_is_a_4xx_and_the_server_goes_on(
 
 
 @pytest.mark.parametrize("path", [b"/v1/agents/%ff%fe", b"/v1/agents/%00", b"/v1/agents/..%2f..%2fetc", b"/%c3%28"])
-def test_paths_of_any_bytes_are_404(server: Gunicorn, key: str, path: bytes) -> None:
-    status, answer = ask(server, bearer(key), line=b"GET " + path + b" HTTP/1.1")
+def test_path_of_arbitrary_bytes_returns_404(server: Gunicorn, key: str, path: bytes) -> None:
+    status, response = ask(server, bearer(key), line=b"GET " + path + b" HTTP/1.1")
     assert status == 404
-    assert b'"not_found"' in answer
+    assert b'"not_found"' in response
 
 
-def test_a_chunked_body_over_the_limit_is_a_413(server: Gunicorn, key: str) -> None:
+def test_chunked_body_over_the_limit_returns_413(server: Gunicorn, key: str) -> None:
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     headers = [bearer(key), b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
     body = chunk * 17 + b"0\r\n\r\n"
-    status, answer = ask(server, *headers, line=b"POST /v1/agents HTTP/1.1", body=body)
-    assert status == 413, answer
-    assert b'"payload_too_large"' in answer
+    status, response = ask(server, *headers, line=b"POST /v1/agents HTTP/1.1", body=body)
+    assert status == 413, response
+    assert b'"payload_too_large"' in response
 
 
-def test_a_query_never_reaches_the_log(server: Gunicorn, key: str) -> None:
+def test_query_string_is_never_logged(server: Gunicorn, key: str) -> None:
     stray = tokens.generate(TokenKind.API_KEY, "acme").text
     ask(server, bearer(key), line=f"GET /v1/agents?api_key={stray} HTTP/1.1".encode())
     assert stray not in server.log.read_text()
@@ -140,7 +140,7 @@ SECRETS = {
     "jwt": JWT,
     "cut-jwt": JWT[:50],
 }
-"""Each is random for its last characters, and has no other owner."""
+"""Each is random except for its last characters, and unique to this test."""
 CHUNKED = (
     b"POST /v1/widget/auth/guest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -178,17 +178,17 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS, ids=range(len(FORMS)))
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-def test_a_secret_in_a_request_that_is_no_http_is_not_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
+def test_secret_in_invalid_http_is_never_repeated(server: Gunicorn, form: bytes, secret: str) -> None:
     request = form.replace(b"\r\nHost: ", b"\r\nConnection: close\r\nHost: ").replace(b"%s", secret.encode())
-    answer = server.raw(request).decode("latin-1")
-    assert re.match(r"HTTP/1\.1 (4\d\d|501) ", answer), answer
-    assert "Content-Type: application/problem+json" in answer
-    assert json.loads(answer.partition("\r\n\r\n")[2])["code"]
-    written = (answer + server.log.read_text()).lower()
+    response = server.raw(request).decode("latin-1")
+    assert re.match(r"HTTP/1\.1 (4\d\d|501) ", response), response
+    assert "Content-Type: application/problem+json" in response
+    assert json.loads(response.partition("\r\n\r\n")[2])["code"]
+    written = (response + server.log.read_text()).lower()
     assert secret[-12:].lower() not in written
 
 
-def test_every_line_of_the_log_is_json(server: Gunicorn) -> None:
+def test_every_log_line_is_json(server: Gunicorn) -> None:
     ask(server, b"Authorization Bearer x")
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
     assert {"gunicorn.error", "kataven.access", "kataven.server"} <= {line["logger"] for line in lines}
@@ -219,7 +219,7 @@ BROKEN_BODIES = [
 
 
 def half_closed(server: Gunicorn, request: bytes) -> bytes:
-    """What is answered to a client that sends nothing more, and says so."""
+    """The response to a client that sends nothing more and shuts down its sending side."""
     with server.connect() as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -227,7 +227,7 @@ def half_closed(server: Gunicorn, request: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("body", BROKEN_BODIES, ids=range(len(BROKEN_BODIES)))
-def test_a_broken_chunked_body_is_a_400_and_one_short_line(server: Gunicorn, key: str, body: bytes) -> None:
+def test_malformed_chunked_body_returns_400_and_logs_one_line(server: Gunicorn, key: str, body: bytes) -> None:
     before = len(server.log.read_text())
     head = b"\r\n".join(
         [
@@ -238,22 +238,22 @@ def test_a_broken_chunked_body_is_a_400_and_one_short_line(server: Gunicorn, key
             b"Transfer-Encoding: chunked",
         ]
     )
-    answer = half_closed(server, head + b"\r\n\r\n" + body)
-    assert answer.startswith(b"HTTP/1.1 400 "), answer
-    assert b"\r\nConnection: close\r\n" in answer
-    assert b'"malformed_request"' in answer
+    response = half_closed(server, head + b"\r\n\r\n" + body)
+    assert response.startswith(b"HTTP/1.1 400 "), response
+    assert b"\r\nConnection: close\r\n" in response
+    assert b'"malformed_request"' in response
     lines = server.log.read_text()[before:].splitlines()
     assert len(lines) == 2, "its own, and the request's"
     assert all(len(line) < 500 and "Traceback" not in line for line in lines)
 
 
-def test_a_body_that_ends_too_early_is_a_400(server: Gunicorn, key: str) -> None:
+def test_truncated_body_returns_400(server: Gunicorn, key: str) -> None:
     head = [b"POST /v1/agents HTTP/1.1", b"Host: x", bearer(key), b"Content-Type: application/json"]
     for length in (10, 100_000):
-        answer = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
-        assert answer.startswith(b"HTTP/1.1 400 "), answer
-        assert b"\r\nConnection: close\r\n" in answer
-        assert b'"malformed_request"' in answer
+        response = half_closed(server, b"\r\n".join([*head, b"Content-Length: %d" % length, b"", b'{"a"']))
+        assert response.startswith(b"HTTP/1.1 400 "), response
+        assert b"\r\nConnection: close\r\n" in response
+        assert b'"malformed_request"' in response
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -268,7 +268,7 @@ def test_a_body_that_ends_too_early_is_a_400(server: Gunicorn, key: str) -> None
     ],
     ids=["401", "404", "405", "415"],
 )
-def test_an_answer_before_the_body_tells_the_truth_about_its_connection(
+def test_response_before_the_body_has_a_correct_connection_header(
     server: Gunicorn, key: str, line: bytes, headers: list[bytes], status: int, size: int, framing: str
 ) -> None:
     headers = [bearer(key) if header == b"with-key" else header for header in headers]
@@ -290,7 +290,7 @@ def test_an_answer_before_the_body_tells_the_truth_about_its_connection(
             assert read_answer(connection)[0] == 200
 
 
-def test_what_the_server_refuses_is_counted_from_the_start(server: Gunicorn) -> None:
+def test_connections_rejected_by_the_server_are_counted_from_startup(server: Gunicorn) -> None:
     with server.client() as client:
         text = client.get("/metrics").text
         for reason in REASONS:
@@ -313,18 +313,16 @@ SLOW = {
 
 
 @pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
-@pytest.mark.parametrize("first_words", SLOW.values(), ids=SLOW)
-def test_a_crowd_of_slow_clients_keeps_nobody_waiting(
-    server: Gunicorn, key: str, first_words: bytes, with_key: bool
-) -> None:
+@pytest.mark.parametrize("first_bytes", SLOW.values(), ids=SLOW)
+def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_bytes: bytes, with_key: bool) -> None:
     if with_key:
-        first_words = first_words.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
-    with crowd(server, 200, first_words):
+        first_bytes = first_bytes.replace(b"Host: x", b"Host: x\r\n" + bearer(key))
+    with open_connections(server, 200, first_bytes):
         assert ask(server, line=b"GET /healthz HTTP/1.1")[0] == 200
         assert ask(server, bearer(key))[0] in {200, 429}  # the account's own requests under way may fill its limit
 
 
-def test_the_stacks_of_a_worker_that_crashes_are_a_line_in_the_log(server: Gunicorn) -> None:
+def test_stacks_of_a_crashed_worker_are_logged(server: Gunicorn) -> None:
     os.kill(server.worker_pids()[0], signal.SIGSEGV)
     wait_until(lambda: '"a worker crashed"' in server.log.read_text(), 30, server.log.read_text)
     for line in server.log.read_text().splitlines():
@@ -339,7 +337,7 @@ def unix_request(path: str, request: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
-def test_a_client_of_a_unix_socket_is_believed_nothing(harness: AppHarness, server_folder: Path) -> None:
+def test_headers_of_a_unix_socket_client_are_not_trusted(harness: AppHarness, server_folder: Path) -> None:
     path = server_folder / "front.sock"
     environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "1"}
     asked = b"GET /hub/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -351,7 +349,7 @@ def test_a_client_of_a_unix_socket_is_believed_nothing(harness: AppHarness, serv
             assert unix_request(str(path), plain + named + b"\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
-def test_a_unix_socket_without_a_proxy_is_refused(harness: AppHarness, server_folder: Path) -> None:
+def test_unix_socket_without_a_proxy_is_rejected_at_startup(harness: AppHarness, server_folder: Path) -> None:
     path, log = server_folder / "alone.sock", server_folder / "alone-log"
     environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(environ, log, unix=path):
@@ -362,7 +360,7 @@ def test_a_unix_socket_without_a_proxy_is_refused(harness: AppHarness, server_fo
     assert not path.exists()
 
 
-def test_no_secret_is_in_the_process_list(server: Gunicorn, harness: AppHarness, key: str) -> None:
+def test_process_list_contains_no_secret(server: Gunicorn, harness: AppHarness, key: str) -> None:
     ask(server, bearer(key))
     listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     assert "gunicorn" in listed
@@ -374,7 +372,7 @@ def test_no_secret_is_in_the_process_list(server: Gunicorn, harness: AppHarness,
         assert secret not in listed
 
 
-def test_a_bad_environment_is_told_once_and_ends_the_server(harness: AppHarness, tmp_path: Path) -> None:
+def test_invalid_environment_is_reported_once_and_stops_the_server(harness: AppHarness, tmp_path: Path) -> None:
     broken = {**harness.environ, "KATAVEN_TRUSTED_PROXIES": "many", "KATAVEN_LEASE_SECONDS": "0"}
     log = tmp_path / "log"
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(broken, log):

@@ -1,4 +1,4 @@
-"""Accounts on two PostgreSQL servers: listed without a password, drained, migrated; one down, the other well."""
+"""Accounts on two PostgreSQL servers: adding, draining, migrating, and the outage of one of them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def flask(harness: AppHarness, *words: str, given: str | None = None) -> Result:
     return harness.app.test_cli_runner().invoke(args=list(words), input=given)
 
 
-def said(harness: AppHarness, *words: str, given: str | None = None) -> Any:
+def run_json(harness: AppHarness, *words: str, given: str | None = None) -> Any:
     result = flask(harness, *words, "--json", given=given)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
 def listed(harness: AppHarness) -> dict[str, dict[str, Any]]:
-    return {row["server"]: row for row in said(harness, "servers", "list")}
+    return {row["server"]: row for row in run_json(harness, "servers", "list")}
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,15 @@ def other() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture
 def europe(harness: AppHarness, other: EmbeddedPostgres) -> Iterator[str]:
-    """A second server, listed for as long as the test lasts, so that others' accounts are not placed on it."""
-    said(harness, "servers", "add", "europe", given=other.url(""))
+    """A second server, listed only during the test, so that other tests' accounts are not placed on it."""
+    run_json(harness, "servers", "add", "europe", given=other.url(""))
     yield "europe"
     with harness.services.directory.database.writing() as session:
         session.execute(delete(Account).where(Account.server == "europe"))
         session.execute(delete(ServerRow).where(ServerRow.name == "europe"))
 
 
-def test_a_server_is_listed_and_the_trail_says_by_whom(
-    harness: AppHarness, europe: str, other: EmbeddedPostgres
-) -> None:
+def test_added_server_is_listed_and_audited(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
     row = listed(harness)[europe]
     assert row["host"] == make_url(other.url("x")).query["host"]
     assert (row["port"], row["user"], row["accounts"], row["draining"]) == (5432, "kataven", 0, False)
@@ -72,7 +70,7 @@ def test_a_server_is_listed_and_the_trail_says_by_whom(
         assert (event.actor, event.detail["server"]) == ("cli", europe)
 
 
-def test_an_account_on_another_server_is_served(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
+def test_account_on_another_server_is_served(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
     flask(harness, "accounts", "create", "abroad", "--server", europe)
     assert ask(other, "SELECT 1 FROM pg_database WHERE datname = 'abroad'") == [(1,)]
     caller = harness.bearer(harness.new_key("abroad"))
@@ -82,22 +80,22 @@ def test_an_account_on_another_server_is_served(harness: AppHarness, europe: str
     assert listed(harness)[europe]["accounts"] == 1
 
 
-def test_the_least_loaded_server_is_chosen_and_never_one_that_is_drained(harness: AppHarness, europe: str) -> None:
-    placed = said(harness, "accounts", "create", "goes-where-room-is")
+def test_new_account_is_placed_on_the_emptiest_server_that_is_not_drained(harness: AppHarness, europe: str) -> None:
+    placed = run_json(harness, "accounts", "create", "goes-where-room-is")
     assert placed["server"] == europe
-    assert said(harness, "servers", "drain", europe)["draining"]
-    assert said(harness, "accounts", "create", "stays-away")["server"] == "default"
+    assert run_json(harness, "servers", "drain", europe)["draining"]
+    assert run_json(harness, "accounts", "create", "stays-away")["server"] == "default"
     refused = flask(harness, "accounts", "create", "insists", "--server", europe)
     assert refused.exit_code == 1
-    assert "'europe' that takes accounts" in refused.stderr
+    assert "'europe' does not exist or accepts no new accounts" in refused.stderr
     served = harness.bearer(harness.new_key("goes-where-room-is"))
     assert served.get("/v1/agents").status_code == 200
-    assert not said(harness, "servers", "drain", europe, "--undo")["draining"]
-    assert said(harness, "servers", "drain", europe)["draining"]
-    assert not said(harness, "servers", "resume", europe)["draining"]
+    assert not run_json(harness, "servers", "drain", europe, "--undo")["draining"]
+    assert run_json(harness, "servers", "drain", europe)["draining"]
+    assert not run_json(harness, "servers", "resume", europe)["draining"]
 
 
-def test_a_drain_that_comes_between_choosing_and_placing_wins(
+def test_drain_between_choosing_and_placing_wins(
     harness: AppHarness, europe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = harness.services.directory.database
@@ -114,16 +112,16 @@ def test_a_drain_that_comes_between_choosing_and_placing_wins(
     assert harness.services.directory.read("too-late") is None
 
 
-def test_without_a_server_that_takes_accounts_the_refusal_says_so(harness: AppHarness) -> None:
-    said(harness, "servers", "drain", "default", "--force")
+def test_creation_is_refused_if_no_server_accepts_accounts(harness: AppHarness) -> None:
+    run_json(harness, "servers", "drain", "default", "--force")
     try:
         refused = flask(harness, "accounts", "create", "homeless")
     finally:
-        said(harness, "servers", "resume", "default")
-    assert "There is no database server that takes accounts" in refused.stderr
+        run_json(harness, "servers", "resume", "default")
+    assert "No database server accepts new accounts" in refused.stderr
 
 
-def test_templates_and_migrations_are_on_both(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
+def test_templates_and_migrations_cover_both_servers(harness: AppHarness, europe: str, other: EmbeddedPostgres) -> None:
     flask(harness, "accounts", "create", "far", "--server", europe)
     flask(harness, "accounts", "create", "near", "--server", "default")
     for url in (other.url("x"), str(harness.environ["KATAVEN_DATABASE_URL"])):
@@ -131,8 +129,8 @@ def test_templates_and_migrations_are_on_both(harness: AppHarness, europe: str, 
         with server.maintenance() as maintenance:
             assert Templates(server, ACCOUNT_SCHEMA).known_fingerprint(maintenance, ACCOUNT_SCHEMA.head)
     chosen = ("--account", "far", "--account", "near")
-    assert [row["outcome"] for row in said(harness, "migrations", "upgrade", *chosen)] == ["current", "current"]
-    status = {row["account"]: row for row in said(harness, "migrations", "status", *chosen)}
+    assert [row["outcome"] for row in run_json(harness, "migrations", "upgrade", *chosen)] == ["current", "current"]
+    status = {row["account"]: row for row in run_json(harness, "migrations", "status", *chosen)}
     assert {row["revision"] for row in status.values()} == {ACCOUNT_SCHEMA.head}
     assert not status["far"]["drifted"]
     ask(other, "ALTER TABLE agents ADD COLUMN stray text", "far")
@@ -140,9 +138,9 @@ def test_templates_and_migrations_are_on_both(harness: AppHarness, europe: str, 
     assert {row["account"]: row["drifted"] for row in drifted} == {"far": True, "near": False}
 
 
-def test_a_server_that_is_down_takes_only_its_own_accounts_along(harness: AppHarness, acme_key: Any) -> None:
+def test_unavailable_server_affects_only_its_own_accounts(harness: AppHarness, acme_key: Any) -> None:
     with scratch_server() as doomed:
-        said(harness, "servers", "add", "doomed", given=doomed.url(""))
+        run_json(harness, "servers", "add", "doomed", given=doomed.url(""))
         flask(harness, "accounts", "create", "sinking", "--server", "doomed")
         caller = harness.bearer(harness.new_key("sinking"))
         assert caller.get("/v1/agents").status_code == 200
@@ -155,7 +153,7 @@ def test_a_server_that_is_down_takes_only_its_own_accounts_along(harness: AppHar
         found = {row["server"]: row for row in json.loads(repaired.stdout)}
         assert found["doomed"]["found"] == "unreachable"
         in_use = flask(harness, "servers", "remove", "doomed")
-        assert "1 accounts are on it" in in_use.stderr
+        assert "it holds 1 account." in in_use.stderr
     finally:
         with harness.services.directory.database.writing() as session:
             session.execute(delete(Account).where(Account.server == "doomed"))
@@ -172,51 +170,51 @@ def test_a_server_that_is_down_takes_only_its_own_accounts_along(harness: AppHar
     ],
     ids=["no-right-to-create", "no-right-to-log-in"],
 )
-def test_an_unsuitable_server_is_refused_with_the_fix(harness: AppHarness, role: str, words: str) -> None:
+def test_unsuitable_server_is_refused_with_the_fix(harness: AppHarness, role: str, words: str) -> None:
     name = role.partition(" ")[0]
     with scratch_server() as server:
         ask(server, f"CREATE ROLE {role}")
-        let_in(server, "trust", name)
+        allow_role(server, "trust", name)
         refused = flask(harness, "servers", "add", "unfit", given=server.url("").replace("kataven@", f"{name}@"))
     assert refused.exit_code == 1
     assert words in refused.stderr
     assert "unfit" not in listed(harness)
 
 
-def let_in(server: EmbeddedPostgres, method: str, role: str) -> None:
-    """Have the server take `role` in by `method`, beside those that the kernel vouches for."""
+def allow_role(server: EmbeddedPostgres, method: str, role: str) -> None:
+    """Allow `role` to connect with `method`, in addition to peer authentication."""
     (file,) = ask(server, "SHOW hba_file")[0]
     with Path(str(file)).open("a", encoding="utf-8") as rules:
         rules.write(f"local all {role} {method}\n")
     ask(server, "SELECT pg_reload_conf()")
 
 
-def test_the_same_server_under_another_name_is_refused(harness: AppHarness) -> None:
+def test_listed_server_is_refused_under_another_name(harness: AppHarness) -> None:
     refused = flask(harness, "servers", "add", "twin", given=harness.environ["KATAVEN_DATABASE_URL"])
     assert refused.exit_code == 1
     assert "listed as 'default'" in refused.stderr
 
 
-def test_a_server_that_does_not_answer_is_refused(harness: AppHarness, tmp_path: Path) -> None:
+def test_unavailable_server_is_refused(harness: AppHarness, tmp_path: Path) -> None:
     refused = flask(harness, "servers", "add", "nowhere", given=f"postgresql://kataven@/?host={tmp_path}")
     assert refused.exit_code == 1
-    assert "can't be connected to" in refused.stderr
+    assert "Can't connect to the server" in refused.stderr
     assert "Traceback" not in refused.output
 
 
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("postgresql://kataven:{}@db.example:5432", "Leave the password out"),
-        ("postgresql://kataven@db.example:5432?password={}", "Leave the password out"),
-        ("{}", "not a database URL"),
-        ("mysql://kataven@{}", "not PostgreSQL"),
-        ("postgresql://{}:5432", "names no user"),
-        ("postgresql://{}@", "names no host"),
+        ("postgresql://kataven:{}@db.example:5432", "must not contain a password"),
+        ("postgresql://kataven@db.example:5432?password={}", "must not contain a password"),
+        ("{}", "Invalid database URL"),
+        ("mysql://kataven@{}", "Not a PostgreSQL URL"),
+        ("postgresql://{}:5432", "has no user"),
+        ("postgresql://{}@", "has no host"),
     ],
     ids=["password", "password-in-query", "no-url", "mysql", "no-user", "no-host"],
 )
-def test_a_bad_url_is_refused_and_never_repeated(harness: AppHarness, template: str, words: str) -> None:
+def test_invalid_url_is_refused_and_never_repeated(harness: AppHarness, template: str, words: str) -> None:
     secret = secrets.token_hex(8)
     refused = flask(harness, "servers", "add", "bad", given=template.format(secret))
     assert refused.exit_code == 1
@@ -224,26 +222,26 @@ def test_a_bad_url_is_refused_and_never_repeated(harness: AppHarness, template: 
     assert secret not in refused.output
 
 
-def test_the_url_comes_from_a_file_or_the_environment_too(
+def test_url_is_read_from_a_file_or_the_environment(
     harness: AppHarness, other: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "url"
     file.write_text(other.url("") + "\n")
     monkeypatch.setenv("EUROPE_URL", other.url(""))
     for source in (["--url-file", str(file)], ["--url-env", "EUROPE_URL"]):
-        said(harness, "servers", "add", "sourced", *source)
+        run_json(harness, "servers", "add", "sourced", *source)
         assert flask(harness, "servers", "add", "sourced", *source).exit_code == 1
         assert flask(harness, "servers", "remove", "sourced").exit_code == 0
     assert flask(harness, "servers", "add", "x", "--url-env", "NOT_SET").exit_code == 2
     assert flask(harness, "servers", "add", "Not A Name", given=other.url("")).exit_code == 1
 
 
-def test_a_password_stays_in_its_file(harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """libpq finds it, in this process and in every worker; nothing of ours stores, prints or logs it."""
+def test_password_remains_in_its_file(harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq reads it, in this process and in every worker; Kataven does not store, print or log it."""
     password = secrets.token_hex(16)
     with scratch_server() as server:
         ask(server, f"CREATE ROLE guarded LOGIN CREATEDB PASSWORD '{password}'")
-        let_in(server, "scram-sha-256", "guarded")
+        allow_role(server, "scram-sha-256", "guarded")
         url = server.url("").replace("kataven@", "guarded@")
         monkeypatch.delenv("PGPASSFILE", raising=False)
         refused = flask(harness, "servers", "add", "guarded", given=url)
@@ -269,13 +267,13 @@ def test_a_password_stays_in_its_file(harness: AppHarness, tmp_path: Path, monke
             flask(harness, "servers", "remove", "guarded")
 
 
-def test_the_url_is_kept_without_a_database() -> None:
+def test_url_is_stored_without_a_database() -> None:
     assert server_url("postgres://kataven@db.example:5433/anything?sslmode=verify-full").render_as_string() == (
         "postgresql+psycopg2://kataven@db.example:5433/?sslmode=verify-full"
     )
 
 
-def test_what_is_given_by_hand_is_asked_for_in_the_dark(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompt_hides_the_url(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def prompt(text: str, **options: Any) -> str:
@@ -292,13 +290,13 @@ def test_what_is_given_by_hand_is_asked_for_in_the_dark(harness: AppHarness, mon
     assert asked == [{"hide_input": True}]
 
 
-def test_the_last_server_that_takes_accounts_stays_open_unless_it_is_forced(harness: AppHarness, europe: str) -> None:
-    assert said(harness, "servers", "drain", europe)["draining"]
+def test_last_server_that_accepts_accounts_is_not_drained_without_force(harness: AppHarness, europe: str) -> None:
+    assert run_json(harness, "servers", "drain", europe)["draining"]
     for verb in ("drain", "remove"):
         refused = flask(harness, "servers", verb, "default")
         assert refused.exit_code == 1
         assert "--force" in refused.stderr
     assert not listed(harness)["default"]["draining"]
-    assert said(harness, "servers", "drain", "default", "--force")["draining"]
-    assert said(harness, "servers", "drain", "default")["draining"], "it takes none already"
-    assert not said(harness, "servers", "resume", "default")["draining"]
+    assert run_json(harness, "servers", "drain", "default", "--force")["draining"]
+    assert run_json(harness, "servers", "drain", "default")["draining"], "it takes none already"
+    assert not run_json(harness, "servers", "resume", "default")["draining"]

@@ -60,7 +60,7 @@ def test_all_problems_are_reported_together() -> None:
         ({"REDIS_URL": "rediss://a?ssl_ca_certs=/nowhere.pem"}, "KATAVEN_REDIS_URL: names a TLS file that"),
         ({"REDIS_URL": "redis://[::1"}, "KATAVEN_REDIS_URL: is not a URL"),
         ({"REDIS_URL": "unix://run/redis.sock"}, "KATAVEN_REDIS_URL: must contain the absolute path of the socket"),
-        ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a is shorter"),
+        ({"PEPPERS": "2026a:c2hvcnQ"}, "KATAVEN_PEPPERS: pepper 2026a must have at least 32"),
         ({"PEPPERS": f"dev1:{PEPPER}"}, "KATAVEN_PEPPERS: contains a development pepper"),
         ({"PEPPERS": f"2026a:{PEPPER},dev1:{PEPPER}"}, "KATAVEN_PEPPERS: contains a development pepper"),
         ({"PEPPERS": None}, "KATAVEN_PEPPERS: is missing"),

@@ -17,8 +17,9 @@ from kataven.dev.personas import Persona, org_id
 from kataven.identity import token as tokens
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
-from kataven.operations import operator_actions
+from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
+from kataven.operations.operator import Operator
 from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.ratelimit.lane import BURST, PER_SECOND
 from tests.support.app_harness import AppHarness
@@ -138,7 +139,6 @@ def test_new_account_is_accepted_immediately(harness: AppHarness) -> None:
     address_options = unused_address()
     assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"
     assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"
-    operator_actions.create_account(
-        harness.services, NewAccount("brand-new", "New", org_id("brand-new")), operator="test"
-    )
+    new = NewAccount("brand-new", "New", org_id("brand-new"))
+    account_creation.create_account(Operator("test", harness.services), new)
     assert ivan.get("/v1/me", **address_options).status_code == 200

@@ -2,6 +2,7 @@
 
 AccountError
 ├── NotFound              raised if the row does not exist in this account's database
+├── Conflict              raised if the current state of a resource does not allow the operation
 ├── ExpiryExceedsPolicy   raised if the requested expiry exceeds the account's policy
 └── LimitAboveAccount     raised if a key's limit would exceed the account's limit
 """
@@ -18,6 +19,14 @@ class NotFound(AccountError):
 
     def __init__(self, noun: str) -> None:
         super().__init__(f"This account has no such {noun}.")
+
+
+class Conflict(AccountError):
+    """The request is valid, but the current state of the resource does not allow it. The API returns 409 `conflict`.
+
+    Pass a message for the caller that names the resource, its state, and what to do. A mismatched `If-Match` is
+    `PreconditionFailed` in `web/problems.py`.
+    """
 
 
 class ExpiryExceedsPolicy(AccountError):

@@ -1,4 +1,5 @@
-"""The HTTP API, one file per noun: read the input, call one verb, shape the output."""
+"""The HTTP API, one module per resource. Handlers read the input, call one function of `account` and shape the
+output."""
 
 from kataven.api import (
     accounts,

@@ -1,4 +1,4 @@
-"""`/api/accounts`: which accounts there are to sign in to. Public, and only what an account chose to show."""
+"""`/api/accounts`: finds accounts to sign in to. Public, and limited to accounts that are discoverable."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from kataven.tenancy.names import check_account_name
 from kataven.validation import Shaped
 from kataven.web.access import PUBLIC_BY_ADDRESS
 from kataven.web.operation import Answer, ApiBlueprint
-from kataven.web.paging import DEFAULT_LIMIT, MAX_LIMIT, NO_CURSOR, link_to_next
+from kataven.web.paging import DEFAULT_LIMIT, INVALID_CURSOR, MAX_LIMIT, link_to_next
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
 
-blueprint = ApiBlueprint("accounts", __name__, "account", "Finding the account to sign in to. No credential needed.")
+blueprint = ApiBlueprint("accounts", __name__, "account", "Find the account to sign in to. Requires no credential.")
 
 
 class AccountsQuery(Query):
-    """Which accounts."""
+    """Query parameters to find accounts."""
 
-    q: Annotated[str, Shaped(r"^[a-z0-9_-]*$", "must be the beginning of an account's name: a-z, 0-9, - and _", 63)] = (
-        Field(default="", description="What the account's name begins with.")
+    q: Annotated[str, Shaped(r"^[a-z0-9_-]*$", "must be the start of an account name: a-z, 0-9, - and _", 63)] = Field(
+        default="", description="Prefix of the account name."
     )
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, Shaped(f"^{ACCOUNT_PATTERN}$", NO_CURSOR)] | None = Field(
-        default=None, description="From the `Link` of the page before: the last account on it."
+    cursor: Annotated[str, Shaped(f"^{ACCOUNT_PATTERN}$", INVALID_CURSOR)] | None = Field(
+        default=None, description="The cursor from the `Link` header of the previous page: the last account on it."
     )
 
 
 class AccountView(View):
-    """An account that chose to be found."""
+    """A discoverable account."""
 
     account: str
     name: str
 
 
 class ValidityView(View):
-    """Whether somebody can sign in to this account; `reason` says why not."""
+    """Whether users can sign in to this account. If not, `reason` states why."""
 
     account: str
     valid: bool
@@ -57,13 +57,13 @@ class ValidityView(View):
     query=AccountsQuery,
 )
 def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
-    """An account that did not choose to be found is not listed, and can be signed in to all the same."""
+    """Accounts that are not discoverable are not listed. Their users can still sign in."""
     with context.services.directory.database.reading() as session:
         found = accounts.discoverable(session, query.q, query.limit + 1, query.cursor)
-    shown = found[: query.limit]
-    response = write_json([{"account": account.account_id, "name": account.account_name} for account in shown])
+    page_rows = found[: query.limit]
+    response = write_json([{"account": account.account_id, "name": account.account_name} for account in page_rows])
     if len(found) > query.limit:
-        link_to_next(response, {**request.args.to_dict(), "cursor": shown[-1].account_id})
+        link_to_next(response, {**request.args.to_dict(), "cursor": page_rows[-1].account_id})
     return response
 
 
@@ -71,11 +71,11 @@ def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
     "GET",
     "/api/accounts/validate/<string:account>",
     access=PUBLIC_BY_ADDRESS,
-    summary="Check an account's name",
-    answer=Answer(200, "Whether it names an active account.", ValidityView),
+    summary="Validate an account name",
+    answer=Answer(200, "Whether the name belongs to an active account.", ValidityView),
 )
 def validate_account(context: RequestContext, account: str) -> Response:
-    """A name that can't be an account's is `valid: false` too, with the reason."""
+    """Returns `valid: false` and the reason if the name is malformed or no active account has it."""
     return write_json({"account": account, **_validity(context, account)})
 
 
@@ -86,5 +86,5 @@ def _validity(context: RequestContext, account: str) -> dict[str, Any]:
         return {"valid": False, "reason": error.reason}
     record = context.services.directory.find(account)
     if record is None or not record.open:
-        return {"valid": False, "reason": "there is no active account of this name"}
+        return {"valid": False, "reason": "no active account has this name"}
     return {"valid": True}

@@ -1,4 +1,4 @@
-"""`/v1/agents`: the account's agents, and who may talk to them on a web page."""
+"""`/v1/agents`: the account's agents and their widget settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kataven.web.paging import PageQuery, write_page
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, View, fields_of
 
-blueprint = ApiBlueprint("agents", __name__, "agent", "Agents: what they say, with which voice, and to whom.")
+blueprint = ApiBlueprint("agents", __name__, "agent", "Agents: their prompts, voices and widget settings.")
 
 
 class AgentView(View):
@@ -46,13 +46,13 @@ class AgentView(View):
 
 
 class WidgetSettingsView(View):
-    """Whether an agent may be embedded in web pages, and which visitors it takes."""
+    """Whether an agent can be embedded in web pages, and which visitors it accepts."""
 
     widget_enabled: bool
     auth_mode: WidgetAuthMode
 
 
-_SHOWN = tuple(AgentView.model_fields)
+_FIELDS = tuple(AgentView.model_fields)
 
 
 @blueprint.operation(
@@ -60,11 +60,11 @@ _SHOWN = tuple(AgentView.model_fields)
     "/v1/agents",
     access=READ,
     summary="List agents",
-    answer=Answer(200, "Agents, newest first.", list[AgentView]),
+    answer=Answer(200, "A page of agents, newest first.", list[AgentView]),
     query=PageQuery,
 )
 def list_agents(context: RequestContext, query: PageQuery) -> Response:
-    """Newest first, a page at a time."""
+    """Returns agents from newest to oldest, in pages."""
     with context.reading() as session:
         return write_page(agents.listing(session, query.limit, query.after), shape, query)
 
@@ -74,11 +74,11 @@ def list_agents(context: RequestContext, query: PageQuery) -> Response:
     "/v1/agents",
     access=WRITE,
     summary="Create an agent",
-    answer=Answer(201, "The new agent.", AgentView),
+    answer=Answer(201, "The created agent.", AgentView),
     body=AgentInput,
 )
 def create_agent(context: RequestContext, body: AgentInput) -> Response:
-    """Only `name` is needed; the rest has defaults. A new agent is a `draft` until it is made `active`."""
+    """Only `name` is required. A new agent has the status `draft` unless you set another."""
     with context.writing() as session:
         agent = shape(agents.create(session, body.model_dump(), context.actor))
     return write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
@@ -88,12 +88,12 @@ def create_agent(context: RequestContext, body: AgentInput) -> Response:
     "GET",
     "/v1/agents/<agent_id>",
     access=READ,
-    summary="Read an agent",
+    summary="Retrieve an agent",
     answer=Answer(200, "The agent.", AgentView),
     conditional=True,
 )
 def read_agent(context: RequestContext, agent_id: UUID) -> Response:
-    """With an `ETag`, for a change that must not overwrite another."""
+    """Returns an `ETag`. Send it as `If-Match` with an update, so that you don't overwrite another change."""
     with context.reading() as session:
         return write_tagged(shape(agents.read(session, agent_id)))
 
@@ -102,13 +102,13 @@ def read_agent(context: RequestContext, agent_id: UUID) -> Response:
     "PATCH",
     "/v1/agents/<agent_id>",
     access=WRITE,
-    summary="Change an agent",
-    answer=Answer(200, "The agent as it is now.", AgentView),
+    summary="Update an agent",
+    answer=Answer(200, "The updated agent.", AgentView),
     body=AgentPatch,
     conditional=True,
 )
 def change_agent(context: RequestContext, agent_id: UUID, body: Input) -> Response:
-    """What is left out stays as it is."""
+    """Fields that you omit keep their values."""
     with context.writing() as session:
         changed = agents.change(
             session, agent_id, body.given(), context.actor, lambda agent: require_match(shape(agent))
@@ -122,11 +122,11 @@ def change_agent(context: RequestContext, agent_id: UUID, body: Input) -> Respon
     "/v1/agents/<agent_id>",
     access=WRITE,
     summary="Delete an agent",
-    answer=Answer(204, "It is gone."),
+    answer=Answer(204, "The agent was deleted."),
     conditional=True,
 )
 def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
-    """A widget key that is pinned to the agent serves nothing from then on."""
+    """Widget keys that are pinned to the agent reject all visitors from then on."""
     with context.writing() as session:
         agents.delete(session, agent_id, context.actor, lambda agent: require_match(shape(agent)))
     return Response(status=204)
@@ -136,12 +136,12 @@ def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
     "GET",
     "/v1/agents/<agent_id>/widget-settings",
     access=READ,
-    summary="Read an agent's widget settings",
-    answer=Answer(200, "The settings.", WidgetSettingsView),
+    summary="Retrieve an agent's widget settings",
+    answer=Answer(200, "The widget settings.", WidgetSettingsView),
     conditional=True,
 )
 def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Response:
-    """An agent that was just created can be embedded nowhere."""
+    """For a new agent, the widget is disabled."""
     with context.reading() as session:
         return write_tagged(widget_shape(agents.read(session, agent_id)))
 
@@ -150,14 +150,14 @@ def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Respo
     "PATCH",
     "/v1/agents/<agent_id>/widget-settings",
     access=WRITE,
-    summary="Change an agent's widget settings",
-    answer=Answer(200, "The settings as they are now.", WidgetSettingsView),
+    summary="Update an agent's widget settings",
+    answer=Answer(200, "The updated widget settings.", WidgetSettingsView),
     body=WidgetSettingsPatch,
     max_body_bytes=8 * 1024,
     conditional=True,
 )
 def change_agent_widget_settings(context: RequestContext, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
-    """What is left out stays as it is. Applies to the next visitor."""
+    """Fields that you omit keep their values. The update applies to new visitor sessions."""
     columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
     fields = {columns[name]: value for name, value in body.given().items()}
     with context.writing() as session:
@@ -169,10 +169,10 @@ def change_agent_widget_settings(context: RequestContext, agent_id: UUID, body: 
 
 
 def shape(agent: Agent) -> dict[str, Any]:
-    """An agent as clients see it."""
-    return fields_of(agent, _SHOWN)
+    """An agent as the API returns it."""
+    return fields_of(agent, _FIELDS)
 
 
 def widget_shape(agent: Agent) -> dict[str, Any]:
-    """An agent's widget settings as clients see them."""
+    """An agent's widget settings as the API returns them."""
     return {"widget_enabled": agent.widget_enabled, "auth_mode": agent.widget_auth_mode}

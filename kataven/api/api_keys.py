@@ -1,4 +1,4 @@
-"""`/v1/api-keys`: people mint and end keys here. A key can read the list and nothing more."""
+"""`/v1/api-keys`: creates, lists and revokes API keys. API keys can list keys only; the rest requires a JWT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, SingleLine, View, no_default, write_json
 
-blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: made and ended by people, with a JWT.")
+blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
 SERVER_SET = frozenset(
     {"id", "hint", "status", "created_at", "created_by", "expires_at", "disabled_at", "last_used_at", "limits", "key"}
@@ -32,34 +32,34 @@ KeyName = Annotated[str, SingleLine(200)]
 
 
 class ApiKeyInput(Input):
-    """A key to mint."""
+    """An API key to create."""
 
     server_set = SERVER_SET
 
     name: KeyName
-    expiry: Expiry = Field(description="How long it lives, within the account's policy.")
+    expiry: Expiry = Field(description="When the key expires. The account's policy can limit it.")
 
 
-def _ended(disabled: bool) -> bool:
+def _only_true(disabled: bool) -> bool:
     if not disabled:
-        raise ValueError("can only become true: a revoked key stays revoked; create a new one")
+        raise ValueError("must be true: a revoked key can't be restored; create a new one")
     return disabled
 
 
-Ended = Annotated[bool, AfterValidator(_ended), WithJsonSchema({"type": "boolean", "const": True})]
+RevokedFlag = Annotated[bool, AfterValidator(_only_true), WithJsonSchema({"type": "boolean", "const": True})]
 
 
 class ApiKeyPatch(Input):
-    """A new name, or the end of the key. A revoked key stays revoked."""
+    """A new name, or `disabled: true` to revoke the key. A revoked key can't be restored."""
 
     server_set = SERVER_SET
 
     name: KeyName = Field(default="", json_schema_extra=no_default)
-    disabled: Ended = Field(default=True, json_schema_extra=no_default)
+    disabled: RevokedFlag = Field(default=True, json_schema_extra=no_default)
 
 
 class KeyLimitsView(View):
-    """Lower limits of this key alone; a limit that is null is the account's."""
+    """The key's own limits, which are lower than the account's. Null means the account's limit."""
 
     per_minute: int | None
     per_hour: int | None
@@ -68,7 +68,7 @@ class KeyLimitsView(View):
 
 
 class ApiKeyView(View):
-    """What is shown of a key. The key itself is shown once, when it is made."""
+    """An API key, without its secret. The complete key is returned once, when it is created."""
 
     id: UUID
     name: str
@@ -83,19 +83,19 @@ class ApiKeyView(View):
 
 
 class NewApiKeyView(ApiKeyView):
-    """A new key, with its text for the only time."""
+    """A new API key with the complete key, which is returned only once."""
 
     key: str
 
 
-class EndedApiKeyView(ApiKeyView):
-    """A key, and if this request ended it, the receipt for that."""
+class ChangedApiKeyView(ApiKeyView):
+    """An API key, and the receipt if the request revoked it."""
 
     receipt: ReceiptView | None = None
 
 
 class RemovedApiKeyView(View):
-    """What became of a key: `removed` if nobody ever used it, else `revoked`, its row kept."""
+    """The outcome: `removed` if the key was never used; otherwise `revoked`, and the key remains in the list."""
 
     id: UUID
     outcome: Literal["removed", "revoked"]
@@ -107,11 +107,11 @@ class RemovedApiKeyView(View):
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
-    answer=Answer(200, "Keys, newest first, without their text.", list[ApiKeyView]),
+    answer=Answer(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
     query=PageQuery,
 )
 def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
-    """Revoked and expired ones too."""
+    """Includes revoked and expired keys."""
     now = datetime.now(UTC)
     with context.reading() as session:
         page = api_keys.listing(session, query.limit, query.after)
@@ -122,19 +122,19 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     "POST",
     "/v1/api-keys",
     access=MANAGE,
-    summary="Mint an API key",
-    answer=Answer(201, "The key. Keep it: it is never shown again.", NewApiKeyView),
+    summary="Create an API key",
+    answer=Answer(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
     body=ApiKeyInput,
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
 )
 def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
-    """A key does all that the account allows but manage keys. `expiry` is held to the account's policy."""
+    """A key has full access to the account, except managing keys. `expiry` must be within the account's policy."""
     now = datetime.now(UTC)
-    ends = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
+    expires_at = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
     issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
     with context.writing() as session:
-        created = shape(api_keys.issue(session, body.name, issued, ends, context.actor), now)
+        created = shape(api_keys.issue(session, body.name, issued, expires_at, context.actor), now)
     return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
 
 
@@ -143,23 +143,23 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Rename or revoke an API key",
-    answer=Answer(200, "The key as it is now; with a receipt if it was revoked.", EndedApiKeyView),
+    answer=Answer(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
 def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> Response:
-    """`disabled: true` revokes: when this has answered, no worker on any host accepts the key."""
+    """`disabled: true` revokes the key. Once the response is returned, no worker on any host accepts the key."""
     given = body.given()
-    ending = event = None
+    intent = event = None
     with context.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
-            ending = begin_ending(context, str(key_id))
+            intent = begin_ending(context, str(key_id))
         changed = shape(key, datetime.now(UTC))
-    if ending is not None:
-        # Also for a key that had ended before: its first revoker may have been cut off before its receipt.
-        changed["receipt"] = end_credentials(context, ending, event)
+    if intent is not None:
+        # Even for a key that was revoked before: the first request may have failed before its receipt.
+        changed["receipt"] = end_credentials(context, intent, event)
     return write_json(changed)
 
 
@@ -167,15 +167,15 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
     "DELETE",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
-    summary="Remove an API key",
-    answer=Answer(200, "Whether its row is gone or kept, and the receipt.", RemovedApiKeyView),
+    summary="Delete an API key",
+    answer=Answer(200, "Whether the key was removed or revoked, and the receipt.", RemovedApiKeyView),
 )
 def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
-    """Ends the key. A key that nobody ever used is removed; the row of one that was used stays, revoked."""
+    """Revokes the key. A key that was never used is removed; a key that was used remains in the list as revoked."""
     with context.writing() as session:
         _, event = api_keys.revoke(session, key_id, context.actor)
-        ending = begin_ending(context, str(key_id))
-    receipt = end_credentials(context, ending, event)
+        intent = begin_ending(context, str(key_id))
+    receipt = end_credentials(context, intent, event)
     with context.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:
@@ -184,7 +184,7 @@ def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
 
 
 def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
-    """A key as clients see it."""
+    """An API key as the API returns it."""
     return {
         "id": key.id,
         "name": key.name,

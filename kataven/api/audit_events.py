@@ -1,4 +1,4 @@
-"""`/v1/audit-events`: who did what in this account, when, from where."""
+"""`/v1/audit-events`: the account's audit log."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from kataven.web.paging import PageQuery, write_page
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, fields_of
 
-blueprint = ApiBlueprint("audit-events", __name__, "audit event", "The account's audit trail.")
+blueprint = ApiBlueprint("audit-events", __name__, "audit event", "The account's audit log.")
 
 
 class AuditQuery(PageQuery):
-    """Which events."""
+    """Query parameters to filter events."""
 
     action: Annotated[str, Shaped(r"^[a-z_.]{1,100}$", "must be an action like agent.created")] | None = None
-    actor: Annotated[str, Shaped(r"^[!-~]{1,300}$", "must be an actor as an event names it, like jwt:alice")] | None = (
-        None
-    )
+    actor: Annotated[str, Shaped(r"^[!-~]{1,300}$", "must be the actor of an event, like jwt:alice")] | None = None
 
 
 class AuditEventView(View):
-    """One thing that was done."""
+    """An action, its actor and its time."""
 
     id: UUID
     created_at: datetime
@@ -43,7 +41,7 @@ class AuditEventView(View):
     address: str | None
 
 
-_SHOWN = tuple(AuditEventView.model_fields)
+_FIELDS = tuple(AuditEventView.model_fields)
 
 
 @blueprint.operation(
@@ -51,16 +49,16 @@ _SHOWN = tuple(AuditEventView.model_fields)
     "/v1/audit-events",
     access=MANAGE,
     summary="List audit events",
-    answer=Answer(200, "Events, newest first.", list[AuditEventView]),
+    answer=Answer(200, "A page of events, newest first.", list[AuditEventView]),
     query=AuditQuery,
 )
 def list_audit_events(context: RequestContext, query: AuditQuery) -> Response:
-    """Newest first, optionally of one action (`api_key.revoked`) or one actor (`jwt:alice`)."""
+    """Returns events from newest to oldest. Filter by an action (`api_key.revoked`) or an actor (`jwt:alice`)."""
     with context.reading() as session:
         page = audit.listing(session, query.limit, query.after, query.action, query.actor)
         return write_page(page, shape, query)
 
 
 def shape(event: AuditEvent) -> dict[str, Any]:
-    """An event as clients see it."""
-    return fields_of(event, _SHOWN)
+    """An event as the API returns it."""
+    return fields_of(event, _FIELDS)

@@ -1,4 +1,4 @@
-"""`/v1/me`: who am I, and how much is left to me?"""
+"""`/v1/me`: the caller's identity and remaining quotas."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kataven.web.operation import Answer, ApiBlueprint
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
-blueprint = ApiBlueprint("me", __name__, "principal", "The caller.")
+blueprint = ApiBlueprint("me", __name__, "principal", "The caller: identity, role and limits.")
 
 
 class CredentialView(View):
-    """What the caller showed."""
+    """The credential of the request."""
 
     kind: CredentialKind
     id: str
@@ -26,14 +26,14 @@ class CredentialView(View):
 
 
 class LimitView(View):
-    """One limit and what is left of it now, this request counted."""
+    """A limit and its remaining quota, after this request."""
 
     limit: int
     remaining: int
 
 
 class LimitsView(View):
-    """The limits that apply to this caller: the lower of the account's and the key's."""
+    """The limits of the caller: for each, the account's or the key's, whichever has less left."""
 
     per_minute: LimitView
     per_hour: LimitView
@@ -42,7 +42,7 @@ class LimitsView(View):
 
 
 class MeView(View):
-    """Who is calling."""
+    """The caller."""
 
     account: str
     account_name: str
@@ -51,9 +51,12 @@ class MeView(View):
     limits: LimitsView
 
 
-@blueprint.operation("GET", "/v1/me", access=READ, summary="Who am I", answer=Answer(200, "The caller.", MeView))
+@blueprint.operation(
+    "GET", "/v1/me", access=READ, summary="Retrieve the caller", answer=Answer(200, "The caller.", MeView)
+)
 def read_me(context: RequestContext) -> Response:
-    """The account, the credential, its role (null for an API key), and the limits with what is left of them."""
+    """Returns the account, the credential, the role (null for an API key), and the limits with their remaining
+    quota."""
     principal = context.principal
     expires_at = None if principal.expires_at is None else datetime.fromtimestamp(principal.expires_at, UTC)
     return write_json(
@@ -73,11 +76,11 @@ def read_me(context: RequestContext) -> Response:
 
 
 def _limits(context: RequestContext) -> dict[str, Any]:
-    """For each limit the quota that has least left: the account's, or the key's own."""
+    """For each limit, the quota with the least remaining: the account's or the key's."""
     limits: dict[str, Any] = {}
     for quota_status in context.quota_statuses:
         name = quota_status.quota.name.removeprefix("key-").replace("-", "_")
-        shown = {"limit": quota_status.quota.limit, "remaining": quota_status.remaining}
-        if name not in limits or shown["remaining"] < limits[name]["remaining"]:
-            limits[name] = shown
+        entry = {"limit": quota_status.quota.limit, "remaining": quota_status.remaining}
+        if name not in limits or entry["remaining"] < limits[name]["remaining"]:
+            limits[name] = entry
     return limits

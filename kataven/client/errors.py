@@ -13,6 +13,7 @@ KatavenError
     ├── AuthenticationError       401, and 400 for a key with a typing error
     ├── PermissionDeniedError     403
     ├── NotFoundError             404
+    ├── ConflictError             409: the current state of the resource does not allow the request
     ├── PreconditionFailedError   412: somebody else changed it since its `etag` was read
     ├── RateLimitError            429: `retry_after`
     └── ServerError               5xx
@@ -136,6 +137,10 @@ class NotFoundError(ApiError):
     """There is no such thing in this account."""
 
 
+class ConflictError(ApiError):
+    """The current state of the resource does not allow the request. `detail` names the state."""
+
+
 class PreconditionFailedError(ApiError):
     """It was changed since its `etag` was read. Read it again, and decide anew."""
 
@@ -163,6 +168,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     403: PermissionDeniedError,
     404: NotFoundError,
     408: InvalidRequestError,
+    409: ConflictError,
     412: PreconditionFailedError,
     413: InvalidRequestError,
     414: InvalidRequestError,

@@ -1,4 +1,4 @@
-"""`flask accounts import-csv`: many accounts at once."""
+"""`flask accounts import-csv`."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ import click
 from rich.progress import Progress
 
 from kataven.commands.accounts import group
-from kataven.commands.office import ACTOR
-from kataven.commands.output import as_json, console, plainly, show
-from kataven.operations import account_file, account_import, operator_actions
+from kataven.commands.operator import cli_operator
+from kataven.commands.output import as_json, console, print_rows, report_errors
+from kataven.operations import account_file, account_import
 from kataven.operations.account_file import AccountFileLine
 from kataven.operations.account_import import ImportOutcome, ImportResult
-from kataven.web.services import services
 
 
 @group.command("import-csv")
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
-@click.option("--dry-run", is_flag=True, help="Check everything and make nothing.")
+@click.option("--dry-run", is_flag=True, help="Check the file without creating accounts.")
 @as_json
-@plainly
+@report_errors
 def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
-    """Make the accounts that the CSV file FILE names.
+    """Create the accounts listed in the CSV file FILE.
 
-    Its first line names the columns: account, and any of name, org_id, server, discoverable, max_key_expiry_days,
-    per_minute, per_hour, per_day, concurrent. All of it is checked before anything is made. Accounts that exist are
-    left as they are, so the same file can be run again until the exit status is 0.
+    The first line contains the column names: account, and any of name, org_id, server, discoverable,
+    max_key_expiry_days, per_minute, per_hour, per_day, concurrent. The whole file is checked before the first account
+    is created. Existing accounts are not changed, so you can run the same file again until the exit status is 0.
     """
     lines = account_file.read(file)
     results = _run(lines, dry_run=dry_run)
     rows = [{**asdict(result), "error": result.error or None} for result in results]
-    show(rows, as_json=as_json, empty="The file names no account.")
+    print_rows(rows, as_json=as_json, empty="The file contains no accounts.")
     counts = Counter(result.outcome for result in results)
     click.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing", err=True)
     if counts[ImportOutcome.FAILED]:
@@ -42,13 +41,10 @@ def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
 
 
 def _run(lines: list[AccountFileLine], *, dry_run: bool) -> list[ImportResult]:
-    found = services()
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task("accounts", total=len(lines))
 
-        def told(result: ImportResult) -> None:
-            if result.outcome is ImportOutcome.CREATED:
-                operator_actions.now_exists(found, result.account)
+        def advance(_: ImportResult) -> None:
             bar.advance(task)
 
-        return account_import.run(found.directory.database, lines, actor=ACTOR, dry_run=dry_run, progress=told)
+        return account_import.run(cli_operator(), lines, dry_run=dry_run, progress=advance)

@@ -1,4 +1,4 @@
-"""`flask migrations …`: bring databases to this code's schema, and see where each one is."""
+"""`flask migrations …`: migrate databases to the schema of this release, and show the revision of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import click
 from flask.cli import AppGroup
 from rich.progress import Progress
 
+from kataven.commands.operator import ACTOR, cli_operator
 from kataven.commands.options import WholeNumber
-from kataven.commands.output import as_json, console, plainly, show
-from kataven.operations import account_creation, account_migrations, migration_runs, operator_actions
+from kataven.commands.output import as_json, console, print_rows, report_errors
+from kataven.operations import account_creation, account_migrations, migration_runs
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.migrations.draft import draft_revision, is_empty
 from kataven.tenancy.migrations.fleet import RunOptions
@@ -22,30 +23,47 @@ from kataven.tenancy.migrations.report import AccountResult, MigrationReport
 from kataven.tenancy.server import DatabaseServer
 from kataven.web.services import services
 
-group = AppGroup("migrations", help="Schemas of the system database and of every account's.")
+group = AppGroup("migrations", help="Migrate the system database and the databases of accounts.")
 
-ACTOR = "cli"
-
-accounts_option = click.option("--account", "accounts", multiple=True, help="One account; may be repeated.")
-jobs_option = click.option("--jobs", type=WholeNumber(most=64), default=8, show_default=True, help="Threads.")
+accounts_option = click.option("--account", "accounts", multiple=True, help="Account to process; can be repeated.")
+jobs_option = click.option(
+    "--jobs", type=WholeNumber(most=64), default=8, show_default=True, help="Accounts in parallel."
+)
 
 
 @group.command("upgrade")
-@click.option("--system", is_flag=True, help="The system database; it is created if it is missing.")
+@click.option("--system", is_flag=True, help="Upgrade the system database; create it if it is missing.")
 @accounts_option
-@click.option("--all", "everyone", is_flag=True, help="Every account.")
+@click.option("--all", "all_accounts", is_flag=True, help="Upgrade all accounts.")
 @jobs_option
-@click.option("--canaries", type=WholeNumber(0), default=1, show_default=True, help="So many go first.")
-@click.option("--max-failures", type=WholeNumber(), default=5, show_default=True, help="Then begin no more.")
-@click.option("--dry-run", is_flag=True, help="Render and prove the steps, and touch no account.")
-@click.option("--sql", "only_sql", is_flag=True, help="Print the SQL, from the first revision on; touch no database.")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a line of JSON per account.")
+@click.option(
+    "--canaries",
+    type=WholeNumber(0),
+    default=1,
+    show_default=True,
+    help="Accounts to migrate first.",
+)
+@click.option(
+    "--max-failures",
+    type=WholeNumber(),
+    default=5,
+    show_default=True,
+    help="Stop after this many failures.",
+)
+@click.option("--dry-run", is_flag=True, help="Render and test the steps without changing an account.")
+@click.option(
+    "--sql",
+    "only_sql",
+    is_flag=True,
+    help="Print the SQL from the first revision; change nothing.",
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write one JSON line per account.")
 @as_json
-@plainly
+@report_errors
 def upgrade(
     system: bool,
     accounts: tuple[str, ...],
-    everyone: bool,
+    all_accounts: bool,
     jobs: int,
     canaries: int,
     max_failures: int,
@@ -54,85 +72,88 @@ def upgrade(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Upgrade the system database, some accounts, or all.
+    """Upgrade the system database, the given accounts, or all accounts to the schema of this release.
 
-    The SQL of each step is rendered once, proved on a copy of one account, and replayed on the others; afterwards each
-    database is asked where it is. A run that was stopped is resumed by running it again. Exit status 1 if an account is
-    not where it should be.
+    The SQL of each step is rendered once, tested on a copy of one account, and replayed on the others. Afterwards the
+    revision of each database is read. If a run was interrupted, run the command again to resume it. The exit status is
+    1 if an account is not at the newest revision.
 
-    With --sql and --account, the SQL begins at the revision that the account's database is at.
+    With --sql and --account, the SQL starts at the current revision of the account's database.
     """
     database = services().directory.database
     if only_sql:
-        _print_sql(system, accounts, everyone=everyone, jobs=jobs)
+        _print_sql(system, accounts, all_accounts=all_accounts, jobs=jobs)
         return
-    if not (system or accounts or everyone):
-        raise click.UsageError("Say what to upgrade: --system, --account NAME or --all.")
+    if not (system or accounts or all_accounts):
+        raise click.UsageError("Nothing to upgrade. Pass --system, --account NAME or --all.")
     if system:
         account_creation.prepare_system(database.url.render_as_string(hide_password=False))
         click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
-    if accounts or everyone:
+    if accounts or all_accounts:
         options = RunOptions(
             jobs=jobs, canaries=canaries, max_failures=max_failures, dry_run=dry_run, report_file=report
         )
         done = _upgrade(accounts, options)
-        show([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
+        print_rows([_result(result) for result in done.results], as_json=as_json, empty="No accounts yet.")
         click.echo(_summary(done), err=True)
         if why := migration_runs.early_end(
             {str(outcome): count for outcome, count in done.counts.items()}, max_failures
         ):
-            click.echo(f"{why} The others were not touched.", err=True)
+            click.echo(f"{why} The remaining accounts were not changed.", err=True)
         if not done.succeeded:
             sys.exit(1)
 
 
 @group.command("carry-out", hidden=True)
 @click.argument("run_id", type=click.UUID)
-@plainly
+@report_errors
 def carry_out(run_id: UUID) -> None:
-    """Carry out a run that was asked for in the console, which begins this in a process of its own."""
-    operator_actions.migrate(services(), run_id)
+    """Execute the migration run RUN_ID. Only the console should start this command."""
+    account_migrations.run(cli_operator(), run_id)
 
 
 @group.command("revision")
 @click.argument("message")
-@click.option("--system", is_flag=True, help="Of the system database; without it, of the accounts' databases.")
-@plainly
+@click.option("--system", is_flag=True, help="Draft for the system database instead of the accounts' databases.")
+@report_errors
 def revision(message: str, system: bool) -> None:
-    """Draft the next revision from the models, named by MESSAGE, as in "notes about agents". For developers.
+    """Draft the next schema revision from the models, for developers. MESSAGE names it, as in "notes about agents".
 
-    The models are compared with a scratch database on the server of the system database. Read the draft before you use
-    it: a comparison does not see renamed columns or changed CHECK constraints.
+    The models are compared with a scratch database on the server of the system database. Review the draft before you
+    use it: the comparison doesn't detect renamed columns or changed CHECK constraints.
     """
     if not any(character.isalnum() for character in message):
-        raise click.BadParameter("say in a few words what it changes.", param_hint="MESSAGE")
+        raise click.BadParameter("describe the change in a few words.", param_hint="MESSAGE")
     schema = SYSTEM_SCHEMA if system else ACCOUNT_SCHEMA
     written = draft_revision(schema, DatabaseServer(services().directory.database.url), message.strip())
     click.echo(written)
     if is_empty(written):
-        click.echo("The models are as the last revision leaves them: fill this one in by hand, or remove it.", err=True)
+        click.echo("The models match the last revision. Fill in the draft by hand, or delete it.", err=True)
 
 
 @group.command("status")
 @accounts_option
 @jobs_option
 @as_json
-@plainly
+@report_errors
 def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
-    """Show each account's revision and drift. Exit status 1 if one has drifted, or this code can't serve it."""
+    """Show the schema revision of each account, and whether its schema has drifted.
+
+    The exit status is 1 if an account has drifted, or if this release can't serve its revision.
+    """
     database = services().directory.database
     states = account_migrations.status(database, account_migrations.tenants(database, accounts), jobs)
-    show([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
+    print_rows([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
     if not all(state.served and not state.drifted for state in states):
         sys.exit(1)
 
 
-def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs: int) -> None:
-    """The system database's first, since it is upgraded first; without a choice, that of an account."""
+def _print_sql(system: bool, accounts: tuple[str, ...], *, all_accounts: bool, jobs: int) -> None:
+    """The system database's SQL is printed first, because it is upgraded first. Default: the accounts' SQL."""
     database = services().directory.database
     if system:
         click.echo(account_migrations.sql(database, SYSTEM_SCHEMA, None))
-    if everyone or not (system or accounts):
+    if all_accounts or not (system or accounts):
         click.echo(account_migrations.sql(database, ACCOUNT_SCHEMA, None))
         return
     by_start: dict[str | None, list[str]] = {}
@@ -152,21 +173,22 @@ def _print_sql(system: bool, accounts: tuple[str, ...], *, everyone: bool, jobs:
 
 
 def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
-    found = services()
-    database = found.directory.database
+    operator = cli_operator()
+    database = operator.system
     count = len(account_migrations.tenants(database, accounts))
     with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"to {ACCOUNT_SCHEMA.head}", total=count)
 
-        def told(_: AccountResult) -> None:
+        def advance(_: AccountResult) -> None:
             bar.advance(task)
 
         if options.dry_run:
             return account_migrations.upgrade(
-                database, account_migrations.tenants(database, accounts), options, actor=ACTOR, progress=told
+                database, account_migrations.tenants(database, accounts), options, actor=ACTOR, progress=advance
             )
-        choice = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
-        return operator_actions.migrate(found, migration_runs.ask(database, ACTOR, choice), options.report_file, told)
+        wanted = migration_runs.RunRequest(accounts, options.jobs, options.canaries, options.max_failures)
+        run_id = migration_runs.request(database, ACTOR, wanted)
+        return account_migrations.run(operator, run_id, report_file=options.report_file, progress=advance)
 
 
 def _result(result: AccountResult) -> dict[str, Any]:

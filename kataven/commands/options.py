@@ -1,4 +1,4 @@
-"""Numbers on the command line, refused in our own words: click would name its classes and print an inequation."""
+"""Parameter types for numbers, with readable errors: click's name its classes and print an inequality."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class WholeNumber(click.ParamType[int]):
-    """A whole number within bounds."""
+    """A whole number from `least` to `most`."""
 
     name = "number"
 
@@ -19,7 +19,7 @@ class WholeNumber(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
-        # `int` alone would also take signs, blanks and underscores, and hesitate over thousands of digits.
+        # `int` alone would also accept signs, spaces and underscores, and is slow for thousands of digits.
         number = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
         if number is None or number < self._least or (self._most is not None and number > self._most):
             self.fail(f"must be a whole number {self._bounds()}, not {text[:20]!r}", param, ctx)
@@ -30,7 +30,7 @@ class WholeNumber(click.ParamType[int]):
 
 
 class Seconds(click.ParamType[float]):
-    """A number of seconds, at least one."""
+    """A number of seconds, at least 1."""
 
     name = "seconds"
 
@@ -39,6 +39,6 @@ class Seconds(click.ParamType[float]):
             number = float(value)
         except ValueError:
             number = math.nan
-        if not 1 <= number < math.inf:  # nor what is no number
+        if not 1 <= number < math.inf:  # also refuses NaN
             self.fail(f"must be a number of seconds, at least 1, not {str(value)[:20]!r}", param, ctx)
         return number

@@ -1,4 +1,4 @@
-"""How commands speak: tables for people, JSON for scripts, one line for what went wrong."""
+"""Output of commands: tables, JSON for scripts, and one-line errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOT_CONFIGURED = "kataven-not-configured"
 
 @dataclass(frozen=True, slots=True)
 class NotConfigured:
-    """Why the commands of an application can't be run, only read about."""
+    """The configuration problems of an application whose commands can only print their help."""
 
     problems: tuple[str, ...]
 
@@ -40,16 +40,16 @@ class NotConfigured:
     def __str__(self) -> str:
         listed = "".join(f"\n  {problem}" for problem in self.problems)
         return (
-            f"The configuration can't be used:{listed}\ndocs/configuration.md describes every setting. In a checkout, "
-            "`make run` brings a configuration of its own; while it runs, commands in the same folder use it."
+            f"The configuration is invalid:{listed}\nEvery setting is described in docs/configuration.md. In a "
+            "checkout, `make run` creates a configuration; while it runs, commands in the same folder use it."
         )
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing here yet.") -> None:
-    """Rows with the same fields, as a table or as a JSON array."""
+def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing to show.") -> None:
+    """Print rows with the same fields as a table, or as a JSON array. Without rows, prints `empty`."""
     if as_json:
         click.echo(json.dumps(list(rows), default=str, indent=2))
         return
@@ -64,8 +64,8 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Noth
     console().print(table)
 
 
-def show_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing's fields, a line each, or as a JSON object."""
+def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print fields, one per line, or as a JSON object."""
     if as_json:
         click.echo(json.dumps(dict(fields), default=str, indent=2))
         return
@@ -75,7 +75,7 @@ def show_one(fields: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or wide enough for any table when there is none."""
+    """A console as wide as the terminal; 200 columns if the output is not a terminal."""
     found = Console(stderr=stderr)
     return found if found.is_terminal else Console(stderr=stderr, width=200)
 
@@ -85,8 +85,8 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """What is foreseen to go wrong is one line on standard error and exit status 1."""
+def reported_errors() -> Iterator[None]:
+    """Turn expected errors into one line on standard error and exit status 1."""
     not_configured: NotConfigured | None = current_app.extensions.get(_NOT_CONFIGURED) if current_app else None
     if not_configured is not None:
         raise click.ClickException(str(not_configured))
@@ -96,27 +96,27 @@ def plain_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except RevocationUnconfirmed as error:
         raise click.ClickException(
-            "The change was saved, but the system database can't be reached to confirm that every worker has applied "
-            "it. Run `flask revocation flush` until it shows a receipt."
+            "The change was saved, but the system database is unavailable, so it could not be confirmed that every "
+            "worker has applied it. Run `flask revocation flush` until it shows a receipt."
         ) from error
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'A file'}: {error.strerror or error}") from error
     except DBAPIError as error:
         if fault_of(error) is None:
             raise
-        raise click.ClickException(f"A database server can't answer: {in_words(error)}") from error
+        raise click.ClickException(f"A database server is unavailable: {in_words(error)}") from error
     except SystemDatabaseUnavailable as error:
-        raise click.ClickException("The system database can't be reached; see KATAVEN_DATABASE_URL.") from error
+        raise click.ClickException("The system database is unavailable. Check KATAVEN_DATABASE_URL.") from error
     except VerifierUnavailable as error:
         raise click.ClickException(str(error)) from error
 
 
-def plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a command with `plain_errors`."""
+def report_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a command with `reported_errors`."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with plain_errors():
+        with reported_errors():
             return command(*args, **kwargs)
 
     return run

@@ -1,4 +1,4 @@
-"""`flask peppers …`: what each pepper still carries, and whether one may be taken out of the ring."""
+"""`flask peppers …`: count the keys under each pepper, and check whether a pepper can be removed from the ring."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import click
 from flask.cli import AppGroup
 
 from kataven.account import peppers
-from kataven.commands.output import as_json, plainly, show
+from kataven.commands.operator import ACTOR
+from kataven.commands.output import as_json, print_rows, report_errors
 from kataven.system import accounts, operators
 from kataven.system.models import AccountStatus
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.errors import TenancyError
 from kataven.web.services import services
 
-group = AppGroup("peppers", help="The secrets that stored keys depend on.")
+group = AppGroup("peppers", help="Manage the peppers, the secrets that stored keys are hashed with.")
 
 WITH_DATABASE = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
 
 
 @group.command("status")
-@click.option("--by-account", is_flag=True, help="One line for each account and pepper.")
+@click.option("--by-account", is_flag=True, help="Print one line per account and pepper.")
 @as_json
-@plainly
+@report_errors
 def status(by_account: bool, as_json: bool) -> None:
-    """Count the usable keys under each pepper. Exit status 1 if an account can't be asked."""
+    """Count the usable keys under each pepper. The exit status is 1 if an account's database is unavailable."""
     counted, unreachable = _in_use()
     if by_account:
         rows = [
@@ -36,50 +37,53 @@ def status(by_account: bool, as_json: bool) -> None:
     else:
         total = sum(counted.values(), Counter[str]())
         rows = [{"pepper": pepper, "keys": keys} for pepper, keys in sorted(total.items())]
-    show(rows, as_json=as_json, empty="No usable key is stored under any pepper.")
+    print_rows(rows, as_json=as_json, empty="No usable keys.")
     if unreachable:
         raise click.ClickException(_not_counted(unreachable))
 
 
 @group.command("retire")
 @click.argument("pepper")
-@plainly
+@report_errors
 def retire(pepper: str) -> None:
-    """Check that PEPPER carries no usable key, so that it can be taken out of KATAVEN_PEPPERS.
+    """Check that no usable key is stored under PEPPER, so that it can be removed from KATAVEN_PEPPERS.
 
-    A key moves to the current pepper when it is next used. What is left over is revoked, or waited for.
+    A key moves to the current pepper when it is next used. Revoke the remaining keys, or wait until they are used.
     """
     counted, unreachable = _in_use()
     holders = {account: counts[pepper] for account, counts in counted.items() if counts[pepper]}
     _require_in_ring(pepper, in_use=bool(holders))
     if holders:
         listed = ", ".join(f"{account} ({keys})" for account, keys in sorted(holders.items()))
-        raise click.ClickException(f"Pepper {pepper!r} is in use: {sum(holders.values())} usable keys, in {listed}.")
+        raise click.ClickException(f"Pepper {pepper!r} is in use by {sum(holders.values())} usable keys, in {listed}.")
     if unreachable:
         raise click.ClickException(_not_counted(unreachable))
     _require_not_current(pepper)
     with services().directory.database.writing() as session:
-        operators.record(session, "cli", "pepper.retired", None, {"pepper": pepper})
-    click.echo(f"Pepper {pepper!r} carries no usable key. Take it out of KATAVEN_PEPPERS and restart who holds it.")
+        operators.record(session, ACTOR, "pepper.retired", None, {"pepper": pepper})
+    click.echo(
+        f"No usable key is stored under pepper {pepper!r}. Remove it from KATAVEN_PEPPERS, and restart every process"
+        " that has it."
+    )
 
 
 def _require_in_ring(pepper: str, *, in_use: bool) -> None:
-    """Refuse an id that is misspelt. One that keys are stored under is none, even if the ring has lost it."""
+    """Refuse an unknown id, which may be a typo. An id that is in use is accepted, even if the ring lacks it."""
     ring = services().issuer.pepper_ids()
     if pepper not in ring and not in_use:
-        raise click.BadParameter(f"The ring has no pepper {pepper!r}. It has: {', '.join(ring)}.", param_hint="PEPPER")
+        raise click.BadParameter(f"No pepper {pepper!r} in the ring, only {', '.join(ring)}.", param_hint="PEPPER")
 
 
 def _require_not_current(pepper: str) -> None:
     if services().issuer.pepper_ids()[0] == pepper:
         raise click.ClickException(
-            f"Pepper {pepper!r} is the current one: new keys are stored under it. Put another in front of it in "
-            "KATAVEN_PEPPERS first."
+            f"Pepper {pepper!r} is the current one: new keys are stored under it. First put another pepper at the "
+            "front of KATAVEN_PEPPERS."
         )
 
 
 def _in_use() -> tuple[dict[str, Counter[str]], list[str]]:
-    """The usable keys of each account by pepper, and the accounts whose database can't be asked."""
+    """The number of usable keys by account and pepper, and the accounts whose database is unavailable."""
     found = services()
     sessions = AccountSessions(found.directory, found.registry)
     with found.directory.database.reading() as session:
@@ -96,4 +100,4 @@ def _in_use() -> tuple[dict[str, Counter[str]], list[str]]:
 
 
 def _not_counted(accounts: list[str]) -> str:
-    return f"These accounts' databases can't be reached, so their keys are not counted: {', '.join(accounts)}."
+    return f"The databases of these accounts are unavailable, so their keys were not counted: {', '.join(accounts)}."

@@ -1,4 +1,4 @@
-"""`flask servers …`: the PostgreSQL servers that accounts are placed on."""
+"""`flask servers …`: manage the PostgreSQL servers that accounts are placed on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy import URL
 
-from kataven.commands.output import as_json, plainly, show, show_one
+from kataven.commands.operator import ACTOR
+from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 from kataven.system import servers
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
@@ -18,25 +19,24 @@ from kataven.system.models import RegisteredServer
 from kataven.system.suitability import server_url
 from kataven.web.services import services
 
-group = AppGroup("servers", help="The PostgreSQL servers that accounts are placed on.")
+group = AppGroup("servers", help="Manage the PostgreSQL servers that accounts are placed on.")
 
-ACTOR = "cli"
-
-force_option = click.option("--force", is_flag=True, help="Even if no other server takes new accounts.")
+force_option = click.option("--force", is_flag=True, help="Proceed even if no other server accepts new accounts.")
 
 
 @group.command("add")
 @click.argument("name")
-@click.option("--url-file", type=click.File(), help="Read the URL from the first line of this file; - for input.")
+@click.option("--url-file", type=click.File(), help="Read the URL from this file's first line; - for stdin.")
 @click.option("--url-env", metavar="VARIABLE", help="Read the URL from this environment variable.")
 @as_json
-@plainly
+@report_errors
 def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
-    """List the server NAME, so that accounts can be placed on it.
+    """Add the server NAME, so that accounts can be placed on it.
 
-    Its URL, postgresql://user@host:5432, is asked for, or read from standard input where that is no terminal; never
-    from the command line, which every user of the machine can read. It holds no password: libpq finds that in the file
-    that PGPASSFILE names, on every host. The server is connected to first, and refused if it can't hold accounts.
+    The command prompts for the URL, postgresql://user@host:5432. If standard input is not a terminal, it reads the URL
+    from there. The URL is not an argument, because every user of the machine can read those. It must not contain a
+    password: on every host, libpq reads it from the file named by PGPASSFILE. The command connects to the server and
+    refuses it if it can't hold accounts.
     """
     servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
     _show(name, as_json)
@@ -44,20 +44,20 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
 
 @group.command("list")
 @as_json
-@plainly
+@report_errors
 def list_servers(as_json: bool) -> None:
-    """List every server with its number of accounts."""
-    show(_rows(), as_json=as_json, empty="No server yet. Run: flask migrations upgrade --system")
+    """List all servers and the number of accounts on each."""
+    print_rows(_rows(), as_json=as_json, empty="No servers yet. Run: flask migrations upgrade --system")
 
 
 @group.command("drain")
 @click.argument("name")
-@click.option("--undo", is_flag=True, help="Place accounts on it again.")
+@click.option("--undo", is_flag=True, help="Place new accounts on it again, like `resume`.")
 @force_option
 @as_json
-@plainly
+@report_errors
 def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
-    """Place no more accounts on the server NAME. The accounts that it holds stay and are served."""
+    """Stop placing new accounts on the server NAME. Its existing accounts remain there and are served."""
     servers.drain(_database(), name, draining=not undo, actor=ACTOR, force=force)
     _show(name, as_json)
 
@@ -65,9 +65,9 @@ def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
 @group.command("resume")
 @click.argument("name")
 @as_json
-@plainly
+@report_errors
 def resume(name: str, as_json: bool) -> None:
-    """Place accounts on the server NAME again."""
+    """Place new accounts on the server NAME again."""
     servers.drain(_database(), name, draining=False, actor=ACTOR)
     _show(name, as_json)
 
@@ -75,25 +75,25 @@ def resume(name: str, as_json: bool) -> None:
 @group.command("remove")
 @click.argument("name")
 @force_option
-@plainly
+@report_errors
 def remove(name: str, force: bool) -> None:
-    """Take the server NAME, which holds no account, off the list. Nothing is done to the server."""
+    """Remove the server NAME from the list. It must not hold accounts; the server itself is not changed."""
     servers.remove(_database(), name, actor=ACTOR, force=force)
-    click.echo(f"{name} is off the list.")
+    click.echo(f"Removed {name} from the list.")
 
 
 def _given_url(url_file: Any, url_env: str | None) -> str:
     if url_file is not None and url_env is not None:
-        raise click.UsageError("Give --url-file or --url-env, not both.")
+        raise click.UsageError("Pass either --url-file or --url-env, not both.")
     if url_env is not None:
         if not os.environ.get(url_env):
-            raise click.UsageError(f"The environment has no {url_env}.")
+            raise click.UsageError(f"The environment variable {url_env} is not set.")
         return os.environ[url_env]
     if url_file is not None:
         return str(url_file.readline())
     standard_input = _standard_input()
     if standard_input.isatty():
-        # Hidden, because people paste what they have, and that may hold a password.
+        # Hidden, because a pasted URL may contain a password.
         return str(click.prompt("URL (postgresql://user@host:5432)", hide_input=True))
     return standard_input.readline()
 
@@ -103,7 +103,7 @@ def _standard_input() -> TextIO:
 
 
 def _show(name: str, as_json: bool) -> None:
-    show_one(next(row for row in _rows() if row["server"] == name), as_json=as_json)
+    print_fields(next(row for row in _rows() if row["server"] == name), as_json=as_json)
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -1,38 +1,40 @@
-"""`flask widget …`: the keys that sign visitor tokens, and how to replace one."""
+"""`flask widget …`: show and create the keys that sign visitor tokens."""
 
 from __future__ import annotations
 
 import click
 from flask.cli import AppGroup
 
-from kataven.commands.output import as_json, plainly, show
+from kataven.commands.output import as_json, print_rows, report_errors
 from kataven.identity import signing
 from kataven.web.services import services
 
-group = AppGroup("widget", help="The keys that sign visitor tokens.")
+group = AppGroup("widget", help="Show and create the keys that sign visitor tokens.")
 
 
 @group.command("keys")
 @as_json
-@plainly
+@report_errors
 def keys(as_json: bool) -> None:
-    """List the ring of this installation, the key that signs first. Shows nothing private."""
+    """List the keys in the ring; the first one signs. Prints public parts only."""
     ring = services().widget.ring
     rows = [
         {"kid": key.id, "role": "published" if at else "signs", "x": key.public_jwk()["x"]}
         for at, key in enumerate(ring.keys if ring else ())
     ]
-    show(
-        rows, as_json=as_json, empty="No signing key is set, so no visitor is let in. Make one: flask widget new-key ID"
+    print_rows(
+        rows,
+        as_json=as_json,
+        empty="No signing keys: visitors are refused. Create one: flask widget new-key ID",
     )
 
 
 @group.command("new-key")
 @click.argument("key_id")
-@plainly
+@report_errors
 def new_key(key_id: str) -> None:
-    """Print a new signing key for KATAVEN_WIDGET_SIGNING_KEYS. It is a secret: put it where the peppers are."""
+    """Print a new key KEY_ID for KATAVEN_WIDGET_SIGNING_KEYS. The key is secret: store it like a pepper."""
     ring = services().widget.ring
     if ring is not None and key_id in {key.id for key in ring.keys}:
-        raise click.ClickException(f"The ring has a key {key_id!r} already. Give every key an id of its own.")
+        raise click.ClickException(f"The ring already contains a key {key_id!r}. Use a different id.")
     click.echo(signing.new_key(key_id))

@@ -1,9 +1,10 @@
-"""Pages for people: where they sign in, mint, see and revoke keys; and the operators' console.
+"""The Hub: server-rendered pages where users sign in and create, view and revoke keys, and the operator console.
 
-gate       every request: a session, a person, an account, a role
-sign_in    OpenID Connect, from the account's name to a session and out again
-edits      what was changed since a form was opened is shown, and not overwritten
-late_forms a form whose session is over, or another one's, comes back filled in
-sessions   what is remembered of a browser, sealed so that Redis can't read it
-pages      one module for each place in the menu; they call the same verbs as the API
+session_middleware  every request: session, CSRF check, user, account and role
+sign_in             OpenID Connect, from the account name to a session, and signing out
+edits               detects concurrent edits, so that a form never overwrites a change that its user did not see
+late_forms          restores a form that was submitted after its session ended
+sessions            the sessions of browsers, encrypted so that Redis can't read them
+pages               one module per page of an account; they call the same functions as the API
+console             one module per page of the operator console
 """

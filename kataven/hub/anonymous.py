@@ -1,7 +1,7 @@
-"""The session of a browser in which nobody has signed in: it is in the browser's cookie, and nowhere else.
+"""Sessions before sign-in: they are stored only in the browser's cookie.
 
-So a stranger who asks for the sign-in page a million times leaves nothing in Redis. The cookie is sealed (AES-256-GCM)
-with a key that all processes of the Hub share. Redis holds that key, one for each day, and nothing else of strangers.
+A million requests for the sign-in page leave nothing in Redis. The cookie is encrypted (AES-256-GCM) with a key that
+all processes of the Hub share. Redis stores this key, one per day, and nothing else for unauthenticated browsers.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis import Redis
 
 ANONYMOUS_SECONDS: Final = 15 * 60
-"""Long enough to type a name and to sign in at the issuer."""
-MARK: Final = "anonymous"
-"""What the value of such a cookie begins with; the secret of a session that Redis keeps has no dot."""
+"""Long enough to enter an account name and to sign in at the issuer."""
+COOKIE_PREFIX: Final = "anonymous"
+"""These cookies start with it. The secret of a session in Redis contains no dot."""
 
 _DAY_SECONDS = 86_400
 _KEY_SECONDS = 2 * _DAY_SECONDS
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
-_LONGEST_COOKIE = 4_000
-LONGEST_SEALED: Final = 3_900
-"""Of the value of a cookie: with its name and attributes it must stay within the 4 KiB that browsers have for it."""
+_MAX_COOKIE_LENGTH = 4_000
+MAX_SEALED_LENGTH: Final = 3_900
+"""Limit for a cookie's value. With its name and attributes, a cookie must fit into the 4 KiB that browsers allow."""
 _TAG_BYTES = 16
 
 
 class AnonymousCookies:
-    """Seals and opens them. Methods raise redis.RedisError. `clock`: seconds since the epoch."""
+    """Encrypts and decrypts the cookies. Methods raise redis.RedisError. `clock`: seconds since the epoch."""
 
     def __init__(self, redis: Redis, prefix: str, clock: Callable[[], float]) -> None:
         self._redis = redis
@@ -43,58 +43,58 @@ class AnonymousCookies:
         self._clock = clock
 
     def seal(self, content: dict[str, Any]) -> str:
-        """The value of a cookie that brings `content` back for ANONYMOUS_SECONDS."""
+        """A cookie value from which `open` restores `content` for ANONYMOUS_SECONDS."""
         now = self._clock()
         day = int(now // _DAY_SECONDS)
-        key = self._read(day) or self._make(day)
-        plain = _plain(content, now)
+        key = self._read_key(day) or self._create_key(day)
+        plaintext = _plaintext(content, now)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = nonce + AESGCM(key).encrypt(nonce, plain, _bound_to(day))
-        return f"{MARK}.{day}.{base64.urlsafe_b64encode(sealed).decode()}"
+        sealed = nonce + AESGCM(key).encrypt(nonce, plaintext, _associated_data(day))
+        return f"{COOKIE_PREFIX}.{day}.{base64.urlsafe_b64encode(sealed).decode()}"
 
     def open(self, cookie: str) -> dict[str, Any] | None:
-        """What was sealed; None if it was sealed too long ago, or not by the Hub."""
-        mark, _, rest = cookie.partition(".")
+        """The content of the cookie, or None if it expired or was not issued by the Hub."""
+        prefix, _, rest = cookie.partition(".")
         day, _, text = rest.partition(".")
         now = self._clock()
         today = int(now // _DAY_SECONDS)
-        # Only two days' keys are ever asked for, so that a made-up day costs nothing.
-        if mark != MARK or len(cookie) > _LONGEST_COOKIE or day not in {str(today), str(today - 1)}:
+        # Only the keys of two days are read from Redis, so an invented day causes no request.
+        if prefix != COOKIE_PREFIX or len(cookie) > _MAX_COOKIE_LENGTH or day not in {str(today), str(today - 1)}:
             return None
-        key = self._read(int(day))
+        key = self._read_key(int(day))
         if key is None:
             return None
         try:
             sealed = base64.b64decode(text, altchars=b"-_", validate=True)
-            plain = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound_to(int(day)))
+            plaintext = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(int(day)))
         except (InvalidTag, ValueError, binascii.Error):
             return None
-        content: dict[str, Any] = json.loads(plain)
+        content: dict[str, Any] = json.loads(plaintext)
         return content if 0 <= now - content.pop("sealed_at") < ANONYMOUS_SECONDS else None
 
-    def _read(self, day: int) -> bytes | None:
+    def _read_key(self, day: int) -> bytes | None:
         found = self._redis.get(self._name(day))
         return found if isinstance(found, bytes) else None
 
-    def _make(self, day: int) -> bytes:
-        """The key of a day that has none yet. Of several processes that make one at a time, the first one's is used."""
-        made = secrets.token_bytes(_KEY_BYTES)
-        self._redis.set(self._name(day), made, nx=True, ex=_KEY_SECONDS)
-        return self._read(day) or made
+    def _create_key(self, day: int) -> bytes:
+        """Create the key of a day. If several processes do so at the same time, all use the first key (SET NX)."""
+        key = secrets.token_bytes(_KEY_BYTES)
+        self._redis.set(self._name(day), key, nx=True, ex=_KEY_SECONDS)
+        return self._read_key(day) or key
 
     def _name(self, day: int) -> str:
         return f"{self._prefix}anonymous-key:{day}"
 
 
 def sealed_length(content: dict[str, Any]) -> int:
-    """How long the cookie of this content is, or a few characters less."""
-    sealed = _NONCE_BYTES + len(_plain(content, time.time())) + _TAG_BYTES
-    return len(MARK) + len(".12345.") + 4 * math.ceil(sealed / 3)
+    """The length of the cookie with this content, or a few characters less."""
+    sealed = _NONCE_BYTES + len(_plaintext(content, time.time())) + _TAG_BYTES
+    return len(COOKIE_PREFIX) + len(".12345.") + 4 * math.ceil(sealed / 3)
 
 
-def _plain(content: dict[str, Any], now: float) -> bytes:
+def _plaintext(content: dict[str, Any], now: float) -> bytes:
     return json.dumps({**content, "sealed_at": now}, ensure_ascii=False).encode()
 
 
-def _bound_to(day: int) -> bytes:
+def _associated_data(day: int) -> bytes:
     return f"kataven hub anonymous {day}".encode()

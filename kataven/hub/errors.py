@@ -1,4 +1,4 @@
-"""What goes wrong, as a page: the same table of statuses and words as the API's, and a way on."""
+"""Error pages: the statuses and codes of the API's problem table, with texts and links for users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from kataven.hub import late_forms, sign_in_audit
-from kataven.hub.page_blueprint import HubRequest, is_path, page_of, show
+from kataven.hub.page_blueprint import HubRequest, is_path, page_of, render
 from kataven.hub.provider import ProviderUnavailable
 from kataven.hub.session_middleware import SAFE_METHODS, StaleForm, hub_services
 from kataven.hub.sessions import SessionsUnavailable
@@ -19,50 +19,50 @@ from kataven.web import problems
 from kataven.web.problems import ProblemType
 
 _HEADINGS = {
-    "not_found": "There is nothing here",
-    "method_not_allowed": "There is nothing here",
-    "forbidden": "This is not for you",
+    "not_found": "Page not found",
+    "method_not_allowed": "Page not found",
+    "forbidden": "You don't have access",
     "account_mismatch": "You have no role in this account",
     "account_suspended": "This account is suspended",
     "rate_limited": "Too many requests",
-    "unavailable": "Not right now",
-    "schema_mismatch": "Not right now",
+    "unavailable": "Service temporarily unavailable",
+    "schema_mismatch": "This account is being upgraded",
 }
 _DETAILS = {
-    "not_found": "The address is wrong, or what was here is gone.",
-    "method_not_allowed": "The address is wrong, or what was here is gone.",
-    "account_mismatch": "Whoever manages the account can give you one. You may have a role in another account.",
-    "account_suspended": "Its keys are refused too. Nothing in it is lost.",
-    "schema_mismatch": "The account's database is being brought up to date. Try again in a minute.",
+    "not_found": "Check the address. The page may have been deleted.",
+    "method_not_allowed": "Check the address. The page may have been deleted.",
+    "account_mismatch": "Ask an owner or admin of the account to give you a role, or choose another account.",
+    "account_suspended": "Its API keys and sign-ins are rejected. No data is deleted.",
+    "schema_mismatch": "Its database is being upgraded. Try again in a minute.",
 }
 
-_PASSING = frozenset({"rate_limited", "unavailable", "schema_mismatch"})
-"""What is over soon. The budget of an address is spent before the session is read, so nothing is known of that then."""
+_TEMPORARY = frozenset({"rate_limited", "unavailable", "schema_mismatch"})
+"""Errors that pass. The address budget is checked before the session is read, so the user may be unknown."""
 
 
 def install(app: Flask) -> None:
-    """Answer every error of `app` with a page."""
+    """Show a page for every error of `app`."""
     problems.install(app)
     app.extensions[problems.PAGE_EXTENSION] = _page
     app.register_error_handler(
-        SessionsUnavailable, lambda _: problems.unavailable("Sessions can't be read right now. Reload in a moment.")
+        SessionsUnavailable, lambda _: problems.unavailable("We couldn't read your session. Try again in a moment.")
     )
     app.register_error_handler(ProviderUnavailable, _provider_unavailable)
     app.register_error_handler(
-        StaleForm, lambda error: _page(ProblemType(403, late_forms.CODE, "This form is out of date"), str(error), {})
+        StaleForm, lambda error: _page(ProblemType(403, late_forms.CODE, "This form has expired"), str(error), {})
     )
     app.register_error_handler(SignInFailed, _sign_in_failed)
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
-    sign_in_audit.refused(g.context, error)
-    return _page(ProblemType(400, "sign_in_failed", "Not signed in"), str(error), {}, error.advice, error.reason.value)
+    sign_in_audit.failed(g.context, error)
+    return _page(ProblemType(400, "sign_in_failed", "Sign-in failed"), str(error), {}, error.advice, error.reason.value)
 
 
 def _provider_unavailable(error: ProviderUnavailable) -> Response:
     page = _page(
         problems.KINDS["unavailable"],
-        "The sign-in service can't be reached. Reload in a moment.",
+        "The identity provider is unavailable. Try again in a moment.",
         {},
         OF_DISCOVERY[error.problem],
         error.problem.value,
@@ -77,47 +77,47 @@ def _page(
     hub_request: HubRequest = g.context
     hub_request.problem = kind.code
     if kind.code == "rate_limited":
-        detail = _too_many(headers.get("Retry-After"))
+        detail = _rate_limit_detail(headers.get("Retry-After"))
     if kind.code == "account_mismatch" and (gap := _role_gap(hub_request)) is not None:
         advice, reason = OF_ROLES[gap], gap.value
-    return show(
+    return render(
         "problem.html",
         kind.status,
         heading=_HEADINGS.get(kind.code, kind.title),
         detail=_DETAILS.get(kind.code, detail),
         advice=advice,
-        resend=late_forms.resendable(hub_request) if kind.code == "rate_limited" else None,
+        resend=late_forms.resendable_fields(hub_request) if kind.code == "rate_limited" else None,
         action=request.path,
-        way_on=_way_on(hub_request, kind.code),
+        link=_next_link(hub_request, kind.code),
         reason=reason,
         code=kind.code,
         request_id=hub_request.request_id,
     )
 
 
-def _too_many(seconds: str | None) -> str:
-    said = "There were too many requests from your network address within a minute, so nothing was done."
-    return f"{said} Try again in {seconds} {'second' if seconds == '1' else 'seconds'}." if seconds else said
+def _rate_limit_detail(seconds: str | None) -> str:
+    detail = "Your network address sent too many requests within a minute. Nothing was changed."
+    return f"{detail} Try again in {seconds} {'second' if seconds == '1' else 'seconds'}." if seconds else detail
 
 
-def _way_on(hub_request: HubRequest, code: str) -> tuple[str, str]:
-    """Where to go from the page of a problem, and what the link says."""
+def _next_link(hub_request: HubRequest, code: str) -> tuple[str, str]:
+    """The target and the text of the link on an error page."""
     if code in {"account_mismatch", "account_suspended"}:
         return "/accounts", "Choose another account"
-    if code in _PASSING and request.method in SAFE_METHODS:
+    if code in _TEMPORARY and request.method in SAFE_METHODS:
         here = request.full_path.removesuffix("?")
-        return here if is_path(here) else "/", "Reload"  # `//evil.example` would lead elsewhere
-    if code in _PASSING or code == late_forms.CODE:
+        return here if is_path(here) else "/", "Reload"  # `//evil.example` would leave the Hub
+    if code in _TEMPORARY or code == late_forms.CODE:
         return page_of(request.path), "Open the page again"
-    return ("/", "To the overview") if hub_request.session.person is not None else ("/sign-in", "Sign in")
+    return ("/", "Go to the overview") if hub_request.session.user is not None else ("/sign-in", "Sign in")
 
 
 def _role_gap(hub_request: HubRequest) -> RoleGap | None:
-    """Why the person has no role in the account that they signed in to."""
-    if hub_request.session.person is None:
+    """Why the user has no role in the account that they signed in to, or None if it is unknown."""
+    if hub_request.session.user is None:
         return None
     try:
-        claims = hub_services().claims(hub_request.session.person)
+        claims = hub_services().claims(hub_request.session.user)
     except (Refused, VerifierUnavailable):
         return None
     return role_gap(claims.all, hub_services().role_claims)

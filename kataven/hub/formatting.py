@@ -1,4 +1,4 @@
-"""How the pages say things."""
+"""Formats values for the pages: times, counts, limits, receipts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask
 from markupsafe import Markup, escape
 
+from kataven.hub.page_blueprint import with_label
 from kataven.widget.allowlist import AllowlistEntry
 
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
@@ -16,50 +17,53 @@ _SHORT_UNITS = ((timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
 
 
 def install(app: Flask) -> None:
-    """Filters for the templates."""
+    """Add the filters for the templates."""
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
-    app.jinja_env.filters["whom"] = whom
-    app.jinja_env.filters["limits"] = limits_in_words
-    app.jinja_env.filters["counted"] = counted
+    app.jinja_env.filters["with_label"] = with_label
+    app.jinja_env.filters["actor_name"] = actor_name
+    app.jinja_env.filters["limits"] = describe_limits
+    app.jinja_env.filters["pluralize"] = pluralize
 
 
 def with_code(text: str) -> Markup:
-    """The text with what stands between backticks as code."""
+    """Render the parts between backticks as code."""
     parts = enumerate(text.split("`"))
     return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in parts)
 
 
-def refusal_in_words(receipt: Mapping[str, Any]) -> str:
-    """Of a credential that has ended: `refused on 4 of 4 workers, after 3 ms`; what was waited out is said too."""
-    if not receipt["workers"]:
-        return "no worker was running that could have accepted it"
-    return f"refused on {_workers(receipt)}"
+def describe_revocation(receipt: Mapping[str, Any]) -> str:
+    """The receipt of a revocation: `4 of 4 workers confirmed after 3 ms`. Includes workers that did not respond."""
+    return _describe(receipt, "no running worker could have accepted it")
 
 
-def change_in_words(receipt: Mapping[str, Any]) -> str:
-    """Of a change after which credentials are still accepted: `known to 4 of 4 workers, after 3 ms`."""
-    if not receipt["workers"]:
-        return "no worker was running that had to know"
-    return f"known to {_workers(receipt)}"
+def describe_change(receipt: Mapping[str, Any]) -> str:
+    """The receipt of a change that revokes no credential: `applied on 4 of 4 workers after 3 ms`."""
+    return _describe(receipt, "no worker was running", "applied on ", after="")
 
 
-def _workers(receipt: Mapping[str, Any]) -> str:
+def _describe(receipt: Mapping[str, Any], without_workers: str, before: str = "", after: str = " confirmed") -> str:
     workers, acknowledged = receipt["workers"], receipt["acknowledged"]
-    said = f"{workers} of {workers} workers, after {receipt['ms']:.0f} ms"
-    return said if acknowledged == workers else f"{said} ({workers - acknowledged} did not answer, and were waited out)"
+    if not workers:
+        return without_workers
+    text = f"{before}{acknowledged} of {workers} workers{after} after {receipt['ms']:.0f} ms"
+    silent = workers - acknowledged
+    if not silent:
+        return text
+    leases = "its lease" if silent == 1 else "their leases"
+    return f"{text}; {pluralize(silent, 'worker')} did not respond and {leases} expired"
 
 
-def counted(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """`1 key`, `1,200 keys`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def entry_in_words(entry: AllowlistEntry) -> str:
-    """Which pages an entry of a widget key's list means."""
-    where = f"every subdomain of {entry.host}, but not {entry.host} itself" if entry.subdomains else entry.host
-    port = "on every port" if entry.port is None else f"on port {entry.port}" if entry.port else ""
+def describe_entry(entry: AllowlistEntry) -> str:
+    """The web pages that an entry of a widget key's domain list allows."""
+    where = f"all subdomains of {entry.host}, but not {entry.host} itself" if entry.subdomains else entry.host
+    port = "on any port" if entry.port is None else f"on port {entry.port}" if entry.port else ""
     scheme = "over http or https" if "http" in entry.schemes else "over https"
     return " ".join(part for part in (where, port, scheme) if part)
 
@@ -79,16 +83,16 @@ def ago(when: datetime | None, now: datetime | None = None) -> str:
 
 
 def moment(when: datetime) -> str:
-    """For `<time datetime>` and where the exact moment matters."""
+    """`2026-07-25 09:30 UTC`."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def whom(label: str) -> str:
-    """`jwt:alice` is alice; other kinds keep their word."""
+def actor_name(label: str) -> str:
+    """`alice` for `jwt:alice`. Other labels stay unchanged."""
     return label.removeprefix("jwt:")
 
 
-def limits_in_words(limits: Mapping[str, int | None]) -> str:
-    """`60 a minute, 20 in flight`; empty for none."""
-    names = {"per_minute": "a minute", "per_hour": "an hour", "per_day": "a day", "concurrent": "in flight"}
+def describe_limits(limits: Mapping[str, int | None]) -> str:
+    """`60 per minute, 20 concurrent`, or empty if no limit is set."""
+    names = {"per_minute": "per minute", "per_hour": "per hour", "per_day": "per day", "concurrent": "concurrent"}
     return ", ".join(f"{limits[name]:,} {words}" for name, words in names.items() if limits.get(name))

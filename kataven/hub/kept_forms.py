@@ -1,8 +1,8 @@
-"""What was typed into a form whose session is over, kept in Redis for minutes until the same person is signed in again.
+"""Forms that were submitted after their session ended: kept in Redis for minutes, until the same user signs in again.
 
-Only a browser that had a session keeps anything, so strangers can't fill Redis. One person has a few places, and a new
-form takes the oldest one. The content is sealed with a key that only the browser's cookie holds, and its place is named
-by a digest of the person: another person who signs in with the same browser finds nothing.
+Only a browser that had a session can store a form, so unauthenticated clients can't fill Redis. Each user has a few
+slots, and a new form replaces the oldest one. The content is encrypted with a key that only the browser's cookie
+contains. The name of a slot contains a digest of the user, so another user of the same browser finds nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from redis import Redis
 from kataven.hub.sealing import seal, unseal
 
 KEPT_SECONDS: Final = 15 * 60
-"""As long as a sign-in may take."""
-MOST_OF_ONE_PERSON: Final = 4
-LONGEST_FORM_BYTES: Final = 512 * 1024
-"""As JSON. An agent's whole prompt fits, whatever it is written in."""
+"""The time limit of a sign-in."""
+MAX_PER_USER: Final = 4
+MAX_FORM_BYTES: Final = 512 * 1024
+"""As JSON. An agent's longest prompt fits, in any script."""
 _PURPOSE: Final = b"kataven hub kept form"
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
-    """Who was signed in with this browser until its session ended, and the key of the forms that are kept for it."""
+class EndedSession:
+    """The user of a session that ended, and the encryption key of the forms that are kept for them."""
 
     subject: str
     account: str | None
@@ -36,45 +36,45 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class KeptForm:
-    """One form as it was sent. Forms of the Hub hold no secrets; its CSRF token is not among the fields."""
+    """A form as it was submitted. Forms of the Hub contain no secrets. `fields` doesn't include the CSRF token."""
 
     path: str
     account: str
-    """The one that the form was opened in."""
+    """The account in which the form was opened."""
     fields: Mapping[str, str] = field(repr=False)
 
 
 class KeptForms:
-    """Puts them by and finds them. Methods raise redis.RedisError."""
+    """Stores and reads kept forms. Methods raise redis.RedisError."""
 
     def __init__(self, redis: Redis, prefix: str) -> None:
         self._redis = redis
         self._prefix = prefix
 
-    def put(self, before: Before, form: KeptForm) -> int | None:
-        """The place that the form has from now on; None if it is too long."""
+    def put(self, ended_session: EndedSession, form: KeptForm) -> int | None:
+        """Store the form. Returns its slot, or None if the form is too long."""
         content = json.dumps(asdict(form), ensure_ascii=False).encode()
-        if len(content) > LONGEST_FORM_BYTES:
+        if len(content) > MAX_FORM_BYTES:
             return None
-        counter = f"{self._prefix}kept:{_person(before.subject)}:next"
+        counter = f"{self._prefix}kept:{_user_digest(ended_session.subject)}:next"
         count = self._redis.incr(counter)
         assert isinstance(count, int)  # noqa: S101  redis-py's types allow for an asynchronous client
-        place = count % MOST_OF_ONE_PERSON
+        slot = count % MAX_PER_USER
         self._redis.expire(counter, KEPT_SECONDS)
-        name = self._name(before.subject, place)
-        self._redis.set(name, seal(content, before.key, name, _PURPOSE), ex=KEPT_SECONDS)
-        return place
+        name = self._name(ended_session.subject, slot)
+        self._redis.set(name, seal(content, ended_session.key, name, _PURPOSE), ex=KEPT_SECONDS)
+        return slot
 
-    def find(self, before: Before, subject: str, place: int) -> KeptForm | None:
-        """The form at a place, if it was put there by this browser for the person who is signed in now."""
-        name = self._name(subject, place)
+    def find(self, ended_session: EndedSession, subject: str, slot: int) -> KeptForm | None:
+        """The form in a slot, if this browser stored it for this user."""
+        name = self._name(subject, slot)
         sealed = self._redis.get(name)
-        content = unseal(sealed, before.key, name, _PURPOSE) if isinstance(sealed, bytes) else None
+        content = unseal(sealed, ended_session.key, name, _PURPOSE) if isinstance(sealed, bytes) else None
         return None if content is None else KeptForm(**json.loads(content))
 
-    def _name(self, subject: str, place: int) -> str:
-        return f"{self._prefix}kept:{_person(subject)}:{place}"
+    def _name(self, subject: str, slot: int) -> str:
+        return f"{self._prefix}kept:{_user_digest(subject)}:{slot}"
 
 
-def _person(subject: str) -> str:
+def _user_digest(subject: str) -> str:
     return hashlib.sha256(subject.encode()).hexdigest()

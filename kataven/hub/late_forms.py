@@ -1,8 +1,9 @@
-"""A form that comes too late: its session is over, or another one has begun since the page was opened.
+"""Restores forms that were submitted after their session ended, or from a page of an earlier session.
 
-Nothing is done with it. What was typed comes back in the form, for the person to check and send again: at once if there
-is a session, and otherwise after signing in. Only forms that say how they are filled in again (`Desk.takes`) do so, and
-only for a request that the browser vouches for as our own page's: no other page gets a form filled in here.
+The Hub does not process these forms. It shows the form again with the submitted values, for the user to check and
+submit: immediately if a session exists, otherwise after sign-in. This applies only to forms that declare `refill` (see
+`PageBlueprint.form`), and only if the browser confirms that the request came from a page of the Hub. Other sites can't
+prefill a form here.
 """
 
 from __future__ import annotations
@@ -21,61 +22,70 @@ from kataven.hub.page_blueprint import (
     SIGNED_IN,
     HubRequest,
     PageBlueprint,
-    again_of,
+    access_of,
     current_hub_request,
-    go,
     is_path,
     page_of,
-    show,
-    who_of,
+    refill_of,
+    render,
+    see_other,
 )
-from kataven.hub.session_middleware import CSRF_FIELD, SAFE_METHODS, SignInFirst, StaleForm, hub_services, keep
+from kataven.hub.session_middleware import (
+    CSRF_FIELD,
+    SAFE_METHODS,
+    SignInRequired,
+    StaleForm,
+    hub_services,
+    save_session,
+)
 
 blueprint = PageBlueprint("late-forms", __name__)
 
 IN_ACCOUNT: Final = "in_account"
-"""The hidden field that names the account in which the form was opened."""
+"""The hidden field with the account in which the form was opened."""
 SENT: Final = "/sent/"
 CODE: Final = "stale_form"
-_NOT_TYPED = frozenset({CSRF_FIELD, IN_ACCOUNT, "form_id", "seen", "choose", "next"})
-_CHECK = "Nothing was saved yet. Check what you typed, and send it again."
-_GONE = "What you typed is not kept any more. Fill the form in again."
+_HIDDEN_FIELDS = frozenset({CSRF_FIELD, IN_ACCOUNT, "form_id", "seen", "choose", "next"})
+_CHECK = "Your changes were not saved yet. Check the form and submit it again."
+_EXPIRED = "The values that you entered are no longer available. Fill in the form again."
 
 
 def install(app: Flask) -> None:
-    """Lead every request that needs a session to the sign-in page, without losing its form."""
-    app.register_error_handler(SignInFirst, _to_sign_in)
+    """Redirect requests that need a session to the sign-in page, and keep their forms."""
+    app.register_error_handler(SignInRequired, _to_sign_in)
 
 
-def offer_again(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
-    """The answer to a form that is not one of this session's. Raises StaleForm if it can't be filled in again."""
-    view, typed = current_app.view_functions.get(request.endpoint or ""), _typed()
-    who = who_of(view)
-    if who is None or again_of(view) is None or not is_from_our_page():
+def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
+    """The response to a form that does not belong to this session. Raises StaleForm if the form can't be restored."""
+    view, submitted = current_app.view_functions.get(request.endpoint or ""), _submitted()
+    access = access_of(view)
+    if access is None or refill_of(view) is None or not is_same_origin():
         raise stale
-    if not who.strangers:
-        if IN_ACCOUNT not in typed:
+    if not access.anonymous:
+        if IN_ACCOUNT not in submitted:
             raise stale
-        session_middleware.admit()
-        if typed[IN_ACCOUNT] != hub_request.session.account:
-            return _of_another_account(hub_request, typed[IN_ACCOUNT], typed)
-    return _filled_in(hub_request, request.path, typed)
+        session_middleware.authorize()
+        if submitted[IN_ACCOUNT] != hub_request.session.account:
+            return _of_another_account(hub_request, submitted[IN_ACCOUNT], submitted)
+    return _restored(hub_request, request.path, submitted)
 
 
-def resendable(hub_request: HubRequest) -> list[tuple[str, str]] | None:
-    """The fields of a form that was refused for its address's sake, for a page that can send it again; None if it is
-    not one of this session's. Strangers' forms are not even read."""
-    if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.person is None:
+def resendable_fields(hub_request: HubRequest) -> list[tuple[str, str]] | None:
+    """The fields of a form that was rejected by a rate limit, for a page that can submit it again.
+
+    None if the form does not belong to this session. Forms of unauthenticated browsers are not read.
+    """
+    if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.user is None:
         return None
     return (
         list(request.form.items(multi=True))
-        if is_from_our_page() and session_middleware.has_token(hub_request)
+        if is_same_origin() and session_middleware.has_csrf_token(hub_request)
         else None
     )
 
 
-def is_from_our_page() -> bool:
-    """Whether the browser says so itself. Without the header, nothing is known."""
+def is_same_origin() -> bool:
+    """Whether the browser confirms that a page of the Hub sent the request. False without an `Origin` header."""
     return (
         request.headers.get("Origin") == hub_services().url
         and request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
@@ -84,63 +94,66 @@ def is_from_our_page() -> bool:
 
 @blueprint.page(f"{SENT}<place>", SIGNED_IN)
 def show_sent(hub_request: HubRequest, place: str) -> AnyResponse:
-    """A form that was kept while its person signed in again."""
-    is_one = place.isascii() and place.isdigit() and len(place) == 1
-    kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_one else None
+    """Show a form that was kept while its user signed in again."""
+    is_slot = place.isascii() and place.isdigit() and len(place) == 1
+    kept = hub_services().sessions.kept_form(hub_request.session, int(place)) if is_slot else None
     if kept is None:
         page = request.args.get("form", "")
-        keep(hub_request, hub_request.session.with_(notice=_GONE))
-        return go(page if is_path(page) else "/")
+        save_session(hub_request, hub_request.session.with_(notice=_EXPIRED))
+        return see_other(page if is_path(page) else "/")
     if kept.account != hub_request.session.account:
         return _of_another_account(hub_request, kept.account, kept.fields)
-    return _filled_in(hub_request, kept.path, kept.fields)
+    return _restored(hub_request, kept.path, kept.fields)
 
 
-def _filled_in(hub_request: HubRequest, path: str, typed: Mapping[str, str]) -> AnyResponse:
-    """The page of the form at `path`, for those who may send it."""
-    endpoint, parts = current_app.url_map.bind("").match(path, method="POST")
+def _restored(hub_request: HubRequest, path: str, submitted: Mapping[str, str]) -> AnyResponse:
+    """The page of the form at `path`, filled in, if the user may submit the form."""
+    endpoint, path_params = current_app.url_map.bind("").match(path, method="POST")
     view = current_app.view_functions[endpoint]
-    again, who = again_of(view), who_of(view)
-    assert again is not None  # noqa: S101  only such forms are kept
-    assert who is not None  # noqa: S101  as above
-    session_middleware.require_access(hub_request, who)
-    hub_request.remark = _CHECK
-    response = again(hub_request, typed, **parts)
+    refill, access = refill_of(view), access_of(view)
+    assert refill is not None  # noqa: S101  only forms with `refill` are kept
+    assert access is not None  # noqa: S101  as above
+    session_middleware.require_access(hub_request, access)
+    hub_request.page_notice = _CHECK
+    response = refill(hub_request, submitted, **path_params)
     if request.method not in SAFE_METHODS and response.status_code == HTTPStatus.OK:
         hub_request.problem = CODE
         response.status_code = HTTPStatus.FORBIDDEN
     return response
 
 
-def _of_another_account(hub_request: HubRequest, account: str, typed: Mapping[str, str]) -> AnyResponse:
+def _of_another_account(hub_request: HubRequest, account: str, submitted: Mapping[str, str]) -> AnyResponse:
     hub_request.problem = CODE
-    shown = [(name.replace("_", " "), value) for name, value in typed.items() if value and name not in _NOT_TYPED]
-    return show("other_account.html", HTTPStatus.FORBIDDEN, account=account, typed=shown)
+    visible = {name: value for name, value in submitted.items() if value and name not in _HIDDEN_FIELDS}
+    shown = [(name.replace("_", " ").capitalize(), value) for name, value in visible.items()]
+    return render("other_account.html", HTTPStatus.FORBIDDEN, account=account, submitted=shown)
 
 
-def _to_sign_in(error: SignInFirst) -> AnyResponse:
+def _to_sign_in(error: SignInRequired) -> AnyResponse:
     if request.method in SAFE_METHODS:
         next_path = request.full_path.removesuffix("?")
-        return go(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
+        return see_other(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
     page = page_of(request.path)
     if error.path != "/sign-in" or page == "/sign-in":
-        return go(error.path)
-    return go(f"{error.path}?{urlencode({'next': _kept_at(page) or page, 'ended': '1'})}")
+        return see_other(error.path)
+    return see_other(f"{error.path}?{urlencode({'next': _save_form(page) or page, 'ended': '1'})}")
 
 
-def _kept_at(page: str) -> str | None:
-    """Keep the form of this request. The path at which it comes back, or None if it is not kept."""
+def _save_form(page: str) -> str | None:
+    """Keep the form of this request. Returns the path that shows it again, or None if it was not kept."""
     hub_request = current_hub_request()
-    before = hub_request.session.before
-    if before is None or not is_from_our_page():
+    ended_session = hub_request.session.ended_session
+    if ended_session is None or not is_same_origin():
         return None
-    typed = _typed()
-    place = None
-    if again_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in typed:
-        place = hub_services().sessions.keep_form(before, KeptForm(request.path, typed[IN_ACCOUNT], typed))
-    keep(hub_request, hub_request.session)
-    return None if place is None else f"{SENT}{place}?{urlencode({'form': page})}"
+    submitted = _submitted()
+    slot = None
+    if refill_of(current_app.view_functions.get(request.endpoint or "")) is not None and IN_ACCOUNT in submitted:
+        slot = hub_services().sessions.keep_form(
+            ended_session, KeptForm(request.path, submitted[IN_ACCOUNT], submitted)
+        )
+    save_session(hub_request, hub_request.session)
+    return None if slot is None else f"{SENT}{slot}?{urlencode({'form': page})}"
 
 
-def _typed() -> dict[str, str]:
+def _submitted() -> dict[str, str]:
     return {name: value for name, value in request.form.items() if name != CSRF_FIELD}

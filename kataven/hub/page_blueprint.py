@@ -1,4 +1,4 @@
-"""Declaring a page: who may see it, and the forms that it takes. What declares nothing is refused to everybody."""
+"""Declares pages and forms, and who may access them. A view without a declaration is denied to every user."""
 
 from __future__ import annotations
 
@@ -28,103 +28,107 @@ from kataven.web.schema import Input, read_id
 
 Handler = TypeVar("Handler", bound=Callable[..., AnyResponse])
 Form = TypeVar("Form", bound=Input)
-Again = Callable[..., AnyResponse]
-"""Shows the page of a form with what was typed in it, a mapping; it does nothing else. The parts of the path follow."""
+RefillForm = Callable[..., AnyResponse]
+"""Shows the page of a form, filled in with the submitted fields. Has no side effects. Path parameters follow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
-    """Who may see a page."""
+class PageAccess:
+    """Who may access a page."""
 
-    strangers: bool = False
-    """Without signing in."""
+    anonymous: bool = False
+    """Accessible without sign-in."""
     operators: bool = False
-    """Operators, and nobody else."""
-    access: Access | None = None
-    """Whoever has this access to the account that they are in."""
+    """Operators only."""
+    account_access: Access | None = None
+    """Users who have this access to their current account."""
 
 
-ANONYMOUS = Who(strangers=True)
-SIGNED_IN = Who()
-"""Anybody who has signed in, whatever they may do and wherever."""
-MEMBERS = Who(access=READ)
-MANAGERS = Who(access=MANAGE)
-OPERATORS = Who(operators=True)
+ANONYMOUS = PageAccess(anonymous=True)
+SIGNED_IN = PageAccess()
+"""Any signed-in user, regardless of account and role."""
+MEMBERS = PageAccess(account_access=READ)
+MANAGERS = PageAccess(account_access=MANAGE)
+OPERATORS = PageAccess(operators=True)
 
 
 @dataclass(slots=True)
 class HubRequest(RequestContext):
-    """One request of a browser: a call that has a session."""
+    """One request of a browser: a request context with a session."""
 
     session: Session = field(default_factory=lambda: Session("", "", 0))
     cookie: str | None = None
-    """What the browser should hold from now on, if that is another secret than it sent; empty: nothing."""
-    wrong: list[tuple[str | None, str, str]] = field(default_factory=list)
-    """What is wrong with the form on this page, as it is shown: the field's id, its label, and the problem."""
-    remark: str | None = None
-    """What this page has to say first."""
+    """The new value of the session cookie. None keeps the cookie; an empty string deletes it."""
+    field_errors: list[tuple[str | None, str]] = field(default_factory=list)
+    """The errors of the form on this page, in the order of its fields: the id of the field, and the message."""
+    page_notice: str | None = None
+    """The message at the top of this page. It takes precedence over the session's notice."""
     operator: str | None = None
-    """The operator's id at the issuer, on their own pages."""
+    """The operator's subject at the issuer, on pages of the console."""
 
     @property
     def actor(self) -> Actor:
         """The caller, with the name from the ID token: Zitadel's access tokens contain no name."""
         actor = super(HubRequest, self).actor  # `slots=True` replaces the class, so `super()` fails
-        return actor if self.session.person is None else replace(actor, name=self.session.person.name)
+        return actor if self.session.user is None else replace(actor, name=self.session.user.name)
 
     @property
     def operator_label(self) -> str:
-        """The operator, as the trail names them."""
+        """The operator's label in the operator audit log."""
         return f"jwt:{self.operator}"
 
     @property
     def may_manage(self) -> bool:
-        """Whether to offer what only owners and admins may do. The gate decides again when it is asked for."""
+        """Whether to offer actions for owners and admins. The session middleware authorizes the actions themselves."""
         return self.admitted is not None and self.admitted.principal.role in {Role.OWNER, Role.ADMIN}
 
 
 class PageBlueprint(Blueprint):
-    """A blueprint of pages. Handlers take the visit and the parts of the path; those named `…_id` arrive as UUIDs."""
+    """A blueprint of pages. Handlers receive the request and the path parameters; those named `…_id` as UUIDs."""
 
     def __init__(self, name: str, import_name: str, noun: str = "page") -> None:
         super().__init__(name, import_name)
         self.noun = noun
 
-    def page(self, path: str, who: Who) -> Callable[[Handler], Handler]:
-        """A page to look at."""
-        return self._register("GET", path, who, None)
+    def page(self, path: str, access: PageAccess) -> Callable[[Handler], Handler]:
+        """Register a page (GET)."""
+        return self._register("GET", path, access, None)
 
     def form(
-        self, path: str, who: Who, again: Again | None = None, *, while_typing: bool = False
+        self, path: str, access: PageAccess, refill: RefillForm | None = None, *, while_typing: bool = False
     ) -> Callable[[Handler], Handler]:
-        """A form that is sent; the gate has checked that it was one of this session's.
+        """Register a form (POST). The session middleware has verified its CSRF token.
 
-        `again` fills it in again when it came too late. Forms that something is typed into have one; buttons have none.
-        With `while_typing` it is what a script asks for again and again while somebody types.
+        `refill` shows the form again with the submitted fields if its session has ended. Forms with text fields need
+        one; single buttons don't. `while_typing` marks a form that a script sends while the user types.
         """
-        return self._register("POST", path, who, again, while_typing=while_typing)
+        return self._register("POST", path, access, refill, while_typing=while_typing)
 
     def _register(
-        self, method: str, path: str, who: Who, again: Again | None, *, while_typing: bool = False
+        self, method: str, path: str, access: PageAccess, refill: RefillForm | None, *, while_typing: bool = False
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
-            def view(**parts: str) -> AnyResponse:
-                return handler(current_hub_request(), **{name: self._part(name, text) for name, text in parts.items()})
+            def view(**path_params: str) -> AnyResponse:
+                return handler(
+                    current_hub_request(), **{name: self._path_param(name, text) for name, text in path_params.items()}
+                )
 
-            def fill_in(hub_request: HubRequest, typed: Mapping[str, str], **parts: str) -> AnyResponse:
-                assert again is not None  # noqa: S101  see below
-                return again(hub_request, typed, **{name: self._part(name, text) for name, text in parts.items()})
+            def fill_in(hub_request: HubRequest, submitted: Mapping[str, str], **path_params: str) -> AnyResponse:
+                assert refill is not None  # noqa: S101  see below
+                return refill(
+                    hub_request, submitted, **{name: self._path_param(name, text) for name, text in path_params.items()}
+                )
 
-            view.who = who  # type: ignore[attr-defined]  # read back by `who_of`
-            view.again = None if again is None else fill_in  # type: ignore[attr-defined]  # read back by `again_of`
-            view.while_typing = while_typing  # type: ignore[attr-defined]  # read back by `is_asked_while_typing`
+            view.access = access  # type: ignore[attr-defined]  # see `access_of`
+            view.refill = None if refill is None else fill_in  # type: ignore[attr-defined]  # see `refill_of`
+            view.while_typing = while_typing  # type: ignore[attr-defined]  # see `is_called_while_typing`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
         return register
 
-    def _part(self, name: str, text: str) -> str | UUID:
+    def _path_param(self, name: str, text: str) -> str | UUID:
         if not name.endswith("_id"):
             return text
         row_id = read_id(text)
@@ -133,100 +137,112 @@ class PageBlueprint(Blueprint):
         return row_id
 
 
-def who_of(view: Callable[..., Any] | None) -> Who | None:
-    """What a view declares, if it does."""
-    found: Who | None = getattr(view, "who", None)
+def access_of(view: Callable[..., Any] | None) -> PageAccess | None:
+    """The declared access of a view, or None if it declares none."""
+    found: PageAccess | None = getattr(view, "access", None)
     return found
 
 
-def again_of(view: Callable[..., Any] | None) -> Again | None:
-    """How the form that a view takes is filled in again, if it can be."""
-    found: Again | None = getattr(view, "again", None)
+def refill_of(view: Callable[..., Any] | None) -> RefillForm | None:
+    """The function that shows a view's form again, filled in, or None if it has none."""
+    found: RefillForm | None = getattr(view, "refill", None)
     return found
 
 
-def is_asked_while_typing(view: Callable[..., Any] | None) -> bool:
-    """Whether a view answers a script while somebody types."""
+def is_called_while_typing(view: Callable[..., Any] | None) -> bool:
+    """Whether a script calls this view while the user types."""
     return bool(getattr(view, "while_typing", False))
 
 
 def current_hub_request() -> HubRequest:
-    """The visit of this request."""
+    """The Hub request of the current Flask request."""
     hub_request: HubRequest = g.context
     return hub_request
 
 
-def show(template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
-    """A page from a template of `hub/`."""
+def render(template: str, status: int = HTTPStatus.OK, **context: Any) -> Response:
+    """Render a template of `hub/`."""
     return Response(render_template(f"hub/{template}", **context), status, content_type="text/html; charset=utf-8")
 
 
-def go(path: str) -> AnyResponse:
-    """To another page of the Hub, with GET: a reload there sends nothing twice."""
+def see_other(path: str) -> AnyResponse:
+    """Redirect to a page of the Hub with status 303, so that a reload submits nothing twice."""
     return redirect(path, HTTPStatus.SEE_OTHER)
 
 
-def leave(url: str, heading: str) -> Response:
-    """To the issuer, by a page that leads on by itself, without JavaScript too.
+def redirect_to_issuer(url: str, heading: str) -> Response:
+    """Redirect to the issuer with a page that refreshes to `url`. Works without JavaScript.
 
-    A redirect would be part of sending the form, and Chromium holds each host of such a chain to `form-action`. Issuers
-    lead straight on to login pages at hosts that the Hub doesn't know.
+    An HTTP redirect would be part of the form submission, and Chromium applies `form-action` to each host of the
+    redirect chain. Issuers redirect to login pages on hosts that the Hub doesn't know.
     """
-    return show("leave.html", url=url, heading=heading)
+    return render("redirect.html", url=url, heading=heading)
 
 
 def new_form_id() -> str:
-    """For forms that must not work twice: see `Sessions.use_form`."""
+    """An id for forms that must not be processed twice: see `Sessions.use_form`."""
     return secrets.token_urlsafe(16)
 
 
 def read_form(model: type[Form], **parsed: Any) -> tuple[Form | None, dict[str, str]]:
-    """The form that was sent as `model`, or what is wrong with it by field; `parsed` is what isn't plain text."""
-    given: dict[str, Any] = {name: value for name, value in request.form.items() if name in model.model_fields}
+    """Validate the submitted form: the model, or the messages by field. `parsed`: values that aren't strings."""
+    fields: dict[str, Any] = {name: value for name, value in request.form.items() if name in model.model_fields}
     try:
-        return model.model_validate({**given, **parsed}, strict=False), {}
+        return model.model_validate({**fields, **parsed}, strict=False), {}
     except ValidationError as error:
-        return None, {str(item["loc"][0]): _beside(item) for item in validation.errors_of(error) if item["loc"]}
+        return None, {str(item["loc"][0]): _field_error(item) for item in validation.errors_of(error) if item["loc"]}
 
 
-def _beside(item: ErrorDetails) -> str:
-    """What is wrong with a field; where it is a list, in which line."""
-    place = next((f"Line {part + 1}: " for part in item["loc"][1:] if isinstance(part, int)), "")
-    return place + in_words(item)
+LABEL: Final = "{Label}"
+A_LABEL: Final = "{a label}"
+"""Placeholders in the message of a field. The templates know the label and fill it in: see `with_label`."""
 
 
-_WORDS: Final[Mapping[str, str]] = {
-    "missing": "Fill this in.",
-    "string_too_short": "Fill this in.",
-    "string_too_long": "Use at most {max_length:,} characters.",
-    "too_long": "Use at most {max_length:,} lines.",
-    "greater_than_equal": "Use a number that is at least {ge:,}.",
-    "less_than_equal": "Use a number that is at most {le:,}.",
-    "int_parsing": "Use a whole number, such as 8.",
-    "int_from_float": "Use a whole number, such as 8.",
-    "float_parsing": "Use a number, such as 0.5.",
-    "finite_number": "Use a number, such as 0.5.",
-    "enum": "Choose one from the list.",
+_MESSAGES: Final[Mapping[str, str]] = {
+    "missing": f"Enter {A_LABEL}",
+    "string_too_short": f"Enter {A_LABEL}",
+    "string_too_long": f"{LABEL} must be %(max_length)s characters or fewer",
+    "too_long": f"{LABEL} must have %(max_length)s lines or fewer",
+    "greater_than_equal": f"{LABEL} must be %(ge)s or more",
+    "less_than_equal": f"{LABEL} must be %(le)s or less",
+    "int_parsing": f"{LABEL} must be a whole number, such as 8",
+    "int_from_float": f"{LABEL} must be a whole number, such as 8",
+    "float_parsing": f"{LABEL} must be a number, such as 0.5",
+    "finite_number": f"{LABEL} must be a number, such as 0.5",
+    "enum": f"Choose {A_LABEL} from the list",
 }
-"""The commonest mistakes by pydantic's names for them. A list is a field with a line for each of its items."""
+"""Messages in the register of forms, by Pydantic's error type. Other types use the API's message.
+
+Forms show a list as a text field with one line per item.
+"""
 
 
-def in_words(item: ErrorDetails) -> str:
-    """What is wrong with a field, for whoever filled it in."""
-    if item["type"] in _WORDS:
-        context = item.get("ctx", {})
-        return _WORDS[item["type"]].format(**{name: _whole(value) for name, value in context.items()})
-    said = validation.in_words(item)
-    return f"{said[0].upper()}{said[1:]}."
+def _field_error(item: ErrorDetails) -> str:
+    """The message that is shown beside a field and in the error summary, with placeholders for the label."""
+    line = next((part + 1 for part in item["loc"][1:] if isinstance(part, int)), None)
+    if line is not None:
+        return f"{LABEL}, line {line}: {validation.in_words(item)}"
+    if item["type"] in _MESSAGES:
+        return _MESSAGES[item["type"]] % {name: _number(value) for name, value in item.get("ctx", {}).items()}
+    return f"{LABEL} {validation.in_words(item)}"
 
 
-def _whole(value: Any) -> Any:
-    """1.0 as people write it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def with_label(message: str, label: str) -> str:
+    """Fill in the label of a field: `Enter a name`, `Volume must be 1 or less`."""
+    article = "an" if label[:1].lower() in "aeiou" else "a"
+    in_sentence = label if label[1:2].isupper() else f"{label[:1].lower()}{label[1:]}"
+    return message.replace(LABEL, label).replace(A_LABEL, f"{article} {in_sentence}")
+
+
+def _number(value: Any) -> Any:
+    """`1,000` for 1000, and `1` for 1.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def page_of(path: str) -> str:
-    """The page on which the form is that is sent to `path`: at the same path, or at the nearest one above it."""
+    """The page that contains the form for `path`: the page at this path, or the nearest one above it."""
     pages = current_app.url_map.bind("")
     while path != "/":
         try:
@@ -239,7 +255,7 @@ def page_of(path: str) -> str:
 
 
 def is_path(text: str | None) -> bool:
-    """Whether a browser that is sent there stays at the Hub: no host, no scheme, nothing that is read in two ways."""
+    """Whether a redirect to `text` stays at the Hub: no host, no scheme, no characters that browsers rewrite."""
     return bool(
         text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isprintable() and "\\" not in text
     )

@@ -1,4 +1,4 @@
-"""The Hub put together: a Flask application of pages, and what its templates may use."""
+"""Creates the Flask application of the Hub's pages, and the functions for its templates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
-DESKS = (
+BLUEPRINTS = (
     late_forms.blueprint,
     sign_in.blueprint,
     home.blueprint,
@@ -35,29 +35,29 @@ DESKS = (
     audit_log.blueprint,
 )
 PAGES = "kataven.pages"
-"""Under this name the Hub's `extensions` hold the application of its pages."""
+"""The key in the Hub's `extensions` for the application of its pages."""
 STATIC = Path(__file__).parent / "static"
 
 
-def create(services: Services, front: HubServices) -> Flask:
-    """The pages, over the collaborators that every surface has and the Hub's own."""
+def create(services: Services, hub_services: HubServices) -> Flask:
+    """Create the pages with the services that every app has, and the services of the Hub."""
     app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `asset` names the content
-    app.url_map.merge_slashes = False  # by a redirect to the request's own `Host`, whatever it says
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `_asset` adds a digest of the content
+    app.url_map.merge_slashes = False  # otherwise a redirect would use the request's `Host` header unchecked
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     services.attach(app)
     errors.install(app)
-    hardening.install(app, front.url)
+    hardening.install(app, hub_services.url)
     edits.install(app)
-    session_middleware.install(app, front, late_forms.offer_again)
+    session_middleware.install(app, hub_services, late_forms.restore_form)
     late_forms.install(app)
     formatting.install(app)
     sign_in_audit.install(services.metrics)
-    for blueprint in DESKS:
+    for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.context_processor(_for_templates)
-    app.jinja_env.globals["note_wrong"] = _note_wrong  # macros see nothing of a context
+    app.jinja_env.globals["report_error"] = _report_error  # macros have no access to the template context
     return app
 
 
@@ -66,14 +66,14 @@ def _for_templates() -> dict[str, Any]:
 
 
 def _notice() -> str | None:
-    """What is to be said first on this page, once."""
+    """The message at the top of the page. A notice of the session is shown once."""
     hub_request = current_hub_request()
-    if hub_request.remark is not None:
-        return hub_request.remark
-    said = hub_request.session.notice
-    if said is not None:
-        session_middleware.keep(hub_request, hub_request.session.with_(notice=None))
-    return said
+    if hub_request.page_notice is not None:
+        return hub_request.page_notice
+    notice = hub_request.session.notice
+    if notice is not None:
+        session_middleware.save_session(hub_request, hub_request.session.with_(notice=None))
+    return notice
 
 
 def _csrf() -> Markup:
@@ -86,23 +86,23 @@ def _csrf() -> Markup:
     )
 
 
-def _note_wrong(field_id: str | None, label: str, problem: str | None) -> str:
-    """For the summary above the page: the field at `field_id` is wrong; None if it is about no field."""
-    if problem:
-        current_hub_request().wrong.append((field_id, label, problem))
+def _report_error(field_id: str | None, message: str | None) -> str:
+    """Add a message to the error summary above the page. `field_id` is None if it concerns no single field."""
+    if message:
+        current_hub_request().field_errors.append((field_id, message))
     return ""
 
 
-def _nav(path: str, formatting: str, below: str | None = None) -> Markup:
-    """A place in the menu; it is the current one on its own page and on those below it, or below `below`."""
+def _nav(path: str, label: str, below: str | None = None) -> Markup:
+    """A navigation entry. It is the current one on its own page and on pages below it, or below `below`."""
     beneath = below or path
     here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
     current = Markup(' aria-current="page"') if here else ""
-    return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, formatting)
+    return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, label)
 
 
 def _asset(name: str) -> str:
-    """A static file by its content, so that browsers may keep it for ever."""
+    """The URL of a static file with a digest of its content, so that browsers can cache it forever."""
     return url_for("static", filename=name, v=_digest(name))
 
 

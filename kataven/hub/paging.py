@@ -1,4 +1,4 @@
-"""Long lists, a page at a time: the API's cursors in links, forwards and back."""
+"""Pagination of lists: the API's cursors in links to the next and previous page."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from kataven.account.paging import Page, Position
 from kataven.web import paging
 
 CURSORS = {"cursor": False, "newer": True}
-"""Names in the query, and whether the page ends before the row that the cursor names."""
+"""Query parameters, and whether the page ends before the row of the cursor."""
 Row = TypeVar("Row")
 
 
-def asked_position() -> Position | None:
-    """Where this page begins or ends; None, the first page, for a cursor that is none."""
+def requested_position() -> Position | None:
+    """The position of the requested page. None, the first page, if the cursor is missing or malformed."""
     for name, to_newer in CURSORS.items():
         if cursor := _cursor(name):
             return replace(paging.decode(cursor), to_newer=to_newer)
     return None
 
 
-def links(page: Page[Any]) -> Mapping[str, str]:
-    """The same list with the same filters from there on: to the pages before and after, those that there are."""
+def page_links(page: Page[Any]) -> Mapping[str, str]:
+    """Links to the previous and next page of the list, with the same filters, if these pages exist."""
     found = {}
     for relation, name, position in (("previous", "newer", page.previous), ("next", "cursor", page.next)):
         if position is not None:
@@ -38,16 +38,16 @@ def links(page: Page[Any]) -> Mapping[str, str]:
     return found
 
 
-def place(session: Session, model: type[Row], page: Page[Row]) -> str:
-    """`51 to 100 of 300`; empty where the page is the whole list. Counts every row, so not for lists without an end."""
+def range_label(session: Session, model: type[Row], page: Page[Row]) -> str:
+    """`51 to 100 of 300`, or empty if the page is the whole list. Counts every row: not for unbounded lists."""
     if not page.rows or (page.next is None and page.previous is None):
         return ""
     before, total = rows.count(session, model, page.rows[0])
     return f"{before + 1:,} to {before + len(page.rows):,} of {total:,}"
 
 
-def here() -> str:
-    """This page of the list as a query, to come back to it after a form; empty for the first page."""
+def list_query() -> str:
+    """The query of this page of the list, to return to it after a form. Empty for the first page."""
     query = {name: cursor for name in CURSORS if (cursor := _cursor(name))}
     return f"?{urlencode(query)}" if query else ""
 

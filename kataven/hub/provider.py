@@ -1,4 +1,4 @@
-"""The issuer, as the Hub talks to it: authorization code with PKCE, refreshing, and signing out.
+"""The OIDC client of the Hub: authorization code with PKCE, token refresh, and sign-out.
 
 Authlib builds the requests (RFC 6749, RFC 7636). `identity.jwt` verifies the tokens. This module compares what binds an
 ID token to one sign-in (OpenID Connect Core, section 3.1.3.7).
@@ -23,36 +23,37 @@ from authlib.common.security import generate_token
 from authlib.integrations.httpx_client import OAuth2Client
 from authlib.oidc.core.util import create_half_hash
 
-from kataven.hub.discovery import SIGN_OUT_ENDPOINT, DiscoveryFailed, DiscoveryProblem, discover
+from kataven.hub.provider_metadata import SIGN_OUT_ENDPOINT, provider_metadata
 from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason
 from kataven.identity import jws
+from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem
 from kataven.identity.errors import MalformedToken, Refused
 from kataven.identity.jwks import Fetcher
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 
 FRESH_SECONDS = 600
 COOLDOWN_SECONDS = 10
-"""Between two attempts to reach an issuer that is down: meanwhile pages don't wait for it."""
+"""Time between two attempts to reach an unavailable issuer. Pages don't wait for it in between."""
 TIMEOUT_SECONDS = 5.0
 VERIFIER_LENGTH = 64
 _ORG = "{org_id}"
-"""Placeholder in a scope for the organisation of the account."""
+"""Placeholder in a scope for the account's organisation."""
 
 _log = logging.getLogger(__name__)
 
 
 class ProviderUnavailable(Exception):
-    """The issuer can't be reached, or its discovery document can't be used."""
+    """The issuer is unavailable, or its discovery document is invalid."""
 
     def __init__(self, problem: DiscoveryProblem = DiscoveryProblem.UNREACHABLE) -> None:
         super().__init__(problem.value)
         self.problem = problem
 
 
-class GrantGone(Exception):
-    """The token can't be renewed: the issuer refused, or its answer failed a check."""
+class RefreshFailed(Exception):
+    """The token can't be refreshed: the issuer refused, or its response failed a check."""
 
     def __init__(self, failure: SignInFailed | None = None) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class GrantGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The Hub as the issuer knows it. Without a secret it is a public client, for which PKCE stands in."""
+    """The Hub's client registration at the issuer. Without a secret it is a public client that uses PKCE only."""
 
     id: str
     secret: str | None = field(repr=False)
@@ -71,7 +72,7 @@ class Client:
 
 
 class Provider:
-    """One issuer. Threads share it; nothing is fetched before it is needed. `clock` is monotonic, in seconds."""
+    """One issuer. Thread-safe; documents are fetched on first use. `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -94,17 +95,17 @@ class Provider:
         self._lock = threading.Lock()
         self._metadata: Mapping[str, Any] = {}
         self._problem = DiscoveryProblem.UNREACHABLE
-        self._ask_again_at = -math.inf
+        self._next_fetch_at = -math.inf
 
-    def begin(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
-        """Where to send the browser, and what to remember of it. Raises ProviderUnavailable.
+    def start(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
+        """The authorization URL, and the sign-in in progress to store. Raises ProviderUnavailable.
 
         `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted.
         """
         sign_in = SignIn(generate_token(32), generate_token(32), generate_token(VERIFIER_LENGTH), account, next_path)
         with self._oauth() as oauth:
             url, _ = oauth.create_authorization_url(
-                self._discovered()["authorization_endpoint"],
+                self._discovery_document()["authorization_endpoint"],
                 state=sign_in.state,
                 code_verifier=sign_in.verifier,
                 nonce=sign_in.nonce,
@@ -112,30 +113,30 @@ class Provider:
             )
         return str(url), sign_in
 
-    def finish(self, sign_in: SignIn, answer: Mapping[str, str]) -> SignedInUser:
-        """Who it is, from what the issuer sent the browser back with.
+    def finish(self, sign_in: SignIn, response: Mapping[str, str]) -> SignedInUser:
+        """Verify the issuer's response and return the user.
 
-        Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys can't be had.
+        Raises SignInFailed, ProviderUnavailable, or VerifierUnavailable if the issuer's keys are unavailable.
         """
-        metadata = self._discovered()
-        if not _is_same(answer.get("state"), sign_in.state):
+        metadata = self._discovery_document()
+        if not _equal(response.get("state"), sign_in.state):
             raise SignInFailed(Reason.STATE)
-        # RFC 9207: an answer of another issuer must not be taken to this one.
-        if answer.get("iss", self._issuer) != self._issuer or (
-            metadata.get("authorization_response_iss_parameter_supported") and "iss" not in answer
+        # RFC 9207: the code of another issuer must not be sent to this one.
+        if response.get("iss", self._issuer) != self._issuer or (
+            metadata.get("authorization_response_iss_parameter_supported") and "iss" not in response
         ):
             raise SignInFailed(Reason.ISSUER, check="iss")
-        if "error" in answer:
-            reason = Reason.DENIED if answer["error"] == "access_denied" else Reason.REFUSED
-            raise SignInFailed(reason, error=answer["error"], description=answer.get("error_description"))
-        if "code" not in answer:
+        if "error" in response:
+            reason = Reason.DENIED if response["error"] == "access_denied" else Reason.REFUSED
+            raise SignInFailed(reason, error=response["error"], description=response.get("error_description"))
+        if "code" not in response:
             raise SignInFailed(Reason.NO_CODE)
         with self._oauth() as oauth:
-            tokens = self._ask(
+            tokens = self._request_tokens(
                 lambda: oauth.fetch_token(
                     metadata["token_endpoint"],
                     grant_type="authorization_code",
-                    code=answer["code"],
+                    code=response["code"],
                     code_verifier=sign_in.verifier,
                 )
             )
@@ -144,38 +145,40 @@ class Provider:
             raise SignInFailed(Reason.TOKEN_MISSING, check="id_token")
         access_token = _access_token(tokens)
         claims = self._id_claims(id_token, access_token)
-        if not _is_same(claims.all.get("nonce"), sign_in.nonce):
+        if not _equal(claims.all.get("nonce"), sign_in.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
         self._check_access_token(access_token, claims.subject)
         return SignedInUser(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
 
-    def refresh(self, person: SignedInUser) -> SignedInUser:
-        """The same person with a new token. Raises GrantGone, ProviderUnavailable or VerifierUnavailable."""
-        if person.refresh_token is None:
-            raise GrantGone
-        token_endpoint = self._discovered()["token_endpoint"]
+    def refresh(self, user: SignedInUser) -> SignedInUser:
+        """The same user with a new token. Raises RefreshFailed, ProviderUnavailable or VerifierUnavailable."""
+        if user.refresh_token is None:
+            raise RefreshFailed
+        token_endpoint = self._discovery_document()["token_endpoint"]
         try:
-            # RFC 6749, section 6: a refresh must not request scopes that were not granted; without `scope` it gets all
-            # that were.
+            # RFC 6749, section 6: a refresh must not request scopes that were not granted. Without `scope` it gets all
+            # granted scopes.
             with self._oauth() as oauth:
-                tokens = self._ask(lambda: oauth.refresh_token(token_endpoint, refresh_token=person.refresh_token))
+                tokens = self._request_tokens(
+                    lambda: oauth.refresh_token(token_endpoint, refresh_token=user.refresh_token)
+                )
             access_token = _access_token(tokens)
             if tokens.get("id_token") is not None:
-                self._check_refreshed(tokens["id_token"], access_token, person)
-            self._check_access_token(access_token, person.subject)
+                self._check_refreshed(tokens["id_token"], access_token, user)
+            self._check_access_token(access_token, user.subject)
         except SignInFailed as failure:
-            raise GrantGone(failure) from failure
-        refresh_token = _refresh_token(tokens) or person.refresh_token
-        return SignedInUser(person.subject, person.name, access_token, person.nonce, refresh_token)
+            raise RefreshFailed(failure) from failure
+        refresh_token = _refresh_token(tokens) or user.refresh_token
+        return SignedInUser(user.subject, user.name, access_token, user.nonce, refresh_token)
 
     def sign_out_url(self, back_to: str) -> str | None:
-        """Where the browser signs out at the issuer too (RP-Initiated Logout 1.0); None if it can't there.
+        """The issuer's sign-out URL (RP-Initiated Logout 1.0), or None if the issuer has none.
 
         The URL contains no token, because URLs are kept in browser histories and proxy logs. The issuer identifies
         the browser by its own cookie, and validates the redirect by the client's id.
         """
         try:
-            endpoint = self._discovered().get(SIGN_OUT_ENDPOINT)
+            endpoint = self._discovery_document().get(SIGN_OUT_ENDPOINT)
         except ProviderUnavailable:
             return None
         if endpoint is None:
@@ -190,22 +193,22 @@ class Provider:
         except Refused as refusal:
             raise SignInFailed(Reason.ID_TOKEN, check=refusal.rule or refusal.code) from refusal
         at_hash, algorithm = claims.all.get("at_hash"), jws.parse(id_token).header["alg"]
-        if at_hash is not None and not _is_same(at_hash, create_half_hash(access_token, algorithm).decode()):
+        if at_hash is not None and not _equal(at_hash, create_half_hash(access_token, algorithm).decode()):
             raise SignInFailed(Reason.AT_HASH, subject=claims.subject)
         return claims
 
-    def _check_refreshed(self, id_token: object, access_token: str, person: SignedInUser) -> None:
+    def _check_refreshed(self, id_token: object, access_token: str, user: SignedInUser) -> None:
         """OpenID Connect Core, section 12.2: same issuer, audience and subject, and the same nonce if there is one."""
         if not isinstance(id_token, str):
             raise SignInFailed(Reason.ID_TOKEN, check="no text")
         claims = self._id_claims(id_token, access_token)
-        if claims.subject != person.subject:
+        if claims.subject != user.subject:
             raise SignInFailed(Reason.OTHER_PERSON, check="sub of the ID token", subject=claims.subject)
-        if "nonce" in claims.all and not _is_same(claims.all["nonce"], person.nonce):
+        if "nonce" in claims.all and not _equal(claims.all["nonce"], user.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
 
     def _check_access_token(self, access_token: str, subject: str) -> None:
-        """Raises SignInFailed for a token that the API would refuse, so that the user sees the reason at once."""
+        """Raises SignInFailed for a token that the API would reject, so that the user sees the reason immediately."""
         if len(access_token) > jws.MAX_TOKEN_BYTES:
             raise SignInFailed(Reason.ACCESS_TOKEN_TOO_LONG, check=f"{len(access_token)} bytes", subject=subject)
         try:
@@ -217,14 +220,14 @@ class Provider:
         if claims.subject != subject:
             raise SignInFailed(Reason.OTHER_PERSON, check="sub of the access token", subject=subject)
 
-    def _ask(self, request: Callable[[], Any]) -> Mapping[str, Any]:
+    def _request_tokens(self, request: Callable[[], Any]) -> Mapping[str, Any]:
         try:
             tokens: Mapping[str, Any] = request()
-        except AuthlibBaseError as error:  # RFC 6749, section 5.2: it said no
+        except AuthlibBaseError as error:  # RFC 6749, section 5.2: an error response
             reason = Reason.CLIENT_REFUSED if error.error == "invalid_client" else Reason.TOKENS_REFUSED
             raise SignInFailed(reason, error=error.error, description=error.description) from error
         except (httpx2.HTTPError, ValueError) as error:
-            _log.warning("the issuer's token endpoint could not be used: %s", type(error).__name__)
+            _log.warning("token request to the issuer failed: %s", type(error).__name__)
             raise ProviderUnavailable from error
         return tokens
 
@@ -245,15 +248,15 @@ class Provider:
             follow_redirects=False,
         )
 
-    def _discovered(self) -> Mapping[str, Any]:
-        """OpenID Connect Discovery, section 4. An older document is used as long as the issuer can't be reached."""
+    def _discovery_document(self) -> Mapping[str, Any]:
+        """The cached document, fetched again when it is stale. While the issuer is unavailable, the old one is used."""
         with self._lock:
-            if self._clock() >= self._ask_again_at:
+            if self._clock() >= self._next_fetch_at:
                 try:
-                    self._metadata = discover(
+                    self._metadata = provider_metadata(
                         self._issuer, self._fetcher, allow_loopback_http=self._allow_loopback_http
                     )
-                    self._ask_again_at = self._clock() + FRESH_SECONDS
+                    self._next_fetch_at = self._clock() + FRESH_SECONDS
                 except DiscoveryFailed as failed:
                     _log.warning(
                         "the issuer's discovery document could not be used: %s",
@@ -261,7 +264,7 @@ class Provider:
                         extra={"reason": failed.problem.value, "issuer": self._issuer},
                     )
                     self._problem = failed.problem
-                    self._ask_again_at = self._clock() + COOLDOWN_SECONDS
+                    self._next_fetch_at = self._clock() + COOLDOWN_SECONDS
             if not self._metadata:
                 raise ProviderUnavailable(self._problem)
             return self._metadata
@@ -289,6 +292,6 @@ def _refresh_token(tokens: Mapping[str, Any]) -> str | None:
     return refresh_token if isinstance(refresh_token, str) else None
 
 
-def _is_same(said: object, expected: str) -> bool:
-    """Compares in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
-    return isinstance(said, str) and hmac.compare_digest(said.encode("utf-8", "surrogatepass"), expected.encode())
+def _equal(value: object, expected: str) -> bool:
+    """Compare in constant time. JSON strings can contain lone surrogates, which `encode` rejects by default."""
+    return isinstance(value, str) and hmac.compare_digest(value.encode("utf-8", "surrogatepass"), expected.encode())

@@ -1,7 +1,7 @@
-"""Begins what takes longer than a request: in a process of its own, which outlives the worker that began it.
+"""Runs migrations in a separate process, which outlives the worker that started it.
 
-gunicorn ends a worker that is busy for 30 s, and every worker when it restarts. So a run over the accounts' schemas is
-`flask migrations carry-out`, with this process's environment and with nothing secret on its command line.
+gunicorn stops a worker that is busy for 30 s, and all workers when it restarts. A migration run is therefore started as
+`flask migrations carry-out`, with the environment of this process and without secrets on the command line.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """`folder` is where `wsgi.py` is; `command` is what a run's id is added to."""
+    """`folder` contains `wsgi.py`. The id of a run is appended to `command`."""
 
     folder: Path
     command: Sequence[str] = (sys.executable, "-m", "flask", "--app", "wsgi:app", "migrations", "carry-out")
 
-    def begin(self, run_id: UUID, ended: Callable[[], None]) -> None:
-        """Begin to carry out a run and return at once. `ended` is called, on another thread, when its process is gone.
+    def start(self, run_id: UUID, on_exit: Callable[[], None]) -> None:
+        """Start a run and return immediately. `on_exit` is called on another thread when its process exits.
 
-        Raises OSError if there can be no such process.
+        Raises OSError if the process can't be started.
         """
-        # Without our place among gunicorn's workers, whose metrics are counted until they are buried.
+        # The metrics folder belongs to gunicorn's workers: the process must not add its own metrics to it.
         environ = {name: value for name, value in os.environ.items() if name != FOLDER_VARIABLE}
-        process = subprocess.Popen(  # noqa: S603 - a fixed command, and an id of ours
+        process = subprocess.Popen(  # noqa: S603 - a fixed command, and an id that the Hub generated
             [*self.command, str(run_id)],
             cwd=self.folder,
             env=environ,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # what it has to complain of goes where our own log goes
-            start_new_session=True,  # so that a signal to our group is none to it
+            stdout=subprocess.DEVNULL,  # its log goes to stderr, like the log of this process
+            start_new_session=True,  # signals to the process group of this worker must not reach it
         )
-        threading.Thread(target=_wait, args=(process, ended), name="migrations", daemon=True).start()
+        threading.Thread(target=_wait, args=(process, on_exit), name="migrations", daemon=True).start()
 
 
-def _wait(process: subprocess.Popen[bytes], ended: Callable[[], None]) -> None:
+def _wait(process: subprocess.Popen[bytes], on_exit: Callable[[], None]) -> None:
     status = process.wait()
     if status:
-        _log.warning("the process that carried out a run over the accounts ended with %d", status)
-    ended()
+        _log.warning("the process of a migration run exited with status %d", status)
+    on_exit()

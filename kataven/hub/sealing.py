@@ -1,4 +1,4 @@
-"""Seals with a secret that only a browser holds: AES-256-GCM, with a key by HKDF (RFC 5869)."""
+"""Encryption with a secret that only the browser has: AES-256-GCM, with a key derived by HKDF (RFC 5869)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _NONCE_BYTES: Final = 12
 
 
 def seal(content: bytes, secret: str, name: str, purpose: bytes) -> bytes:
-    """`content`, for the holder of `secret` and under this name alone."""
+    """Encrypt `content` with `secret`, bound to this name."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + AESGCM(_key(secret, purpose)).encrypt(nonce, content, name.encode())
 
 
 def unseal(sealed: bytes, secret: str, name: str, purpose: bytes) -> bytes | None:
-    """What was sealed; None if it was sealed with another secret, under another name or for another purpose."""
+    """The decrypted content, or None if the secret, the name or the purpose differs."""
     try:
         return AESGCM(_key(secret, purpose)).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
     except (InvalidTag, ValueError):

@@ -1,8 +1,8 @@
-"""Database servers as the console sees them: asked in the background, with a deadline, so that no page waits for one.
+"""Status of the database servers for the console: probed in the background, so that no page waits for a server.
 
-A page gets what is known now. If that is older than `FRESH_SECONDS`, the page begins a probe of its own thread and, for
-a server that answered last time or was never asked, waits `GRACE_SECONDS` at most. At most one probe of a server is
-under way, so a server that is silent for a day costs each process of the Hub one thread and one connection.
+A page gets the last known status. If it is older than `FRESH_SECONDS`, the page starts a probe in a separate thread. It
+waits `MAX_WAIT_SECONDS` at most, and only for servers that responded last time or were never probed. At most one probe
+per server is in progress, so an unresponsive server costs each process of the Hub one thread and one connection.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from kataven.tenancy.server import DatabaseServer
 
 FRESH_SECONDS = 15.0
 DEADLINE_SECONDS = 3.0
-"""A server that has not answered a probe within this time counts as one that does not answer."""
-GRACE_SECONDS = 0.1
-MOST_SIZES = 10_000
-"""Sizes of databases that are remembered of each server."""
-IMPATIENT = ConnectionSettings(
+"""A server that does not respond to a probe within this time is shown as unavailable."""
+MAX_WAIT_SECONDS = 0.1
+MAX_SIZES = 10_000
+"""The number of database sizes that are kept per server."""
+PROBE_SETTINGS = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=2.0
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What is known of a server."""
+    """The last known status of a server."""
 
-    answers: bool | None = None
-    """None: it was not asked before."""
+    responds: bool | None = None
+    """None if the server was not probed yet."""
     ms: float | None = None
-    """How long connecting and one query took, in milliseconds."""
+    """Duration of connecting and one query, in milliseconds."""
     connections: int | None = None
     connections_limit: int | None = None
     sizes: Mapping[str, int | None] = field(default_factory=dict)
-    """Bytes by the name of the database; None for one that does not exist. What was not asked for is missing."""
+    """Bytes by database name; None if the database does not exist. Contains only the requested databases."""
 
 
-Cut = Callable[[], None]
-Probe = Callable[[URL, Collection[str], Callable[[Cut], None]], ServerState]
-"""Asks a server for its state and the sizes of some databases, and gives away what ends its connection at once."""
+CloseConnection = Callable[[], None]
+Probe = Callable[[URL, Collection[str], Callable[[CloseConnection], None]], ServerState]
+"""Queries a server's status and the sizes of some databases. Passes a function that closes its connection."""
 
 
-def probe(url: URL, databases: Collection[str], connected: Callable[[Cut], None]) -> ServerState:
+def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]) -> ServerState:
     """Raises DBAPIError."""
     began = time.perf_counter()
-    with DatabaseServer(url, IMPATIENT).maintenance() as maintenance:
+    with DatabaseServer(url, PROBE_SETTINGS).maintenance() as maintenance:
         connected(maintenance.cutter())
         in_use, limit = maintenance.connections()
         ms = (time.perf_counter() - began) * 1000
@@ -61,38 +61,38 @@ def probe(url: URL, databases: Collection[str], connected: Callable[[Cut], None]
 
 
 @dataclass(slots=True)
-class _Watched:
-    """One server. Read and written under the lock of the watch."""
+class _ServerEntry:
+    """One server. Protected by the lock of the watch."""
 
     state: ServerState = field(default_factory=ServerState)
-    began_at: float = float("-inf")
-    under_way: threading.Event | None = None
-    """Set when the probe that is under way has ended; None if none is."""
-    cut: Cut | None = None
+    started_at: float = float("-inf")
+    in_progress: threading.Event | None = None
+    """Set when the current probe has ended. None if no probe is in progress."""
+    close_connection: CloseConnection | None = None
 
 
 class ServerWatch:
-    """What one process of the Hub knows of the database servers. Any number of threads may look."""
+    """The status of the database servers in one process of the Hub. Thread-safe."""
 
-    def __init__(self, ask: Probe = probe, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ask = ask
+    def __init__(self, probe: Probe = probe, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probe_server = probe
         self._clock = clock
         self._lock = threading.Lock()
-        self._servers: dict[str, _Watched] = {}
+        self._servers: dict[str, _ServerEntry] = {}
 
-    def look(
+    def states(
         self, urls: Mapping[str, URL], databases: Mapping[str, Collection[str]] | None = None
     ) -> Mapping[str, ServerState]:
-        """The state of every server that is listed, by name, with the sizes of some of their databases if known.
+        """The status of each listed server by name, with the sizes of the given databases if known.
 
-        A server that is not among `urls` is forgotten.
+        Servers that are not in `urls` are removed.
         """
         wanted = databases or {}
         with self._lock:
             for name in self._servers.keys() - urls.keys():
                 del self._servers[name]
             awaited = [self._refresh(name, url, wanted.get(name, ())) for name, url in urls.items()]
-        until = time.monotonic() + GRACE_SECONDS
+        until = time.monotonic() + MAX_WAIT_SECONDS
         for ended in awaited:
             if ended is not None:
                 ended.wait(max(0.0, until - time.monotonic()))
@@ -100,47 +100,47 @@ class ServerWatch:
             return {name: self._state_of(self._servers[name]) for name in urls}
 
     def _refresh(self, name: str, url: URL, databases: Collection[str]) -> threading.Event | None:
-        """Begin a probe if one is due; the end of one that is worth waiting for."""
-        server = self._servers.setdefault(name, _Watched())
+        """Start a probe if one is due. Returns the event of a probe that is worth waiting for."""
+        server = self._servers.setdefault(name, _ServerEntry())
         known = self._state_of(server)
-        if server.under_way is None:
-            old = self._clock() - server.began_at >= FRESH_SECONDS
-            if old or (known.answers and not known.sizes.keys() >= set(databases)):
-                self._begin(server, url, databases)
-        return None if known.answers is False else server.under_way
+        if server.in_progress is None:
+            old = self._clock() - server.started_at >= FRESH_SECONDS
+            if old or (known.responds and not known.sizes.keys() >= set(databases)):
+                self._start_probe(server, url, databases)
+        return None if known.responds is False else server.in_progress
 
-    def _begin(self, server: _Watched, url: URL, databases: Collection[str]) -> None:
-        server.began_at, server.under_way = self._clock(), threading.Event()
+    def _start_probe(self, server: _ServerEntry, url: URL, databases: Collection[str]) -> None:
+        server.started_at, server.in_progress = self._clock(), threading.Event()
         threading.Thread(
-            target=self._probe, args=(server, url, databases, server.under_way), name="server-probe", daemon=True
+            target=self._run_probe, args=(server, url, databases, server.in_progress), name="server-probe", daemon=True
         ).start()
 
-    def _probe(self, server: _Watched, url: URL, databases: Collection[str], ended: threading.Event) -> None:
-        def connected(cut: Cut) -> None:
+    def _run_probe(self, server: _ServerEntry, url: URL, databases: Collection[str], ended: threading.Event) -> None:
+        def connected(close_connection: CloseConnection) -> None:
             with self._lock:
-                server.cut = cut
+                server.close_connection = close_connection
 
-        found = ServerState(answers=False)
+        found = ServerState(responds=False)
         try:
-            found = self._ask(url, databases, connected)
+            found = self._probe_server(url, databases, connected)
         except DBAPIError:
-            pass  # refused, silent, or cut: the page says that it does not answer
+            pass  # refused, timed out, or closed: the page shows that the server does not respond
         finally:
             with self._lock:
                 server.state = _merged(server.state, found)
-                server.under_way = server.cut = None
+                server.in_progress = server.close_connection = None
             ended.set()
 
-    def _state_of(self, server: _Watched) -> ServerState:
-        overdue = server.under_way is not None and self._clock() - server.began_at >= DEADLINE_SECONDS
+    def _state_of(self, server: _ServerEntry) -> ServerState:
+        overdue = server.in_progress is not None and self._clock() - server.started_at >= DEADLINE_SECONDS
         if not overdue:
             return server.state
-        if server.cut is not None:  # it went silent after it had let us in: then only we can end the wait
-            server.cut()
-        return _merged(server.state, ServerState(answers=False))
+        if server.close_connection is not None:  # only this ends the wait for a connected server
+            server.close_connection()
+        return _merged(server.state, ServerState(responds=False))
 
 
 def _merged(before: ServerState, now: ServerState) -> ServerState:
-    """`now`, with the sizes that were known before: a database does not change its size by much in a minute."""
+    """`now`, with the sizes that were known before. They change little within a minute."""
     sizes: dict[str, Any] = {**before.sizes, **now.sizes}
-    return replace(now, sizes=dict(list(sizes.items())[-MOST_SIZES:]))
+    return replace(now, sizes=dict(list(sizes.items())[-MAX_SIZES:]))

@@ -1,8 +1,8 @@
-"""The path of a browser's request: which session, is this form its own, who is it, may they. Read it downwards.
+"""The steps of every request of a browser, in order: session, CSRF check, authentication, authorization.
 
-Who somebody is and what they may do is not remembered in the session: it holds the issuer's token, and each request
-has that verified for its account like any request to the API. So a grant that is withdrawn, an account that is
-suspended and a token that ends all count here within the 30 s that they count there.
+The session does not store the user's roles. It contains the issuer's token, and each request verifies the token for its
+account, as the API does. Withdrawn grants, suspended accounts and expired tokens therefore take effect within the same
+30 s as at the API.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
-from kataven.hub.page_blueprint import HubRequest, Who, current_hub_request, is_asked_while_typing, who_of
-from kataven.hub.provider import GrantGone, Provider
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
+from kataven.hub.page_blueprint import HubRequest, PageAccess, access_of, current_hub_request, is_called_while_typing
+from kataven.hub.provider import Provider, RefreshFailed
 from kataven.hub.runner import Runner
 from kataven.hub.server_watch import ServerWatch
-from kataven.hub.sessions import Session, Sessions, SignedInUser, before_of
+from kataven.hub.sessions import Session, Sessions, SignedInUser, ended_session_of
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
 from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
@@ -34,36 +34,39 @@ from kataven.web.access import Forbidden
 from kataven.web.request_context import AuthContext
 
 EXTENSION = "kataven.hub"
-LATE = "kataven.hub.late"
+STALE_FORM_EXTENSION = "kataven.hub.late"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
-MAX_STRANGERS_FORM_BYTES = 8 * 1024
-"""Of a form before anybody has signed in: an account's name, and where to go then."""
+MAX_ANONYMOUS_FORM_BYTES = 8 * 1024
+"""Limit for a form before sign-in. It contains an account name and the next page."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from anywhere but here, no inline script or style, no frame around it, no form to elsewhere: see `leave`."""
+"""Only the Hub's own resources, no inline scripts or styles, no framing, no forms to other origins.
+
+See `redirect_to_issuer` for the consequence for sign-in.
+"""
 
 
 @dataclass(frozen=True)
 class HubServices:
-    """The Hub's own collaborators, beside those that every surface has."""
+    """The services of the Hub, in addition to the services that every app has."""
 
     url: str
     api_url: str
     measured_url: str
-    """Where the API answers this process, to be measured."""
+    """The URL at which this process measures the API."""
     sessions: Sessions
     provider: Provider
     access_tokens: JwtVerifier
-    """Verifies what the issuer says of a person, where no account is asked about."""
+    """Verifies access tokens where no account is involved."""
     api_meter: Meter
-    """What accounts use at the API."""
+    """Reads the API usage of accounts."""
     operators_org_id: str | None
     role_claims: tuple[str, ...]
     runner: Runner
-    """What takes longer than a request."""
+    """Runs migrations in a separate process."""
     servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
@@ -72,7 +75,7 @@ class HubServices:
 
     @property
     def cookie_name(self) -> str:
-        """`__Host-` (RFC 6265bis, section 4.1.3): for this very host alone, sent over https alone."""
+        """`__Host-` (RFC 6265bis, section 4.1.3) limits the cookie to this host and to https."""
         return "__Host-kataven" if self.secure else "kataven-hub"
 
     def close(self) -> None:
@@ -80,9 +83,9 @@ class HubServices:
         self.sessions.close()
         self.api_meter.close()
 
-    def claims(self, person: SignedInUser) -> VerifiedClaims:
-        """What the issuer says of somebody. Raises as `JwtVerifier.claims` does."""
-        return self.access_tokens.claims(person.access_token)
+    def claims(self, user: SignedInUser) -> VerifiedClaims:
+        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`."""
+        return self.access_tokens.claims(user.access_token)
 
     def is_operator(self, claims: VerifiedClaims) -> bool:
         return self.operators_org_id is not None and grants.is_operator(
@@ -91,62 +94,62 @@ class HubServices:
 
 
 class StaleForm(Forbidden):
-    """A form that is not one of this session's."""
+    """The form does not belong to this session."""
 
 
-class SignInFirst(Exception):
-    """This page is for somebody who has signed in, or to an account that is still to be chosen."""
+class SignInRequired(Exception):
+    """The page requires sign-in, or an account that the user has not selected yet. `path`: where to redirect."""
 
     def __init__(self, path: str = "/sign-in") -> None:
         super().__init__(path)
         self.path = path
 
 
-Late = Callable[[HubRequest, StaleForm], AnyResponse]
-"""The answer to a form that is not one of this session's; or it raises the StaleForm."""
+StaleFormHandler = Callable[[HubRequest, StaleForm], AnyResponse]
+"""Returns the response to a form that does not belong to this session, or raises the StaleForm."""
 
 
-def install(app: Flask, hub_services: HubServices, late: Late) -> None:
-    """Put every request of `app` on this path."""
+def install(app: Flask, hub_services: HubServices, handle_stale_form: StaleFormHandler) -> None:
+    """Run these steps for every request of `app`."""
     app.extensions[EXTENSION] = hub_services
-    app.extensions[LATE] = late
+    app.extensions[STALE_FORM_EXTENSION] = handle_stale_form
     app.before_request(open_hub_request)
     app.before_request(check_form)
-    app.before_request(admit)
+    app.before_request(authorize)
     app.after_request(finish)
     app.teardown_request(observe.close_context)
 
 
 def hub_services() -> HubServices:
-    """The collaborators of the Hub that serves this request."""
+    """The services of the Hub that serves this request."""
     found: HubServices = current_app.extensions[EXTENSION]
     return found
 
 
 def open_hub_request() -> None:
-    """The edge: a request id, a believable address with a budget, and the session of the cookie, if it has one."""
+    """Assign a request id, check the budget of the client address, and read the session of the cookie."""
     context = observe.open_context(request)
     hub_request = HubRequest(context.services, context.request_id, context.address, context.started)
     g.context = hub_request
     if request.endpoint == "static":
         return
-    if is_asked_while_typing(current_app.view_functions.get(request.endpoint or "")):
-        # Not a page: it is counted for the session, and uses up nothing of what an office behind one address shares.
+    if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
+        # Counted per session, so that typing does not use up the budget of an office behind one address.
         _read_session(hub_request)
-        if hub_request.session.person is not None:
-            _spend(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
+        if hub_request.session.user is not None:
+            _consume_budget(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
             return
     try:
-        _spend(hub_request, hub_request.address, AddressBudgetKind.HUB)
+        _consume_budget(hub_request, hub_request.address, AddressBudgetKind.HUB)
     except LimitExceeded:
         if request.method not in SAFE_METHODS:
-            _read_session(hub_request)  # what was typed is not lost if it is one of this session's forms
+            _read_session(hub_request)  # so that the error page can offer to submit the form again
         raise
     _read_session(hub_request)
 
 
-def _spend(hub_request: HubRequest, whose: str, kind: AddressBudgetKind) -> None:
-    decision = hub_request.services.limiter.addresses.spend(whose, kind)
+def _consume_budget(hub_request: HubRequest, key: str, kind: AddressBudgetKind) -> None:
+    decision = hub_request.services.limiter.addresses.spend(key, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
 
@@ -157,113 +160,115 @@ def _read_session(hub_request: HubRequest) -> None:
         hub_request.session = sessions.read(request.cookies.get(hub_services().cookie_name)) or sessions.new()
 
 
-def has_token(hub_request: HubRequest) -> bool:
-    """Whether the form of this request carries this session's token."""
+def has_csrf_token(hub_request: HubRequest) -> bool:
+    """Whether the form of this request contains the CSRF token of this session."""
     sent = request.form.get(CSRF_FIELD, "")
     return hmac.compare_digest(sent.encode(), hub_request.session.csrf.encode())
 
 
 def check_form() -> AnyResponse | None:
-    """What changes something must come from a form of this session, on a page of ours."""
+    """Reject requests that change data unless they come from a form of this session, on a page of the Hub."""
     if request.method in SAFE_METHODS or request.routing_exception is not None:
         return None
     hub_request = current_hub_request()
-    if hub_request.session.person is None:
-        if hub_request.session.before is None:
-            before = hub_services().sessions.recall(request.cookies.get(hub_services().cookie_name))
-            hub_request.session = hub_request.session.with_(before=before)
-        if hub_request.session.before is None:
-            request.max_content_length = MAX_STRANGERS_FORM_BYTES
+    if hub_request.session.user is None:
+        if hub_request.session.ended_session is None:
+            ended_session = hub_services().sessions.find_ended_session(request.cookies.get(hub_services().cookie_name))
+            hub_request.session = hub_request.session.with_(ended_session=ended_session)
+        if hub_request.session.ended_session is None:
+            request.max_content_length = MAX_ANONYMOUS_FORM_BYTES
     from_elsewhere = request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}
     origin = request.headers.get("Origin", hub_services().url)
-    if from_elsewhere or origin != hub_services().url or not has_token(hub_request):
-        who = who_of(current_app.view_functions.get(request.endpoint or ""))
-        lapsed = (
+    if from_elsewhere or origin != hub_services().url or not has_csrf_token(hub_request):
+        access = access_of(current_app.view_functions.get(request.endpoint or ""))
+        session_expired = (
             not from_elsewhere and origin == hub_services().url and hub_services().cookie_name not in request.cookies
         )
-        if hub_request.session.person is None and who is not None and (lapsed or not who.strangers):
-            raise SignInFirst  # the session is over; nobody's form does nothing either way
-        late: Late = current_app.extensions[LATE]
-        return late(hub_request, StaleForm("Nothing was done. The form was open for long, or was not sent from here."))
+        if hub_request.session.user is None and access is not None and (session_expired or not access.anonymous):
+            raise SignInRequired  # the session ended; a form without a user changes nothing in either case
+        handle_stale_form: StaleFormHandler = current_app.extensions[STALE_FORM_EXTENSION]
+        return handle_stale_form(
+            hub_request, StaleForm("Your changes were not saved. The form expired or was not sent from the Hub.")
+        )
     return None
 
 
-def admit() -> None:
-    """Who is it, and may they see this? Raises SignInFirst, Forbidden, or one of identity's refusals."""
+def authorize() -> None:
+    """Authenticate and authorize the request. Raises SignInRequired, Forbidden, or an error of `identity`."""
     if request.routing_exception is not None or request.endpoint == "static" or request.method == "OPTIONS":
         return
-    who = who_of(current_app.view_functions.get(request.endpoint or ""))
-    if who is None:
-        raise Forbidden("This page declares nobody who may see it, so nobody may.")
-    require_access(current_hub_request(), who)
+    access = access_of(current_app.view_functions.get(request.endpoint or ""))
+    if access is None:
+        raise Forbidden("This page doesn't declare who may access it, so access is denied.")
+    require_access(current_hub_request(), access)
 
 
-def require_access(hub_request: HubRequest, who: Who) -> None:
-    """Raises as `admit` unless the person of this visit is one of `who`."""
-    if who.strangers:
+def require_access(hub_request: HubRequest, access: PageAccess) -> None:
+    """Raises the errors of `authorize` unless the user of this request has the declared access."""
+    if access.anonymous:
         return
-    if hub_request.session.person is None:
-        raise SignInFirst
+    if hub_request.session.user is None:
+        raise SignInRequired
     try:
-        _let_in(hub_request, hub_request.session.person, who)
+        _authorize(hub_request, hub_request.session.user, access)
     except ExpiredCredential:
-        _let_in(hub_request, _refreshed(hub_request, hub_request.session.person), who)
+        _authorize(hub_request, _refresh(hub_request, hub_request.session.user), access)
     except InvalidCredential:
-        _sign_out(hub_request, hub_request.session.person)
+        _end_session(hub_request, hub_request.session.user)
 
 
-def _let_in(hub_request: HubRequest, person: SignedInUser, who: Who) -> None:
-    if who.operators:
-        claims = hub_services().claims(person)
+def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) -> None:
+    if access.operators:
+        claims = hub_services().claims(user)
         hub_request.known = Principal(CredentialKind.JWT, OPERATORS_ACCOUNT, claims.subject, claims.name)
         if not hub_services().is_operator(claims):
-            raise Forbidden("This is for Kataven's operators.")
+            raise Forbidden("This page requires the role `operator`.")
         hub_request.operator = claims.subject
-    elif who.access is not None:
+    elif access.account_access is not None:
         if hub_request.session.account is None or hub_request.session.account == OPERATORS_ACCOUNT:
-            raise SignInFirst("/accounts")
-        principal = hub_request.services.verifier.verify(
-            JwtCredential(person.access_token, hub_request.session.account)
-        )
+            raise SignInRequired("/accounts")
+        principal = hub_request.services.verifier.verify(JwtCredential(user.access_token, hub_request.session.account))
         account = hub_request.services.directory.find(principal.account)
         if account is None:
             raise AccountMismatch
         hub_request.known = principal
-        who.access.check(principal)
+        access.account_access.check(principal)
         hub_request.admitted = AuthContext(principal, account)
     else:
-        hub_services().claims(person)
+        hub_services().claims(user)
 
 
-def _refreshed(hub_request: HubRequest, person: SignedInUser) -> SignedInUser:
-    """The same person with a token that counts. A refresh token is good once, so one of several requests asks."""
-    with hub_services().sessions.alone(hub_request.session) as session:
-        if session is None or session.person is None:  # signed out meanwhile
-            _sign_out(hub_request, person)
+def _refresh(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
+    """Refresh the user's token. A refresh token can be used once, so concurrent requests are serialized."""
+    with hub_services().sessions.locked(hub_request.session) as session:
+        if session is None or session.user is None:  # signed out in the meantime
+            _end_session(hub_request, user)
         hub_request.session = session
-        if session.person.access_token != person.access_token:  # another request has asked
-            return session.person
+        if session.user.access_token != user.access_token:  # another request refreshed the token
+            return session.user
         try:
-            renewed = hub_services().provider.refresh(session.person)
-        except GrantGone as gone:
-            sign_in_audit.not_renewed(hub_request, person, gone)
-            _sign_out(hub_request, person)
-        hub_request.session = session.with_(person=renewed)
+            renewed = hub_services().provider.refresh(session.user)
+        except RefreshFailed as failed:
+            sign_in_audit.not_renewed(hub_request, user, failed)
+            _end_session(hub_request, user)
+        hub_request.session = session.with_(user=renewed)
         hub_services().sessions.save(hub_request.session)
         return renewed
 
 
-def _sign_out(hub_request: HubRequest, person: SignedInUser) -> NoReturn:
-    """The issuer no longer vouches for this person. Forms that are open in other windows may still be kept for them."""
+def _end_session(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
+    """End a session whose token can't be renewed. Forms in other windows can still be kept for the user."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
-    keep(hub_request, hub_services().sessions.new().with_(before=before_of(person.subject, ended.account)))
-    raise SignInFirst
+    save_session(
+        hub_request, hub_services().sessions.new().with_(ended_session=ended_session_of(user.subject, ended.account))
+    )
+    raise SignInRequired
 
 
-def keep(hub_request: HubRequest, session: Session) -> None:
-    """Remember `session` for this browser: in its cookie alone until somebody has signed in."""
-    if session.person is None:
+def save_session(hub_request: HubRequest, session: Session) -> None:
+    """Store `session` for this browser: before sign-in, in the cookie only."""
+    if session.user is None:
         hub_request.session, hub_request.cookie = session, hub_services().sessions.cookie_of(session)
         return
     hub_services().sessions.save(session)
@@ -273,7 +278,7 @@ def keep(hub_request: HubRequest, session: Session) -> None:
 
 
 def finish(response: Response) -> Response:
-    """The headers of every page, the cookie, and the line in the log."""
+    """Add the headers of every page and the cookie, and write the access log line."""
     hub_request: HubRequest = g.context
     _set_cookie(hub_request, response)
     response.headers.setdefault("Content-Security-Policy", POLICY)
@@ -281,7 +286,7 @@ def finish(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if request.endpoint != "static":
-        # Pages are somebody's: not even the browser keeps them, so "back" shows no secret and no other person's page.
+        # Pages are personal. Browsers must not cache them, so that "back" shows no secret and no other user's page.
         response.headers["Cache-Control"] = "no-store"
     return observe.finish(hub_request, request, response)
 
@@ -289,7 +294,7 @@ def finish(response: Response) -> Response:
 def _set_cookie(hub_request: HubRequest, response: Response) -> None:
     name = hub_services().cookie_name
     if hub_request.cookie:
-        max_age = ANONYMOUS_SECONDS if hub_request.cookie.startswith(f"{MARK}.") else None
+        max_age = ANONYMOUS_SECONDS if hub_request.cookie.startswith(f"{COOKIE_PREFIX}.") else None
         response.set_cookie(
             name,
             hub_request.cookie,

@@ -1,10 +1,10 @@
-"""What is remembered of a browser between two requests: in Redis, sealed with what only the browser holds.
+"""Browser sessions: stored in Redis, encrypted with a secret that only the browser's cookie contains.
 
-Until somebody has signed in there, nothing is in Redis: see `anonymous`.
+Before sign-in, Redis stores nothing for a browser: see `anonymous`.
 
-The cookie is a random 256-bit secret. Its digest names the entry in Redis and a key derived from it seals what stands
-there (AES-256-GCM; RFC 5869 for the key), so whoever reads Redis, or a backup of it, finds no token and signs in as
-nobody; and whoever can write there can't make a session up.
+The cookie is a random 256-bit secret. The digest of the secret names the entry in Redis, and a key derived from it
+encrypts the entry (AES-256-GCM; RFC 5869 for the key). A reader of Redis, or of a backup, gets no token and can't sign
+in. A writer to Redis can't forge a session.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, LONGEST_SEALED, MARK, AnonymousCookies, sealed_length
-from kataven.hub.kept_forms import Before, KeptForm, KeptForms
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX, MAX_SEALED_LENGTH, AnonymousCookies, sealed_length
+from kataven.hub.kept_forms import EndedSession, KeptForm, KeptForms
 from kataven.hub.sealing import seal, unseal
 from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
-"""Without a request for this long, a session is over."""
-LONGEST_SECONDS = 24 * 3600
-"""And after this long in any case: sign in anew every day."""
-ALONE_SECONDS = 15
-"""Longer than the issuer may take to answer."""
+"""A session without a request for this long expires."""
+MAX_AGE_SECONDS = 24 * 3600
+"""A session expires after this time even if it is in use."""
+LOCK_SECONDS = 15
+"""Longer than the issuer's timeout."""
 FORM_SECONDS = 24 * 3600
-RECALLED_SECONDS = 3 * 24 * 3600
-"""For this long after somebody signed in, it is known that the browser had a session: over a weekend."""
-MOST_SIGN_INS = 5
-"""Under way at the same time in one browser, each in a tab of its own."""
+ENDED_SESSION_SECONDS = 3 * 24 * 3600
+"""How long after a sign-in a browser is known to have had a session: long enough for a weekend."""
+MAX_SIGN_INS = 5
+"""Sign-ins in progress in one browser, each in its own tab."""
 _SECRET_BYTES = 32
+_MAX_COOKIE_LENGTH = 200
 _SESSION = b"kataven hub session"
-_RECALLED = b"kataven hub recalled"
+_ENDED_SESSION = b"kataven hub recalled"
 
 
 class SessionsUnavailable(Exception):
-    """Redis can't be reached, so nobody can be told from anybody."""
+    """Redis is unavailable, so sessions can't be read or written."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A sign-in under way: what the issuer's answer has to fit, and where it should lead."""
+    """A sign-in in progress: the values that the issuer's response must match, and the page to show afterwards."""
 
     state: str
     nonce: str
@@ -60,7 +61,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class SignedInUser:
-    """Who signed in, with what the issuer gave for them."""
+    """A signed-in user, with the issuer's tokens."""
 
     subject: str
     name: str
@@ -72,56 +73,56 @@ class SignedInUser:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One browser. `secret` is the cookie's value, and is stored nowhere."""
+    """The session of one browser. `secret` is the cookie's value, and is never stored."""
 
     secret: str = field(repr=False)
     csrf: str = field(repr=False)
-    """What each form of this session carries."""
+    """The CSRF token in each form of this session."""
     began_at: float
-    person: SignedInUser | None = None
+    user: SignedInUser | None = None
     account: str | None = None
-    """The one that the person is in."""
+    """The account that the user has selected."""
     recorded_in: str | None = None
-    """The account whose audit trail contains the sign-in; the sign-out is recorded there too."""
+    """The account whose audit log contains the sign-in. The sign-out is recorded there too."""
     sign_ins: tuple[SignIn, ...] = ()
-    """Those that are under way, the latest one last."""
-    before: Before | None = None
-    """Whose session ended here, if forms may have been kept for them."""
+    """Sign-ins in progress, the latest one last."""
+    ended_session: EndedSession | None = None
+    """The earlier session of this browser, if forms may have been kept for its user."""
     notice: str | None = None
-    """What the next page has to say first, such as the receipt of what was just revoked."""
+    """The message at the top of the next page, such as the receipt of a revocation."""
     fresh: bool = field(default=False, repr=False, compare=False)
-    """Whether it was made just now, and never kept."""
+    """Whether the session is new and was never stored."""
 
     @property
     def handle(self) -> str:
-        """Names the session where its secret must not stand, such as in the name of what is counted for it."""
+        """An identifier of the session for places that must not contain the secret, such as names of counters."""
         return hashlib.sha256(b"handle of " + self.secret.encode()).hexdigest()
 
     def with_(self, **changes: Any) -> Session:
         return replace(self, **changes)
 
-    def begun(self, sign_in: SignIn) -> Session:
-        """With one more sign-in under way. The oldest is given up for it if there are too many."""
-        return self.with_(sign_ins=(*self.sign_ins, sign_in)[-MOST_SIGN_INS:])
+    def with_sign_in(self, sign_in: SignIn) -> Session:
+        """Add a sign-in in progress. The oldest one is dropped if there are more than MAX_SIGN_INS."""
+        return self.with_(sign_ins=(*self.sign_ins, sign_in)[-MAX_SIGN_INS:])
 
-    def pending(self, state: str, now: float) -> SignIn | None:
-        """The sign-in under way that an answer with this state is for."""
+    def pending_sign_in(self, state: str, now: float) -> SignIn | None:
+        """The sign-in in progress with this state, unless it expired."""
         for one in self.sign_ins:
             if hmac.compare_digest(one.state.encode(), state.encode()) and now - one.began_at < ANONYMOUS_SECONDS:
                 return one
         return None
 
-    def without(self, sign_in: SignIn) -> Session:
+    def without_sign_in(self, sign_in: SignIn) -> Session:
         return self.with_(sign_ins=tuple(one for one in self.sign_ins if one != sign_in))
 
 
 def new_csrf() -> str:
-    """What the forms of a session carry from now on; those that were sent to the browser before are out of date."""
+    """A new CSRF token for a session. Forms with the previous token become stale."""
     return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 class Sessions:
-    """The sessions of every browser. Every method raises SessionsUnavailable. `clock`: seconds since the epoch."""
+    """Reads and writes the sessions. Every method raises SessionsUnavailable. `clock`: seconds since the epoch."""
 
     def __init__(
         self,
@@ -131,7 +132,8 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         timeout_seconds: float = 2,
     ) -> None:
-        # Resent: each command leaves the same behind when it runs twice, and a form that is taken for used is refused.
+        # Resending is safe: each command has the same result when it runs twice. A form id that is sent twice counts
+        # as used, and the form is rejected.
         self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True)
         self._prefix = prefix
         self._clock = clock
@@ -143,16 +145,16 @@ class Sessions:
         return self._clock()
 
     def new(self) -> Session:
-        """A session of nobody's, to be kept with `save`."""
+        """A new session without a user. `save` stores it."""
         return Session(secrets.token_urlsafe(_SECRET_BYTES), new_csrf(), self._clock(), fresh=True)
 
     def read(self, secret: str | None) -> Session | None:
-        """The session of a cookie; None if it has ended, or never was."""
+        """The session of a cookie, or None if it ended or never existed."""
         if not secret or not secret.isascii():
             return None
-        if secret.startswith(f"{MARK}."):
+        if secret.startswith(f"{COOKIE_PREFIX}."):
             return self._read_anonymous(secret)
-        if len(secret) > 200:
+        if len(secret) > _MAX_COOKIE_LENGTH:
             return None
         name = self._name(secret)
         try:
@@ -160,79 +162,79 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
         found = _unsealed(sealed, secret, name, _SESSION)
-        if found is None or self._clock() - found["began_at"] >= LONGEST_SECONDS:
+        if found is None or self._clock() - found["began_at"] >= MAX_AGE_SECONDS:
             return None
         return _from_json(secret, found)
 
     def cookie_of(self, session: Session) -> str:
-        """The cookie that is the whole session of a browser in which nobody has signed in; nothing is kept here."""
-        assert session.person is None  # noqa: S101  what the issuer gave never leaves for a browser
+        """A cookie that contains the whole session of a browser that has not signed in. Redis stores nothing."""
+        assert session.user is None  # noqa: S101  the issuer's tokens never go into a cookie
         try:
             return self._anonymous.seal(_for_cookie(session))
         except RedisError as error:
             raise SessionsUnavailable from error
 
     def save(self, session: Session) -> None:
-        """Keep it, as it is now. One that has ended meanwhile stays ended: somebody signed out in another window."""
+        """Store the session. A session that has ended is not stored again: the user signed out in another window."""
         name = self._name(session.secret)
-        content = asdict(session)
-        del content["secret"], content["fresh"]
-        sealed = seal(json.dumps(content).encode(), session.secret, name, _SESSION)
+        sealed = seal(json.dumps(_to_json(session)).encode(), session.secret, name, _SESSION)
         try:
             self._redis.set(name, sealed, ex=IDLE_SECONDS, xx=not session.fresh)
-            if session.fresh and session.person is not None:
-                recalled = self._recalled_name(session.secret)
-                content = {"subject": session.person.subject, "account": session.account}
-                sealed = seal(json.dumps(content).encode(), session.secret, recalled, _RECALLED)
-                self._redis.set(recalled, sealed, ex=RECALLED_SECONDS)
+            if session.fresh and session.user is not None:
+                ended_name = self._ended_session_name(session.secret)
+                content = {"subject": session.user.subject, "account": session.account}
+                sealed = seal(json.dumps(content).encode(), session.secret, ended_name, _ENDED_SESSION)
+                self._redis.set(ended_name, sealed, ex=ENDED_SESSION_SECONDS)
         except RedisError as error:
             raise SessionsUnavailable from error
 
     def end(self, session: Session) -> None:
-        """Forget it."""
+        """Delete the session."""
         try:
-            self._redis.delete(self._name(session.secret), self._recalled_name(session.secret))
+            self._redis.delete(self._name(session.secret), self._ended_session_name(session.secret))
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def renewed(self, session: Session) -> Session:
-        """The same under another secret, the old one ended: who knew it before somebody signed in knows nothing."""
+    def rotate(self, session: Session) -> Session:
+        """The same session with a new secret. The old secret is invalidated, which prevents session fixation."""
         fresh = self.new()
         self.end(session)
         return session.with_(secret=fresh.secret, csrf=fresh.csrf, began_at=fresh.began_at, fresh=True)
 
-    def recall(self, secret: str | None) -> Before | None:
-        """Who was signed in with this cookie, after its session has ended by itself; None for a made-up cookie."""
-        if not secret or not secret.isascii() or len(secret) > 200 or secret.startswith(f"{MARK}."):
+    def find_ended_session(self, secret: str | None) -> EndedSession | None:
+        """The user of a cookie whose session expired, or None for a cookie that the Hub did not issue."""
+        if not secret or not secret.isascii() or len(secret) > _MAX_COOKIE_LENGTH:
             return None
-        name = self._recalled_name(secret)
+        if secret.startswith(f"{COOKIE_PREFIX}."):
+            return None
+        name = self._ended_session_name(secret)
         try:
-            found = _unsealed(self._redis.get(name), secret, name, _RECALLED)
+            found = _unsealed(self._redis.get(name), secret, name, _ENDED_SESSION)
         except RedisError as error:
             raise SessionsUnavailable from error
-        return None if found is None else before_of(found["subject"], found["account"])
+        return None if found is None else ended_session_of(found["subject"], found["account"])
 
-    def keep_form(self, before: Before, form: KeptForm) -> int | None:
-        """Keep what was sent for `before`, until they have signed in. The place that it has; None if it is too long."""
+    def keep_form(self, ended_session: EndedSession, form: KeptForm) -> int | None:
+        """Keep a form until its user has signed in again. Returns its slot, or None if the form is too long."""
         try:
-            return self._kept.put(before, form)
+            return self._kept.put(ended_session, form)
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def kept_form(self, session: Session, place: int) -> KeptForm | None:
-        """The form that was kept for the person of this session, in this browser."""
-        if session.before is None or session.person is None:
+    def kept_form(self, session: Session, slot: int) -> KeptForm | None:
+        """The form that was kept for this session's user in this browser."""
+        if session.ended_session is None or session.user is None:
             return None
         try:
-            return self._kept.find(session.before, session.person.subject, place)
+            return self._kept.find(session.ended_session, session.user.subject, slot)
         except RedisError as error:
             raise SessionsUnavailable from error
 
     @contextmanager
-    def alone(self, session: Session) -> Iterator[Session | None]:
-        """One request of this session at a time; it is given the session as it is then, None if it has ended."""
+    def locked(self, session: Session) -> Iterator[Session | None]:
+        """Serialize requests of one session. Yields the session as it is under the lock, or None if it ended."""
         name = f"{self._prefix}alone:{self._name(session.secret)}"
-        lock = self._redis.lock(name, timeout=ALONE_SECONDS, blocking_timeout=ALONE_SECONDS)
+        lock = self._redis.lock(name, timeout=LOCK_SECONDS, blocking_timeout=LOCK_SECONDS)
         try:
             if not lock.acquire():
                 raise SessionsUnavailable
@@ -241,21 +243,21 @@ class Sessions:
         try:
             yield self.read(session.secret)
         finally:
-            with suppress(RedisError):  # then it ends by itself
+            with suppress(RedisError):  # the lock expires
                 lock.release()
 
     def use_form(self, form_id: str) -> bool:
-        """Whether this form is sent for the first time: one that shows a secret must not show another when reloaded."""
+        """Whether this form is submitted for the first time. A reload must not show a secret or create a second one."""
         name = f"{self._prefix}form:{hashlib.sha256(form_id.encode()).hexdigest()}"
         try:
             return bool(self._redis.set(name, b"", nx=True, ex=FORM_SECONDS))
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def take_turn(self, what: str, seconds: int) -> bool:
-        """Whether nobody took a turn at `what`, at any process of the Hub, within so many seconds."""
+    def start_cooldown(self, action: str, seconds: int) -> bool:
+        """Whether no process of the Hub started a cooldown of `action` in the last `seconds`. Starts one if so."""
         try:
-            return bool(self._redis.set(f"{self._prefix}turn:{what}", b"", nx=True, ex=seconds))
+            return bool(self._redis.set(f"{self._prefix}turn:{action}", b"", nx=True, ex=seconds))
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -275,13 +277,13 @@ class Sessions:
     def _name(self, secret: str) -> str:
         return f"{self._prefix}session:{hashlib.sha256(secret.encode()).hexdigest()}"
 
-    def _recalled_name(self, secret: str) -> str:
+    def _ended_session_name(self, secret: str) -> str:
         return f"{self._prefix}recalled:{hashlib.sha256(secret.encode()).hexdigest()}"
 
 
-def before_of(subject: str, account: str | None) -> Before:
-    """Whose session has ended, with a new key for the forms that are kept for them."""
-    return Before(subject, account, secrets.token_urlsafe(_SECRET_BYTES))
+def ended_session_of(subject: str, account: str | None) -> EndedSession:
+    """An ended session, with a new encryption key for the forms that are kept for its user."""
+    return EndedSession(subject, account, secrets.token_urlsafe(_SECRET_BYTES))
 
 
 def _unsealed(sealed: object, secret: str, name: str, purpose: bytes) -> dict[str, Any] | None:
@@ -293,29 +295,37 @@ def _unsealed(sealed: object, secret: str, name: str, purpose: bytes) -> dict[st
 
 
 def _for_cookie(session: Session) -> dict[str, Any]:
-    """What goes into the cookie. If it is too much, the oldest sign-ins lead to the overview, or are given up."""
-    before = None if session.before is None else asdict(session.before)
+    """The content of the cookie. If it is too long, the oldest sign-ins lose their next page, or are dropped."""
+    ended_session = None if session.ended_session is None else asdict(session.ended_session)
     sign_ins = [asdict(one) for one in session.sign_ins]
     while True:
-        content = {"csrf": session.csrf, "sign_ins": sign_ins, "before": before}
-        if sealed_length(content) <= LONGEST_SEALED or len(sign_ins) <= 1:
+        content = {"csrf": session.csrf, "sign_ins": sign_ins, "before": ended_session}
+        if sealed_length(content) <= MAX_SEALED_LENGTH or len(sign_ins) <= 1:
             return content
-        detour = next((one for one in sign_ins[:-1] if len(one["next_path"]) > 1), None)
-        if detour is None:
+        with_next_path = next((one for one in sign_ins[:-1] if len(one["next_path"]) > 1), None)
+        if with_next_path is None:
             del sign_ins[0]
         else:
-            detour["next_path"] = "/"
+            with_next_path["next_path"] = "/"
+
+
+def _to_json(session: Session) -> dict[str, Any]:
+    """The stored form. Its names stay the same across releases, so that an upgrade signs no user out."""
+    content = asdict(session)
+    del content["secret"], content["fresh"]
+    content["person"], content["before"] = content.pop("user"), content.pop("ended_session")
+    return content
 
 
 def _from_json(secret: str, found: dict[str, Any]) -> Session | None:
     try:
-        person, sign_ins, before = found.pop("person"), found.pop("sign_ins"), found.pop("before")
+        user, sign_ins, ended_session = found.pop("person"), found.pop("sign_ins"), found.pop("before")
         return Session(
             secret=secret,
-            person=None if person is None else SignedInUser(**person),
+            user=None if user is None else SignedInUser(**user),
             sign_ins=tuple(SignIn(**one) for one in sign_ins),
-            before=None if before is None else Before(**before),
+            ended_session=None if ended_session is None else EndedSession(**ended_session),
             **found,
         )
-    except (KeyError, TypeError):  # of another release: sign in anew
+    except (KeyError, TypeError):  # from another release: the user must sign in again
         return None

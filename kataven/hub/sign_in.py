@@ -1,4 +1,4 @@
-"""From an account's name to a session, and out again: OpenID Connect, authorization code with PKCE."""
+"""Sign-in from an account name to a session, and sign-out: OpenID Connect, authorization code with PKCE."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
-from kataven.hub.page_blueprint import ANONYMOUS, SIGNED_IN, HubRequest, PageBlueprint, go, is_path, leave, show
-from kataven.hub.session_middleware import StaleForm, hub_services, keep
+from kataven.hub.page_blueprint import (
+    ANONYMOUS,
+    SIGNED_IN,
+    HubRequest,
+    PageBlueprint,
+    is_path,
+    redirect_to_issuer,
+    render,
+    see_other,
+)
+from kataven.hub.session_middleware import StaleForm, hub_services, save_session
 from kataven.hub.sessions import SignedInUser, SignIn, new_csrf
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason, checklist
@@ -26,134 +35,139 @@ blueprint = PageBlueprint("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
-LONGEST_NEXT_BYTES = 1_024
-"""It goes to the issuer and back in a cookie, for which browsers have 4 KiB."""
+MAX_NEXT_BYTES = 1_024
+"""The path is stored in a cookie during the sign-in, and browsers limit cookies to 4 KiB."""
 
 
 @blueprint.page("/sign-in", ANONYMOUS)
 def show_sign_in(hub_request: HubRequest) -> AnyResponse:
-    """Which account? Everything else is asked at the issuer."""
-    if hub_request.session.person is not None:
-        return go(_next(request.args.get("next")))
-    keep(hub_request, hub_request.session)
-    before = hub_request.session.before
-    return _form((before and before.account) or "", None, _next(request.args.get("next")))
+    """Ask for the account. The issuer asks for everything else."""
+    if hub_request.session.user is not None:
+        return see_other(_safe_next_path(request.args.get("next")))
+    save_session(hub_request, hub_request.session)
+    ended_session = hub_request.session.ended_session
+    return _form((ended_session and ended_session.account) or "", None, _safe_next_path(request.args.get("next")))
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    """The form of another tab. If somebody has signed in since, it has nothing left to do."""
-    account, next_path = typed.get("account", "").strip().lower(), _next(typed.get("next"))
-    if hub_request.session.person is not None:
-        return go(next_path if account in {"", hub_request.session.account} else "/accounts")
-    keep(hub_request, hub_request.session)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    """The form of another tab. If the user has signed in since, redirect to the next page."""
+    account, next_path = submitted.get("account", "").strip().lower(), _safe_next_path(submitted.get("next"))
+    if hub_request.session.user is not None:
+        return see_other(next_path if account in {"", hub_request.session.account} else "/accounts")
+    save_session(hub_request, hub_request.session)
     return _form(account, None, next_path)
 
 
-@blueprint.form("/sign-in", ANONYMOUS, _again)
-def begin_sign_in(hub_request: HubRequest) -> AnyResponse:
-    if hub_request.session.person is not None:
-        return _again(hub_request, request.form)
-    account, next_path = request.form.get("account", "").strip().lower(), _next(request.form.get("next"))
+@blueprint.form("/sign-in", ANONYMOUS, _refill)
+def start_sign_in(hub_request: HubRequest) -> AnyResponse:
+    if hub_request.session.user is not None:
+        return _refill(hub_request, request.form)
+    account, next_path = request.form.get("account", "").strip().lower(), _safe_next_path(request.form.get("next"))
     problem = _problem(hub_request, account)
     if problem is not None:
         return _form(account, problem, next_path)
-    url, sign_in = hub_services().provider.begin(account, next_path, _org_id(hub_request, account))
-    keep(hub_request, hub_request.session.begun(replace(sign_in, began_at=hub_services().sessions.now())))
-    return leave(url, "Signing in")
+    url, sign_in = hub_services().provider.start(account, next_path, _org_id(hub_request, account))
+    save_session(
+        hub_request, hub_request.session.with_sign_in(replace(sign_in, began_at=hub_services().sessions.now()))
+    )
+    return redirect_to_issuer(url, "Redirecting to sign-in")
 
 
 @blueprint.page("/auth/callback", ANONYMOUS)
 def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
-    """The issuer sent the browser back."""
+    """The redirect URI of the issuer."""
     try:
-        sign_in = _used_up(hub_request)
+        sign_in = _consume_sign_in(hub_request)
     except SignInFailed:
-        if hub_request.session.person is not None:  # somebody went back in their browser
-            return go(HOME)
+        if hub_request.session.user is not None:  # the user went back in the browser
+            return see_other(HOME)
         raise
-    person = hub_services().provider.finish(sign_in, request.args.to_dict())
-    if _is_signed_in(hub_request, person, sign_in):  # in another tab, meanwhile: what is open there stays good
-        return go(sign_in.next_path)
-    belongs = _belongs(hub_request, person, sign_in.account)
-    gap = None if belongs else role_gap(hub_services().claims(person).all, hub_services().role_claims)
-    recorded_in = sign_in_audit.signed_in(hub_request, person, sign_in.account, gap)
-    session = hub_services().sessions.renewed(hub_request.session)
-    keep(hub_request, session.with_(person=person, account=sign_in.account, recorded_in=recorded_in))
-    return go(CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
+    user = hub_services().provider.finish(sign_in, request.args.to_dict())
+    if _is_signed_in(hub_request, user, sign_in):  # in another tab: its forms must remain valid
+        return see_other(sign_in.next_path)
+    belongs = _has_role(hub_request, user, sign_in.account)
+    gap = None if belongs else role_gap(hub_services().claims(user).all, hub_services().role_claims)
+    recorded_in = sign_in_audit.signed_in(hub_request, user, sign_in.account, gap)
+    session = hub_services().sessions.rotate(hub_request.session)
+    save_session(hub_request, session.with_(user=user, account=sign_in.account, recorded_in=recorded_in))
+    return see_other(
+        CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path
+    )
 
 
 @blueprint.page("/accounts", SIGNED_IN)
 def choose_account(hub_request: HubRequest) -> AnyResponse:
-    """Every account that the person has a role in."""
-    assert hub_request.session.person is not None  # noqa: S101  the gate let nobody else in
-    claims = hub_services().claims(hub_request.session.person)
+    """List the accounts in which the user has a role."""
+    assert hub_request.session.user is not None  # noqa: S101  the session middleware requires a user
+    claims = hub_services().claims(hub_request.session.user)
     found = _accounts(hub_request)
-    return show("accounts.html", accounts=found, operator=hub_services().is_operator(claims))
+    return render("accounts.html", accounts=found, operator=hub_services().is_operator(claims))
 
 
 @blueprint.form("/accounts", SIGNED_IN)
 def switch_account(hub_request: HubRequest) -> AnyResponse:
-    wanted = request.form.get("account", "")
-    if not any(record.account == wanted for record in _accounts(hub_request)):
-        return go("/accounts")
-    # Forms that are open in another window were about the account from before, and must not be taken to this one.
-    keep(hub_request, hub_request.session.with_(account=wanted, csrf=new_csrf()))
-    return go(HOME)
+    selected = request.form.get("account", "")
+    if not any(record.account == selected for record in _accounts(hub_request)):
+        return see_other("/accounts")
+    # Forms in other windows belong to the previous account and must not be applied to this one: they become stale.
+    save_session(hub_request, hub_request.session.with_(account=selected, csrf=new_csrf()))
+    return see_other(HOME)
 
 
-def _signed_out_already(hub_request: HubRequest, _: Mapping[str, str]) -> AnyResponse:
-    if hub_request.session.person is None:
-        return go("/signed-out")
-    raise StaleForm("You are still signed in. The page was opened in an earlier session: reload it, then sign out.")
+def _refill_sign_out(hub_request: HubRequest, _: Mapping[str, str]) -> AnyResponse:
+    if hub_request.session.user is None:
+        return see_other("/signed-out")
+    raise StaleForm("You are still signed in. This page belongs to an earlier session. Reload it, then sign out.")
 
 
-@blueprint.form("/sign-out", ANONYMOUS, _signed_out_already)
+@blueprint.form("/sign-out", ANONYMOUS, _refill_sign_out)
 def sign_out(hub_request: HubRequest) -> AnyResponse:
     """End the session here, then at the issuer."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
     hub_request.session, hub_request.cookie = hub_services().sessions.new(), ""
-    if ended.person is None:
-        return go("/signed-out")
-    sign_in_audit.signed_out(hub_request, ended.person, ended.recorded_in)
+    if ended.user is None:
+        return see_other("/signed-out")
+    sign_in_audit.signed_out(hub_request, ended.user, ended.recorded_in)
     at_issuer = hub_services().provider.sign_out_url(f"{hub_services().url}/signed-out")
-    return go("/signed-out") if at_issuer is None else leave(at_issuer, "Signing out")
+    return see_other("/signed-out") if at_issuer is None else redirect_to_issuer(at_issuer, "Redirecting to sign-out")
 
 
 @blueprint.page("/signed-out", ANONYMOUS)
 def show_signed_out(hub_request: HubRequest) -> AnyResponse:
-    return show("signed_out.html")
+    return render("signed_out.html")
 
 
 @blueprint.page("/help/sign-in", ANONYMOUS)
 def show_sign_in_help(hub_request: HubRequest) -> AnyResponse:
-    """What to change when signing in fails. Every page of a failed sign-in leads here."""
-    return show("sign_in_help.html", checklist=checklist())
+    """Troubleshooting for sign-in. Every page of a failed sign-in links here."""
+    return render("sign_in_help.html", checklist=checklist())
 
 
-def _used_up(hub_request: HubRequest) -> SignIn:
+def _consume_sign_in(hub_request: HubRequest) -> SignIn:
     """Remove and return the pending sign-in that this callback's state names: state, nonce and verifier are valid for
     one callback only, even if it fails. Redis decides which of several callbacks is the first, so a copy of an old
-    cookie doesn't help. The state is remembered for as long as such a copy can be used.
+    cookie can't be replayed. The state is stored for as long as that copy is valid.
 
-    Raises SignInFailed. An answer with another state uses nothing up: it is of no sign-in of this browser's."""
-    sign_in = hub_request.session.pending(request.args.get("state", ""), hub_services().sessions.now())
+    Raises SignInFailed. A response with another state does not consume a sign-in: this browser did not start it.
+    """
+    sign_in = hub_request.session.pending_sign_in(request.args.get("state", ""), hub_services().sessions.now())
     if sign_in is None:
         raise SignInFailed(Reason.STATE if hub_request.session.sign_ins else Reason.NOT_BEGUN)
-    keep(hub_request, hub_request.session.without(sign_in))
-    if not hub_services().sessions.take_turn(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS):
+    save_session(hub_request, hub_request.session.without_sign_in(sign_in))
+    if not hub_services().sessions.start_cooldown(f"sign-in:{sign_in.state}", ANONYMOUS_SECONDS):
         raise SignInFailed(Reason.NOT_BEGUN)
     return sign_in
 
 
-def _is_signed_in(hub_request: HubRequest, person: SignedInUser, sign_in: SignIn) -> bool:
-    current = hub_request.session.person
-    return current is not None and current.subject == person.subject and hub_request.session.account == sign_in.account
+def _is_signed_in(hub_request: HubRequest, user: SignedInUser, sign_in: SignIn) -> bool:
+    current = hub_request.session.user
+    return current is not None and current.subject == user.subject and hub_request.session.account == sign_in.account
 
 
-def _belongs(hub_request: HubRequest, person: SignedInUser, account: str) -> bool:
-    """Whether the person has a role in the account, so that its audit trail records the sign-in."""
-    claims = hub_services().claims(person)
+def _has_role(hub_request: HubRequest, user: SignedInUser, account: str) -> bool:
+    """Whether the user has a role in the account. Its audit log then records the sign-in."""
+    claims = hub_services().claims(user)
     if account == OPERATORS_ACCOUNT:
         return hub_services().is_operator(claims)
     record = hub_request.services.directory.find(account)
@@ -173,28 +187,28 @@ def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
     status = HTTPStatus.OK if problem is None else HTTPStatus.BAD_REQUEST
     kept = next_path.startswith("/sent/")
     ended = kept or "ended" in request.args
-    return show("sign_in.html", status, account=account, problem=problem, next_path=next_path, ended=ended, kept=kept)
+    return render("sign_in.html", status, account=account, problem=problem, next_path=next_path, ended=ended, kept=kept)
 
 
 def _problem(hub_request: HubRequest, account: str) -> str | None:
     if not account:
-        return "Type the name of your account."
+        return "Enter an account"
     if not is_account_name(account):
-        return "An account's name has small letters, digits, - and _, and begins with a letter or a digit."
+        return "Account must contain only lowercase letters, digits, - and _, and start with a letter or digit"
     if account != OPERATORS_ACCOUNT and hub_request.services.directory.find(account) is None:
-        return "There is no account of this name. It is the part of your API keys after “sk_live_”."
+        return "Account not found. Enter the part of your API keys after “sk_live_”, such as acme"
     return None
 
 
-def _next(asked: str | None) -> str:
-    fits = asked is not None and is_path(asked) and len(asked.encode()) <= LONGEST_NEXT_BYTES
-    return asked if asked is not None and fits else HOME
+def _safe_next_path(path: str | None) -> str:
+    is_safe = path is not None and is_path(path) and len(path.encode()) <= MAX_NEXT_BYTES
+    return path if path is not None and is_safe else HOME
 
 
 def _accounts(hub_request: HubRequest) -> list[AccountRecord]:
-    person = hub_request.session.person
-    assert person is not None  # noqa: S101  as above
-    held = organisations(hub_services().claims(person).all, hub_services().role_claims)
+    user = hub_request.session.user
+    assert user is not None  # noqa: S101  as above
+    org_ids = organisations(hub_services().claims(user).all, hub_services().role_claims)
     with hub_request.services.directory.database.reading() as session:
-        names = accounts.of_organisations(session, held)
+        names = accounts.of_organisations(session, org_ids)
     return [record for name in names if (record := hub_request.services.directory.find(name)) is not None]

@@ -1,4 +1,4 @@
-"""A failed sign-in: its reason, and what the issuer says of it, cleaned for the log."""
+"""A failed sign-in: its reason, and the issuer's error, cleaned for the log."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from kataven.logs import redact
 
 __all__ = ["Reason", "SignInFailed"]
 
-LONGEST_DESCRIPTION = 200
-_LONGEST_WORD = 48
+MAX_DESCRIPTION_LENGTH = 200
+_MAX_WORD_LENGTH = 48
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNPRINTED = re.compile(r"[^\x20-\x7e]")
-"""RFC 6749, section 5.2, allows nothing else in an `error_description`."""
-_PRIVATE = re.compile(rf"\S*@\S*|\S{{{_LONGEST_WORD + 1},}}")
+"""RFC 6749, section 5.2, allows only these characters in an `error_description`."""
+_PRIVATE = re.compile(rf"\S*@\S*|\S{{{_MAX_WORD_LENGTH + 1},}}")
 """An email address, or a word that is long enough to be a code or a token."""
 
 
 class SignInFailed(Exception):
-    """The issuer's answer can't start a session. The text may be shown to the user."""
+    """The issuer's response can't start a session. The text may be shown to the user."""
 
     def __init__(
         self,
@@ -69,5 +69,5 @@ def clean_description(text: object) -> str | None:
     """An issuer's `error_description`: at most 200 printable ASCII characters, without addresses and long words."""
     if not isinstance(text, str):
         return None
-    printed = _UNPRINTED.sub("?", redact(text[: 4 * LONGEST_DESCRIPTION]))
-    return _PRIVATE.sub("[redacted]", printed)[:LONGEST_DESCRIPTION] or None
+    printed = _UNPRINTED.sub("?", redact(text[: 4 * MAX_DESCRIPTION_LENGTH]))
+    return _PRIVATE.sub("[redacted]", printed)[:MAX_DESCRIPTION_LENGTH] or None

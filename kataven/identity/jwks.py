@@ -17,6 +17,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from kataven.identity import strict
+from kataven.identity.discovery import fetch_document
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.fetch import FetchFailed
 from kataven.identity.jwk import VerificationKey, read_key_set
@@ -142,12 +143,7 @@ class JwksClient:
     def _download(self) -> dict[str, VerificationKey]:
         """Raises FetchFailed, or ValueError for unusable documents."""
         deadline = self._clock() + FETCH_SECONDS
-        # OpenID Connect Discovery, section 4: a trailing slash of the issuer is removed before the path is appended.
-        url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
-        discovery = strict.json_object(self._fetcher.get(url, timeout_seconds=FETCH_SECONDS))
-        if discovery.get("issuer") != self._issuer:
-            raise ValueError("the discovery document names another issuer")
-        jwks_uri = discovery.get("jwks_uri")
+        jwks_uri = fetch_document(self._issuer, self._fetcher, timeout_seconds=FETCH_SECONDS).get("jwks_uri")
         if not isinstance(jwks_uri, str) or not self._trusts(jwks_uri):
             raise ValueError("`jwks_uri` is not an https URL")
         remaining = max(deadline - self._clock(), 0.0)

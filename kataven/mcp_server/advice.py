@@ -9,6 +9,7 @@ from kataven.client import (
     ArgumentError,
     AuthenticationError,
     ConfigurationError,
+    ConflictError,
     ConnectionFailed,
     IdError,
     InvalidRequestError,
@@ -56,6 +57,8 @@ def _next_step(error: KatavenError, noun: str) -> str:
             return "Do not try again: this API key may not do it. Tell the user, with the code above."
         case NotFoundError():
             return _FIND.get(noun, "Check what you asked for; trying again changes nothing.")
+        case ConflictError():
+            return "The current state of the resource does not allow this. Read it again before you call another tool."
         case PreconditionFailedError():
             return "Somebody else changed it. Read it again, look at what is different, and call with the new `etag`."
         case RateLimitError():

@@ -1,11 +1,15 @@
-"""An account from its first row to its last: making its database with it, all or nothing."""
+"""Create accounts: the account's row in the system database, and its database on a server. Either both or neither."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from kataven.operations.operator import Operator
+from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, limits, operators, schema, servers
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
@@ -13,11 +17,12 @@ from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.databases.provision import Provisioned, Provisioner, Reservation
 from kataven.tenancy.names import check_new_account_name
 from kataven.tenancy.server import DatabaseServer
+from kataven.web.services import Services
 
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """What an operator says of an account to make. `limits` are those that differ from the product's."""
+    """The properties of an account to create. `limits` contains only those that differ from the defaults."""
 
     account: str
     name: str
@@ -29,7 +34,7 @@ class NewAccount:
 
 
 def prepare_system(url: str) -> None:
-    """Create or upgrade the system database."""
+    """Create the system database, or upgrade it to the newest revision."""
     schema.upgrade_system(url)
     database = SystemDatabase(url)
     try:
@@ -39,16 +44,35 @@ def prepare_system(url: str) -> None:
         database.close()
 
 
-def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
-    """Make an account and its database. If anything fails there is neither.
+def create_account(operator: Operator, new: NewAccount) -> None:
+    """Create an account and its database, and invalidate cached entries that say the account does not exist.
 
-    Raises InvalidAccountName, AccountExists, NoSuchServer, DatabaseExists or ProvisioningError. A crash half-way leaves
-    an account in `provisioning`, which nobody can use and `flask accounts repair` finishes or takes back.
+    Raises the errors of `create`.
     """
-    make(database, new, Reservation.create, actor=actor, action="account.created")
+    create(operator.system, new, actor=operator.name)
+    invalidate_unknown(operator.services, new.account)
 
 
-def make(
+def invalidate_unknown(services: Services, account: str) -> None:
+    """Make every worker drop the cached entry that says this account does not exist.
+
+    Workers that could not be notified keep the entry for up to 5 s. This is not an error: the account exists.
+    """
+    with suppress(RevocationUnconfirmed):
+        services.revocation.revoke(RevocationTarget(account))
+
+
+def create(database: SystemDatabase, new: NewAccount, *, actor: str) -> None:
+    """Create an account and its database, without notifying workers.
+
+    If a step fails, both are removed. Raises InvalidAccountName, AccountExists, NoSuchServer, DatabaseExists or
+    ProvisioningError. A crash leaves an account in `provisioning`, which is never served and which
+    `flask accounts repair` completes or removes.
+    """
+    create_with(database, new, Reservation.create, actor=actor, action="account.created")
+
+
+def create_with(
     database: SystemDatabase,
     new: NewAccount,
     build: Callable[[Reservation], Provisioned],
@@ -57,7 +81,7 @@ def make(
     action: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """The same with another way to make the database; `action` is what the operators' trail calls it."""
+    """Create an account whose database `build` creates; the operator audit log records it as `action`."""
     check_new_account_name(new.account, also_reserved=(str(database.url.database),))
     server_name, server = _choose_server(database, new.server)
     with Provisioner(server, schema.ACCOUNT_SCHEMA).reserve(new.account) as reservation:
@@ -67,18 +91,18 @@ def make(
             if new.limits:
                 limits.write(session, new.account, new.limits)
         try:
-            made = build(reservation)
+            built = build(reservation)
         except BaseException:
-            _take_back(database, new.account)
+            _remove_row(database, new.account)
             raise
         with database.writing() as session:
             account = accounts.move(session, new.account, AccountStatus.ACTIVE, AccountStatus.PROVISIONING)
-            account.schema_revision = made.revision
+            account.schema_revision = built.revision
             operators.record(session, actor, action, new.account, {"server": server_name, **(detail or {})})
 
 
 def find(database: SystemDatabase, account: str) -> tuple[Account, DatabaseServer]:
-    """An account's row, and the server that its database is on. Raises NoSuchAccount."""
+    """The row of an account, and the server of its database. Raises NoSuchAccount."""
     with database.reading() as session:
         row = accounts.read(session, account)
         url = servers.read(session, row.server).url
@@ -103,6 +127,6 @@ def _row(new: NewAccount, server: str) -> Account:
     )
 
 
-def _take_back(database: SystemDatabase, account: str) -> None:
+def _remove_row(database: SystemDatabase, account: str) -> None:
     with database.writing() as session:
         session.delete(accounts.read(session, account, lock=True))

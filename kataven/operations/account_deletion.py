@@ -1,12 +1,12 @@
-"""The end of an account, and the way back while its database is there."""
+"""Delete accounts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kataven.operations import account_status
-from kataven.operations.account_dumps import DumpStore, held, named, require_database, take
-from kataven.operations.account_status import OperatorContext
+from kataven.operations.account_dumps import DumpStore, audit_detail, locked, take_dump
+from kataven.operations.operator import Operator
 from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, operators
 from kataven.system.errors import NoDatabase, WrongStatus
@@ -16,51 +16,40 @@ from kataven.tenancy.databases.dumps import Dump
 
 @dataclass(frozen=True, slots=True)
 class DeletedAccount:
-    """What is left of an account: its dump (None if there was nothing left to dump), and the receipt."""
+    """The final dump of a deleted account, and the receipt. `dump` is None if no dump was taken."""
 
     dump: Dump | None
     receipt: Receipt
 
 
-def delete(office: OperatorContext, store: DumpStore, account: str, *, without_dump: bool = False) -> DeletedAccount:
-    """End all that belongs to an account, take its last dump, and remove it.
+def delete(operator: Operator, store: DumpStore, account: str, *, without_dump: bool = False) -> DeletedAccount:
+    """Revoke all credentials of an account, take a final dump, and drop its database.
 
-    Its credentials end first, on every worker, then nothing can be written any more, then it is dumped: so the dump has
-    everything that was ever acknowledged. Until the database is dropped, `reopen` brings the account back. Killed
-    half-way it is `deleting`, and done by deleting it again. Raises NoSuchAccount, WrongStatus, NoDatabase,
-    ProvisioningError or OSError.
+    The order matters: after the revocation is acknowledged no worker accepts a credential, then the database becomes
+    read-only, then it is dumped. So the dump contains every acknowledged write. Until the database is dropped,
+    `account_restore.restore_in_place` reverts the deletion. If the process is killed, the account remains `deleting`,
+    and deleting it again completes the deletion. Raises NoSuchAccount, WrongStatus, NoDatabase, ProvisioningError or
+    OSError.
     """
-    with held(office, account) as (reservation, status):
+    with locked(operator, account) as (reservation, status):
         if status == AccountStatus.PROVISIONING:
-            raise WrongStatus(account, status, "made or taken back first, by `flask accounts repair`")
-        there = reservation.maintenance.exists(reservation.database)
-        if not (there or without_dump or status == AccountStatus.DELETING):
+            raise WrongStatus(account, status, "created or removed first: run `flask accounts repair`")
+        has_database = reservation.maintenance.exists(reservation.database)
+        if not (has_database or without_dump or status == AccountStatus.DELETING):
             raise NoDatabase(account)
-        if there and not without_dump:
+        if has_database and not without_dump:
             store.require(reservation.maintenance)
-        event_id, receipt = account_status.begin_deletion(office, account)
+        event_id, receipt = account_status.begin_deletion(operator, account)
         taken = None
-        if there and not without_dump:
+        if has_database and not without_dump:
             reservation.maintenance.set_read_only(reservation.database, read_only=True)
-            taken = take(office, store, reservation, account)
-            with office.system.writing() as session:
-                operators.add_detail(session, event_id, named(taken))
+            taken = take_dump(operator, store, reservation, account)
+            with operator.system.writing() as session:
+                operators.add_detail(session, event_id, audit_detail(taken))
         reservation.drop()
-        # While it is not admitted anywhere, and before its name is free for another account.
-        office.forget_limits(account)
-        with office.system.writing() as session:
+        # No worker admits the account any more, and its name is not free for a new account yet.
+        operator.services.limiter.reset(account)
+        with operator.system.writing() as session:
             session.delete(accounts.read(session, account, lock=True))
-            operators.record(session, office.operator, "account.deleted", account, named(taken))
+            operators.record(session, operator.name, "account.deleted", account, audit_detail(taken))
     return DeletedAccount(taken, receipt)
-
-
-def reopen(office: OperatorContext, account: str) -> Receipt:
-    """Open an archived account again, or one whose deletion was interrupted while its database was still there.
-
-    Raises NoSuchAccount, WrongStatus, or NoDatabase.
-    """
-    with held(office, account) as (reservation, status):
-        require_database(reservation, account)
-        if status == AccountStatus.DELETING:
-            reservation.maintenance.set_read_only(reservation.database, read_only=False)
-        return account_status.restore(office, account)

@@ -1,7 +1,7 @@
-"""Accounts as lines of a CSV file.
+"""Parse a CSV file of accounts.
 
-The first line names the columns: `account`, and any of `name`, `org_id`, `server`, `discoverable`,
-`max_key_expiry_days`, `per_minute`, `per_hour`, `per_day`, `concurrent`. An empty cell is as good as no column.
+The first line contains the column names: `account`, and any of `name`, `org_id`, `server`, `discoverable`,
+`max_key_expiry_days`, `per_minute`, `per_hour`, `per_day`, `concurrent`. An empty cell means the default.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _YES_OR_NO = {"": False, "no": False, "false": False, "0": False, "yes": True, "
 
 @dataclass(frozen=True, slots=True)
 class AccountFileLine:
-    """One line of the file, well-formed."""
+    """A valid line of the file."""
 
     number: int
     new: NewAccount
 
 
 def read(file: Iterable[str]) -> list[AccountFileLine]:
-    """The lines of a CSV file. Raises ImportRefused with every problem, each with its line and column."""
+    """Parse all lines. Raises ImportRefused with all problems, each with its line and column."""
     rows = csv.DictReader(file, restkey="", strict=True)
     problems: list[str] = []
     lines: list[AccountFileLine] = []
@@ -42,9 +42,9 @@ def read(file: Iterable[str]) -> list[AccountFileLine]:
             if line is not None:
                 lines.append(line)
     except (csv.Error, UnicodeDecodeError) as error:
-        reason = "a byte of it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "check its quotes"
-        problems.append(f"line {rows.line_num}: this is not CSV in UTF-8: {reason}")
-    problems += _repeated(lines)
+        reason = "it contains a byte that is not UTF-8" if isinstance(error, UnicodeDecodeError) else "check its quotes"
+        problems.append(f"line {rows.line_num}: not valid CSV in UTF-8: {reason}")
+    problems += _duplicates(lines)
     if problems:
         raise ImportRefused(problems)
     return lines
@@ -52,26 +52,26 @@ def read(file: Iterable[str]) -> list[AccountFileLine]:
 
 def _check_header(columns: Sequence[str]) -> None:
     known = ", ".join(COLUMNS)
-    problems = [f"line 1: {column!r} is no column; there are {known}" for column in columns if column not in COLUMNS]
-    problems += [f"line 1: {column!r} is there twice" for column in set(columns) if list(columns).count(column) > 1]
+    problems = [f"line 1: unknown column {column!r}; use {known}" for column in columns if column not in COLUMNS]
+    problems += [f"line 1: duplicate column {column!r}" for column in set(columns) if list(columns).count(column) > 1]
     if "account" not in columns:
-        problems.append("line 1: the column 'account' is missing; the first line names the columns")
+        problems.append("line 1: missing column 'account'; the first line must contain the column names")
     if problems:
         raise ImportRefused(problems)
 
 
-def _repeated(lines: Sequence[AccountFileLine]) -> Iterator[str]:
+def _duplicates(lines: Sequence[AccountFileLine]) -> Iterator[str]:
     first: dict[tuple[str, str], int] = {}
     for line in lines:
         for column, value in (("account", line.new.account), ("org_id", line.new.org_id)):
             if value is not None:
                 earlier = first.setdefault((column, value), line.number)
                 if earlier != line.number:
-                    yield f"line {line.number}: {column}: {value!r} is on line {earlier} already"
+                    yield f"line {line.number}: {column}: {value!r} is already used on line {earlier}"
 
 
 class _Row:
-    """One line as text, on its way to an account; what is wrong with it goes to `problems`."""
+    """Parses one line; appends its problems to `problems`."""
 
     def __init__(self, number: int, cells: dict[str, str | None], problems: list[str]) -> None:
         self._number = number
@@ -80,12 +80,12 @@ class _Row:
         self._problems = problems
 
     def line(self) -> AccountFileLine | None:
-        """The line; None for one without any text, or with a problem."""
+        """The parsed line; None if it is empty or has a problem."""
         if not any(self._cells.values()):
             return None
         before = len(self._problems)
         if self._is_too_long:
-            self._problem("more cells than there are columns; a comma belongs into quotes")
+            self._problem("more cells than columns; put values that contain a comma in quotes")
         account = self._account()
         limits = {name: number for name in LIMITS if (number := self._number_in(name)) is not None}
         if limits:
@@ -127,5 +127,5 @@ class _Row:
             self._problem(f"{column}: must be yes or no, not {text[:20]!r}")
         return _YES_OR_NO.get(text, False)
 
-    def _problem(self, words: str) -> None:
-        self._problems.append(f"line {self._number}: {words}")
+    def _problem(self, message: str) -> None:
+        self._problems.append(f"line {self._number}: {message}")

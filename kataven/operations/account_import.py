@@ -1,4 +1,4 @@
-"""Many accounts at once: all of them are checked before anything is made, and running it again goes on."""
+"""Create many accounts. All lines are checked before the first account is created, and an import can be run again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from kataven.operations import account_creation, database_repair
-from kataven.operations.account_creation import NewAccount
+from kataven.operations import database_repair
+from kataven.operations.account_creation import NewAccount, create_account
 from kataven.operations.account_file import AccountFileLine
+from kataven.operations.operator import Operator
 from kataven.system import accounts, servers
 from kataven.system.database import SystemDatabase
 from kataven.system.errors import ImportRefused, NoSuchServer, SystemRefusal
@@ -21,17 +22,17 @@ from kataven.tenancy.errors import TenancyError
 
 
 class ImportOutcome(StrEnum):
-    """What became of one line."""
+    """The result of one line."""
 
     CREATED = "created"
-    EXISTS = "exists"  # made before, perhaps by an earlier run
-    PENDING = "pending"  # a dry run: it would be made
+    EXISTS = "exists"  # created before, for example by an earlier run
+    PENDING = "pending"  # dry run: would be created
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """A row of the table."""
+    """A row of the result table."""
 
     line: int
     account: str
@@ -41,7 +42,10 @@ class ImportResult:
 
 
 def check(database: SystemDatabase, lines: Sequence[AccountFileLine]) -> None:
-    """Compare with what there is, and change nothing. Raises ImportRefused with every line that could not be made."""
+    """Compare the lines with the existing accounts and servers, without changing anything.
+
+    Raises ImportRefused with a message for each line that can't be created.
+    """
     with database.reading() as session:
         known = {row.account_id: row for row in accounts.listing(session)}
         problems = []
@@ -58,47 +62,49 @@ def check(database: SystemDatabase, lines: Sequence[AccountFileLine]) -> None:
 
 
 def run(
-    database: SystemDatabase,
+    operator: Operator,
     lines: Sequence[AccountFileLine],
     *,
-    actor: str,
     dry_run: bool = False,
     progress: Callable[[ImportResult], None] = lambda _: None,
 ) -> list[ImportResult]:
-    """Make the accounts that are missing, one after the other; a line that fails is a row, and the next goes on.
+    """Create the accounts that don't exist yet, one at a time. A line that fails does not stop the import.
 
-    What an earlier run was killed over is finished or taken back first. Raises what `check` raises, and then nothing
-    was made.
+    Accounts that an earlier run left incomplete are completed or removed first. Raises the errors of `check`; then no
+    account has been created.
     """
-    check(database, lines)
-    if not dry_run and _is_unfinished(database, lines):
-        database_repair.repair_all(database, actor=actor)
+    check(operator.system, lines)
+    if not dry_run and _has_incomplete_accounts(operator.system, lines):
+        database_repair.repair_all(operator)
     results = []
     for line in lines:
-        result = _make(database, line, actor, dry_run=dry_run)
+        result = _create(operator, line, dry_run=dry_run)
         results.append(result)
         progress(result)
     return results
 
 
-def _make(database: SystemDatabase, line: AccountFileLine, actor: str, *, dry_run: bool) -> ImportResult:
+def _create(operator: Operator, line: AccountFileLine, *, dry_run: bool) -> ImportResult:
     account = line.new.account
     try:
-        there = _find(database, account)
-        if there is None and not dry_run:
-            account_creation.create(database, line.new, actor=actor)
-            made = _find(database, account)
-            return ImportResult(line.number, account, ImportOutcome.CREATED, made.server if made else None)
+        existing = _find(operator.system, account)
+        if existing is None and not dry_run:
+            create_account(operator, line.new)
+            created = _find(operator.system, account)
+            return ImportResult(line.number, account, ImportOutcome.CREATED, created.server if created else None)
     except (SystemRefusal, TenancyError) as error:
         return ImportResult(line.number, account, ImportOutcome.FAILED, error=str(error))
     except DBAPIError as error:
         return ImportResult(line.number, account, ImportOutcome.FAILED, error=in_words(error))
-    if there is None:
+    if existing is None:
         return ImportResult(line.number, account, ImportOutcome.PENDING, line.new.server)
-    if there.status in (AccountStatus.PROVISIONING, AccountStatus.DELETING):
-        words = f"it is {there.status} at this moment, or that was interrupted: see `flask accounts repair`"
-        return ImportResult(line.number, account, ImportOutcome.FAILED, there.server, words)
-    return ImportResult(line.number, account, ImportOutcome.EXISTS, there.server)
+    if existing.status in (AccountStatus.PROVISIONING, AccountStatus.DELETING):
+        reason = (
+            f"the account is {existing.status}: the operation is in progress, or it was interrupted;"
+            " see `flask accounts repair`"
+        )
+        return ImportResult(line.number, account, ImportOutcome.FAILED, existing.server, reason)
+    return ImportResult(line.number, account, ImportOutcome.EXISTS, existing.server)
 
 
 def _find(database: SystemDatabase, account: str) -> Account | None:
@@ -106,19 +112,19 @@ def _find(database: SystemDatabase, account: str) -> Account | None:
         return session.get(Account, account)
 
 
-def _is_unfinished(database: SystemDatabase, lines: Sequence[AccountFileLine]) -> bool:
+def _has_incomplete_accounts(database: SystemDatabase, lines: Sequence[AccountFileLine]) -> bool:
     names = [line.new.account for line in lines]
-    unfinished = select(Account.account_id).where(Account.status == AccountStatus.PROVISIONING)
+    incomplete = select(Account.account_id).where(Account.status == AccountStatus.PROVISIONING)
     with database.reading() as session:
-        return session.scalar(unfinished.where(Account.account_id.in_(names)).limit(1)) is not None
+        return session.scalar(incomplete.where(Account.account_id.in_(names)).limit(1)) is not None
 
 
 def _conflicts(new: NewAccount, known: dict[str, Account], database: SystemDatabase) -> Iterator[str]:
-    there = known.get(new.account)
-    if there is None and new.account == database.url.database:
+    existing = known.get(new.account)
+    if existing is None and new.account == database.url.database:
         yield f"account: the account name {new.account!r} is reserved"
-    if there is not None and new.org_id is not None and there.zitadel_org_id != new.org_id:
-        yield f"org_id: account {new.account!r} exists already, for another organisation"
-    holder = next((row for row in known.values() if new.org_id is not None and row.zitadel_org_id == new.org_id), None)
-    if holder is not None and holder.account_id != new.account:
-        yield f"org_id: {new.org_id!r} is the organisation of account {holder.account_id!r}"
+    if existing is not None and new.org_id is not None and existing.zitadel_org_id != new.org_id:
+        yield f"org_id: account {new.account!r} already exists with a different organisation"
+    owner = next((row for row in known.values() if new.org_id is not None and row.zitadel_org_id == new.org_id), None)
+    if owner is not None and owner.account_id != new.account:
+        yield f"org_id: organisation {new.org_id!r} already belongs to account {owner.account_id!r}"

@@ -1,4 +1,4 @@
-"""Bringing every account's database to this code's schema, and seeing where each one is."""
+"""Migrate the databases of accounts to the schema of this release, and read the revision of each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from uuid import UUID
 
 from kataven.operations import migration_runs
+from kataven.operations.operator import Operator
+from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import record_of, record_query
@@ -25,50 +27,52 @@ Progress = Callable[[AccountResult], None]
 
 
 def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]:
-    """Every account that has a database and is to keep it, or those of them that are named. Raises NoSuchAccount."""
+    """The named accounts, or all; without accounts that have no database or are being deleted. Raises NoSuchAccount."""
     with database.reading() as session:
         for name in names:
             accounts.read(session, name)
-        stays = Account.schema_revision.is_not(None), Account.status != AccountStatus.DELETING
-        query = record_query().where(*stays).order_by(Account.account_id)
+        migratable = Account.schema_revision.is_not(None), Account.status != AccountStatus.DELETING
+        query = record_query().where(*migratable).order_by(Account.account_id)
         rows = session.execute(query.where(Account.account_id.in_(names)) if names else query).all()
     return [record_of(database.url, row).tenant for row in rows]
 
 
 def fleet(database: SystemDatabase, settings: ConnectionSettings = MIGRATION_SETTINGS) -> Fleet:
-    """All accounts' databases; the lock against two runs at once is held beside the system database."""
+    """All accounts' databases. The lock that prevents two runs at once is held on the system database's server."""
     return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url), settings)
 
 
 def sql(database: SystemDatabase, schema: Schema, start: str | None) -> str:
-    """What takes a database from `start` to the head, for people to read. Raises MigrationError."""
+    """The SQL that migrates a database from `start` to the head, for review. Raises MigrationError."""
     return Fleet(schema, DatabaseServer(database.url)).sql(start)
 
 
 def status(
     database: SystemDatabase, chosen: Sequence[Tenant], jobs: int, settings: ConnectionSettings = MIGRATION_SETTINGS
 ) -> list[AccountState]:
-    """What each account's own database says of its schema. Only reads."""
+    """Read revision and drift from each account's database. Changes nothing."""
     return fleet(database, settings).status(chosen, jobs)
 
 
-def carry_out(
-    database: SystemDatabase, run_id: UUID, *, report_file: Path | None = None, progress: Progress = lambda _: None
+def run(
+    operator: Operator, run_id: UUID, *, report_file: Path | None = None, progress: Progress = lambda _: None
 ) -> MigrationReport:
-    """Carry out a run that was asked for with `runs.ask`; everybody can see how far it is.
+    """Execute a requested migration run. Every process can read its progress from the system database.
 
-    Raises as `upgrade` does, and RunUnderWay.
+    After each account, workers are told to read its revision again. Raises the errors of `upgrade`, and NoSuchRun,
+    RunUnderWay or SystemSchemaBehind.
     """
-    with migration_runs.carried_out(database, run_id) as recorder:
-        chosen = tenants(database, recorder.choice.accounts)
-        recorder.begin(len(chosen))
-        options = replace(recorder.choice.run_options, report_file=report_file)
+    with migration_runs.executing(operator.system, run_id) as recorder:
+        chosen = tenants(operator.system, recorder.request.accounts)
+        recorder.set_total(len(chosen))
+        options = replace(recorder.request.run_options, report_file=report_file)
 
-        def told(result: AccountResult) -> None:
-            recorder.note(result)
+        def report(result: AccountResult) -> None:
+            recorder.add(result)
+            operator.services.revocation.announce(RevocationTarget(result.account))
             progress(result)
 
-        return upgrade(database, chosen, options, actor=recorder.actor, progress=told)
+        return upgrade(operator.system, chosen, options, actor=recorder.actor, progress=report)
 
 
 def upgrade(
@@ -79,21 +83,21 @@ def upgrade(
     actor: str,
     progress: Progress = lambda _: None,
 ) -> MigrationReport:
-    """Migrate the chosen accounts, and write down in the system database where each of them is now.
+    """Migrate the chosen accounts, and record the revision of each in the system database.
 
-    What is written down only saves the registry a question: what counts is what each account's database says. Raises
-    RunInProgress or MigrationError, and then no account has been touched.
+    The recorded revision is a cache that saves the registry a query; the account's database is authoritative. Raises
+    RunInProgress or MigrationError; then no account has been changed.
     """
 
-    def told(result: AccountResult) -> None:
+    def report(result: AccountResult) -> None:
         if result.outcome in (MigrationOutcome.MIGRATED, MigrationOutcome.CURRENT):
-            _write_down(database, result, actor)
+            _record_revision(database, result, actor)
         progress(result)
 
-    return fleet(database).upgrade(chosen, options, told)
+    return fleet(database).upgrade(chosen, options, report)
 
 
-def _write_down(database: SystemDatabase, result: AccountResult, actor: str) -> None:
+def _record_revision(database: SystemDatabase, result: AccountResult, actor: str) -> None:
     with database.reading() as session:
         if accounts.read(session, result.account).schema_revision == result.end:
             return

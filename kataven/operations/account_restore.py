@@ -1,16 +1,21 @@
-"""Dumps back into databases: in the place of what an account holds, or for an account that was deleted."""
+"""Restore accounts: in place, from a dump, or by loading a dump into an existing account."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
+from kataven.account import restore_keys
 from kataven.operations import account_creation, account_status
-from kataven.operations.account_dumps import DumpStore, held, named, require_database, take
-from kataven.operations.account_status import OperatorContext, UsableKeys
+from kataven.operations.account_dumps import DumpStore, audit_detail, locked, require_database, take_dump
 from kataven.operations.dump_manifest import read_manifest
+from kataven.operations.operator import Operator
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, operators
@@ -23,42 +28,60 @@ from kataven.tenancy.databases.provision import Provisioned, Reservation
 
 @dataclass(frozen=True, slots=True)
 class RestoredAccount:
-    """What was loaded, the dump of what it replaced, and how many keys had to be ended in it."""
+    """The loaded dump, the dump of the data that it replaced, and the number of keys that had to be revoked in it."""
 
     dump: Dump
     replaced: Dump | None
-    keys_ended: int
+    keys_revoked: int
     receipt: Receipt
 
 
-def load(office: OperatorContext, store: DumpStore, account: str, path: Path) -> RestoredAccount:
-    """Put a dump in the place of what a closed account holds, in one step; that is dumped first.
+def restore_in_place(operator: Operator, account: str) -> Receipt:
+    """Reactivate an archived account, or one whose deletion was interrupted before its database was dropped.
 
-    No credential comes back to life by it: what is not good in the account now is ended in what is loaded. Raises
-    NoSuchAccount, WrongStatus for an account that is open, DumpUnreadable, NoDatabase or ProvisioningError.
+    Raises NoSuchAccount, WrongStatus, or NoDatabase.
+    """
+    with locked(operator, account) as (reservation, status):
+        require_database(reservation, account)
+        if status != AccountStatus.DELETING:
+            return account_status.restore(operator, account)
+        reservation.maintenance.set_read_only(reservation.database, read_only=False)
+        return account_status.cancel_deletion(operator, account)
+
+
+def load_dump(operator: Operator, store: DumpStore, account: str, path: Path) -> RestoredAccount:
+    """Replace the data of a suspended or archived account with a dump, atomically; the data is dumped first.
+
+    Loading a dump does not make a revoked key valid again: every key that is not usable in the account now is revoked
+    in the loaded data. Raises NoSuchAccount, WrongStatus if the account is not suspended or archived, DumpUnreadable,
+    NoDatabase or ProvisioningError.
     """
     given = dumps.read(path)
     read_manifest(given)
-    with held(office, account) as (reservation, status):
+    with locked(operator, account) as (reservation, status):
         if status not in (AccountStatus.SUSPENDED, AccountStatus.ARCHIVED):
             raise WrongStatus(account, status, "suspended or archived")
         require_database(reservation, account)
         store.require(reservation.maintenance)
-        replaced = take(office, store, reservation, account)
-        ended = _Ended(office)
-        with reservation.templates.server.connect(reservation.database) as now:
-            ended.standing = office.standing_keys(now)
-        made = reservation.replace(lambda url: dumps.load(store.programs, given, url), ended)
-        with office.system.writing() as session:
-            accounts.read(session, account, lock=True).schema_revision = made.revision
-            detail = {"loaded": named(given), "replaced": named(replaced), "keys_ended": ended.count}
-            operators.record(session, office.operator, "account.loaded", account, detail)
-            ending = account_status.begin_ending(session, account)
-    return RestoredAccount(given, replaced, ended.count, office.revoke(ending))
+        replaced = take_dump(operator, store, reservation, account)
+        with reservation.templates.server.connect(reservation.database) as connection, Session(connection) as session:
+            revoke_others = _RevokeOtherKeys(operator, restore_keys.usable_keys(session))
+        loaded = reservation.replace(lambda url: dumps.load(store.programs, given, url), revoke_others)
+        with operator.system.writing() as session:
+            accounts.read(session, account, lock=True).schema_revision = loaded.revision
+            detail = {
+                "loaded": audit_detail(given),
+                "replaced": audit_detail(replaced),
+                "keys_ended": revoke_others.revoked,
+            }
+            operators.record(session, operator.name, "account.loaded", account, detail)
+            intent = account_status.add_intent(session, account)
+    receipt = operator.services.revocation.revoke(intent)
+    return RestoredAccount(given, replaced, revoke_others.revoked, receipt)
 
 
-def restore(
-    office: OperatorContext,
+def restore_from_dump(
+    operator: Operator,
     store: DumpStore,
     account: str,
     path: Path,
@@ -66,41 +89,49 @@ def restore(
     org_id: str | None = None,
     server: str | None = None,
 ) -> RestoredAccount:
-    """Make a deleted account again from a dump of it.
+    """Create a deleted account again from a dump.
 
-    Its keys are good again only if this is the dump that its deletion took: in any other, keys may have been ended
-    since. Raises AccountExists, NotRestorable, DumpUnreadable, NoSuchServer, or ProvisioningError.
+    Its keys remain usable only if this is the dump that the deletion took. In every other dump all keys are revoked,
+    because they may have been revoked after the dump was taken. Raises AccountExists, NotRestorable, DumpUnreadable,
+    NoSuchServer, or ProvisioningError.
     """
     given = dumps.read(path)
-    notes = read_manifest(given)
-    if notes is None:
-        raise NotRestorable(f"{given.manifest} is missing: it says what the account was called. Create it, then load.")
-    with office.system.reading() as session:
+    manifest = read_manifest(given)
+    if manifest is None:
+        raise NotRestorable(
+            f"{given.manifest} is missing. It contains the properties of the account. Create the account with"
+            " `flask accounts create`, suspend it, and load the dump with `flask accounts load`."
+        )
+    with operator.system.reading() as session:
         if accounts.exists(session, account):
             raise AccountExists(account)
         last = operators.latest(session, "account.deletion_begun", account)
-        is_last_state = last is not None and last.detail.get("sha256") == given.sha256
-    ended = _Ended(office)
+        is_final_dump = last is not None and last.detail.get("sha256") == given.sha256
+    revoke_all = _RevokeOtherKeys(operator)
 
     def build(reservation: Reservation) -> Provisioned:
         store.require(reservation.maintenance)
-        prepare = None if is_last_state else ended
+        prepare = None if is_final_dump else revoke_all
         return reservation.create_from(lambda url: dumps.load(store.programs, given, url), prepare)
 
-    new = notes.as_new_account(account, org_id, server)
-    account_creation.make(
-        office.system, new, build, actor=office.operator, action="account.restored", detail={"loaded": named(given)}
+    new = manifest.as_new_account(account, org_id, server)
+    detail = {"loaded": audit_detail(given)}
+    account_creation.create_with(
+        operator.system, new, build, actor=operator.name, action="account.restored", detail=detail
     )
-    return RestoredAccount(given, None, ended.count, office.revoke(RevocationTarget(account)))
+    receipt = operator.services.revocation.revoke(RevocationTarget(account))
+    return RestoredAccount(given, None, revoke_all.revoked, receipt)
 
 
 @dataclass(slots=True)
-class _Ended:
-    """Ends, in a database that was loaded and that nobody can reach yet, the keys that are not to come back to life."""
+class _RevokeOtherKeys:
+    """Revokes keys in a loaded database before the database gets its final name: all except the usable ones."""
 
-    office: OperatorContext
-    standing: UsableKeys | None = None
-    count: int = 0
+    operator: Operator
+    usable: Mapping[UUID, datetime | None] = field(default_factory=dict)
+    revoked: int = 0
 
     def __call__(self, loaded: Connection) -> None:
-        self.count = self.office.end_other_keys(loaded, self.standing or {})
+        with Session(loaded) as session:
+            self.revoked = restore_keys.revoke_other_keys(session, self.usable, self.operator.actor)
+            session.flush()

@@ -1,4 +1,4 @@
-"""What a crash left half-made, found on every server and put right."""
+"""Find what interrupted operations left on every server, and complete or remove it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from functools import partial
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+from kataven.operations.account_creation import invalidate_unknown
+from kataven.operations.operator import Operator
 from kataven.system import accounts, operators, servers
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import tenant_url
@@ -21,27 +23,34 @@ from kataven.tenancy.server import DatabaseServer
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What there was on one server, and what became of it; or, as `error`, why the server can't be looked at."""
+    """One finding on one server and its repair. If the server is unreachable, `error` has the reason instead."""
 
     server: str
     repair: Repair | None = None
     error: str = ""
 
 
-def repair_all(database: SystemDatabase, *, actor: str) -> list[RepairResult]:
-    """Finish or take back every account that was being made when its maker died. Raises SystemDatabaseUnavailable."""
-    return list(_repair_all(database, actor))
+def repair_all(operator: Operator) -> list[RepairResult]:
+    """Complete or remove every account whose creation or deletion was interrupted.
+
+    Raises SystemDatabaseUnavailable. An unreachable account server is a result with an `error`.
+    """
+    results = list(_repair_servers(operator.system, operator.name))
+    for account in {result.repair.orphan.account for result in results if result.repair and result.repair.done}:
+        if account is not None:
+            invalidate_unknown(operator.services, account)
+    return results
 
 
-def _repair_all(database: SystemDatabase, actor: str) -> Iterator[RepairResult]:
+def _repair_servers(database: SystemDatabase, actor: str) -> Iterator[RepairResult]:
     with database.reading() as session:
-        places = [
+        urls = [
             (server.name, tenant_url(database.url, server.url, "postgres")) for server, _ in servers.listing(session)
         ]
-    for name, url in places:
+    for name, url in urls:
         try:
             yield from _repair_server(database, actor, name, DatabaseServer(url))
-        except DBAPIError as error:  # one server that is down keeps none of the others from being repaired
+        except DBAPIError as error:  # an unreachable server must not prevent the repair of the others
             yield RepairResult(name, error=in_words(error))
 
 
@@ -63,7 +72,7 @@ def _known(row: Account) -> KnownAccount:
 
 
 def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, account: str) -> None:
-    """The database is whole, since it bears its name: the account is active."""
+    """Activate an account. Its database has its final name, so it is complete."""
     with database.reading() as session:
         database_name = accounts.read(session, account).database_name
     # Outside of the transaction: a session on the system database is cut after a few seconds.
@@ -79,7 +88,7 @@ def _finish(database: SystemDatabase, server: DatabaseServer, actor: str, accoun
 
 
 def _undo(database: SystemDatabase, actor: str, account: str) -> None:
-    """There is no database: the account has never been, or is no more."""
+    """Remove the row of an account whose database does not exist: its creation or deletion was interrupted."""
     with database.writing() as session:
         row = accounts.read(session, account, lock=True)
         if row.status in (AccountStatus.PROVISIONING, AccountStatus.DELETING):

@@ -1,4 +1,4 @@
-"""What lies beside an account's dump: what the system database knows of the account, so that it can be made again."""
+"""The manifest of a dump: a JSON file with the properties of the account that are needed to recreate it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class DumpManifest:
-    """An account as it was when it was dumped. No credential is in here; the keys' hashes are in the dump."""
+    """The properties of an account when it was dumped. It contains no credentials; the dump contains keys' hashes."""
 
     account: str
     name: str
@@ -33,7 +33,7 @@ class DumpManifest:
         return json.dumps({"format": FORMAT, "sha256": dump.sha256, **asdict(self)}, indent=2) + "\n"
 
     def as_new_account(self, account: str, org_id: str | None, server: str | None) -> NewAccount:
-        """The account to make from this, under another name or organisation if they are given."""
+        """The account to create, with this name; `org_id` replaces the organisation if it is given."""
         return NewAccount(
             account,
             self.name,
@@ -61,18 +61,20 @@ def manifest_of(session: Session, account: str) -> DumpManifest:
 
 
 def read_manifest(dump: Dump) -> DumpManifest | None:
-    """Those that were written with the dump; None if there are none.
+    """Read the manifest of a dump; None if the file does not exist.
 
-    Raises DumpUnreadable if they are not of this dump, which then is not what was once written.
+    Raises DumpUnreadable if the manifest is invalid, or if its digest is not that of the dump: one of them has changed.
     """
     try:
-        said: dict[str, Any] = json.loads(dump.manifest.read_text(encoding="utf-8"))
-        kind, sha256 = said.pop("format"), said.pop("sha256")
-        notes = DumpManifest(**said)
+        fields: dict[str, Any] = json.loads(dump.manifest.read_text(encoding="utf-8"))
+        version, sha256 = fields.pop("format"), fields.pop("sha256")
+        manifest = DumpManifest(**fields)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DumpUnreadable(f"{dump.manifest} can't be read; move it away to load the dump without it") from None
-    if kind != FORMAT or sha256 != dump.sha256:
-        raise DumpUnreadable(f"{dump.path} is not the dump that {dump.manifest.name} was written with: it is damaged")
-    return notes
+        raise DumpUnreadable(
+            f"{dump.manifest} is not a valid manifest; move it away to load the dump without it"
+        ) from None
+    if version != FORMAT or sha256 != dump.sha256:
+        raise DumpUnreadable(f"{dump.path} does not match the digest in {dump.manifest.name}: it is damaged")
+    return manifest

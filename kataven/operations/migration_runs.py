@@ -1,8 +1,9 @@
-"""Runs over the accounts' schemas, written down where every process can read how far one has come.
+"""Migration runs over the accounts' schemas, recorded in the system database so that every process can read them.
 
-A run is asked for, then carried out, by whoever asked or by a process of its own. Whoever carries it out holds a lock
-on a connection of its own to the system database, so that the lock ends with its process, however that ends: a run that
-is open and has no lock was stopped on the way. What it has done is done; the next run goes on with the others.
+A run is first requested, and then executed by the requesting process or by a separate one. The executing process holds
+an advisory lock on its own connection to the system database; PostgreSQL releases the lock when the process ends,
+however it ends. A run that is `running` while no process holds the lock has crashed. Its migrated accounts remain
+migrated; the next run continues with the others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -24,36 +24,27 @@ from sqlalchemy.orm import Session
 from kataven.system import accounts, operators
 from kataven.system.database import SystemDatabase
 from kataven.system.errors import NoSuchRun, RunUnderWay, SystemRefusal, SystemSchemaBehind
-from kataven.system.models import MigrationRun
-from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA, system_revision
+from kataven.system.models import MigrationRun, RunState
+from kataven.system.schema import ACCOUNT_SCHEMA, system_has, system_revision
 from kataven.tenancy.errors import TenancyError
 from kataven.tenancy.migrations.fleet import RunOptions
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from kataven.tenancy.server import DatabaseServer
 
+NEEDED_REVISION = "system_0006"
+"""The revision of the system database that added the state of a run."""
 START_SECONDS = 60
-"""Whoever asked for a run has so long until it begins; then it is taken for one that never will."""
-TELL_SECONDS = 0.25
-MOST_REMARKS = 200
-STOPPED = "stopped on the way"
-_LOCK = "account migrations are carried out"
-
-
-class RunState(StrEnum):
-    """How a run stands."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPED = "stopped"
-    """Whoever carried it out is gone, or never came."""
-    FAILED = "failed"
-    """Not every account is where it should be; or the run could not go over them at all."""
-    DONE = "done"
+"""A requested run that has not started after this time is treated as stopped."""
+WRITE_INTERVAL_SECONDS = 0.25
+MAX_REMARKS = 200
+INTERRUPTED = "The run was interrupted."
+LIVE = frozenset({RunState.STARTING, RunState.RUNNING})
+_LOCK = "account migrations are carried out"  # the previous release uses the same name; both must exclude each other
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to go over, and how. Without `accounts`, every account."""
+    """The accounts to migrate, and how. Without `accounts`, all accounts are migrated."""
 
     accounts: Sequence[str] = ()
     jobs: int = 8
@@ -71,22 +62,21 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run, and how it stands."""
+    """A run, and its state as `latest` determines it."""
 
     run: MigrationRun
     state: RunState
 
     @property
     def live(self) -> bool:
-        """Whether it goes on."""
-        return self.state in {RunState.STARTING, RunState.RUNNING}
+        return self.state in LIVE
 
     def count(self, *outcomes: MigrationOutcome) -> int:
         return sum(self.run.counts.get(str(outcome), 0) for outcome in outcomes)
 
     @property
     def done(self) -> int:
-        """Accounts that are where they should be."""
+        """Accounts that are at the target revision."""
         return self.count(MigrationOutcome.MIGRATED, MigrationOutcome.CURRENT)
 
     @property
@@ -95,194 +85,211 @@ class RunStatus:
 
     @property
     def early_end(self) -> str | None:
-        """Why the run left accounts out, once it has ended; None if it did not."""
+        """Why the run skipped accounts; None if it did not, or while it is live."""
         return None if self.live else early_end(self.run.counts, self.run.options["max_failures"])
 
     @property
     def left(self) -> int:
-        """Accounts that the run has not come to, or that it left out when it ended early."""
+        """Accounts that the run has not reached, or skipped when it ended early."""
         return max(0, (self.run.total or 0) - self.done - self.failed)
 
 
 def early_end(counts: Mapping[str, int], max_failures: int) -> str | None:
-    """Why a run left accounts out, from how many accounts had which outcome; None if it left none out."""
+    """Why a run skipped accounts, derived from the number of accounts per outcome; None if it skipped none."""
     failed = counts.get(str(MigrationOutcome.FAILED), 0)
     more = failed - max_failures
     if not counts.get(str(MigrationOutcome.SKIPPED)):
         return None
     if more < 0:
-        return "Stopped because an account of those that go first failed."
-    said = f"Stopped after {max_failures} failure{'' if max_failures == 1 else 's'}"
-    return f"{said}; {more} more failed that {'was' if more == 1 else 'were'} under way." if more else f"{said}."
+        return "Stopped because a canary failed."
+    stopped = f"Stopped after {max_failures} failure{'' if max_failures == 1 else 's'}"
+    if not more:
+        return f"{stopped}."
+    return f"{stopped}; {more} more failed that {'was' if more == 1 else 'were'} in progress."
 
 
-def ask(database: SystemDatabase, actor: str, choice: RunRequest) -> UUID:
-    """Write down that a run is to be carried out. One that was stopped on the way is ended first.
+def request(database: SystemDatabase, actor: str, wanted: RunRequest) -> UUID:
+    """Record that a run is to be executed. A run that was stopped is closed first.
 
-    Raises RunUnderWay, NoSuchAccount or SystemSchemaBehind; then nothing is written.
+    Raises RunUnderWay, NoSuchAccount or SystemSchemaBehind; then nothing is recorded.
     """
     try:
         with database.writing() as session:
-            revision = system_revision(session)
-            if revision != SYSTEM_SCHEMA.head:
-                raise SystemSchemaBehind(revision)
-            for name in choice.accounts:
+            _require_schema(session)
+            for name in wanted.accounts:
                 accounts.read(session, name)
-            _end_stopped(session)
-            asked = MigrationRun(
-                actor=actor, accounts=list(choice.accounts), target=ACCOUNT_SCHEMA.head, options=choice.options
+            _close_stopped(session)
+            run = MigrationRun(
+                actor=actor,
+                accounts=list(wanted.accounts),
+                target=ACCOUNT_SCHEMA.head,
+                options=wanted.options,
+                state=RunState.STARTING,
             )
-            session.add(asked)
+            session.add(run)
             session.flush()
-            operators.record(
-                session, actor, "migrations.asked", _only(asked), {"accounts": asked.accounts or "all", **asked.options}
-            )
-            return asked.id
-    except IntegrityError:  # two asked at the same moment
+            detail = {"accounts": run.accounts or "all", **run.options}
+            operators.record(session, actor, "migrations.asked", _single_account(run), detail)
+            return run.id
+    except IntegrityError:  # another process requested a run at the same moment
         raise RunUnderWay from None
 
 
 def latest(session: Session) -> RunStatus | None:
-    """The last run that was asked for. None also while the system database has no place for runs yet."""
-    if system_revision(session) != SYSTEM_SCHEMA.head:
+    """The run that was requested last. None without a run, or if the system database can't record runs yet."""
+    if not system_has(session, NEEDED_REVISION):
         return None
     newest = select(MigrationRun).order_by(MigrationRun.asked_at.desc()).limit(1)
     found = session.scalars(newest).first()
-    return None if found is None else RunStatus(found, _state(session, found))
+    return None if found is None else RunStatus(found, _current_state(session, found))
 
 
-def give_up(database: SystemDatabase, run_id: UUID, reason: str) -> None:
-    """End a run that nobody has begun, and say why. Does nothing if somebody has."""
+def cancel(database: SystemDatabase, run_id: UUID, reason: str) -> None:
+    """End a requested run that no process has started. Does nothing if the run has started or ended."""
     with database.writing() as session:
         run = session.get(MigrationRun, run_id, with_for_update=True)
-        if run is not None and run.open and run.began_at is None:
-            _end(session, run, reason)
+        if run is not None and run.state == RunState.STARTING:
+            _end(session, run, RunState.FAILED, reason)
 
 
 @dataclass
 class RunRecorder:
-    """Where a run that is carried out says how far it is. Not for threads."""
+    """Records the progress of a run. Not thread-safe."""
 
     database: SystemDatabase
     run_id: UUID
-    choice: RunRequest
+    request: RunRequest
     actor: str
     counts: Counter[str] = field(default_factory=Counter)
     remarks: list[dict[str, Any]] = field(default_factory=list)
-    told_at: float = 0.0
+    written_at: float = 0.0
 
-    def begin(self, total: int) -> None:
-        """Say how many accounts there are to go over."""
+    def set_total(self, total: int) -> None:
+        """Record the number of accounts to migrate."""
         self._write(total=total)
 
-    def note(self, result: AccountResult) -> None:
-        """One account's result. Written at once, unless there was nothing to do: such accounts come by thousands."""
+    def add(self, result: AccountResult) -> None:
+        """Record the result of one account.
+
+        Results are written immediately, except for accounts that were already current. There may be thousands of
+        those, so they are written at most every 0.25 s.
+        """
         self.counts[str(result.outcome)] += 1
         remarkable = result.outcome is MigrationOutcome.FAILED or result.drifted
-        if remarkable and len(self.remarks) < MOST_REMARKS:
+        if remarkable and len(self.remarks) < MAX_REMARKS:
             self.remarks.append(asdict(result))
-        if result.outcome is not MigrationOutcome.CURRENT or time.monotonic() - self.told_at >= TELL_SECONDS:
+        is_due = time.monotonic() - self.written_at >= WRITE_INTERVAL_SECONDS
+        if result.outcome is not MigrationOutcome.CURRENT or is_due:
             self._write()
+
+    def finish(self) -> None:
+        """Record that the run has gone over all accounts, or ended early because of failures."""
+        incomplete = self.counts[str(MigrationOutcome.FAILED)] or self.counts[str(MigrationOutcome.SKIPPED)]
+        self.end(RunState.FAILED if incomplete else RunState.DONE)
+
+    def end(self, state: RunState, error: str | None = None) -> None:
+        with self.database.writing() as session:
+            run = session.get_one(MigrationRun, self.run_id)
+            run.counts, run.remarks = dict(self.counts), list(self.remarks)
+            _end(session, run, state, error)
 
     def _write(self, **more: Any) -> None:
         with self.database.writing() as session:
             run = session.get_one(MigrationRun, self.run_id)
-            run.counts, run.remarks, run.told_at = dict(self.counts), list(self.remarks), _now(session)
+            run.counts, run.remarks, run.progress_at = dict(self.counts), list(self.remarks), _now(session)
             for name, value in more.items():
                 setattr(run, name, value)
-        self.told_at = time.monotonic()
-
-    def end(self, error: str | None) -> None:
-        """The last word. `error`: why it ended before its time."""
-        with self.database.writing() as session:
-            run = session.get_one(MigrationRun, self.run_id)
-            run.counts, run.remarks = dict(self.counts), list(self.remarks)
-            _end(session, run, error)
+        self.written_at = time.monotonic()
 
 
 @contextmanager
-def carried_out(database: SystemDatabase, run_id: UUID) -> Iterator[RunRecorder]:
-    """Carry out a run that was asked for: whoever looks sees it running until the block, or this process, ends.
+def executing(database: SystemDatabase, run_id: UUID) -> Iterator[RunRecorder]:
+    """Execute a requested run: it is `running` until the block, or this process, ends.
 
-    Raises NoSuchRun, or RunUnderWay if somebody does already, or if this run has ended. What the block raises ends the
-    run, and is its error.
+    Raises NoSuchRun, SystemSchemaBehind, or RunUnderWay if another process executes a run or if this run has already
+    started or ended. An error that the block raises ends the run and is recorded.
     """
     with DatabaseServer(database.url).connect(str(database.url.database)) as connection:
         take = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
         if not connection.execute(take, {"name": _LOCK}).scalar_one():
             raise RunUnderWay
         with database.writing() as session:
+            _require_schema(session)
             run = session.get(MigrationRun, run_id, with_for_update=True)
             if run is None:
                 raise NoSuchRun(run_id)
-            if not run.open or run.began_at is not None:
+            if run.state != RunState.STARTING:
                 raise RunUnderWay
-            run.began_at = run.told_at = _now(session)
+            run.state = RunState.RUNNING
+            run.began_at = run.progress_at = _now(session)
             recorder = RunRecorder(database, run_id, RunRequest(tuple(run.accounts), **run.options), run.actor)
         try:
             yield recorder
         except (TenancyError, SystemRefusal) as error:
-            recorder.end(str(error))
+            recorder.end(RunState.FAILED, str(error))
             raise
         except KeyboardInterrupt:
-            recorder.end(STOPPED)
+            recorder.end(RunState.STOPPED, INTERRUPTED)
             raise
         except BaseException:
-            recorder.end("It ended in a way that nobody foresaw; the log of whoever carried it out says more.")
+            recorder.end(RunState.FAILED, "The run failed with an unexpected error. See the log of its process.")
             raise
-        recorder.end(None)  # before the lock is let go, so that nobody takes it for stopped
+        recorder.finish()  # before the lock is released: otherwise the run would look crashed for a moment
 
 
-def _state(session: Session, run: MigrationRun) -> RunState:
-    if run.open and run.began_at is not None and not _is_held(session):
-        session.refresh(run)  # it may have ended since it was read
-        return RunState.STOPPED if run.open else _end_state(run)
-    if not run.open:
-        return _end_state(run)
-    if run.began_at is not None:
-        return RunState.RUNNING
-    late = datetime.now(UTC) - run.asked_at > timedelta(seconds=START_SECONDS)
-    return RunState.STOPPED if late else RunState.STARTING
+def _current_state(session: Session, run: MigrationRun) -> RunState:
+    """The recorded state of a run; `stopped` if its process crashed or never started and so could not record that."""
+    if run.state == RunState.STARTING:
+        is_late = datetime.now(UTC) - run.asked_at > timedelta(seconds=START_SECONDS)
+        return RunState.STOPPED if is_late else RunState.STARTING
+    if run.state == RunState.RUNNING and not _is_process_alive(session):
+        session.refresh(run)  # the process may have recorded the end after the run was read
+        if run.state == RunState.RUNNING:
+            return RunState.STOPPED
+    return RunState(run.state)
 
 
-def _end_state(run: MigrationRun) -> RunState:
-    if run.error == STOPPED:
-        return RunState.STOPPED
-    failed = run.error or run.counts.get(str(MigrationOutcome.FAILED)) or run.counts.get(str(MigrationOutcome.SKIPPED))
-    return RunState.FAILED if failed else RunState.DONE
+def _is_process_alive(session: Session) -> bool:
+    """Whether a process holds the lock of the run that is being executed.
 
-
-def _end_stopped(session: Session) -> None:
-    """Make room for another run, unless one goes on. Raises RunUnderWay."""
-    run = session.scalars(select(MigrationRun).where(MigrationRun.open.is_(True)).with_for_update()).first()
-    if run is None:
-        return
-    if _state(session, run) in {RunState.STARTING, RunState.RUNNING}:
-        raise RunUnderWay
-    if run.open:
-        _end(session, run, STOPPED)
-
-
-def _end(session: Session, run: MigrationRun, error: str | None) -> None:
-    run.open, run.error, run.ended_at = None, error, _now(session)
-    detail = {"asked_by": run.actor, **run.counts, **({} if error is None else {"error": error})}
-    operators.record(session, run.actor, "migrations.ended", _only(run), detail)
-    session.flush()  # its place is free before the next one takes it
-
-
-def _only(run: MigrationRun) -> str | None:
-    """The account, if it is about one."""
-    return run.accounts[0] if len(run.accounts) == 1 else None
-
-
-def _is_held(session: Session) -> bool:
-    # Looked at and not tried: whoever looks keeps nobody from taking it.
+    A crashed process can't record that it has crashed; only its lock shows it. The lock is looked up in pg_locks rather
+    than tried, because a successful try would hold it for a moment, and a run that starts in that moment would fail.
+    """
     held = text(
         "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
         " WHERE datname = current_database() AND locktype = 'advisory' AND granted AND objsubid = 1"
         " AND (classid::bigint << 32 | objid::bigint) = hashtextextended(:name, 0))"
     )
     return bool(session.execute(held, {"name": _LOCK}).scalar_one())
+
+
+def _close_stopped(session: Session) -> None:
+    """Close a run that was stopped, so that another can be requested. Raises RunUnderWay if a run is live."""
+    run = session.scalars(select(MigrationRun).where(MigrationRun.state.in_(LIVE)).with_for_update()).first()
+    if run is None:
+        return
+    state = _current_state(session, run)
+    if state in LIVE:
+        raise RunUnderWay
+    if run.state in LIVE:
+        _end(session, run, RunState.STOPPED, INTERRUPTED)
+
+
+def _end(session: Session, run: MigrationRun, state: RunState, error: str | None) -> None:
+    run.state, run.open, run.error, run.ended_at = state, None, error, _now(session)
+    detail = {"asked_by": run.actor, **run.counts, **({} if error is None else {"error": error})}
+    operators.record(session, run.actor, "migrations.ended", _single_account(run), detail)
+    session.flush()  # the unique constraint on `open` must be free before the next run is inserted
+
+
+def _require_schema(session: Session) -> None:
+    if not system_has(session, NEEDED_REVISION):
+        raise SystemSchemaBehind(system_revision(session), NEEDED_REVISION)
+
+
+def _single_account(run: MigrationRun) -> str | None:
+    """The account of a run over one account, for the audit log; None for a run over several."""
+    return run.accounts[0] if len(run.accounts) == 1 else None
 
 
 def _now(session: Session) -> datetime:

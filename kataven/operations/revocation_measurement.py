@@ -1,4 +1,4 @@
-"""The promise of revocation, measured on the running product: mint a key, use it, revoke it, use it again."""
+"""Measure revocation on the running product: create a key, use it on every worker, revoke it, and use it again."""
 
 from __future__ import annotations
 
@@ -21,75 +21,83 @@ from kataven.account.models import ApiKey, AuditEvent
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
+from kataven.operations.operator import Operator
 from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
-from kataven.system import limits
+from kataven.system import limits, operators
 from kataven.system.errors import SystemRefusal
-from kataven.system.sessions import AccountSessions
 from kataven.tenancy.errors import TenancyError
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import Services
 
+MEASURED = "revocation.measured"
+"""The action in the operator audit log."""
+CONSOLE_ROUNDS = 20
+CONSOLE_SECONDS = 5.0
 CANARY_ACCOUNT = "kataven-canary"
 CANARY = Actor("cli:canary", "revocation measure")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
+CANARY_LIMITS = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
 DISCOVERY_REQUESTS = 60
-MOST_REQUESTS_TO_WARM = 2_000
+MAX_WARM_UP_REQUESTS = 2_000
 LEFTOVERS_AFTER = timedelta(hours=1)
-ROUND_SECONDS = 30.0
+CANARY_ROUND_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class MeasurementFailed(ValueError):
-    """The product can't be measured; the text says why."""
+    """Revocation could not be measured; the message gives the reason."""
 
 
 @dataclass
 class Measurement:
-    """Rounds of mint, warm, revoke and check, against the API at one address."""
+    """Rounds of create, warm up, revoke and check, against the API at one address."""
 
-    services: Services
-    sessions: AccountSessions
+    operator: Operator
     client: httpx2.Client
     workers: set[str] = field(default_factory=set)
     receipts: list[Receipt] = field(default_factory=list)
     accepted: int = 0
+    """How often a key was accepted after its receipt."""
     deadline: float = math.inf
-    """On the monotonic clock: what is not done by then is given up."""
-    _minted: list[UUID] = field(default_factory=list)
+    """Monotonic time at which a round stops warming up and fails."""
+    _key_ids: list[UUID] = field(default_factory=list)
 
     @classmethod
     @contextmanager
-    def begin(cls, found: Services, url: str, actor: str = "cli") -> Iterator[Measurement]:
-        """Raises MeasurementFailed if there is no API at `url`. `actor` makes the account, where there is none yet."""
-        _ensure_account(found, actor)
-        # A connection for each request, so that every worker gets some.
-        limits_ = httpx2.Limits(max_keepalive_connections=0)
-        headers = {MEASURE_HEADER: found.internal_access.token or "1"}
-        with httpx2.Client(base_url=url, limits=limits_, headers=headers, timeout=10) as client:
-            measurement = cls(found, AccountSessions(found.directory, found.registry), client)
+    def begin(cls, operator: Operator, url: str) -> Iterator[Measurement]:
+        """Find the workers behind `url`. Creates the canary account if it does not exist.
+
+        Raises MeasurementFailed if the API does not respond.
+        """
+        _ensure_account(operator)
+        # One connection per request, so that the requests are distributed over all workers.
+        no_keepalive = httpx2.Limits(max_keepalive_connections=0)
+        headers = {MEASURE_HEADER: operator.services.internal_access.token or "1"}
+        with httpx2.Client(base_url=url, limits=no_keepalive, headers=headers, timeout=10) as client:
+            measurement = cls(operator, client)
             try:
                 measurement._discover()
                 yield measurement
             except httpx2.TransportError as error:
-                raise MeasurementFailed(f"The API at {url} answers no more.") from error
+                raise MeasurementFailed(f"The API at {url} stopped responding.") from error
             finally:
                 measurement._clean_up()
 
     def round(self) -> None:
-        """One key, from its minting to its refusal."""
-        key_id, text = self._mint()
-        self._warm(text)
-        with self.sessions.writing(CANARY_ACCOUNT) as session:
+        """Create one key, revoke it, and count how often it is accepted after its receipt."""
+        key_id, text = self._create_key()
+        self._warm_up(text)
+        revocation = self.operator.services.revocation
+        with self.operator.sessions.writing(CANARY_ACCOUNT) as session:
             api_keys.revoke(session, key_id, CANARY)
-            ending = self.services.revocation.write_intent(RevocationTarget(CANARY_ACCOUNT, str(key_id)))
-        self.receipts.append(self.services.revocation.revoke(ending))
+            intent = revocation.write_intent(RevocationTarget(CANARY_ACCOUNT, str(key_id)))
+        self.receipts.append(revocation.revoke(intent))
         self.accepted += sum(self._use(text).status_code == httpx2.codes.OK for _ in range(2 * len(self.workers)))
 
     def rows(self) -> list[dict[str, Any]]:
-        """What was measured, in milliseconds."""
+        """The measured durations, in milliseconds."""
         evictions = [r.publish_to_last_ack_ms for r in self.receipts if r.publish_to_last_ack_ms is not None]
         return [
             _row("publish to last eviction", evictions, len(self.workers)),
@@ -97,47 +105,53 @@ class Measurement:
         ]
 
     def _discover(self) -> None:
-        _, text = self._mint()
+        _, text = self._create_key()
         try:
             for _ in range(DISCOVERY_REQUESTS):
                 self.workers.add(self._worker_of(self._use(text)))
         except httpx2.TransportError as error:
-            where = f"No API answers at {self.client.base_url}"
-            raise MeasurementFailed(f"{where}; set KATAVEN_API_URL, or name it with --url.") from error
+            where = f"No API responds at {self.client.base_url}"
+            raise MeasurementFailed(f"{where}. Set KATAVEN_API_URL, or pass the address with --url.") from error
 
     def _clean_up(self) -> None:
-        """Take away its own keys, and what a measurement left that was killed: another one may be under way."""
-        left = ApiKey.created_at < func.now() - LEFTOVERS_AFTER
-        with self.sessions.writing(CANARY_ACCOUNT) as session:
-            session.execute(delete(ApiKey).where(ApiKey.id.in_(self._minted) | left))
+        """Delete this measurement's keys, and old keys of measurements that were killed.
+
+        Recent keys are kept: they may belong to a measurement that runs at the same time.
+        """
+        left_over = ApiKey.created_at < func.now() - LEFTOVERS_AFTER
+        with self.operator.sessions.writing(CANARY_ACCOUNT) as session:
+            session.execute(delete(ApiKey).where(ApiKey.id.in_(self._key_ids) | left_over))
             session.execute(delete(AuditEvent))
 
-    def _mint(self) -> tuple[UUID, str]:
-        issued = self.services.issuer.issue(TokenKind.API_KEY, CANARY_ACCOUNT)
-        with self.sessions.writing(CANARY_ACCOUNT) as session:
+    def _create_key(self) -> tuple[UUID, str]:
+        issued = self.operator.services.issuer.issue(TokenKind.API_KEY, CANARY_ACCOUNT)
+        with self.operator.sessions.writing(CANARY_ACCOUNT) as session:
             key_id = api_keys.issue(session, "canary", issued, None, CANARY).id
-        self._minted.append(key_id)
+        self._key_ids.append(key_id)
         return key_id, issued.text
 
-    def _warm(self, text: str) -> None:
+    def _warm_up(self, text: str) -> None:
+        """Use the key until every worker has cached it."""
         cold = set(self.workers)
-        for _ in range(MOST_REQUESTS_TO_WARM):
+        for _ in range(MAX_WARM_UP_REQUESTS):
             if time.monotonic() > self.deadline:
                 break
-            answer = self._use(text)
-            if answer.status_code != httpx2.codes.OK:
-                raise MeasurementFailed(f"A good key was answered {answer.status_code} at {self.client.base_url}.")
-            cold.discard(self._worker_of(answer))
+            response = self._use(text)
+            if response.status_code != httpx2.codes.OK:
+                raise MeasurementFailed(
+                    f"The API at {self.client.base_url} returned {response.status_code} for a valid key."
+                )
+            cold.discard(self._worker_of(response))
             if not cold:
                 return
-        raise MeasurementFailed("Not every worker could be reached; some of them may just have been replaced.")
+        raise MeasurementFailed("Not every worker could be reached. Some may have been replaced just now; try again.")
 
-    def _worker_of(self, answer: httpx2.Response) -> str:
-        worker = answer.headers.get(WORKER_HEADER)
+    def _worker_of(self, response: httpx2.Response) -> str:
+        worker = response.headers.get(WORKER_HEADER)
         if worker is None:
             raise MeasurementFailed(
-                f"The API at {self.client.base_url} does not say which worker answered. "
-                "Set KATAVEN_METRICS_TOKEN to the same value here and there."
+                f"The API at {self.client.base_url} did not report which worker responded. "
+                "Set KATAVEN_METRICS_TOKEN to the same value for the API and for this command."
             )
         return worker
 
@@ -145,21 +159,43 @@ class Measurement:
         return self.client.get("/v1/me", headers={"Authorization": f"Bearer {text}"})
 
 
-class CanaryWatch:
-    """One round now and then, each on the workers that there are by then; what came of it is counted and logged."""
+def measure_for_console(operator: Operator, api_url: str) -> dict[str, Any]:
+    """Measure for a few seconds, record the result in the operator audit log, and return it.
 
-    def __init__(self, found: Services, url: str) -> None:
-        self._services = found
+    Raises MeasurementFailed, and the errors of a revocation.
+    """
+    deadline = time.monotonic() + CONSOLE_SECONDS
+    with Measurement.begin(operator, api_url) as measurement:
+        measurement.deadline = deadline
+        for _ in range(CONSOLE_ROUNDS):
+            measurement.round()
+            if time.monotonic() > deadline:
+                break
+    result = {"rows": measurement.rows(), "accepted": measurement.accepted}
+    with operator.system.writing() as session:
+        operators.record(session, operator.name, MEASURED, detail=result)
+    return result
+
+
+class CanaryWatch:
+    """Runs single rounds for `flask revocation canary`; each result is counted and logged."""
+
+    def __init__(self, services: Services, url: str) -> None:
+        self._operator = Operator("canary", services)
         self._url = url
         self.broken = 0
         """How often a key was accepted after its receipt."""
 
     def round(self) -> None:
-        """`kept`: refused everywhere after its receipt. `broken`: not. `failed`: it could not be measured."""
+        """Run one round against the workers that are running now.
+
+        The outcome is `kept` if every worker refused the key after its receipt, `broken` if one accepted it, and
+        `failed` if the round could not be measured.
+        """
         figures: dict[str, Any] = {}
         try:
-            with Measurement.begin(self._services, self._url, "canary") as measurement:
-                measurement.deadline = time.monotonic() + ROUND_SECONDS
+            with Measurement.begin(self._operator, self._url) as measurement:
+                measurement.deadline = time.monotonic() + CANARY_ROUND_SECONDS
                 measurement.round()
         except (MeasurementFailed, SystemRefusal, TenancyError, VerifierUnavailable, RevocationUnconfirmed) as error:
             outcome, figures = "failed", {"why": str(error)}
@@ -170,7 +206,7 @@ class CanaryWatch:
                 **measurement.receipts[0].as_json(),
                 "evicted_ms": measurement.receipts[0].publish_to_last_ack_ms,
             }
-        self._services.metrics.canaries.labels(outcome).inc()
+        self._operator.services.metrics.canaries.labels(outcome).inc()
         log.log(logging.INFO if outcome == "kept" else logging.ERROR, "canary", extra={"outcome": outcome, **figures})
 
 
@@ -182,10 +218,11 @@ def _row(what: str, samples: list[float], workers: int) -> dict[str, Any]:
     return {"ms": what, "workers": workers, "n": len(samples), **figures}
 
 
-def _ensure_account(found: Services, actor: str) -> None:
-    if found.directory.read(CANARY_ACCOUNT) is None:
+def _ensure_account(operator: Operator) -> None:
+    services = operator.services
+    if services.directory.read(CANARY_ACCOUNT) is None:
         new = account_creation.NewAccount(CANARY_ACCOUNT, "Kataven's own canary")
-        account_creation.create(found.directory.database, new, actor=actor)
-        with found.directory.database.writing() as session:
-            limits.change(session, CANARY_ACCOUNT, PLENTY)
-        found.revocation.announce(RevocationTarget(CANARY_ACCOUNT))  # a worker may remember that there is none
+        account_creation.create(operator.system, new, actor=operator.name)
+        with operator.system.writing() as session:
+            limits.change(session, CANARY_ACCOUNT, CANARY_LIMITS)
+        services.revocation.announce(RevocationTarget(CANARY_ACCOUNT))  # workers may have cached that it doesn't exist

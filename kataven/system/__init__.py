@@ -1,1 +1,1 @@
-"""The system database: which accounts there are, where each one's database is, and what operators did."""
+"""The system database: the accounts, the servers of their databases, and the operator audit log."""

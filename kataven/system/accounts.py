@@ -1,4 +1,4 @@
-"""Accounts as rows: create, find, change their status. What becomes of their databases is `lifecycle`'s work."""
+"""The rows of accounts: create, find, count, change their status. `operations` also changes their databases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def reserve(session: Session, account: Account) -> None:
-    """Add a row in `provisioning`. Raises AccountExists."""
+    """Add a row with the status `provisioning`. Raises AccountExists."""
     account.status = AccountStatus.PROVISIONING
     session.add(account)
     try:
@@ -35,12 +35,12 @@ def read(session: Session, account: str, *, lock: bool = False) -> Account:
 
 
 def exists(session: Session, account: str) -> bool:
-    """Whether there is an account of this name, in whatever status."""
+    """Whether an account with this name exists, whatever its status."""
     return session.get(Account, account) is not None
 
 
 def move(session: Session, account: str, to: AccountStatus, *allowed: AccountStatus) -> Account:
-    """Change an account's status, if it is one of `allowed` now. Raises NoSuchAccount or WrongStatus."""
+    """Set the status to `to`. Raises NoSuchAccount, or WrongStatus if the current status is not one of `allowed`."""
     found = read(session, account, lock=True)
     if found.status not in allowed:
         raise WrongStatus(account, found.status, " or ".join(allowed))
@@ -49,7 +49,7 @@ def move(session: Session, account: str, to: AccountStatus, *allowed: AccountSta
 
 
 def listing(session: Session, status: AccountStatus | None = None) -> Sequence[Account]:
-    """Every account, by name."""
+    """All accounts, or those with one status, ordered by name."""
     statement = select(Account).order_by(Account.account_id)
     if status is not None:
         statement = statement.where(Account.status == status)
@@ -58,7 +58,7 @@ def listing(session: Session, status: AccountStatus | None = None) -> Sequence[A
 
 @dataclass(frozen=True, slots=True)
 class NamePage:
-    """Some accounts, by name, and whether there are others before and after them."""
+    """One page of accounts, ordered by name, and whether a previous and a next page exist."""
 
     rows: Sequence[Account]
     has_previous: bool
@@ -74,9 +74,9 @@ def page(
     after: str | None = None,
     before: str | None = None,
 ) -> NamePage:
-    """Accounts by name whose id, name or Zitadel organisation contains `text`, in any case, optionally of one status.
+    """A page of up to `limit` accounts after the name `after`, or before the name `before`.
 
-    `limit` of them from behind `after`, or up to `before`.
+    Only accounts whose id, name or Zitadel organisation contains `text`, ignoring case, and with the given status.
     """
     found = select(Account).limit(limit + 1)
     if text:
@@ -89,7 +89,7 @@ def page(
         rows = session.scalars(backwards).all()
         if len(rows) > limit:
             return NamePage(rows[:limit][::-1], has_previous=True, has_next=True)
-        after = None  # the first page, and a whole one
+        after = None  # fewer than a full page precedes `before`, so this is the first page
     if after is not None:
         found = found.where(Account.account_id > after)
     rows = session.scalars(found.order_by(Account.account_id)).all()
@@ -97,17 +97,17 @@ def page(
 
 
 def count_by_status(session: Session) -> Mapping[str, int]:
-    """How many accounts there are of each status."""
+    """The number of accounts per status."""
     return dict(_counted(session, Account.status))
 
 
 def count_by_revision(session: Session) -> Mapping[str | None, int]:
-    """How many accounts are at each schema revision, as it was last written down."""
+    """The number of accounts per schema revision, as last recorded."""
     return dict(_counted(session, Account.schema_revision))
 
 
 def count_by_server(session: Session, names: Collection[str]) -> Mapping[str, int]:
-    """How many of these accounts each server has. Asks nothing if there are none."""
+    """The number of the named accounts per server. Without names, no query is sent."""
     if not names:
         return {}
     counted = (
@@ -119,7 +119,7 @@ def count_by_server(session: Session, names: Collection[str]) -> Mapping[str, in
 
 
 def discoverable(session: Session, prefix: str, limit: int, after: str | None) -> Sequence[Account]:
-    """Active accounts that chose to be found, by name, from behind `after`."""
+    """Active, discoverable accounts after the name `after`, ordered by name."""
     statement = (
         select(Account)
         .where(Account.discoverable, Account.status == AccountStatus.ACTIVE)
@@ -133,14 +133,14 @@ def discoverable(session: Session, prefix: str, limit: int, after: str | None) -
 
 
 def of_organisations(session: Session, org_ids: Collection[str]) -> Sequence[str]:
-    """The names of the accounts that these Zitadel organisations have, in order; also of suspended ones."""
+    """The names of these Zitadel organisations' accounts, in order, including suspended and archived ones."""
     known = (AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED)
     statement = select(Account.account_id).where(Account.zitadel_org_id.in_(org_ids), Account.status.in_(known))
     return session.scalars(statement.order_by(Account.account_id)).all()
 
 
 def outside(session: Session, revisions: Collection[str]) -> int:
-    """How many active accounts are at none of these schema revisions."""
+    """The number of active accounts whose recorded schema revision is not one of these."""
     statement = select(func.count()).where(
         Account.status == AccountStatus.ACTIVE, Account.schema_revision.not_in(revisions)
     )

@@ -1,4 +1,4 @@
-"""Which accounts there are and where: read from the system database, remembered for a moment by each worker."""
+"""Look up accounts and the location of their databases. Each worker caches the results for up to 30 s."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from kataven.system.models import Account, AccountRateLimits, AccountStatus, Reg
 from kataven.tenancy.directory import DRIVER, Tenant
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
-"""Statuses of accounts that exist for their callers; one that is being made or deleted, or failed, does not."""
+"""Accounts with any other status are reported to callers as unknown."""
 
 TTL_SECONDS = 30.0
 CAPACITY = 10_000
 UNKNOWN_TTL_SECONDS = 5.0
 UNKNOWN_CAPACITY = 1_000
-"""Invented names are remembered apart, so that they can't push out accounts that there are."""
+"""Unknown names have a separate cache, so that invented names can't evict existing accounts."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """What a request needs to know of its account."""
+    """The properties of an account that requests need."""
 
     account: str
     name: str
@@ -46,7 +46,7 @@ class AccountRecord:
 
 
 def record_query() -> Select[*tuple[Any, ...]]:
-    """Of accounts, what `record_of` wants to know: columns, and no entities, which would cost as much again."""
+    """The columns that `record_of` needs. Loading ORM entities instead would take twice as long."""
     return (
         select(
             Account.account_id,
@@ -67,18 +67,18 @@ def record_query() -> Select[*tuple[Any, ...]]:
     )
 
 
-# Put together once: that costs as much as half of its execution.
+# Built once: building it takes half as long as executing it.
 _RECORD = record_query().where(Account.account_id == bindparam("account"))
 
 
 def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> URL:
-    """Where an account's database is. A server without a URL of its own is the one that holds the system database."""
+    """The URL of a database. `server_url` is None for the server that holds the system database."""
     server = system_url if server_url is None else make_url(server_url)
     return server.set(drivername=DRIVER, database=database_name)
 
 
 def record_of(system_url: URL, row: Row[*tuple[Any, ...]]) -> AccountRecord:
-    """A row of `record_query` as the requests see it."""
+    """Convert a row of `record_query`."""
     return AccountRecord(
         account=row.account_id,
         name=row.account_name,
@@ -91,11 +91,11 @@ def record_of(system_url: URL, row: Row[*tuple[Any, ...]]) -> AccountRecord:
 
 
 class Directory:
-    """Finds accounts by name. What it remembers stands behind the revocation guard, like all that a verifier reads."""
+    """Finds accounts by name. Its caches are invalidated by the revocation guard, like everything a verifier reads."""
 
     def __init__(self, database: SystemDatabase, guard: Guard) -> None:
         self.database = database
-        # Whoever makes an account sends an event, so that a name is unknown no longer once that has answered.
+        # Creating an account publishes an event that invalidates its name here.
         self._unknown: GuardedCache[str, bool | None] = GuardedCache(
             guard, ttl_seconds=UNKNOWN_TTL_SECONDS, capacity=UNKNOWN_CAPACITY
         )
@@ -104,7 +104,7 @@ class Directory:
         )
 
     def find(self, account: str) -> AccountRecord | None:
-        """The account as it was a moment ago; None if callers know of none. Raises SystemDatabaseUnavailable."""
+        """The account, possibly from the cache; None if it is unknown. Raises SystemDatabaseUnavailable."""
         return self._remembered.get(account, RevocationTarget(account), lambda: self._read_unless_unknown(account))
 
     def _read_unless_unknown(self, account: str) -> AccountRecord | None:
@@ -113,13 +113,13 @@ class Directory:
         def is_unknown() -> bool | None:
             nonlocal found
             found = self.read(account)
-            return True if found is None else None  # None is not remembered: the other memory has the account
+            return True if found is None else None  # None is not cached here: `_remembered` caches the account
 
         self._unknown.get(account, RevocationTarget(account), is_unknown)
         return found
 
     def read(self, account: str) -> AccountRecord | None:
-        """The account as it is now. Raises SystemDatabaseUnavailable."""
+        """The account, read from the database; None if it is unknown. Raises SystemDatabaseUnavailable."""
         with self.database.reading() as session:
             row = session.connection().execute(_RECORD, {"account": account}).first()  # columns need no ORM
         if row is None or row.status not in KNOWN_TO_CALLERS:
@@ -127,7 +127,7 @@ class Directory:
         return record_of(self.database.url, row)
 
     def account(self, name: str) -> KnownAccount | None:
-        """The same, as identity asks for it."""
+        """`find`, in the form that the identity package needs."""
         record = self.find(name)
         if record is None:
             return None

@@ -1,23 +1,23 @@
-"""What the system room can refuse.
+"""Errors of the system package and of operations.
 
 SystemRefusal
-├── AccountExists          raised when an account of this name, or for this organisation, is there already
-├── NoSuchAccount          raised when there is none of this name
-├── WrongStatus            raised when an account's status does not allow what was asked
-├── ImportRefused          raised when a file of accounts can't be imported; `problems` has a line for each reason
-├── ContradictoryLimits    raised when a short window would admit more than a longer one; the text names both
-├── NoDatabase             raised when an account's database is not there
-├── NotRestorable          raised when a dump does not say enough to make its account again
-├── NoSuchServer           raised when no database server has this name, or it takes no new accounts
-├── ServerExists           raised when a server of this name is listed already
-├── LastServer             raised when no other database server would take new accounts
-├── ServerInUse            raised when a server can't be taken off the list, because accounts are on it
-├── ServerUnsuitable       raised when a server can't be reached, or can't hold accounts; the text names the fix
-├── NoSuchRun              raised when no run over the accounts has this id
-├── RunUnderWay            raised when accounts are being migrated already
-└── SystemSchemaBehind     raised when the system database lacks what this release needs
+├── AccountExists          an account with this name or organisation already exists
+├── NoSuchAccount          no account has this name
+├── WrongStatus            the account's status does not allow the operation
+├── ImportRefused          a CSV file can't be imported; `problems` has one line per problem
+├── ContradictoryLimits    a shorter window would admit more requests than a longer one
+├── NoDatabase             the account's database does not exist
+├── NotRestorable          a dump lacks what is needed to recreate its account
+├── NoSuchServer           no server has this name, or it accepts no new accounts
+├── ServerExists           a server with this name is already listed
+├── LastServer             no other server would accept new accounts
+├── ServerInUse            the server can't be removed because it holds accounts
+├── ServerUnsuitable       the server is unreachable, or can't hold accounts; the message names the fix
+├── NoSuchRun              no migration run has this id
+├── RunUnderWay            another migration run is in progress
+└── SystemSchemaBehind     the system database lacks a revision that the operation needs
 
-SystemDatabaseUnavailable  (a VerifierUnavailable) raised when the system database can't be reached
+SystemDatabaseUnavailable  (a VerifierUnavailable) the system database can't be reached
 """
 
 from __future__ import annotations
@@ -29,91 +29,100 @@ from kataven.identity.errors import VerifierUnavailable
 
 
 class SystemRefusal(Exception):
-    """Something an operator asked for can't be done; the text says why and what would help."""
+    """An operation was refused. The message gives the reason and the fix, and is shown to operators."""
 
 
 class AccountExists(SystemRefusal):
     def __init__(self, account: str) -> None:
-        super().__init__(f"An account {account!r}, or one for the same organisation, exists already.")
+        super().__init__(f"Account {account!r}, or another account with the same organisation, already exists.")
 
 
 class NoSuchAccount(SystemRefusal):
     def __init__(self, account: str) -> None:
-        super().__init__(f"There is no account {account!r}.")
+        super().__init__(f"Account {account!r} does not exist.")
 
 
 class WrongStatus(SystemRefusal):
     def __init__(self, account: str, status: str, needed: str) -> None:
-        super().__init__(f"Account {account!r} is {status}; this needs it to be {needed}.")
+        super().__init__(f"Account {account!r} is {status}, but must be {needed}.")
 
 
 class ImportRefused(SystemRefusal):
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(["Nothing was made:", *problems]))
+        super().__init__("\n".join(["No account was created:", *problems]))
         self.problems = tuple(problems)
 
 
 class ContradictoryLimits(SystemRefusal):
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("The limits contradict each other: " + "; ".join(problems) + ".")
+        super().__init__("The limits are inconsistent: " + "; ".join(problems) + ".")
 
 
 class NoDatabase(SystemRefusal):
     def __init__(self, account: str) -> None:
         super().__init__(
-            f"Account {account!r} has no database on its server, so there is nothing to dump. If it is lost for good,"
-            " `flask accounts delete --without-dump` removes the account."
+            f"The database of account {account!r} does not exist on its server, so it can't be dumped. If it can't be"
+            " recovered, `flask accounts delete --without-dump` removes the account."
         )
 
 
 class NotRestorable(SystemRefusal):
-    """The text says what is missing."""
+    """The message names what is missing."""
 
 
 class NoSuchServer(SystemRefusal):
     def __init__(self, server: str | None) -> None:
-        which = "database server" if server is None else f"database server {server!r}"
-        super().__init__(f"There is no {which} that takes accounts. See `flask servers list`.")
+        if server is None:
+            super().__init__("No database server accepts new accounts. See `flask servers list`.")
+        else:
+            super().__init__(
+                f"Database server {server!r} does not exist or accepts no new accounts. See `flask servers list`."
+            )
 
 
 class ServerExists(SystemRefusal):
     def __init__(self, server: str) -> None:
-        super().__init__(f"A server {server!r} is listed already. See `flask servers list`.")
+        super().__init__(f"Server {server!r} is already listed. See `flask servers list`.")
 
 
 class LastServer(SystemRefusal):
     def __init__(self, server: str) -> None:
         super().__init__(
-            f"Server {server!r} is the only one that takes new accounts: without it, none can be created. Add another "
-            "first (`flask servers add NAME`, or `flask servers resume NAME`), or repeat this with --force."
+            f"Server {server!r} is the only one that accepts new accounts. Add or resume another server first (`flask "
+            "servers add NAME`, `flask servers resume NAME`), or pass --force."
         )
 
 
 class ServerInUse(SystemRefusal):
     def __init__(self, server: str, accounts: int) -> None:
-        reason = f"{accounts} accounts are on it" if accounts else "the system database is on it"
-        super().__init__(f"Server {server!r} can't be taken off the list: {reason}.")
+        contents = "the system database"
+        if accounts:
+            contents = "1 account" if accounts == 1 else f"{accounts} accounts"
+        super().__init__(f"Server {server!r} can't be removed: it holds {contents}.")
 
 
 class ServerUnsuitable(SystemRefusal):
-    """The text says what is missing and how to mend it, and holds no password."""
+    """The message names the problem and the fix. It contains no password."""
 
 
 class NoSuchRun(SystemRefusal):
     def __init__(self, run_id: UUID) -> None:
-        super().__init__(f"There is no run {run_id}. Runs are begun in the console, or by `flask migrations upgrade`.")
+        super().__init__(f"Migration run {run_id} does not exist. Start one with `flask migrations upgrade`.")
 
 
 class RunUnderWay(SystemRefusal):
     def __init__(self) -> None:
-        super().__init__("Another run over the accounts is under way. Nothing was begun; wait until it has ended.")
+        super().__init__("Another migration run is in progress. Nothing was started. Try again when it has ended.")
 
 
 class SystemSchemaBehind(SystemRefusal):
-    def __init__(self, revision: str | None) -> None:
+    def __init__(self, revision: str | None, needed: str) -> None:
         found = revision or "no revision"
-        super().__init__(f"The system database is at {found}. Run `flask migrations upgrade --system` first.")
+        super().__init__(
+            f"The system database is at {found}, but this operation needs {needed}. Run `flask migrations upgrade"
+            " --system` first."
+        )
 
 
 class SystemDatabaseUnavailable(VerifierUnavailable):
-    """Nobody can be looked up right now; a verification that needs it answers 503."""
+    """The system database is unavailable. A request that needs it returns 503."""

@@ -1,7 +1,7 @@
-"""The notices of the revocation protocol, in the system database: the place that is not Redis.
+"""The fallback channel of the revocation protocol, in the system database, for when Redis can't be used.
 
-Each step is a statement of its own that is committed before the next one begins: whoever writes and then reads must
-not read an older state than the one it has written to.
+Each step is a separate statement, committed before the next one starts: a process that writes and then reads must not
+read a state that is older than its write.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from kataven.system.deadline import within
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RevocationNotice, RevocationReader
 
-LATEST = select(RevocationNotice.count, RevocationNotice.mark)
+LATEST_NOTICE = select(RevocationNotice.count, RevocationNotice.mark)
 READERS = select(RevocationReader.id, RevocationReader.home, RevocationReader.pid, RevocationReader.beats)
-WORD = LATEST.add_columns(intents.overdue(bindparam("overdue_after", type_=Interval())).label("unfinished"))
+STATE = LATEST_NOTICE.add_columns(intents.overdue(bindparam("overdue_after", type_=Interval())).label("unfinished"))
 INTENT_WRITE_SECONDS = 1.0
 """How long the write of a revocation intent may delay the commit that follows it."""
 NONE_YET = FallbackNotice(0, "none yet")
 
 
 class SystemFallbackChannel:
-    """Notices in the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
+    """Uses the tables `revocation_notice`, `revocation_readers` and `revocation_intents`."""
 
     def __init__(self, database: SystemDatabase) -> None:
         self._database = database
 
     def read_state(self, overdue_after_seconds: float) -> FallbackState:
         with self._session() as session:
-            row = session.execute(WORD, {"overdue_after": timedelta(seconds=overdue_after_seconds)}).first()
+            row = session.execute(STATE, {"overdue_after": timedelta(seconds=overdue_after_seconds)}).first()
         if row is None:
             return FallbackState(NONE_YET, frozenset())
         count, mark, unfinished = row
@@ -56,8 +56,8 @@ class SystemFallbackChannel:
         )
 
     def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
-        # Only if it is the latest still: after a backup was restored, a count alone could be that of another one.
-        read_count = LATEST.with_only_columns(RevocationNotice.count).where(
+        # Matched by its mark: after a restore from a backup, the same count may belong to a different notice.
+        read_count = LATEST_NOTICE.with_only_columns(RevocationNotice.count).where(
             RevocationNotice.mark == (None if heartbeat.read_notice is None else heartbeat.read_notice.mark)
         )
         row = insert(RevocationReader).values(
@@ -96,8 +96,8 @@ class SystemFallbackChannel:
             return frozenset(_readers(session, READERS.where(behind)))
 
     def readers_with_other_home(self, redis: str) -> frozenset[PollerId]:
-        # NULL is from a release that does not say where it renews, so it may be anywhere; '' is from a worker without
-        # a lease.
+        # NULL is from a release without this column, so the worker's home is unknown; '' is from a worker without a
+        # lease.
         away = or_(RevocationReader.redis.is_(None), RevocationReader.redis.not_in(["", redis]))
         with self._session() as session:
             return frozenset(_readers(session, READERS.where(away)))
@@ -146,12 +146,12 @@ class SystemFallbackChannel:
                 yield session
         except SystemDatabaseUnavailable as error:
             raise FallbackUnreachable("the system database can't be reached") from error
-        except DBAPIError as error:  # it is there, and can't do it: not migrated yet, read-only, its disk full
+        except DBAPIError as error:  # reachable, but can't execute it: not migrated yet, read-only, disk full
             raise FallbackUnreachable(f"the system database refuses ({type(error.orig).__name__})") from error
 
 
 def _notice(session: Session) -> FallbackNotice:
-    found = session.execute(LATEST).first()
+    found = session.execute(LATEST_NOTICE).first()
     if found is None:
         return NONE_YET
     count, mark = found

@@ -1,6 +1,6 @@
-"""Revocations that are about to be committed, each a row until its receipt is out.
+"""Revocation intents: a row for each revocation, from its commit until its receipt.
 
-If the revoker dies in between, workers find the row and forget what it covers.
+If the revoking process dies in between, workers find the row and drop what they have cached for its target.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _too_old = _age > timedelta(seconds=INTENT_SECONDS)
 
 
 def add(session: Session, target: RevocationTarget) -> UUID:
-    """Write down that `scope` is about to be revoked; in the same transaction as the change, where both are here."""
+    """Record that `target` is about to be revoked. If the change is in this database, use the same transaction."""
     row = insert(RevocationIntent).values(account=target.account, key_id=target.key_id)
     intent: UUID = session.execute(row.returning(RevocationIntent.id)).scalar_one()
     return intent
 
 
 def remove(session: Session, done: Sequence[UUID]) -> None:
-    """Drop those that have their receipts, and those that nobody can complete any more."""
+    """Delete the given intents, which have their receipts, and those that are too old to be completed."""
     session.execute(delete(RevocationIntent).where(or_(RevocationIntent.id.in_(done), _too_old)))
 
 
 def overdue(age: ColumnElement[timedelta]) -> ScalarSelect[object]:
-    """What those cover that were begun longer ago than `patience`: pairs of account and key, or NULL for none."""
+    """The targets of intents older than `age`, as pairs of account and key; NULL if none exists."""
     pair = func.jsonb_build_array(RevocationIntent.account, RevocationIntent.key_id)
     return select(func.jsonb_agg(pair)).where(_age > age, ~_too_old).scalar_subquery()

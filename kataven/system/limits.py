@@ -1,4 +1,4 @@
-"""An account's own rate limits; the product's defaults where it has none."""
+"""The rate limits of an account; without a row, the defaults apply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
 
 
 def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
-    """The limits that a row means; no row means the defaults."""
+    """Convert a row; the defaults if it is None."""
     if row is None:
         return Limits()
     return Limits(**{column: getattr(row, column) for column in COLUMNS})
@@ -28,9 +28,9 @@ Condition = Callable[[Limits], None]
 
 
 def change(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
-    """Set some limits and keep the others, if the condition holds for the limits of the locked account.
+    """Change the given limits and keep the others. `condition` is called with the limits of the locked account.
 
-    Raises NoSuchAccount, ContradictoryLimits, ValueError for what can't be a limit, and what the condition raises.
+    Raises NoSuchAccount, ContradictoryLimits, ValueError if a value is out of range, and what `condition` raises.
     """
     limits = write(session, account, given, condition)
     problems = tuple(contradictions(limits, given))
@@ -40,7 +40,7 @@ def change(session: Session, account: str, given: Mapping[str, int], condition: 
 
 
 def write(session: Session, account: str, given: Mapping[str, int], condition: Condition | None = None) -> Limits:
-    """The same, also for limits that contradict each other: those of a dump are older than that rule."""
+    """`change` without the check for inconsistent limits, because the limits in a dump may predate that check."""
     accounts.read(session, account, lock=True)
     row = session.get(AccountRateLimits, account)
     if condition is not None:

@@ -1,4 +1,4 @@
-"""The tables of the system database. Nothing in here belongs to a customer but the fact that they are one."""
+"""The tables of the system database. They contain no customer data except the accounts' names and organisations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class SystemBase(DeclarativeBase):
-    """Every table of the system database."""
+    """Base class of the tables."""
 
     type_annotation_map = {str: Text, datetime: DateTime(timezone=True)}  # noqa: RUF012  SQLAlchemy's own protocol
 
 
 class AccountStatus(StrEnum):
-    """Where an account stands. Only an active one is served."""
+    """The status of an account. Only active accounts are served."""
 
     PROVISIONING = "provisioning"
     ACTIVE = "active"
@@ -38,11 +38,11 @@ class AccountStatus(StrEnum):
     ARCHIVED = "archived"
     FAILED = "failed"
     DELETING = "deleting"
-    """Closed for ever: its dump is being taken, or its database removed. Left over from a deletion that was killed."""
+    """Being dumped or dropped, or left by a deletion that was interrupted."""
 
 
 class RegisteredServer(SystemBase):
-    """A PostgreSQL server that accounts can be placed on. `url` is None for the one that holds this database."""
+    """A PostgreSQL server that accounts can be placed on. `url` is None for the server of the system database."""
 
     __tablename__ = "database_servers"
 
@@ -53,7 +53,7 @@ class RegisteredServer(SystemBase):
 
 
 class Account(SystemBase):
-    """A customer. `account_id` is the name in keys and headers; `account_name` is what people read."""
+    """An account. `account_id` is the name in keys and headers; `account_name` is the display name."""
 
     __tablename__ = "accounts"
     __table_args__ = (
@@ -79,7 +79,7 @@ class Account(SystemBase):
 
 
 class AccountRateLimits(SystemBase):
-    """An account's own limits; an account without a row has the product's defaults."""
+    """The rate limits of an account. Without a row, the defaults apply."""
 
     __tablename__ = "account_rate_limits"
     __table_args__ = (
@@ -97,7 +97,7 @@ class AccountRateLimits(SystemBase):
 
 
 class OperatorEvent(SystemBase):
-    """One line of the operators' trail. `account_id` is no foreign key: the trail outlives the account."""
+    """An event in the operator audit log. `account_id` is not a foreign key, because events outlive accounts."""
 
     __tablename__ = "operator_events"
     __table_args__ = (Index("operator_events_at", "at"),)
@@ -110,40 +110,57 @@ class OperatorEvent(SystemBase):
     detail: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
 
 
+class RunState(StrEnum):
+    """The state of a migration run."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Interrupted, or never started."""
+    FAILED = "failed"
+    """At least one account is not at the target revision, or the run ended with an error."""
+    DONE = "done"
+
+
 class MigrationRun(SystemBase):
-    """One run over the accounts' schemas, as far as it has come. What counts is what each account's database says."""
+    """One run over the accounts' schemas, and its progress. Each account's own database is authoritative."""
 
     __tablename__ = "migration_runs"
     __table_args__ = (
         CheckConstraint("open", name="migration_runs_open_or_null"),
+        CheckConstraint(
+            f"state IN ({', '.join(repr(str(state)) for state in RunState)})", name="migration_runs_state_known"
+        ),
         UniqueConstraint("open", name="migration_runs_one_at_a_time"),
         Index("migration_runs_asked_at", "asked_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     open: Mapped[bool | None] = mapped_column(server_default=text("true"))
-    """True until it has ended, then null: so there is one open run at most."""
+    """True until the run has ended, then null: with the unique constraint, at most one run is open."""
+    state: Mapped[str] = mapped_column(server_default=text("'starting'"))
+    """As its process recorded it. A process that crashed leaves `running`; see `operations.migration_runs`."""
     actor: Mapped[str]
     accounts: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
-    """Those that were named; none: every account."""
+    """The requested accounts; empty for all accounts."""
     target: Mapped[str]
     options: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
     total: Mapped[int | None]
-    """How many accounts it goes over; null before it has begun."""
+    """The number of accounts to migrate; null before the run has started."""
     counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
-    """How many had which outcome."""
+    """The number of accounts per outcome."""
     remarks: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
-    """The accounts that somebody should look at, and why."""
+    """The results of accounts that failed or have drifted."""
     error: Mapped[str | None]
-    """Why it ended before its time."""
+    """Why the run ended early."""
     asked_at: Mapped[datetime] = mapped_column(server_default=func.now())
     began_at: Mapped[datetime | None]
-    told_at: Mapped[datetime | None]
+    progress_at: Mapped[datetime | None] = mapped_column("told_at")
     ended_at: Mapped[datetime | None]
 
 
 class RevocationNotice(SystemBase):
-    """What a revoker that can't reach Redis leaves word with; one row, of which only the latest value counts."""
+    """The fallback notice of a revoking process that can't use Redis: a single row, overwritten by each notice."""
 
     __tablename__ = "revocation_notice"
     __table_args__ = (CheckConstraint("id = 1", name="revocation_notice_only_one"),)
@@ -154,7 +171,7 @@ class RevocationNotice(SystemBase):
 
 
 class RevocationReader(SystemBase):
-    """A worker that reads the notice: how often it has written so, and the latest one that it has read."""
+    """A worker that polls the notice: the count of its heartbeats, and the latest notice that it has read."""
 
     __tablename__ = "revocation_readers"
 
@@ -164,11 +181,11 @@ class RevocationReader(SystemBase):
     beats: Mapped[int] = mapped_column(BigInteger)
     read_count: Mapped[int | None] = mapped_column(BigInteger)
     redis: Mapped[str | None]
-    """Which Redis it renews its lease at; empty for none. NULL is from a release that does not say."""
+    """The Redis server that renews the worker's lease; empty for none. NULL is from releases without this column."""
 
 
 class RevocationIntent(SystemBase):
-    """A revocation from just before its commit until its receipt. Both columns NULL stand for everything."""
+    """A revocation, from its commit until its receipt. Both columns are NULL if it covers all credentials."""
 
     __tablename__ = "revocation_intents"
 

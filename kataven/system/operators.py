@@ -1,4 +1,4 @@
-"""The operators' trail: everything that is done to accounts from outside them."""
+"""The operator audit log: every operation on accounts, servers and migrations."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from kataven.system.models import OperatorEvent
 def record(
     session: Session, actor: str, action: str, account: str | None = None, detail: Mapping[str, Any] | None = None
 ) -> OperatorEvent:
-    """Add an event such as `account.created`, in the transaction of what it tells about."""
+    """Add an event such as `account.created`. Call it in the transaction of the change."""
     event = OperatorEvent(actor=actor, action=action, account_id=account, detail=dict(detail or {}))
     session.add(event)
     return event
 
 
 def add_detail(session: Session, event_id: UUID, detail: Mapping[str, Any]) -> None:
-    """Complete an event with what was known only after its transaction, such as a receipt."""
+    """Add fields to an event that were unknown in its transaction, such as a receipt."""
     event = session.get_one(OperatorEvent, event_id)
     event.detail = {**event.detail, **detail}
 
 
 def latest(session: Session, action: str, account: str) -> OperatorEvent | None:
-    """The last event of this kind about an account."""
+    """The latest event with this action for an account."""
     events = select(OperatorEvent).where(OperatorEvent.action == action, OperatorEvent.account_id == account)
     return session.scalars(events.order_by(OperatorEvent.at.desc()).limit(1)).first()
 
 
 NEWEST = 10_000
-"""The events whose people and actions can be chosen from; the trail itself has no end."""
+"""The number of latest events from which `facets` reads operators and actions; the log itself is unlimited."""
 
 
 def listing(
@@ -46,9 +46,9 @@ def listing(
     actor: str | None = None,
     account_contains: str = "",
 ) -> Sequence[OperatorEvent]:
-    """The trail, newest first: `limit` events after the first `skip`, optionally of one account, action or operator.
+    """Events, newest first: `limit` events after the first `skip`, optionally of one account, action or operator.
 
-    `account_contains` is a part of an account's name, in any case.
+    `account_contains` is a substring of an account's name, ignoring case.
     """
     events = select(OperatorEvent).order_by(OperatorEvent.at.desc(), OperatorEvent.id.desc())
     if account is not None:
@@ -62,8 +62,8 @@ def listing(
     return session.scalars(events.offset(skip).limit(limit)).all()
 
 
-def known(session: Session) -> tuple[Sequence[str], Sequence[str]]:
-    """Who did something, and what was done, among the newest events: operators and actions, each in order."""
+def facets(session: Session) -> tuple[Sequence[str], Sequence[str]]:
+    """The operators and the actions in the latest events, each in order."""
     newest = select(OperatorEvent.actor, OperatorEvent.action).order_by(OperatorEvent.at.desc()).limit(NEWEST)
     pairs = newest.subquery()
     found = session.execute(select(pairs.c.actor, pairs.c.action).distinct()).all()

@@ -1,4 +1,4 @@
-"""The two schemas: of the system database, and of every account's."""
+"""The schema of the system database, and the schema of the accounts' databases."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from kataven.tenancy.server import DatabaseServer
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
 
-SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata")
+OLDEST_SYSTEM_SERVED = "system_0005"
+"""The oldest revision of the system database that this release serves. `system_0006` is needed only for migration runs,
+so the release can be deployed before the system database is upgraded."""
+
+SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 
 OLDEST_SERVED = "account_0001"
-"""The oldest revision of an account's database that this code can serve; from here to the newest is the window.
+"""The oldest revision of an account's database that this release serves; the window reaches to the newest.
 
-An account outside of it is answered 503 `schema_mismatch`. A release that needs a new revision raises this to it; one
-that only prepares for it leaves it, so that accounts can be migrated while both releases serve.
-tests/hub/test_served_revisions.py drives the API, the Hub and the commands at each revision of the window.
+Requests for an account outside the window return 503 `schema_mismatch`. A release that needs a new revision sets this
+constant to it. The release before only adds the revision, so that accounts can be migrated while both releases run.
+tests/hub/test_served_revisions.py tests the API, the Hub and the commands at each revision of the window.
 """
 
 ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:AccountBase.metadata", oldest=OLDEST_SERVED)
 
 
 def upgrade_system(url: str) -> str:
-    """Create the system database if it is missing, and bring it to this code's revision, which is returned."""
+    """Create the system database if it is missing, and upgrade it to the newest revision, which is returned."""
     target = make_url(url)
     assert target.database is not None  # noqa: S101  settings refuse a URL without one
     with DatabaseServer(target).maintenance() as maintenance:
@@ -39,6 +43,12 @@ def upgrade_system(url: str) -> str:
     return SYSTEM_SCHEMA.head
 
 
+def system_has(session: Session, needed: str) -> bool:
+    """Whether the system database is at `needed` or a later revision that this release serves."""
+    revision, known = system_revision(session), SYSTEM_SCHEMA.revisions
+    return SYSTEM_SCHEMA.serves(revision) and revision in known[known.index(needed) :]
+
+
 def system_revision(session: Session) -> str | None:
-    """The revision that the system database is at; None before its first migration."""
+    """The current revision of the system database; None before its first migration."""
     return SYSTEM_SCHEMA.revision_of(session.connection())

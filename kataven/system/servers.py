@@ -1,7 +1,7 @@
 """The PostgreSQL servers that accounts are placed on.
 
-A server is listed by its URL without a password: libpq finds that in its own password file, in each process that
-connects (see docs/decisions/0036).
+The URL of a server contains no password. Each process that connects reads it from libpq's password file; see
+docs/decisions/0036.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEFAULT_SERVER = "default"
 
 
 def ensure_default(session: Session) -> None:
-    """Make sure that the system database's own server is listed."""
+    """Add the system database's server to the list if it is missing."""
     session.execute(insert(RegisteredServer).values(name=DEFAULT_SERVER, url=None).on_conflict_do_nothing())
 
 
@@ -38,7 +38,7 @@ def read(session: Session, name: str, *, lock: bool = False) -> RegisteredServer
 
 
 def listing(session: Session) -> Sequence[tuple[RegisteredServer, int]]:
-    """Every server with its number of accounts, by name."""
+    """All servers and their numbers of accounts, ordered by name."""
     return [
         (server, count)
         for server, count in session.execute(
@@ -51,7 +51,7 @@ def listing(session: Session) -> Sequence[tuple[RegisteredServer, int]]:
 
 
 def choose(session: Session, name: str | None) -> RegisteredServer:
-    """The server for a new account: the one that is named, else the least loaded. Raises NoSuchServer."""
+    """The server for a new account: the named one, or the one with the fewest accounts. Raises NoSuchServer."""
     open_servers = [(count, server) for server, count in listing(session) if not server.draining]
     if name is not None:
         open_servers = [(count, server) for count, server in open_servers if server.name == name]
@@ -61,9 +61,9 @@ def choose(session: Session, name: str | None) -> RegisteredServer:
 
 
 def require_open(session: Session, name: str) -> None:
-    """Raise NoSuchServer unless the server takes accounts; if it does, it goes on doing so until the transaction ends.
+    """Raise NoSuchServer unless the server accepts accounts, and keep it from being drained until the commit.
 
-    For the transaction that places an account: one that began before a drain is waited for by the drain.
+    Called by the transaction that places an account. A drain waits for the transactions that started before it.
     """
     statement = select(RegisteredServer).where(RegisteredServer.name == name, ~RegisteredServer.draining)
     if session.scalar(statement.with_for_update(read=True)) is None:
@@ -71,9 +71,9 @@ def require_open(session: Session, name: str) -> None:
 
 
 def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
-    """List a server, once it has been seen to do what is needed. `url` is as `server_url` gives it.
+    """Add a server to the list after checking that it can hold accounts. `url` is the result of `server_url`.
 
-    Raises ServerExists, ServerUnsuitable, or InvalidAccountName: a server's name has the form of an account's.
+    Raises ServerExists, ServerUnsuitable, or InvalidAccountName: servers follow the naming rules of accounts.
     """
     check_account_name(name)
     with database.reading() as session:
@@ -83,7 +83,7 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
     identity = require_suitable(url)
     for other, other_url in known.items():
         if identity_of(tenant_url(database.url, other_url, "postgres")) == identity:
-            raise ServerUnsuitable(f"This is the server that is listed as {other!r}: accounts would meet on it.")
+            raise ServerUnsuitable(f"This server is already listed as {other!r}, and can't be listed twice.")
     with database.writing() as session:
         row = {"name": name, "url": url.render_as_string(hide_password=False)}
         added = insert(RegisteredServer).values(row).on_conflict_do_nothing().returning(RegisteredServer.name)
@@ -93,13 +93,13 @@ def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> None:
 
 
 def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str, force: bool = False) -> None:
-    """Place no more accounts on a server, or some again. Those that are there stay and are served.
+    """Stop placing new accounts on a server, or resume it. Existing accounts remain there and are served.
 
-    When it returns, no account that is being made will turn up there but those listed already. Raises NoSuchServer, or
-    LastServer if no other one takes accounts, unless `force` is given.
+    When this function returns, no creation in progress can still place an account there. Raises NoSuchServer, or
+    LastServer if no other server accepts accounts and `force` is not set.
     """
     with database.writing() as session:
-        server = _read_to_close(session, name, force=force or not draining)
+        server = _lock_to_drain(session, name, force=force or not draining)
         if server.draining != draining:
             server.draining = draining
             action = "server.draining" if draining else "server.resumed"
@@ -107,12 +107,12 @@ def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str, fo
 
 
 def remove(database: SystemDatabase, name: str, *, actor: str, force: bool = False) -> None:
-    """Take a server without accounts off the list; nothing is done to the server.
+    """Remove a server without accounts from the list. The server itself is not changed.
 
-    Raises NoSuchServer, ServerInUse, or LastServer if no other one takes accounts, unless `force` is given.
+    Raises NoSuchServer, ServerInUse, or LastServer if no other server accepts accounts and `force` is not set.
     """
     with database.writing() as session:
-        server = _read_to_close(session, name, force=force)
+        server = _lock_to_drain(session, name, force=force)
         accounts = session.scalar(select(func.count()).where(Account.server == name)) or 0
         if accounts or name == DEFAULT_SERVER:
             raise ServerInUse(name, accounts)
@@ -120,9 +120,9 @@ def remove(database: SystemDatabase, name: str, *, actor: str, force: bool = Fal
         operators.record(session, actor, "server.removed", None, {"server": name})
 
 
-def _read_to_close(session: Session, name: str, *, force: bool) -> RegisteredServer:
-    """A server that is about to take no more accounts. Raises NoSuchServer, and LastServer unless `force` is given."""
-    # All rows are locked, in one order: else two servers could be closed at once, each for the other's sake.
+def _lock_to_drain(session: Session, name: str, *, force: bool) -> RegisteredServer:
+    """The row of a server to drain or remove, locked. Raises NoSuchServer, and LastServer unless `force` is set."""
+    # All rows are locked, in the same order. Otherwise two drains could run at once, each relying on the other server.
     rows = session.scalars(select(RegisteredServer).order_by(RegisteredServer.name).with_for_update()).all()
     server = next((row for row in rows if row.name == name), None)
     if server is None:
@@ -133,6 +133,6 @@ def _read_to_close(session: Session, name: str, *, force: bool) -> RegisteredSer
 
 
 def host_of(url: URL) -> str | None:
-    """Where the server is, as people say it; for a Unix socket, its folder."""
+    """The host of a URL for display; for a Unix socket, its folder."""
     host = url.host or url.query.get("host")
     return host if isinstance(host, str | None) else ",".join(host)

@@ -1,6 +1,6 @@
-"""Sessions by an account's name, for callers outside a request: the verifier, and a worker's own threads.
+"""Sessions on account databases by account name, for the verifier, background threads and operations.
 
-A request has its tenant already and never comes here.
+A request handler already has its tenant and does not use this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kataven.tenancy.serving.session import TenantSession
 
 
 class AccountSessions:
-    """Opens sessions on accounts' databases through the registry."""
+    """Opens sessions through the engine registry."""
 
     def __init__(self, directory: Directory, registry: EngineRegistry) -> None:
         self._directory = directory
@@ -42,17 +42,17 @@ class AccountSessions:
             yield session
 
     def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
-        """The same for an account that the directory has just given out, without asking it again."""
+        """Like the method without `_at`, for an account that was just looked up: saves a second lookup."""
         return self._registry.reading(_home(account))
 
     def recording_usage_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
-        """The same for an account that the directory has just given out, without asking it again."""
+        """Like the method without `_at`, for an account that was just looked up: saves a second lookup."""
         return self._registry.autocommit(_home(account))
 
     def _tenant(self, account: str) -> Tenant:
         record = self._directory.find(account)
         if record is None:
-            raise NoTenant(f"there is no account {account!r}")
+            raise NoTenant(f"account {account!r} does not exist")
         return record.tenant
 
 

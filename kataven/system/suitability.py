@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL server can hold accounts: asked before it is listed, with what to do where it can't."""
+"""Check whether a PostgreSQL server can hold accounts, before it is added to the list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kataven.tenancy.error_classification import in_words
 from kataven.tenancy.server import OPERATOR_SETTINGS
 
 OLDEST_VERSION = 150_000
-"""PostgreSQL 15: databases are copied with `STRATEGY`."""
+"""PostgreSQL 15 introduced `CREATE DATABASE … STRATEGY`, which is used to copy databases."""
 
 _ACCEPTED = {"postgresql", "postgres", DRIVER}
 _SECRETS = {"password", "sslpassword", "oauth_client_secret"}
@@ -27,53 +27,55 @@ _IDENTITY = text("SELECT system_identifier FROM pg_control_system()")
 
 
 def server_url(given: str) -> URL:
-    """The URL to list a server under. Raises ValueError with what is wrong, and never with what was given.
+    """The normalized URL of a server, without a database. Raises ValueError; the message never repeats the input.
 
-    Without a database, since it is for all of them, and without a password, since the system database is copied to
-    replicas, backups and laptops: the keys to every account's data would go with it.
+    Passwords are refused. The system database is copied to replicas, backups and laptops, and a password in it would
+    give access to the data of every account.
     """
     try:
         url = make_url(given.strip())
     except (ArgumentError, ValueError):
-        raise ValueError("This is not a database URL; write postgresql://user@host:5432") from None
+        raise ValueError("Invalid database URL. Use the form postgresql://user@host:5432") from None
     if url.drivername not in _ACCEPTED:
-        raise ValueError("This is not PostgreSQL's; write postgresql://user@host:5432")
+        raise ValueError("Not a PostgreSQL URL. Use the form postgresql://user@host:5432")
     if url.password is not None or _SECRETS & set(url.query):
         raise ValueError(
-            "Leave the password out of the URL: it is not kept here. Put it into libpq's password file, the one that"
-            " PGPASSFILE names, on each host that runs Kataven, as one line: host:port:*:user:password"
+            "The URL must not contain a password. On each host that runs Kataven, add this line to libpq's password"
+            " file, which PGPASSFILE names: host:port:*:user:password"
         )
     if not url.username:
-        raise ValueError("The URL names no user; write postgresql://user@host:5432")
+        raise ValueError("The URL has no user. Use the form postgresql://user@host:5432")
     if not (url.host or "host" in url.query):
-        raise ValueError("The URL names no host; write postgresql://user@host:5432")
+        raise ValueError("The URL has no host. Use the form postgresql://user@host:5432")
     return url.set(drivername=DRIVER, database="")
 
 
 def require_suitable(url: URL) -> str | None:
-    """Connect, and look; what identifies the server, as `identity_of` says it. Raises ServerUnsuitable with the fix."""
+    """Connect to the server and check it; returns its identity as in `identity_of`. Raises ServerUnsuitable."""
     try:
         with _connect(url) as connection:
             about = connection.execute(_ABOUT).one()
             identity = _identity(connection)
     except DBAPIError as error:
         raise ServerUnsuitable(
-            f"It can't be connected to: {in_words(error)}. The address, pg_hba.conf, and the line for it in the"
-            " password file (mode 0600) that PGPASSFILE names are what to look at."
+            f"Can't connect to the server: {in_words(error)}. Check the address, pg_hba.conf, and the server's line in"
+            " the password file (mode 0600) that PGPASSFILE names."
         ) from None
     if about.version < OLDEST_VERSION:
-        raise ServerUnsuitable(f"It runs PostgreSQL {about.version_text}, and 15 is the oldest that will do.")
+        raise ServerUnsuitable(f"The server runs PostgreSQL {about.version_text}. Version 15 or later is required.")
     if about.standby:
-        raise ServerUnsuitable("It is a standby, which only reads: name its primary.")
+        raise ServerUnsuitable("The server is a read-only standby. Use its primary.")
     if not about.creates:
-        raise ServerUnsuitable(f'{about.role} may not create databases there: ALTER ROLE "{about.role}" CREATEDB.')
+        raise ServerUnsuitable(
+            f'{about.role} must be able to create databases. Run: ALTER ROLE "{about.role}" CREATEDB'
+        )
     if about.encoding != "UTF8":
-        raise ServerUnsuitable(f"Its databases would be in {about.encoding}: make the cluster with --encoding=UTF8.")
+        raise ServerUnsuitable(f"The server's encoding is {about.encoding}. Create the cluster with --encoding=UTF8.")
     return identity
 
 
 def identity_of(url: URL) -> str | None:
-    """What identifies the server, whatever it is called; None if it can't be asked."""
+    """The system identifier of the server, independent of its address; None if it is unavailable."""
     try:
         with _connect(url) as connection:
             return _identity(connection)

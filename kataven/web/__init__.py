@@ -1,1 +1,1 @@
-"""The path of a request, shared by both surfaces: edge, credential, access, limits, handler, answer."""
+"""The request pipeline that the API app and the Hub app share: edge, credential, access, limits, handler, response."""

@@ -1,4 +1,5 @@
-"""Who may use a route. A route that declares nothing is refused to everybody; a test walks the URL map."""
+"""Declares which callers may use a route. A route without a declaration rejects every request; a test checks all
+routes."""
 
 from __future__ import annotations
 
@@ -8,16 +9,17 @@ from kataven.identity.principal import CredentialKind, Principal, Role
 
 
 class Forbidden(Exception):
-    """The caller is known and let in to the account, but not to this."""
+    """Raised when the caller has access to the account, but not to this operation. The message is written for
+    callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """`roles` are the JWT roles that may pass; `keys` says whether an API key may."""
+    """The callers that an operation accepts: API keys if `keys` is true, and JWTs with one of `roles`."""
 
     public: bool = False
     by_address: bool = False
-    """Whether a public route has a budget for each client address. What is malformed is refused before it is spent."""
+    """Whether a public route has a budget per client address. Malformed requests are rejected before it is spent."""
     keys: bool = False
     roles: frozenset[Role] = frozenset()
 
@@ -25,24 +27,24 @@ class Access:
         """Raises Forbidden."""
         if principal.kind is CredentialKind.API_KEY:
             if not self.keys:
-                raise Forbidden("API keys can't do this. Sign in and use a JWT.")
+                raise Forbidden("API keys can't perform this operation. Sign in and use a JWT.")
         elif not self.roles:
-            raise Forbidden("Only API keys can do this: it is for servers.")
+            raise Forbidden("This operation requires an API key. Call it from your server.")
         elif principal.role not in self.roles:
             needed = " or ".join(sorted(self.roles))
-            raise Forbidden(f"This needs the role {needed}; yours is {principal.role}.")
+            raise Forbidden(f"This operation requires the role {needed}. Your role is {principal.role}.")
 
 
-_EVERYONE = frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER})
+_ALL_ROLES = frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER})
 _MANAGERS = frozenset({Role.OWNER, Role.ADMIN})
 
 PUBLIC = Access(public=True)
-"""For what load balancers and readers ask for."""
+"""For probes and documentation."""
 PUBLIC_BY_ADDRESS = Access(public=True, by_address=True)
-"""For what strangers can ask for and what costs us a look-up."""
+"""For operations without a credential that cost a lookup."""
 KEYS_ONLY = Access(keys=True)
-"""For what a customer's server does on behalf of its own users."""
-READ = Access(keys=True, roles=_EVERYONE)
+"""For operations that a customer's server performs on behalf of its users."""
+READ = Access(keys=True, roles=_ALL_ROLES)
 WRITE = Access(keys=True, roles=_MANAGERS)
 MANAGE = Access(keys=False, roles=_MANAGERS)
-"""For what a key must not do: make keys, end keys, read who did what."""
+"""For operations that an API key must not perform: create keys, revoke keys, read the audit log."""

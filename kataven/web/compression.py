@@ -1,7 +1,7 @@
-"""gzip for large answers, where the client takes it.
+"""Compresses large responses with gzip if the client accepts it.
 
-Only answers to GET and HEAD: what is secret (a new key, a visitor's tokens) is answered to POST alone, so nothing that
-is compressed holds a secret whose length could be measured from outside (BREACH).
+Only responses to GET and HEAD: secrets (a new key, a visitor's tokens) are returned by POST only, so that no compressed
+response has a secret whose length could be measured (BREACH).
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from kataven.web.conditional import GZIP_SUFFIX
 from kataven.web.problems import MAX_PREFERENCES_LENGTH
 
 MIN_BYTES = 1_400
-"""What is smaller travels in one packet anyway."""
+"""Smaller responses fit into one packet uncompressed."""
 
 LEVEL = 5
 _TYPES = ("application/json", "text/")
 
 
 def compress(response: Response) -> Response:
-    """Compressed, if that is possible, wanted and shorter."""
+    """Compress `response` if it is compressible, the client accepts gzip, and the result is shorter."""
     if not _is_compressible(response):
         return response
     if "Vary" in response.headers:
         response.vary.add("Accept-Encoding")
     else:
         response.headers["Vary"] = "Accept-Encoding"
-    if not _is_wanted():
+    if not _accepts_gzip():
         return response
-    # The time stays out, so that the same body is the same bytes, as its tag promises.
+    # Without a timestamp, so that equal bodies have equal bytes, as the strong ETag requires.
     body = gzip.compress(response.get_data(), LEVEL, mtime=0)
     if len(body) >= len(response.get_data()):
         return response
@@ -54,8 +54,9 @@ def _is_compressible(response: Response) -> bool:
     )
 
 
-def _is_wanted() -> bool:
-    """RFC 9110, section 12.5.3. Without the header anything goes, and the plain body is what nobody misreads."""
+def _accepts_gzip() -> bool:
+    """RFC 9110, section 12.5.3. Without the header any coding is acceptable; the uncompressed body is the safe
+    choice."""
     if not 0 < len(request.headers.get("Accept-Encoding", "")) <= MAX_PREFERENCES_LENGTH:
         return False
     stated = {name.lower(): quality for name, quality in request.accept_encodings}

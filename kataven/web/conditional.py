@@ -1,7 +1,7 @@
-"""`ETag`, `If-Match` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1): no lost updates, and no answer twice.
+"""Conditional requests with `ETag`, `If-Match` and `If-None-Match` (RFC 9110, sections 8.8.3 and 13.1).
 
-A tag is a digest of what a resource shows, so nothing is stored for it, and whatever changes the resource changes it.
-`If-Match` is compared inside the transaction that changes the row, once the row is locked.
+An ETag is a digest of the resource's representation, so that it needs no storage and changes with every change.
+`If-Match` is compared in the transaction that updates the row, after the row is locked, so that no update is lost.
 """
 
 from __future__ import annotations
@@ -18,59 +18,70 @@ from kataven.web.problems import FieldError, InvalidRequest, PreconditionFailed
 from kataven.web.schema import dump_json, write_json
 
 GZIP_SUFFIX = "-gzip"
-"""On the tag of a compressed body: another coding is another representation, with a strong tag of its own."""
+"""Suffix of a compressed body's ETag: each content coding is a separate representation with its own strong ETag."""
 
 MAX_TAGS_LENGTH = 4_096
-"""Of a list of tags: a hundred of ours. A longer one would cost more to read than it could save."""
+"""Maximum length of a list of ETags, enough for a hundred. Parsing a longer one costs more than it can save."""
 
 TAG_PATTERN = r'(?:W/)?"[\x21\x23-\x7e]*"'
 IF_MATCH_PATTERN = rf"^(?:\*|{TAG_PATTERN}(?:[ \t]*,[ \t]*{TAG_PATTERN})*)$"
 _IF_MATCH = re.compile(IF_MATCH_PATTERN)
 
 
-def tag_of(shown: Any) -> str:
-    """The tag of what a resource shows, without its quotes."""
-    return base64.urlsafe_b64encode(hashlib.sha256(dump_json(shown)).digest()[:18]).decode()
+def tag_of(representation: Any) -> str:
+    """The ETag of a representation, without quotes."""
+    return base64.urlsafe_b64encode(hashlib.sha256(dump_json(representation)).digest()[:18]).decode()
 
 
 def write_tagged(
-    shown: Any, status: int = 200, headers: Mapping[str, str] | None = None, *, beside: Mapping[str, Any] | None = None
+    representation: Any,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    beside: Mapping[str, Any] | None = None,
 ) -> Response:
-    """`shown` with its tag; `beside` goes into the answer and not into the tag, for a GET would not show it."""
+    """A response with `representation` and its ETag. `beside` is added to the body but not to the ETag, because a GET
+    doesn't return it."""
     if request.method in {"GET", "HEAD"}:
-        require_match(shown)
-    response = write_json({**shown, **(beside or {})}, status, headers)
-    response.set_etag(tag_of(shown))
+        require_match(representation)
+    response = write_json({**representation, **(beside or {})}, status, headers)
+    response.set_etag(tag_of(representation))
     return response
 
 
 def check_if_match() -> None:
-    """Raises InvalidRequest for an `If-Match` that is none: whoever forgot the quotes must not believe to be safe."""
+    """Raises InvalidRequest if `If-Match` is malformed, so that a client that omits the quotes is not left
+    unprotected."""
     given = request.headers.get("If-Match")
     if given is not None and len(given) > MAX_TAGS_LENGTH:
-        raise InvalidRequest([FieldError("If-Match", f"is longer than {MAX_TAGS_LENGTH} characters; send one ETag")])
+        raise InvalidRequest([FieldError("If-Match", f"must be at most {MAX_TAGS_LENGTH} characters; send one ETag")])
     if given is not None and not _IF_MATCH.fullmatch(given.strip()):
-        raise InvalidRequest([FieldError("If-Match", 'must be an ETag as it was given out, with its quotes, or "*"')])
+        raise InvalidRequest(
+            [FieldError("If-Match", 'must be an ETag as the API returned it, with its quotes, or "*"')]
+        )
 
 
-def require_match(shown: Any | None) -> None:
-    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or holds the tag of `shown`; None has no tag at all.
+def require_match(representation: Any | None) -> None:
+    """Raises PreconditionFailed unless `If-Match` is absent, `*`, or contains the ETag of `representation`. A
+    representation of None has no ETag.
 
-    The comparison is strong, so a weak tag never matches. Either coding of the body counts.
+    The comparison is strong, so a weak ETag never matches. The ETags of both content codings match.
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return
-    if shown is None:
-        raise PreconditionFailed("There is no ETag here, so nothing can match. Nothing was done; leave out `If-Match`.")
-    tag = tag_of(shown)
+    if representation is None:
+        raise PreconditionFailed(
+            "This resource has no ETag, so `If-Match` can't match. Your request was not applied. Omit `If-Match`."
+        )
+    tag = tag_of(representation)
     if not any(request.if_match.is_strong(one) for one in (tag, tag + GZIP_SUFFIX)):
         raise PreconditionFailed(
-            "It was changed since the ETag in `If-Match` was given out. Nothing was done: read it again, and try anew."
+            "The resource changed after you fetched it, so your update was not applied. Fetch it again and retry."
         )
 
 
 def not_modified(response: Response) -> Response:
-    """304 without a body, for a client that has this very representation."""
+    """Convert the response to a 304 without a body if `If-None-Match` contains its ETag."""
     tag, weak = response.get_etag()
     if len(request.headers.get("If-None-Match", "")) > MAX_TAGS_LENGTH:
         return response

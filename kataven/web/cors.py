@@ -1,8 +1,8 @@
-"""Which answers scripts of other origins may read (Fetch, section 3.3): those of the widget's public endpoints, all of
-them, refusals too, so that a page can say why.
+"""Sets the CORS headers (Fetch, section 3.3) of the widget's public endpoints, including error responses, so that a
+page can show the reason.
 
-CORS is permissive here and no boundary: it protects nobody from a caller that is no browser. The boundary is the widget
-key's own list of domains, and no answer depends on cookies, which are neither sent nor read.
+CORS is not a security boundary: it only restricts browsers. The widget key's `domain_allowlist` is the boundary, and no
+response depends on cookies, which are neither sent nor read.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ PATHS = frozenset(
         "/v1/widget/jwks.json",
     }
 )
-"""`/v1/widget/auth/user-token` is not among them: it takes a secret key, which no browser must ever hold."""
+"""Excludes `/v1/widget/auth/user-token`: it requires an API key, which must never be sent from a browser."""
 
 MAX_AGE_SECONDS = 7_200
-"""As long as Chromium remembers a preflight at most."""
+"""Chromium's upper limit for caching a preflight response."""
 
 ALLOWED_HEADERS = "Content-Type, traceparent, tracestate"
-"""Those of traces are added by pages that are traced in the browser; without them their preflights fail."""
+"""Pages with browser tracing add the trace headers. Without these names, their preflight requests fail."""
 
 
 def install(app: Flask) -> None:
-    """Add the headers to every answer on these paths, whoever made it."""
+    """Add the headers to every response on these paths, including errors."""
     app.after_request(allow_other_origins)
 
 
 def allow_other_origins(response: Response) -> Response:
     if request.path not in PATHS:
         return response
-    # Not the origin that asked but all of them: with `*` a browser refuses to send cookies along.
+    # `*` rather than the request's origin: with `*`, browsers don't send cookies.
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -1,4 +1,4 @@
-"""Headers that every answer of every surface carries, so that browsers read it as what it is and stay with https."""
+"""Sets the security headers of every response: no content sniffing, and HTTPS only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ HSTS = "max-age=63072000; includeSubDomains"
 
 
 def install(app: Flask, url: str) -> None:
-    """Add them to every answer of `app`, errors included. `url` is where browsers find it, as configured."""
+    """Add the headers to every response of `app`, including errors. `url` is the configured public URL of the app."""
     headers = [("X-Content-Type-Options", "nosniff")]
-    if url.startswith("https://"):  # over http the header is ignored, and a development machine has no https
+    if url.startswith("https://"):  # browsers ignore the header over HTTP, and development uses HTTP
         headers.append(("Strict-Transport-Security", HSTS))
 
     def harden(response: Response) -> Response:

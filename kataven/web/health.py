@@ -1,4 +1,4 @@
-"""`/healthz` (this process answers) and `/readyz` (and so does all it needs): for load balancers and people on call."""
+"""Serves `/healthz` (the process is running) and `/readyz` (its dependencies are available)."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.web.services import Services
 
-blueprint = ApiBlueprint("health", __name__, "check", "Whether this process, and what it depends on, is well.")
+blueprint = ApiBlueprint("health", __name__, "check", "Health of the process and its dependencies.")
 
 FAILING = "failing"
 NEEDED = ("system_database",)
-"""The checks that can be `failing`; the others are survived."""
+"""The checks that can be `failing`. The API serves requests without the other dependencies."""
 
 
 class HealthView(View):
-    """This process answers."""
+    """The process is running."""
 
     status: Literal["ok"]
 
 
 class ReadinessView(View):
-    """Each dependency, for operators; `degraded` ones are survived without, `failing` ones are not."""
+    """Readiness, and for operators the state of each dependency. The API serves requests if a dependency is `degraded`,
+    and not if one is `failing`."""
 
     status: Literal["ready", "not_ready"]
     checks: dict[str, str] | None = None
 
 
 @blueprint.operation(
-    "GET", "/healthz", access=PUBLIC, summary="Is the process up", answer=Answer(200, "It is.", HealthView)
+    "GET",
+    "/healthz",
+    access=PUBLIC,
+    summary="Liveness check",
+    answer=Answer(200, "The process is running.", HealthView),
 )
 def read_health(context: RequestContext) -> Response:
-    """Asks nothing and nobody else: a database that is down is no reason to restart this process."""
+    """Checks no dependency: an unavailable database is not a reason to restart this process."""
     return write_json({"status": "ok"})
 
 
@@ -47,17 +52,17 @@ def read_health(context: RequestContext) -> Response:
     "GET",
     "/readyz",
     access=PUBLIC,
-    summary="Is everything up",
+    summary="Readiness check",
     answer=Answer(200, "Ready for traffic.", ReadinessView),
-    others=(Answer(503, "Something that it needs is failing.", ReadinessView),),
+    others=(Answer(503, "A required dependency is failing.", ReadinessView),),
 )
 def read_readiness(context: RequestContext) -> Response:
-    """503 without the system database, or with its schema out of date. Without Redis the API still serves.
+    """Returns 503 if the system database is unavailable or its schema is out of date. The API is ready without Redis.
 
-    `checks` says which dependency is in which state, to operators alone: they send `KATAVEN_METRICS_TOKEN` as a
+    `checks` has the state of each dependency. It is returned to operators only, who send `KATAVEN_METRICS_TOKEN` as a
     bearer token.
     """
-    if context.services.internal_access.show_bearer(request):
+    if context.services.internal_access.allows_bearer(request):
         checks = checks_of(context.services)
         ready = not any(state.startswith(FAILING) for state in checks.values())
         return write_json({"status": _word(ready), "checks": checks}, 200 if ready else 503)
@@ -70,11 +75,12 @@ def _word(ready: bool) -> str:
 
 
 def checks_of(services: Services) -> dict[str, str]:
-    """The state of each dependency. One that can't answer is asked once, so that the whole stays short."""
+    """The state of each dependency. If the system database is unavailable, it is queried once only, so that the
+    response is not delayed twice."""
     checks: dict[str, str] = {}
     for name, check in CHECKS.items():
-        asks_system = name == "migrations" and checks["system_database"] != "ok"
-        checks[name] = "unknown: the system database can't be asked" if asks_system else check(services)
+        skipped = name == "migrations" and checks["system_database"] != "ok"
+        checks[name] = "unknown: system database unavailable" if skipped else check(services)
     return checks
 
 
@@ -83,30 +89,33 @@ def _system_database(services: Services) -> str:
         with services.directory.database.reading() as session:
             have = schema.system_revision(session)
     except VerifierUnavailable:
-        return "failing: not reachable"
+        return "failing: unreachable"
     needed = schema.SYSTEM_SCHEMA
     if not needed.serves(have):
         return (
-            f"failing: schema is at {have}, this code serves {needed.served}; run `flask migrations upgrade --system`"
+            f"failing: schema is at {have}, this release serves {needed.served}; "
+            "run `flask migrations upgrade --system`"
         )
     return "ok"
 
 
 def _redis(services: Services) -> str:
     status = services.revocation.status()
-    return "ok" if status.redis_reachable else f"degraded: {status.problem or 'not reachable'}"
+    return "ok" if status.redis_reachable else f"degraded: {status.problem or 'unreachable'}"
 
 
 def _limits(services: Services) -> str:
     if not services.limiter.degraded:
         return "ok"
-    alone = services.fallback_stats
-    return f"degraded: kept by this worker alone, {alone.requests_decided_locally} requests so far"
+    count = services.fallback_stats.requests_decided_locally
+    return f"degraded: this worker enforces limits locally, {count} requests so far"
 
 
 def _lease(services: Services) -> str:
     status = services.revocation.status()
-    return "ok" if status.lease_confirmed else "degraded: not confirmed; every credential is verified in the database"
+    return (
+        "ok" if status.lease_confirmed else "degraded: not confirmed; every credential is verified against the database"
+    )
 
 
 def _migrations(services: Services) -> str:
@@ -114,18 +123,18 @@ def _migrations(services: Services) -> str:
         with services.directory.database.reading() as session:
             behind = accounts.outside(session, schema.ACCOUNT_SCHEMA.window)
     except VerifierUnavailable:
-        return "unknown: the system database is not reachable"
+        return "unknown: system database unavailable"
     if behind:
-        return f"degraded: {behind} accounts are at a schema that this code can't serve; see `flask migrations status`"
+        return f"degraded: {behind} accounts have a schema that this release can't serve; run `flask migrations status`"
     return "ok"
 
 
 def _auth_service(services: Services) -> str:
     if services.auth_service is None:
-        return "off: credentials are verified in the process"
+        return "off: credentials are verified in-process"
     if services.auth_service.is_serving():
         return "ok"
-    return "degraded: not reachable; only credentials that are remembered are served"
+    return "degraded: unreachable; only cached credentials are accepted"
 
 
 def _widget(services: Services) -> str:

@@ -1,4 +1,4 @@
-"""Both surfaces in one process, told apart by the `Host` header."""
+"""Serves the API app and the Hub app in one process, and dispatches by the `Host` header."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kataven.web.paths import WsgiApp
 
 
 class ByHost:
-    """WSGI middleware: requests for `hub_host` go to `hub`, all others to `otherwise`."""
+    """WSGI middleware that sends requests for `hub_host` to `hub` and all others to `otherwise`."""
 
     def __init__(self, hub_host: str, hub: WsgiApp, otherwise: WsgiApp) -> None:
         self._hub_host = hub_host.lower()

@@ -1,4 +1,4 @@
-"""What HTTP asks of every answer, whatever the route: compression, conditions, `OPTIONS`, and word of old paths."""
+"""HTTP behaviour of every route: compression, conditional requests, `OPTIONS`, and deprecation of aliases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 
 from kataven.web.compression import compress
 from kataven.web.conditional import not_modified
-from kataven.web.paths import canonical_instead
+from kataven.web.paths import canonical_path_if_alias
 from kataven.web.services import services
 
 ALIASES_DEPRECATED_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -16,16 +16,16 @@ PATCH_TYPES = "application/json, application/merge-patch+json"
 
 
 def install(app: Flask) -> None:
-    """Add them to every answer of `app`, before its line is written to the log."""
-    # Flask runs these from the last to the first.
-    app.after_request(name_the_methods)
+    """Apply the conventions to every response of `app`, before its access log line is written."""
+    # Flask runs these in reverse order of registration.
+    app.after_request(list_methods)
     app.after_request(deprecate_aliases)
     app.after_request(not_modified)
     app.after_request(compress)
 
 
-def name_the_methods(response: Response) -> Response:
-    """`OPTIONS` has nothing to say but its headers: `Allow`, and `Accept-Patch` where there is a PATCH (RFC 5789)."""
+def list_methods(response: Response) -> Response:
+    """Set `Allow`, and `Accept-Patch` (RFC 5789) if the path supports PATCH, on responses to `OPTIONS`."""
     if request.method == "OPTIONS" and response.status_code == 200:
         response.headers.remove("Content-Type")
         allowed = sorted(response.allow)
@@ -36,8 +36,8 @@ def name_the_methods(response: Response) -> Response:
 
 
 def deprecate_aliases(response: Response) -> Response:
-    """An answer at an alias says since when there is a better path (RFC 9745), and which (RFC 6596)."""
-    path = canonical_instead()
+    """Set `Deprecation` (RFC 9745) and a link to the canonical path (RFC 6596) on responses at an alias."""
+    path = canonical_path_if_alias()
     if path is not None and request.url_rule is not None:
         response.headers["Deprecation"] = f"@{int(ALIASES_DEPRECATED_AT.timestamp())}"
         response.headers.add("Link", f'<{services().widget.public_url}{path}>; rel="canonical"')

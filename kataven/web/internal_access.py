@@ -1,7 +1,8 @@
-"""Who may see how an installation stands: metrics, the state of its dependencies, which worker answered.
+"""Authorizes requests for internal information: metrics, the state of dependencies, and the worker of a response.
 
-With KATAVEN_METRICS_TOKEN: whoever shows it. Without it: in development this machine itself, in production nobody. A
-peer address of loopback proves nothing in production: any TCP proxy on the host that adds no header has it too.
+With KATAVEN_METRICS_TOKEN, requests that present it are accepted. Without it, requests from loopback addresses are
+accepted in development, and none in production: there, a loopback peer proves nothing, because requests through any TCP
+proxy on the host have that peer address too.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 @dataclass(frozen=True, slots=True)
 class InternalAccess:
-    """`token`: KATAVEN_METRICS_TOKEN. `trust_loopback`: whether this machine may look without one."""
+    """`token` is KATAVEN_METRICS_TOKEN. `trust_loopback` accepts requests from loopback addresses if no token is
+    set."""
 
     token: str | None = field(default=None, repr=False)
     trust_loopback: bool = False
 
-    def show_bearer(self, request: Request) -> bool:
-        """Whether this request may look, with the token as its bearer token."""
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-        return self.admit(request, shown if scheme.lower() == "bearer" else "")
+    def allows_bearer(self, request: Request) -> bool:
+        """Whether the request is authorized by its bearer token."""
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        return self.allows(request, presented if scheme.lower() == "bearer" else "")
 
-    def admit(self, request: Request, shown: str) -> bool:
-        """Whether this request may look, with `shown` where the token belongs."""
+    def allows(self, request: Request, presented: str) -> bool:
+        """Whether the request is authorized by `presented`, the token that it sent."""
         if self.token is not None:
-            return hmac.compare_digest(shown.encode(), self.token.encode())
+            return hmac.compare_digest(presented.encode(), self.token.encode())
         forwarded = any(name in request.headers for name in _FORWARDED)
         return self.trust_loopback and request.remote_addr in _LOOPBACK and not forwarded

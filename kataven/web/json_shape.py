@@ -1,8 +1,8 @@
-"""Whether a JSON body is small enough in shape to be validated, found out before anything is built from it.
+"""Bounds the shape of a JSON body before it is parsed: 64 names, 512 values, and 32 objects and arrays.
 
-Validation collects an error for every unknown name and every wrong value, so its work grows with what a client sends.
-The checks here run in linear time over the bytes, build nothing, and bound everything behind them: 64 names, 512 values
-and 32 objects and arrays in a body, whatever its length. No operation takes as many.
+Validation collects an error for every unknown name and every invalid value, so its cost grows with the size of the
+input. The checks in this module run in linear time over the bytes and build no objects. No operation needs a larger
+body, whatever its length in bytes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ MAX_NESTED = 32
 MAX_NUMBER_LENGTH = 64
 MAX_STRINGS = MAX_NAMES + MAX_VALUES
 
-# Possessive, and the closing quote is optional: else a string without one would be tried again from each of its quotes.
+# Possessive, and with an optional closing quote: otherwise an unterminated string would be matched again from each of
+# its quotes, in quadratic time.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_LENGTH + 1))
 
 
-class Misshapen(Exception):
-    """The body can't be what any operation takes. `name` is the field at fault, None for the body as a whole."""
+class ShapeError(Exception):
+    """Raised when no operation accepts the shape of the body. `name` is the invalid field; None means the whole
+    body."""
 
     def __init__(self, message: str, name: str | None = None) -> None:
         super().__init__(message)
@@ -32,45 +34,45 @@ class Misshapen(Exception):
 
 
 def check(body: bytes) -> None:
-    """Raises Misshapen for JSON that is too large in shape, repeats a name, or is no object.
+    """Raises ShapeError if `body` exceeds a limit, repeats a name, or is not a JSON object.
 
-    What is no JSON at all passes if it is small in shape: the validation that follows says what is wrong with it.
+    Invalid JSON within the limits passes: the validation that follows reports the position of the error.
     """
     _check_size(body)
     try:
-        value = json.loads(body, object_pairs_hook=_unrepeated, parse_constant=_refuse_constant)
+        value = json.loads(body, object_pairs_hook=_reject_repeated_names, parse_constant=_reject_constant)
     except (ValueError, RecursionError):
         return
     if not isinstance(value, dict):
-        raise Misshapen("must be a JSON object")
+        raise ShapeError("must be a JSON object")
 
 
 def _check_size(body: bytes) -> None:
     outside, strings = _STRING.subn(b"", body, count=MAX_STRINGS + 1)
     if strings > MAX_STRINGS:
-        raise Misshapen(f"holds more than {MAX_STRINGS} texts; no request needs as many")
+        raise ShapeError(f"has more than {MAX_STRINGS} strings; send only documented fields")
     if outside.count(b":") > MAX_NAMES:
-        raise Misshapen(f"holds more than {MAX_NAMES} names; send the documented fields only")
+        raise ShapeError(f"has more than {MAX_NAMES} names; send only documented fields")
     if outside.count(b",") >= MAX_VALUES:
-        raise Misshapen(f"holds more than {MAX_VALUES} values; no request needs as many")
+        raise ShapeError(f"has more than {MAX_VALUES} values; send only documented fields")
     if outside.count(b"{") + outside.count(b"[") > MAX_NESTED:
-        raise Misshapen(f"holds more than {MAX_NESTED} objects and arrays; no request needs as many")
+        raise ShapeError(f"has more than {MAX_NESTED} objects and arrays; send only documented fields")
     if _LONG_NUMBER.search(outside) is not None:
-        raise Misshapen(f"holds a number of more than {MAX_NUMBER_LENGTH} characters")
+        raise ShapeError(f"has a number of more than {MAX_NUMBER_LENGTH} characters; send a shorter number")
 
 
-def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 8259, section 4: what a repeated name means differs between programs, so a proxy or a log may read another
-    # request than this one. There is one reading, or none.
+def _reject_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 8259, section 4: programs differ in which of two equal names they use, so a proxy or a log could read another
+    # request than the API. Reject the ambiguity.
     members = dict(pairs)
     if len(members) < len(pairs):
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise Misshapen("is given more than once", name)
+                raise ShapeError("is specified more than once", name)
             seen.add(name)
     return members
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

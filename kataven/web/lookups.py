@@ -1,14 +1,14 @@
-"""What finding out about a credential may cost: a Verifier around a Verifier, inside the cache.
+"""Bounds the cost of credential lookups: a Verifier that wraps another Verifier, behind the cache.
 
-    accepted here before?   yes → ask
-    budget left?            yes → ask
-    a place in the lane?    yes → ask, alone
-    otherwise               429, and nothing is asked
+    accepted by this worker before?   yes → look up
+    budget left?                      yes → look up
+    lane free?                        yes → look up, one at a time
+    otherwise                         429, without a lookup
 
-Every refusal that had to be found out is counted, but for the first of a credential that was accepted here before: by
-the client's address, and if the issuer had signed the token, by its subject. What the cache knows never comes here, so
-a good key that is remembered is served whatever its address has spent; and one that was accepted here before is looked
-up without a lane.
+Each rejection after a lookup is counted against the budget of the client's address or, if the token's signature was
+valid, of its subject. The first rejection of a credential that this worker had accepted is not counted. Cached
+credentials never reach this module, so a cached valid key works even if its address has exhausted its budget. A
+credential that this worker had accepted before is looked up without a lane.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ MAX_ACCEPTED = 10_000
 RETRY_AFTER_MICROSECONDS = 1_000_000
 
 SIGNED = (ExpiredCredential, AccountMismatch, AccountSuspended)
-"""Refusals of a JWT that come after its signature was found good: only then is its `sub` to be believed."""
+"""Rejections of a JWT after its signature was verified. Only then can its `sub` be trusted."""
 OUTCOMES = ("within_budget", "accepted_before", "lane", "refused")
 
 Count = Callable[[str], None]
 
 
 class MeteredVerifier:
-    """Verifies through `inner`, as far as budgets go. Also raises LimitExceeded.
+    """Verifies with `inner` within the lookup budgets. Also raises LimitExceeded.
 
-    `address` gives the client's address, None where there is no client, as in a command. `count` is told of each
-    look-up by one of `OUTCOMES`. Everything that is remembered is bounded, and holds no credential.
+    `address` returns the client's address, or None outside a request, such as in a command. `count` is called with one
+    of `OUTCOMES` for each lookup. The state is bounded in size and contains no credentials.
     """
 
     def __init__(
@@ -72,20 +72,20 @@ class MeteredVerifier:
         if address is None:
             return self._inner.verify(credential)
         digest = self._digest(credential)
-        with self._admitted(address, credential, digest):
+        with self._permit(address, credential, digest):
             try:
                 principal = self._inner.verify(credential)
             except Refused as refusal:
-                # What was good here until now was no guess: each acceptance pays for one refusal. So revoking many
-                # keys, or measuring how fast that is, spends nothing.
-                if not self._accepted.forget(digest):
+                # A credential that was accepted before is not a guess: each acceptance pays for one rejection. So
+                # revoking many keys, or measuring revocation latency, spends no budget.
+                if not self._accepted.discard(digest):
                     self._spend(address, credential, refusal)
                 raise
-        self._accepted.note(digest)
+        self._accepted.add(digest)
         return principal
 
     @contextmanager
-    def _admitted(self, address: str, credential: Credential, digest: bytes) -> Iterator[None]:
+    def _permit(self, address: str, credential: Credential, digest: bytes) -> Iterator[None]:
         if digest in self._accepted:
             self._count("accepted_before")
             yield
@@ -98,7 +98,7 @@ class MeteredVerifier:
         names = list(spent)
         if not self._lanes.enter(names, digest):
             self._count("refused")
-            raise LimitExceeded(_soon(next(iter(spent.values()))))
+            raise LimitExceeded(_retry_in_a_second(next(iter(spent.values()))))
         self._count("lane")
         try:
             yield
@@ -106,7 +106,8 @@ class MeteredVerifier:
             self._lanes.leave(names)
 
     def _spent(self, address: str, credential: Credential) -> dict[str, Decision]:
-        """The lanes to take, each with the decision that asks for it; empty while there is room in every budget."""
+        """The lanes that the lookup needs, each with the decision of its exhausted budget; empty if no budget is
+        exhausted."""
         spent: dict[str, Decision] = {}
         subject = _subject(credential)
         decision = None if subject is None else self._budget.exhausted(subject, AddressBudgetKind.SUBJECT)
@@ -114,7 +115,7 @@ class MeteredVerifier:
             spent[f"subject:{subject}"] = decision
         decision = self._budget.exhausted(address, AddressBudgetKind.FAILED)
         if decision is not None:
-            # One lane for all of a /48, which may hold 65,536 networks that have budgets of their own.
+            # One lane for the whole /48, which has 65,536 networks with separate budgets.
             spent[f"address:{network(address) or bucket(address)}"] = decision
         return spent
 
@@ -122,7 +123,7 @@ class MeteredVerifier:
         if isinstance(refusal, SIGNED):
             subject = _subject(credential)
             if subject is not None and not self._budget.spend(subject, AddressBudgetKind.SUBJECT).admitted:
-                return  # its lane bounds it; one person with an old token does not spend what a whole office shares
+                return  # its lane bounds it: one user's expired token must not spend the budget of a shared address
         self._budget.spend(address, AddressBudgetKind.FAILED)
 
     def _digest(self, credential: Credential) -> bytes:
@@ -132,31 +133,31 @@ class MeteredVerifier:
 
 
 class _Recent:
-    """The digests that were noted last."""
+    """A bounded set of digests that evicts the least recently added."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._noted: OrderedDict[bytes, None] = OrderedDict()
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
         self._lock = Lock()
 
     def __contains__(self, digest: bytes) -> bool:
-        return digest in self._noted
+        return digest in self._digests
 
-    def note(self, digest: bytes) -> None:
+    def add(self, digest: bytes) -> None:
         with self._lock:
-            self._noted[digest] = None
-            self._noted.move_to_end(digest)
-            if len(self._noted) > self._capacity:
-                self._noted.popitem(last=False)
+            self._digests[digest] = None
+            self._digests.move_to_end(digest)
+            if len(self._digests) > self._capacity:
+                self._digests.popitem(last=False)
 
-    def forget(self, digest: bytes) -> bool:
-        """Whether it was there."""
+    def discard(self, digest: bytes) -> bool:
+        """Remove the digest. Returns whether it was present."""
         with self._lock:
-            return self._noted.pop(digest, self) is None
+            return self._digests.pop(digest, self) is None
 
 
 def _subject(credential: Credential) -> str | None:
-    """Of whom a JWT claims to be, by issuer and `sub`. Not to be believed before its signature was found good."""
+    """The issuer and `sub` that a JWT claims. Not trusted before its signature is verified."""
     if not isinstance(credential, JwtCredential):
         return None
     try:
@@ -167,8 +168,8 @@ def _subject(credential: Credential) -> str | None:
     return f"{issuer} {subject}" if isinstance(issuer, str) and isinstance(subject, str) else None
 
 
-def _soon(decision: Decision) -> Decision:
-    """The same refusal, to be tried again in a second: that is what the lane promises, not a new budget."""
+def _retry_in_a_second(decision: Decision) -> Decision:
+    """The same decision with `Retry-After` of one second: a lane may be free by then, before the budget is restored."""
     quota_status = decision.refused_by
     if quota_status is None:
         return decision

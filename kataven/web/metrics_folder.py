@@ -1,7 +1,7 @@
-"""Where the workers of one gunicorn master keep their metrics: files that each maps into its memory.
+"""The directory of the metrics of one gunicorn master: memory-mapped files, one set per worker.
 
-A worker that is gone leaves its counters behind, which must go on counting. They are added to one file for all of the
-gone, so that a master which renews its workers for months does not read thousands of files at each scrape.
+Counters of exited workers must keep their values. They are merged into one file for all exited workers, so that a
+master that replaces its workers for months doesn't read thousands of files per scrape.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Read by prometheus-client when it is imported: to be set before."""
+"""prometheus-client reads it at import, so it must be set before."""
 
-_GONE = 0  # no worker has this process id
-_unburied: set[int] = set()
+_EXITED = 0  # the process id in the name of the merged file: no worker has it
+_unmerged: set[int] = set()
 
 
 def make(environ: MutableMapping[str, str]) -> None:
-    """Name a folder of this process in `environ`, once, also if this is asked again after a reload."""
+    """Create the directory of this process and set it in `environ`. Does nothing after a reload."""
     prefix = f"kataven-metrics-{os.getpid()}-"
     if prefix not in environ.get(FOLDER_VARIABLE, ""):
         environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix=prefix)
 
 
 def remove(environ: MutableMapping[str, str]) -> None:
-    """Remove it, when its master ends."""
+    """Remove the directory. Call it when the master exits."""
     shutil.rmtree(environ.get(FOLDER_VARIABLE, ""), ignore_errors=True)
 
 
-def bury(folder: str, pid: int) -> None:
-    """Worker `pid` is gone: forget what it was, keep what it counted.
+def merge_exited(folder: str, pid: int) -> None:
+    """Drop the gauges of the exited worker `pid` and merge its counters into the file of all exited workers.
 
-    The master calls it, and must never wait for a reader: one that is frozen would keep it from replacing that very
-    worker. Then what was counted stays where it is, which counts as well, until the next one is buried.
+    The master calls it, and must never wait for a reader: a paused worker that holds the lock would keep the master
+    from replacing that worker. If the lock is held, the worker's own files remain and are counted until the next merge.
     """
     from prometheus_client.mmap_dict import MmapedDict
 
     for file in Path(folder).glob(f"gauge_*_{pid}.db"):
         file.unlink()
-    _unburied.add(pid)
+    _unmerged.add(pid)
     with contextlib.suppress(BlockingIOError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
-        while _unburied:
-            gone = _unburied.pop()
+        while _unmerged:
+            exited = _unmerged.pop()
             for kind in ("counter", "histogram"):
-                file = Path(folder) / f"{kind}_{gone}.db"
+                file = Path(folder) / f"{kind}_{exited}.db"
                 if not file.exists():
                     continue
-                total = MmapedDict(str(file.with_name(f"{kind}_{_GONE}.db")))
+                total = MmapedDict(str(file.with_name(f"{kind}_{_EXITED}.db")))
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)
                 total.close()
                 file.unlink()
 
 
-def while_still(folder: str) -> contextlib.AbstractContextManager[None]:
-    """While the block runs, nobody is buried: each is counted once."""
+def read_lock(folder: str) -> contextlib.AbstractContextManager[None]:
+    """While the block runs, no worker's counters are merged, so that each is counted once."""
     return _locked(folder, fcntl.LOCK_SH)
 
 

@@ -1,7 +1,7 @@
-"""The path that a misspelt one was meant to be: `/agents` and `/v1/agent` were meant to be `/v1/agents`.
+"""Suggests a documented path for an unknown one: `/v1/agents` for `/agents` and `/v1/agent`.
 
-Anybody can ask for paths that are not there, so only short ones are compared, with the few words that our paths are
-made of, and the answer names a path as it is documented: nothing of what was sent is repeated.
+Unauthenticated callers can request any path, so only short paths are compared, and only with the segments of documented
+paths. A suggestion never repeats the caller's input.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ _PARAMETER = re.compile(r"<(?:string:)?(\w+)>")
 
 
 class Nearby:
-    """The documented paths, cut into parts once."""
+    """The documented paths, split into segments."""
 
     def __init__(self, rules: Iterable[str]) -> None:
         self._paths = [tuple(_PARAMETER.sub(r"{\1}", rule).strip("/").split("/")) for rule in sorted(set(rules))]
-        self._words = sorted({part for path in self._paths for part in path if not part.startswith("{")})
-        self._longest = max(map(len, self._words))
+        self._segments = sorted({part for path in self._paths for part in path if not part.startswith("{")})
+        self._longest = max(map(len, self._segments))
 
     def of(self, path: str) -> str | None:
-        """The one path that fits when each part is taken for the nearest word; None if there is none."""
+        """The documented path whose segments are closest to those of `path`; None if none is close enough."""
         if len(path) > MAX_PATH_LENGTH:
             return None
         parts = [part for part in path.split("/") if part]
         if not parts or len(parts) > MAX_PARTS:
             return None
         near = [self._nearest(part) for part in parts]
-        for asked in (near, ["v1", *near], ["api", *near]):
-            found = next((path for path in self._paths if _fits(path, asked)), None)
+        for requested in (near, ["v1", *near], ["api", *near]):
+            found = next((path for path in self._paths if _fits(path, requested)), None)
             if found is not None:
                 return "/" + "/".join(found)
         return None
 
     def _nearest(self, part: str) -> str:
         word = part.lower().replace("_", "-")
-        if word in self._words or len(word) > self._longest + 2:
+        if word in self._segments or len(word) > self._longest + 2:
             return word
-        found = difflib.get_close_matches(word, self._words, 1, 0.75)
+        found = difflib.get_close_matches(word, self._segments, 1, 0.75)
         return found[0] if found else part
 
 
-def _fits(path: tuple[str, ...], asked: list[str]) -> bool:
-    return len(path) == len(asked) and all(
-        one == other or one.startswith("{") for one, other in zip(path, asked, strict=True)
+def _fits(path: tuple[str, ...], requested: list[str]) -> bool:
+    return len(path) == len(requested) and all(
+        one == other or one.startswith("{") for one, other in zip(path, requested, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The edges of a request: its id, its client's address, and one line in the log when it is answered."""
+"""Opens and closes a request: its id, its client's address, its metrics and its access log line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from kataven.web.services import services
 log = access_logger("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
-"""With KATAVEN_METRICS_TOKEN in it, a request is told which worker answered; `flask revocation measure` warms them all.
+"""With KATAVEN_METRICS_TOKEN as its value, the response names the worker. `flask revocation measure` uses it to send a
+request to every worker.
 
-In development any value does, from this machine.
+In development, any value is accepted from loopback addresses.
 """
 WORKER_HEADER = "X-Kataven-Worker"
 
@@ -28,7 +29,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 
 def open_context(request: Request) -> RequestContext:
-    """A call with the client's own request id, if it is harmless, else a new one."""
+    """The context of a new request. Keeps the client's `X-Request-ID` if it is well-formed; otherwise generates one."""
     found = services()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -41,23 +42,24 @@ def open_context(request: Request) -> RequestContext:
 
 
 def close_context(_error: BaseException | None) -> None:
-    """What this thread logs from now on is of no request."""
+    """Detach this thread's log lines and traces from the request."""
     structlog.contextvars.clear_contextvars()
     tracing.current.set(None)
 
 
 def finish(context: RequestContext, request: Request, response: Response) -> Response:
-    """Stamp the answer and write its line. The query string stays out: it may hold what does not belong in a log."""
+    """Set the response headers, record metrics and write the access log line, without the query string: it can contain
+    secrets."""
     response.headers["X-Request-ID"] = context.request_id
     measured = request.headers.get(MEASURE_HEADER)
-    if measured is not None and context.services.internal_access.admit(request, measured):
+    if measured is not None and context.services.internal_access.allows(request, measured):
         response.headers[WORKER_HEADER] = context.services.revocation.status().worker
-    response.headers.setdefault("Cache-Control", "no-store")  # what may be kept says so
+    response.headers.setdefault("Cache-Control", "no-store")  # cacheable responses set their own
     seconds = time.perf_counter() - context.started
     route = request.url_rule.rule if request.url_rule else None
     principal = context.admitted.principal if context.admitted else context.known
     surface = current_app.name.removeprefix("kataven-")
-    context.services.metrics.request(surface, request.method, route, response.status_code, seconds)
+    context.services.metrics.record_request(surface, request.method, route, response.status_code, seconds)
     log.info(
         "request",
         method=request.method,

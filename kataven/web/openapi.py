@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made from the declarations that validate: what is published is what is done."""
+"""Generates the OpenAPI 3.1 document from the declarations that validate requests."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Json = dict[str, Any]
 OPENAPI_VERSION = "3.1.0"
 SCHEMA_REF = "#/components/schemas/{model}"
 _DESCRIPTION = """\
-Errors are RFC 9457 problems; program against `code`.
+Errors are RFC 9457 problems. Program against `code`.
 
 Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and `/hub-api/api/v1`. The latter two are
-deprecated: their answers carry `Deprecation` (RFC 9745) and a `Link` to the canonical path.
+deprecated: their responses have a `Deprecation` header (RFC 9745) and a `Link` to the canonical path.
 
-`HEAD` is answered wherever `GET` is, and `OPTIONS` everywhere, without a credential. Large answers to `GET` are
-compressed for clients that send `Accept-Encoding: gzip`. Lists are paged by cursors that stay where they are while rows
-are added: follow `Link: <…>; rel="next"`.
+`HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential. Large responses to `GET`
+are compressed for clients that send `Accept-Encoding: gzip`. Lists are paginated by cursors, which remain valid while
+rows are added: follow `Link: <…>; rel="next"`.
 
-Single resources have an `ETag`. Send it back as `If-Match` with a change, and the change is made only if nobody else
-made one meanwhile (else 412 `precondition_failed`); as `If-None-Match` with a `GET`, and an unchanged resource is 304
-without a body.
+Single resources have an `ETag`. Send it as `If-Match` with an update: if the resource changed after you fetched it, the
+update is not applied and the API returns 412 `precondition_failed`. Send it as `If-None-Match` with a `GET`: if the
+resource has not changed, the API returns 304 without a body.
 """
 _PART = re.compile(r"<(?:string:)?(\w+)>")
 
-_EVERYWHERE = {"X-Request-ID": "Names this request in our logs."}
-_ETAG = "What the resource shows, as a short tag: for `If-Match` and `If-None-Match`."
+_EVERYWHERE = {"X-Request-ID": "Identifies this request in our logs."}
+_ETAG = "The version of the resource, for `If-Match` and `If-None-Match`."
 
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
@@ -50,13 +50,12 @@ _BODY_REFUSALS = ("payload_too_large", "unsupported_media_type")
 
 
 def operations_of(app: Flask) -> list[Operation]:
-    """Every route that an application declares and publishes, in the order of declaration."""
+    """Every published operation of an application, in the order of declaration."""
     found = (operation_of(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules())
     return [operation for operation in found if operation is not None and operation.published]
 
 
-def document(operations: Iterable[Operation], rooms: Iterable[ApiBlueprint], version: str) -> Json:
-    """The whole document."""
+def document(operations: Iterable[Operation], blueprints: Iterable[ApiBlueprint], version: str) -> Json:
     operations = list(operations)
     paths: Json = {}
     for operation in operations:
@@ -68,13 +67,13 @@ def document(operations: Iterable[Operation], rooms: Iterable[ApiBlueprint], ver
         "info": {
             "title": "Kataven Hub API",
             "version": version,
-            "summary": "Manage an account of Kataven: its agents, keys and settings.",
+            "summary": "Manage the agents, keys and settings of a Kataven account.",
             "description": _DESCRIPTION,
             "contact": {"name": "Kataven", "url": "https://kataven.ai"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This server"}],
-        "tags": [{"name": blueprint.name, "description": blueprint.doc} for blueprint in rooms],
+        "tags": [{"name": blueprint.name, "description": blueprint.doc} for blueprint in blueprints],
         "paths": paths,
         "components": {
             "schemas": _schemas(operations),
@@ -82,13 +81,13 @@ def document(operations: Iterable[Operation], rooms: Iterable[ApiBlueprint], ver
                 "apiKey": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "`sk_live_<account>_<secret>`: full access to one account, but to its keys.",
+                    "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys.",
                 },
                 "jwt": {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "An OIDC JWT. Name the account in `X-Account-ID`.",
+                    "description": "An OIDC JWT. Specify the account in `X-Account-ID`.",
                 },
             },
         },
@@ -96,7 +95,7 @@ def document(operations: Iterable[Operation], rooms: Iterable[ApiBlueprint], ver
 
 
 def template(path: str) -> str:
-    """A Flask rule as an OpenAPI path."""
+    """Convert a Flask rule to an OpenAPI path."""
     return _PART.sub(r"{\1}", path)
 
 
@@ -143,7 +142,7 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             "name": "X-Account-ID",
             "in": "header",
             "required": not operation.access.keys,
-            "description": "Which account. Needed with a JWT; with an API key it may only repeat the key's own.",
+            "description": "The account. Required with a JWT. With an API key, it must match the key's account.",
             "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         }
 
@@ -152,20 +151,20 @@ _CONDITIONS: dict[str, Json] = {
     "If-Match": {
         "name": "If-Match",
         "in": "header",
-        "description": "The `ETag` that you read: refused with 412 if the resource has another one by now.",
+        "description": "The `ETag` that you fetched. Returns 412 if the resource has changed since.",
         "schema": {"type": "string", "pattern": IF_MATCH_PATTERN},
     },
     "If-None-Match": {
         "name": "If-None-Match",
         "in": "header",
-        "description": "The `ETag` that you have: answered 304 if it is still the resource's.",
+        "description": "The `ETag` of your cached copy. Returns 304 if the resource has not changed.",
         "schema": {"type": "string"},
     },
 }
 
 
 def _not_null(schema: Json) -> Json:
-    """A query string can't say null: an optional parameter is one that is absent."""
+    """Remove null from a parameter's schema: an optional query parameter is absent, never null."""
     choices = [choice for choice in schema.get("anyOf", []) if choice != {"type": "null"}]
     if len(choices) != 1:
         return schema
@@ -174,22 +173,23 @@ def _not_null(schema: Json) -> Json:
 
 
 def _responses(operation: Operation) -> Json:
-    answers = {str(operation.answer.status): _answer(operation)}
+    responses = {str(operation.answer.status): _success(operation)}
     if operation.conditional and operation.method == "GET":
-        answers["304"] = {"description": "You have it already.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
+        responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
         by_status.setdefault(KINDS[code].status, []).append(code)
     for status, codes in by_status.items():
-        answers[str(status)] = _problem(status, codes)
+        responses[str(status)] = _problem(status, codes)
     for other in operation.others:
         content = {"application/json": {"schema": _reference(other.model)}}
-        answers[str(other.status)] = {"description": other.description, "content": content}
-    return dict(sorted(answers.items()))
+        responses[str(other.status)] = {"description": other.description, "content": content}
+    return dict(sorted(responses.items()))
 
 
 def _add_links(responses: Json, operation: Operation, operations: list[Operation]) -> None:
-    """From what makes, lists or shows a resource to whatever can be done with it, and to what is declared."""
+    """Add links from operations that create, list or show a resource to its other operations, and the declared
+    links."""
     links = {
         _operation_id(target): {"operationId": _operation_id(target), "parameters": {name: place}}
         for target, name, place in _onward(operation, operations)
@@ -234,7 +234,7 @@ def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
     if operation.access.by_address:
         codes.append("rate_limited")
-    codes.append("invalid_request")  # everywhere: an `If-Match` that is no list of tags
+    codes.append("invalid_request")  # every operation validates `If-Match`
     if operation.body is not None:
         codes.extend(_BODY_REFUSALS)
     if "<" in operation.path:
@@ -244,13 +244,13 @@ def _codes(operation: Operation) -> list[str]:
     return list(dict.fromkeys([*codes, *operation.refusals]))
 
 
-def _answer(operation: Operation) -> Json:
+def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
     headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.answer.headers}
-    answer: Json = {"description": operation.answer.description, "headers": _headers(headers)}
+    response: Json = {"description": operation.answer.description, "headers": _headers(headers)}
     if operation.answer.model is not None:
-        answer["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
-    return answer
+        response["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
+    return response
 
 
 def _headers(described: Mapping[str, str]) -> Json:
@@ -265,7 +265,7 @@ def _reference(model: Any) -> Json:
 
 def _problem(status: int, codes: list[str]) -> Json:
     described = "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes)
-    answer: Json = {
+    response: Json = {
         "description": described,
         "content": {
             "application/problem+json": {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}},
@@ -274,8 +274,8 @@ def _problem(status: int, codes: list[str]) -> Json:
     }
     if status in {429, 503}:
         seconds = {"type": "integer", "minimum": 1}
-        answer["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": seconds}}
-    return answer
+        response["headers"] = {"Retry-After": {"description": "Seconds to wait before retrying.", "schema": seconds}}
+    return response
 
 
 def _schemas(operations: Iterable[Operation]) -> Json:
@@ -297,16 +297,16 @@ def _schemas(operations: Iterable[Operation]) -> Json:
 def _tidy(model: type[BaseModel], schema: Json) -> Json:
     schema["description"] = inspect.cleandoc(model.__doc__ or "")
     if issubclass(model, Input):
-        # What only the server sets may be sent back to it, as a client does that edits what it read; it is ignored.
+        # Clients may send back fields that only the server sets, for example after they edited a fetched resource.
         properties = schema.setdefault("properties", {})
         for name in sorted(model.server_set):
-            properties.setdefault(name, {"readOnly": True, "description": "Set by the server; ignored here."})
+            properties.setdefault(name, {"readOnly": True, "description": "Set by the server. Ignored in requests."})
     return schema
 
 
 _PROBLEM: Json = {
     "type": "object",
-    "description": "What went wrong (RFC 9457).",
+    "description": "An error (RFC 9457).",
     "required": ["type", "title", "status", "detail", "code", "request_id"],
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},

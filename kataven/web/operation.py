@@ -1,4 +1,5 @@
-"""Declaring a route: who may use it, what it takes and gives. The declaration validates, and OpenAPI publishes it."""
+"""Declares routes: access, inputs and responses. The declarations validate requests and generate the OpenAPI
+document."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Response])
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a route answers when all is well. `model` is a pydantic model, or a list of one; None is an empty body."""
+    """A successful response. `model` is a Pydantic model or a list of one; None is an empty body."""
 
     status: int
     description: str
@@ -43,17 +44,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenApiLink:
-    """Where an answer leads: the operation that this answer's values are for, by method and path."""
+    """A link of the OpenAPI document: the operation, by method and path, that takes values of this response."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    """Parameter of its query string to field of this answer."""
+    """Query parameter of the linked operation to field of this response."""
     body: Mapping[str, str] = field(default_factory=dict)
-    """Field of its body to field of this answer."""
+    """Body field of the linked operation to field of this response."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One method of one path."""
 
@@ -67,26 +68,26 @@ class Operation:
     body: type[Input] | None = None
     query: type[Query] | None = None
     refusals: tuple[str, ...] = ()
-    """Codes besides those that every route of its kind can answer."""
+    """Problem codes in addition to those that every route with this access and these inputs can return."""
     noun: str = "resource"
     conditional: bool = False
-    """Whether the resource has an ETag, which `If-Match` and `If-None-Match` are compared with."""
+    """Whether the resource has an ETag and supports `If-Match` and `If-None-Match`."""
     others: tuple[Answer, ...] = ()
-    """What it answers besides, that is neither success nor a problem."""
+    """Responses that are neither the successful one nor problems."""
     links: tuple[OpenApiLink, ...] = ()
-    """Where the answer leads, besides to the resource that it makes or shows."""
+    """Links in addition to those to the resource that the response creates or shows."""
     published: bool = True
-    """False for pages that people read, which OpenAPI leaves out."""
+    """False for HTML pages, which the OpenAPI document omits."""
     max_body_bytes: int = MAX_BODY_BYTES
-    """A longer body is refused with 413 before it is parsed."""
+    """Longer bodies are rejected with 413 before they are parsed."""
 
     def __post_init__(self) -> None:
         if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
-            raise ValueError(f"{self.method} {self.path}: without a credential, a body is limited to 64 KiB")
+            raise ValueError(f"{self.method} {self.path}: max_body_bytes of a public operation must be at most 64 KiB")
 
 
 class ApiBlueprint(Blueprint):
-    """A blueprint whose routes are declared as operations; `noun` is the word for one of its resources."""
+    """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages."""
 
     def __init__(self, name: str, import_name: str, noun: str, doc: str) -> None:
         super().__init__(name, import_name)
@@ -109,27 +110,27 @@ class ApiBlueprint(Blueprint):
         links: tuple[OpenApiLink, ...] = (),
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
-        """Register a handler `(call, *, <parts of the path>, body, query) -> Response`.
+        """Register a handler `(context, *, <path parameters>, body, query) -> Response`.
 
-        A part of the path named `…_id` arrives as a UUID; one that can't be a UUID is a 404, since no row has it.
+        Path parameters named `…_id` are passed as a UUID. A value that is not a UUID returns 404, since no row has it.
         """
 
         def register(handler: Handler) -> Handler:
             described = Operation(
-                method,
-                path,
-                access,
-                self.name,
-                summary,
-                answer,
-                (handler.__doc__ or "").strip(),
-                body,
-                query,
-                refusals,
-                self.noun,
-                conditional,
-                others,
-                links,
+                method=method,
+                path=path,
+                access=access,
+                tag=self.name,
+                noun=self.noun,
+                summary=summary,
+                description=(handler.__doc__ or "").strip(),
+                answer=answer,
+                others=others,
+                links=links,
+                refusals=refusals,
+                body=body,
+                query=query,
+                conditional=conditional,
                 max_body_bytes=max_body_bytes,
             )
             view = _view(handler, described)
@@ -139,11 +140,19 @@ class ApiBlueprint(Blueprint):
         return register
 
     def page(self, path: str, *, access: Access, summary: str) -> Callable[[Handler], Handler]:
-        """Register a page for people: a GET that OpenAPI does not list."""
+        """Register an HTML page: a GET that the OpenAPI document omits."""
 
         def register(handler: Handler) -> Handler:
-            answer = Answer(200, "A page.")
-            described = Operation("GET", path, access, self.name, summary, answer, noun="page", published=False)
+            described = Operation(
+                method="GET",
+                path=path,
+                access=access,
+                tag=self.name,
+                noun="page",
+                summary=summary,
+                answer=Answer(200, "An HTML page."),
+                published=False,
+            )
             view = _view(handler, described)
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=["GET"])
             return handler
@@ -157,12 +166,12 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
         context = current_context()
         if not operation.access.by_address:
             return handler(context, **_read(operation, path))
-        # In memory, before a byte of the body is read: refusing junk must cost less than sending it.
+        # In memory and before the body is read: rejecting invalid requests must cost less than sending them.
         context.require(AddressBudgetKind.REFUSED)
         try:
             arguments = _read(operation, path)
         except (InvalidRequest, HTTPException, BodyError):
-            context.note(AddressBudgetKind.REFUSED)
+            context.record(AddressBudgetKind.REFUSED)
             raise
         context.spend(AddressBudgetKind.PUBLIC)
         return handler(context, **arguments)
@@ -172,7 +181,8 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
 
 
 def _read(operation: Operation, path: Mapping[str, str]) -> dict[str, Any]:
-    """What the client sends, validated. Raises InvalidRequest, NotFound, PreconditionFailed, or werkzeug's 413, 415."""
+    """The handler's arguments, validated. Raises InvalidRequest, NotFound, PreconditionFailed, BodyTooLarge or
+    NotJson."""
     arguments: dict[str, Any] = {
         name: _id(text, operation.noun) if name.endswith("_id") else text for name, text in path.items()
     }
@@ -194,6 +204,6 @@ def _id(text: str, noun: str) -> Any:
 
 
 def operation_of(view: Callable[..., Any] | None) -> Operation | None:
-    """What a view function declares, if it does."""
+    """The operation that a view function declares; None if it declares none."""
     found: Operation | None = getattr(view, "operation", None)
     return found

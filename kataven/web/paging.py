@@ -1,4 +1,4 @@
-"""`?limit=` and `?cursor=` in; an array and `Link: <…>; rel="next"` (RFC 8288) out."""
+"""Pagination: parses `limit` and `cursor`, and returns an array with `Link: <…>; rel="next"` (RFC 8288)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import Field
 
 from kataven.account.paging import Page, Position
 from kataven.validation import Shaped
-from kataven.web.paths import asked_path
+from kataven.web.paths import requested_path
 from kataven.web.schema import Query, write_json
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 CURSOR_PATTERN = "^[0-9]{1,16}-[0-9a-f]{32}$"
-NO_CURSOR = "must be a cursor as the `Link` of the page before has it"
+INVALID_CURSOR = "must be the cursor from the `Link` header of the previous page"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -27,22 +27,22 @@ Row = TypeVar("Row")
 
 
 def encode(position: Position) -> str:
-    """A cursor: nothing but the sort key of a row that the client has seen, in microseconds and hexadecimal."""
+    """A cursor: the sort key of the last row on the page, in microseconds and hexadecimal. Contains nothing else."""
     return f"{(position.created_at - _EPOCH) // timedelta(microseconds=1)}-{position.id.hex}"
 
 
 def decode(cursor: str) -> Position:
-    """The position that a text of `CURSOR_PATTERN` stands for."""
+    """The position of a cursor that matches `CURSOR_PATTERN`."""
     moment, _, row_id = cursor.partition("-")
     return Position(_EPOCH + timedelta(microseconds=int(moment)), UUID(row_id))
 
 
 class PageQuery(Query):
-    """Which part of a list."""
+    """Query parameters of a paginated list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
-    cursor: Annotated[str, Shaped(CURSOR_PATTERN, NO_CURSOR)] | None = Field(
-        default=None, description="From the `Link` of the page before; clients need not look inside."
+    cursor: Annotated[str, Shaped(CURSOR_PATTERN, INVALID_CURSOR)] | None = Field(
+        default=None, description="The cursor from the `Link` header of the previous page. Treat it as opaque."
     )
 
     @property
@@ -51,7 +51,7 @@ class PageQuery(Query):
 
 
 def write_page(page: Page[Row], shape: Callable[[Row], Any], query: PageQuery) -> Response:
-    """An array of the rows, each through `shape`, with a link to the next page if there is one."""
+    """An array of the rows, each converted by `shape`, with a link to the next page if one exists."""
     response = write_json([shape(row) for row in page.rows])
     if page.next is not None:
         link_to_next(response, {**request.args.to_dict(), "limit": str(query.limit), "cursor": encode(page.next)})
@@ -59,9 +59,9 @@ def write_page(page: Page[Row], shape: Callable[[Row], Any], query: PageQuery) -
 
 
 def link_to_next(response: Response, query: Mapping[str, str]) -> None:
-    """Tell the client where the next page is: at the path it asked for, alias or not.
+    """Set the `Link` header to the next page, under the path that the client requested, alias or not.
 
-    A relative reference (RFC 8288, section 3.1): a proxy with TLS in front leaves it right, and a forged `Host` is
-    repeated to nobody.
+    The reference is relative (RFC 8288, section 3.1), so that it is correct behind a TLS proxy and never repeats a
+    forged `Host`.
     """
-    response.headers["Link"] = f'<{asked_path()}?{urlencode(query)}>; rel="next"'
+    response.headers["Link"] = f'<{requested_path()}?{urlencode(query)}>; rel="next"'

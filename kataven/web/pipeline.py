@@ -1,8 +1,8 @@
-"""The path of a request: who is calling, which account, may they, how much. Read it from top to bottom.
+"""The request pipeline, in the order in which the steps run.
 
-    edge → credential → who (cache, verifier) → which database → may they → how much → handler → answer
+    edge → credential → principal (cache, verifier) → account → access → limits → handler → response
 
-Nothing in here opens a database connection on a cache hit, and a token that is not well-formed costs no I/O at all.
+On a cache hit no step opens a database connection. A malformed token requires no I/O.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kataven.web.request_context import AuthContext, RequestContext
 
 
 def install(app: Flask) -> None:
-    """Put every request of `app` on this path."""
+    """Run the pipeline for every request of `app`."""
     app.before_request(open_context)
     app.before_request(admit)
     app.before_request(limit)
@@ -31,19 +31,20 @@ def install(app: Flask) -> None:
 
 
 def open_context() -> None:
-    """The edge: a request id and a believable client address."""
+    """The edge: sets the request id and the trusted client address."""
     g.context = observe.open_context(_request())
 
 
 def admit() -> None:
-    """Who is calling, and may they? Raises one of the refusals in the order that docs/authentication.md lists."""
-    access = _declared()
+    """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
+    access = _declared_access()
     if access is None:
         return
     context: RequestContext = g.context
     if access.public:
-        return  # the budget of the address is spent once the input is read, so that junk costs no look-up: `operation`
-    principal = _who(context)
+        # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
+        return
+    principal = _authenticate(context)
     account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
@@ -55,7 +56,7 @@ def admit() -> None:
 
 
 def limit() -> None:
-    """How much: one decision over every window of the account and the key. Raises LimitExceeded."""
+    """Apply the limits of the account and the key, in one decision over all windows. Raises LimitExceeded."""
     context: RequestContext = g.context
     if context.admitted is None:
         return
@@ -67,7 +68,7 @@ def limit() -> None:
     )
 
 
-def _who(context: RequestContext) -> Principal:
+def _authenticate(context: RequestContext) -> Principal:
     headers = request.headers
     credential = parse_credential(
         headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
@@ -78,7 +79,7 @@ def _who(context: RequestContext) -> Principal:
         principal = context.services.verifier.verify(credential)
         outcome = "accepted"
     except Refused as refusal:
-        outcome = refusal.code  # what had to be looked up to find that out is counted in `lookups`
+        outcome = refusal.code  # `lookups` counts the lookups separately
         raise
     except LimitExceeded:
         outcome = "rate_limited"
@@ -90,7 +91,7 @@ def _who(context: RequestContext) -> Principal:
 
 
 def finish(response: Response) -> Response:
-    """The headers that every answer carries, and its line in the log."""
+    """Set the headers that every response has, and write the access log line."""
     context: RequestContext = g.context
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
@@ -99,22 +100,23 @@ def finish(response: Response) -> Response:
 
 
 def release(_error: BaseException | None) -> None:
-    """Give the in-flight slot back. Nothing waits for it."""
+    """Release the in-flight slot. Does not wait for Redis."""
     context: RequestContext | None = g.get("context")
     if context is not None and context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 
 
 def _request() -> Request:
-    """The request itself, for who reads it many times: each look through Flask's proxy costs as much as the look."""
+    """The request behind Flask's proxy, for functions that read it often: each access through the proxy is as expensive
+    as the access itself."""
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
 
 
-def _declared() -> Access | None:
-    """What the matched route asks for; None where no route matched, so that 404 and 405 are answered to anybody."""
+def _declared_access() -> Access | None:
+    """The matched route's access; None if no route matched, so that 404 and 405 require no credential."""
     if request.routing_exception is not None or request.method == "OPTIONS":
         return None
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     if operation is None:
-        raise Forbidden("This route declares no access, so nobody has it.")
+        raise Forbidden("This route declares no access, so all requests are rejected.")
     return operation.access

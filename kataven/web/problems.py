@@ -1,7 +1,7 @@
-"""Every error that a client can see, as RFC 9457 `application/problem+json`; the only table of statuses.
+"""Maps every exception to an RFC 9457 `application/problem+json` response; the only table of codes and statuses.
 
-A caught exception's text is shown only where its family promises that it is written for callers. Anything unforeseen is
-a 500 whose text says nothing, with the request id under which the log says everything.
+The message of a caught exception reaches the client only if its exception family is documented as written for callers.
+An unexpected exception becomes a 500 with a generic message. The log has the traceback under the same request id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from kataven.account.errors import ExpiryExceedsPolicy, NotFound
+from kataven.account.errors import Conflict, ExpiryExceedsPolicy, NotFound
 from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
@@ -34,41 +34,42 @@ log = logging.getLogger(__name__)
 
 DEFAULT_RETRY_AFTER_SECONDS = 1
 MAX_PREFERENCES_LENGTH = 1_024
-"""An `Accept` or `Accept-Encoding` that is longer states no preference."""
+"""A longer `Accept` or `Accept-Encoding` header is ignored."""
 MAX_IN_DETAIL = 10
-"""How many fields the text of a problem names; its `errors` name all that were collected."""
+"""How many fields `detail` names. `errors` lists every field error that was collected."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field of the request that is wrong: where, and what would be right."""
+    """An invalid field of the request, and a message that states what is accepted."""
 
     field: str
     message: str
 
 
 class InvalidRequest(Exception):
-    """The input does not fit; each field that is wrong is named."""
+    """Raised when the request fails validation (400). Names each invalid field."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         shown = [f"{error.field}: {error.message}" for error in errors[:MAX_IN_DETAIL]]
         if len(errors) > MAX_IN_DETAIL:
             shown.append(f"and {len(errors) - MAX_IN_DETAIL} more")
-        super().__init__("The request does not fit: " + "; ".join(shown))
+        super().__init__("The request is invalid: " + "; ".join(shown))
         self.errors = tuple(errors)
 
 
-class OwnWords(HTTPException):
-    """An HTTP exception whose description is ours, and for the caller to read. Others have their library's."""
+class PublicHTTPException(HTTPException):
+    """An HTTP exception whose description is written for callers. Descriptions of other HTTP exceptions come from
+    Werkzeug and are never sent."""
 
 
 class PreconditionFailed(Exception):
-    """The resource is not as the client last saw it, and nothing was done; the text is for the caller to read."""
+    """Raised when `If-Match` does not match the resource (412). The message is written for callers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A row of the table: what a client can program against."""
+    """A status, a code and a title. Clients program against the code."""
 
     status: int
     code: str
@@ -76,13 +77,13 @@ class ProblemType:
 
 
 ProblemPage = Callable[[ProblemType, str, Mapping[str, str]], Response]
-"""Makes the page for a problem, its detail, and the headers that its answer will have."""
+"""Renders the HTML page for a problem type, a detail and the headers that the response will have."""
 
 KINDS: dict[str, ProblemType] = {
     kind.code: kind
     for kind in (
         ProblemType(400, "malformed_token", "Malformed token"),
-        ProblemType(400, "missing_account", "Account not named"),
+        ProblemType(400, "missing_account", "Account not specified"),
         ProblemType(400, "invalid_account", "Invalid account name"),
         ProblemType(400, "invalid_request", "Invalid request"),
         ProblemType(400, "malformed_request", "Malformed request"),
@@ -95,42 +96,43 @@ KINDS: dict[str, ProblemType] = {
         ProblemType(403, "account_mismatch", "Account mismatch"),
         ProblemType(403, "revoked_credential", "Credential revoked"),
         ProblemType(403, "account_suspended", "Account suspended"),
-        ProblemType(403, "forbidden", "Forbidden"),
-        ProblemType(400, "agent_missing", "Agent not named"),
+        ProblemType(403, "forbidden", "Access denied"),
+        ProblemType(400, "agent_missing", "Agent not specified"),
         ProblemType(403, "unknown_widget_key", "Unknown widget key"),
         ProblemType(403, "widget_key_disabled", "Widget key disabled"),
-        ProblemType(403, "origin_refused", "Origin refused"),
-        ProblemType(403, "wrong_agent", "Wrong agent"),
+        ProblemType(403, "origin_refused", "Origin not allowed"),
+        ProblemType(403, "wrong_agent", "Agent not allowed"),
         ProblemType(403, "agent_not_active", "Agent not active"),
-        ProblemType(403, "widget_off", "Widget switched off"),
-        ProblemType(403, "visitor_kind_forbidden", "Kind of visitor not taken"),
+        ProblemType(403, "widget_off", "Widget disabled"),
+        ProblemType(403, "visitor_kind_forbidden", "Visitor type not allowed"),
         ProblemType(403, "user_token_unknown", "Unknown user token"),
         ProblemType(403, "user_token_expired", "User token expired"),
-        ProblemType(403, "user_token_used", "User token used before"),
-        ProblemType(403, "user_token_of_another_account", "User token of another account"),
+        ProblemType(403, "user_token_used", "User token already used"),
+        ProblemType(403, "user_token_of_another_account", "User token belongs to another account"),
         ProblemType(403, "refresh_token_unknown", "Unknown refresh token"),
-        ProblemType(403, "refresh_token_reused", "Refresh token used before"),
-        ProblemType(403, "minting_key_ended", "The API key behind this user has ended"),
+        ProblemType(403, "refresh_token_reused", "Refresh token already used"),
+        ProblemType(403, "minting_key_ended", "Issuing API key no longer valid"),
         ProblemType(404, "unknown_agent", "Unknown agent"),
         ProblemType(404, "not_found", "Not found"),
         ProblemType(405, "method_not_allowed", "Method not allowed"),
         ProblemType(408, "request_timeout", "Request timeout"),
+        ProblemType(409, "conflict", "Conflict"),
         ProblemType(412, "precondition_failed", "Precondition failed"),
         ProblemType(413, "payload_too_large", "Payload too large"),
         ProblemType(414, "uri_too_long", "URI too long"),
         ProblemType(415, "unsupported_media_type", "Unsupported media type"),
         ProblemType(417, "expectation_failed", "Expectation failed"),
-        ProblemType(429, "rate_limited", "Rate limited"),
-        ProblemType(429, "too_many_visits", "Too many visits"),
+        ProblemType(429, "rate_limited", "Too many requests"),
+        ProblemType(429, "too_many_visits", "Too many visitor sessions"),
         ProblemType(431, "headers_too_large", "Headers too large"),
         ProblemType(500, "internal_error", "Internal error"),
         ProblemType(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
         ProblemType(503, "schema_mismatch", "Schema mismatch"),
         ProblemType(503, "widget_not_configured", "Widget not configured"),
-        ProblemType(503, "unavailable", "Unavailable"),
+        ProblemType(503, "unavailable", "Service unavailable"),
     )
 }
-"""Every code there is; `explanations.py` says more of each, on the page that a problem's `type` leads to."""
+"""Every problem code. `explanations.py` has the explanation that the page behind a problem's `type` shows."""
 
 _BY_HTTP_STATUS = {
     400: "invalid_request",
@@ -141,41 +143,42 @@ _BY_HTTP_STATUS = {
     415: "unsupported_media_type",
 }
 _DETAILS = {
-    "invalid_request": "The request can't be read: its form does not follow HTTP.",
-    "unsupported_media_type": "Send the body as application/json.",
+    "invalid_request": "The request could not be parsed as HTTP.",
+    "unsupported_media_type": "Send the body as JSON, with `Content-Type: application/json`.",
     "internal_error": "Something went wrong on our side.",
 }
-"""In place of the text that Werkzeug gives its exceptions."""
+"""Replaces the descriptions of Werkzeug's exceptions."""
 NEARBY_EXTENSION = "kataven.nearby"
-"""Under this name an application's `extensions` may hold a Nearby, which knows its paths."""
+"""Key in an application's `extensions` of its Nearby, which suggests a documented path for an unknown one."""
 PAGE_EXTENSION = "kataven.problem_page"
-"""Under this name an application's `extensions` may hold a ProblemPage."""
+"""Key in an application's `extensions` of its ProblemPage, if it renders problems as HTML."""
 
 _CHALLENGE = 'Bearer realm="kataven"'
 
 
 def install(app: Flask) -> None:
-    """Answer every error of `app`, which its services are attached to, as a problem, and count each."""
+    """Return every error of `app` as a problem response, and count it. `app` must have its services attached."""
     attached: Services = app.extensions[EXTENSION]
     for code in KINDS:
-        attached.metrics.problems.labels(code)  # from the start, so that the first of its kind is an increase
+        attached.metrics.problems.labels(code)  # create the series at startup, so that the first problem is an increase
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
     app.register_error_handler(InvalidRequest, _invalid_request)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
+    app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(RateLimitExceeded, _rate_limited)
     app.register_error_handler(TenancyError, _tenancy)
-    app.register_error_handler(RevocationUnconfirmed, _nobody_told)
+    app.register_error_handler(RevocationUnconfirmed, _revocation_unconfirmed)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(BrokenBody, _broken_body)
     app.register_error_handler(SlowBody, _slow_body)
     app.register_error_handler(ClientDisconnected, _broken_body)
     app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unforeseen)
+    app.register_error_handler(Exception, _unexpected)
 
 
 def problem(
@@ -184,9 +187,9 @@ def problem(
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """An answer for `code`: a problem, or one plain line, `code: detail`, for a client that prefers `text/plain`.
+    """The response for `code`: a JSON problem, or the line `code: detail` for clients that prefer `text/plain`.
 
-    A surface for people shows a page of its own in its place: see `PAGE_EXTENSION`.
+    An application with an entry under `PAGE_EXTENSION`, such as the Hub, returns an HTML page instead.
     """
     kind = KINDS[code]
     services().metrics.problems.labels(code).inc()
@@ -222,7 +225,7 @@ def _plain(code: str, detail: str) -> Response:
 
 def _prefers_text() -> bool:
     accept = request.headers.get("Accept", "")
-    # Parsing 64 KiB of preferences would cost more than the rest of a refusal.
+    # Parsing a 64 KiB header would cost more than the rest of the response.
     if "text/plain" not in accept or len(accept) > MAX_PREFERENCES_LENGTH:
         return False
     offered = ["application/problem+json", "application/json", "text/plain"]
@@ -246,7 +249,7 @@ def _verifier_unavailable(error: identity.VerifierUnavailable) -> Response:
 def unavailable(
     detail: str, retry_after_seconds: float = DEFAULT_RETRY_AFTER_SECONDS, code: str = "unavailable"
 ) -> Response:
-    """503, with a `Retry-After` of at least one second."""
+    """A 503 response with a `Retry-After` of at least one second."""
     return problem(code, detail, headers={"Retry-After": str(max(1, round(retry_after_seconds)))})
 
 
@@ -263,18 +266,20 @@ def _rate_limited(error: RateLimitExceeded) -> Response:
         refused_by = error.decision.refused_by
         services().metrics.limited.labels(refused_by.quota.name if refused_by else "other").inc()
         return problem("rate_limited", error.detail, headers=dict(error.headers()))
-    return problem("rate_limited", f"{error.description} exceeded")
+    return problem("rate_limited", f"Rate limit exceeded: {error.description}.")
 
 
 def _tenancy(error: TenancyError) -> Response:
     if isinstance(error, SchemaMismatch):
         return unavailable(str(error), MIGRATION_SECONDS, "schema_mismatch")
     if isinstance(error, TenantUnavailable):
-        return unavailable("The account's database can't be reached right now.", error.retry_after_seconds)
-    return _unforeseen(error)
+        return unavailable(
+            "The account's database is currently unavailable. Try again in a few seconds.", error.retry_after_seconds
+        )
+    return _unexpected(error)
 
 
-def _nobody_told(_: RevocationUnconfirmed) -> Response:
+def _revocation_unconfirmed(_: RevocationUnconfirmed) -> Response:
     return unavailable(
         "The change was saved, but we couldn't confirm that every worker has applied it. Some may accept the "
         "credential for up to a minute. Retry to get a receipt."
@@ -290,18 +295,22 @@ def _widget_refused(error: WidgetRefused) -> Response:
 
 
 def _store_unavailable(error: StoreUnavailable) -> Response:
-    # Without Redis nobody can tell whether a token was used before, so nobody is let in.
-    return unavailable("Visitors can't be let in right now.", error.retry_after_seconds)
+    # Fail closed: without Redis, single use of a token can't be enforced.
+    return unavailable(
+        "Visitor sessions are currently unavailable. Try again in a few seconds.", error.retry_after_seconds
+    )
 
 
 def _broken_body(error: Exception) -> Response:
-    # One short line: the client is to blame, and a traceback would let anybody fill the log.
+    # One line without a traceback: any client can cause this error, and must not be able to fill the log.
     log.warning("broken body", extra={"why": str(error) if isinstance(error, BrokenBody) else "NoMoreData"})
-    return problem("malformed_request", "The body is not well-formed HTTP, or ends too early, so nothing was done.")
+    return problem("malformed_request", "The request body is malformed or incomplete. The request was not processed.")
 
 
 def _slow_body(_: SlowBody) -> Response:
-    return problem("request_timeout", "The body did not arrive in time, so nothing was done. Send it again.")
+    return problem(
+        "request_timeout", "The request body did not arrive in time. The request was not processed. Send it again."
+    )
 
 
 def _http(error: HTTPException) -> Response:
@@ -309,22 +318,22 @@ def _http(error: HTTPException) -> Response:
     headers = {}
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        detail = f"This path answers {headers['Allow']}."
+        detail = f"This path supports {headers['Allow']}."
     elif isinstance(error, RouteNotFound):
         nearby: Nearby | None = current_app.extensions.get(NEARBY_EXTENSION)
         meant = None if nearby is None else nearby.of(request.path)
-        detail = "There is nothing at this path." + ("" if meant is None else f" Did you mean {meant}?")
-    elif isinstance(error, OwnWords):
+        detail = "No resource exists at this path." + ("" if meant is None else f" Did you mean {meant}?")
+    elif isinstance(error, PublicHTTPException):
         detail = str(error.description)
     elif code == "payload_too_large":
         limits = (request.max_content_length, request.max_form_memory_size)
         least = min((limit for limit in limits if limit is not None), default=0)
-        detail = f"The body of this request is limited to {least // 1024} KiB."
+        detail = f"The request body must be at most {least // 1024} KiB."
     else:
         detail = _DETAILS.get(code) or KINDS[code].title
     return problem(code, detail, headers=headers)
 
 
-def _unforeseen(error: Exception) -> Response:
+def _unexpected(error: Exception) -> Response:
     log.error("unforeseen", exc_info=error)
-    return problem("internal_error", "Something went wrong on our side. Tell us the request id, and we can look.")
+    return problem("internal_error", "Something went wrong on our side. Contact us with the request ID.")

@@ -1,4 +1,4 @@
-"""Ending a credential, the one way there is: `begin_ending`, commit, `end_credentials`, answer."""
+"""Revokes credentials from a handler, in this order: `begin_ending`, commit, `end_credentials`, respond."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ from kataven.web.schema import View
 
 
 class ReceiptView(View):
-    """What a revocation answers: when it is out, no worker on any host accepts the credential."""
+    """The receipt of a revocation. Once it is returned, no worker on any host accepts the credential."""
 
     workers: int
     acknowledged: int
     ms: float
-    lapsed: int | None = Field(None, description="Workers whose lease was waited out, where there were any.")
+    lapsed: int | None = Field(
+        None, description="Number of workers that did not acknowledge and whose lease expired; omitted if zero."
+    )
     redis: Literal["unreachable", "split"] | None = Field(
         None,
-        description="Set if workers were told through the system database: Redis was `unreachable`, or `split`, which "
-        "means that a worker may renew its lease at another Redis than the one that took the event.",
+        description="Set if workers were notified through the system database: Redis was `unreachable`, or `split`, "
+        "which means that a worker may renew its lease at a different Redis server from the one that received the "
+        "event.",
     )
 
 
 def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
-    """Write down what is about to end: a key, or with None all that belongs to the account.
+    """Record a revocation intent for a key, or for all credentials of the account if `key_id` is None.
 
-    To be called inside the transaction, as its last step: from here on workers act by themselves if this process dies.
+    Call it as the last step of the transaction. If this process dies before `end_credentials` returns, the workers
+    evict the credentials on their own when the intent is due.
     """
     return context.services.revocation.write_intent(RevocationTarget(context.account.account, key_id))
 
 
 def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
-    """Make every worker forget what ended, and wait until each has. The change is committed by now.
+    """Evict the revoked credentials from every worker's cache, and wait until every worker has acknowledged.
 
-    The receipt is added to the audit event `event_id`, the one that was committed with the change.
+    Call it after the commit. Adds the receipt to the audit event `event_id`, which was committed with the change.
+    Raises RevocationUnconfirmed if neither Redis nor the system database is reachable.
     """
     receipt = context.services.revocation.revoke(ending).as_json()
     if event_id is not None:

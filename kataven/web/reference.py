@@ -1,4 +1,4 @@
-"""`/v1/openapi.json` and `/docs`: the reference, made from the declarations. It works offline, without JavaScript."""
+"""Serves `/v1/openapi.json` and the reference at `/docs`, which works offline and without JavaScript."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kataven.web.problems import KINDS, NEARBY_EXTENSION
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
-blueprint = ApiBlueprint("reference", __name__, "page", "This reference, for machines.")
+blueprint = ApiBlueprint("reference", __name__, "page", "This API reference in machine-readable form.")
 blueprint.template_folder = "templates"
 
 EXTENSION = "kataven.openapi"
-KEPT = {"Cache-Control": "public, max-age=300"}
-"""The same for everybody, and another one only with another release."""
+CACHEABLE = {"Cache-Control": "public, max-age=300"}
+"""Equal for all callers, and constant within a release."""
 _STYLE = (Path(__file__).parent / "static" / "docs.css").read_bytes()
 
 
@@ -35,10 +35,10 @@ class OpenApiView(View):
     components: dict[str, Any]
 
 
-def install(app: Flask, rooms: tuple[ApiBlueprint, ...]) -> None:
-    """Publish what `app` declares. Call it when every room is registered."""
+def install(app: Flask, blueprints: tuple[ApiBlueprint, ...]) -> None:
+    """Generate the document of `app`. Call it after every blueprint is registered."""
     operations = openapi.operations_of(app)
-    app.extensions[EXTENSION] = openapi.document(operations, rooms, __version__)
+    app.extensions[EXTENSION] = openapi.document(operations, blueprints, __version__)
     app.extensions[NEARBY_EXTENSION] = Nearby(operation.path for operation in operations)
 
 
@@ -46,15 +46,15 @@ def install(app: Flask, rooms: tuple[ApiBlueprint, ...]) -> None:
     "GET",
     "/v1/openapi.json",
     access=PUBLIC,
-    summary="The OpenAPI document",
-    answer=Answer(200, "This document.", OpenApiView),
+    summary="Get the OpenAPI document",
+    answer=Answer(200, "The OpenAPI document.", OpenApiView),
 )
 def read_openapi(context: RequestContext) -> Response:
-    """OpenAPI 3.1, made from the declarations that validate."""
-    return write_json(_document(), headers={"Access-Control-Allow-Origin": "*", **KEPT})
+    """Returns the OpenAPI 3.1 document, which is generated from the declarations that validate requests."""
+    return write_json(_document(), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
 
 
-@blueprint.page("/docs", access=PUBLIC, summary="The reference, to read")
+@blueprint.page("/docs", access=PUBLIC, summary="API reference")
 def show_reference(context: RequestContext) -> Response:
     document = _document()
     operations = [
@@ -65,14 +65,14 @@ def show_reference(context: RequestContext) -> Response:
     return _page("docs/reference.html", document=document, operations=operations)
 
 
-@blueprint.page("/docs/errors", access=PUBLIC, summary="Every error code")
+@blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
 def show_errors(context: RequestContext) -> Response:
     return _page("docs/errors.html", kinds=KINDS.values(), explanations=EXPLANATIONS)
 
 
-@blueprint.page("/docs/style.css", access=PUBLIC, summary="How the reference looks")
+@blueprint.page("/docs/style.css", access=PUBLIC, summary="Stylesheet of the reference")
 def show_style(context: RequestContext) -> Response:
-    return Response(_STYLE, content_type="text/css; charset=utf-8", headers=KEPT)
+    return Response(_STYLE, content_type="text/css; charset=utf-8", headers=CACHEABLE)
 
 
 def _document() -> dict[str, Any]:
@@ -81,7 +81,9 @@ def _document() -> dict[str, Any]:
 
 
 def _page(template: str, **context: Any) -> Response:
-    response = Response(render_template(template, **context), content_type="text/html; charset=utf-8", headers=KEPT)
+    response = Response(
+        render_template(template, **context), content_type="text/html; charset=utf-8", headers=CACHEABLE
+    )
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

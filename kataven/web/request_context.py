@@ -1,4 +1,7 @@
-"""One request under way: the only thing on `flask.g`. A handler can't name a tenant; it has only `call.reading()`."""
+"""The state of one request, and the only attribute of `flask.g`.
+
+A handler can't choose a tenant: `context.reading()` and `context.writing()` open the database of the caller's account.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from kataven.web.services import Services
 
 @dataclass(slots=True)
 class AuthContext:
-    """Who was let in, and to which account."""
+    """The authenticated caller, and the account that the request accesses."""
 
     principal: Principal
     account: AccountRecord
@@ -29,12 +32,12 @@ class AuthContext:
 
 @dataclass(slots=True)
 class RequestContext:
-    """What one request carries from room to room."""
+    """What the steps of the pipeline and the handler know about one request."""
 
     services: Services
     request_id: str
     address: str
-    """The believable client address."""
+    """The trusted client address."""
     started: float = field(default_factory=time.perf_counter)
     admitted: AuthContext | None = None
     named: str | None = None
@@ -46,62 +49,64 @@ class RequestContext:
 
     @property
     def principal(self) -> Principal:
-        """Who is calling. Only on routes that require a credential."""
-        return self._in().principal
+        """The caller. Available only on routes that require a credential."""
+        return self._authenticated().principal
 
     @property
     def account(self) -> AccountRecord:
-        """The account that the caller was let in to."""
-        return self._in().account
+        """The account that the request accesses. Available only on routes that require a credential."""
+        return self._authenticated().account
 
     @property
     def actor(self) -> Actor:
-        """The caller, as audit trails name them."""
+        """The caller, as audit logs record it."""
         return Actor(self.principal.label, self.principal.name, self.request_id, self.address)
 
     def reading(self) -> AbstractContextManager[TenantSession]:
-        """A session on the account's database in AUTOCOMMIT, which saves two round trips. Raises TenancyError."""
+        """A session on the account's database with AUTOCOMMIT, which saves two round trips. Raises TenancyError."""
         return self.services.registry.reading(self.account.tenant)
 
     def writing(self) -> AbstractContextManager[TenantSession]:
-        """A session in one transaction: committed at the end of the block, or rolled back. Raises TenancyError."""
+        """A session in one transaction, committed at the end of the block, or rolled back on an exception. Raises
+        TenancyError."""
         return self.services.registry.writing(self.account.tenant)
 
     def spend(self, kind: AddressBudgetKind) -> None:
-        """Count this request against a budget of its client's address. Raises LimitExceeded."""
+        """Count this request against a budget of the client's address. Raises LimitExceeded if the budget is
+        exhausted."""
         decision = self.services.limiter.addresses.spend(self.address, kind)
         if not decision.admitted:
             raise LimitExceeded(decision)
 
     def require(self, kind: AddressBudgetKind) -> None:
-        """Raises LimitExceeded if the client's address has nothing left of a budget. Counts nothing."""
+        """Raises LimitExceeded if a budget of the client's address is exhausted. Does not count the request."""
         decision = self.services.limiter.addresses.exhausted(self.address, kind)
         if decision is not None:
             raise LimitExceeded(decision)
 
-    def note(self, kind: AddressBudgetKind) -> None:
-        """Count this request against a budget of its client's address; what is refused already is refused as it is."""
+    def record(self, kind: AddressBudgetKind) -> None:
+        """Count this request against a budget of the client's address. Never raises: the request is rejected
+        already."""
         self.services.limiter.addresses.spend(self.address, kind)
 
     @property
     def quota_statuses(self) -> tuple[QuotaStatus, ...]:
-        """Every limit of the caller and what is left of it, this request counted."""
-        admission = self._in().admission
+        """Every limit of the caller with its remaining quota, after this request."""
+        admission = self._authenticated().admission
         return () if admission is None else admission.quota_statuses
 
-    def _in(self) -> AuthContext:
+    def _authenticated(self) -> AuthContext:
         if self.admitted is None:
-            raise RuntimeError("nobody was admitted: a public route has no account")
+            raise RuntimeError("the request is not authenticated: public routes have no principal and no account")
         return self.admitted
 
 
 def current_context() -> RequestContext:
-    """The call of this request."""
     context: RequestContext = g.context
     return context
 
 
 def client_address() -> str | None:
-    """The believable address of this request's client; None outside of a request, as in a command."""
+    """The trusted client address; None outside a request, such as in a command."""
     context: RequestContext | None = g.get("context") if has_app_context() else None
     return None if context is None else context.address

@@ -1,6 +1,6 @@
-"""Input from outside, parsed once: JSON bodies, query strings and ids in paths; and JSON out.
+"""Parses and validates JSON bodies, query strings and path ids once, and serializes JSON responses.
 
-The models that validate are the models that OpenAPI is made from.
+The models that validate requests are the models that the OpenAPI document is generated from.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from kataven import validation
 from kataven.web import json_shape
-from kataven.web.problems import FieldError, InvalidRequest, OwnWords
+from kataven.web.problems import FieldError, InvalidRequest, PublicHTTPException
 
 MAX_BODY_BYTES = 1024 * 1024
-"""What no body may exceed."""
+"""Upper bound for every request body."""
 MAX_PUBLIC_BODY_BYTES = 64 * 1024
-"""What no body may exceed before a credential was accepted."""
+"""Upper bound for request bodies of public operations, which require no credential."""
 MAX_FIELD_ERRORS = 50
 MAX_MESSAGE_LENGTH = 400
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
 
-_NO_BODY = "There is no body. Send the fields as a JSON object, with `Content-Type: application/json`."
+_NO_BODY = "The request has no body. Send a JSON object, with `Content-Type: application/json`."
 MAX_GUESSES = 5
-"""For how many unknown names a known one is looked for: comparing costs more than refusing."""
+"""For how many unknown names a suggestion is computed: comparing names costs more than rejecting them."""
 _NO_NUL = "^[^\\u0000]*$"
-# In a line: no control character of either set (C0, C1), and nothing that turns the direction of the text around it
-# (UAX #9): a name would then be shown as another one.
+# A single line has no control characters (C0, C1) and no bidirectional controls (UAX #9), with which one name could be
+# displayed as another.
 _NOT_IN_A_LINE = "\\u0000-\\u001f\\u007f-\\u009f\\u202a-\\u202e\\u2066-\\u2069"
-# Blanks, and characters that show nothing: a name of these alone could not be seen, let alone clicked.
+# Spaces and invisible characters: a name of these alone could not be seen or clicked.
 _INVISIBLE = (
     "\\u0020\\u00a0\\u00ad\\u034f\\u061c\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028\\u2029\\u202f"
     "\\u205f-\\u2065\\u206a-\\u206f\\u2800\\u3000\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb"
@@ -57,40 +57,42 @@ _VISIBLE = re.compile(f"[^{_NOT_IN_A_LINE}{_INVISIBLE}]")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
-class BodyTooLarge(OwnWords, RequestEntityTooLarge):
-    """413: the text names the limit."""
+class BodyTooLarge(PublicHTTPException, RequestEntityTooLarge):
+    """413. The message states the limit."""
 
 
-class NotJson(OwnWords, UnsupportedMediaType):
-    """415: the text says what to send."""
+class NotJson(PublicHTTPException, UnsupportedMediaType):
+    """415. The message states which content type to send."""
 
 
 class Input(BaseModel):
-    """What a client may send: strict types, no unknown fields. What only the server sets is ignored."""
+    """Base class of request bodies: strict types, no unknown fields. Fields in `server_set` are accepted and ignored,
+    so that a client can send back the resource that it read."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
     server_set: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_what_the_server_sets(cls, given: object) -> object:
+    def _drop_server_set_fields(cls, given: object) -> object:
         if isinstance(given, Mapping) and cls.server_set:
             return {name: value for name, value in given.items() if name not in cls.server_set}
         return given
 
     def given(self) -> dict[str, Any]:
-        """The fields that the client sent, and no defaults."""
+        """The fields that the client sent, without defaults."""
         return self.model_dump(exclude_unset=True)
 
 
 class Query(BaseModel):
-    """What a client may put behind the `?`: everything once, nothing unknown."""
+    """Base class of query strings: no unknown parameters, and each parameter at most once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class View(BaseModel):
-    """What an answer holds. It documents; the handlers write the same fields by hand, and tests compare."""
+    """Base class of response bodies. Used for the OpenAPI document only: handlers write the fields themselves, and
+    tests compare both."""
 
 
 InputModel = TypeVar("InputModel", bound=Input)
@@ -98,7 +100,7 @@ QueryModel = TypeVar("QueryModel", bound=Query)
 
 
 def partial(model: type[InputModel], name: str, doc: str) -> type[InputModel]:
-    """The same fields, none of them required and none with a default: the body of a PATCH."""
+    """A model with the same fields, all optional and without defaults: the body of a PATCH."""
     fields: dict[str, Any] = {}
     for field_name, field in model.model_fields.items():
         optional = FieldInfo.merge_field_infos(field, default=None, json_schema_extra=no_default)
@@ -107,12 +109,12 @@ def partial(model: type[InputModel], name: str, doc: str) -> type[InputModel]:
 
 
 def no_default(schema: dict[str, Any]) -> None:
-    """A `json_schema_extra` for fields that mean nothing when they are absent, whatever their default is in Python."""
+    """A `json_schema_extra` for optional fields whose Python default is never used, and must not be published."""
     schema.pop("default", None)
 
 
 def _no_nul(text: str) -> str:
-    # PostgreSQL's text can't hold U+0000.
+    # PostgreSQL's `text` can't store U+0000.
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000")
     return text
@@ -120,7 +122,7 @@ def _no_nul(text: str) -> str:
 
 def _one_visible_line(text: str) -> str:
     if _FORBIDDEN_IN_A_LINE.search(text) is not None:
-        raise ValueError("must be one line, without control characters and characters that turn the text's direction")
+        raise ValueError("must be a single line, without control characters and bidirectional formatting characters")
     if _VISIBLE.search(text) is None:
         raise ValueError("must have at least one visible character")
     return text
@@ -128,7 +130,7 @@ def _one_visible_line(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prose(GroupedMetadata):
-    """A text that may have many lines, or be empty: `Annotated[str, Prose(2_000)]`."""
+    """A string that may be empty or have several lines: `Annotated[str, Prose(2_000)]`."""
 
     max_length: int
 
@@ -140,7 +142,7 @@ class Prose(GroupedMetadata):
 
 @dataclass(frozen=True, slots=True)
 class SingleLine(GroupedMetadata):
-    """A short text that a person reads, such as a name: `Annotated[str, Line(200)]`."""
+    """A non-empty string of one line, such as a name: `Annotated[str, SingleLine(200)]`."""
 
     max_length: int
 
@@ -151,14 +153,16 @@ class SingleLine(GroupedMetadata):
 
 
 def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BODY_BYTES) -> InputModel:
-    """The request's JSON as `model`. Raises InvalidRequest (400), or werkzeug's 413 and 415.
+    """Parse the request's JSON body as `model`. Raises InvalidRequest (400), BodyTooLarge (413) or NotJson (415).
 
-    A body that is too long by its own `Content-Length` is refused unread; one that does not state its length is read up
-    to `max_bytes`. Its shape is bounded before it is validated: see `json_shape`.
+    A body whose `Content-Length` exceeds `max_bytes` is rejected unread. A body without `Content-Length` is read up to
+    `max_bytes`. `json_shape` bounds the number of names and values before validation.
     """
     if request.mimetype not in JSON_TYPES:
-        raise NotJson("Send the body as application/json." if request.content_length else _NO_BODY)
-    # One byte more than is accepted: a chunked body is cut at this length without a word.
+        raise NotJson(
+            "Send the body as JSON, with `Content-Type: application/json`." if request.content_length else _NO_BODY
+        )
+    # One byte more than is accepted, because Werkzeug truncates a chunked body at this length without an error.
     request.max_content_length = max_bytes + 1
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
@@ -166,24 +170,26 @@ def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BO
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if not body.strip():
-        raise InvalidRequest([FieldError("body", "is missing: there is no body; send a JSON object")])
+        raise InvalidRequest([FieldError("body", "is empty; send a JSON object")])
     try:
         json_shape.check(body)
         return model.model_validate_json(body)
-    except json_shape.Misshapen as error:
+    except json_shape.ShapeError as error:
         raise InvalidRequest([_field_error(error.name or "body", error.message)]) from None
     except ValidationError as error:
         raise InvalidRequest(_field_errors(error, model, whole="body")) from None
 
 
 def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
-    """The request's query string as `model`. Raises InvalidRequest."""
+    """Parse the request's query string as `model`. Raises InvalidRequest."""
     if len(request.args) > json_shape.MAX_NAMES:
-        message = f"holds more than {json_shape.MAX_NAMES} names; send the documented parameters only"
+        message = f"has more than {json_shape.MAX_NAMES} parameters; send only documented parameters"
         raise InvalidRequest([FieldError("query", message)])
     repeated = [name for name, values in request.args.lists() if len(values) > 1]
     if repeated:
-        raise InvalidRequest([_field_error(name, "is given more than once") for name in repeated[:MAX_FIELD_ERRORS]])
+        raise InvalidRequest(
+            [_field_error(name, "is specified more than once") for name in repeated[:MAX_FIELD_ERRORS]]
+        )
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
@@ -191,36 +197,35 @@ def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes for people: `8 KiB`, `1 MiB`."""
+    """A size for messages: `8 KiB`, `1 MiB`."""
     unit, name = (1024 * 1024, "MiB") if size >= 1024 * 1024 else (1024, "KiB")
     return f"{size // unit} {name}"
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body of this request is limited to {in_words(max_bytes)}.")
+    return BodyTooLarge(f"The request body must be at most {in_words(max_bytes)}.")
 
 
 def read_id(text: str) -> UUID | None:
-    """An id from a path; None for what no row can have."""
+    """Parse an id from a path. None if it is not a UUID, so that no row can have it."""
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
 def fields_of(row: object, names: Iterable[str]) -> dict[str, Any]:
-    """These fields of a row. What is loaded is read past SQLAlchemy's descriptors, which cost more than the fields."""
+    """Fields of a row. Loaded fields are read without SQLAlchemy's descriptors, which are several times slower."""
     loaded = vars(row)
     try:
         return {name: loaded[name] for name in names}
-    except KeyError:  # expired, or never loaded: the descriptor asks the database
+    except KeyError:  # expired or deferred: the descriptor loads it from the database
         return {name: getattr(row, name) for name in names}
 
 
 def dump_json(body: Any) -> bytes:
-    """As clients get it: times in UTC with `Z`, ids as text."""
+    """Serialize `body`: times in UTC with `Z`, ids as strings."""
     return orjson.dumps(body, option=orjson.OPT_UTC_Z)
 
 
 def write_json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer."""
     response = Response(dump_json(body), status, content_type="application/json")
     if headers:
         response.headers.update(headers)
@@ -238,19 +243,19 @@ def _field_errors(error: ValidationError, model: type[BaseModel], whole: str) ->
 
 
 def _instead_of(name: str, model: type[BaseModel]) -> str:
-    """What a name that is not known was meant to be, or could have been."""
+    """A suggestion for an unknown name: the closest field of a body, or all parameters of a query."""
     if issubclass(model, Query):
-        return f"; this takes: {', '.join(sorted(model.model_fields))}"
+        return f"; supported parameters: {', '.join(sorted(model.model_fields))}"
     meant = validation.near(name, model.model_fields)
     return "" if meant is None else f"; did you mean {meant}?"
 
 
 def _field_error(field: str, message: str) -> FieldError:
-    """With both texts cut: either may repeat what the client sent."""
+    """Truncates both strings, because either can repeat input of the client."""
     return FieldError(field[:MAX_MESSAGE_LENGTH], message[:MAX_MESSAGE_LENGTH])
 
 
 def _path(parts: tuple[int | str, ...]) -> str:
-    """Where in the input: `name`, `limits.per_minute`, `domain_allowlist[2]`."""
+    """The field's path in the input: `name`, `limits.per_minute`, `domain_allowlist[2]`."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:100]}" for part in parts)
     return path.removeprefix(".")

@@ -1,4 +1,4 @@
-"""The collaborators that a surface is built from; `app.py` makes them, the rooms use them."""
+"""The collaborators of one process, which `app.py` creates and the request handlers use."""
 
 from __future__ import annotations
 
@@ -18,15 +18,26 @@ from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.internal_access import InternalAccess
-from kataven.web.metrics import Metrics, Publisher
+from kataven.web.metrics import Metrics
+from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.widget.flows import Widget
 
 EXTENSION = "kataven"
 
 
+@dataclass(frozen=True, slots=True)
+class BackgroundService:
+    """Something that runs, or holds connections, between `Services.start()` and `Services.stop()`."""
+
+    name: str
+    start: Callable[[], None] | None
+    """None if it connects on first use."""
+    stop: Callable[[], None]
+
+
 @dataclass(frozen=True)
 class Services:
-    """One process's collaborators. Nothing is connected before it is used, and nothing at all before the fork."""
+    """One process's collaborators. They connect on first use, and never before the fork."""
 
     trusted_proxies: int
     directory: Directory
@@ -40,45 +51,71 @@ class Services:
     widget: Widget
     metrics: Metrics
     internal_access: InternalAccess = field(default_factory=InternalAccess)
-    """Who may see metrics, and how the installation stands."""
+    """Authorizes requests for metrics and for the status of the installation."""
 
-    _publisher: Publisher = field(init=False, repr=False)
     auth_service: AuthServiceChannel | None = None
-    """None: credentials are verified in the process."""
+    """None if credentials are verified in-process."""
     issuer_keys: JwksClient | None = None
-    """Whose keys JWTs are verified with here; None where the auth-service does it."""
+    """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
 
     closers: list[Callable[[], None]] = field(default_factory=list)
-    """What a surface opened for itself, to be closed when the process stops."""
+    """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""
+
+    background: tuple[BackgroundService, ...] = field(init=False, repr=False)
+    """In start order. `stop()` runs in reverse order, so that no entry outlives what it depends on."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_publisher", Publisher(self.metrics, lambda: self))
+        publisher = MetricsPublisher(
+            self.metrics,
+            revocation=self.revocation,
+            registry=self.registry,
+            limiter=self.limiter,
+            fallback_stats=self.fallback_stats,
+            issuer_keys=self.issuer_keys,
+        )
+        background = (
+            # Stops last: the engine registry and the usage tracker read accounts from the system database.
+            BackgroundService("system database", None, self.directory.database.close),
+            # Stops after every service that opens tenant sessions, such as the usage tracker.
+            BackgroundService("engine registry", self.registry.start, self.registry.close),
+            # Publishes once more when it stops, so it stops after the services whose counters it copies. It reads the
+            # registry's counters, so it stops before the registry.
+            BackgroundService("metrics publisher", publisher.start, publisher.stop),
+            # Connections of the Hub; requests have ended by now, and no service below uses them.
+            BackgroundService("app connections", None, self._close_app_connections),
+            # Redis connections of visitor sessions, used by requests only.
+            BackgroundService("widget store", None, self.widget.store.close),
+            # Releases the lease, so that no revocation waits for this worker. The worker acknowledges revocations until
+            # then, and an acknowledgement may wait for the usage tracker: the tracker stops first.
+            BackgroundService("revocation", self.revocation.start, self.revocation.stop),
+            # Releases the in-flight slots of this worker.
+            BackgroundService("limiter", self.limiter.start, self.limiter.stop),
+            # Stops first: it writes the pending uses of keys, which needs the databases.
+            BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
+        )
+        object.__setattr__(self, "background", background)
 
     def attach(self, app: Flask) -> None:
         app.extensions[EXTENSION] = self
 
     def start(self) -> None:
-        """Begin the background work of this process. Call it after the fork."""
-        self.revocation.start()
-        self.limiter.start()
-        self.registry.start()
-        self.last_used.start()
-        self._publisher.start()
+        """Start the background services of this process. Call it after the fork."""
+        for service in self.background:
+            if service.start is not None:
+                service.start()
 
     def stop(self) -> None:
-        """End it: what is noted is written, the lease is given back, connections are closed."""
-        self.last_used.stop()
-        self.limiter.stop()
-        self.revocation.stop()
-        self.widget.store.close()
+        """Stop the background services, in reverse order: pending uses are written, the lease and the slots are
+        released, and connections are closed."""
+        for service in reversed(self.background):
+            service.stop()
+
+    def _close_app_connections(self) -> None:
         for close in self.closers:
             close()
-        self._publisher.stop()
-        self.registry.close()
-        self.directory.database.close()
 
 
 def services() -> Services:
-    """Those of the surface that serves this request."""
+    """The services of the app that handles the current request."""
     found: Services = current_app.extensions[EXTENSION]
     return found

@@ -42,7 +42,7 @@ DEFAULTS = {
 }
 
 
-def test_an_agent_is_created_read_changed_and_deleted(acme_key: Caller) -> None:
+def test_agent_is_created_read_updated_and_deleted(acme_key: Caller) -> None:
     created = acme_key.post("/v1/agents", EVERYTHING)
     assert created.status_code == 201
     agent = created.get_json()
@@ -63,17 +63,17 @@ def test_an_agent_is_created_read_changed_and_deleted(acme_key: Caller) -> None:
     assert acme_key.delete(path).status_code == 404
 
 
-def test_defaults(acme_key: Caller) -> None:
+def test_omitted_fields_have_defaults(acme_key: Caller) -> None:
     agent = acme_key.post("/v1/agents", {"name": "Plain"}).get_json()
     assert agent.items() >= DEFAULTS.items()
     assert agent["created_by"].startswith("api_key:")
 
 
-def test_people_are_named_as_creators(alice: Caller) -> None:
+def test_created_by_names_the_user(alice: Caller) -> None:
     assert alice.post("/v1/agents", {"name": "Hers"}).get_json()["created_by"] == "jwt:alice"
 
 
-def test_what_the_server_sets_is_ignored(acme_key: Caller) -> None:
+def test_server_set_fields_are_ignored(acme_key: Caller) -> None:
     mine = {"id": "x", "created_at": 1, "updated_at": [], "created_by": "me"}
     created = acme_key.post("/v1/agents", {"name": "Mine", **mine})
     assert created.status_code == 201
@@ -109,10 +109,10 @@ def test_what_the_server_sets_is_ignored(acme_key: Caller) -> None:
         (None, "body"),
     ],
 )
-def test_a_body_that_does_not_fit_is_a_400_that_names_the_field(acme_key: Caller, body: Any, field: str) -> None:
-    answer = acme_key.call("POST", "/v1/agents", data=json.dumps(body), content_type="application/json")
-    assert answer.status_code == 400
-    problem = answer.get_json()
+def test_invalid_body_returns_400_and_names_the_field(acme_key: Caller, body: Any, field: str) -> None:
+    response = acme_key.call("POST", "/v1/agents", data=json.dumps(body), content_type="application/json")
+    assert response.status_code == 400
+    problem = response.get_json()
     assert problem["code"] == "invalid_request"
     assert field in [error["field"] for error in problem["errors"]]
 
@@ -133,25 +133,25 @@ def test_a_body_that_does_not_fit_is_a_400_that_names_the_field(acme_key: Caller
         b'{"name": ' + b"9" * 5_000 + b"}",
     ],
 )
-def test_broken_json_is_a_400(acme_key: Caller, raw: bytes) -> None:
-    answer = acme_key.call("POST", "/v1/agents", data=raw, content_type="application/json")
-    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_request")
-    assert answer.get_json()["errors"]
+def test_malformed_json_returns_400(acme_key: Caller, raw: bytes) -> None:
+    response = acme_key.call("POST", "/v1/agents", data=raw, content_type="application/json")
+    assert (response.status_code, response.get_json()["code"]) == (400, "invalid_request")
+    assert response.get_json()["errors"]
 
 
-def test_another_content_type_is_a_415(acme_key: Caller) -> None:
+def test_other_content_type_returns_415(acme_key: Caller) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
-        answer = acme_key.call("POST", "/v1/agents", data=b'{"name": "a"}', content_type=content_type)
-        assert (answer.status_code, answer.get_json()["code"]) == (415, "unsupported_media_type")
+        response = acme_key.call("POST", "/v1/agents", data=b'{"name": "a"}', content_type=content_type)
+        assert (response.status_code, response.get_json()["code"]) == (415, "unsupported_media_type")
 
 
-def test_a_body_over_1_mib_is_a_413(acme_key: Caller) -> None:
+def test_body_over_1_mib_returns_413(acme_key: Caller) -> None:
     body = json.dumps({"name": "a", "system_prompt": "x" * MAX_BODY_BYTES})
-    answer = acme_key.call("POST", "/v1/agents", data=body, content_type="application/json")
-    assert (answer.status_code, answer.get_json()["code"]) == (413, "payload_too_large")
+    response = acme_key.call("POST", "/v1/agents", data=body, content_type="application/json")
+    assert (response.status_code, response.get_json()["code"]) == (413, "payload_too_large")
 
 
-def test_nothing_changes_when_one_field_of_a_patch_does_not_fit(acme_key: Caller) -> None:
+def test_patch_with_one_invalid_field_changes_nothing(acme_key: Caller) -> None:
     agent = acme_key.post("/v1/agents", {"name": "Steady"}).get_json()
     path = f"/v1/agents/{agent['id']}"
     assert acme_key.patch(path, {"name": "Changed", "status": "gone"}).status_code == 400
@@ -163,7 +163,7 @@ def test_nothing_changes_when_one_field_of_a_patch_does_not_fit(acme_key: Caller
 @pytest.mark.parametrize(
     "agent_id", ["1", "x", "None", "%00", "'; DROP TABLE agents; --", "00000000-0000-4000-8000-00000000000g"]
 )
-def test_an_id_that_is_no_uuid_is_a_404(acme_key: Caller, agent_id: str) -> None:
+def test_id_that_is_not_a_uuid_returns_404(acme_key: Caller, agent_id: str) -> None:
     for method in ("GET", "DELETE"):
         assert acme_key.call(method, f"/v1/agents/{agent_id}").status_code == 404
 
@@ -171,21 +171,21 @@ def test_an_id_that_is_no_uuid_is_a_404(acme_key: Caller, agent_id: str) -> None
 @pytest.mark.parametrize(
     "name", ["O'Brien; DROP TABLE agents; --", '"quoted"', "Zoë 🤖", "<script>", "a\u2028b", "\\u0000 in words"]
 )
-def test_names_come_back_as_they_were_given(acme_key: Caller, name: str) -> None:
+def test_names_are_returned_unchanged(acme_key: Caller, name: str) -> None:
     created = acme_key.post("/v1/agents", {"name": name}).get_json()
     assert acme_key.get(f"/v1/agents/{created['id']}").get_json()["name"] == name
 
 
-def test_a_member_reads_and_does_not_write(alice: Caller, bob: Caller) -> None:
+def test_member_can_read_and_not_write(alice: Caller, bob: Caller) -> None:
     agent = alice.post("/v1/agents", {"name": "Seen by Bob"}).get_json()
     path = f"/v1/agents/{agent['id']}"
     assert bob.get(path).get_json() == agent
-    for answer in (bob.post("/v1/agents", {"name": "x"}), bob.patch(path, {"name": "x"}), bob.delete(path)):
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "forbidden")
+    for response in (bob.post("/v1/agents", {"name": "x"}), bob.patch(path, {"name": "x"}), bob.delete(path)):
+        assert (response.status_code, response.get_json()["code"]) == (403, "forbidden")
     assert alice.get(path).get_json() == agent
 
 
-def test_the_list_is_newest_first_and_paged_without_gap_or_repeat_while_rows_are_added(acme_key: Caller) -> None:
+def test_pages_have_no_gaps_or_repeats_while_rows_are_added(acme_key: Caller) -> None:
     made = [acme_key.post("/v1/agents", {"name": f"Page {n}"}).get_json()["id"] for n in range(7)]
     seen: list[str] = []
     url: str | None = "/hub-api/api/v1/agents?limit=3"
@@ -204,7 +204,7 @@ def test_the_list_is_newest_first_and_paged_without_gap_or_repeat_while_rows_are
     assert len(set(seen)) == len(seen)
 
 
-def test_the_last_page_has_no_link(acme_key: Caller) -> None:
+def test_last_page_has_no_link(acme_key: Caller) -> None:
     assert "Link" not in acme_key.get("/v1/agents?limit=200").headers
 
 
@@ -223,10 +223,10 @@ def test_the_last_page_has_no_link(acme_key: Caller) -> None:
         ("limt=3", "limt"),
     ],
 )
-def test_a_query_that_does_not_fit_is_a_400_that_names_the_parameter(acme_key: Caller, query: str, field: str) -> None:
-    answer = acme_key.get(f"/v1/agents?{query}")
-    assert answer.status_code == 400
-    assert [error["field"] for error in answer.get_json()["errors"]] == [field]
+def test_invalid_query_returns_400_and_names_the_parameter(acme_key: Caller, query: str, field: str) -> None:
+    response = acme_key.get(f"/v1/agents?{query}")
+    assert response.status_code == 400
+    assert [error["field"] for error in response.get_json()["errors"]] == [field]
 
 
 def test_widget_settings_of_an_agent(acme_key: Caller) -> None:

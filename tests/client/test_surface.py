@@ -112,6 +112,13 @@ def test_what_can_be_sent_is_what_the_api_takes(sent: Any, taken: Any) -> None:
             assert {str(choice) for choice in choices.values()} == set(get_args(hint)), name
 
 
+def test_409_raises_conflict_error() -> None:
+    problem = errors.Problem(status=409, code="conflict", detail="The agent is archived. Restore it first.")
+    error = errors.error_for(problem)
+    assert type(error) is errors.ConflictError
+    assert str(error) == "409 conflict: The agent is archived. Restore it first."
+
+
 def test_every_status_that_the_api_answers_has_an_error_of_its_own() -> None:
     for code, kind in KINDS.items():
         problem = errors.Problem(status=kind.status, code=code, detail="")

@@ -1,4 +1,4 @@
-"""`flask revocation canary`: the promise, watched as a service."""
+"""`flask revocation canary`, run as a service."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rounds(address: str, outcome: str) -> float:
     return 0.0
 
 
-def test_it_measures_again_and_again_and_publishes_what_it_found(
+def test_canary_measures_repeatedly_and_publishes_metrics(
     harness: AppHarness, server: Gunicorn, tmp_path: Path
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
@@ -61,14 +61,14 @@ def test_it_measures_again_and_again_and_publishes_what_it_found(
     assert "sk_live" not in (tmp_path / "log").read_text()
 
 
-def test_an_api_that_is_gone_is_a_round_that_failed_and_not_the_end(harness: AppHarness, tmp_path: Path) -> None:
+def test_unavailable_api_is_a_failed_round_and_canary_continues(harness: AppHarness, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     nowhere = f"http://127.0.0.1:{free_port()}"
     with canary(harness.environ, tmp_path / "log", "--url", nowhere, "--listen", address):
         wait_until(lambda: rounds(address, "failed") >= 2, 40, (tmp_path / "log").read_text)
 
 
-def test_an_address_that_can_not_be_listened_on_is_told(harness: AppHarness) -> None:
+def test_invalid_listen_address_is_an_error(harness: AppHarness) -> None:
     result = harness.app.test_cli_runner().invoke(args=["revocation", "canary", "--listen", "nowhere", "--rounds", "1"])
     assert result.exit_code == 1
-    assert "--listen: nowhere can't be listened on; it takes HOST:PORT." in result.output
+    assert "--listen: can't listen on 'nowhere'. Use a free HOST:PORT." in result.output

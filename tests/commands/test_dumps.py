@@ -1,4 +1,4 @@
-"""`flask accounts dump|delete|load|restore|shell`: what is deleted can come back, and what was ended stays ended."""
+"""`flask accounts dump|delete|load|restore|shell`: accounts are restored, revoked keys remain revoked."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def flask(harness: AppHarness, *words: str, given: str | None = None) -> Result:
     return harness.app.test_cli_runner().invoke(args=["accounts", *words], input=given)
 
 
-def said(harness: AppHarness, *words: str) -> Any:
+def run_json(harness: AppHarness, *words: str) -> Any:
     result = flask(harness, *words, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def furnished(harness: AppHarness, account: str, *agents: str) -> Caller:
-    """A new account with agents, and a server of its own that holds a key."""
+def new_account_with_key(harness: AppHarness, account: str, *agents: str) -> Caller:
+    """Create an account with agents and an API key."""
     new_account(harness.services, account)
     caller = harness.bearer(harness.new_key(account))
     for name in agents:
@@ -59,11 +59,11 @@ def code(caller: Caller) -> str:
 
 
 def delete(harness: AppHarness, account: str, *words: str) -> Any:
-    return said(harness, "delete", account, "--yes-delete", account, *words)
+    return run_json(harness, "delete", account, "--yes-delete", account, *words)
 
 
 def status(harness: AppHarness, account: str) -> str | None:
-    rows = {row["account"]: row["status"] for row in said(harness, "list")}
+    rows = {row["account"]: row["status"] for row in run_json(harness, "list")}
     return rows.get(account)
 
 
@@ -71,9 +71,9 @@ def databases(postgres: EmbeddedPostgres) -> set[object]:
     return {name for (name,) in ask(postgres, "SELECT datname FROM pg_database")}
 
 
-def test_a_dump_is_for_its_owner_alone_and_disturbs_nobody(harness: AppHarness, tmp_path: Path) -> None:
-    caller = furnished(harness, "dumped", "Front desk")
-    told = said(harness, "dump", "dumped", "--folder", str(tmp_path / "new"))
+def test_dump_has_mode_0600_and_does_not_interrupt_requests(harness: AppHarness, tmp_path: Path) -> None:
+    caller = new_account_with_key(harness, "dumped", "Front desk")
+    told = run_json(harness, "dump", "dumped", "--folder", str(tmp_path / "new"))
     path = Path(told["dump"])
     files = sorted(path.parent.iterdir())
     assert files == [path, path.with_suffix(".json")]
@@ -84,10 +84,8 @@ def test_a_dump_is_for_its_owner_alone_and_disturbs_nobody(harness: AppHarness, 
     assert agents_of(caller) == ["Front desk"]
 
 
-def test_a_deleted_account_is_gone_everywhere_and_comes_back_from_its_dump(
-    harness: AppHarness, postgres: EmbeddedPostgres
-) -> None:
-    caller = furnished(harness, "to-delete", "Front desk", "Order desk")
+def test_deleted_account_is_refused_and_restored_from_its_dump(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    caller = new_account_with_key(harness, "to-delete", "Front desk", "Order desk")
     ended = caller.get("/v1/api-keys").get_json()[0]
     told = delete(harness, "to-delete")
     assert told["workers"] == told["acknowledged"] == 1
@@ -96,58 +94,58 @@ def test_a_deleted_account_is_gone_everywhere_and_comes_back_from_its_dump(
     assert code(caller) == "invalid_credential"
     assert flask(harness, "delete", "to-delete", "--yes-delete", "to-delete").exit_code == 1
 
-    back = said(harness, "restore", "to-delete", "--from", told["dump"])
+    back = run_json(harness, "restore", "to-delete", "--from", told["dump"])
     assert back["keys_ended"] == 0
     assert agents_of(caller) == ["Front desk", "Order desk"]
     assert caller.get("/v1/api-keys").get_json()[0]["id"] == ended["id"]
-    assert said(harness, "limits", "to-delete")["per_minute"] == 1_000_000
-    assert "exists already" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
+    assert run_json(harness, "limits", "to-delete")["per_minute"] == 1_000_000
+    assert "already exists" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
 
 
-def test_an_older_dump_brings_no_key_back_to_life(harness: AppHarness) -> None:
-    caller = furnished(harness, "older", "Front desk")
-    earlier = said(harness, "dump", "older")
+def test_older_dump_restores_no_key(harness: AppHarness) -> None:
+    caller = new_account_with_key(harness, "older", "Front desk")
+    earlier = run_json(harness, "dump", "older")
     delete(harness, "older")
-    back = said(harness, "restore", "older", "--from", earlier["dump"])
+    back = run_json(harness, "restore", "older", "--from", earlier["dump"])
     assert back["keys_ended"] == 1
     assert code(caller) == "revoked_credential"
     assert agents_of(harness.bearer(harness.new_key("older"))) == ["Front desk"]
 
 
-def test_a_loaded_dump_replaces_everything_and_ends_what_was_ended_since(harness: AppHarness) -> None:
-    kept = furnished(harness, "loaded", "Old")
+def test_loaded_dump_replaces_all_data_and_keeps_revoked_keys_revoked(harness: AppHarness) -> None:
+    kept = new_account_with_key(harness, "loaded", "Old")
     revoked = harness.bearer(harness.new_key("loaded"))
     doomed = revoked.get("/v1/me").get_json()["credential"]["id"]
-    dump = said(harness, "dump", "loaded")["dump"]
+    dump = run_json(harness, "dump", "loaded")["dump"]
     owner = harness.person(_owner("loaded"))
     assert owner.delete(f"/v1/api-keys/{doomed}").status_code == 200
     newer = harness.bearer(harness.new_key("loaded"))
     assert newer.post("/v1/agents", {"name": "New"}).status_code == 201
 
     refused = flask(harness, "load", "loaded", "--from", dump, "--yes-replace", "loaded")
-    assert "needs it to be suspended or archived" in refused.stderr
-    said(harness, "suspend", "loaded")
-    done = said(harness, "load", "loaded", "--from", dump, "--yes-replace", "loaded")
+    assert "must be suspended or archived" in refused.stderr
+    run_json(harness, "suspend", "loaded")
+    done = run_json(harness, "load", "loaded", "--from", dump, "--yes-replace", "loaded")
     assert done["keys_ended"] == 1
-    said(harness, "resume", "loaded")
+    run_json(harness, "resume", "loaded")
     assert agents_of(kept) == ["Old"]
     assert code(revoked) == "revoked_credential"
     assert newer.get("/v1/me").status_code == 401
 
-    said(harness, "suspend", "loaded")
-    said(harness, "load", "loaded", "--from", done["replaced"], "--yes-replace", "loaded")
-    said(harness, "resume", "loaded")
+    run_json(harness, "suspend", "loaded")
+    run_json(harness, "load", "loaded", "--from", done["replaced"], "--yes-replace", "loaded")
+    run_json(harness, "resume", "loaded")
     assert agents_of(kept) == ["New", "Old"]
 
 
-def test_a_key_that_was_shortened_stays_short(harness: AppHarness) -> None:
-    caller = furnished(harness, "shortened")
-    dump = said(harness, "dump", "shortened")["dump"]
-    said(harness, "policy", "shortened", "--max-key-expiry-days", "30", "--existing")
+def test_shortened_key_remains_short_after_a_load(harness: AppHarness) -> None:
+    caller = new_account_with_key(harness, "shortened")
+    dump = run_json(harness, "dump", "shortened")["dump"]
+    run_json(harness, "policy", "shortened", "--max-key-expiry-days", "30", "--existing")
     short = caller.get("/v1/api-keys").get_json()[0]["expires_at"]
-    said(harness, "suspend", "shortened")
-    said(harness, "load", "shortened", "--from", dump, "--yes-replace", "shortened")
-    said(harness, "resume", "shortened")
+    run_json(harness, "suspend", "shortened")
+    run_json(harness, "load", "shortened", "--from", dump, "--yes-replace", "shortened")
+    run_json(harness, "resume", "shortened")
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] == short
 
 
@@ -156,41 +154,43 @@ def _owner(account: str) -> Persona:
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "missing"])
-def test_a_damaged_dump_is_refused_and_nothing_changes(
+def test_damaged_dump_is_refused_and_nothing_changes(
     harness: AppHarness, postgres: EmbeddedPostgres, tmp_path: Path, damage: str
 ) -> None:
     account = f"damage-{damage}"
-    caller = furnished(harness, account, "Front desk")
-    path = Path(said(harness, "dump", account, "--folder", str(tmp_path))["dump"])
+    caller = new_account_with_key(harness, account, "Front desk")
+    path = Path(run_json(harness, "dump", account, "--folder", str(tmp_path))["dump"])
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-200] if damage == "cut" else os.urandom(5000))
-    said(harness, "suspend", account)
+    run_json(harness, "suspend", account)
     before = databases(postgres)
     for _ in range(2):
         refused = flask(harness, "load", account, "--from", str(path), "--yes-replace", account)
         assert refused.exit_code == 1
         assert "Traceback" not in refused.output
-        path.with_suffix(".json").unlink(missing_ok=True)  # the second time, PostgreSQL has to find out
+        path.with_suffix(".json").unlink(missing_ok=True)  # the second time, only PostgreSQL can detect the damage
     assert databases(postgres) == before
-    said(harness, "resume", account)
+    run_json(harness, "resume", account)
     assert agents_of(caller) == ["Front desk"]
 
 
-def test_what_is_no_accounts_dump_is_refused(harness: AppHarness, postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    caller = furnished(harness, "particular", "Front desk")
+def test_file_that_is_not_an_account_dump_is_refused(
+    harness: AppHarness, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    caller = new_account_with_key(harness, "particular", "Front desk")
     ask(postgres, "CREATE DATABASE unrelated")
     ask(postgres, "CREATE TABLE misc (id int)", "unrelated")
     path = tmp_path / "unrelated.dump"
     harness.app.extensions["kataven-tools"].programs.run(
         "pg_dump", _url(postgres, "unrelated"), ["--format=custom", f"--file={path}"]
     )
-    said(harness, "suspend", "particular")
+    run_json(harness, "suspend", "particular")
     refused = flask(harness, "load", "particular", "--from", str(path), "--yes-replace", "particular")
     assert "is at schema none" in refused.stderr
     assert "is missing" in flask(harness, "restore", "unrelated", "--from", str(path)).stderr
-    said(harness, "resume", "particular")
+    run_json(harness, "resume", "particular")
     assert agents_of(caller) == ["Front desk"]
 
 
@@ -198,8 +198,8 @@ def _url(postgres: EmbeddedPostgres, database: str) -> URL:
     return make_url(postgres.url(database))
 
 
-def test_deleting_asks_for_the_name(harness: AppHarness) -> None:
-    caller = furnished(harness, "asked")
+def test_delete_requires_the_name_as_confirmation(harness: AppHarness) -> None:
+    caller = new_account_with_key(harness, "asked")
     for answer in ("Asked\n", "\n\n", "acme\n"):
         assert flask(harness, "delete", "asked", given=answer).exit_code == 1
     assert flask(harness, "delete", "asked", "--yes-delete", "acme").exit_code == 1
@@ -207,21 +207,21 @@ def test_deleting_asks_for_the_name(harness: AppHarness) -> None:
     assert flask(harness, "delete", "asked", given="asked\n").exit_code == 0
 
 
-def test_an_account_that_lost_its_database_can_only_be_deleted_without_a_dump(
+def test_account_without_database_can_only_be_deleted_without_dump(
     harness: AppHarness, postgres: EmbeddedPostgres
 ) -> None:
     new_account(harness.services, "lost")
     ask(postgres, "DROP DATABASE lost WITH (FORCE)")
-    assert "no database" in flask(harness, "delete", "lost", "--yes-delete", "lost").stderr
+    assert "can't be dumped" in flask(harness, "delete", "lost", "--yes-delete", "lost").stderr
     assert status(harness, "lost") == "active"
     assert delete(harness, "lost", "--without-dump")["dump"] is None
     assert status(harness, "lost") is None
 
 
-def test_without_programs_that_are_new_enough_nothing_is_closed(
+def test_outdated_client_programs_are_refused_before_anything_changes(
     harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caller = furnished(harness, "well-equipped")
+    caller = new_account_with_key(harness, "well-equipped")
     tools = harness.app.extensions["kataven-tools"]
     for name in ("pg_dump", "pg_restore"):
         program = tmp_path / name
@@ -233,15 +233,13 @@ def test_without_programs_that_are_new_enough_nothing_is_closed(
         assert refused.exit_code == 1
         assert words in refused.stderr
     assert caller.get("/v1/me").status_code == 200
-    said(harness, "archive", "well-equipped")
-    said(harness, "restore", "well-equipped")
+    run_json(harness, "archive", "well-equipped")
+    run_json(harness, "restore", "well-equipped")
     assert delete(harness, "well-equipped", "--without-dump")["dump"] is None
 
 
-def test_a_server_that_fails_half_way_is_named_and_the_deletion_goes_on_later(
-    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    furnished(harness, "half-way")
+def test_deletion_continues_after_a_server_failure(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_account_with_key(harness, "half-way")
 
     def fail(*_: object) -> NoReturn:
         raise OperationalError("DROP", None, Exception("the disk is gone"))
@@ -250,17 +248,17 @@ def test_a_server_that_fails_half_way_is_named_and_the_deletion_goes_on_later(
         patch.setattr(Maintenance, "drop", fail)
         failed = flask(harness, "delete", "half-way", "--yes-delete", "half-way")
     assert failed.exit_code == 1
-    assert "A database server can't answer: the disk is gone" in failed.stderr
+    assert "A database server is unavailable: the disk is gone" in failed.stderr
     assert status(harness, "half-way") == "deleting"
     delete(harness, "half-way")
     assert status(harness, "half-way") is None
 
 
-def test_archived_accounts_are_restored_and_suspended_ones_resumed(harness: AppHarness) -> None:
-    caller = furnished(harness, "shelved")
-    said(harness, "archive", "shelved")
+def test_restore_needs_an_archived_account_and_resume_a_suspended_one(harness: AppHarness) -> None:
+    caller = new_account_with_key(harness, "shelved")
+    run_json(harness, "archive", "shelved")
     assert flask(harness, "resume", "shelved").exit_code == 1
-    said(harness, "restore", "shelved")
+    run_json(harness, "restore", "shelved")
     assert caller.get("/v1/me").status_code == 200
     assert flask(harness, "restore", "shelved").exit_code == 1
 
@@ -305,8 +303,8 @@ application.test_cli_runner().invoke(args=["accounts", verb, account, *words], c
 """
 
 
-def interrupted(harness: AppHarness, where: str, *words: str) -> None:
-    """Run a command in a process of its own and kill it at a certain moment."""
+def run_and_kill(harness: AppHarness, where: str, *words: str) -> None:
+    """Run a command in a separate process and kill it at a given step."""
     verb, account, *rest = words
     command = [sys.executable, "-c", INTERRUPTED, account, where, verb, *rest]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -317,101 +315,97 @@ def interrupted(harness: AppHarness, where: str, *words: str) -> None:
         assert line == "here\n", process.stderr.read()
 
 
-def eventually(harness: AppHarness, *words: str) -> Result:
-    """The command again, until the server has noticed that the killed one is gone and lets go of its lock."""
+def run_until_unlocked(harness: AppHarness, *words: str) -> Result:
+    """Repeat the command until PostgreSQL has released the lock of the killed process."""
     results: list[Result] = []
 
     def free() -> bool:
         results.append(flask(harness, *words))
-        return "at this moment" not in results[-1].output
+        return "another process is creating or removing" not in results[-1].output
 
     wait_until(free, 20, lambda: results[-1].output)
     return results[-1]
 
 
 @pytest.mark.parametrize("where", ["closed", "dumping", "dumped", "dropped"])
-def test_a_deletion_that_was_killed_is_finished_by_the_next_one(
-    harness: AppHarness, postgres: EmbeddedPostgres, where: str
-) -> None:
+def test_killed_deletion_is_completed_by_the_next(harness: AppHarness, postgres: EmbeddedPostgres, where: str) -> None:
     account = f"killed-{where}"
-    caller = furnished(harness, account, "Front desk")
-    interrupted(harness, where, "delete", account, "--yes-delete", account)
-    assert status(harness, account) == said(harness, "show", account)["status"] == "deleting"
+    caller = new_account_with_key(harness, account, "Front desk")
+    run_and_kill(harness, where, "delete", account, "--yes-delete", account)
+    assert status(harness, account) == run_json(harness, "show", account)["status"] == "deleting"
     assert code(caller) == "invalid_credential"
-    repaired = eventually(harness, "repair")
+    repaired = run_until_unlocked(harness, "repair")
     assert (status(harness, account) is None) == (where == "dropped"), repaired.output
     if where != "dropped":
         assert "repeat the deletion, or restore the account" in repaired.output
-        assert eventually(harness, "delete", account, "--yes-delete", account).exit_code == 0
+        assert run_until_unlocked(harness, "delete", account, "--yes-delete", account).exit_code == 0
     assert status(harness, account) is None
     assert account not in databases(postgres)
     (last,) = [
         Path(harness.environ["KATAVEN_DUMP_DIR"]) / event["dump"]
-        for event in trail(harness, account)[-3:]
+        for event in audit_events(harness, account)[-3:]
         if event["action"] == "account.deletion_begun" and "dump" in event
     ][-1:]
-    assert said(harness, "restore", account, "--from", str(last))["keys_ended"] == 0
+    assert run_json(harness, "restore", account, "--from", str(last))["keys_ended"] == 0
     assert agents_of(caller) == ["Front desk"]
 
 
 @pytest.mark.parametrize("where", ["closed", "dumping", "dumped"])
-def test_a_deletion_that_was_killed_can_be_taken_back(harness: AppHarness, where: str) -> None:
+def test_killed_deletion_can_be_reverted(harness: AppHarness, where: str) -> None:
     account = f"spared-{where}"
-    caller = furnished(harness, account, "Front desk")
-    interrupted(harness, where, "delete", account, "--yes-delete", account)
-    assert eventually(harness, "restore", account).exit_code == 0
+    caller = new_account_with_key(harness, account, "Front desk")
+    run_and_kill(harness, where, "delete", account, "--yes-delete", account)
+    assert run_until_unlocked(harness, "restore", account).exit_code == 0
     assert caller.post("/v1/agents", {"name": "Order desk"}).status_code == 201
     assert agents_of(caller) == ["Front desk", "Order desk"]
 
 
-def test_nothing_is_written_behind_the_last_dump(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
-    """Who was let in before the end of the credentials, and writes only now, is refused: it would be lost."""
-    caller = furnished(harness, "late-writer", "Front desk")
+def test_write_after_the_final_dump_is_refused(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    """A request that was admitted before the revocation and writes only after the dump is refused, not lost."""
+    caller = new_account_with_key(harness, "late-writer", "Front desk")
     record = harness.services.directory.read("late-writer")
     assert record is not None
-    interrupted(harness, "dumping", "delete", "late-writer", "--yes-delete", "late-writer")
+    run_and_kill(harness, "dumping", "delete", "late-writer", "--yes-delete", "late-writer")
     late = harness.services.registry.writing(record.tenant)
-    with pytest.raises(TenantUnavailable, match="only reads"), late as session:
+    with pytest.raises(TenantUnavailable, match="read-only"), late as session:
         session.execute(text("UPDATE agents SET name = 'x'"))
-    assert eventually(harness, "restore", "late-writer").exit_code == 0
+    assert run_until_unlocked(harness, "restore", "late-writer").exit_code == 0
     assert agents_of(caller) == ["Front desk"]
 
 
 @pytest.mark.parametrize("where", ["filled", "exchanged"])
-def test_a_load_that_was_killed_has_happened_or_not(
-    harness: AppHarness, postgres: EmbeddedPostgres, where: str
-) -> None:
+def test_killed_load_is_atomic(harness: AppHarness, postgres: EmbeddedPostgres, where: str) -> None:
     account = f"load-{where}"
-    caller = furnished(harness, account, "Old")
-    dump = said(harness, "dump", account)["dump"]
+    caller = new_account_with_key(harness, account, "Old")
+    dump = run_json(harness, "dump", account)["dump"]
     caller.post("/v1/agents", {"name": "New"})
-    said(harness, "suspend", account)
+    run_json(harness, "suspend", account)
     before = databases(postgres)
-    interrupted(harness, where, "load", account, "--from", dump, "--yes-replace", account)
-    wait_until(lambda: eventually(harness, "repair").exit_code == 0 and databases(postgres) == before, 20)
-    said(harness, "resume", account)
+    run_and_kill(harness, where, "load", account, "--from", dump, "--yes-replace", account)
+    wait_until(lambda: run_until_unlocked(harness, "repair").exit_code == 0 and databases(postgres) == before, 20)
+    run_json(harness, "resume", account)
     assert agents_of(caller) == (["New", "Old"] if where == "filled" else ["Old"])
 
 
 @pytest.mark.parametrize("where", ["filled", "exchanged"])
-def test_a_restore_that_was_killed_is_finished_or_taken_back(harness: AppHarness, where: str) -> None:
+def test_killed_restore_is_completed_or_removed(harness: AppHarness, where: str) -> None:
     account = f"back-{where}"
-    caller = furnished(harness, account, "Front desk")
+    caller = new_account_with_key(harness, account, "Front desk")
     dump = delete(harness, account)["dump"]
-    interrupted(harness, where, "restore", account, "--from", dump)
+    run_and_kill(harness, where, "restore", account, "--from", dump)
     assert status(harness, account) == "provisioning"
-    wait_until(lambda: eventually(harness, "repair").exit_code == 0 and status(harness, account) != "provisioning", 20)
+    wait_until(
+        lambda: run_until_unlocked(harness, "repair").exit_code == 0 and status(harness, account) != "provisioning", 20
+    )
     assert (status(harness, account) == "active") == (where == "exchanged")
     if where == "filled":
-        assert eventually(harness, "restore", account, "--from", dump).exit_code == 0
+        assert run_until_unlocked(harness, "restore", account, "--from", dump).exit_code == 0
     wait_until(lambda: caller.get("/v1/me").status_code == 200, 40)
     assert agents_of(caller) == ["Front desk"]
 
 
-def test_a_shell_is_psql_and_leaves_a_trace(
-    harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    furnished(harness, "inspected", "Front desk")
+def test_shell_opens_psql_and_is_audited(harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_account_with_key(harness, "inspected", "Front desk")
     told = tmp_path / "told"
     psql = tmp_path / "psql"
     psql.write_text(f'#!/bin/sh\nenv > {told}\necho "$#" >> {told}\nexit 3\n')
@@ -423,11 +417,11 @@ def test_a_shell_is_psql_and_leaves_a_trace(
     lines = told.read_text().splitlines()
     assert "PGDATABASE=inspected" in lines
     assert lines[-1] == "0", "nothing on the command line"
-    assert trail(harness, "inspected")[-1]["action"] == "account.shell_opened"
+    assert audit_events(harness, "inspected")[-1]["action"] == "account.shell_opened"
     with monkeypatch.context() as patch:
         patch.setattr(tools.programs, "_folder", tmp_path / "empty")
         missing = flask(harness, "shell", "inspected")
-    assert "there is no psql" in missing.stderr
+    assert "psql was not found" in missing.stderr
     real = subprocess.run(
         [tools.programs.path("psql"), "-Atc", "SELECT name FROM agents"],
         env=environment(harness.services.directory.read("inspected").tenant.url),  # type: ignore[union-attr]
@@ -438,17 +432,17 @@ def test_a_shell_is_psql_and_leaves_a_trace(
     assert real.stdout == "Front desk\n"
 
 
-def trail(harness: AppHarness, account: str) -> list[dict[str, Any]]:
+def audit_events(harness: AppHarness, account: str) -> list[dict[str, Any]]:
     with harness.services.directory.database.reading() as session:
         events = session.query(OperatorEvent).filter_by(account_id=account).order_by(OperatorEvent.at)
         return [{"action": event.action, **event.detail} for event in events]
 
 
-def test_an_account_made_again_under_its_name_begins_with_fresh_limits(
+def test_account_recreated_under_its_name_starts_with_unused_limits(
     harness: AppHarness, shared_redis: EmbeddedRedis
 ) -> None:
     account = "made-again"
-    owner = furnished(harness, account, "Front desk")
+    owner = new_account_with_key(harness, account, "Front desk")
     with redis.Redis.from_url(shared_redis.url) as client:
         for surface in ("api", "hub"):
             client.set(f"limits:{surface}:account:{{{account}-two}}", "another account's")

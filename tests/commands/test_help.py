@@ -1,4 +1,4 @@
-"""`flask …` before anything is configured: help is there, and a command says what it lacks."""
+"""`flask …` without settings: the help is printed, and commands report the missing settings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.gunicorn import CHECKOUT
 MISSING = ["KATAVEN_DATABASE_URL: is missing", "KATAVEN_PEPPERS: is missing"]
 
 
-def bare(*words: str) -> subprocess.CompletedProcess[str]:
-    """The real program, with no setting in its environment nor in a data folder."""
+def run_unconfigured(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the real program without settings in the environment or in a data folder."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KATAVEN_", "FLASK_"))}
     environ["KATAVEN_DATA_DIR"] = "/nowhere"
     program = [sys.executable, "-m", "flask", *words]
@@ -40,19 +40,19 @@ def leaves(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], cl
 
 
 def test_help_needs_no_settings() -> None:
-    helped = bare("--help")
+    helped = run_unconfigured("--help")
     assert (helped.returncode, helped.stderr) == (0, "")
     assert "accounts " in helped.stdout
     assert "limiter" not in helped.stdout, "commands of libraries are not listed"
 
 
-def test_what_serves_still_says_what_is_missing() -> None:
-    refused = bare("run", "--port", "0")
+def test_run_reports_missing_settings() -> None:
+    refused = run_unconfigured("run", "--port", "0")
     assert refused.returncode == 1
     assert "KATAVEN_DATABASE_URL: is missing" in refused.stderr
 
 
-def test_every_command_has_its_help_and_says_what_is_missing(unconfigured: Flask) -> None:
+def test_every_command_prints_help_and_reports_missing_settings(unconfigured: Flask) -> None:
     runner = unconfigured.test_cli_runner()
     tried = 0
     for path, command in leaves(unconfigured.cli):
@@ -70,7 +70,7 @@ def test_every_command_has_its_help_and_says_what_is_missing(unconfigured: Flask
     assert tried >= 30
 
 
-def test_the_same_commands_are_there_with_settings(harness: AppHarness, unconfigured: Flask) -> None:
+def test_commands_are_the_same_with_settings(harness: AppHarness, unconfigured: Flask) -> None:
     configured = {path for path, _ in leaves(harness.app.cli) if path[0] != "dev"}
     assert {path for path, _ in leaves(unconfigured.cli)} == configured
 

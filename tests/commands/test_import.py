@@ -1,4 +1,4 @@
-"""`flask accounts import-csv`: all of the file is checked before anything is made; running it again goes on."""
+"""`flask accounts import-csv`: the whole file is checked first, and an import can be run again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shown(harness: AppHarness, account: str) -> Any:
     return json.loads(result.stdout) if result.exit_code == 0 else None
 
 
-def test_every_line_becomes_an_account_as_it_says(harness: AppHarness, tmp_path: Path) -> None:
+def test_every_line_creates_an_account_with_its_properties(harness: AppHarness, tmp_path: Path) -> None:
     dry = import_csv(harness, tmp_path, FULL, "--dry-run", "--json")
     assert set(outcomes(dry).values()) == {"pending"}
     assert shown(harness, "csv-first") is None
@@ -59,7 +59,7 @@ def test_every_line_becomes_an_account_as_it_says(harness: AppHarness, tmp_path:
     assert "3 exists" in again.stderr
 
 
-def test_everything_that_is_wrong_is_told_and_nothing_is_made(harness: AppHarness, tmp_path: Path) -> None:
+def test_all_problems_are_reported_and_no_account_is_created(harness: AppHarness, tmp_path: Path) -> None:
     harness.app.test_cli_runner().invoke(args=["accounts", "create", "csv-taken", "--org-id", "org-csv-taken"])
     content = """\
 account,org_id,server,discoverable,per_minute
@@ -80,12 +80,12 @@ csv-comma,,,,,surplus
     for words in (
         "line 3: account: an account name",
         "line 4: account: the account name 'postgres' is reserved",
-        "line 6: account: 'csv-twice' is on line 5 already",
-        "line 8: org_id: 'org-csv-same' is on line 7 already",
+        "line 6: account: 'csv-twice' is already used on line 5",
+        "line 8: org_id: 'org-csv-same' is already used on line 7",
         "line 9: discoverable: must be yes or no",
         "line 10: per_minute: must be a whole number",
         "line 11: per_minute: must be a whole number",
-        "line 12: more cells than there are columns",
+        "line 12: more cells than columns",
     ):
         assert words in refused.stderr
     content = """\
@@ -97,9 +97,9 @@ csv-taken,org-csv-other,
 """
     refused = import_csv(harness, tmp_path, content)
     for words in (
-        "line 3: server: There is no database server 'mars'",
-        "line 4: org_id: 'org-csv-taken' is the organisation of account 'csv-taken'",
-        "line 5: org_id: account 'csv-taken' exists already, for another organisation",
+        "line 3: server: Database server 'mars' does not exist",
+        "line 4: org_id: organisation 'org-csv-taken' already belongs to account 'csv-taken'",
+        "line 5: org_id: account 'csv-taken' already exists with a different organisation",
     ):
         assert words in refused.stderr
     assert shown(harness, "csv-fine") is None
@@ -108,22 +108,22 @@ csv-taken,org-csv-other,
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "the column 'account' is missing"),
-        ("acme\n", "'acme' is no column"),
-        ("account,account\nx,y\n", "is there twice"),
-        (b"account\n\xff\xfe\n", "not CSV in UTF-8"),
-        ('account\n"x\n', "not CSV in UTF-8"),
+        ("", "missing column 'account'"),
+        ("acme\n", "unknown column 'acme'"),
+        ("account,account\nx,y\n", "duplicate column 'account'"),
+        (b"account\n\xff\xfe\n", "not valid CSV in UTF-8"),
+        ('account\n"x\n', "not valid CSV in UTF-8"),
     ],
     ids=["empty", "no-header", "column-twice", "bytes", "open-quote"],
 )
-def test_what_is_no_such_file_is_refused(harness: AppHarness, tmp_path: Path, content: str | bytes, words: str) -> None:
+def test_invalid_file_is_refused(harness: AppHarness, tmp_path: Path, content: str | bytes, words: str) -> None:
     refused = import_csv(harness, tmp_path, content)
     assert refused.exit_code == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.output
 
 
-def test_limits_that_contradict_each_other_are_told_with_their_line(harness: AppHarness, tmp_path: Path) -> None:
+def test_inconsistent_limits_are_reported_with_their_line(harness: AppHarness, tmp_path: Path) -> None:
     content = "account,per_minute,per_hour\ncsv-crossed,10,5\ncsv-lowered,,5\n"
     refused = import_csv(harness, tmp_path, content)
     assert refused.exit_code == 1
@@ -132,7 +132,7 @@ def test_limits_that_contradict_each_other_are_told_with_their_line(harness: App
     assert shown(harness, "csv-crossed") is None
 
 
-def test_a_line_that_fails_is_a_row_and_the_next_run_mends_it(
+def test_failed_line_is_a_row_and_the_next_run_creates_it(
     harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = "account\ncsv-one\ncsv-two\ncsv-three\n"
@@ -157,7 +157,7 @@ def test_a_line_that_fails_is_a_row_and_the_next_run_mends_it(
     assert outcomes(second) == {"csv-one": "exists", "csv-two": "created", "csv-three": "exists"}
 
 
-def test_what_a_killed_import_left_is_made_by_the_next_one(harness: AppHarness, tmp_path: Path) -> None:
+def test_next_import_completes_a_killed_one(harness: AppHarness, tmp_path: Path) -> None:
     database = harness.services.directory.database
     account_creation.create(database, account_creation.NewAccount("csv-whole", "x"), actor="test")
     with database.writing() as session:

@@ -1,4 +1,4 @@
-"""`flask migrations upgrade --sql` and `flask migrations revision`: what is read before it is run."""
+"""`flask migrations upgrade --sql` and `flask migrations revision`."""
 
 from __future__ import annotations
 
@@ -42,20 +42,18 @@ def server(postgres: EmbeddedPostgres) -> DatabaseServer:
 @pytest.mark.parametrize(
     ("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA), ((), ACCOUNT_SCHEMA)]
 )
-def test_sql_is_that_of_the_databases_that_are_named(
-    harness: AppHarness, words: tuple[str, ...], expected: Schema
-) -> None:
+def test_sql_covers_the_named_databases(harness: AppHarness, words: tuple[str, ...], expected: Schema) -> None:
     shown = migrations(harness, "upgrade", *words, "--sql")
     assert shown.exit_code == 0, shown.output
     assert shown.stdout == sql_of(expected)
 
 
-def test_sql_of_both_is_the_systems_and_then_the_accounts(harness: AppHarness) -> None:
+def test_system_sql_precedes_account_sql(harness: AppHarness) -> None:
     shown = migrations(harness, "upgrade", "--system", "--all", "--sql")
     assert shown.stdout == sql_of(SYSTEM_SCHEMA) + sql_of(ACCOUNT_SCHEMA)
 
 
-def test_sql_of_an_account_begins_where_its_database_is(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+def test_account_sql_starts_at_the_current_revision(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     oldest = ACCOUNT_SCHEMA.window[0]
     for name in ("reviewed-a", "reviewed-b", "reviewed-c"):
         new_account(harness.services, name)
@@ -73,7 +71,7 @@ def test_sql_of_an_account_begins_where_its_database_is(harness: AppHarness, pos
 
 
 @pytest.mark.parametrize(("words", "expected"), [(("--system",), SYSTEM_SCHEMA), (("--all",), ACCOUNT_SCHEMA)])
-def test_sql_run_by_hand_leaves_what_the_command_leaves(
+def test_sql_run_manually_gives_the_same_schema_as_the_command(
     harness: AppHarness, server: DatabaseServer, words: tuple[str, ...], expected: Schema
 ) -> None:
     script = migrations(harness, "upgrade", *words, "--sql").stdout
@@ -94,7 +92,7 @@ def test_sql_run_by_hand_leaves_what_the_command_leaves(
     assert states[0].revision == expected.head
 
 
-def test_upgrade_of_the_system_database_waits_for_a_lock_as_long_as_its_sql_says(
+def test_system_upgrade_uses_the_lock_timeout_of_its_sql(
     postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
@@ -109,7 +107,7 @@ def test_upgrade_of_the_system_database_waits_for_a_lock_as_long_as_its_sql_says
 
 @pytest.fixture
 def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The product's schemas with their revisions in a folder of the test's own."""
+    """A copy of the product's revisions in a temporary folder."""
     folder = tmp_path / "alembic"
     shutil.copytree(schema.SCRIPTS, folder)
     for name in ("SYSTEM_SCHEMA", "ACCOUNT_SCHEMA"):
@@ -118,7 +116,7 @@ def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("words", "branch"), [((), "account"), (("--system",), "system")])
-def test_a_revision_is_written_with_the_next_number(
+def test_draft_has_the_next_revision_number(
     harness: AppHarness, server: DatabaseServer, scratch_schemas: Path, words: tuple[str, ...], branch: str
 ) -> None:
     known = {"account": ACCOUNT_SCHEMA, "system": SYSTEM_SCHEMA}[branch]
@@ -131,16 +129,15 @@ def test_a_revision_is_written_with_the_next_number(
     path = scratch_schemas / branch / f"{following}_what_the_models_have.py"
     assert str(path) in written.output
     assert f'revision = "{following}"' in path.read_text().replace("'", '"')
-    assert "op.create_table" in path.read_text(), "what the last revision no longer makes is missing"
+    added = {"account": "op.create_table", "system": "op.add_column"}[branch]
+    assert added in path.read_text(), "the draft lacks what the emptied last revision no longer adds"
     assert databases(server) == before
 
 
-def test_a_revision_without_a_change_of_the_models_is_empty_and_says_so(
-    harness: AppHarness, scratch_schemas: Path
-) -> None:
+def test_draft_without_model_changes_is_empty_and_reported(harness: AppHarness, scratch_schemas: Path) -> None:
     written = migrations(harness, "revision", "Fill a column")
     assert written.exit_code == 0, written.output
-    assert "The models are as the last revision leaves them" in written.stderr
+    assert "The models match the last revision" in written.stderr
 
 
 def databases(server: DatabaseServer) -> set[str]:
@@ -148,7 +145,7 @@ def databases(server: DatabaseServer) -> set[str]:
         return set(maintenance.databases())
 
 
-def test_a_message_without_a_letter_is_refused(harness: AppHarness, scratch_schemas: Path) -> None:
+def test_message_without_a_letter_is_refused(harness: AppHarness, scratch_schemas: Path) -> None:
     refused = migrations(harness, "revision", " … ")
     assert refused.exit_code == 2
     assert not list((scratch_schemas / "account").glob("account_0003*"))

@@ -1,4 +1,4 @@
-"""A name or an id that is not there is refused, by every command that takes one."""
+"""Every command that takes a name or an id refuses an unknown one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.commands.test_accounts import flask
 from tests.support.app_harness import AppHarness
 
 NAMES = {"account", "accounts", "name", "server", "pepper", "run_id"}
-"""Parameters that name something that has to be there."""
+"""Parameters that name an existing object."""
 NEW = {"accounts create account", "accounts create name", "servers add name"}
-"""Those that name something new."""
+"""Parameters that name a new object."""
 UNKNOWN = {
     "accounts archive account": ["typo"],
     "accounts create server": ["fresh", "--server", "typo"],
@@ -46,16 +46,16 @@ def named(group: click.Group, *path: str) -> Iterator[str]:
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
             yield from named(command, *path, name)
-        elif path:  # ours are in groups
+        elif path:  # the project's commands are in groups
             yield from (" ".join((*path, name, str(one.name))) for one in command.params if one.name in NAMES)
 
 
-def test_every_parameter_that_names_something_is_tried(harness: AppHarness) -> None:
+def test_every_parameter_with_a_name_or_id_is_covered(harness: AppHarness) -> None:
     assert set(named(harness.app.cli)) - NEW == set(UNKNOWN)
 
 
 @pytest.mark.parametrize("parameter", UNKNOWN)
-def test_what_is_not_there_is_refused(harness: AppHarness, parameter: str) -> None:
+def test_unknown_name_or_id_is_refused(harness: AppHarness, parameter: str) -> None:
     group, command, _ = parameter.split()
     result = flask(harness, group, command, *UNKNOWN[parameter])
     assert result.exit_code in {1, 2}, result.output
@@ -64,21 +64,19 @@ def test_what_is_not_there_is_refused(harness: AppHarness, parameter: str) -> No
     assert "Error: " in result.stderr
 
 
-def test_a_pepper_that_the_ring_has_not_is_refused_with_those_that_it_has(harness: AppHarness) -> None:
+def test_unknown_pepper_is_refused_and_the_ring_is_listed(harness: AppHarness) -> None:
     refused = flask(harness, "peppers", "retire", "dve1")
     assert refused.exit_code == 2
     assert "'dve1'" in refused.stderr
-    assert "It has: dev1." in refused.stderr
-    assert "Take it out" not in refused.output
+    assert "only dev1." in refused.stderr
+    assert "Remove it" not in refused.output
 
 
-def test_the_current_pepper_is_not_retired_and_an_older_one_is(
-    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_an_older_pepper_can_be_retired(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peppers, "_in_use", lambda: ({}, []))
     monkeypatch.setattr(harness.services.issuer, "pepper_ids", lambda: ("2099a", "dev1"))
     refused = flask(harness, "peppers", "retire", "2099a")
     assert refused.exit_code == 1
     assert "is the current one" in refused.stderr
     retired = flask(harness, "peppers", "retire", "dev1")
-    assert (retired.exit_code, "Take it out" in retired.stdout) == (0, True)
+    assert (retired.exit_code, "Remove it" in retired.stdout) == (0, True)

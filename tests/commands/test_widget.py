@@ -1,4 +1,4 @@
-"""`flask widget …`, as an operator types it."""
+"""`flask widget keys|new-key`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.commands.test_accounts import flask
 from tests.support.app_harness import AppHarness
 
 
-def test_the_ring_is_listed_without_anything_private(harness: AppHarness) -> None:
+def test_ring_is_listed_without_private_parts(harness: AppHarness) -> None:
     secret = harness.environ["KATAVEN_WIDGET_SIGNING_KEYS"].partition(":")[2]
     listed = flask(harness, "widget", "keys", "--json")
     assert listed.exit_code == 0, listed.output
@@ -19,19 +19,19 @@ def test_the_ring_is_listed_without_anything_private(harness: AppHarness) -> Non
     assert "signs" in flask(harness, "widget", "keys").stdout
 
 
-def test_a_new_key_is_printed_as_the_setting_takes_it(harness: AppHarness) -> None:
+def test_new_key_is_printed_in_the_format_of_the_setting(harness: AppHarness) -> None:
     made = flask(harness, "widget", "new-key", "2026b").stdout.strip()
     assert SigningKey.parse(made).id == "2026b"
     assert flask(harness, "widget", "new-key", "2026b").stdout.strip() != made
 
 
-def test_what_goes_wrong_is_one_line_and_a_status(harness: AppHarness) -> None:
-    for words, said in (
-        (("new-key", "dev1"), "an id of its own"),
+def test_error_is_one_line_and_an_exit_status(harness: AppHarness) -> None:
+    for words, run_json in (
+        (("new-key", "dev1"), "Use a different id"),
         (("new-key", "Not an id"), "1 to 32 of a-z"),
         (("new-key", "a:b"), "1 to 32 of a-z"),
     ):
         result = flask(harness, "widget", *words)
         assert result.exit_code == 1
-        assert said in result.stderr
+        assert run_json in result.stderr
         assert "Traceback" not in result.output

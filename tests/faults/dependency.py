@@ -1,4 +1,4 @@
-"""One dependency of a running product, and the ways in which it goes wrong."""
+"""A dependency of a running product, and the ways in which it fails."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FLAPS = 3
 
 
 class Server(Protocol):
-    """A process that can be ended and started again."""
+    """A process that can be stopped and started again."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
 
 class Dependency:
-    """`server`, which clients reach by way of `proxy`, if any; `process` tells the process id of what runs now."""
+    """`server`, which clients reach through `proxy` if one exists. `process` returns the current process id."""
 
     def __init__(self, server: Server, proxy: Proxy | None, process: Callable[[], int]) -> None:
         self._server = server
@@ -30,9 +30,10 @@ class Dependency:
         self._process = process
 
     @contextlib.contextmanager
-    def broken(self, way: str, between: Callable[[], None]) -> Iterator[None]:
-        """Until the block ends it is `dead`, `frozen` or `half-open`; or it was `flapping`, `between` at each turn."""
-        with getattr(self, f"_{way.replace('-', '_')}")(between):
+    def broken(self, fault: str, between: Callable[[], None]) -> Iterator[None]:
+        """Until the block ends, the dependency is `dead`, `frozen` or `half-open`. With `flapping`, `between` runs at
+        each change."""
+        with getattr(self, f"_{fault.replace('-', '_')}")(between):
             yield
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Callers who never stop asking, each in its own way, and what they were answered."""
+"""Callers that send requests continuously, each in its own way, and the responses that they receive."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import httpx2
 from tests.support.waiting import wait_until
 
 ENOUGH = 4
-"""So many answers of each caller make a finding."""
-PATIENCE_SECONDS = 60.0
+"""How many responses per caller a check needs."""
+WAIT_SECONDS = 60.0
 
 Ask = Callable[[httpx2.Client], httpx2.Response]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One request: when it began, how long it took, and the status; 0 for none at all."""
+    """One request: its start, its duration, and its status; 0 if no response arrived."""
 
     began: float
     seconds: float
@@ -30,19 +30,19 @@ class Answered:
 
 @dataclass
 class Load:
-    """`callers` by name. A request that is not answered by `deadline_seconds` is given up, and has status 0."""
+    """`callers` by name. A request without a response after `deadline_seconds` is abandoned and has status 0."""
 
     url: str
     callers: dict[str, Ask]
     deadline_seconds: float
-    answers: dict[str, list[Answered]] = field(default_factory=dict)
+    responses: dict[str, list[Answered]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Two threads for each caller, until the end of the block."""
+        """Run two threads per caller until the end of the block."""
         threads = [threading.Thread(target=self._go_on, args=(name,)) for name in self.callers for _ in range(2)]
-        self.answers = {name: [] for name in self.callers}
+        self.responses = {name: [] for name in self.callers}
         for thread in threads:
             thread.start()
         try:
@@ -53,31 +53,32 @@ class Load:
                 thread.join()
 
     def since(self, began: float) -> dict[str, list[Answered]]:
-        """The answers to what was asked since then."""
-        return {name: [answer for answer in found if answer.began >= began] for name, found in self.answers.items()}
+        """The responses to requests sent since then."""
+        return {
+            name: [response for response in found if response.began >= began] for name, found in self.responses.items()
+        }
 
     def wait_for_answers(self) -> float:
-        """Until each caller has asked anew, and been answered, often enough; returns since when."""
+        """Wait until each caller has sent new requests and received enough responses. Returns the start of this
+        period."""
         began = time.monotonic()
-        wait_until(
-            lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), PATIENCE_SECONDS, self._state
-        )
+        wait_until(lambda: all(len(found) >= ENOUGH for found in self.since(began).values()), WAIT_SECONDS, self._state)
         return began
 
     def wait_until_well(self) -> None:
-        """Until each caller's latest answers are good."""
+        """Wait until each caller's latest responses are successful."""
         began = time.monotonic()
         wait_until(
             lambda: all(
-                len(found) >= ENOUGH and all(answer.status < 300 for answer in found[-ENOUGH:])
+                len(found) >= ENOUGH and all(response.status < 300 for response in found[-ENOUGH:])
                 for found in self.since(began).values()
             ),
-            PATIENCE_SECONDS,
+            WAIT_SECONDS,
             self._state,
         )
 
     def _state(self) -> object:
-        return {name: [(a.status, round(a.seconds, 2)) for a in found[-6:]] for name, found in self.answers.items()}
+        return {name: [(a.status, round(a.seconds, 2)) for a in found[-6:]] for name, found in self.responses.items()}
 
     def _go_on(self, name: str) -> None:
         with httpx2.Client(base_url=self.url, timeout=self.deadline_seconds) as client:
@@ -87,5 +88,5 @@ class Load:
                     status = self.callers[name](client).status_code
                 except httpx2.HTTPError:
                     status = 0
-                self.answers[name].append(Answered(began, time.monotonic() - began, status))
+                self.responses[name].append(Answered(began, time.monotonic() - began, status))
                 self._stop.wait(0.1)  # a steady load, not a flood: what is tested is the product, not the machine

@@ -1,4 +1,4 @@
-"""The product on dependencies of its own, each behind a proxy, with callers at its door."""
+"""The product with its own dependencies, each behind a proxy, and with callers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.proxy import Proxy
 from tests.tenancy.conftest import scratch_server
 
 DEADLINE_SECONDS = 20.0
-"""No request takes longer, whatever is wrong: docs/operations.md."""
+"""No request takes longer, whatever fails: docs/operations.md."""
 KEYS = 600
 
 
@@ -53,7 +53,7 @@ class Place:
 
 @contextmanager
 def opened_place(folder: Path, *, with_auth_service: bool) -> Iterator[Place]:
-    """Acme's database is on a server of its own, globex's on another, the system database on a third."""
+    """Acme's database is on its own server, globex's on another, and the system database on a third."""
     with ExitStack() as stack:
         postgres = {name: stack.enter_context(scratch_server()) for name in ("system", "acme", "globex")}
         redis = EmbeddedRedis(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "redis", persistent=False)

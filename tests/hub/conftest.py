@@ -1,4 +1,4 @@
-"""The Hub of the house, on its databases and its Redis, and people who come to it."""
+"""Fixtures: a Hub with the databases and the Redis of the test app, and signed-in browsers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kataven.hub.pages_app import PAGES
 from kataven.hub.session_middleware import EXTENSION, HubServices
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 
 HUB_URL = "http://localhost:4711"
@@ -24,65 +24,65 @@ HUB_URL = "http://localhost:4711"
 
 @dataclass(frozen=True)
 class Hub:
-    """The surface, its pages, and how to come to them."""
+    """The Hub app, the app of its pages, and its services."""
 
-    surface: Flask
+    app: Flask
     pages: Flask
-    front: HubServices
+    services: HubServices
 
-    def visitor(self) -> Visitor:
-        return Visitor(self.surface, HUB_URL)
+    def browser(self) -> HubBrowser:
+        return HubBrowser(self.app, HUB_URL)
 
-    def signed_in(self, person: Persona, account: str | None = None) -> Visitor:
-        return self.visitor().sign_in(person, account)
+    def signed_in(self, person: Persona, account: str | None = None) -> HubBrowser:
+        return self.browser().sign_in(person, account)
 
 
-@pytest.fixture(scope="module")  # not longer: it is one more worker, whom receipts elsewhere would count
+@pytest.fixture(scope="module")  # not longer: it is an additional worker, which receipts in other tests would count
 def hub(harness: AppHarness) -> Iterator[Hub]:
     environ = {
         **harness.environ,
         "KATAVEN_HUB_URL": HUB_URL,
         "KATAVEN_OPERATORS_ORG_ID": org_id(OPERATORS_ACCOUNT),
     }
-    surface = factory.create_hub(settings.load(environ))
-    surface.extensions[SERVICES].start()
-    pages: Flask = surface.extensions[PAGES]
-    yield Hub(surface, pages, pages.extensions[EXTENSION])
-    surface.extensions[SERVICES].stop()
+    app = factory.create_hub(settings.load(environ))
+    app.extensions[SERVICES].start()
+    pages: Flask = app.extensions[PAGES]
+    yield Hub(app, pages, pages.extensions[EXTENSION])
+    app.extensions[SERVICES].stop()
 
 
 @pytest.fixture
-def alice(hub: Hub) -> Visitor:
+def alice(hub: Hub) -> HubBrowser:
     """Owner of acme."""
     return hub.signed_in(ALICE)
 
 
 @pytest.fixture
-def bob(hub: Hub) -> Visitor:
+def bob(hub: Hub) -> HubBrowser:
     """Member of acme."""
     return hub.signed_in(BOB)
 
 
 @pytest.fixture
-def charlie(hub: Hub) -> Visitor:
+def charlie(hub: Hub) -> HubBrowser:
     """Owner of globex."""
     return hub.signed_in(CHARLIE)
 
 
 @pytest.fixture
-def olivia(hub: Hub) -> Visitor:
+def olivia(hub: Hub) -> HubBrowser:
     """Operator."""
     return hub.signed_in(OLIVIA)
 
 
 @pytest.fixture
-def stranger(hub: Hub) -> Visitor:
-    return hub.visitor()
+def anonymous(hub: Hub) -> HubBrowser:
+    return hub.browser()
 
 
 @pytest.fixture(autouse=True)
 def _addresses_have_asked_for_nothing(request: pytest.FixtureRequest) -> None:
-    """All tests of a process ask from a few addresses, and together more than one address may in a minute."""
+    """Reset the budgets: all tests of a process share a few addresses and exceed the budget of one minute."""
     if "harness" in request.fixturenames:
         url = request.getfixturevalue("harness").environ["KATAVEN_REDIS_URL"]
         with redis.Redis.from_url(url) as client:

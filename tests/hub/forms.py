@@ -1,4 +1,4 @@
-"""The forms of a page, as a browser would send them."""
+"""Parses the forms of a page, as a browser submits them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 
 @dataclass
 class Form:
-    """One form: where it goes, and the value of each of its fields."""
+    """One form: its action, and the values of its fields."""
 
     action: str
     method: str
     fields: dict[str, str] = field(default_factory=dict)
-    """What is sent if nothing is touched: an unticked box and a radio button that is not chosen send nothing."""
+    """The values that are submitted without changes. Unchecked checkboxes and radio buttons submit nothing."""
     hidden: dict[str, str] = field(default_factory=dict)
     offered: dict[str, list[str]] = field(default_factory=dict)
     """The values of each group of radio buttons."""
@@ -61,7 +61,7 @@ class _Reader(HTMLParser):
         if tag == "form":
             self._form = None
         elif tag == "textarea" and self._form is not None and self._area is not None:
-            # The parser of HTML drops the first line break.
+            # HTML parsers drop the first line break.
             self._form.fields[self._area] = self._form.fields[self._area].removeprefix("\n")
             self._area = None
         elif tag == "select":
@@ -73,7 +73,7 @@ class _Reader(HTMLParser):
 
 
 def forms_of(page: str) -> dict[str, Form]:
-    """The forms of a page that are sent with POST, by where they go."""
+    """The POST forms of a page, by action."""
     reader = _Reader()
     reader.feed(page)
     return {form.action: form for form in reader.forms if form.method == "post"}

@@ -19,7 +19,7 @@ from kataven.hub.sessions import Session
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import SCOPES, IndependentIssuers, Shape
 
@@ -33,22 +33,22 @@ ROLES_IN_ONE = "urn:zitadel:iam:org:roles:id:{org_id}"
 
 @dataclass(frozen=True)
 class Product:
-    """An issuer, and the Hub's settings for it as its documentation page gives them."""
+    """An issuer, with the Hub's settings from its documentation page."""
 
     shape: Shape
     settings: Mapping[str, str]
 
     def but(self, **changed: Any) -> Product:
-        """The same with another shape."""
+        """A copy with another shape."""
         return replace(self, shape=replace(self.shape, **changed))
 
     def set(self, **variables: str) -> Product:
-        """The same with other settings."""
+        """A copy with other settings."""
         return replace(self, settings={**self.settings, **variables})
 
 
 def standard(hub_url: str) -> Product:
-    """No product's: RFC 9068 access tokens, with the roles in a claim of their own."""
+    """No specific product: RFC 9068 access tokens with a separate claim for roles."""
     shape = Shape(f"{hub_url}/auth/callback", f"{hub_url}/signed-out", access_claims={"kataven_roles": OWNER_OF_ACME})
     shape = replace(shape, id_claims={"name": "Alice", "email": "alice@acme.example"})
     settings = {"KATAVEN_OIDC_AUDIENCE": "kataven", "KATAVEN_OIDC_ROLE_CLAIMS": "kataven_roles"}
@@ -175,7 +175,7 @@ def opened_hub(
     port: int,
     spelled: Callable[[str], str] = str,
 ) -> Iterator[Hub]:
-    """A Hub that is set up for a new issuer, whose URL is `spelled` so, on the databases and the Redis of the house."""
+    """A Hub for a new issuer, with the databases and the Redis of the test app. `spelled` changes the issuer's URL."""
     hub_url = f"http://localhost:{port}"
     product = make(hub_url)
     environ = {
@@ -185,25 +185,25 @@ def opened_hub(
         "KATAVEN_OIDC_ISSUER": spelled(issuers.start(product.shape)),
         **product.settings,
     }
-    surface = factory.create_hub(settings.load(environ))
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(settings.load(environ))
+    services = app.extensions[SERVICES]
     services.start()
     try:
-        pages = surface.extensions[PAGES]
-        yield Hub(surface, pages, pages.extensions[EXTENSION])
+        pages = app.extensions[PAGES]
+        yield Hub(app, pages, pages.extensions[EXTENSION])
     finally:
         services.stop()
 
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(hub: Hub, port: int) -> Iterator[None]:
     """The Hub in a thread of this process, for a browser."""
-    server = make_server("127.0.0.1", port, hub.surface, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", port, hub.app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
@@ -216,22 +216,22 @@ def served(hub: Hub, port: int) -> Iterator[None]:
 
 def session_of(hub: Hub, cookie: str) -> Session:
     """The session that belongs to a cookie."""
-    session = hub.front.sessions.read(cookie)
+    session = hub.services.sessions.read(cookie)
     assert session is not None
     return session
 
 
-def cookie_of(hub: Hub, visitor: Visitor) -> str:
-    """The session cookie of this visitor."""
-    cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+def cookie_of(hub: Hub, browser: HubBrowser) -> str:
+    """The session cookie of this browser."""
+    cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     return cookie.value
 
 
 def let_expire(hub: Hub, issuers: IndependentIssuers, cookie: str) -> str:
-    """Put an access token that has expired into a session, signed by the issuer; the token."""
+    """Replace the session's access token with an expired one from the issuer. Returns the expired token."""
     session = session_of(hub, cookie)
-    assert session.person is not None
-    expired = issuers.expired(session.person.access_token)
-    hub.front.sessions.save(session.with_(person=replace(session.person, access_token=expired)))
+    assert session.user is not None
+    expired = issuers.expired(session.user.access_token)
+    hub.services.sessions.save(session.with_(user=replace(session.user, access_token=expired)))
     return expired

@@ -1,4 +1,4 @@
-"""An account and a system database of the size at which lists matter, filled by SQL within a few seconds.
+"""Fills an account and the system database with enough rows for paginated lists, by SQL within a few seconds.
 
 Also for `make run`: python -m tests.hub.large SYSTEM_DATABASE_URL ACCOUNT. The accounts are rows without databases, so
 remove the data folder afterwards.
@@ -75,7 +75,7 @@ def fill_account(engine: Engine) -> None:
 
 
 def fill_system(engine: Engine) -> None:
-    """Accounts without databases, and a trail."""
+    """Accounts without databases, and an operator audit log."""
     with engine.begin() as connection:
         connection.execute(text(_ACCOUNTS), {"count": ACCOUNTS})
         connection.execute(text(_TRAIL), {"count": EVENTS})

@@ -1,8 +1,8 @@
-"""A picture of each page, to be looked at: python -m tests.hub.screenshots FOLDER [DEV_JSON] [--large]
+"""Takes a screenshot of each page for visual review: python -m tests.hub.screenshots FOLDER [DEV_JSON] [--large]
 
-Needs a `make run` on this machine, and a browser as the tests do. Some pages have states that must be made first, so it
-makes an agent, keys and an account in the development data, and runs a migration. With `--large` it fills acme and the
-system database first, takes pictures of lists alone, and leaves accounts without databases: remove the data folder.
+Requires a running `make run` and the browser of the tests. Creates an agent and keys in the development data, and runs
+a migration, to show all states of the pages. With `--large`, it first fills acme and the system database, and takes
+screenshots of lists only. This leaves accounts without databases: remove the data folder afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from kataven.dev.personas import ALICE, BOB, OLIVIA
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub import large
-from tests.hub.place import DESKTOP, PHONE, Guest
+from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser
 from tests.support.browser import browser
 
 SHARED = {
@@ -45,10 +45,10 @@ CONSOLE = {
 
 
 class Camera:
-    """Takes pictures in a folder, at both widths, and in the dark too where that is asked for."""
+    """Takes screenshots at both widths, and optionally in dark mode."""
 
-    def __init__(self, guest: Guest, folder: Path) -> None:
-        self.guest = guest
+    def __init__(self, user: ChromeUser, folder: Path) -> None:
+        self.user = user
         self.folder = folder
 
     def take(self, name: str, *, dark: bool = False) -> None:
@@ -60,130 +60,130 @@ class Camera:
 
     def all_of(self, pages: dict[str, str], *, prefix: str = "", dark: bool = False) -> None:
         for name, path in pages.items():
-            self.guest.go(path)
+            self.user.go(path)
             self.take(f"{prefix}{name}", dark=dark)
 
     def _both_widths(self, name: str) -> None:
         for what, (width, height) in (("phone", PHONE), ("desktop", DESKTOP)):
-            self.guest.size(width, height)
-            whole = self.guest.chrome.execute_script("return document.documentElement.scrollHeight")
-            self.guest.size(width, max(height, whole))
-            self.guest.chrome.save_screenshot(str(self.folder / f"{name}-{what}.png"))
-        self.guest.size(*PHONE)  # the next page is opened there
+            self.user.size(width, height)
+            whole = self.user.chrome.execute_script("return document.documentElement.scrollHeight")
+            self.user.size(width, max(height, whole))
+            self.user.chrome.save_screenshot(str(self.folder / f"{name}-{what}.png"))
+        self.user.size(*PHONE)  # the next page is opened there
 
     def _prefer(self, scheme: str) -> None:
-        # Without motion, or buttons are caught on their way from one colour to the other.
+        # Disable transitions, so that no button is captured between two colours.
         features = [
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]
-        self.guest.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.user.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def main(folder: Path, dev_json: Path = Path(".kataven/dev.json"), *, with_long_lists: bool = False) -> None:
-    """Save every picture in `folder`."""
+    """Save every screenshot in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     run = json.loads(dev_json.read_text())
-    place: Any = SimpleNamespace(url=run["hub_url"])
+    servers: Any = SimpleNamespace(url=run["hub_url"])
     if with_long_lists:
         large.main(run["database_url"], ALICE.account)
-    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_stranger, as_alice, as_bob, as_olivia)
+    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_anonymous, as_alice, as_bob, as_olivia)
     for visit in visits:
-        _as_somebody(place, folder, visit)
+        _as_user(servers, folder, visit)
 
 
-def _as_somebody(place: Any, folder: Path, visit: Callable[[Guest, Camera], None]) -> None:
+def _as_user(servers: Any, folder: Path, visit: Callable[[ChromeUser, Camera], None]) -> None:
     with browser(Path(tempfile.mkdtemp()), {}) as chrome:
-        guest = Guest(chrome, place)
-        visit(guest, Camera(guest, folder))
+        user = ChromeUser(chrome, servers)
+        visit(user, Camera(user, folder))
 
 
-def lists_of_alice(guest: Guest, camera: Camera) -> None:
-    guest.sign_in(ALICE)
+def lists_of_alice(user: ChromeUser, camera: Camera) -> None:
+    user.sign_in(ALICE)
     camera.all_of(SHARED | OWNERS, prefix="large-")
-    guest.go("/settings/api-keys")
-    guest.press("Next keys")
+    user.go("/settings/api-keys")
+    user.press("Next keys")
     camera.take("large-api-keys-second")
 
 
-def lists_of_olivia(guest: Guest, camera: Camera) -> None:
-    guest.sign_in(OLIVIA)
+def lists_of_olivia(user: ChromeUser, camera: Camera) -> None:
+    user.sign_in(OLIVIA)
     camera.all_of(CONSOLE, prefix="large-")
 
 
-def as_stranger(guest: Guest, camera: Camera) -> None:
-    guest.go("/sign-in")
+def as_anonymous(user: ChromeUser, camera: Camera) -> None:
+    user.go("/sign-in")
     camera.take("sign-in", dark=True)
-    guest.press("Continue")
+    user.press("Continue")
     camera.take("sign-in-problem")
-    guest.go("/signed-out")
+    user.go("/signed-out")
     camera.take("signed-out")
-    guest.go("/help/sign-in")
+    user.go("/help/sign-in")
     camera.take("sign-in-help", dark=True)
 
 
-def as_alice(guest: Guest, camera: Camera) -> None:
-    guest.sign_in(ALICE)
-    guest.find("details.menu summary").click()
+def as_alice(user: ChromeUser, camera: Camera) -> None:
+    user.sign_in(ALICE)
+    user.find("details.menu summary").click()
     camera.take("menu")
     camera.all_of(SHARED | OWNERS, dark=True)
-    guest.go("/agents/new")
-    guest.press("Make the agent")
+    user.go("/agents/new")
+    user.press("Create agent")
     camera.take("agent-problem")
-    guest.type("name", "For a picture")
-    guest.press("Make the agent")
+    user.type("name", "For a picture")
+    user.press("Create agent")
     camera.take("agent")
-    guest.go("/settings/api-keys")
-    guest.press("Make the key")
+    user.go("/settings/api-keys")
+    user.press("Create API key")
     camera.take("api-keys-problem")
-    guest.type("name", "For a picture")
-    guest.press("Make the key")
+    user.type("name", "For a picture")
+    user.press("Create API key")
     camera.take("api-key-made", dark=True)
-    guest.chrome.refresh()
+    user.chrome.refresh()
     camera.take("api-key-made-reloaded")
-    guest.go("/settings/api-keys")
-    guest.find("[aria-label='Revoke For a picture']").click()
+    user.go("/settings/api-keys")
+    user.find("[aria-label='Revoke For a picture']").click()
     camera.take("api-key-revoked")
-    guest.go("/settings/widget-keys")
-    guest.type("name", "For a picture")
-    guest.type("domain_allowlist", "*.acme.com")
-    guest.find(".explained li")
+    user.go("/settings/widget-keys")
+    user.type("name", "For a picture")
+    user.type("domain_allowlist", "*.acme.com")
+    user.find(".explained li")
     camera.take("widget-keys-explained")
-    guest.press("Make the key")
+    user.press("Create widget key")
     camera.take("widget-key-made")
-    guest.press("I have copied it")
+    user.press("Done")
     camera.take("widget-key")
 
 
-def as_bob(guest: Guest, camera: Camera) -> None:
-    guest.sign_in(BOB)
+def as_bob(user: ChromeUser, camera: Camera) -> None:
+    user.sign_in(BOB)
     camera.all_of(SHARED, prefix="member-")
-    guest.go("/agents")
-    guest.chrome.find_elements(By.CSS_SELECTOR, "main h2 a")[0].click()
+    user.go("/agents")
+    user.chrome.find_elements(By.CSS_SELECTOR, "main h2 a")[0].click()
     camera.take("member-agent")
 
 
-def as_olivia(guest: Guest, camera: Camera) -> None:
-    guest.sign_in(OLIVIA)
+def as_olivia(user: ChromeUser, camera: Camera) -> None:
+    user.sign_in(OLIVIA)
     camera.all_of(CONSOLE, dark=True)
-    guest.go("/console/health")
-    guest.press("Measure now")
+    user.go("/console/health")
+    user.press("Measure now")
     camera.take("console-health-measured")
-    guest.press("Measure now")
+    user.press("Measure now")
     camera.take("console-health-too-soon")
-    guest.go("/console/accounts/acme")
-    guest.press("Suspend")
+    user.go("/console/accounts/acme")
+    user.press("Suspend account")
     camera.take("console-account-problem")
-    guest.go("/console")
-    guest.press("Make the account")
+    user.go("/console")
+    user.press("Create account")
     camera.take("console-accounts-problem")
-    guest.go("/console/migrations")
-    guest.press("Upgrade")
+    user.go("/console/migrations")
+    user.press("Upgrade")
     camera.take("console-migrations-problem")
-    guest.type("confirm", ACCOUNT_SCHEMA.head)
-    guest.press("Upgrade")
+    user.type("confirm", ACCOUNT_SCHEMA.head)
+    user.press("Upgrade")
     camera.take("console-migrations-running")
-    guest.find("#confirm")  # when it has ended
+    user.find("#confirm")  # when it has ended
     camera.take("console-migrations-done")
 
 

@@ -1,4 +1,4 @@
-"""Agents in the Hub: made, changed and deleted with the API's own rules."""
+"""Agents in the Hub: creating, editing and deleting, with the validation of the API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import Caller
 
 FORM = {
@@ -29,10 +29,10 @@ FORM = {
 }
 
 
-def make(visitor: Visitor, **changes: str) -> str:
-    """A new agent's path."""
-    visitor.get("/agents/new")
-    made = visitor.post("/agents/new", {**FORM, **changes})
+def create(browser: HubBrowser, **changes: str) -> str:
+    """Create an agent. Returns its path."""
+    browser.get("/agents/new")
+    made = browser.post("/agents/new", {**FORM, **changes})
     assert made.status_code == 303, made.text
     assert made.location
     return made.location
@@ -43,8 +43,8 @@ def through_the_api(caller: Caller, path: str) -> dict[str, Any]:
     return agent
 
 
-def test_an_agent_is_made_as_the_form_says(alice: Visitor, acme_key: Caller) -> None:
-    path = make(alice, name="Made in the Hub")
+def test_created_agent_has_the_submitted_values(alice: HubBrowser, acme_key: Caller) -> None:
+    path = create(alice, name="Made in the Hub")
     agent = through_the_api(acme_key, path)
     assert (agent["name"], agent["description"], agent["voice_id"]) == ("Made in the Hub", None, None)
     assert agent["system_prompt"] == "Be kind.\nBe brief."
@@ -55,13 +55,13 @@ def test_an_agent_is_made_as_the_form_says(alice: Visitor, acme_key: Caller) -> 
     assert agent["created_by"] == "jwt:alice"
 
 
-def test_what_is_changed_is_saved_and_what_is_not_stays(alice: Visitor, acme_key: Caller) -> None:
-    path = make(alice, name="To be changed")
+def test_editing_an_agent_saves_changed_fields_and_keeps_the_others(alice: HubBrowser, acme_key: Caller) -> None:
+    path = create(alice, name="To be changed")
     alice.get(path)
     assert alice.post(path, {**FORM, "name": "Changed", "status": "paused"}).location == path
     agent = through_the_api(acme_key, path)
     assert (agent["name"], agent["status"], agent["greeting_mode"]) == ("Changed", "paused", "locked")
-    assert "“Changed” is saved." in alice.get(path).text
+    assert "Saved “Changed”." in alice.get(path).text
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_what_is_changed_is_saved_and_what_is_not_stays(alice: Visitor, acme_key
     ],
     ids=["no name", "long name", "category", "words", "too loud", "nan", "no model", "long prompt"],
 )
-def test_what_does_not_fit_is_explained_and_nothing_typed_is_lost(
-    alice: Visitor, changes: dict[str, str], field: str
+def test_invalid_agent_form_shows_errors_and_keeps_the_entered_values(
+    alice: HubBrowser, changes: dict[str, str], field: str
 ) -> None:
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, "greeting_message": "Typed with care", **changes})
@@ -88,16 +88,16 @@ def test_what_does_not_fit_is_explained_and_nothing_typed_is_lost(
     assert "Typed with care" in page.text
 
 
-def test_an_agent_is_deleted(alice: Visitor, acme_key: Caller) -> None:
-    path = make(alice, name="To be deleted")
+def test_deleted_agent_returns_404(alice: HubBrowser, acme_key: Caller) -> None:
+    path = create(alice, name="To be deleted")
     alice.get(path)
     assert alice.post(f"{path}/delete").location == "/agents"
     assert acme_key.get(f"/v1{path}").status_code == 404
     assert alice.get(path).status_code == 404
 
 
-def test_a_member_looks_and_changes_nothing(alice: Visitor, bob: Visitor, acme_key: Caller) -> None:
-    path = make(alice, name="Seen by Bob")
+def test_members_can_view_but_not_change_agents(alice: HubBrowser, bob: HubBrowser, acme_key: Caller) -> None:
+    path = create(alice, name="Seen by Bob")
     page = bob.get(path).text
     assert "Seen by Bob" in page
     assert "<button>Save" not in page
@@ -107,8 +107,8 @@ def test_a_member_looks_and_changes_nothing(alice: Visitor, bob: Visitor, acme_k
     assert through_the_api(acme_key, path)["name"] == "Seen by Bob"
 
 
-def test_another_accounts_agent_is_not_there(alice: Visitor, charlie: Visitor) -> None:
-    path = make(alice, name="Of acme alone")
+def test_agents_of_another_account_return_404(alice: HubBrowser, charlie: HubBrowser) -> None:
+    path = create(alice, name="Of acme alone")
     assert charlie.get(path).status_code == 404
     assert charlie.post(path, FORM).status_code == 404
     assert charlie.post(f"{path}/delete").status_code == 404

@@ -1,4 +1,4 @@
-"""API and Hub are services of their own: one can end, and the other does not notice."""
+"""The API and the Hub are separate services: each keeps serving when the other is down."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import httpx2
 
-from tests.hub.place import opened_place
+from tests.hub.chrome_user import running_hub
 from tests.support.app_harness import AppHarness
 from tests.support.waiting import wait_until
 
 
-def test_the_api_serves_on_while_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:
+def test_api_keeps_serving_when_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:
     key = harness.new_key("acme")
     answers: Counter[int] = Counter()
     enough = threading.Event()
@@ -24,7 +24,7 @@ def test_the_api_serves_on_while_the_hub_is_killed(harness: AppHarness, tmp_path
             while not enough.is_set():
                 answers[client.get("/v1/me").status_code] += 1
 
-    with opened_place(harness.environ, tmp_path) as place:
+    with running_hub(harness.environ, tmp_path) as place:
         users = [threading.Thread(target=use, args=(place.api.url,)) for _ in range(4)]
         for user in users:
             user.start()

@@ -1,4 +1,4 @@
-"""A form whose bytes are broken, or do not come: a page that says so, and no traceback."""
+"""Malformed or incomplete forms return an error page, without a traceback."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Broken:
     ("error", "status"), [(BrokenBody("InvalidChunkSize"), 400), (SlowBody(), 408)], ids=["broken", "slow"]
 )
 @pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
-def test_a_broken_form_is_the_clients_fault(
+def test_malformed_form_returns_a_client_error(
     hub: Hub, error: BodyError, status: int, content_type: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     environ: dict[str, Any] = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}
-    answer = hub.surface.test_client().post("/sign-in", content_type=content_type, environ_overrides=environ)
-    assert answer.status_code == status
-    assert "text/html" in answer.content_type
+    response = hub.app.test_client().post("/sign-in", content_type=content_type, environ_overrides=environ)
+    assert response.status_code == status
+    assert "text/html" in response.content_type
     assert "Traceback" not in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""The operators' console: for operators alone, with the same verbs as the command line, and everything in the trail."""
+"""The operator console: access, the same operations as on the command line, and the operator audit log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 
 CONSOLE = "/console"
 
 
-def trail_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
+def events_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
     with harness.services.directory.database.reading() as session:
         return list(operators.listing(session, 50, account=account))
 
@@ -24,21 +24,21 @@ def page_of(account: str) -> str:
     return f"{CONSOLE}/accounts/{account}"
 
 
-def test_an_operator_lands_in_the_console(hub: Hub, olivia: Visitor) -> None:
+def test_operator_is_redirected_to_the_console_after_sign_in(hub: Hub, olivia: HubBrowser) -> None:
     page = olivia.get(CONSOLE)
     assert page.status_code == 200
     assert "acme" in page.text
-    assert "Audit log" not in page.text
+    assert ">Audit log<" not in page.text
 
 
 @pytest.mark.parametrize("path", [CONSOLE, f"{CONSOLE}/accounts/acme", f"{CONSOLE}/health", f"{CONSOLE}/trail"])
-def test_nobody_else_sees_any_of_it(alice: Visitor, stranger: Visitor, path: str) -> None:
+def test_console_pages_require_the_operator_role(alice: HubBrowser, anonymous: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
-    assert stranger.get(path).location.startswith("/sign-in")
+    assert anonymous.get(path).location.startswith("/sign-in")
 
 
 @pytest.mark.parametrize("verb", ["suspend", "archive", "resume", "restore", "limits", "policy"])
-def test_nobody_else_does_any_of_it(alice: Visitor, harness: AppHarness, verb: str) -> None:
+def test_console_actions_require_the_operator_role(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
     assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
@@ -47,15 +47,15 @@ def test_nobody_else_does_any_of_it(alice: Visitor, harness: AppHarness, verb: s
     assert record.open
 
 
-def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, olivia: Visitor) -> None:
+def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
     page = olivia.get(made.location).text
     assert "New &amp; Co." in page
-    assert "is made" in page
+    assert "Created account" in page
     assert harness.bearer(harness.new_key("new-in-console")).get("/v1/me").status_code == 200
-    assert [(event.action, event.actor) for event in trail_of(harness, "new-in-console")] == [
+    assert [(event.action, event.actor) for event in events_of(harness, "new-in-console")] == [
         ("account.created", "jwt:olivia")
     ]
 
@@ -63,17 +63,17 @@ def test_an_account_is_made_and_works_at_once(hub: Hub, harness: AppHarness, oli
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"account": "", "name": "x"}, "Fill this in."),
+        ({"account": "", "name": "x"}, "Enter an account ID"),
         ({"account": "Bad Name", "name": "x"}, "Bad Name"),
         ({"account": "pg_catalog", "name": "x"}, "pg_catalog"),
         ({"account": "kataven-admin", "name": "x"}, "kataven-admin"),
-        ({"account": "acme", "name": "x"}, "exists already"),
-        ({"account": "fine", "name": ""}, "Fill this in."),
-        ({"account": "fine", "name": "x", "server": "nowhere"}, "There is no database server"),
+        ({"account": "acme", "name": "x"}, "already exists"),
+        ({"account": "fine", "name": ""}, "Enter a name"),
+        ({"account": "fine", "name": "x", "server": "nowhere"}, "does not exist or accepts no new accounts"),
     ],
 )
-def test_what_can_not_be_made_is_explained(
-    olivia: Visitor, harness: AppHarness, form: dict[str, str], words: str
+def test_invalid_account_form_shows_an_error(
+    olivia: HubBrowser, harness: AppHarness, form: dict[str, str], words: str
 ) -> None:
     olivia.get(CONSOLE)
     page = olivia.post(f"{CONSOLE}/accounts", form)
@@ -82,7 +82,7 @@ def test_what_can_not_be_made_is_explained(
     assert harness.services.directory.read("fine") is None
 
 
-def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness, olivia: Visitor) -> None:
+def test_suspending_requires_confirmation_and_rejects_every_key(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "to-be-closed")
     caller = harness.bearer(harness.new_key("to-be-closed"))
     assert caller.get("/v1/me").status_code == 200
@@ -93,16 +93,16 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness,
 
     assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": "to-be-closed"}).status_code == 303
     assert caller.get("/v1/me").get_json()["code"] == "account_suspended"
-    assert "is suspended: refused on" in olivia.get(page_of("to-be-closed")).text
+    assert "Suspended to-be-closed: " in olivia.get(page_of("to-be-closed")).text
     assert olivia.post(f"{page_of('to-be-closed')}/suspend", {"confirm": "to-be-closed"}).status_code == 400
 
     assert olivia.post(f"{page_of('to-be-closed')}/resume").status_code == 303
-    assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
+    assert "Resumed to-be-closed: applied on" in olivia.get(page_of("to-be-closed")).text
     assert caller.get("/v1/me").status_code == 200
     assert olivia.post(f"{page_of('to-be-closed')}/archive", {"confirm": "to-be-closed"}).status_code == 303
     assert olivia.post(f"{page_of('to-be-closed')}/restore").status_code == 303
-    assert "is open again: known to" in olivia.get(page_of("to-be-closed")).text
-    assert [event.action for event in trail_of(harness, "to-be-closed")] == [
+    assert "Restored to-be-closed: applied on" in olivia.get(page_of("to-be-closed")).text
+    assert [event.action for event in events_of(harness, "to-be-closed")] == [
         "account.restored",
         "account.archived",
         "account.resumed",
@@ -111,7 +111,7 @@ def test_suspending_asks_for_the_name_and_refuses_every_key(harness: AppHarness,
     ]
 
 
-def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: Visitor) -> None:
+def test_valid_limits_are_saved_and_invalid_limits_are_rejected(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "limited-here")
     path = f"{page_of('limited-here')}/limits"
     good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
@@ -130,20 +130,20 @@ def test_limits_are_set_and_bad_ones_are_not(harness: AppHarness, olivia: Visito
     assert "0 of 61 used" in olivia.get(page_of("limited-here")).text
 
 
-def test_a_policy_may_shorten_the_keys_that_are_there(harness: AppHarness, olivia: Visitor) -> None:
+def test_key_policy_can_shorten_existing_keys(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "short-lived")
     caller = harness.bearer(harness.new_key("short-lived"))
     path = f"{page_of('short-lived')}/policy"
     olivia.get(page_of("short-lived"))
     assert olivia.post(path, {"max_days": "none"}).status_code == 400
     assert olivia.post(path, {"max_days": "30", "existing": "on"}).status_code == 303
-    assert "1 key ends sooner now: known to" in olivia.get(page_of("short-lived")).text
+    assert "expiry of 1 key shortened: applied on" in olivia.get(page_of("short-lived")).text
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] is not None
     assert olivia.post(path, {"max_days": ""}).status_code == 303
 
 
-def test_accounts_are_found_by_name_status_and_page(
-    harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+def test_account_list_filters_by_name_and_status_and_paginates(
+    harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts
 
@@ -159,7 +159,7 @@ def test_accounts_are_found_by_name_status_and_page(
     assert "find-b</a>" in olivia.get(f"{CONSOLE}?q=find-&after=find-a").text
 
 
-def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
+def test_unknown_account_returns_404(olivia: HubBrowser) -> None:
     olivia.get(CONSOLE)
     for account in ("nobody-there", "..", "%00"):
         assert olivia.get(page_of(account)).status_code == 404
@@ -168,8 +168,8 @@ def test_an_account_that_is_not_there_is_not_found(olivia: Visitor) -> None:
         assert olivia.post(f"{page_of('nobody-there')}/{verb}", form).status_code == 404
 
 
-def test_what_was_used_today_is_counted_and_unknown_without_redis(
-    hub: Hub, harness: AppHarness, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+def test_todays_usage_is_shown_and_unknown_without_redis(
+    hub: Hub, harness: AppHarness, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_account(harness.services, "counted-here")
     caller = harness.bearer(harness.new_key("counted-here"))
@@ -178,21 +178,21 @@ def test_what_was_used_today_is_counted_and_unknown_without_redis(
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
-        outage.setattr(hub.front.api_meter._windows._wire, "_url", "redis://127.0.0.1:1/0")
-        outage.setattr(hub.front.api_meter._windows._wire, "_idle", deque())
+        outage.setattr(hub.services.api_meter._windows._pool, "_url", "redis://127.0.0.1:1/0")
+        outage.setattr(hub.services.api_meter._windows._pool, "_idle", deque())
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
-        assert "be read right now" in olivia.get(page_of("counted-here")).text
+        assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
-def test_health_shows_dependencies_workers_and_schemas(olivia: Visitor) -> None:
+def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> None:
     page = olivia.get(f"{CONSOLE}/health").text
-    assert "system database" in page
+    assert "System database" in page
     assert "account_0001" in page
-    assert "lease" in page
+    assert "Lease" in page
 
 
-def test_the_trail_shows_what_was_done(harness: AppHarness, olivia: Visitor) -> None:
+def test_operator_audit_log_lists_actions(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "trailed")
     assert "account.created" in olivia.get(f"{CONSOLE}/trail?account=trailed").text
-    assert "Nothing found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text
+    assert "No events found" in olivia.get(f"{CONSOLE}/trail?account=nobody&page=x").text

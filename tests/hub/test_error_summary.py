@@ -1,4 +1,4 @@
-"""What is wrong with a form is said first: in the title, and in a summary that leads to each field."""
+"""Form errors: the title, the error summary with links to the fields, and the messages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system.schema import ACCOUNT_SCHEMA
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM
-from tests.hub.visitor import Visitor
 
 SUMMARY = re.compile(r'<div class="notice summary".*?</div>', re.DOTALL)
 LINK = re.compile(r'<a href="#([^"]+)">([^<]+)</a>')
 
 
 def links(page: str) -> list[tuple[str, str]]:
-    """Where the summary leads, and in which words; each of them is the id of one field."""
+    """The links of the error summary. Each target is the id of exactly one field."""
     found = SUMMARY.search(page)
     assert found, "there is no summary"
     assert "<title>Error: " in page
@@ -26,11 +26,11 @@ def links(page: str) -> list[tuple[str, str]]:
     return LINK.findall(found[0])
 
 
-def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: Visitor) -> None:
+def test_error_summary_lists_invalid_fields_in_page_order(alice: HubBrowser) -> None:
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, "background_audio_volume": "7", "name": "", "voice_id": "x" * 201}).text
     assert [target for target, _ in links(page)] == ["name", "voice_id", "background_audio_volume"]
-    assert links(page)[0][1] == "Name: Fill this in."
+    assert links(page)[0][1] == "Enter a name"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_each_wrong_field_of_an_agent_is_listed_in_the_order_of_the_page(alice: 
         ("/widget", {"accent_color": "red"}, "accent_color"),
     ],
 )
-def test_every_form_of_an_account_has_one(alice: Visitor, path: str, form: dict[str, str], target: str) -> None:
+def test_account_forms_have_an_error_summary(alice: HubBrowser, path: str, form: dict[str, str], target: str) -> None:
     alice.get(path)
     assert target in dict(links(alice.post(path, form).text))
 
@@ -57,14 +57,14 @@ def test_every_form_of_an_account_has_one(alice: Visitor, path: str, form: dict[
         ("/console/migrations", "/console/migrations", {"confirm": "no"}, "confirm"),
     ],
 )
-def test_every_form_of_the_console_has_one(
-    olivia: Visitor, page: str, path: str, form: dict[str, str], target: str
+def test_console_forms_have_an_error_summary(
+    olivia: HubBrowser, page: str, path: str, form: dict[str, str], target: str
 ) -> None:
     olivia.get(page)
     assert target in dict(links(olivia.post(path, form).text))
 
 
-def test_what_is_about_no_field_is_in_it_too(olivia: Visitor) -> None:
+def test_errors_without_a_field_are_in_the_summary(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
     page = olivia.post("/console/accounts/acme/resume").text
     found = SUMMARY.search(page)
@@ -73,38 +73,34 @@ def test_what_is_about_no_field_is_in_it_too(olivia: Visitor) -> None:
     assert links(page) == []
 
 
-def test_the_sign_in_page_has_one(stranger: Visitor) -> None:
-    stranger.get("/sign-in")
-    assert links(stranger.post("/sign-in", {"account": ""}).text) == [
-        ("account", "Account: Type the name of your account.")
-    ]
+def test_sign_in_page_has_an_error_summary(anonymous: HubBrowser) -> None:
+    anonymous.get("/sign-in")
+    assert links(anonymous.post("/sign-in", {"account": ""}).text) == [("account", "Enter an account")]
 
 
-def test_a_page_without_a_mistake_has_none(alice: Visitor) -> None:
+def test_page_without_errors_has_no_summary(alice: HubBrowser) -> None:
     page = alice.get("/agents/new").text
     assert "Error: " not in page
     assert not SUMMARY.search(page)
 
 
-# The words.
+# Messages
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "x" * 201}, "Use at most 200 characters."),
-        ({"background_audio_volume": "1.5"}, "Use a number that is at most 1."),
-        ({"background_audio_volume": "-1"}, "Use a number that is at least 0."),
-        ({"background_audio_volume": "loud"}, "Use a number, such as 0.5."),
-        ({"background_audio_volume": "nan"}, "Use a number, such as 0.5."),
-        ({"category": "espionage"}, "Choose one from the list."),
-        ({"llm_model": ""}, "Fill this in."),
+        ({"name": "x" * 201}, "Name must be 200 characters or fewer"),
+        ({"background_audio_volume": "1.5"}, "Background volume must be 1 or less"),
+        ({"background_audio_volume": "-1"}, "Background volume must be 0 or more"),
+        ({"background_audio_volume": "loud"}, "Background volume must be a number, such as 0.5"),
+        ({"background_audio_volume": "nan"}, "Background volume must be a number, such as 0.5"),
+        ({"category": "espionage"}, "Choose a category from the list"),
+        ({"llm_model": ""}, "Enter a language model"),
     ],
     ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
 )
-def test_the_commonest_mistakes_are_explained_in_plain_words(
-    alice: Visitor, changes: dict[str, str], words: str
-) -> None:
+def test_common_errors_name_the_field_and_the_fix(alice: HubBrowser, changes: dict[str, str], words: str) -> None:
     alice.get("/agents/new")
     page = alice.post("/agents/new", {**FORM, **changes}).text
     (name,) = changes
@@ -114,26 +110,26 @@ def test_the_commonest_mistakes_are_explained_in_plain_words(
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ({"jobs": "many"}, "Use a whole number, such as 8."),
-        ({"jobs": "1.5"}, "Use a whole number, such as 8."),
-        ({"jobs": "65"}, "Use a number that is at most 64."),
+        ({"jobs": "many"}, "Parallel accounts must be a whole number, such as 8"),
+        ({"jobs": "1.5"}, "Parallel accounts must be a whole number, such as 8"),
+        ({"jobs": "65"}, "Parallel accounts must be 64 or less"),
     ],
 )
-def test_numbers_are_explained_in_plain_words(olivia: Visitor, form: dict[str, str], words: str) -> None:
+def test_number_errors_name_the_field_and_the_fix(olivia: HubBrowser, form: dict[str, str], words: str) -> None:
     olivia.get("/console/migrations")
     page = olivia.post("/console/migrations", {"confirm": ACCOUNT_SCHEMA.head, **form}).text
     assert f'<p class="problem" id="jobs-problem">{words}</p>' in page
 
 
-def test_a_large_limit_is_written_out(olivia: Visitor) -> None:
+def test_limits_in_errors_have_thousands_separators(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
     form = {"per_minute": str(MAX_LIMIT + 1), "per_hour": "1", "per_day": "1", "concurrent": "1"}
     page = olivia.post("/console/accounts/acme/limits", form).text
-    assert f"Use a number that is at most {MAX_LIMIT:,}." in page
+    assert f"Requests per minute must be {MAX_LIMIT:,} or less" in page
 
 
-def test_a_list_that_is_too_long_is_explained_in_plain_words(alice: Visitor) -> None:
+def test_too_long_list_error_names_the_maximum(alice: HubBrowser) -> None:
     alice.get("/settings/widget-keys")
     pages = "\n".join(f"a{number}.example" for number in range(101))
     page = alice.post("/settings/widget-keys", {"name": "Too many", "domain_allowlist": pages}).text
-    assert "Use at most 100 lines." in page
+    assert "Allowed domains must have 100 lines or fewer" in page

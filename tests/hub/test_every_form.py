@@ -1,6 +1,6 @@
-"""Every form of the Hub, opened in two tabs and sent in both: nothing is lost without a word, and no page is a 500.
+"""Every form of the Hub, opened and submitted in two tabs: no change is lost silently, and no page returns 500.
 
-The forms are those of the URL map. A new one has no example here and fails until it has one.
+The forms come from the URL map. A new form fails until it has an example here.
 """
 
 from __future__ import annotations
@@ -16,81 +16,81 @@ import redis
 from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, OLIVIA, Persona
-from kataven.hub.page_blueprint import again_of, is_asked_while_typing
-from kataven.operations import operator_actions
+from kataven.hub.page_blueprint import is_called_while_typing, refill_of
+from kataven.operations import revocation_measurement
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
+from tests.hub.hub_browser import HubBrowser, redirect_target
 from tests.hub.test_agents import FORM as AGENT
-from tests.hub.test_kept_forms import let_lapse
-from tests.hub.visitor import Visitor, leads_on
+from tests.hub.test_kept_forms import let_session_expire
 from tests.support.app_harness import AppHarness, new_account
 
 NAMES = itertools.count(1)
 
 Things = dict[str, str]
-"""The parts of a path, and what the forms below need to know of them."""
+"""Path parameters, and other values for the forms."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """How one form is come by, and what two tabs type into it."""
+    """How to open a form, and the values that two tabs enter."""
 
     page: str
-    """Where it is; `{name}` is a part of the path."""
+    """The page of the form, with `{name}` for path parameters."""
     first: Things = field(default_factory=dict)
     second: Things = field(default_factory=dict)
     then: str = "done"
-    """What becomes of the second tab's form: done (again, or with the same result), shown (both values, to choose
-    from), gone (what it was about is no longer there), said (a page or a message says that it was done already)."""
+    """The result of the second tab's form: done (again, or with the same result), shown (both values, to choose
+    from), gone (its object was deleted), said (a message reports that it was already done)."""
     person: Persona = ALICE
-    prepare: Callable[[Visitor, AppHarness], Things] = lambda _visitor, _harness: {}
+    prepare: Callable[[HubBrowser, AppHarness], Things] = lambda _visitor, _harness: {}
 
 
-def new_agent(visitor: Visitor, _: AppHarness) -> Things:
-    visitor.get("/agents/new")
-    made = visitor.post("/agents/new", {**AGENT, "name": f"Agent {next(NAMES)}"})
+def new_agent(browser: HubBrowser, _: AppHarness) -> Things:
+    browser.get("/agents/new")
+    made = browser.post("/agents/new", {**AGENT, "name": f"Agent {next(NAMES)}"})
     return {"agent_id": made.location.rpartition("/")[2]}
 
 
-def new_key(visitor: Visitor, _: AppHarness) -> Things:
+def new_key(browser: HubBrowser, _: AppHarness) -> Things:
     name = f"Key {next(NAMES)}"
-    visitor.get("/settings/api-keys")
-    visitor.post("/settings/api-keys", {"name": name, "expiry": "never"})
-    page = visitor.get("/settings/api-keys").text
+    browser.get("/settings/api-keys")
+    browser.post("/settings/api-keys", {"name": name, "expiry": "never"})
+    page = browser.get("/settings/api-keys").text
     found = re.search(rf'/settings/api-keys/([0-9a-f-]+)/revoke">[^\n]*aria-label="Revoke {name}"', page)
     assert found
     return {"key_id": found[1]}
 
 
-def new_widget_key(visitor: Visitor, _: AppHarness) -> Things:
-    visitor.get("/settings/widget-keys")
-    made = visitor.post("/settings/widget-keys", {"name": f"Key {next(NAMES)}", "domain_allowlist": "acme.com"})
+def new_widget_key(browser: HubBrowser, _: AppHarness) -> Things:
+    browser.get("/settings/widget-keys")
+    made = browser.post("/settings/widget-keys", {"name": f"Key {next(NAMES)}", "domain_allowlist": "acme.com"})
     found = re.search(r'href="/settings/widget-keys/([0-9a-f-]{36})"', made.text)
     assert found
     return {"key_id": found[1]}
 
 
-def disabled_widget_key(visitor: Visitor, harness: AppHarness) -> Things:
-    things = new_widget_key(visitor, harness)
-    visitor.get(f"/settings/widget-keys/{things['key_id']}")
-    visitor.post(f"/settings/widget-keys/{things['key_id']}/disable")
+def disabled_widget_key(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = new_widget_key(browser, harness)
+    browser.get(f"/settings/widget-keys/{things['key_id']}")
+    browser.post(f"/settings/widget-keys/{things['key_id']}/disable")
     return things
 
 
-def account(*steps: str) -> Callable[[Visitor, AppHarness], Things]:
-    def made(visitor: Visitor, harness: AppHarness) -> Things:
+def account(*steps: str) -> Callable[[HubBrowser, AppHarness], Things]:
+    def made(browser: HubBrowser, harness: AppHarness) -> Things:
         name = f"form-{next(NAMES)}"
         new_account(harness.services, name)
         for step in steps:
-            visitor.get(f"/console/accounts/{name}")
-            assert visitor.post(f"/console/accounts/{name}/{step}", {"confirm": name}).status_code == 303
+            browser.get(f"/console/accounts/{name}")
+            assert browser.post(f"/console/accounts/{name}/{step}", {"confirm": name}).status_code == 303
         return {"account": name}
 
     return made
 
 
-def new_name(_: Visitor, __: AppHarness) -> Things:
+def new_name(_: HubBrowser, __: AppHarness) -> Things:
     return {"name": f"form-{next(NAMES)}"}
 
 
@@ -146,20 +146,20 @@ EXAMPLES: dict[str, Example] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
-    """Other tests show acme's widget."""
+    """Restore acme's widget for other tests."""
     yield
     with harness.app.app_context():
-        answer = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
-    assert answer.status_code == 200
+        response = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
+    assert response.status_code == 200
 
 
 def forms(hub: Hub) -> list[str]:
-    """All that are sent by a person, and not by a script while somebody types."""
+    """All forms except those that a script sends while the user types."""
     views = hub.pages.view_functions
     return [
         rule.rule
         for rule in hub.pages.url_map.iter_rules()
-        if "POST" in (rule.methods or set()) and not is_asked_while_typing(views[rule.endpoint])
+        if "POST" in (rule.methods or set()) and not is_called_while_typing(views[rule.endpoint])
     ]
 
 
@@ -167,22 +167,22 @@ def test_every_form_has_an_example(hub: Hub) -> None:
     assert sorted(forms(hub)) == sorted(EXAMPLES)
 
 
-def test_every_form_that_is_typed_into_can_be_filled_in_again(hub: Hub) -> None:
+def test_every_form_with_text_fields_can_be_restored(hub: Hub) -> None:
     views = {
         rule.rule: hub.pages.view_functions[rule.endpoint]
         for rule in hub.pages.url_map.iter_rules()
         if "POST" in (rule.methods or set())
     }
     typed = {path for path, example in EXAMPLES.items() if set(example.first) - {"confirm"}} - {"/accounts"}  # a button
-    assert {path for path in typed if again_of(views[path]) is None} == set()
+    assert {path for path in typed if refill_of(views[path]) is None} == set()
 
 
 @pytest.fixture(autouse=True)
 def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Migrations and measurements are asked for, and not carried out: other tests do that."""
+    """Migrations and measurements are requested but not executed: other tests cover them."""
     given_up: list[Callable[[], None]] = []
-    monkeypatch.setattr(type(hub.front.runner), "begin", lambda _self, _run, gone: given_up.append(gone))
-    monkeypatch.setattr(operator_actions, "measure_revocation", lambda *_: {})
+    monkeypatch.setattr(type(hub.services.runner), "start", lambda _self, _run, gone: given_up.append(gone))
+    monkeypatch.setattr(revocation_measurement, "measure_for_console", lambda *_: {})
     with redis.Redis.from_url(harness.environ["KATAVEN_REDIS_URL"]) as client:
         client.delete("hub:turn:measure")
     yield
@@ -194,7 +194,7 @@ def no_run(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
 class Tabs:
     """A browser with the same form open twice."""
 
-    visitor: Visitor
+    browser: HubBrowser
     path: str
     page: str
     first: Form
@@ -203,30 +203,30 @@ class Tabs:
 
 def open_tabs(hub: Hub, harness: AppHarness, rule: str) -> Tabs:
     example = EXAMPLES[rule]
-    visitor = hub.visitor() if rule == "/sign-in" else hub.signed_in(example.person)
-    things = example.prepare(visitor, harness)
+    browser = hub.browser() if rule == "/sign-in" else hub.signed_in(example.person)
+    things = example.prepare(browser, harness)
     path = re.sub(r"<(\w+)>", lambda part: things[part[1]], rule)
     page = example.page.format(**things)
-    first, second = (forms_of(visitor.get(page).text)[path] for _ in range(2))
+    first, second = (forms_of(browser.get(page).text)[path] for _ in range(2))
     for form, typed in ((first, example.first), (second, example.second)):
         form.fields.update({name: text.format(**things) for name, text in typed.items()})
-    return Tabs(visitor, path, page, first, second)
+    return Tabs(browser, path, page, first, second)
 
 
-def send(visitor: Visitor, form: Form, **changes: str) -> TestResponse:
+def send(browser: HubBrowser, form: Form, **changes: str) -> TestResponse:
     data = {**form.fields, **changes}
-    return visitor.client.post(form.action, base_url=visitor.url, data=data, headers={"Origin": visitor.url})
+    return browser.client.post(form.action, base_url=browser.url, data=data, headers={"Origin": browser.url})
 
 
-def is_done(answer: TestResponse) -> bool:
-    """A form that was taken leads on, to a page of the Hub or to the issuer, or shows what it made."""
-    return answer.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
-        answer.status_code == HTTPStatus.OK and leads_on(answer)
+def is_done(response: TestResponse) -> bool:
+    """An accepted form redirects to a page of the Hub or to the issuer, or shows the created object."""
+    return response.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
+        response.status_code == HTTPStatus.OK and redirect_target(response)
     )
 
 
-def assert_clear(page: TestResponse) -> None:
-    """A page for people, whatever it says."""
+def assert_is_page(page: TestResponse) -> None:
+    """An HTML page with a heading, without a server error."""
     assert page.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     if page.status_code not in {HTTPStatus.SEE_OTHER}:
         assert "text/html" in page.content_type
@@ -234,12 +234,12 @@ def assert_clear(page: TestResponse) -> None:
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_in_two_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
-    first = send(tabs.visitor, tabs.first)
+    first = send(tabs.browser, tabs.first)
     assert is_done(first)
-    second = send(tabs.visitor, tabs.second)
-    assert_clear(second)
+    second = send(tabs.browser, tabs.second)
+    assert_is_page(second)
     if example.then == "done":
         assert is_done(second)
     elif example.then == "gone":
@@ -251,37 +251,37 @@ def test_sent_in_both_tabs(hub: Hub, harness: AppHarness, rule: str) -> None:
         assert example.first[name] in offered[name]
     else:
         assert second.status_code in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT}
-        assert re.search(r'role="alert"|<h1[^>]*>This form is out of date', second.text)
+        assert re.search(r'role="alert"|<h1[^>]*>This form has expired', second.text)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in EXAMPLES if rule not in {"/sign-in", "/sign-out"}])
-def test_sent_when_the_session_is_over(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_after_the_session_expired(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
-    let_lapse(harness, hub, tabs.visitor)
-    answer = send(tabs.visitor, tabs.first)
-    assert answer.status_code == HTTPStatus.SEE_OTHER
-    sign_in = tabs.visitor.get(answer.location)
+    let_session_expire(harness, hub, tabs.browser)
+    response = send(tabs.browser, tabs.first)
+    assert response.status_code == HTTPStatus.SEE_OTHER
+    sign_in = tabs.browser.get(response.location)
     assert "Your session ended." in sign_in.text
     form = forms_of(sign_in.text)["/sign-in"]
-    to_issuer = leads_on(send(tabs.visitor, form))
-    page = tabs.visitor.get(tabs.visitor.back_from_issuer(to_issuer, example.person), follow_redirects=True)
+    to_issuer = redirect_target(send(tabs.browser, form))
+    page = tabs.browser.get(tabs.browser.sign_in_at_issuer(to_issuer, example.person), follow_redirects=True)
     assert page.status_code == HTTPStatus.OK
     assert_typed(tabs, example, page)
 
 
 @pytest.mark.parametrize("rule", EXAMPLES)
-def test_sent_with_the_token_of_another_session(hub: Hub, harness: AppHarness, rule: str) -> None:
+def test_form_submitted_with_a_foreign_csrf_token(hub: Hub, harness: AppHarness, rule: str) -> None:
     tabs, example = open_tabs(hub, harness, rule), EXAMPLES[rule]
-    page = send(tabs.visitor, tabs.first, csrf="of another session")
-    assert_clear(page)
+    page = send(tabs.browser, tabs.first, csrf="of another session")
+    assert_is_page(page)
     assert page.status_code == HTTPStatus.FORBIDDEN
     assert_typed(tabs, example, page)
-    # Nothing was done, so the form of the other tab still finds everything as it was.
-    assert is_done(send(tabs.visitor, tabs.second))
+    # The first form changed nothing, so the form of the other tab still works.
+    assert is_done(send(tabs.browser, tabs.second))
 
 
 def assert_typed(tabs: Tabs, example: Example, page: TestResponse) -> None:
-    """What was typed is in the form again; a name that was typed to confirm something has to be typed again."""
+    """The form contains the entered values. Confirmations must be entered again."""
     typed = {name for name in example.first if name != "confirm"}
     if not typed or tabs.path == "/accounts":
         return

@@ -1,6 +1,6 @@
-"""Every page of the Hub in a small account and in a large one: who may see it, and what it costs.
+"""Access and cost of every page of the Hub, in a small and in a large account.
 
-What a page asks PostgreSQL and Redis for must not grow with the number of rows; a page has 50 of them at most.
+The number of queries to PostgreSQL and Redis must not grow with the number of rows. A page has at most 50 rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import app as factory
 from kataven import settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
-from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, Who, who_of
+from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, PageAccess, access_of
 from kataven.hub.pages_app import PAGES
 from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
@@ -29,14 +29,14 @@ from kataven.ratelimit import redis_socket as ratelimit_connection
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub import large
 from tests.hub.conftest import HUB_URL, Hub
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM as AGENT
-from tests.hub.visitor import Visitor
 from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
-LATER = 4
-"""What a page may ask more than before because something remembered had just been forgotten."""
-MOST_STATEMENTS, MOST_REDIS_CALLS, MOST_BYTES = 12, 6, 80_000
+EXTRA = 4
+"""Additional queries that are allowed because a cache entry has expired."""
+MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
 
 EXAMPLES = {
     "/": "/",
@@ -61,22 +61,22 @@ EXAMPLES = {
     "/signed-out": "/signed-out",
     "/widget": "/widget",
 }
-"""Where each page of the URL map can be seen. A new page needs a line here."""
+"""An example path for each page of the URL map. A new page needs an entry."""
 MORE = (
     "/audit-log?action=api_key&actor=alice&target=Server",
     "/console?q=bank",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
 )
-"""The same pages with what people look for."""
+"""The same pages with filters."""
 OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
-"""Pages that lead on, whoever asks."""
+"""Pages that redirect regardless of the role."""
 PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
 
 
 @dataclass
 class Cost:
-    """What one request asked for, on the thread that served it."""
+    """The queries of one request, on its thread."""
 
     status: int = 0
     bytes: int = 0
@@ -85,8 +85,8 @@ class Cost:
 
 
 @contextmanager
-def counted() -> Iterator[Cost]:
-    """What this thread asks PostgreSQL and Redis for: statements, and commands that are sent together as one."""
+def counting_queries() -> Iterator[Cost]:
+    """Count the queries of this thread: SQL statements, and Redis round trips."""
     cost, thread = Cost(), threading.get_ident()
 
     def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
@@ -111,20 +111,20 @@ def counted() -> Iterator[Cost]:
         event.remove(Engine, "before_cursor_execute", statement)
 
 
-Walk = Mapping[tuple[str, str, str], Cost]
-"""What each page cost each person: by its rule, its path and the person's role."""
+PageCosts = Mapping[tuple[str, str, str], Cost]
+"""The cost of each page, by rule, path and role."""
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkResults:
     hub: Hub
-    small: Walk
-    large: Walk
+    small: PageCosts
+    large: PageCosts
 
 
 @pytest.fixture(scope="module")
 def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
-    """A Hub on a system database of its own, with one account."""
+    """A Hub with a separate system database and one account."""
     environ = {
         **harness.environ,
         "KATAVEN_DATABASE_URL": postgres.url("kataven_every_page"),
@@ -133,37 +133,37 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
     }
     configured = settings.load(environ)
     account_creation.prepare_system(configured.database_url.get_secret_value())
-    surface = factory.create_hub(configured)
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(configured)
+    services = app.extensions[SERVICES]
     new = account_creation.NewAccount(ACCOUNT, "Every page", org_id(ALICE.account))
     account_creation.create(services.directory.database, new, actor="test")
     services.start()
-    pages = surface.extensions[PAGES]
-    yield Hub(surface, pages, pages.extensions[EXTENSION])
+    pages = app.extensions[PAGES]
+    yield Hub(app, pages, pages.extensions[EXTENSION])
     services.stop()
 
 
 @pytest.fixture(scope="module")
-def walked(hub: Hub, postgres: EmbeddedPostgres) -> Walked:
-    """Every page as everybody, before the account and the system database are filled and afterwards."""
-    visitors = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
-    places = _places(visitors["owner"])
-    small = _walk(visitors, places)
+def results(hub: Hub, postgres: EmbeddedPostgres) -> WalkResults:
+    """Request every page in every role, before and after filling the account and the system database."""
+    browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
+    places = _places(browsers["owner"])
+    small = _walk(browsers, places)
     for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
         fill(create_engine(postgres.url(database), poolclass=NullPool))
-    return Walked(hub, small, _walk(visitors, places))
+    return WalkResults(hub, small, _walk(browsers, places))
 
 
-def _walk(visitors: Mapping[str, Visitor], places: Sequence[tuple[str, str]]) -> Walk:
-    return {(rule, path, role): _seen(visitor, path) for rule, path in places for role, visitor in visitors.items()}
+def _walk(browsers: Mapping[str, HubBrowser], places: Sequence[tuple[str, str]]) -> PageCosts:
+    return {(rule, path, role): _seen(browser, path) for rule, path in places for role, browser in browsers.items()}
 
 
-def _signed_in(hub: Hub, person: Persona) -> Visitor:
+def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
     return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
 
 
-def _places(owner: Visitor) -> list[tuple[str, str]]:
-    """Each page's rule, with paths to look at."""
+def _places(owner: HubBrowser) -> list[tuple[str, str]]:
+    """The rule of each page, with example paths."""
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
     owner.get("/settings/widget-keys")
@@ -175,19 +175,19 @@ def _places(owner: Visitor) -> list[tuple[str, str]]:
     return [(rule, path.format(agent=agent, widget_key=widget_key)) for rule, path in places]
 
 
-def _seen(visitor: Visitor, path: str) -> Cost:
-    visitor.get(path)  # what is remembered of this visitor's rights is remembered from here on
-    with counted() as cost:
-        page = visitor.get(path)
+def _seen(browser: HubBrowser, path: str) -> Cost:
+    browser.get(path)  # fills the caches
+    with counting_queries() as cost:
+        page = browser.get(path)
     cost.status, cost.bytes = page.status_code, len(page.data)
     return cost
 
 
-def rules(hub: Hub) -> dict[str, Who]:
-    """Who may see each page."""
+def rules(hub: Hub) -> dict[str, PageAccess]:
+    """The declared access of each page."""
     found = {}
     for rule in hub.pages.url_map.iter_rules():
-        who = who_of(hub.pages.view_functions[rule.endpoint])
+        who = access_of(hub.pages.view_functions[rule.endpoint])
         if "GET" in (rule.methods or set()) and who is not None:
             found[rule.rule] = who
     return found
@@ -197,7 +197,7 @@ def test_every_page_has_an_example(hub: Hub) -> None:
     assert set(rules(hub)) == set(EXAMPLES)
 
 
-def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: Walked) -> None:
+def test_every_page_is_accessible_to_the_declared_roles_only(results: WalkResults) -> None:
     may = {
         ANONYMOUS: {"owner", "member", "operator"},
         SIGNED_IN: {"owner", "member", "operator"},
@@ -205,11 +205,11 @@ def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: 
         MANAGERS: {"owner"},
         OPERATORS: {"operator"},
     }
-    declared = rules(walked.hub)
+    declared = rules(results.hub)
     wrong = []
-    for (rule, path, role), cost in walked.large.items():
+    for (rule, path, role), cost in results.large.items():
         who = declared[rule]
-        # An operator is in no account, and is sent to choose one.
+        # Operators have no account and are redirected to the account list.
         refused = 303 if role == "operator" and who in {MEMBERS, MANAGERS} else 403
         expected = OTHERWISE.get(rule, {200 if role in may[who] else refused})
         if cost.status not in expected:
@@ -217,28 +217,28 @@ def test_every_page_answers_those_who_may_see_it_and_refuses_the_others(walked: 
     assert wrong == []
 
 
-def test_a_page_asks_no_more_when_there_are_more_rows(walked: Walked) -> None:
-    """One statement or one call for each row would be 50 more."""
+def test_number_of_queries_is_independent_of_the_number_of_rows(results: WalkResults) -> None:
+    """One query per row would add 50 queries."""
     more = []
-    for page, cost in walked.large.items():
-        small = walked.small[page]
-        if len(cost.statements) > len(small.statements) + LATER or cost.redis_calls > small.redis_calls + LATER:
+    for page, cost in results.large.items():
+        small = results.small[page]
+        if len(cost.statements) > len(small.statements) + EXTRA or cost.redis_calls > small.redis_calls + EXTRA:
             more.append((page, len(small.statements), len(cost.statements), small.redis_calls, cost.redis_calls))
     assert more == []
 
 
-def test_what_a_page_asks_for_and_sends_is_bounded(walked: Walked) -> None:
+def test_queries_and_size_of_each_page_are_bounded(results: WalkResults) -> None:
     beyond = [
         (page, len(cost.statements), cost.redis_calls, cost.bytes)
-        for page, cost in walked.large.items()
-        if len(cost.statements) > MOST_STATEMENTS or cost.redis_calls > MOST_REDIS_CALLS or cost.bytes > MOST_BYTES
+        for page, cost in results.large.items()
+        if len(cost.statements) > MAX_STATEMENTS or cost.redis_calls > MAX_REDIS_CALLS or cost.bytes > MAX_BYTES
     ]
     assert beyond == []
 
 
-def test_lists_are_full(walked: Walked) -> None:
-    """So that the tests above see what they are about."""
+def test_large_account_fills_every_list(results: WalkResults) -> None:
+    """A precondition of the tests above."""
     lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
     for path, role in lists.items():
-        assert walked.large[path, path, role].bytes > walked.small[path, path, role].bytes + 50 * 100, path
+        assert results.large[path, path, role].bytes > results.small[path, path, role].bytes + 50 * 100, path

@@ -1,4 +1,4 @@
-"""A forged `Host` is in no answer: nothing that clients follow is made of what the request says about its host."""
+"""A forged `Host` header never appears in a response: URLs are not built from the request's host."""
 
 from __future__ import annotations
 
@@ -43,13 +43,15 @@ def mentions(answer: TestResponse) -> list[str]:
 
 @pytest.fixture(scope="module")
 def both(harness: AppHarness, hub: Hub) -> Iterator[Flask]:
-    """The API and the Hub in one process, told apart by host."""
+    """The API and the Hub in one process, selected by host."""
     built = factory.create_app(settings.load({**harness.environ, "KATAVEN_HUB_URL": HUB_URL}))
     yield built
     built.extensions["kataven"].stop()
 
 
-def test_no_route_of_the_api_repeats_it(harness: AppHarness, acme_key: Caller, alice: object, both: Flask) -> None:
+def test_no_api_route_repeats_the_host_header(
+    harness: AppHarness, acme_key: Caller, alice: object, both: Flask
+) -> None:
     callers = [harness.anybody(), acme_key, harness.person(ALICE), Caller(both, acme_key.headers)]
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "One of two"})
@@ -72,12 +74,12 @@ def test_no_route_of_the_api_repeats_it(harness: AppHarness, acme_key: Caller, a
     assert linked >= {"/v1/agents", "/api/v1/agents", "/hub-api/api/v1/agents"}
 
 
-def test_no_page_of_the_hub_repeats_it(hub: Hub) -> None:
+def test_no_hub_page_repeats_the_host_header(hub: Hub) -> None:
     shown = set()
     addresses = ipaddress.ip_network("198.51.100.0/24").hosts()
-    for visitor in (hub.visitor(), hub.signed_in(ALICE), hub.signed_in(OLIVIA)):
-        client = visitor.client
-        cookie = client.get_cookie(hub.front.cookie_name, "localhost")
+    for browser in (hub.browser(), hub.signed_in(ALICE), hub.signed_in(OLIVIA)):
+        client = browser.client
+        cookie = client.get_cookie(hub.services.cookie_name, "localhost")
         for path in [*paths_of(hub.pages), "/hub-api/api/v1/agents", "/nowhere"]:
             client.environ_base["REMOTE_ADDR"] = str(next(addresses))  # each has a budget
             for asked in variants(path):
@@ -92,21 +94,21 @@ def test_no_page_of_the_hub_repeats_it(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("path", ["/settings//api-keys", "//settings/api-keys", "/settings/api-keys/"])
-def test_a_path_with_a_slash_too_many_is_not_there(hub: Hub, path: str) -> None:
-    answer = hub.visitor().get(path)
+def test_path_with_an_extra_slash_returns_404(hub: Hub, path: str) -> None:
+    answer = hub.browser().get(path)
     assert (answer.status_code, answer.headers.get("Location")) == (404, None)
 
 
-def test_a_request_target_without_a_path_is_not_redirected(hub: Hub) -> None:
+def test_request_target_without_a_path_is_not_redirected(hub: Hub) -> None:
     """`GET http://evil.example HTTP/1.1`, the absolute form of RFC 9112, section 3.2.2."""
     environ = EnvironBuilder("/", base_url=f"http://{EVIL}").get_environ()
-    answer = hub.visitor().client.open({**environ, "PATH_INFO": ""})
+    answer = hub.browser().client.open({**environ, "PATH_INFO": ""})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
 
 
 def test_no_rule_makes_the_router_redirect(harness: AppHarness, hub: Hub) -> None:
-    """werkzeug's own redirects are absolute, of the request's host."""
-    for application in (harness.app, hub.surface, hub.pages):
+    """Werkzeug's redirects are absolute and contain the request's host."""
+    for application in (harness.app, hub.app, hub.pages):
         assert not application.url_map.merge_slashes
         for rule in application.url_map.iter_rules():
             assert rule.rule == "/" or not rule.rule.endswith("/"), rule
@@ -115,8 +117,8 @@ def test_no_rule_makes_the_router_redirect(harness: AppHarness, hub: Hub) -> Non
             assert rule.alias is False
 
 
-def test_the_next_page_is_linked_to_by_path_alone(acme_key: Caller) -> None:
-    """So behind a proxy with TLS it is https, and no `Host` leads anywhere else."""
+def test_pagination_links_contain_the_path_only(acme_key: Caller) -> None:
+    """Behind a TLS proxy the link uses https, and the `Host` header can't change its target."""
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "One of two"})
     for base in ("/v1", "/api/v1", "/hub-api/api/v1"):
@@ -128,10 +130,10 @@ def test_the_next_page_is_linked_to_by_path_alone(acme_key: Caller) -> None:
         assert acme_key.get(target).status_code == 200
 
 
-def test_a_problems_type_is_a_page_at_the_host_that_answered(harness: AppHarness, hub: Hub) -> None:
+def test_problem_type_links_to_the_responding_host(harness: AppHarness, hub: Hub) -> None:
     refused = harness.anybody().get("/v1/me")
-    at_the_hub = hub.visitor().get("/hub-api/api/v1/me")
-    for answer, ask in ((refused, harness.anybody().get), (at_the_hub, hub.visitor().get)):
+    at_the_hub = hub.browser().get("/hub-api/api/v1/me")
+    for answer, ask in ((refused, harness.anybody().get), (at_the_hub, hub.browser().get)):
         assert answer.status_code == 401
         path, _, fragment = answer.get_json()["type"].partition("#")
         page = ask(path)

@@ -1,20 +1,20 @@
-"""How much of a form the Hub reads: little from strangers, an agent's whole prompt from people who have signed in."""
+"""Limits of form size: small before sign-in, large enough for an agent's prompt after sign-in."""
 
 from __future__ import annotations
 
-from kataven.hub.session_middleware import MAX_STRANGERS_FORM_BYTES
+from kataven.hub.session_middleware import MAX_ANONYMOUS_FORM_BYTES
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 
-LONG = {"account": "x" * MAX_STRANGERS_FORM_BYTES}
-
-
-def test_a_strangers_form_is_refused_over_8_kib(hub: Hub) -> None:
-    stranger = hub.visitor()
-    stranger.get("/sign-in")
-    assert stranger.post("/sign-in", LONG).status_code == 413
-    assert stranger.post("/sign-in", {"account": "x" * 100}).status_code != 413
+LONG = {"account": "x" * MAX_ANONYMOUS_FORM_BYTES}
 
 
-def test_a_person_may_send_more(alice: Visitor) -> None:
+def test_unauthenticated_form_over_8_kib_is_rejected(hub: Hub) -> None:
+    anonymous = hub.browser()
+    anonymous.get("/sign-in")
+    assert anonymous.post("/sign-in", LONG).status_code == 413
+    assert anonymous.post("/sign-in", {"account": "x" * 100}).status_code != 413
+
+
+def test_signed_in_user_can_submit_larger_forms(alice: HubBrowser) -> None:
     assert alice.post("/accounts", LONG).status_code != 413

@@ -1,4 +1,4 @@
-"""What `flask oidc check` says of an issuer, before anybody signs in."""
+"""`flask oidc check`: the findings for valid and misconfigured issuers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ GOOD: dict[str, Any] = {
 
 
 def found(server: KeyServer | None = None, *, has_secret: bool = False, **metadata: object) -> list[Finding]:
-    """What is found of an issuer that is well, but for `metadata`."""
+    """The findings for a valid issuer with changed `metadata`."""
     server = server or KeyServer(rsa_signer().jwk())
     server.discovery(**{name: said for name, said in {**GOOD, **metadata}.items() if said is not None})
     return check(ISSUER, server, has_secret=has_secret)
 
 
-def test_an_issuer_that_is_well() -> None:
+def test_check_reports_no_failure_for_a_valid_issuer() -> None:
     assert {(one.part, one.state) for one in found()} == {
         ("discovery", CheckState.WELL),
         ("sign-out", CheckState.WELL),
@@ -56,8 +56,8 @@ def test_an_issuer_that_is_well() -> None:
         ({"issuer": f"{ISSUER}/"}, "discovery", CheckState.FAILS, "names another issuer"),
         ({"token_endpoint": None}, "discovery", CheckState.FAILS, "`token_endpoint` is missing"),
         ({"authorization_endpoint": "http://login.example/a"}, "discovery", CheckState.FAILS, "not an https URL"),
-        ({"end_session_endpoint": None}, "sign-out", CheckState.NOTE, "ends the session at the Hub alone"),
-        ({"require_pushed_authorization_requests": True}, "requests", CheckState.FAILS, "Switch the requirement off"),
+        ({"end_session_endpoint": None}, "sign-out", CheckState.NOTE, "ends only the session at the Hub"),
+        ({"require_pushed_authorization_requests": True}, "requests", CheckState.FAILS, "Disable the requirement"),
         ({"code_challenge_methods_supported": ["plain"]}, "requests", CheckState.FAILS, "S256"),
         ({"response_types_supported": ["id_token"]}, "requests", CheckState.FAILS, "`code`"),
         ({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}, "requests", CheckState.NOTE, "`none`"),
@@ -67,17 +67,19 @@ def test_an_issuer_that_is_well() -> None:
             CheckState.FAILS,
             "RS256, PS256, ES256, EdDSA",
         ),
-        ({"id_token_signing_alg_values_supported": ["ES384", "ES256"]}, "algorithms", CheckState.NOTE, "Choose ES256"),
+        ({"id_token_signing_alg_values_supported": ["ES384", "ES256"]}, "algorithms", CheckState.NOTE, "Select ES256"),
         ({"jwks_uri": None}, "keys", CheckState.FAILS, "no `jwks_uri`"),
-        ({"jwks_uri": f"{ISSUER}/elsewhere"}, "keys", CheckState.FAILS, "can't be reached"),
+        ({"jwks_uri": f"{ISSUER}/elsewhere"}, "keys", CheckState.FAILS, "is unreachable"),
     ],
     ids=str,
 )
-def test_what_would_fail_is_named(metadata: dict[str, object], part: str, state: CheckState, words: str) -> None:
+def test_check_names_each_misconfiguration(
+    metadata: dict[str, object], part: str, state: CheckState, words: str
+) -> None:
     assert [words in one.words for one in found(**metadata) if (one.part, one.state) == (part, state)] == [True]
 
 
-def test_a_secret_needs_basic() -> None:
+def test_client_secret_requires_basic_authentication() -> None:
     methods = ["client_secret_post"]
     (one,) = [
         one for one in found(has_secret=True, token_endpoint_auth_methods_supported=methods) if "SECRET" in one.words
@@ -85,7 +87,7 @@ def test_a_secret_needs_basic() -> None:
     assert (one.state, "`client_secret_basic`" in one.words) == (CheckState.FAILS, True)
 
 
-def test_keys_that_can_not_be_used_are_counted() -> None:
+def test_unusable_keys_are_counted() -> None:
     p384 = {**ec_signer().jwk(), "kid": "p384", "crv": "P-384"}
     assert found(KeyServer(p384))[-1].state is CheckState.FAILS
     both = found(KeyServer(p384, rsa_signer().jwk()))[-1]
@@ -93,7 +95,7 @@ def test_keys_that_can_not_be_used_are_counted() -> None:
 
 
 class FailingFetcher:
-    """Fails as the real one does."""
+    """Fails like the real fetcher."""
 
     def __init__(self, text: str, cause: Exception | None = None) -> None:
         self.text, self.cause = text, cause
@@ -106,13 +108,13 @@ class FailingFetcher:
     ("text", "cause", "words"),
     [
         ("ConnectError: …", socket.gaierror(-2, "…"), "can't be resolved"),
-        ("status 302", None, "Use the URL that it leads to"),
+        ("status 302", None, "Use the URL that it redirects to"),
         ("status 404", None, "status 404"),
         ("no complete response within 5.0 s", None, "no complete response"),
     ],
     ids=str,
 )
-def test_an_issuer_that_can_not_be_asked(text: str, cause: Exception | None, words: str) -> None:
+def test_unreachable_issuer_is_explained(text: str, cause: Exception | None, words: str) -> None:
     (one,) = check(ISSUER, FailingFetcher(text, cause), has_secret=False)
     assert (one.part, one.state) == ("discovery", CheckState.FAILS)
     assert words in one.words
@@ -120,14 +122,14 @@ def test_an_issuer_that_can_not_be_asked(text: str, cause: Exception | None, wor
 
 @pytest.fixture
 def private_server(tmp_path: Path) -> Iterator[str]:
-    """A server whose certificate no host trusts."""
+    """A server with an untrusted certificate."""
     files = authority(tmp_path / "authority").issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
 
     class Server(HTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A handshake that a client breaks off is what is tested."""
+            """The client aborts the handshake, as intended."""
 
     server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -139,21 +141,21 @@ def private_server(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_private_authority_is_explained(private_server: str) -> None:
+def test_private_certificate_authority_is_explained(private_server: str) -> None:
     (one,) = check(private_server, HttpFetcher(), has_secret=False)
     assert one.state is CheckState.FAILS
     assert "update-ca-certificates" in one.words
 
 
-def test_the_command_prints_all_of_it_and_fails_if_something_does(harness: AppHarness) -> None:
-    answer = flask(harness, "oidc", "check", "--json")
-    assert answer.exit_code == 0, answer.output
-    assert {row["part"]: row["state"] for row in json.loads(answer.stdout)}["keys"] == "well"
+def test_command_prints_all_checks_and_exits_with_1_on_failure(harness: AppHarness) -> None:
+    response = flask(harness, "oidc", "check", "--json")
+    assert response.exit_code == 0, response.output
+    assert {row["part"]: row["state"] for row in json.loads(response.stdout)}["keys"] == "well"
     assert "discovery" in flask(harness, "oidc", "check").stdout
 
 
 @pytest.mark.node
-def test_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
+def test_check_of_an_independent_issuer(independent_issuers: IndependentIssuers) -> None:
     shape = issuers.standard("http://localhost:4712").shape
     issuer = independent_issuers.start(shape)
     states = [one.state for one in check(issuer, HttpFetcher(), has_secret=False, allow_loopback_http=True)]

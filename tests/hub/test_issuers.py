@@ -1,6 +1,6 @@
-"""Signing in at an independent, certified OpenID Connect provider with the tokens of Zitadel, Keycloak, Auth0 and Okta.
+"""Sign-in at an independent, certified OpenID Connect provider with the tokens of Zitadel, Keycloak, Auth0 and Okta.
 
-Each product is set up as our documentation says. As it is by default, the page and the log say what to change.
+Each product is configured as documented. With its defaults, the page and the log name the required change.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 from kataven.dev.personas import org_id
 from tests.hub import issuers
 from tests.hub.conftest import Hub
+from tests.hub.hub_browser import HubBrowser, redirect_target
 from tests.hub.issuers import PROJECT, Product, opened_hub
-from tests.hub.visitor import Visitor, leads_on
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import IndependentIssuers, signed_in
 
@@ -31,16 +31,16 @@ Make = Callable[[str], Product]
 ROLES_IN_ONE = f"{issuers.ZITADEL_SCOPES} {issuers.ROLES_IN_ONE}"
 
 
-def comes(hub: Hub, visitor: Visitor, account: str = "acme") -> TestResponse:
-    """Over the issuer and back: the answer of the callback."""
-    visitor.get("/sign-in")
-    to_issuer = leads_on(visitor.post("/sign-in", {"account": account}))
-    back = urlsplit(signed_in(to_issuer, f"{hub.front.url}/auth/callback"))
-    return visitor.get(f"{back.path}?{back.query}")
+def sign_in_via_issuer(hub: Hub, browser: HubBrowser, account: str = "acme") -> TestResponse:
+    """Sign in via the issuer. Returns the response of the callback."""
+    browser.get("/sign-in")
+    to_issuer = redirect_target(browser.post("/sign-in", {"account": account}))
+    back = urlsplit(signed_in(to_issuer, f"{hub.services.url}/auth/callback"))
+    return browser.get(f"{back.path}?{back.query}")
 
 
-def visitor_of(hub: Hub) -> Visitor:
-    return Visitor(hub.surface, hub.front.url)
+def browser_of(hub: Hub) -> HubBrowser:
+    return HubBrowser(hub.app, hub.services.url)
 
 
 def with_algorithm(algorithm: str) -> Make:
@@ -78,23 +78,23 @@ GOOD: dict[str, Make] = {
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD.keys())
 def test_sign_in_refresh_and_sign_out(harness: AppHarness, independent_issuers: IndependentIssuers, make: Make) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        answer = comes(hub, visitor)
+        browser = browser_of(hub)
+        answer = sign_in_via_issuer(hub, browser)
         assert (answer.status_code, answer.location) == (303, "/"), answer.text
-        page = visitor.get("/")
+        page = browser.get("/")
         assert page.status_code == 200, page.text
         assert ">Alice<" in page.text
 
-        expired = issuers.let_expire(hub, independent_issuers, cookie := issuers.cookie_of(hub, visitor))
-        assert visitor.get("/settings/api-keys").status_code == 200
-        renewed = issuers.session_of(hub, cookie).person
+        expired = issuers.let_expire(hub, independent_issuers, cookie := issuers.cookie_of(hub, browser))
+        assert browser.get("/settings/api-keys").status_code == 200
+        renewed = issuers.session_of(hub, cookie).user
         assert renewed is not None
         assert renewed.access_token != expired
 
-        at_issuer = leads_on(visitor.post("/sign-out"))
+        at_issuer = redirect_target(browser.post("/sign-out"))
         assert "eyJ" not in at_issuer
         assert httpx2.get(at_issuer, trust_env=False).status_code in {200, 302, 303}
-        assert hub.front.sessions.read(cookie) is None
+        assert hub.services.sessions.read(cookie) is None
 
 
 def many_organisations(hub_url: str) -> Product:
@@ -131,7 +131,7 @@ def keycloak_with_realm_roles(hub_url: str) -> Product:
 
 
 def keycloak_reading_realm_roles(hub_url: str) -> Product:
-    """As if a nested claim, or a list of roles, could be read."""
+    """Configured to read a nested claim with a list of roles, which Kataven doesn't support."""
     return keycloak_with_realm_roles(hub_url).set(KATAVEN_OIDC_ROLE_CLAIMS="realm_access")
 
 
@@ -164,8 +164,8 @@ def with_access_algorithm(algorithm: str) -> Make:
 
 MANY = range(361592893423190000, 361592893423190070)
 
-# What is set up: the reason on page and in log, the failed check in the log, and what the page says to change.
-REFUSED: dict[str, tuple[Make, str, str | None, str]] = {
+# The reason on the page and in the log, the failed check in the log, and the advice on the page.
+REJECTED: dict[str, tuple[Make, str, str | None, str]] = {
     "Zitadel by default": (issuers.zitadel_by_default, "opaque_access_token", None, "“Auth token type”: JWT"),
     "Zitadel without the project": (
         zitadel_without_the_project,
@@ -194,14 +194,14 @@ def lines(said: str) -> list[dict[str, Any]]:
 
 
 def advised(page: TestResponse) -> str:
-    """What the page tells the administrator to change."""
+    """The advice for the administrator."""
     found = re.search(r"For the administrator:</strong> (.*?)</p>", page.text)
     assert found is not None, page.text
     return html.unescape(re.sub("</?code>", "", found[1]))
 
 
-@pytest.mark.parametrize(("make", "reason", "check", "words"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_failed_sign_in_says_what_to_change(
+@pytest.mark.parametrize(("make", "reason", "check", "words"), REJECTED.values(), ids=REJECTED.keys())
+def test_failed_sign_in_shows_what_to_change(
     harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
@@ -211,25 +211,25 @@ def test_a_failed_sign_in_says_what_to_change(
     words: str,
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        page = comes(hub, visitor)
+        browser = browser_of(hub)
+        page = sign_in_via_issuer(hub, browser)
         assert page.status_code == 400
         assert words in advised(page)
         assert f"sign_in_failed · {reason} ·" in page.text
         assert f'href="/help/sign-in#{reason}"' in page.text
-        assert f'id="{reason}"' in visitor.get("/help/sign-in").text
+        assert f'id="{reason}"' in browser.get("/help/sign-in").text
         (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
         assert line["reason"] == reason
         if check is not None:
             assert line["check"] == check
-        assert visitor.get("/").location == "/sign-in"
+        assert browser.get("/").location == "/sign-in"
 
 
-def test_the_issuers_own_words_are_in_the_log(
+def test_issuer_error_description_is_logged(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened_hub(harness, independent_issuers, with_par, PORT) as hub:
-        comes(hub, visitor_of(hub))
+        sign_in_via_issuer(hub, browser_of(hub))
     (line,) = [line for line in lines(capsys.readouterr().err) if line["message"] == "sign-in refused"]
     assert line["error"] == "invalid_request"
     assert line["error_description"] == "Pushed Authorization Request must be used"
@@ -250,7 +250,7 @@ WITHOUT_ROLE: dict[str, tuple[Make, str, str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason", "words"), WITHOUT_ROLE.values(), ids=WITHOUT_ROLE.keys())
-def test_a_token_without_a_role_says_what_to_change(
+def test_token_without_a_role_shows_what_to_change(
     harness: AppHarness,
     independent_issuers: IndependentIssuers,
     capsys: pytest.CaptureFixture[str],
@@ -259,9 +259,9 @@ def test_a_token_without_a_role_says_what_to_change(
     words: str,
 ) -> None:
     with opened_hub(harness, independent_issuers, make, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        page = visitor.get("/")
+        browser = browser_of(hub)
+        assert sign_in_via_issuer(hub, browser).status_code == 303
+        page = browser.get("/")
         assert page.status_code == 403
         assert "You have no role in this account" in page.text
         assert words in advised(page)
@@ -269,43 +269,43 @@ def test_a_token_without_a_role_says_what_to_change(
         assert line["reason"] == reason
 
 
-def test_with_many_organisations_tokens_hold_the_roles_in_one(
+def test_org_scope_limits_the_token_to_one_organisation(
     harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     with opened_hub(harness, independent_issuers, many_organisations_one_at_a_time, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        assert visitor.get("/").status_code == 200
-        person = issuers.session_of(hub, issuers.cookie_of(hub, visitor)).person
+        browser = browser_of(hub)
+        assert sign_in_via_issuer(hub, browser).status_code == 303
+        assert browser.get("/").status_code == 200
+        person = issuers.session_of(hub, issuers.cookie_of(hub, browser)).user
         assert person is not None
         assert len(person.access_token) < 2_000
 
 
-def test_without_a_refresh_token_a_session_ends_with_its_token(
+def test_session_without_a_refresh_token_ends_with_its_token(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """OpenID Connect Core, section 11, wants `prompt=consent` for `offline_access`. Most products don't."""
+    """OpenID Connect Core, section 11, requires `prompt=consent` for `offline_access`. Most products don't."""
 
     def strict(hub_url: str) -> Product:
         return issuers.standard(hub_url).but(refreshes_without_consent=False)
 
     with opened_hub(harness, independent_issuers, strict, PORT) as hub:
-        visitor = visitor_of(hub)
-        assert comes(hub, visitor).status_code == 303
-        issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, visitor))
-        assert visitor.get("/").location == "/sign-in"
+        browser = browser_of(hub)
+        assert sign_in_via_issuer(hub, browser).status_code == 303
+        issuers.let_expire(hub, independent_issuers, issuers.cookie_of(hub, browser))
+        assert browser.get("/").location == "/sign-in"
         (line,) = [line for line in lines(capsys.readouterr().err) if "not renewed" in line["message"]]
         assert line["reason"] == "no_refresh_token"
 
 
-def test_an_issuer_that_is_named_otherwise_is_explained(
+def test_mismatched_issuer_url_is_explained(
     harness: AppHarness, independent_issuers: IndependentIssuers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Auth0's issuers end with a slash, and the setting often doesn't."""
+    """Auth0's issuer URLs end with a slash, and settings often omit it."""
     with opened_hub(harness, independent_issuers, issuers.auth0, PORT, lambda issuer: issuer.removesuffix("/")) as hub:
-        visitor = visitor_of(hub)
-        visitor.get("/sign-in")
-        page = visitor.post("/sign-in", {"account": "acme"})
+        browser = browser_of(hub)
+        browser.get("/sign-in")
+        page = browser.post("/sign-in", {"account": "acme"})
         assert page.status_code == 503
         assert page.headers["Retry-After"]
         assert "with the slash at the end at Auth0" in advised(page)

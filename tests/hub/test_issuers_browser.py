@@ -1,6 +1,6 @@
-"""Signing in, renewing and signing out in a real browser, at an independent issuer with Zitadel's tokens.
+"""Sign-in, renewal and sign-out in Chrome, at an independent issuer with Zitadel's tokens.
 
-The Hub, the issuer and the issuer's login page have three hosts, and each leads straight on to the next.
+The Hub, the issuer and the issuer's login page have three different hosts, and each redirects to the next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def press(chrome: Chrome, selector: str) -> None:
 
 
 def heading(chrome: Chrome, wanted: str) -> str:
-    """The page's heading, once the browser has been led on as far as the wanted one, or patience is over."""
+    """The page's heading, after the redirects to the expected page or a timeout."""
     found = [""]
 
     def is_there() -> bool:
@@ -52,24 +52,24 @@ def heading(chrome: Chrome, wanted: str) -> str:
 
 
 def begin(chrome: Chrome, url: str) -> None:
-    """Type the account's name and send the form; the browser is led on to the login page."""
+    """Enter the account and submit the form. The browser is redirected to the login page."""
     chrome.get(f"{url}/sign-in")
     chrome.find_element(By.ID, "account").send_keys("acme")
     press(chrome, "main form button")
 
 
-def complaints(chrome: Chrome) -> list[Any]:
+def console_errors(chrome: Chrome) -> list[Any]:
     return [entry for entry in chrome.get_log("browser") if entry["source"] != "network"]
 
 
 def cookie_of(chrome: Chrome, hub: Hub) -> str:
-    found = chrome.get_cookie(hub.front.cookie_name)
+    found = chrome.get_cookie(hub.services.cookie_name)
     assert found is not None
     return str(found["value"])
 
 
 @pytest.mark.parametrize("with_scripts", [True, False], ids=["scripts", "no scripts"])
-def test_with_zitadel_as_documented(
+def test_sign_in_with_zitadel_as_documented(
     chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers, with_scripts: bool
 ) -> None:
     port = free_port()
@@ -83,7 +83,7 @@ def test_with_zitadel_as_documented(
         expired = issuers.let_expire(hub, independent_issuers, cookie_of(chrome, hub))
         chrome.get(f"{url}/settings/api-keys")
         assert heading(chrome, "API keys") == "API keys"
-        person = issuers.session_of(hub, cookie_of(chrome, hub)).person
+        person = issuers.session_of(hub, cookie_of(chrome, hub)).user
         assert person is not None
         assert person.access_token != expired
 
@@ -93,10 +93,10 @@ def test_with_zitadel_as_documented(
         press(chrome, "button[name=logout]")  # at the issuer
         assert heading(chrome, "You are signed out") == "You are signed out"
         assert chrome.current_url == f"{url}/signed-out"
-        assert complaints(chrome) == []
+        assert console_errors(chrome) == []
 
 
-def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
+def test_zitadel_defaults_show_what_to_change(
     chrome: Chrome, harness: AppHarness, independent_issuers: IndependentIssuers
 ) -> None:
     port = free_port()
@@ -105,10 +105,10 @@ def test_with_zitadel_by_default_the_page_leads_to_what_to_change(
         as_new(chrome)
         begin(chrome, f"http://localhost:{port}")
         press(chrome, "#sign-in")
-        assert heading(chrome, "Not signed in") == "Not signed in"
+        assert heading(chrome, "Sign-in failed") == "Sign-in failed"
         assert "“Auth token type”: JWT" in chrome.find_element(By.CSS_SELECTOR, "main").text
         press(chrome, "main a[href^='/help/']")
         assert chrome.current_url.endswith("/help/sign-in#opaque_access_token")
         assert "instead of Bearer token" in chrome.find_element(By.CSS_SELECTOR, "#opaque_access_token ~ ul").text
-        assert chrome.get_cookie(hub.front.cookie_name) is not None  # of before the sign-in
-        assert complaints(chrome) == []
+        assert chrome.get_cookie(hub.services.cookie_name) is not None  # of before the sign-in
+        assert console_errors(chrome) == []

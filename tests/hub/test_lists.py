@@ -1,4 +1,4 @@
-"""The Hub's lists: what is found in them, how to get about in them, and where a form leads back to."""
+"""The Hub's lists: search, filters, pagination, and the redirect after a form."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlalchemy import text
 from kataven.hub.pages import agents, api_keys, audit, widget_keys
 from kataven.system import operators
 from tests.hub.conftest import Hub
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM as AGENT
-from tests.hub.test_agents import make as make_agent
-from tests.hub.test_pages import make_key, revoke_path
-from tests.hub.test_widget_keys import make as make_widget_key
-from tests.hub.visitor import Visitor
+from tests.hub.test_agents import create as create_agent
+from tests.hub.test_pages import create_key, revoke_path
+from tests.hub.test_widget_keys import create as create_widget_key
 from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/api-keys"
@@ -31,7 +31,7 @@ def id_of(path: str) -> str:
 
 
 def link(page: str, relation: str) -> str:
-    """Where the page's link of this relation leads."""
+    """The target of the page's link with this relation."""
     found = re.search(rf'<a href="([^"]+)" rel="{relation}"', page)
     assert found, page
     return html.unescape(found[1])
@@ -44,40 +44,40 @@ def names(page: str) -> list[str]:
 # Widget keys and their agents
 
 
-def test_a_pinned_agent_is_named_however_many_are_newer(alice: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 1)
-    pinned = make_agent(alice, name="The oldest agent")
-    _, place = make_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
-    make_agent(alice, name="A newer agent")
+def test_pinned_agent_is_named_even_if_many_are_newer(alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 1)
+    pinned = create_agent(alice, name="The oldest agent")
+    _, place = create_widget_key(alice, "Pinned to the oldest", agent_id=id_of(pinned))
+    create_agent(alice, name="A newer agent")
     listed = alice.get(WIDGET_KEYS).text
     row = listed[listed.index("Pinned to the oldest") :]
     assert "<dd>The oldest agent</dd>" in row
     editor = alice.get(place).text
-    assert "An agent that is gone" not in editor
+    assert "A deleted agent" not in editor
     assert re.search(rf'value="{id_of(pinned)}" selected>The oldest agent', editor)
     form = {"name": "Pinned to the oldest", "domain_allowlist": "shop.example", "agent_id": id_of(pinned)}
     assert alice.post(place, form).status_code == 303
 
 
-def test_an_agent_that_was_deleted_is_still_said_to_be_gone(alice: Visitor) -> None:
-    agent = make_agent(alice, name="Soon gone")
-    _, place = make_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
+def test_deleted_agent_of_a_widget_key_is_shown_as_deleted(alice: HubBrowser) -> None:
+    agent = create_agent(alice, name="Soon gone")
+    _, place = create_widget_key(alice, "Pinned to nothing", agent_id=id_of(agent))
     alice.get(agent)
     alice.post(f"{agent}/delete")
-    assert "An agent that is gone" in alice.get(place).text
+    assert "A deleted agent" in alice.get(place).text
 
 
-def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
-    alice: Visitor, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
+def test_agent_can_be_entered_by_id_name_or_part_of_the_name(
+    alice: HubBrowser, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(widget_keys, "MOST_AGENTS", 2)
+    monkeypatch.setattr(widget_keys, "MAX_LISTED_AGENTS", 2)
     mark = uuid4().hex[:8]
-    agent = id_of(make_agent(alice, name=f"Quay {mark}"))
-    other = id_of(make_agent(alice, name=f"Quay {mark} by night"))
+    agent = id_of(create_agent(alice, name=f"Quay {mark}"))
+    other = id_of(create_agent(alice, name=f"Quay {mark} by night"))
     for number in range(2):
-        make_agent(alice, name=f"Filler {number}")
+        create_agent(alice, name=f"Filler {number}")
     for typed, expected in ((agent, agent), (f"quay {mark}", agent), (f"{mark} BY", other)):
-        _, place = make_widget_key(alice, "Named", agent=typed)
+        _, place = create_widget_key(alice, "Named", agent=typed)
         key = acme_key.get(f"/v1/widget-keys/{id_of(place)}").get_json()
         assert key["agent_id"] == expected, typed
 
@@ -89,15 +89,15 @@ def test_any_agent_can_be_named_by_id_name_or_a_part_of_it(
     for nobody in ("no agent is called so", str(uuid4()), "\x00"):
         page = alice.post(WIDGET_KEYS, {"name": "Whom", "domain_allowlist": "a.example", "agent": nobody})
         assert page.status_code == 400
-        assert "No agent has this id or name." in page.text
+        assert "No agent has this name or ID" in page.text
 
 
-def test_the_agents_of_another_account_can_not_be_named(alice: Visitor, charlie: Visitor) -> None:
-    theirs = make_agent(charlie, name="Of globex alone")
+def test_agents_of_another_account_are_not_found(alice: HubBrowser, charlie: HubBrowser) -> None:
+    theirs = create_agent(charlie, name="Of globex alone")
     alice.get(WIDGET_KEYS)
     for typed in (id_of(theirs), "Of globex alone"):
         page = alice.post(WIDGET_KEYS, {"name": "Stolen", "domain_allowlist": "a.example", "agent": typed})
-        assert "No agent has this id or name." in page.text
+        assert "No agent has this name or ID" in page.text
 
 
 # The console's search
@@ -105,7 +105,7 @@ def test_the_agents_of_another_account_can_not_be_named(alice: Visitor, charlie:
 
 @pytest.fixture(scope="module")
 def rows(harness: AppHarness) -> str:
-    """Three accounts without a database, and a mark that is in their names."""
+    """Insert three accounts without a database. Returns a unique mark in their names."""
     mark = uuid4().hex[:8]
     insert = text(
         "INSERT INTO accounts (account_id, account_name, database_name, server, status, zitadel_org_id)"
@@ -119,7 +119,7 @@ def rows(harness: AppHarness) -> str:
 
 
 @pytest.mark.parametrize("path", [CONSOLE, "/console/migrations"])
-def test_accounts_are_found_by_any_part_of_id_name_and_organisation(olivia: Visitor, rows: str, path: str) -> None:
+def test_account_search_matches_parts_of_id_name_and_organisation(olivia: HubBrowser, rows: str, path: str) -> None:
     def found(query: str) -> set[str]:
         page = olivia.get(path, query_string={"q": query})
         assert page.status_code == 200
@@ -137,8 +137,8 @@ def test_accounts_are_found_by_any_part_of_id_name_and_organisation(olivia: Visi
         assert found(nothing) <= ({"two"} if nothing == "%" else set()), nothing
 
 
-def test_the_console_s_pages_lead_forwards_and_back(
-    olivia: Visitor, rows: str, monkeypatch: pytest.MonkeyPatch
+def test_console_lists_paginate_forwards_and_back(
+    olivia: HubBrowser, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import accounts, migrations
 
@@ -156,7 +156,7 @@ def test_the_console_s_pages_lead_forwards_and_back(
         assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
 
 
-def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: Visitor) -> None:
+def test_operator_audit_log_filters_offer_existing_values(harness: AppHarness, olivia: HubBrowser) -> None:
     mark = uuid4().hex[:8]
     with harness.services.directory.database.writing() as session:
         operators.record(session, "jwt:oscar", "account.tested", f"trail-{mark}")
@@ -175,11 +175,13 @@ def test_the_trail_is_filtered_by_what_exists(harness: AppHarness, olivia: Visit
     assert count(q=mark, action="account.created") == 0
     for nothing in ("Nobody!", "\x00", "x" * 300):
         page = olivia.get(TRAIL, query_string={"q": nothing}).text
-        assert "Nothing found" in page
+        assert "No events found" in page
         assert html.escape(nothing) in page
 
 
-def test_the_trail_s_pages_lead_back(olivia: Visitor, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operator_audit_log_paginates_back(
+    olivia: HubBrowser, harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kataven.hub.console import audit_log
 
     monkeypatch.setattr(audit_log, "PAGE_SIZE", 1)
@@ -198,9 +200,9 @@ def test_the_trail_s_pages_lead_back(olivia: Visitor, harness: AppHarness, monke
 # Keys and the audit log
 
 
-def test_a_revoked_key_says_by_whom_and_leads_to_its_events(alice: Visitor) -> None:
+def test_revoked_key_shows_the_user_and_links_to_its_events(alice: HubBrowser) -> None:
     name = f"Billing {uuid4().hex[:8]}"
-    path = revoke_path(alice, make_key(alice, name))
+    path = revoke_path(alice, create_key(alice, name))
     key_id = path.split("/")[-2]
     alice.post(path)
     page = alice.get(KEYS).text
@@ -219,17 +221,17 @@ def link_to_events(row: str) -> str:
     return found[1]
 
 
-def test_a_member_is_shown_no_link_to_the_audit_log(alice: Visitor, bob: Visitor) -> None:
-    make_key(alice, "Without a link")
-    _, place = make_widget_key(alice, "Without a link")
+def test_members_see_no_link_to_the_audit_log(alice: HubBrowser, bob: HubBrowser) -> None:
+    create_key(alice, "Without a link")
+    _, place = create_widget_key(alice, "Without a link")
     assert AUDIT not in bob.get(KEYS).text
     assert AUDIT not in bob.get(place).text
 
 
-def test_events_of_widget_keys_and_agents_have_their_names(alice: Visitor) -> None:
+def test_events_of_widget_keys_and_agents_contain_the_name(alice: HubBrowser) -> None:
     mark = uuid4().hex[:8]
-    _, place = make_widget_key(alice, f"Widget {mark}")
-    agent = make_agent(alice, name=f"Agent {mark}")
+    _, place = create_widget_key(alice, f"Widget {mark}")
+    agent = create_agent(alice, name=f"Agent {mark}")
     alice.get(place)
     alice.post(f"{place}/disable")
     assert re.search(r"Disabled <time[^>]+>just now</time> by alice", alice.get(place).text, re.IGNORECASE)
@@ -259,8 +261,8 @@ def test_events_of_widget_keys_and_agents_have_their_names(alice: Visitor) -> No
         ({"target": "x" * 300}, False),
     ],
 )
-def test_the_audit_log_is_filtered_by_beginnings(alice: Visitor, query: dict[str, str], found: bool) -> None:
-    key = revoke_path(alice, make_key(alice, "To be looked for"))
+def test_audit_log_filters_match_prefixes(alice: HubBrowser, query: dict[str, str], found: bool) -> None:
+    key = revoke_path(alice, create_key(alice, "To be looked for"))
     alice.post(key)
     target = {} if "target" in query else {"target": key.split("/")[-2]}
     page = alice.get(AUDIT, query_string={**query, **target})
@@ -268,8 +270,8 @@ def test_the_audit_log_is_filtered_by_beginnings(alice: Visitor, query: dict[str
     assert ("<code>api_key.revoked</code>" in page.text) is found
 
 
-def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: Visitor) -> None:
-    make_widget_key(alice, "An event of its own")
+def test_audit_log_filters_offer_existing_actors_and_actions(alice: HubBrowser) -> None:
+    create_widget_key(alice, "An event of its own")
     page = alice.get(AUDIT).text
     assert '<option value="widget_key.created">' in page
     assert re.search(r'<option value="jwt:alice">\w+ \(jwt:alice\)</option>', page)
@@ -277,7 +279,7 @@ def test_the_audit_log_offers_the_people_and_actions_that_exist(alice: Visitor) 
     assert '<option value="long.ago" selected>' in asked
 
 
-def test_somebody_is_not_taken_for_another_whose_label_begins_so(harness: AppHarness, alice: Visitor) -> None:
+def test_exact_actor_filter_excludes_longer_labels(harness: AppHarness, alice: HubBrowser) -> None:
     record = harness.services.directory.read("acme")
     assert record is not None
     from kataven.account.audit import Actor
@@ -291,10 +293,12 @@ def test_somebody_is_not_taken_for_another_whose_label_begins_so(harness: AppHar
 
 
 @pytest.mark.parametrize(("module", "path"), [(api_keys, KEYS), (agents, "/agents"), (audit, AUDIT)])
-def test_account_lists_lead_back(alice: Visitor, monkeypatch: pytest.MonkeyPatch, module: object, path: str) -> None:
+def test_account_lists_paginate_back(
+    alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, module: object, path: str
+) -> None:
     for number in range(3):
-        make_key(alice, f"Paged {number}")
-        make_agent(alice, name=f"Paged {number}")
+        create_key(alice, f"Paged {number}")
+        create_agent(alice, name=f"Paged {number}")
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
     first = alice.get(path).text
     assert 'rel="prev"' not in first
@@ -308,7 +312,7 @@ def rows_of(page: str) -> list[str]:
     return re.findall(r'href="(/agents/[0-9a-f-]{36})"|id="(key-[^"]+)"|<td><time datetime="([^"]+)"', page)
 
 
-def test_lists_say_which_part_of_them_is_shown(charlie: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_show_the_displayed_range(charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         charlie.get(KEYS)
         assert charlie.post(KEYS, {"name": f"Counted {number}", "expiry": "30d"}).status_code == 201
@@ -319,8 +323,8 @@ def test_lists_say_which_part_of_them_is_shown(charlie: Visitor, monkeypatch: py
     assert f"3 to {min(4, int(place[1]))} of {place[1]}<" in charlie.get(link(first, "next")).text
 
 
-def test_after_revoking_a_key_the_same_page_of_the_list_is_shown(
-    hub: Hub, charlie: Visitor, monkeypatch: pytest.MonkeyPatch
+def test_revoking_a_key_returns_to_the_same_page_of_the_list(
+    hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
         charlie.get(KEYS)
@@ -340,7 +344,7 @@ def test_after_revoking_a_key_the_same_page_of_the_list_is_shown(
     assert f'id="key-{action[2]}"' in page
 
 
-def test_a_form_leads_back_to_lists_of_the_hub_alone(charlie: Visitor) -> None:
+def test_form_redirects_only_to_lists_of_the_hub(charlie: HubBrowser) -> None:
     charlie.get(KEYS)
     charlie.post(KEYS, {"name": "Elsewhere", "expiry": "30d"})
     key = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", charlie.get(KEYS).text)

@@ -1,4 +1,4 @@
-"""Migrations in the console: asked for there, carried out by a process of their own, looked at from everywhere."""
+"""Migrations in the console: requesting a run, its separate process, and its progress."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from kataven.hub.pages_app import PAGES
 from kataven.hub.runner import Runner
 from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
-from kataven.operations import account_creation, migration_runs
-from kataven.operations.migration_runs import RunRequest, RunState, RunStatus
+from kataven.operations import account_creation, account_migrations, migration_runs
+from kataven.operations.migration_runs import RunRequest, RunStatus
 from kataven.system import accounts, operators
 from kataven.system.errors import RunUnderWay
+from kataven.system.models import RunState
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import HUB_URL, Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
@@ -43,16 +44,16 @@ SECONDS = 60
 
 
 class Fleet:
-    """A Hub whose accounts are this module's alone, and what can be done to their databases."""
+    """A Hub with separate accounts for this module, and helpers for their databases."""
 
     def __init__(self, hub: Hub, postgres: EmbeddedPostgres) -> None:
         self.hub = hub
         self.postgres = postgres
-        self.services = hub.surface.extensions[SERVICES]
+        self.services = hub.app.extensions[SERVICES]
         self.database = self.services.directory.database
 
     def set_back(self) -> None:
-        """Every account as it was at the oldest revision."""
+        """Recreate every account's database at the oldest revision."""
         server = DatabaseServer(make_url(self.postgres.url("postgres")))
         with server.maintenance() as maintenance:
             template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, OLD)
@@ -63,22 +64,22 @@ class Fleet:
             for name in NAMES:
                 accounts.read(session, name).schema_revision = OLD
 
-    def quota_status(self) -> RunStatus:
+    def run_status(self) -> RunStatus:
         with self.database.reading() as session:
             found = migration_runs.latest(session)
         assert found is not None
         return found
 
     def wait_for(self, state: RunState) -> RunStatus:
-        wait_until(lambda: self.quota_status().state is state, SECONDS, lambda: self.quota_status())
-        return self.quota_status()
+        wait_until(lambda: self.run_status().state is state, SECONDS, lambda: self.run_status())
+        return self.run_status()
 
     def revisions(self) -> list[object]:
-        """What each database says itself."""
+        """The revision in each database."""
         return [ask(self.postgres, "SELECT version_num FROM alembic_version", name)[0][0] for name in NAMES]
 
     def events(self, action: str) -> list[str | None]:
-        """Whom the trail tells of, newest first."""
+        """The accounts of the operator events, newest first."""
         with self.database.reading() as session:
             return [event.account_id for event in operators.listing(session, 50, action=action)]
 
@@ -93,17 +94,17 @@ def place(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Fleet]:
     }
     configured = settings.load(environ)
     account_creation.prepare_system(configured.database_url.get_secret_value())
-    surface = factory.create_hub(configured)
-    services = surface.extensions[SERVICES]
+    app = factory.create_hub(configured)
+    services = app.extensions[SERVICES]
     for name in NAMES:
         new_account(services, name)
     services.start()
-    pages = surface.extensions[PAGES]
+    pages = app.extensions[PAGES]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environ.items():  # what the process that carries a run out inherits
+        for name, value in environ.items():  # inherited by the process of a run
             patch.setenv(name, value)
-        yield Fleet(Hub(surface, pages, pages.extensions[EXTENSION]), postgres)
-    # Whoever waits for a run's process writes into the database, and a process takes a while to end.
+        yield Fleet(Hub(app, pages, pages.extensions[EXTENSION]), postgres)
+    # The thread that waits for a run's process writes to the database when the process exits.
     wait_until(lambda: all(thread.name != "migrations" for thread in threading.enumerate()), SECONDS)
     services.stop()
 
@@ -115,7 +116,7 @@ def fleet(place: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def olivia(place: Fleet) -> Visitor:
+def olivia(place: Fleet) -> HubBrowser:
     return place.hub.signed_in(OLIVIA)
 
 
@@ -123,31 +124,31 @@ def form(**changes: str) -> dict[str, str]:
     return {"account": "", "jobs": "1", "canaries": "1", "max_failures": "5", "confirm": NEW, **changes}
 
 
-def press(visitor: Visitor, **changes: str) -> int:
-    visitor.get(PAGE)
-    return visitor.post(PAGE, form(**changes)).status_code
+def press(browser: HubBrowser, **changes: str) -> int:
+    browser.get(PAGE)
+    return browser.post(PAGE, form(**changes)).status_code
 
 
-def checked(visitor: Visitor, more: str = "") -> str:
-    """The page once the databases were asked; it does not wait for a server that has not answered yet."""
+def checked(browser: HubBrowser, more: str = "") -> str:
+    """The page after all databases were checked. The page itself doesn't wait for servers."""
     pages: list[str] = []
 
     def is_answered() -> bool:
-        page = visitor.get(f"{PAGE}?check=1{more}")
+        page = browser.get(f"{PAGE}?check=1{more}")
         assert page.status_code == 200
         pages.append(page.text)
-        return "has not answered yet" not in page.text
+        return "has not responded yet" not in page.text
 
     wait_until(is_answered, SECONDS)
     return pages[-1]
 
 
-def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Visitor) -> None:
+def test_requested_run_migrates_all_accounts(fleet: Fleet, olivia: HubBrowser) -> None:
     assert olivia.get(PAGE).text.count("1 behind") == len(NAMES)
     assert press(olivia) == 303
-    assert "The run is asked for." in olivia.get(PAGE).text
-    quota_status = fleet.wait_for(RunState.DONE)
-    assert (quota_status.run.total, quota_status.done, quota_status.failed, quota_status.left) == (4, 4, 0, 0)
+    assert "Migration run requested." in olivia.get(PAGE).text
+    run_status = fleet.wait_for(RunState.DONE)
+    assert (run_status.run.total, run_status.done, run_status.failed, run_status.left) == (4, 4, 0, 0)
     assert fleet.revisions() == [NEW] * 4
     page = olivia.get(PAGE).text
     assert "1 behind" not in page
@@ -155,11 +156,11 @@ def test_a_run_is_asked_for_and_carried_out_to_the_end(fleet: Fleet, olivia: Vis
     assert fleet.events("migrations.asked")[0] is None
     assert fleet.events("migrations.ended")[0] is None
     assert fleet.events("account.migrated")[:4] == NAMES[::-1]
-    assert "jwt:olivia" not in page  # people are called by their names
+    assert "jwt:olivia" not in page  # labels of users are shown without prefix
     assert "by olivia" in page
 
 
-def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Visitor) -> None:
+def test_run_for_one_account_leaves_the_others_unchanged(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-b") == 303
     assert fleet.wait_for(RunState.DONE).done == 1
     assert fleet.revisions() == [OLD, NEW, OLD, OLD]
@@ -180,8 +181,8 @@ def test_one_account_is_migrated_and_the_others_are_not(fleet: Fleet, olivia: Vi
     ],
     ids=["unconfirmed", "other revision", "nobody", "path", "no jobs", "many jobs", "canaries", "words"],
 )
-def test_what_does_not_fit_is_explained_and_nothing_begins(
-    place: Fleet, olivia: Visitor, changes: dict[str, str], field: str
+def test_invalid_run_form_shows_an_error_and_starts_nothing(
+    place: Fleet, olivia: HubBrowser, changes: dict[str, str], field: str
 ) -> None:
     asked = len(place.events("migrations.asked"))
     olivia.get(PAGE)
@@ -191,55 +192,55 @@ def test_what_does_not_fit_is_explained_and_nothing_begins(
     assert len(place.events("migrations.asked")) == asked
 
 
-def test_a_failure_is_a_row_with_its_reason(fleet: Fleet, olivia: Visitor) -> None:
+def test_failed_account_is_listed_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303
-    quota_status = fleet.wait_for(RunState.FAILED)
-    assert (quota_status.done, quota_status.failed) == (3, 1)
+    run_status = fleet.wait_for(RunState.FAILED)
+    assert (run_status.done, run_status.failed) == (3, 1)
     assert fleet.revisions() == [NEW, NEW, OLD, NEW]
     page = olivia.get(PAGE).text
     assert "already exists" in page
     assert page.index("behind-c") < page.index("already exists")
 
 
-def test_after_the_failures_that_are_allowed_the_rest_is_left(fleet: Fleet, olivia: Visitor) -> None:
+def test_run_stops_after_the_maximum_number_of_failures(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     assert press(olivia, max_failures="1") == 303
-    quota_status = fleet.wait_for(RunState.FAILED)
-    assert (quota_status.done, quota_status.failed, quota_status.left) == (0, 1, 3)
+    run_status = fleet.wait_for(RunState.FAILED)
+    assert (run_status.done, run_status.failed, run_status.left) == (0, 1, 3)
     assert fleet.revisions() == [OLD] * 4
-    assert "Stopped after 1 failure. The accounts that are left were not touched." in olivia.get(PAGE).text
+    assert "Stopped after 1 failure. The remaining accounts were not changed." in olivia.get(PAGE).text
 
 
 @pytest.mark.parametrize(
     ("failed", "skipped", "words"),
     [
-        (9, 991, "Stopped after 5 failures; 4 more failed that were under way."),
-        (6, 1, "Stopped after 5 failures; 1 more failed that was under way."),
+        (9, 991, "Stopped after 5 failures; 4 more failed that were in progress."),
+        (6, 1, "Stopped after 5 failures; 1 more failed that was in progress."),
         (5, 1, "Stopped after 5 failures."),
-        (1, 3, "Stopped because an account of those that go first failed."),
+        (1, 3, "Stopped because a canary failed."),
         (9, 0, None),
         (0, 0, None),
     ],
 )
-def test_why_a_run_ended_early_is_said(failed: int, skipped: int, words: str | None) -> None:
+def test_early_end_of_a_run_is_explained(failed: int, skipped: int, words: str | None) -> None:
     assert migration_runs.early_end({"failed": failed, "skipped": skipped, "current": 7}, max_failures=5) == words
 
 
-def test_the_command_line_says_why_a_run_ended_early(fleet: Fleet) -> None:
+def test_command_line_explains_the_early_end_of_a_run(fleet: Fleet) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-a")
     options = ["migrations", "upgrade", "--all", "--max-failures", "1", "--canaries", "0", "--jobs", "1"]
-    done = fleet.hub.surface.test_cli_runner().invoke(args=options)
+    done = fleet.hub.app.test_cli_runner().invoke(args=options)
     assert done.exit_code == 1
-    assert "Stopped after 1 failure. The others were not touched." in done.stderr
+    assert "Stopped after 1 failure. The remaining accounts were not changed." in done.stderr
 
 
-def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivia: Visitor) -> None:
+def test_concurrent_run_is_rejected_and_killed_run_is_resumed(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.connect("behind-c") as connection:
         connection.exec_driver_sql("BEGIN; LOCK TABLE widget_keys")
         assert press(olivia) == 303
-        wait_until(lambda: fleet.quota_status().done == 2, SECONDS)
+        wait_until(lambda: fleet.run_status().done == 2, SECONDS)
         page = olivia.get(PAGE).text
         assert ">running</span>" in page
         assert "data-live=" in page
@@ -248,19 +249,19 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
 
         second = olivia.post(PAGE, form())
         assert second.status_code == 400
-        assert "Another run over the accounts is under way." in second.text
+        assert "Another migration run is in progress." in second.text
         with pytest.raises(RunUnderWay):
-            migration_runs.ask(fleet.database, "cli", RunRequest())
+            migration_runs.request(fleet.database, "cli", RunRequest())
 
-        os.kill(process_of(fleet.quota_status()), signal.SIGKILL)
+        os.kill(process_of(fleet.run_status()), signal.SIGKILL)
         fleet.wait_for(RunState.STOPPED)
         page = olivia.get(PAGE).text
-        assert "stopped on the way" in page
+        assert "interrupted" in page
         assert "data-live=" not in page
     wait_until(lambda: not connected(fleet, "behind-c"), SECONDS)
     a, b, c, d = fleet.revisions()
     assert (a, b, d) == (NEW, NEW, OLD)
-    assert c in {OLD, NEW}  # its server may have finished what it had been sent, and then as a whole
+    assert c in {OLD, NEW}  # the server may have completed the migration, but never partially
 
     assert press(olivia) == 303
     assert fleet.wait_for(RunState.DONE).done == 4
@@ -268,89 +269,89 @@ def test_a_second_one_is_told_so_and_a_killed_one_is_resumed(fleet: Fleet, olivi
     assert checked(olivia).count('<span class="tag active">none</span>') == 4
     with fleet.database.reading() as session:
         ended = operators.listing(session, 3, action="migrations.ended")
-    assert [event.detail.get("error") for event in ended[:2]] == [None, "stopped on the way"]
+    assert [event.detail.get("error") for event in ended[:2]] == [None, "The run was interrupted."]
 
 
-def process_of(quota_status: RunStatus) -> int:
-    """Whoever carries it out."""
-    (found,) = (one for one in living_processes() if f"carry-out {quota_status.run.id}" in one.command)
+def process_of(run_status: RunStatus) -> int:
+    """The process id of a run."""
+    (found,) = (one for one in living_processes() if f"carry-out {run_status.run.id}" in one.command)
     return found.pid
 
 
 def connected(fleet: Fleet, database: str) -> bool:
-    """Whether somebody who migrates is still there, as its server sees it."""
+    """Whether a migration is still connected to the database."""
     look = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'kataven migrations' AND datname = "
     return bool(ask(fleet.postgres, f"{look} '{database}'"))
 
 
 @pytest.mark.parametrize("command", [("/bin/false",), ("/nowhere/at/all",)], ids=["ends", "is not there"])
-def test_a_process_that_never_begins_is_said_to_have_ended(
-    place: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+def test_process_that_never_starts_the_run_is_reported(
+    place: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
-    front = replace(place.hub.front, runner=Runner(Path("/"), command))
-    monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, front)
+    services = replace(place.hub.services, runner=Runner(Path("/"), command))
+    monkeypatch.setitem(place.hub.pages.extensions, EXTENSION, services)
     assert press(olivia) == 303
     place.wait_for(RunState.FAILED)
-    assert "ended before it began" in olivia.get(PAGE).text
+    assert "exited before it started the run" in olivia.get(PAGE).text
 
 
-def test_a_run_that_nobody_began_is_over_after_a_minute(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    migration_runs.ask(place.database, "test", RunRequest())
-    assert place.quota_status().state is RunState.STARTING
+def test_run_that_was_never_started_times_out(place: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    migration_runs.request(place.database, "test", RunRequest())
+    assert place.run_status().state is RunState.STARTING
     with pytest.raises(RunUnderWay):
-        migration_runs.ask(place.database, "test", RunRequest())
+        migration_runs.request(place.database, "test", RunRequest())
     monkeypatch.setattr(migration_runs, "START_SECONDS", -1)
-    assert place.quota_status().state is RunState.STOPPED
-    run_id = migration_runs.ask(place.database, "test", RunRequest())
-    migration_runs.give_up(place.database, run_id, "enough")
-    assert place.quota_status().run.error == "enough"
+    assert place.run_status().state is RunState.STOPPED
+    run_id = migration_runs.request(place.database, "test", RunRequest())
+    migration_runs.cancel(place.database, run_id, "enough")
+    assert place.run_status().run.error == "enough"
 
 
-def test_a_run_is_carried_out_once(fleet: Fleet, olivia: Visitor) -> None:
+def test_run_is_executed_once(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     run_id = fleet.wait_for(RunState.DONE).run.id
-    again = fleet.hub.surface.test_cli_runner().invoke(carry_out, [str(run_id)])
+    again = fleet.hub.app.test_cli_runner().invoke(carry_out, [str(run_id)])
     assert again.exit_code == 1
-    assert "under way" in again.stderr
+    assert "in progress" in again.stderr
 
 
-def test_the_command_line_is_seen_in_the_console(fleet: Fleet, olivia: Visitor) -> None:
-    done = fleet.hub.surface.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
+def test_command_line_run_is_shown_in_the_console(fleet: Fleet, olivia: HubBrowser) -> None:
+    done = fleet.hub.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "behind-d"])
     assert done.exit_code == 0, done.output
     page = olivia.get(PAGE).text
     assert "by cli" in page
     assert ">done</span>" in page
 
 
-def test_the_databases_are_asked_on_demand_and_a_page_at_a_time(
-    fleet: Fleet, olivia: Visitor, monkeypatch: pytest.MonkeyPatch
+def test_databases_are_checked_on_request_and_per_page(
+    fleet: Fleet, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kataven.hub.console import migrations
 
-    assert "not asked" in olivia.get(PAGE).text
+    assert "not checked" in olivia.get(PAGE).text
     ask(fleet.postgres, "ALTER TABLE agents ADD COLUMN by_hand int", "behind-a")
     with fleet.database.writing() as session:
-        accounts.read(session, "behind-b").schema_revision = NEW  # which is not so
+        accounts.read(session, "behind-b").schema_revision = NEW  # which is wrong
     page = checked(olivia)
     assert page.count(">drifted</span>") == 1
     assert page.count("1 behind") == 4
     monkeypatch.setattr(migrations, "PAGE_SIZE", 1)
-    opened: list[str] = []
-    status = migrations.migrations.status
+    open_form: list[str] = []
+    status = account_migrations.status
 
-    def counted(database: object, chosen: list[object], *rest: object) -> object:
-        opened.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
+    def counting_status(database: object, chosen: list[object], *rest: object) -> object:
+        open_form.extend(tenant.account for tenant in chosen)  # type: ignore[attr-defined]
         return status(database, chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(migrations.account_migrations, "status", counted)
+    monkeypatch.setattr(account_migrations, "status", counting_status)
     assert "behind-b</a>" not in checked(olivia)
     assert "behind-b</a>" in checked(olivia, "&after=behind-a")
-    assert opened == ["behind-a", "behind-b"]
+    assert open_form == ["behind-a", "behind-b"]
     assert olivia.get(f"{PAGE}?check=1&q=nobody").status_code == 200
     assert olivia.get(f"{PAGE}?q=%25&after=%27").status_code == 200
 
 
-def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -> None:
+def test_account_without_a_database_is_listed(fleet: Fleet, olivia: HubBrowser) -> None:
     server = DatabaseServer(make_url(fleet.postgres.url("postgres")))
     with server.maintenance() as maintenance:
         maintenance.drop("behind-d")
@@ -358,15 +359,15 @@ def test_an_account_without_a_database_is_a_row(fleet: Fleet, olivia: Visitor) -
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/run"])
-def test_nobody_else_sees_or_does_any_of_it(harness: AppHarness, hub: Hub, alice: Visitor, path: str) -> None:
+def test_migrations_require_the_operator_role(harness: AppHarness, hub: Hub, alice: HubBrowser, path: str) -> None:
     assert alice.get(path).status_code == 403
-    assert hub.visitor().get(path).location.startswith("/sign-in")
+    assert hub.browser().get(path).location.startswith("/sign-in")
     alice.get("/")
     assert alice.post(PAGE, form()).status_code == 403
 
 
-def test_a_look_at_the_run_takes_no_notice_from_the_page(fleet: Fleet, olivia: Visitor) -> None:
+def test_polling_the_run_does_not_consume_the_notice(fleet: Fleet, olivia: HubBrowser) -> None:
     assert press(olivia, account="behind-a") == 303
     olivia.get(f"{PAGE}/run")
-    assert "The run is asked for." in olivia.get(PAGE).text
+    assert "Migration run requested." in olivia.get(PAGE).text
     fleet.wait_for(RunState.DONE)

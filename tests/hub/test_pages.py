@@ -1,4 +1,4 @@
-"""The pages: who may see them, what they do, and what they never do."""
+"""The pages of an account: access, actions and security headers."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import re
 import pytest
 
 from kataven.hub.formatting import with_code
-from kataven.hub.page_blueprint import who_of
+from kataven.hub.page_blueprint import access_of
 from tests.hub.conftest import HUB_URL, Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
 
 
-def make_key(visitor: Visitor, name: str = "A server", expiry: str = "30d") -> str:
-    """A new key's text."""
-    visitor.get(KEYS)
-    page = visitor.post(KEYS, {"name": name, "expiry": expiry})
+def create_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -> str:
+    """Create a key. Returns its secret."""
+    browser.get(KEYS)
+    page = browser.post(KEYS, {"name": name, "expiry": expiry})
     assert page.status_code == 201, page.text
     found = KEY.search(page.text)
     assert found
     return found[0]
 
 
-def revoke_path(visitor: Visitor, key: str) -> str:
-    """Where the key with this text is revoked."""
-    listed = visitor.get(KEYS).text
+def revoke_path(browser: HubBrowser, key: str) -> str:
+    """The path that revokes the key with this secret."""
+    listed = browser.get(KEYS).text
     before_hint = listed[listed.index(f"…{key[-8:]}") :]
     found = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", before_hint)
     assert found
     return found[0]
 
 
-def test_a_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: Visitor) -> None:
-    key = make_key(alice)
+def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
+    key = create_key(alice)
     assert harness.bearer(key).get("/v1/me").status_code == 200
     page = alice.get(KEYS)
     assert key not in page.text
     assert key[-8:] in page.text
 
 
-def test_the_form_sent_again_shows_no_key_and_makes_none(alice: Visitor) -> None:
-    """As when the page with the key is reloaded."""
+def test_resubmitted_form_shows_no_key_and_creates_none(alice: HubBrowser) -> None:
+    """For example when the page with the key is reloaded."""
     alice.get(KEYS)
     form = {"name": "Reloaded once", "expiry": "never"}
     first = alice.post(KEYS, form)
@@ -54,7 +54,7 @@ def test_the_form_sent_again_shows_no_key_and_makes_none(alice: Visitor) -> None
     assert alice.get(KEYS).text.count("<bdi>Reloaded once</bdi>") == 1
 
 
-def test_no_page_is_kept_by_anybody(alice: Visitor) -> None:
+def test_pages_are_not_cached(alice: HubBrowser) -> None:
     alice.get(KEYS)
     for page in (alice.post(KEYS, {"name": "Kept", "expiry": "30d"}), alice.get(KEYS)):
         assert page.headers["Cache-Control"] == "no-store"
@@ -71,7 +71,7 @@ def test_no_page_is_kept_by_anybody(alice: Visitor) -> None:
         ({"name": "x"}, "expiry"),
     ],
 )
-def test_what_is_wrong_with_a_form_stands_beside_the_field(alice: Visitor, form: dict[str, str], field: str) -> None:
+def test_form_errors_are_shown_beside_the_field(alice: HubBrowser, form: dict[str, str], field: str) -> None:
     alice.get(KEYS)
     page = alice.post(KEYS, form)
     assert page.status_code == 400
@@ -79,7 +79,7 @@ def test_what_is_wrong_with_a_form_stands_beside_the_field(alice: Visitor, form:
     assert not KEY.search(page.text)
 
 
-def test_text_from_people_is_text(alice: Visitor) -> None:
+def test_user_text_is_escaped(alice: HubBrowser) -> None:
     page = None
     alice.get(KEYS)
     page = alice.post(KEYS, {"name": "<script>alert(1)</script>", "expiry": "30d"})
@@ -87,23 +87,23 @@ def test_text_from_people_is_text(alice: Visitor) -> None:
     assert "&lt;script&gt;alert" in alice.get(KEYS).text
 
 
-def test_a_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: Visitor) -> None:
-    key = make_key(alice, "To be revoked")
+def test_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
+    key = create_key(alice, "To be revoked")
     assert harness.bearer(key).get("/v1/me").status_code == 200
     path = revoke_path(alice, key)
     assert alice.post(path).location == f"{KEYS}#key-{path.split('/')[-2]}"
     assert harness.bearer(key).get("/v1/me").get_json()["code"] == "revoked_credential"
     page = alice.get(KEYS).text
-    assert re.search(r"“To be revoked” \(…\w{8}\) is revoked: refused on \d+ of \d+ workers, after \d+ ms", page)
-    assert "is revoked: refused" not in alice.get(KEYS).text
+    assert re.search(r"Revoked “To be revoked” \(…\w{8}\): \d+ of \d+ workers confirmed after \d+ ms", page)
+    assert "Revoked “To be revoked”" not in alice.get(KEYS).text
 
 
-def test_a_member_sees_keys_and_no_way_to_make_or_end_them(alice: Visitor, bob: Visitor) -> None:
-    key = make_key(alice, "Seen by Bob")
+def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bob: HubBrowser) -> None:
+    key = create_key(alice, "Seen by Bob")
     path = revoke_path(alice, key)
     page = bob.get(KEYS)
     assert "Seen by Bob" in page.text
-    assert "Make the key" not in page.text
+    assert "Create API key" not in page.text
     assert "/revoke" not in page.text
     for attempt, form in ((KEYS, {"name": "x", "expiry": "30d"}), (path, {})):
         refused = bob.post(attempt, form)
@@ -112,15 +112,17 @@ def test_a_member_sees_keys_and_no_way_to_make_or_end_them(alice: Visitor, bob: 
     assert bob.get("/audit-log").status_code == 403
 
 
-def test_nobody_reaches_another_accounts_keys(alice: Visitor, charlie: Visitor, harness: AppHarness) -> None:
-    key = make_key(alice, "Of acme")
+def test_keys_of_another_account_are_not_accessible(
+    alice: HubBrowser, charlie: HubBrowser, harness: AppHarness
+) -> None:
+    key = create_key(alice, "Of acme")
     path = revoke_path(alice, key)
     assert "Of acme" not in charlie.get(KEYS).text
     assert charlie.post(path).status_code == 404
     assert harness.bearer(key).get("/v1/me").status_code == 200
 
 
-def test_a_form_that_is_not_this_sessions_changes_nothing(alice: Visitor, charlie: Visitor) -> None:
+def test_form_without_a_valid_csrf_token_changes_nothing(alice: HubBrowser, charlie: HubBrowser) -> None:
     form = {"name": "Forged", "expiry": "30d"}
     alice.get(KEYS)
     charlie.get(KEYS)
@@ -138,28 +140,28 @@ def test_a_form_that_is_not_this_sessions_changes_nothing(alice: Visitor, charli
     assert "Forged" not in alice.get(KEYS).text
 
 
-def test_every_page_declares_who_may_see_it(hub: Hub) -> None:
+def test_every_page_declares_its_access(hub: Hub) -> None:
     rules = [rule for rule in hub.pages.url_map.iter_rules() if rule.endpoint != "static"]
     assert len(rules) > 10
-    undeclared = [rule.rule for rule in rules if who_of(hub.pages.view_functions[rule.endpoint]) is None]
+    undeclared = [rule.rule for rule in rules if access_of(hub.pages.view_functions[rule.endpoint]) is None]
     assert undeclared == []
 
 
-def test_what_a_stranger_may_see_is_listed(hub: Hub, stranger: Visitor) -> None:
+def test_pages_without_sign_in_are_listed(hub: Hub, anonymous: HubBrowser) -> None:
     open_to_all = set()
     for rule in hub.pages.url_map.iter_rules():
         if rule.endpoint == "static":
             continue
         method = "GET" if "GET" in (rule.methods or set()) else "POST"
         path = re.sub(r"<[^>]+_id>", "00000000-0000-4000-8000-000000000000", rule.rule).replace("<account>", "acme")
-        stranger.get("/sign-in")
-        answer = stranger.get(path) if method == "GET" else stranger.post(path)
-        if not (answer.status_code == 303 and answer.location.startswith("/sign-in")):
+        anonymous.get("/sign-in")
+        response = anonymous.get(path) if method == "GET" else anonymous.post(path)
+        if not (response.status_code == 303 and response.location.startswith("/sign-in")):
             open_to_all.add(rule.rule)
     assert open_to_all == {"/sign-in", "/auth/callback", "/sign-out", "/signed-out", "/help/sign-in"}
 
 
-def test_pages_come_with_what_keeps_a_browser_safe(alice: Visitor) -> None:
+def test_pages_have_security_headers(alice: HubBrowser) -> None:
     headers = alice.get(KEYS).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
@@ -169,33 +171,33 @@ def test_pages_come_with_what_keeps_a_browser_safe(alice: Visitor) -> None:
     assert "X-Request-ID" in headers
 
 
-def test_no_page_has_inline_script_or_style(alice: Visitor, stranger: Visitor) -> None:
+def test_no_page_has_inline_script_or_style(alice: HubBrowser, anonymous: HubBrowser) -> None:
     pages = [alice.get(path).text for path in ("/", KEYS, "/audit-log", "/accounts", "/nowhere")]
-    pages.append(stranger.get("/sign-in").text)
+    pages.append(anonymous.get("/sign-in").text)
     for page in pages:
         assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=|javascript:", page)
 
 
-def test_what_is_not_there_is_a_page_that_says_so(alice: Visitor, stranger: Visitor) -> None:
-    for visitor in (alice, stranger):
-        page = visitor.get("/nowhere")
+def test_unknown_path_shows_a_not_found_page(alice: HubBrowser, anonymous: HubBrowser) -> None:
+    for browser in (alice, anonymous):
+        page = browser.get("/nowhere")
         assert page.status_code == 404
-        assert "There is nothing here" in page.text
+        assert "Page not found" in page.text
     assert alice.post("/settings/api-keys/not-an-id/revoke").status_code == 404
     assert alice.post("/settings/api-keys/00000000-0000-4000-8000-000000000000/revoke").status_code == 404
 
 
-def test_the_audit_log_shows_and_filters(alice: Visitor) -> None:
-    key = make_key(alice, "Audited")
+def test_audit_log_lists_and_filters_events(alice: HubBrowser) -> None:
+    key = create_key(alice, "Audited")
     alice.post(revoke_path(alice, key))
     page = alice.get("/audit-log?action=api_key.revoked").text
     assert key[-8:] in page
     assert "api_key.created</code>" not in page
-    assert "Nothing found" in alice.get("/audit-log?actor=jwt:nobody").text
+    assert "No events found" in alice.get("/audit-log?actor=jwt:nobody").text
     assert key not in page
 
 
-def test_long_lists_have_a_next_page(hub: Hub, charlie: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_lists_are_paginated(hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     from kataven.hub.pages import api_keys
 
     monkeypatch.setattr(api_keys, "PAGE_SIZE", 1)
@@ -211,8 +213,8 @@ def test_long_lists_have_a_next_page(hub: Hub, charlie: Visitor, monkeypatch: py
     assert charlie.get(f"{KEYS}?cursor=junk").status_code == 200
 
 
-def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(
-    harness: AppHarness, hub: Hub, alice: Visitor
+def test_hub_serves_the_legacy_path_but_not_the_rest_of_the_api(
+    harness: AppHarness, hub: Hub, alice: HubBrowser
 ) -> None:
     key = harness.new_key("acme")
     headers = {"Authorization": f"Bearer {key}"}
@@ -222,20 +224,20 @@ def test_the_hub_serves_the_legacy_path_and_not_the_rest_of_the_api(
         assert alice.get(path, headers=headers).status_code == 404
 
 
-def test_without_redis_a_page_says_so(hub: Hub, alice: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_returns_503_without_redis(hub: Hub, alice: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     from kataven.hub.sessions import Sessions
 
-    monkeypatch.setattr(hub.front.sessions, "_redis", Sessions("redis://127.0.0.1:1/0", timeout_seconds=0.2)._redis)
+    monkeypatch.setattr(hub.services.sessions, "_redis", Sessions("redis://127.0.0.1:1/0", timeout_seconds=0.2)._redis)
     page = alice.get(KEYS)
     assert page.status_code == 503
     assert page.headers["Retry-After"]
 
 
-def test_an_address_that_asks_too_often_is_told_to_wait(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    visitor = hub.visitor()
-    statuses = {visitor.get("/sign-in", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code for _ in range(301)}
+def test_address_over_its_budget_gets_429(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = hub.browser()
+    statuses = {browser.get("/sign-in", environ_base={"REMOTE_ADDR": "192.0.2.7"}).status_code for _ in range(301)}
     assert statuses == {200, 429}
 
 
-def test_backticks_become_code_and_nothing_becomes_markup() -> None:
+def test_backticks_render_as_code_and_markup_is_escaped() -> None:
     assert with_code("Set `<project id>` & go.") == "Set <code>&lt;project id&gt;</code> &amp; go."

@@ -1,4 +1,4 @@
-"""Signing in from several tabs of one browser: each of them comes to where it wanted to go."""
+"""Sign-ins from several tabs of one browser: each tab is redirected to its own page."""
 
 from __future__ import annotations
 
@@ -10,114 +10,114 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, BOB, CHARLIE
 from kataven.hub.anonymous import ANONYMOUS_SECONDS
-from kataven.hub.sessions import MOST_SIGN_INS, Session, Sessions, SignIn
-from kataven.hub.sign_in import LONGEST_NEXT_BYTES
+from kataven.hub.sessions import MAX_SIGN_INS, Session, Sessions, SignIn
+from kataven.hub.sign_in import MAX_NEXT_BYTES
 from tests.hub.conftest import Hub
 from tests.hub.forms import forms_of
+from tests.hub.hub_browser import HubBrowser, redirect_target
 from tests.hub.test_sessions import Clock
-from tests.hub.visitor import Visitor, leads_on
 
 
-def begin(visitor: Visitor, next_path: str = "/", account: str = "acme") -> str:
-    """From the sign-in page to the issuer, in one tab; where the issuer is."""
-    visitor.get(f"/sign-in?{urlencode({'next': next_path})}")
-    return leads_on(visitor.post("/sign-in", {"account": account, "next": next_path}))
+def start_sign_in(browser: HubBrowser, next_path: str = "/", account: str = "acme") -> str:
+    """Start a sign-in in one tab. Returns the issuer's URL."""
+    browser.get(f"/sign-in?{urlencode({'next': next_path})}")
+    return redirect_target(browser.post("/sign-in", {"account": account, "next": next_path}))
 
 
-def finish(visitor: Visitor, to_issuer: str, person: object = ALICE) -> TestResponse:
-    return visitor.get(visitor.back_from_issuer(to_issuer, person))  # type: ignore[arg-type]
+def finish(browser: HubBrowser, to_issuer: str, person: object = ALICE) -> TestResponse:
+    return browser.get(browser.sign_in_at_issuer(to_issuer, person))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["as they began", "the other way round"])
-def test_sign_ins_that_began_in_two_tabs_both_end_well(hub: Hub, order: tuple[int, int]) -> None:
-    visitor = hub.visitor()
-    asked = [begin(visitor, "/agents"), begin(visitor, "/widget")]
+def test_parallel_sign_ins_in_two_tabs_both_succeed(hub: Hub, order: tuple[int, int]) -> None:
+    browser = hub.browser()
+    asked = [start_sign_in(browser, "/agents"), start_sign_in(browser, "/widget")]
     for tab in order:
-        assert finish(visitor, asked[tab]).location == ("/agents", "/widget")[tab]
-    assert "Alice" in visitor.get("/").text
+        assert finish(browser, asked[tab]).location == ("/agents", "/widget")[tab]
+    assert "Alice" in browser.get("/").text
 
 
-def test_the_second_tab_does_not_replace_the_session_of_the_first(hub: Hub) -> None:
-    """Forms that were opened in the first one meanwhile still work."""
-    visitor = hub.visitor()
-    first, second = begin(visitor), begin(visitor)
-    finish(visitor, first)
-    form = forms_of(visitor.get("/agents/new").text)["/agents/new"]
-    finish(visitor, second)
-    answer = visitor.client.post("/agents/new", base_url=visitor.url, data={**form.fields, "name": "Opened in between"})
-    assert answer.status_code == 303
+def test_second_tab_keeps_the_session_of_the_first(hub: Hub) -> None:
+    """Forms that were opened in the first tab in the meantime still work."""
+    browser = hub.browser()
+    first, second = start_sign_in(browser), start_sign_in(browser)
+    finish(browser, first)
+    form = forms_of(browser.get("/agents/new").text)["/agents/new"]
+    finish(browser, second)
+    response = browser.client.post("/agents/new", base_url=browser.url, data={**form.fields, "name": "Opened before"})
+    assert response.status_code == 303
 
 
-def test_a_sign_in_form_leads_on_when_another_tab_has_signed_in(hub: Hub) -> None:
-    visitor = hub.visitor()
-    form = forms_of(visitor.get("/sign-in?next=/audit-log").text)["/sign-in"]
-    visitor.sign_in(ALICE)
+def test_sign_in_form_redirects_if_another_tab_signed_in(hub: Hub) -> None:
+    browser = hub.browser()
+    form = forms_of(browser.get("/sign-in?next=/audit-log").text)["/sign-in"]
+    browser.sign_in(ALICE)
     for account, led_to in (("acme", "/audit-log"), ("", "/audit-log"), ("globex", "/accounts")):
-        answer = visitor.client.post(
+        response = browser.client.post(
             "/sign-in",
-            base_url=visitor.url,
+            base_url=browser.url,
             data={**form.fields, "account": account},
-            headers={"Origin": visitor.url},
+            headers={"Origin": browser.url},
         )
-        assert (answer.status_code, answer.location) == (303, led_to)
-    assert visitor.get("/").status_code == 200
+        assert (response.status_code, response.location) == (303, led_to)
+    assert browser.get("/").status_code == 200
 
 
 @pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_a_form_of_no_page_of_ours_leads_nowhere(hub: Hub, headers: dict[str, str]) -> None:
-    visitor = hub.signed_in(ALICE)
+def test_sign_in_form_from_another_site_is_rejected(hub: Hub, headers: dict[str, str]) -> None:
+    browser = hub.signed_in(ALICE)
     form = {"account": "acme", "next": "/audit-log", "csrf": "made up"}
-    answer = visitor.client.post("/sign-in", base_url=visitor.url, data=form, headers=headers)
-    assert answer.status_code == 403
-    assert "/sign-in" not in forms_of(answer.text)
+    response = browser.client.post("/sign-in", base_url=browser.url, data=form, headers=headers)
+    assert response.status_code == 403
+    assert "/sign-in" not in forms_of(response.text)
 
 
-def test_another_account_in_the_second_tab_is_signed_in_to(hub: Hub) -> None:
-    visitor = hub.visitor()
-    first, second = begin(visitor), begin(visitor, account="globex")
-    finish(visitor, first)
-    finish(visitor, second, CHARLIE)
-    page = visitor.get("/").text
+def test_second_tab_can_sign_in_to_another_account(hub: Hub) -> None:
+    browser = hub.browser()
+    first, second = start_sign_in(browser), start_sign_in(browser, account="globex")
+    finish(browser, first)
+    finish(browser, second, CHARLIE)
+    page = browser.get("/").text
     assert "Charlie" in page
     assert "Globex" in page
 
 
-def test_another_person_in_the_second_tab_is_signed_in(hub: Hub) -> None:
-    visitor = hub.visitor()
-    first, second = begin(visitor), begin(visitor)
-    finish(visitor, first, ALICE)
-    finish(visitor, second, BOB)
-    assert "Bob" in visitor.get("/").text
+def test_second_tab_can_sign_in_another_user(hub: Hub) -> None:
+    browser = hub.browser()
+    first, second = start_sign_in(browser), start_sign_in(browser)
+    finish(browser, first, ALICE)
+    finish(browser, second, BOB)
+    assert "Bob" in browser.get("/").text
 
 
-def test_each_of_them_is_good_once(hub: Hub) -> None:
-    visitor = hub.visitor()
-    backs = [visitor.back_from_issuer(begin(visitor), ALICE) for _ in range(3)]
-    cookie = visitor.client.get_cookie(hub.front.cookie_name, "localhost")
+def test_each_sign_in_can_be_finished_once(hub: Hub) -> None:
+    browser = hub.browser()
+    backs = [browser.sign_in_at_issuer(start_sign_in(browser), ALICE) for _ in range(3)]
+    cookie = browser.client.get_cookie(hub.services.cookie_name, "localhost")
     assert cookie is not None
     for back in backs:
-        assert visitor.get(back).status_code == 303
-    other = hub.visitor()
-    for back in backs:  # a copy of the cookie from before
-        other.client.set_cookie(hub.front.cookie_name, cookie.value, domain="localhost")
+        assert browser.get(back).status_code == 303
+    other = hub.browser()
+    for back in backs:  # a copy of the earlier cookie
+        other.client.set_cookie(hub.services.cookie_name, cookie.value, domain="localhost")
         page = other.get(back)
         assert page.status_code == 400
-        assert "tried before" in page.text
+        assert "already used" in page.text
 
 
-def test_an_answer_to_no_question_uses_none_up(hub: Hub) -> None:
-    visitor = hub.visitor()
-    good = visitor.back_from_issuer(begin(visitor), ALICE)
+def test_unknown_state_consumes_no_pending_sign_in(hub: Hub) -> None:
+    browser = hub.browser()
+    good = browser.sign_in_at_issuer(start_sign_in(browser), ALICE)
     for state in ("other", ""):
         query = {**dict(parse_qsl(urlsplit(good).query)), "state": state}
-        assert visitor.get(f"/auth/callback?{urlencode(query)}").status_code == 400
-    assert visitor.get("/auth/callback").status_code == 400
-    assert visitor.get(good).status_code == 303
+        assert browser.get(f"/auth/callback?{urlencode(query)}").status_code == 400
+    assert browser.get("/auth/callback").status_code == 400
+    assert browser.get(good).status_code == 303
 
 
-def test_two_sign_in_pages_that_were_opened_at_once(hub: Hub) -> None:
-    """Each sets a cookie, and the browser keeps the last: the other form comes back filled in."""
-    one, other = hub.visitor(), hub.visitor()
+def test_two_sign_in_pages_opened_at_the_same_time(hub: Hub) -> None:
+    """Each page sets a cookie and the browser keeps the last one: the other form is shown again, filled in."""
+    one, other = hub.browser(), hub.browser()
     form = forms_of(one.get("/sign-in?next=/agents").text)["/sign-in"]
     other.get("/sign-in")
     page = other.client.post(
@@ -126,11 +126,11 @@ def test_two_sign_in_pages_that_were_opened_at_once(hub: Hub) -> None:
     assert page.status_code == 403
     again = forms_of(page.text)["/sign-in"]
     assert (again.fields["account"], again.fields["next"]) == ("acme", "/agents")
-    answer = other.client.post("/sign-in", base_url=other.url, data=again.fields, headers={"Origin": other.url})
-    assert finish(other, leads_on(answer)).location == "/agents"
+    response = other.client.post("/sign-in", base_url=other.url, data=again.fields, headers={"Origin": other.url})
+    assert finish(other, redirect_target(response)).location == "/agents"
 
 
-# What is remembered of them.
+# Stored sign-ins
 
 
 def sign_in(number: int, next_path: str = "/", began_at: float = 1_000.0) -> SignIn:
@@ -149,42 +149,40 @@ def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
     sessions.close()
 
 
-def test_the_last_five_are_remembered(sessions: Sessions) -> None:
+def test_last_five_sign_ins_are_kept(sessions: Sessions) -> None:
     session = sessions.new()
-    for number in range(MOST_SIGN_INS + 2):
-        session = session.begun(sign_in(number))
+    for number in range(MAX_SIGN_INS + 2):
+        session = session.with_sign_in(sign_in(number))
     kept = sessions.read(sessions.cookie_of(session))
     assert kept is not None
-    assert [one.state for one in kept.sign_ins] == [f"state {number}" for number in range(2, MOST_SIGN_INS + 2)]
-    assert MOST_SIGN_INS == 5
+    assert [one.state for one in kept.sign_ins] == [f"state {number}" for number in range(2, MAX_SIGN_INS + 2)]
+    assert MAX_SIGN_INS == 5
 
 
 @pytest.mark.parametrize("letter", ["x", "ö", '"'])
-def test_whatever_they_hold_they_fit_into_a_cookie(sessions: Sessions, letter: str) -> None:
-    longest = "/" + letter * ((LONGEST_NEXT_BYTES - 1) // len(letter.encode()))
+def test_pending_sign_ins_always_fit_into_a_cookie(sessions: Sessions, letter: str) -> None:
+    longest = "/" + letter * ((MAX_NEXT_BYTES - 1) // len(letter.encode()))
     session = sessions.new()
-    for number in range(MOST_SIGN_INS):
-        session = session.begun(sign_in(number, longest))
+    for number in range(MAX_SIGN_INS):
+        session = session.with_sign_in(sign_in(number, longest))
         cookie = sessions.cookie_of(session)
         assert len(cookie) < 3_950  # with its attributes, 4096 bytes
         kept = sessions.read(cookie)
         assert kept is not None
-        # Quotation marks take twice the room, so of those fewer fit.
+        # Quotation marks are escaped and take twice the space, so fewer sign-ins fit.
         assert len(kept.sign_ins) == (number + 1 if letter != '"' else min(number + 1, 2))
         assert kept.sign_ins[-1].state == f"state {number}"
-        assert kept.sign_ins[-1].next_path == longest  # what is left out is the way back of the oldest
+        assert kept.sign_ins[-1].next_path == longest  # the oldest sign-in loses its next page
     assert kept.sign_ins[0].next_path == "/"
 
 
-def test_one_is_good_for_a_quarter_of_an_hour_however_often_the_cookie_is_renewed(
-    sessions: Sessions, clock: Clock
-) -> None:
-    session: Session | None = sessions.new().begun(sign_in(1, began_at=clock.now))
+def test_sign_in_expires_after_15_minutes_even_if_the_cookie_is_renewed(sessions: Sessions, clock: Clock) -> None:
+    session: Session | None = sessions.new().with_sign_in(sign_in(1, began_at=clock.now))
     for passed in (ANONYMOUS_SECONDS - 1, 1):
         assert session is not None
-        assert session.pending("state 1", clock.now) is not None
+        assert session.pending_sign_in("state 1", clock.now) is not None
         cookie = sessions.cookie_of(session)
         clock.now += passed
         session = sessions.read(cookie)
     assert session is not None
-    assert session.pending("state 1", clock.now) is None
+    assert session.pending_sign_in("state 1", clock.now) is None

@@ -1,4 +1,4 @@
-"""What is sent to an issuer, and which of its answers a session may begin or go on with."""
+"""The OIDC client: its requests, and the responses that it accepts or rejects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote_plus, urlsplit
 import pytest
 
 from kataven.dev.issuer.tokens import at_hash
-from kataven.hub.provider import Client, GrantGone, Provider, ProviderUnavailable
+from kataven.hub.provider import Client, Provider, ProviderUnavailable, RefreshFailed
 from kataven.hub.sessions import SignedInUser, SignIn
 from kataven.hub.sign_in_failure import Reason, SignInFailed
 from kataven.identity.jwks import JwksClient
@@ -33,7 +33,7 @@ SIGNERS = (rsa_signer(), rsa_signer().named("pss").using("PS256"), ec_signer(), 
 
 @dataclass
 class TokenEndpoint:
-    """Answers every request with `tokens`, and keeps what it was sent."""
+    """Responds to every request with `tokens`, and records the requests."""
 
     url: str = ""
     tokens: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def running_endpoint() -> Iterator[TokenEndpoint]:
             endpoint.answer(self)
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/token"
@@ -104,7 +104,7 @@ def issued(
     identity: Mapping[str, object] | None = None,
     **members: object,
 ) -> dict[str, Any]:
-    """A good answer of the token endpoint; None takes something out."""
+    """A valid response of the token endpoint. None removes a member."""
     access_token = signer.token(good_claims(NOW, **(access or {})))
     said = {"jti": None, "azp": HUB, "nonce": "a nonce", "at_hash": at_hash(access_token), "name": "Alice A."}
     id_token = signer.token(good_claims(NOW, **{**said, **(identity or {})}))
@@ -118,11 +118,11 @@ def failure(endpoint: TokenEndpoint, answer: Mapping[str, str] = ANSWER, **metad
     return raised.value
 
 
-# Signing in.
+# Sign-in
 
 
 @pytest.mark.parametrize("signer", SIGNERS[:3], ids=lambda signer: signer.algorithm)
-def test_a_good_answer_begins_a_session(endpoint: TokenEndpoint, signer: Signer) -> None:
+def test_valid_response_returns_the_user(endpoint: TokenEndpoint, signer: Signer) -> None:
     endpoint.tokens = issued(signer)
     person = provider(endpoint).finish(SIGN_IN, ANSWER)
     assert person == SignedInUser("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r1")
@@ -146,7 +146,7 @@ def test_a_good_answer_begins_a_session(endpoint: TokenEndpoint, signer: Signer)
     ],
     ids=str,
 )
-def test_id_tokens_may_leave_out_what_is_optional(endpoint: TokenEndpoint, identity: dict[str, object]) -> None:
+def test_optional_id_token_claims_may_be_missing(endpoint: TokenEndpoint, identity: dict[str, object]) -> None:
     endpoint.tokens = issued(identity=identity)
     assert provider(endpoint).finish(SIGN_IN, ANSWER).subject == "alice"
 
@@ -174,7 +174,7 @@ def test_id_tokens_may_leave_out_what_is_optional(endpoint: TokenEndpoint, ident
     ],
     ids=str,
 )
-def test_an_answer_that_does_not_hold_is_refused_with_its_reason(
+def test_invalid_response_is_rejected_with_its_reason(
     endpoint: TokenEndpoint, changes: dict[str, Any], reason: Reason, check: str | None
 ) -> None:
     endpoint.tokens = issued(**changes)
@@ -186,7 +186,7 @@ def test_an_answer_that_does_not_hold_is_refused_with_its_reason(
         assert endpoint.tokens.get(name, "nothing") not in said
 
 
-def test_an_access_token_shown_as_id_token_is_refused(endpoint: TokenEndpoint) -> None:
+def test_access_token_sent_as_id_token_is_rejected(endpoint: TokenEndpoint) -> None:
     access_token = ec_signer().token(good_claims(NOW, nonce="a nonce"), typ="at+jwt")
     endpoint.tokens = issued(id_token=access_token)
     refused = failure(endpoint)
@@ -205,14 +205,14 @@ def test_an_access_token_shown_as_id_token_is_refused(endpoint: TokenEndpoint) -
     ],
     ids=str,
 )
-def test_an_answer_without_a_code_for_us_is_refused_before_the_issuer_is_asked(
+def test_response_without_a_code_is_rejected_before_the_token_request(
     endpoint: TokenEndpoint, answer: dict[str, str], reason: Reason
 ) -> None:
     assert failure(endpoint, answer).reason is reason
     assert endpoint.sent == []
 
 
-def test_an_issuer_that_promises_to_name_itself_must(endpoint: TokenEndpoint) -> None:
+def test_iss_parameter_is_required_if_the_issuer_announces_it(endpoint: TokenEndpoint) -> None:
     unnamed = {"state": "a state", "code": "a code"}
     promise = {"authorization_response_iss_parameter_supported": True}
     assert failure(endpoint, unnamed, **promise).reason is Reason.ISSUER
@@ -227,7 +227,7 @@ def test_an_issuer_that_promises_to_name_itself_must(endpoint: TokenEndpoint) ->
         ("unheard_of", Reason.TOKENS_REFUSED, "The Hub's log"),
     ],
 )
-def test_what_the_token_endpoint_refuses_is_kept_for_the_log(
+def test_token_endpoint_error_is_kept_for_the_log(
     endpoint: TokenEndpoint, error: str, reason: Reason, advice: str
 ) -> None:
     endpoint.status, endpoint.tokens = 400, {"error": error, "error_description": "In plain words."}
@@ -237,7 +237,7 @@ def test_what_the_token_endpoint_refuses_is_kept_for_the_log(
     assert advice in refused.advice
 
 
-def test_an_answer_that_is_no_json_object_is_an_issuer_that_is_away(endpoint: TokenEndpoint) -> None:
+def test_non_json_token_response_counts_as_unavailable_issuer(endpoint: TokenEndpoint) -> None:
     endpoint.status = 502
     with pytest.raises(ProviderUnavailable):
         provider(endpoint).finish(SIGN_IN, ANSWER)
@@ -257,23 +257,23 @@ def test_an_answer_that_is_no_json_object_is_an_issuer_that_is_away(endpoint: To
         (["a list"], None),
     ],
 )
-def test_an_issuers_words_are_cleaned_and_cut(said: object, kept: str | None) -> None:
+def test_error_description_is_redacted_and_truncated(said: object, kept: str | None) -> None:
     assert SignInFailed(Reason.REFUSED, error="invalid_request", description=said).description == kept
 
 
 @pytest.mark.parametrize("error", ["<script>", "a b", "x" * 65, "", 1, None, "über"])
-def test_an_error_that_looks_like_none_is_left_out(error: object) -> None:
+def test_malformed_error_code_is_dropped(error: object) -> None:
     assert SignInFailed(Reason.REFUSED, error=error).error is None
 
 
-# What is asked for.
+# Requests
 
 
-def test_a_scope_may_name_the_organisation_of_the_account(endpoint: TokenEndpoint) -> None:
+def test_scope_placeholder_is_replaced_by_the_organisation(endpoint: TokenEndpoint) -> None:
     asking = provider(endpoint, scope="openid urn:zitadel:iam:org:roles:id:{org_id} profile")
 
     def scope(org_id: str | None) -> str:
-        url, _ = asking.begin("acme", "/", org_id)
+        url, _ = asking.start("acme", "/", org_id)
         return dict(parse_qsl(urlsplit(url).query))["scope"]
 
     assert scope("4711") == "openid urn:zitadel:iam:org:roles:id:4711 profile"
@@ -281,24 +281,24 @@ def test_a_scope_may_name_the_organisation_of_the_account(endpoint: TokenEndpoin
 
 
 @pytest.mark.parametrize("secret", ["plain", "a%41b", "a+b", "a:b", "a/b&c=d", "a b", "zoë", "%"])
-def test_a_secret_of_any_signs_arrives_as_it_is(endpoint: TokenEndpoint, secret: str) -> None:
+def test_client_secret_with_special_characters_is_form_encoded(endpoint: TokenEndpoint, secret: str) -> None:
     provider(endpoint, secret).finish(SIGN_IN, ANSWER)
     ((authorization, form),) = endpoint.sent
     assert authorization is not None
     scheme, _, encoded = authorization.partition(" ")
-    # RFC 6749, section 2.3.1, from the other side: split at the colon, then decode each.
+    # RFC 6749, section 2.3.1, as the issuer decodes it: split at the colon, then decode each part.
     client_id, _, arrived = base64.b64decode(encoded).decode("ascii").partition(":")
     assert (scheme, unquote_plus(client_id), unquote_plus(arrived)) == ("Basic", HUB, secret)
     assert "client_secret" not in form
 
 
-# Going on.
+# Refresh
 
 
 ALICE = SignedInUser("alice", "Alice A.", "the old one", "a nonce", "r1")
 
 
-def test_a_refresh_asks_for_no_scope(endpoint: TokenEndpoint) -> None:
+def test_refresh_request_has_no_scope(endpoint: TokenEndpoint) -> None:
     provider(endpoint, scope="openid profile offline_access").refresh(ALICE)
     assert endpoint.sent == [(None, {"grant_type": "refresh_token", "refresh_token": "r1", "client_id": HUB})]
 
@@ -306,13 +306,13 @@ def test_a_refresh_asks_for_no_scope(endpoint: TokenEndpoint) -> None:
 @pytest.mark.parametrize(
     "changes", [{}, {"id_token": None}, {"identity": {"nonce": None}}, {"identity": {"azp": None}}], ids=str
 )
-def test_a_refresh_for_the_same_person_is_taken(endpoint: TokenEndpoint, changes: dict[str, Any]) -> None:
+def test_refresh_for_the_same_user_is_accepted(endpoint: TokenEndpoint, changes: dict[str, Any]) -> None:
     endpoint.tokens = issued(**changes, refresh_token="r2")
     renewed = provider(endpoint).refresh(ALICE)
     assert renewed == SignedInUser("alice", "Alice A.", endpoint.tokens["access_token"], "a nonce", "r2")
 
 
-def test_a_refresh_token_that_is_not_replaced_is_kept(endpoint: TokenEndpoint) -> None:
+def test_refresh_token_is_kept_if_not_rotated(endpoint: TokenEndpoint) -> None:
     endpoint.tokens = issued(refresh_token=None)
     assert provider(endpoint).refresh(ALICE).refresh_token == "r1"
 
@@ -335,27 +335,25 @@ def test_a_refresh_token_that_is_not_replaced_is_kept(endpoint: TokenEndpoint) -
     ],
     ids=str,
 )
-def test_a_refresh_that_does_not_hold_ends_the_session(
-    endpoint: TokenEndpoint, changes: dict[str, Any], reason: Reason
-) -> None:
+def test_invalid_refresh_response_fails(endpoint: TokenEndpoint, changes: dict[str, Any], reason: Reason) -> None:
     endpoint.tokens = issued(**changes)
-    with pytest.raises(GrantGone) as gone:
+    with pytest.raises(RefreshFailed) as gone:
         provider(endpoint).refresh(ALICE)
     assert gone.value.failure is not None
     assert gone.value.failure.reason is reason
 
 
-def test_an_id_token_of_a_refresh_signed_by_nobody_known_is_refused(endpoint: TokenEndpoint) -> None:
+def test_forged_id_token_in_a_refresh_is_rejected(endpoint: TokenEndpoint) -> None:
     forged = ec_signer("forger").named("ec-1").token(good_claims(NOW, nonce="a nonce"))
     endpoint.tokens = issued(id_token=forged)
-    with pytest.raises(GrantGone):
+    with pytest.raises(RefreshFailed):
         provider(endpoint).refresh(ALICE)
 
 
-# Signing out.
+# Sign-out
 
 
-def test_signing_out_puts_no_token_into_a_url(endpoint: TokenEndpoint) -> None:
+def test_sign_out_url_contains_no_token(endpoint: TokenEndpoint) -> None:
     leaving = provider(endpoint, end_session_endpoint=f"{ISSUER}/end?ui=1")
     url = leaving.sign_out_url("https://hub.example/signed-out")
     assert url is not None

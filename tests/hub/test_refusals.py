@@ -1,4 +1,4 @@
-"""Too many requests: what the page says, what it offers, and that no form is lost to it."""
+"""Rate-limited requests: the error page, and submitting the form again."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.conftest import Hub
 from tests.hub.forms import forms_of
+from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_sign_in import session_of
-from tests.hub.visitor import Visitor
 from tests.support.app_harness import Caller
 
 EXPLAIN = "/settings/widget-keys/explain"
 
 
-def spend_all(hub: Hub, visitor: Visitor, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
-    """The pages of this visitor's address, or the explanations of this visitor's session, for this minute."""
-    budget = hub.surface.extensions[SERVICES].limiter.addresses
+def exhaust_budget(hub: Hub, browser: HubBrowser, kind: AddressBudgetKind = AddressBudgetKind.HUB) -> None:
+    """Exhaust the page budget of the browser's address, or the explain budget of its session, for this minute."""
+    budget = hub.app.extensions[SERVICES].limiter.addresses
     whose = (
-        session_of(hub, visitor).handle
+        session_of(hub, browser).handle
         if kind is AddressBudgetKind.HUB_TYPING
-        else visitor.client.environ_base["REMOTE_ADDR"]
+        else browser.client.environ_base["REMOTE_ADDR"]
     )
     for _ in range(2 * PER_MINUTE[kind]):
         if not budget.spend(whose, kind).admitted:
@@ -32,20 +32,20 @@ def spend_all(hub: Hub, visitor: Visitor, kind: AddressBudgetKind = AddressBudge
     raise AssertionError("it is not used up")
 
 
-def explained(visitor: Visitor) -> int:
-    """As the script of the page asks; the status."""
-    return visitor.post(EXPLAIN, {"entries": "acme.com"}).status_code
+def explained(browser: HubBrowser) -> int:
+    """The status of an explain request, as the page's script sends it."""
+    return browser.post(EXPLAIN, {"entries": "acme.com"}).status_code
 
 
 @pytest.fixture
-def refused(hub: Hub) -> Visitor:
-    visitor = hub.signed_in(ALICE)
-    visitor.get("/agents/new")
-    spend_all(hub, visitor)
-    return visitor
+def refused(hub: Hub) -> HubBrowser:
+    browser = hub.signed_in(ALICE)
+    browser.get("/agents/new")
+    exhaust_budget(hub, browser)
+    return browser
 
 
-def test_a_refused_page_says_when_to_reload_it(refused: Visitor) -> None:
+def test_rate_limited_page_shows_when_to_reload(refused: HubBrowser) -> None:
     page = refused.get("/settings/api-keys?cursor=x")
     assert page.status_code == 429
     assert "<h1>Too many requests</h1>" in page.text
@@ -58,7 +58,7 @@ def test_a_refused_page_says_when_to_reload_it(refused: Visitor) -> None:
     assert '"//evil.example' not in elsewhere.text
 
 
-def test_a_refused_form_can_be_sent_again(hub: Hub, refused: Visitor, acme_key: Caller) -> None:
+def test_rate_limited_form_can_be_submitted_again(hub: Hub, refused: HubBrowser, acme_key: Caller) -> None:
     form = {"name": "Refused once", "system_prompt": 'Line one.\r\n"Line" <two>.'}
     page = refused.post("/agents/new", form)
     assert page.status_code == 429
@@ -70,45 +70,45 @@ def test_a_refused_form_can_be_sent_again(hub: Hub, refused: Visitor, acme_key: 
     assert acme_key.get(f"/v1{made.location}").get_json()["name"] == "Refused once"
 
 
-def test_a_refused_form_of_somebody_else_is_not_repeated(hub: Hub, refused: Visitor) -> None:
-    stranger = hub.visitor()
-    stranger.client.environ_base["REMOTE_ADDR"] = refused.client.environ_base["REMOTE_ADDR"]
-    for visitor, headers, csrf in (
-        (stranger, {}, refused.csrf),
+def test_rate_limited_form_of_another_session_is_not_repeated(hub: Hub, refused: HubBrowser) -> None:
+    anonymous = hub.browser()
+    anonymous.client.environ_base["REMOTE_ADDR"] = refused.client.environ_base["REMOTE_ADDR"]
+    for browser, headers, csrf in (
+        (anonymous, {}, refused.csrf),
         (refused, {"Origin": "https://evil.example"}, refused.csrf),
         (refused, {}, "made up"),
     ):
-        page = visitor.post("/agents/new", {"name": "Of another page", "csrf": csrf}, headers=headers)
+        page = browser.post("/agents/new", {"name": "Of another page", "csrf": csrf}, headers=headers)
         assert page.status_code == 429
         assert "Of another page" not in page.text
 
 
-def test_explaining_while_somebody_types_uses_no_pages_up(hub: Hub, refused: Visitor) -> None:
+def test_explain_requests_do_not_use_the_page_budget(hub: Hub, refused: HubBrowser) -> None:
     assert explained(refused) == 200
-    budget = hub.surface.extensions[SERVICES].limiter.addresses
-    visitor = hub.signed_in(ALICE)
-    address = visitor.client.environ_base["REMOTE_ADDR"]
-    visitor.get("/settings/widget-keys")
+    budget = hub.app.extensions[SERVICES].limiter.addresses
+    browser = hub.signed_in(ALICE)
+    address = browser.client.environ_base["REMOTE_ADDR"]
+    browser.get("/settings/widget-keys")
     used = budget.spend(address, AddressBudgetKind.HUB).quota_statuses[0].used
     for _ in range(5):
-        assert explained(visitor) == 200
+        assert explained(browser) == 200
     assert budget.spend(address, AddressBudgetKind.HUB).quota_statuses[0].used <= used + 1
 
 
-def test_explaining_has_a_budget_of_its_own_for_each_session(hub: Hub) -> None:
-    visitor, other = hub.signed_in(ALICE), hub.signed_in(ALICE)
+def test_explain_requests_have_a_budget_per_session(hub: Hub) -> None:
+    browser, other = hub.signed_in(ALICE), hub.signed_in(ALICE)
     other.get("/settings/widget-keys")
-    visitor.get("/settings/widget-keys")
-    assert explained(visitor) == 200
-    spend_all(hub, visitor, AddressBudgetKind.HUB_TYPING)
-    assert explained(visitor) == 429
-    assert visitor.get("/settings/widget-keys").status_code == 200
+    browser.get("/settings/widget-keys")
+    assert explained(browser) == 200
+    exhaust_budget(hub, browser, AddressBudgetKind.HUB_TYPING)
+    assert explained(browser) == 429
+    assert browser.get("/settings/widget-keys").status_code == 200
     assert explained(other) == 200
 
 
-def test_who_has_no_session_gets_no_explanation_and_pays_for_asking(hub: Hub) -> None:
-    stranger = hub.visitor()
-    stranger.client.set_cookie(hub.front.cookie_name, "x" * 43, domain="localhost")
-    assert explained(stranger) == 303
-    spend_all(hub, stranger)
-    assert explained(stranger) == 429
+def test_explain_request_without_a_session_counts_for_the_address(hub: Hub) -> None:
+    anonymous = hub.browser()
+    anonymous.client.set_cookie(hub.services.cookie_name, "x" * 43, domain="localhost")
+    assert explained(anonymous) == 303
+    exhaust_budget(hub, anonymous)
+    assert explained(anonymous) == 429

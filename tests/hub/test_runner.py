@@ -1,4 +1,4 @@
-"""A run's process: what it is given, and that its end is heard of."""
+"""The process of a migration run: its environment, and the callback on exit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pathlib.Path("said").write_text(" / ".join(words))
 """
 
 
-def test_it_has_our_environment_and_not_our_place_among_the_workers(
+def test_run_process_inherits_the_environment_without_the_metrics_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its metrics would be a worker's that nobody buries."""
+    """Its metrics would never be removed from the workers' folder."""
     monkeypatch.setenv("KATAVEN_WORD", "a word")
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     run_id, ended = uuid.uuid4(), threading.Event()
-    Runner(tmp_path, (sys.executable, "-c", SAY)).begin(run_id, ended.set)
+    Runner(tmp_path, (sys.executable, "-c", SAY)).start(run_id, ended.set)
     assert ended.wait(60)
     folder, word, argument, session = (tmp_path / "said").read_text().split(" / ")
     assert (folder, word, argument) == ("no folder", "a word", str(run_id))

@@ -1,6 +1,6 @@
-"""Every operation of the API and every page of the Hub, on an account at each revision that this code serves.
+"""Every API operation and every Hub page, for an account at each supported schema revision.
 
-An account that waits for its migration is answered what is right, or 503 `schema_mismatch`; never 500.
+Before its migration, an account gets correct responses or 503 `schema_mismatch`, but never 500.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, OLIVIA
-from kataven.hub.page_blueprint import who_of
+from kataven.hub.page_blueprint import access_of
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.operation import Operation, operation_of
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.walk import ORIGIN, PAGES, REQUESTS, World, prefixes
 
@@ -41,10 +41,10 @@ def world(request: pytest.FixtureRequest, harness: AppHarness, postgres: Embedde
 
 
 def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tuple[str, TestResponse]:
-    """The path that is asked for, and the answer."""
+    """The requested path, and the response."""
     request = REQUESTS[operation.method, operation.path](world)
     path = prefix + request.path
-    app = hub.surface if prefix.startswith("/hub-api") else world.harness.app
+    app = hub.app if prefix.startswith("/hub-api") else world.harness.app
     headers = {"Origin": ORIGIN} if request.caller is None else dict(request.caller.headers)
     return path, app.test_client().open(path, method=operation.method, json=request.body, headers=headers)
 
@@ -54,34 +54,34 @@ def right_statuses(operation: Operation) -> set[int]:
 
 
 def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
-    """What is wrong with the answers to an operation, by each of its paths."""
+    """The wrong responses of an operation, by path."""
     for prefix in prefixes(operation.path):
         path, answer = send(world, hub, operation, prefix)
         if answer.status_code not in right_statuses(operation) and not is_out_of_step(world, answer):
             yield f"{operation.method} {path}: {answer.status_code} {code_of(answer)}"
 
 
-def owner_of(world: World, hub: Hub) -> Visitor:
-    """Alice's browser with the token of the account's owner: the issuer signs in nobody outside of the cast."""
-    visitor, sessions = hub.signed_in(ALICE), hub.front.sessions
-    cookie = visitor.client.get_cookie(hub.front.cookie_name)
+def owner_of(world: World, hub: Hub) -> HubBrowser:
+    """Alice's browser with a token of the account's owner, because the issuer signs in only the test personas."""
+    browser, sessions = hub.signed_in(ALICE), hub.services.sessions
+    cookie = browser.client.get_cookie(hub.services.cookie_name)
     assert cookie is not None
     session = sessions.read(cookie.value)
     assert session is not None
-    assert session.person is not None
-    person = replace(session.person, access_token=world.harness.issuer.token(world.owner_person))
-    sessions.save(session.with_(person=person, account=world.account))
-    return visitor
+    assert session.user is not None
+    person = replace(session.user, access_token=world.harness.issuer.token(world.owner_person))
+    sessions.save(session.with_(user=person, account=world.account))
+    return browser
 
 
 def code_of(answer: TestResponse) -> str | None:
-    """The code of a problem, from the API or on a page; None for an answer that is none."""
+    """The problem code of an API response or a page, or None."""
     found = re.search(r'"quiet small">([a-z_]+) ·|"code":"([a-z_]+)"', answer.text)
     return found and (found[1] or found[2])
 
 
 def is_out_of_step(world: World, answer: TestResponse) -> bool:
-    """Whether an account behind the head is told so, with its own revision and the one that is needed."""
+    """Whether the response names the account's revision and the required one."""
     if world.revision == HEAD or answer.status_code != 503:
         return False
     problem = answer.get_json()
@@ -96,30 +96,30 @@ def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
     rules = {
         (next(iter(rule.methods - {"HEAD", "OPTIONS"})), rule.rule)
         for rule in hub.pages.url_map.iter_rules()
-        if rule.methods is not None and who_of(hub.pages.view_functions[rule.endpoint]) is not None
+        if rule.methods is not None and access_of(hub.pages.view_functions[rule.endpoint]) is not None
     }
     assert rules == set(PAGES)
 
 
-def test_every_operation_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
+def test_every_operation_works_or_returns_503_at_every_supported_revision(world: World, hub: Hub) -> None:
     found = [fault for operation in operations(world.harness).values() for fault in faults_of(world, hub, operation)]
     assert not found, "\n".join(found)
 
 
-def test_every_page_is_right_or_out_of_step_at_every_served_revision(world: World, hub: Hub) -> None:
+def test_every_page_works_or_returns_503_at_every_supported_revision(world: World, hub: Hub) -> None:
     owner, olivia = owner_of(world, hub), hub.signed_in(OLIVIA)
-    hub.front.sessions.take_turn("measure", 30)
+    hub.services.sessions.start_cooldown("measure", 30)
     found = []
     for (method, path), form_of in PAGES.items():
-        form, visitor = form_of(world), olivia if path.startswith("/console") else owner
-        answer = visitor.get(form.path) if method == "GET" else visitor.post(form.path, form.fields)
+        form, browser = form_of(world), olivia if path.startswith("/console") else owner
+        answer = browser.get(form.path) if method == "GET" else browser.post(form.path, form.fields)
         out_of_step = world.revision != HEAD and answer.status_code == 503 and "schema_mismatch" in answer.text
         if answer.status_code not in form.statuses and not out_of_step:
             found.append(f"{method} {form.path}: {answer.status_code} {code_of(answer)}")
     assert not found, "\n".join(found)
 
 
-def test_every_account_command_is_right_or_one_line_at_every_served_revision(world: World) -> None:
+def test_every_account_command_works_or_prints_one_line_at_every_supported_revision(world: World) -> None:
     run, account = world.harness.app.test_cli_runner().invoke, world.account
     dump = ""
     for words in (
@@ -137,7 +137,7 @@ def test_every_account_command_is_right_or_one_line_at_every_served_revision(wor
         result = run(args=[*words, dump] if words[-1] == "--from" else words)
         assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exc_info)
         behind = world.revision != HEAD and world.revision in result.output and "needs" in result.output
-        others_count = words[0] == "peppers"  # whose databases other tests may have taken away
+        others_count = words[0] == "peppers"  # other tests may have dropped their databases
         assert result.exit_code == 0 or behind or others_count, (words, result.output)
         dump = json.loads(result.stdout)["dump"] if words[1] == "dump" else dump
 
@@ -150,7 +150,7 @@ def test_no_request_fails_while_its_account_is_migrated(
     waits, migrated = threading.Barrier(THREADS + 1), threading.Event()
 
     def ask_for_everything(thread: int) -> list[str]:
-        """Twice at least: while the account is migrated, and from then on."""
+        """At least two requests: during the migration and after it."""
         found, rounds_after = [], 0
         waits.wait()
         while rounds_after == 0:

@@ -1,4 +1,4 @@
-"""Database servers in the console: asked in the background, so that no page waits for one that is silent."""
+"""Database servers in the console: probed in the background, so that no page waits for an unresponsive server."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sqlalchemy.exc import OperationalError
 
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.hub import server_watch
-from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, Cut, ServerState, ServerWatch
+from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, CloseConnection, ServerState, ServerWatch
 from kataven.hub.session_middleware import EXTENSION
 from tests.hub.conftest import Hub
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
@@ -29,118 +29,120 @@ SOMEWHERE = make_url("postgresql+psycopg2://nobody@127.0.0.1/postgres")
 
 
 class Probes:
-    """Stands for the servers: each probe waits until it is told how it ends, or its connection is cut."""
+    """Fake probes: each one blocks until its result is set or its connection is closed."""
 
     def __init__(self) -> None:
-        self.begun: list[frozenset[str]] = []
+        self.started: list[frozenset[str]] = []
         self.cuts = 0
         self._answers: bool | None = None
         self._changed = threading.Condition()
 
-    def __call__(self, url: URL, databases: Collection[str], connected: Callable[[Cut], None]) -> ServerState:
+    def __call__(
+        self, url: URL, databases: Collection[str], connected: Callable[[CloseConnection], None]
+    ) -> ServerState:
         is_cut = threading.Event()
 
-        def cut() -> None:
+        def close_connection() -> None:
             with self._changed:
                 self.cuts += 1
                 is_cut.set()
                 self._changed.notify_all()
 
-        self.begun.append(frozenset(databases))
-        connected(cut)
+        self.started.append(frozenset(databases))
+        connected(close_connection)
         with self._changed:
             assert self._changed.wait_for(lambda: is_cut.is_set() or self._answers is not None, SECONDS)
             if is_cut.is_set() or not self._answers:
                 raise OperationalError("SELECT 1", {}, Exception("gone"))
         return ServerState(True, 1.5, 3, 100, dict.fromkeys(databases, 8192))
 
-    def end(self, *, answers: bool | None) -> None:
-        """How probes end from now on; None: they hang."""
+    def end(self, *, responds: bool | None) -> None:
+        """Set the result of probes. None: they block."""
         with self._changed:
-            self._answers = answers
+            self._answers = responds
             self._changed.notify_all()
 
 
 @pytest.fixture
 def probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Probes]:
-    monkeypatch.setattr(server_watch, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(server_watch, "MAX_WAIT_SECONDS", 0.0)
     probes = Probes()
     yield probes
-    probes.end(answers=False)
+    probes.end(responds=False)
 
 
-def test_a_look_waits_for_nothing_and_what_was_answered_is_seen_later(probes: Probes) -> None:
+def test_states_do_not_wait_and_show_the_probe_result_later(probes: Probes) -> None:
     watch = ServerWatch(probes)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
-    probes.end(answers=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
-    state = watch.look({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
+    probes.end(responds=True)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    state = watch.states({"pg2": SOMEWHERE}, {"pg2": ["acme"]})["pg2"]
     assert (state.ms, state.connections, state.connections_limit) == (1.5, 3, 100)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].sizes == {"acme": 8192}, SECONDS)
 
 
-def test_a_server_is_asked_once_in_a_while_and_never_twice_at_a_time(probes: Probes) -> None:
+def test_server_is_probed_at_intervals_and_never_concurrently(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
     for _ in range(5):
-        watch.look({"pg2": SOMEWHERE})
-    probes.end(answers=True)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
-    watch.look({"pg2": SOMEWHERE})
+        watch.states({"pg2": SOMEWHERE})
+    probes.end(responds=True)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    watch.states({"pg2": SOMEWHERE})
     clock.advance(FRESH_SECONDS - 1)
-    watch.look({"pg2": SOMEWHERE})
-    assert len(probes.begun) == 1
+    watch.states({"pg2": SOMEWHERE})
+    assert len(probes.started) == 1
     clock.advance(1)
-    watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+    watch.states({"pg2": SOMEWHERE})
+    wait_until(lambda: len(probes.started) == 2, SECONDS)
 
 
-def test_a_server_that_goes_silent_is_said_to_and_its_connection_is_cut(probes: Probes) -> None:
+def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probes) -> None:
     clock = Clock()
     watch = ServerWatch(probes, clock)
-    probes.end(answers=True)
-    watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
-    probes.end(answers=None)
+    probes.end(responds=True)
+    watch.states({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    probes.end(responds=None)
     clock.advance(FRESH_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is True  # as far as is known
-    wait_until(lambda: len(probes.begun) == 2, SECONDS)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is True  # the last known status
+    wait_until(lambda: len(probes.started) == 2, SECONDS)
     clock.advance(DEADLINE_SECONDS)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is False
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is False and probes.cuts > 0, SECONDS)
-    probes.end(answers=True)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is False
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is False and probes.cuts > 0, SECONDS)
+    probes.end(responds=True)
     clock.advance(FRESH_SECONDS)
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
-def test_a_server_that_is_listed_no_more_is_forgotten(probes: Probes) -> None:
+def test_removed_server_is_forgotten(probes: Probes) -> None:
     watch = ServerWatch(probes)
-    probes.end(answers=True)
-    watch.look({"pg2": SOMEWHERE})
-    wait_until(lambda: watch.look({"pg2": SOMEWHERE})["pg2"].answers is True, SECONDS)
-    watch.look({})
-    probes.end(answers=None)
-    assert watch.look({"pg2": SOMEWHERE})["pg2"].answers is None
+    probes.end(responds=True)
+    watch.states({"pg2": SOMEWHERE})
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    watch.states({})
+    probes.end(responds=None)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
 
 
-def test_a_real_server_is_measured_and_a_cut_ends_the_wait(postgres: EmbeddedPostgres) -> None:
-    cuts: list[Cut] = []
+def test_probe_measures_a_real_server_and_can_be_closed(postgres: EmbeddedPostgres) -> None:
+    cuts: list[CloseConnection] = []
     state = server_watch.probe(make_url(postgres.url("postgres")), ["postgres", "not-there"], cuts.append)
-    assert state.answers
+    assert state.responds
     assert state.ms
     assert state.connections
     assert state.connections_limit
     assert state.connections_limit >= state.connections
     assert state.sizes["postgres"]
     assert state.sizes["not-there"] is None
-    cuts[0]()  # the connection is closed by now: nothing happens
+    cuts[0]()  # the connection is already closed: no effect
 
 
-# The pages, with a server that takes connections and says nothing
+# Pages with an unresponsive server
 
 
 class SilentServer:
-    """Listens, and never says a word."""
+    """Accepts connections and never responds."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -152,7 +154,7 @@ class SilentServer:
 
 @pytest.fixture
 def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The id of an account on a server that is silent. The Hub has not asked any server before."""
+    """The id of an account on an unresponsive server. The Hub has not probed any server yet."""
     server, name, account = SilentServer(), f"silent-{uuid4().hex[:8]}", f"on-silent-{uuid4().hex[:8]}"
     url = f"postgresql+psycopg2://nobody@127.0.0.1:{server.port}/postgres"
     database = harness.services.directory.database
@@ -169,7 +171,7 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
             ),
             {"id": account, "server": name},
         )
-    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch()))
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch()))
     yield account
     with database.writing() as session:
         session.execute(text("DELETE FROM accounts WHERE account_id = :id"), {"id": account})
@@ -177,31 +179,31 @@ def silent(hub: Hub, harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> It
     server.close()
 
 
-def test_no_page_waits_for_a_server_that_is_silent(
-    hub: Hub, silent: str, olivia: Visitor, probes: Probes, monkeypatch: pytest.MonkeyPatch
+def test_no_page_waits_for_an_unresponsive_server(
+    hub: Hub, silent: str, olivia: HubBrowser, probes: Probes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The probes go on until the test is over: a page that waited for one would never come."""
-    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.front, servers=ServerWatch(probes)))
+    """The probes block until the end of the test: a page that waits for one would never be returned."""
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch(probes)))
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         page = olivia.get(path)
         assert page.status_code == 200
-        assert "does not answer" not in page.text
-    assert "has not answered yet" in olivia.get(f"{MIGRATIONS}&q={silent}").text
-    assert ">being asked<" in olivia.get(HEALTH).text
+        assert "not responding" not in page.text
+    assert "has not responded yet" in olivia.get(f"{MIGRATIONS}&q={silent}").text
+    assert ">checking<" in olivia.get(HEALTH).text
 
 
-def test_a_silent_server_is_named_on_every_page_that_depends_on_it(silent: str, olivia: Visitor) -> None:
-    said = re.compile(r"server (silent-\w+) does not answer")
+def test_unresponsive_server_is_named_on_every_page_that_uses_it(silent: str, olivia: HubBrowser) -> None:
+    said = re.compile(r"[Ss]erver (silent-\w+) is not responding")
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         wait_until(lambda path=path: said.search(olivia.get(path).text) is not None, SECONDS)
     health = olivia.get(HEALTH).text
     row = health[health.index("silent-") :].partition("</tr>")[0]
     assert "<td>1</td>" in row  # its account
     default = health[health.index('<th scope="row">default') :].partition("</tr>")[0]
-    assert ">answers<" in default
+    assert ">available<" in default
     assert re.search(r"<td>\d+ of \d+</td>", default)
     assert re.search(r"<td>\d+ ms</td>", default)
 
 
-def test_sizes_are_shown_once_they_are_known(hub: Hub, olivia: Visitor) -> None:
+def test_database_sizes_are_shown_when_known(hub: Hub, olivia: HubBrowser) -> None:
     wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)

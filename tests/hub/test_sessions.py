@@ -1,4 +1,4 @@
-"""Sessions: worth nothing to whoever reads Redis, renewed at sign-in, over when they should be."""
+"""Sessions: encryption in Redis, rotation at sign-in, and expiry."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from kataven.hub.anonymous import ANONYMOUS_SECONDS, MARK
+from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
 from kataven.hub.sessions import (
     IDLE_SECONDS,
-    LONGEST_SECONDS,
+    MAX_AGE_SECONDS,
     Session,
     Sessions,
     SessionsUnavailable,
@@ -42,7 +42,7 @@ def sessions(redis_url: str, clock: Clock) -> Iterator[Sessions]:
 
 
 def kept(sessions: Sessions) -> Session:
-    session = sessions.new().with_(person=ALICE, account="acme")
+    session = sessions.new().with_(user=ALICE, account="acme")
     sessions.save(session)
     return session
 
@@ -52,20 +52,20 @@ def everything_in(redis_url: str) -> bytes:
         return b"\n".join(name + b" " + (client.get(name) or b"") for name in client.scan_iter())
 
 
-def test_what_is_kept_comes_back_whole(sessions: Sessions) -> None:
+def test_saved_session_is_read_back_unchanged(sessions: Sessions) -> None:
     session = kept(sessions)
     assert sessions.read(session.secret) == session
 
 
-def test_redis_holds_nothing_that_can_be_used(sessions: Sessions, redis_url: str) -> None:
+def test_redis_contains_no_usable_secret(sessions: Sessions, redis_url: str) -> None:
     session = kept(sessions)
     seen = everything_in(redis_url)
     for secret in (session.secret, session.csrf, "an access token", "a nonce", "a refresh token", "alice", "acme"):
         assert secret.encode() not in seen
 
 
-def test_whoever_writes_to_redis_signs_in_as_nobody(sessions: Sessions, redis_url: str) -> None:
-    """Neither by changing an entry nor by putting it under the name of another one."""
+def test_tampered_redis_entries_are_rejected(sessions: Sessions, redis_url: str) -> None:
+    """Neither a changed entry nor an entry under another name is accepted."""
     alice, other = kept(sessions), sessions.new()
     sessions.save(other)
     with redis.Redis.from_url(redis_url) as client:
@@ -78,19 +78,19 @@ def test_whoever_writes_to_redis_signs_in_as_nobody(sessions: Sessions, redis_ur
 
 
 @pytest.mark.parametrize("cookie", [None, "", "unknown", "x" * 10_000, "ünknown"])
-def test_what_is_no_secret_of_ours_is_nobody(sessions: Sessions, cookie: str | None) -> None:
+def test_unknown_cookie_has_no_session(sessions: Sessions, cookie: str | None) -> None:
     assert sessions.read(cookie) is None
 
 
-def test_a_session_ends_after_a_day_however_busy_it_was(sessions: Sessions, clock: Clock) -> None:
+def test_session_expires_after_24_hours_even_if_in_use(sessions: Sessions, clock: Clock) -> None:
     session = kept(sessions)
-    clock.now += LONGEST_SECONDS - 1
+    clock.now += MAX_AGE_SECONDS - 1
     assert sessions.read(session.secret) is not None
     clock.now += 1
     assert sessions.read(session.secret) is None
 
 
-def test_each_use_keeps_it_for_as_long_as_it_may_be_idle(sessions: Sessions, redis_url: str) -> None:
+def test_each_read_renews_the_idle_timeout(sessions: Sessions, redis_url: str) -> None:
     session = kept(sessions)
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys("hub:session:*")
@@ -99,35 +99,35 @@ def test_each_use_keeps_it_for_as_long_as_it_may_be_idle(sessions: Sessions, red
         assert client.ttl(name) > IDLE_SECONDS - 60
 
 
-def test_who_knew_the_cookie_before_somebody_signed_in_knows_nothing(sessions: Sessions) -> None:
+def test_session_secret_is_rotated_at_sign_in(sessions: Sessions) -> None:
     before = sessions.new()
     sessions.save(before)
-    after = sessions.renewed(before).with_(person=ALICE)
+    after = sessions.rotate(before).with_(user=ALICE)
     sessions.save(after)
     assert sessions.read(before.secret) is None
     assert after.csrf != before.csrf
     assert sessions.read(after.secret) == after
 
 
-def test_an_ended_session_is_gone(sessions: Sessions) -> None:
+def test_ended_session_cannot_be_read(sessions: Sessions) -> None:
     session = kept(sessions)
     sessions.end(session)
     assert sessions.read(session.secret) is None
 
 
-def test_a_form_works_once(sessions: Sessions) -> None:
+def test_form_id_can_be_used_once(sessions: Sessions) -> None:
     assert sessions.use_form("a form")
     assert not sessions.use_form("a form")
     assert sessions.use_form("another form")
 
 
-def test_no_secret_of_a_session_is_in_its_repr() -> None:
+def test_repr_of_a_session_contains_no_secret() -> None:
     session = Session("a cookie", "a form's secret", 0.0, ALICE)
     for secret in ("a cookie", "a form's secret", "an access token", "a nonce", "a refresh token"):
         assert secret not in repr(session)
 
 
-def test_without_redis_nobody_can_be_told() -> None:
+def test_every_method_raises_without_redis() -> None:
     sessions = Sessions("redis://127.0.0.1:1/0", timeout_seconds=0.2)
     for attempt in (
         lambda: sessions.read("a cookie"),
@@ -135,14 +135,14 @@ def test_without_redis_nobody_can_be_told() -> None:
         lambda: sessions.end(sessions.new()),
         lambda: sessions.use_form("a form"),
         lambda: sessions.cookie_of(sessions.new()),
-        lambda: sessions.read(f"{MARK}.{int(time.time() // 86_400)}.AAAA"),
+        lambda: sessions.read(f"{COOKIE_PREFIX}.{int(time.time() // 86_400)}.AAAA"),
     ):
         with pytest.raises(SessionsUnavailable):
             attempt()
 
 
-def test_an_ended_session_does_not_come_back(sessions: Sessions) -> None:
-    """A request that began before somebody signed out may still have something to remember afterwards."""
+def test_saving_does_not_restore_an_ended_session(sessions: Sessions) -> None:
+    """A request that started before the sign-out may save its session afterwards."""
     secret = kept(sessions).secret
     still_there = sessions.read(secret)
     assert still_there is not None
@@ -155,7 +155,7 @@ def sign_in(state: str = "a state") -> SignIn:
     return SignIn(state, "a nonce", "a verifier", "acme", "/settings")
 
 
-def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, redis_url: str) -> None:
+def test_anonymous_session_is_stored_in_the_cookie_only(sessions: Sessions, redis_url: str) -> None:
     session = sessions.new().with_(sign_ins=(sign_in(),))
     cookie = sessions.cookie_of(session)
     before = everything_in(redis_url)
@@ -165,12 +165,12 @@ def test_before_anybody_signed_in_the_cookie_is_the_session(sessions: Sessions, 
     assert everything_in(redis_url) == before
     found = sessions.read(cookie)
     assert found is not None
-    assert (found.csrf, found.sign_ins, found.person, found.account) == (session.csrf, session.sign_ins, None, None)
+    assert (found.csrf, found.sign_ins, found.user, found.account) == (session.csrf, session.sign_ins, None, None)
     for secret in (session.csrf, "a state", "a verifier", "acme"):
         assert secret not in cookie
 
 
-def test_a_cookie_of_nobody_is_good_for_a_quarter_of_an_hour(sessions: Sessions, clock: Clock) -> None:
+def test_anonymous_cookie_expires_after_15_minutes(sessions: Sessions, clock: Clock) -> None:
     cookie = sessions.cookie_of(sessions.new())
     clock.now += ANONYMOUS_SECONDS - 1
     assert sessions.read(cookie) is not None
@@ -178,7 +178,7 @@ def test_a_cookie_of_nobody_is_good_for_a_quarter_of_an_hour(sessions: Sessions,
     assert sessions.read(cookie) is None
 
 
-def test_a_cookie_of_nobody_outlives_midnight(sessions: Sessions, clock: Clock) -> None:
+def test_anonymous_cookie_is_valid_across_midnight(sessions: Sessions, clock: Clock) -> None:
     clock.now = 86_400 * 3 - 1
     cookie = sessions.cookie_of(sessions.new())
     clock.now += 2
@@ -186,14 +186,14 @@ def test_a_cookie_of_nobody_outlives_midnight(sessions: Sessions, clock: Clock) 
     assert sessions.cookie_of(sessions.new()).split(".")[1] != cookie.split(".")[1]
 
 
-def test_the_key_of_strangers_cookies_goes_by_itself(sessions: Sessions, redis_url: str) -> None:
+def test_anonymous_cookie_key_expires(sessions: Sessions, redis_url: str) -> None:
     sessions.cookie_of(sessions.new())
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys()
         assert 0 < client.ttl(name) <= 2 * 86_400
 
 
-def test_a_cookie_that_the_hub_did_not_seal_is_nobodys(sessions: Sessions, clock: Clock, redis_url: str) -> None:
+def test_forged_anonymous_cookie_is_rejected(sessions: Sessions, clock: Clock, redis_url: str) -> None:
     good = sessions.cookie_of(sessions.new().with_(sign_ins=(sign_in(),)))
     mark, day, sealed = good.split(".")
     flipped = sealed[:-2] + ("A" if sealed[-2] != "A" else "B") + sealed[-1]
@@ -216,7 +216,7 @@ def test_a_cookie_that_the_hub_did_not_seal_is_nobodys(sessions: Sessions, clock
     assert everything_in(redis_url) == b""
 
 
-def test_all_processes_seal_with_one_key(sessions: Sessions, redis_url: str, clock: Clock) -> None:
+def test_processes_share_the_anonymous_cookie_key(sessions: Sessions, redis_url: str, clock: Clock) -> None:
     other = Sessions(redis_url, clock=clock)
     assert other.read(sessions.cookie_of(sessions.new())) is not None
     with redis.Redis.from_url(redis_url) as client:
@@ -225,6 +225,6 @@ def test_all_processes_seal_with_one_key(sessions: Sessions, redis_url: str, clo
     other.close()
 
 
-def test_what_the_issuer_gave_never_goes_into_a_cookie(sessions: Sessions) -> None:
+def test_tokens_are_never_stored_in_a_cookie(sessions: Sessions) -> None:
     with pytest.raises(AssertionError):
-        sessions.cookie_of(sessions.new().with_(person=ALICE))
+        sessions.cookie_of(sessions.new().with_(user=ALICE))

@@ -6,18 +6,18 @@ import re
 
 import pytest
 
-from tests.hub.test_agents import make as make_agent
-from tests.hub.visitor import Visitor
+from tests.hub.hub_browser import HubBrowser
+from tests.hub.test_agents import create as create_agent
 from tests.support.app_harness import AppHarness, Caller
 
 KEYS = "/settings/widget-keys"
 KEY = re.compile(r"pk_live_acme_[0-9A-Za-z]{49}")
 
 
-def make(visitor: Visitor, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
-    """A new widget key's text, and its page."""
-    visitor.get(KEYS)
-    page = visitor.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
+def create(browser: HubBrowser, name: str, pages: str = "shop.example", **form: str) -> tuple[str, str]:
+    """Create a widget key. Returns the key and its page."""
+    browser.get(KEYS)
+    page = browser.post(KEYS, {"name": name, "domain_allowlist": pages, **form})
     assert page.status_code == 201, page.text
     found, place = KEY.search(page.text), re.search(rf"{KEYS}/[0-9a-f-]{{36}}", page.text)
     assert found
@@ -26,24 +26,24 @@ def make(visitor: Visitor, name: str, pages: str = "shop.example", **form: str) 
 
 
 def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
-    """What a page at `origin` is answered that carries the key."""
+    """The status of the widget's configuration for a page at `origin`."""
     path = f"/v1/widget/config?client_key={key}&agent_id={agent.removeprefix('/agents/')}"
     return harness.anybody(Origin=origin).get(path).status_code
 
 
-def test_a_key_is_made_with_the_line_to_paste_and_works_where_it_should(harness: AppHarness, alice: Visitor) -> None:
-    agent = make_agent(alice, name="On pages")
-    key, place = make(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
+def test_created_widget_key_works_on_its_allowed_domains(harness: AppHarness, alice: HubBrowser) -> None:
+    agent = create_agent(alice, name="On pages")
+    key, place = create(alice, "Shop", "Shop.Example\r\n\r\n*.acme.example\r\nshop.example")
     assert config(harness, key, "https://shop.example", agent) == 200
     assert config(harness, key, "https://deep.www.acme.example", agent) == 200
     assert config(harness, key, "https://evil.example", agent) == 403
     page = alice.get(place).text
     assert key not in page
     assert "shop.example over https" in page
-    assert "every subdomain of acme.example, but not acme.example itself over https" in page
+    assert "all subdomains of acme.example, but not acme.example itself over https" in page
 
 
-def test_the_line_is_shown_once(alice: Visitor) -> None:
+def test_script_tag_is_shown_once(alice: HubBrowser) -> None:
     alice.get(KEYS)
     form = {"name": "Reloaded widget", "domain_allowlist": "shop.example"}
     first, again = alice.post(KEYS, form), alice.post(KEYS, form)
@@ -56,14 +56,14 @@ def test_the_line_is_shown_once(alice: Visitor) -> None:
 @pytest.mark.parametrize(
     ("form", "field", "words"),
     [
-        ({"name": ""}, "name", "Fill this in."),
-        ({"domain_allowlist": "good.example\nhttp://bad.example"}, "domain_allowlist", "Line 2"),
+        ({"name": ""}, "name", "Enter a name"),
+        ({"domain_allowlist": "good.example\nhttp://bad.example"}, "domain_allowlist", "Allowed domains, line 2: "),
         ({"domain_allowlist": "https://user@bad.example"}, "domain_allowlist", "user name"),
-        ({"agent_id": "not-an-id"}, "agent_id", "Choose one"),
-        ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose one"),
+        ({"agent_id": "not-an-id"}, "agent_id", "Choose an agent"),
+        ({"agent_id": "00000000-0000-4000-8000-000000000000"}, "agent_id", "Choose an agent"),
     ],
 )
-def test_what_does_not_fit_is_explained(alice: Visitor, form: dict[str, str], field: str, words: str) -> None:
+def test_invalid_widget_key_form_shows_errors(alice: HubBrowser, form: dict[str, str], field: str, words: str) -> None:
     alice.get(KEYS)
     page = alice.post(KEYS, {"name": "Wrong", "domain_allowlist": "good.example", **form})
     assert page.status_code == 400
@@ -71,43 +71,45 @@ def test_what_does_not_fit_is_explained(alice: Visitor, form: dict[str, str], fi
     assert not KEY.search(page.text)
 
 
-def test_entries_are_explained_as_they_are_typed(bob: Visitor) -> None:
+def test_explain_endpoint_explains_each_entry(bob: HubBrowser) -> None:
     bob.get(KEYS)
     lines = bob.post(f"{KEYS}/explain", {"entries": "acme.com\n\nlocalhost:*\nhttp://acme.com"}).get_json()
     assert [line["good"] for line in lines] == [True, True, False]
-    assert lines[1]["words"] == "localhost on every port over http or https"
+    assert lines[1]["words"] == "localhost on any port over http or https"
     longest = "\n".join(f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}-{number:02}.example" for number in range(100))
     assert len(bob.post(f"{KEYS}/explain", {"entries": longest}).get_json()) == 100
     assert bob.post(f"{KEYS}/explain", {"entries": "a\n" * 10_000}).status_code == 200
 
 
-def test_a_page_less_a_pin_and_the_end_come_with_a_receipt(
-    harness: AppHarness, alice: Visitor, acme_key: Caller
+def test_restricting_disabling_and_deleting_show_a_receipt(
+    harness: AppHarness, alice: HubBrowser, acme_key: Caller
 ) -> None:
-    agent = make_agent(alice, name="Pinned")
-    key, place = make(alice, "To lose pages", "one.example\ntwo.example")
+    agent = create_agent(alice, name="Pinned")
+    key, place = create(alice, "To lose pages", "one.example\ntwo.example")
     assert config(harness, key, "https://two.example", agent) == 200
 
     form = {"name": "To lose pages", "domain_allowlist": "one.example", "agent_id": agent.removeprefix("/agents/")}
     alice.get(place)
     assert alice.post(place, form).location == place
-    assert "is saved: known to" in alice.get(place).text
+    assert "Saved “To lose pages”: applied on" in alice.get(place).text
     assert config(harness, key, "https://two.example", agent) == 403
 
     assert alice.post(f"{place}/disable").location == place
-    assert "is disabled: refused on" in alice.get(place).text
+    assert "Disabled “To lose pages”: " in alice.get(place).text
     assert config(harness, key, "https://one.example", agent) == 403
     assert alice.post(f"{place}/enable").location == place
     assert config(harness, key, "https://one.example", agent) == 200
 
     assert alice.post(f"{place}/remove").location == KEYS
-    assert "is removed: refused on" in alice.get(KEYS).text
+    assert "Deleted “To lose pages”: " in alice.get(KEYS).text
     assert config(harness, key, "https://one.example", agent) != 200
     assert alice.get(place).status_code == 404
 
 
-def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charlie: Visitor) -> None:
-    _, place = make(alice, "Seen by members")
+def test_members_can_view_widget_keys_and_other_accounts_cannot(
+    alice: HubBrowser, bob: HubBrowser, charlie: HubBrowser
+) -> None:
+    _, place = create(alice, "Seen by members")
     assert "Seen by members" in bob.get(KEYS).text
     for attempt in (KEYS, place, f"{place}/disable", f"{place}/enable", f"{place}/remove", "/widget"):
         assert bob.post(attempt, {"name": "x"}).status_code == 403
@@ -116,7 +118,7 @@ def test_members_look_and_others_see_nothing(alice: Visitor, bob: Visitor, charl
         assert charlie.post(attempt, {"name": "x"}).status_code == 404
 
 
-def test_branding_is_set_and_reaches_the_api(charlie: Visitor, harness: AppHarness) -> None:
+def test_branding_is_saved_and_returned_by_the_api(charlie: HubBrowser, harness: AppHarness) -> None:
     api = harness.bearer(harness.new_key("globex"))
     form = {
         "title": "Ask Globex",
@@ -143,7 +145,7 @@ def test_branding_is_set_and_reaches_the_api(charlie: Visitor, harness: AppHarne
         ({"title": "x" * 61}, "title"),
     ],
 )
-def test_branding_that_does_not_fit_is_explained(alice: Visitor, changes: dict[str, str], field: str) -> None:
+def test_invalid_branding_shows_errors(alice: HubBrowser, changes: dict[str, str], field: str) -> None:
     alice.get("/widget")
     form = {"accent_color": "#123456", "position": "bottom-right", "theme": "auto", "title": "", **changes}
     page = alice.post("/widget", form)

@@ -1,4 +1,4 @@
-"""The whole product in one process, on a real PostgreSQL, a real Redis and a real issuer, with the cast signed in."""
+"""The product in one process, with a real PostgreSQL, a real Redis and a real issuer, and the personas signed in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TESTER = Actor("test:house", "House")
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with a credential in hand."""
+    """A client with a credential."""
 
     app: Flask
     headers: Mapping[str, str] = field(repr=False)
@@ -61,7 +61,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class AppHarness:
-    """The API, and ways to come to it as anybody."""
+    """The API, and callers for it."""
 
     app: Flask
     services: Services
@@ -79,7 +79,7 @@ class AppHarness:
         return self.bearer(self.issuer.token(person), account or person.account)
 
     def new_key(self, account: str, **columns: Any) -> str:
-        """The text of a new API key; `columns` sets what a request could not, such as a past expiry."""
+        """Create an API key and return its text. `columns` sets what a request could not, such as a past expiry."""
         record = self.services.directory.read(account)
         assert record is not None
         issued = self.services.issuer.issue(TokenKind.API_KEY, account)
@@ -90,18 +90,18 @@ class AppHarness:
         return issued.text
 
     def scope(self, account: str) -> RevocationTarget:
-        """All that belongs to an account."""
+        """All credentials of an account."""
         return RevocationTarget(account)
 
     def set_limits(self, account: str, **given: int) -> None:
-        """Also what a command would refuse: a long window under a short one, so that a test meets that one limit."""
+        """Set limits, including combinations that a command would reject, so that a test meets exactly one limit."""
         with self.services.directory.database.writing() as session:
             limits.write(session, account, given)
         self.services.revocation.announce(RevocationTarget(account))
 
 
 def new_account(services: Services, account: str) -> None:
-    """An account of a test's own, with limits that it won't meet by accident."""
+    """Create an account for one test, with limits that the test does not reach by accident."""
     account_creation.create(
         services.directory.database,
         account_creation.NewAccount(account, account.title(), org_id(account)),
@@ -112,7 +112,7 @@ def new_account(services: Services, account: str) -> None:
 
 
 def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, database: str) -> dict[str, str]:
-    """What a process of the product is told."""
+    """The environment of a process of the product."""
     pepper = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     return {
         "KATAVEN_ENV": "development",
@@ -129,7 +129,7 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 
 @pytest.fixture(scope="session")
 def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
-    """The house's own Redis, which no other test empties."""
+    """The Redis of the shared harness, which no other test flushes."""
     with EmbeddedRedis(server_folder / "house-redis", persistent=False) as server:
         yield server
 
@@ -138,7 +138,7 @@ def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
 def harness(
     postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, issuer: IssuerWithPen, server_folder: Path
 ) -> Iterator[AppHarness]:
-    """One for each pytest worker. Tests share acme and globex, so they make what they look at."""
+    """One harness per pytest worker. Tests share acme and globex, so each creates what it checks."""
     environ = environ_for(postgres, shared_redis.url, issuer.url, "kataven_system")
     environ |= {"KATAVEN_DUMP_DIR": str(server_folder / "dumps")}
     environ |= {"KATAVEN_HOST_SLOTS_DIR": str(server_folder / "slots")}
@@ -167,11 +167,11 @@ def bob(harness: AppHarness) -> Caller:
 
 @pytest.fixture
 def charlie(harness: AppHarness) -> Caller:
-    """Owner of globex, and nobody in acme."""
+    """Owner of globex, without a role in acme."""
     return harness.person(CHARLIE)
 
 
 @pytest.fixture
 def acme_key(harness: AppHarness) -> Caller:
-    """A server of acme's."""
+    """A server of acme, with an API key."""
     return harness.bearer(harness.new_key("acme"))

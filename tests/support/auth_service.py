@@ -1,4 +1,4 @@
-"""The auth-service as it runs: a process of its own."""
+"""Runs the auth-service in a separate process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.gunicorn import CHECKOUT
 
 @dataclass
 class Service:
-    """`python -m kataven.authservice`, as it runs."""
+    """A running `python -m kataven.authservice`."""
 
     environ: Mapping[str, str]
     log: Path

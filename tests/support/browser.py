@@ -1,4 +1,4 @@
-"""A real browser without a window, on a network that has nothing but this machine."""
+"""A headless browser that can access only this machine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def browser(scratch: Path, hosts: Mapping[str, str]) -> Iterator[Chrome]:
 
 
 def as_new(chrome: Chrome) -> None:
-    """As if it had just been started, which costs two seconds: nothing remembered, nothing emulated, no history."""
+    """Reset the browser, because a new start costs two seconds: no cookies, no emulation, no history."""
     chrome.get("about:blank")
     for command, parameters in (
         ("Network.clearBrowserCookies", {}),

@@ -1,4 +1,4 @@
-"""A certificate authority for tests: keys and certificates as PEM files that live for an hour."""
+"""A certificate authority for tests: keys and certificates as PEM files that are valid for an hour."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Authority:
 
 
 def authority(folder: Path) -> Authority:
-    """A new authority, its own certificate in `folder`."""
+    """A new authority, with its own certificate in `folder`."""
     folder.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])

@@ -1,10 +1,10 @@
-"""A clock that stands still until it is told to move."""
+"""A clock that advances only when a test moves it."""
 
 from __future__ import annotations
 
 
 class Clock:
-    """Call it for the time in seconds."""
+    """Returns the time in seconds when called."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now

@@ -1,4 +1,4 @@
-"""The product as it runs: gunicorn with its own configuration, several workers, on a loopback port."""
+"""Runs the product under gunicorn with its own configuration and several workers, on a loopback port."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_SECONDS = 20
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
+    """A port that was unused a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -33,7 +33,7 @@ def free_port() -> int:
 
 @dataclass
 class Gunicorn:
-    """A running server; `log` has what it printed."""
+    """A running server; `log` has its output."""
 
     environ: Mapping[str, str] = field(repr=False)
     log: Path
@@ -42,10 +42,10 @@ class Gunicorn:
     configuration: str = "gunicorn.conf.py"
     port: int = field(default_factory=lambda: free_port())
     host: str = "127.0.0.1"
-    """Any loopback address: two of these on two addresses are two hosts."""
+    """Any loopback address: servers on two addresses count as two hosts."""
 
     unix: Path | None = None
-    """The socket it listens on instead, if `environ` has it."""
+    """The Unix socket that it listens on instead, if `environ` sets one."""
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
@@ -79,7 +79,7 @@ class Gunicorn:
         self.kill()
 
     def kill(self) -> None:
-        """End it and its workers, whatever they are doing."""
+        """Stop the server and its workers, whatever they are doing."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -89,7 +89,7 @@ class Gunicorn:
         return f"http://{self.host}:{self.port}"
 
     def client(self, token: str | None = None, account: str | None = None) -> httpx2.Client:
-        """A client that carries a credential; close it."""
+        """A client with a credential. The caller must close it."""
         headers = {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -98,16 +98,16 @@ class Gunicorn:
         return httpx2.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
     def worker_pids(self) -> list[int]:
-        """The workers, as the kernel sees them."""
+        """The process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
     def raw(self, request: bytes) -> bytes:
-        """What is answered to these bytes, until the server closes the connection."""
+        """Send bytes and return the response, read until the server closes the connection."""
         return b"".join(self._raw(request))
 
     def connect(self) -> socket.socket:
-        """A connection; close it."""
+        """A new connection. The caller must close it."""
         return socket.create_connection((self.host, self.port), timeout=30)
 
     def _raw(self, request: bytes) -> Iterator[bytes]:

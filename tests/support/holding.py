@@ -1,4 +1,4 @@
-"""`wsgi:api` with a route that never answers, for requests that are in flight until their worker ends.
+"""`wsgi:api` with a route that never responds, for requests that are in flight until their worker exits.
 
 gunicorn tests.support.holding:api
 """

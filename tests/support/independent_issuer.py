@@ -1,4 +1,5 @@
-"""A certified OpenID Connect provider in a process of its own: npm's `oidc-provider` in the shapes of products."""
+"""A certified OpenID Connect provider in a separate process: npm's `oidc-provider`, configured like several
+products."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ SCOPES = "openid profile email offline_access"
 
 @dataclass(frozen=True)
 class Shape:
-    """What an issuer says and asks for. The defaults are those of no product: standard, and good for the Hub."""
+    """The behaviour of an issuer. The defaults are those of no product: standard, and sufficient for the Hub."""
 
     redirect_uri: str
     post_logout_uri: str
@@ -33,7 +34,7 @@ class Shape:
     client_secret: str | None = None
     subject: str = "alice"
     path: str = ""
-    """The rest of the issuer's URL, behind the host."""
+    """The path of the issuer's URL."""
     scopes: str = SCOPES
     granted_scopes: str | None = None
     """The part of the requested scopes that is granted; None grants all."""
@@ -57,7 +58,7 @@ class Shape:
 
 
 class IndependentIssuers:
-    """The process, and the issuers that it plays."""
+    """The process, and the issuers that it serves."""
 
     def __init__(self) -> None:
         node = shutil.which("node")
@@ -77,11 +78,11 @@ class IndependentIssuers:
         self._process.communicate()
 
     def start(self, shape: Shape) -> str:
-        """The URL of a new issuer of this shape."""
+        """The URL of a new issuer with this shape."""
         return str(self._ask("/issuers", json.dumps(asdict(shape)))["issuer"])
 
     def expired(self, token: str) -> str:
-        """The same token, signed by the same key, an hour after it ended."""
+        """The same token, signed with the same key, expired for an hour."""
         return str(self._ask("/expired", token)["token"])
 
     def _ask(self, path: str, body: str) -> dict[str, Any]:
@@ -91,7 +92,8 @@ class IndependentIssuers:
 
 
 def signed_in(url: str, back_to: str) -> str:
-    """Sign in at the issuer as a browser would, from the URL that the Hub leads to; the URL at `back_to` at the end."""
+    """Sign in at the issuer as a browser would, starting at the Hub's redirect URL. Returns the final URL at
+    `back_to`."""
     with httpx2.Client(trust_env=False) as browser:
         answer = browser.get(url)
         for _ in range(MOST_STEPS):
@@ -110,7 +112,7 @@ def signed_in(url: str, back_to: str) -> str:
 
 @pytest.fixture(scope="session")
 def independent_issuers() -> Iterator[IndependentIssuers]:
-    """One process for each pytest worker that has such tests."""
+    """One process per pytest worker that runs such tests."""
     running = IndependentIssuers()
     yield running
     running.stop()

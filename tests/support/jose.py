@@ -1,4 +1,4 @@
-"""Keys and signed tokens for tests: real ones, and every wrong one that an attacker would try."""
+"""Keys and signed tokens for tests: valid ones, and the invalid ones that an attacker would try."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def b64(raw: bytes) -> str:
 
 
 def as_json(value: object) -> bytes:
-    """JSON without blanks. Bytes are taken as JSON already, however broken."""
+    """JSON without whitespace. Bytes are used unchanged, however malformed."""
     return value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True)
 class Signer:
-    """A private key, and how its public half is published."""
+    """A private key and the form in which its public key is published."""
 
     kid: str
     algorithm: str
@@ -46,7 +46,7 @@ class Signer:
         return ALGORITHMS[self.algorithm].sign(signing_input, self.private)
 
     def jwk(self, **members: object) -> dict[str, Any]:
-        """The public key with `kid`, `alg` and `use`. `members` replace what is there; None takes a member out."""
+        """The public key with `kid`, `alg` and `use`. `members` replace members; None removes one."""
         public = self.private.public_key()
         if isinstance(public, rsa.RSAPublicKey):
             jwk = RSAAlgorithm.to_jwk(public, as_dict=True)
@@ -58,15 +58,15 @@ class Signer:
         return without_none({**jwk, "kid": self.kid, "alg": self.algorithm, "use": "sig", **members})
 
     def pem(self) -> bytes:
-        """The public key, which is no secret: what an HMAC confusion attack signs with."""
+        """The public key as an HMAC secret, as in an HMAC confusion attack."""
         return self.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def token(self, payload: object, **header: object) -> str:
-        """A compact token. `header` replaces or adds members; None takes one out."""
+        """A compact token. `header` replaces or adds members; None removes one."""
         return self.token_of(without_none({"alg": self.algorithm, "kid": self.kid, "typ": "JWT", **header}), payload)
 
     def token_of(self, header: object, payload: object) -> str:
-        """A compact token with exactly this header and payload, either of them as an object or as raw bytes."""
+        """A compact token with exactly this header and payload, each as an object or as raw bytes."""
         signing_input = f"{b64(as_json(header))}.{b64(as_json(payload))}"
         return f"{signing_input}.{b64(self.sign(signing_input.encode()))}"
 

@@ -1,4 +1,4 @@
-"""An issuer's discovery document and key set without HTTP: what is fetched, how often, and what goes wrong."""
+"""An issuer's discovery document and key set without HTTP: counts fetches and simulates failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JWKS_URL = f"{ISSUER}/oauth/v2/keys"
 
 
 class KeyServer:
-    """A Fetcher that is a dictionary. `down` makes it fail; `before_jwks` runs while the key set is asked for."""
+    """A Fetcher backed by a dictionary. `down` makes it fail; `before_jwks` runs during a fetch of the key set."""
 
     def __init__(self, *jwks: dict[str, Any]) -> None:
         self.documents: dict[str, bytes] = {}
@@ -36,12 +36,12 @@ class KeyServer:
 
     @property
     def fetches(self) -> int:
-        """How often the key set was asked for."""
+        """Number of fetches of the key set."""
         return self.asked.count(JWKS_URL)
 
     @property
     def attempts(self) -> int:
-        """How often a fetch began."""
+        """Number of fetches that started."""
         return self.asked.count(DISCOVERY_URL)
 
     def get(self, url: str, *, timeout_seconds: float) -> bytes:
@@ -55,7 +55,7 @@ class KeyServer:
 
 
 def good_claims(now: float, **claims: object) -> dict[str, Any]:
-    """What the issuer would say of Alice. `claims` replace or add; None takes a claim out."""
+    """The issuer's claims about Alice. `claims` replace or add claims; None removes one."""
     base: dict[str, Any] = {
         "iss": ISSUER,
         "sub": "alice",
@@ -70,5 +70,5 @@ def good_claims(now: float, **claims: object) -> dict[str, Any]:
 
 
 def asked_only_the_issuer(urls: Sequence[str]) -> bool:
-    """Whether nothing was fetched but what the issuer itself names."""
+    """Whether only URLs that the issuer itself names were fetched."""
     return set(urls) <= {DISCOVERY_URL, JWKS_URL}

@@ -1,4 +1,4 @@
-"""The development issuer for tests: real discovery, keys and HTTP on a loopback port, and any token one likes."""
+"""The development issuer for tests: real discovery, keys and HTTP on a loopback port, and arbitrary tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 
 
 class IssuerWithPen(DevIssuer):
-    """A running issuer that also signs whatever a test asks it to."""
+    """A running issuer that also signs whatever a test requests."""
 
     def token(
         self,
@@ -41,7 +41,7 @@ class IssuerWithPen(DevIssuer):
     def id_token(
         self, person: Persona = ALICE, *, nonce: str | None = "a nonce", access_token: str = "", **claims: object
     ) -> str:
-        """An ID token for `person`. `claims` replace or add members; None takes one out."""
+        """An ID token for `person`. `claims` replace or add members; None removes one."""
         said = id_claims(self.url, person, nonce=nonce, access_token=access_token)
         return self.signer().token(without_none({**said, **claims}), typ=TYPE)
 
@@ -57,10 +57,10 @@ def _roles_alike(claims: Mapping[str, object]) -> dict[str, object]:
 
 
 class IssuerProcess:
-    """The issuer as `pen` describes it, in a process of its own, so that it can be killed and frozen."""
+    """The issuer as `pen` describes it, in a separate process, so that it can be killed and frozen."""
 
     def __init__(self, pen: IssuerWithPen, data_dir: Path) -> None:
-        """`pen` is not started; it signs with the same keys."""
+        """`pen` is not started; the process signs with the same keys."""
         self._url = pen.url
         self._data_dir = data_dir
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,14 +71,14 @@ class IssuerProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns once it accepts requests."""
         port = self._url.rpartition(":")[2]
         command = [sys.executable, "-m", "kataven.dev.issuer", "--port", port, "--data-dir", str(self._data_dir)]
         self._process = subprocess.Popen(command)
         wait_until(self._answers, 20)
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -91,6 +91,6 @@ class IssuerProcess:
 
 @pytest.fixture(scope="session")
 def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IssuerWithPen]:
-    """One issuer per worker. Who rotates its keys or stops it starts one of their own instead."""
+    """One issuer per worker. Tests that rotate its keys or stop it start their own."""
     with IssuerWithPen(tmp_path_factory.mktemp("issuer")) as running:
         yield running

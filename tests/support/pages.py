@@ -1,4 +1,4 @@
-"""Web pages of any host, over TLS, as a customer would serve them: under a strict policy, with a nonce for scripts."""
+"""Web pages of any host over TLS, as a customer serves them: with a strict policy and a nonce for scripts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Self
 from kataven.authservice.tls import TlsFiles
 
 Page = Callable[[str], str]
-"""From a nonce to a body."""
+"""Returns the page for a nonce."""
 
 
 class Pages:
-    """A server on a loopback port. `pages` has what is at each path, whatever the host."""
+    """A server on a loopback port. `pages` has the page of each path, for every host."""
 
     def __init__(self, certificate: TlsFiles, connect_to: Callable[[], str]) -> None:
         self.pages: dict[str, Page] = {}
@@ -35,7 +35,7 @@ class Pages:
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def policy(self, nonce: str) -> str:
-        """As strict as a policy can be with a script in it at all."""
+        """The strictest policy that allows a script."""
         return (
             f"default-src 'none'; script-src 'nonce-{nonce}'; connect-src {self._connect_to()}; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"

@@ -1,4 +1,4 @@
-"""Stands between the product and a server on a Unix socket, and does what networks do: swallow, delay, lose."""
+"""A proxy between the product and a server on a Unix socket that drops, delays and loses data like a network."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Flow:
         self.far = far
         self.swallowed = False
         self.asked = b""
-        """What the client said last."""
+        """The latest message of the client."""
 
 
 class Proxy:
-    """Passes connections to a TCP port of this machine on to the Unix socket `upstream`."""
+    """Forwards connections from a loopback TCP port to the Unix socket `upstream`."""
 
     def __init__(self, upstream: Path) -> None:
         self._upstream = upstream
@@ -40,9 +40,9 @@ class Proxy:
         self._released = threading.Event()
         self._lost: re.Pattern[bytes] | None = None
         self.holding = 0
-        """How many answers are held now."""
+        """Number of responses that are held back now."""
         self.losses = 0
-        """How many messages were lost so far."""
+        """Number of messages dropped so far."""
 
     @property
     def port(self) -> int:
@@ -50,32 +50,33 @@ class Proxy:
         return port
 
     def swallow(self) -> None:
-        """Half-open: whatever is connected, or connects until `heal`, stays connected and passes nothing any more."""
+        """Half-open: connections remain open and pass no data, including new ones, until `heal`."""
         with self._lock:
             self._swallowing = True
             for flow in self._flows:
                 flow.swallowed = True
 
     def heal(self) -> None:
-        """Who connects from now on is passed on. What was swallowed stays dead: nothing tells its two ends."""
+        """Forward new connections again. Swallowed connections remain dead, and neither end is notified."""
         self._swallowing = False
 
     def hold(self, questions: re.Pattern[bytes]) -> None:
-        """Answers to such questions wait until `release`. The server has given them by then, and they grow old."""
+        """Hold back responses to matching requests until `release`. The server has sent them already, so they grow
+        stale."""
         self._released.clear()
         self._held = questions
 
     def wait_until_held(self, answers: int) -> None:
-        """Return when so many answers are held. Raises TimeoutError."""
+        """Wait until N responses are held back. Raises TimeoutError."""
         wait_until(lambda: self.holding >= answers, PATIENCE_SECONDS, lambda: f"{self.holding} answers are held")
 
     def release(self) -> None:
-        """Deliver what is held."""
+        """Deliver the responses that were held back."""
         self._held = None
         self._released.set()
 
     def lose(self, messages: re.Pattern[bytes]) -> None:
-        """Take such messages out of what the server says, until `lose_nothing`."""
+        """Drop matching messages of the server until `lose_nothing`."""
         self._lost = messages
 
     def lose_nothing(self) -> None:

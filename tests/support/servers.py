@@ -1,4 +1,4 @@
-"""Real servers, folders and processes, looked at from outside."""
+"""Inspects real servers, directories and processes from outside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_SECONDS = 60
 
 
 def ask(server: EmbeddedPostgres, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-    """The rows that `statement` gives, committed."""
+    """The committed rows that `statement` returns."""
     connection = psycopg2.connect(server.url(database).replace("+psycopg2", ""))
     try:
         connection.autocommit = True
@@ -33,17 +33,17 @@ def mode(path: Path) -> int:
 
 
 def modes_above(path: Path) -> dict[Path, int]:
-    """The mode of every folder that `path` is in."""
+    """The mode of every directory on `path`."""
     return {folder: mode(folder) for folder in path.absolute().parents}
 
 
 def pids_that_mention(word: str) -> list[int]:
-    """The processes, ours excepted, with `word` on their command line."""
+    """Other processes with `word` on their command line."""
     return [process.pid for process in living_processes() if word in process.command and process.pid != os.getpid()]
 
 
 def wait_for_exit(pid: int) -> None:
-    """Return when the process is gone (a zombie is); fail after a minute."""
+    """Wait until the process has exited (a zombie counts as exited). Fails after a minute."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline and a reason; never for a time."""
+"""Waits for a condition with a deadline and a reason, and never for a fixed time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NEVER_SET = threading.Event()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, why: Callable[[], object] = str) -> None:
-    """Return as soon as `condition` holds. Raises TimeoutError, with what `why` says, if it does not in time."""
+    """Return as soon as `condition` is true. Raises TimeoutError with the result of `why` at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -47,7 +47,7 @@ LIMITS = {"per_minute": "999999", "per_hour": "999999", "per_day": "999999", "co
 
 @dataclass(frozen=True)
 class Request:
-    """What to send. `caller` sends it; None is a visitor's browser."""
+    """A request. `caller` sends it; None is a visitor's browser."""
 
     path: str
     caller: Caller | None = None
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Form:
-    """What to send to a page, as the owner of the account or as an operator, and the statuses of a right answer."""
+    """A request to a page as the owner of the account or as an operator, and the expected statuses."""
 
     path: str
     fields: Mapping[str, str] | None = None
@@ -64,7 +64,7 @@ class Form:
 
 
 class World:
-    """An account whose database is at `revision`, and rows in it for each request."""
+    """An account whose database is at `revision`, with rows for each request."""
 
     def __init__(self, harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
         self.harness = harness
@@ -139,7 +139,7 @@ def connected(postgres: EmbeddedPostgres, database: str) -> Iterator[psycopg2.ex
 
 
 def put_at(harness: AppHarness, postgres: EmbeddedPostgres, account: str, revision: str) -> None:
-    """Give the account an empty database as it was at `revision`, and write that down where workers look."""
+    """Give the account an empty database at `revision`, and record the revision where workers read it."""
     server = DatabaseServer(make_url(postgres.url("postgres")))
     with server.maintenance() as maintenance:
         template = Templates(server, ACCOUNT_SCHEMA).ensure(maintenance, revision)
@@ -152,7 +152,7 @@ def put_at(harness: AppHarness, postgres: EmbeddedPostgres, account: str, revisi
 
 
 def prefixes(path: str) -> tuple[str, ...]:
-    """What the canonical path and its aliases have in front of it."""
+    """The prefixes of the canonical path and its aliases."""
     if path.startswith("/v1/"):
         return "", "/api", "/hub-api/api"
     return ("", "/hub-api") if path.startswith("/api/") else ("",)
@@ -295,4 +295,4 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # A page that leads to the issuer, not a redirect.
     ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
 }
-"""Each page by its method and declared path, in the order in which one visitor can see them all."""
+"""Each page by its method and declared path, in an order in which one visitor can open them all."""

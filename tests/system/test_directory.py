@@ -1,4 +1,4 @@
-"""What a worker remembers of accounts, and of names that are none."""
+"""The caches of a worker for accounts and for unknown names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ URL = make_url("postgresql+psycopg2://h/acme")
 
 
 class CountingDirectory(Directory):
-    """Over a system database that is a set of names."""
+    """A directory whose system database is a set of names."""
 
     def __init__(self, guard: Guard) -> None:
         database: Any = SimpleNamespace(url=URL)
@@ -65,14 +65,14 @@ def advance(guard: Guard, seconds: float) -> None:
     clock.advance(seconds)
 
 
-def made(guard: Guard, account: str) -> None:
-    """The event that whoever makes an account sends."""
+def publish_creation(guard: Guard, account: str) -> None:
+    """Deliver the event that creating an account publishes."""
     assert guard.epoch is not None
     after = Epoch(guard.epoch.redis, guard.epoch.count + 1)
     guard.apply_event(Event(guard.epoch, after, RevocationTarget(account), None))
 
 
-def test_that_there_is_no_such_account_is_remembered_for_a_moment(directory: CountingDirectory, guard: Guard) -> None:
+def test_unknown_account_is_cached_for_a_moment(directory: CountingDirectory, guard: Guard) -> None:
     assert [directory.find("nobody") for _ in range(100)] == [None] * 100
     assert directory.read_names == ["nobody"]
     advance(guard, UNKNOWN_TTL_SECONDS)
@@ -80,23 +80,23 @@ def test_that_there_is_no_such_account_is_remembered_for_a_moment(directory: Cou
     assert directory.read_names == ["nobody"] * 2
 
 
-def test_an_account_is_found_as_soon_as_its_event_was_heard(directory: CountingDirectory, guard: Guard) -> None:
+def test_account_is_found_as_soon_as_its_event_is_received(directory: CountingDirectory, guard: Guard) -> None:
     assert directory.find("new") is None
     directory.there.add("new")
-    made(guard, "new")
+    publish_creation(guard, "new")
     found = directory.find("new")
     assert found is not None
     assert directory.find("new") is found
     assert directory.read_names == ["new"] * 2
 
 
-def test_an_answer_that_was_under_way_when_the_account_was_made_is_not_kept(guard: Guard) -> None:
+def test_lookup_in_progress_during_the_creation_is_not_cached(guard: Guard) -> None:
     class Interrupted(CountingDirectory):
         def read(self, account: str) -> AccountRecord | None:
             found = super().read(account)
             if not found:
                 self.there.add(account)
-                made(guard, account)
+                publish_creation(guard, account)
             return found
 
     directory = Interrupted(guard)
@@ -104,14 +104,14 @@ def test_an_answer_that_was_under_way_when_the_account_was_made_is_not_kept(guar
     assert directory.find("new") is not None
 
 
-def test_without_a_lease_every_question_is_put(directory: CountingDirectory, guard: Guard) -> None:
+def test_nothing_is_cached_without_a_lease(directory: CountingDirectory, guard: Guard) -> None:
     directory.find("nobody")
     guard.lease.drop()
     directory.find("nobody")
     assert directory.read_names == ["nobody"] * 2
 
 
-def test_invented_names_are_bounded_and_push_out_no_account(directory: CountingDirectory) -> None:
+def test_unknown_names_are_bounded_and_evict_no_account(directory: CountingDirectory) -> None:
     directory.find("acme")
     for number in range(2 * UNKNOWN_CAPACITY):
         directory.find(f"invented-{number}")
@@ -123,14 +123,12 @@ def test_invented_names_are_bounded_and_push_out_no_account(directory: CountingD
     assert directory.read_names == ["invented-0"], "the oldest was forgotten"
 
 
-def test_an_account_is_remembered_longer_and_forgotten_with_everything(
-    directory: CountingDirectory, guard: Guard
-) -> None:
+def test_account_is_cached_longer_and_dropped_by_a_flush(directory: CountingDirectory, guard: Guard) -> None:
     directory.find("acme")
     advance(guard, TTL_SECONDS - 1)
     directory.find("acme")
     assert directory.read_names == ["acme"]
-    made(guard, "globex")
+    publish_creation(guard, "globex")
     directory.find("acme")
     assert directory.read_names == ["acme"]
     guard.apply_event(Event(Epoch("another", 1), Epoch("another", 2), EVERYTHING, None))

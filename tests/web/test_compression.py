@@ -1,4 +1,4 @@
-"""gzip: for whoever takes it, where it helps, and never around a secret."""
+"""gzip: only if the client accepts it, where it saves bytes, and never for secrets."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def large(acme_key: Caller) -> str:
     return f"/v1/agents/{acme_key.post('/v1/agents', {'name': 'Wordy', 'system_prompt': LARGE}).get_json()['id']}"
 
 
-def test_a_large_answer_is_compressed_for_whoever_takes_it(acme_key: Caller, large: str) -> None:
+def test_large_response_is_compressed_if_the_client_accepts_gzip(acme_key: Caller, large: str) -> None:
     plain = acme_key.get(large)
     packed = acme_key.get(large, headers={"Accept-Encoding": "gzip, br"})
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data
     assert int(packed.headers["Content-Length"]) == len(packed.data) < len(plain.data)
-    for answer in (plain, packed):
-        assert "Accept-Encoding" in answer.headers["Vary"]
+    for response in (plain, packed):
+        assert "Accept-Encoding" in response.headers["Vary"]
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,21 @@ def test_a_large_answer_is_compressed_for_whoever_takes_it(acme_key: Caller, lar
         ("*;q=0", False),
     ],
 )
-def test_the_client_decides(acme_key: Caller, large: str, accepted: str, is_packed: bool) -> None:
-    answer = acme_key.get(large, headers={"Accept-Encoding": accepted})
-    assert ("Content-Encoding" in answer.headers) == is_packed
-    assert "Accept-Encoding" in answer.headers["Vary"]
+def test_accept_encoding_decides_whether_a_response_is_compressed(
+    acme_key: Caller, large: str, accepted: str, is_packed: bool
+) -> None:
+    response = acme_key.get(large, headers={"Accept-Encoding": accepted})
+    assert ("Content-Encoding" in response.headers) == is_packed
+    assert "Accept-Encoding" in response.headers["Vary"]
 
 
-def test_a_small_answer_is_left_alone(acme_key: Caller) -> None:
-    answer = acme_key.get("/v1/me", headers={"Accept-Encoding": "gzip"})
-    assert "Content-Encoding" not in answer.headers
-    assert "Vary" not in answer.headers
+def test_small_response_is_not_compressed(acme_key: Caller) -> None:
+    response = acme_key.get("/v1/me", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in response.headers
+    assert "Vary" not in response.headers
 
 
-def test_each_coding_has_a_tag_of_its_own_and_either_is_good_for_a_change(acme_key: Caller, large: str) -> None:
+def test_each_content_coding_has_its_own_etag_and_both_match_if_match(acme_key: Caller, large: str) -> None:
     plain = acme_key.get(large).headers["ETag"]
     packed = acme_key.get(large, headers={"Accept-Encoding": "gzip"}).headers["ETag"]
     assert plain != packed
@@ -70,12 +72,12 @@ def test_each_coding_has_a_tag_of_its_own_and_either_is_good_for_a_change(acme_k
     assert acme_key.patch(large, {"name": "Two"}, headers={"If-Match": plain}).status_code == 412
 
 
-def test_the_same_body_is_the_same_bytes(acme_key: Caller, large: str) -> None:
+def test_equal_bodies_compress_to_equal_bytes(acme_key: Caller, large: str) -> None:
     first, second = (acme_key.get(large, headers={"Accept-Encoding": "gzip"}).data for _ in range(2))
     assert first == second
 
 
-def test_what_is_answered_to_a_post_is_never_compressed(acme_key: Caller) -> None:
+def test_response_to_post_is_never_compressed(acme_key: Caller) -> None:
     wide = ["a" * 50 + f"{n}.example" for n in range(50)]
     made = acme_key.post(
         "/v1/widget-keys", {"name": "x", "domain_allowlist": wide}, headers={"Accept-Encoding": "gzip"}
@@ -84,7 +86,7 @@ def test_what_is_answered_to_a_post_is_never_compressed(acme_key: Caller) -> Non
     assert "Content-Encoding" not in made.headers
 
 
-def test_no_get_answers_a_secret(harness: AppHarness) -> None:
+def test_no_get_response_contains_a_secret(harness: AppHarness) -> None:
     document = harness.anybody().get("/v1/openapi.json").get_json()
     for path, methods in document["paths"].items():
         if "get" in methods:
@@ -94,7 +96,7 @@ def test_no_get_answers_a_secret(harness: AppHarness) -> None:
                     assert not SECRET_FIELDS & set(schema.get("properties", {})), path
 
 
-def test_pages_are_compressed_too(harness: AppHarness) -> None:
+def test_html_pages_are_compressed(harness: AppHarness) -> None:
     assert harness.anybody(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
     script = harness.anybody(Accept_Encoding="gzip").get("/widget.js")
     assert script.headers["Content-Encoding"] == "gzip"

@@ -1,4 +1,4 @@
-"""ETags: no update is lost, and nobody is told twice."""
+"""ETags: no update is lost, and unchanged resources are not sent again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ each_resource = pytest.mark.parametrize(("make", "one", "two"), RESOURCES, ids=I
 
 @pytest.fixture(scope="module")
 def account(harness: AppHarness) -> str:
-    """One of these tests' own: other tests look at acme's branding."""
+    """An account for these tests: other tests read acme's branding."""
     new_account(harness.services, "tagged")
     return "tagged"
 
@@ -45,12 +45,12 @@ def caller(harness: AppHarness, account: str) -> Caller:
     return harness.bearer(harness.new_key(account))
 
 
-def code(answer: TestResponse) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["code"]
+def code(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.get_json()["code"]
 
 
 @each_resource
-def test_an_update_from_an_old_reading_is_refused_and_changes_nothing(
+def test_update_with_a_stale_etag_returns_412_and_changes_nothing(
     caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
 ) -> None:
     path = make(caller)
@@ -64,7 +64,7 @@ def test_an_update_from_an_old_reading_is_refused_and_changes_nothing(
 
 
 @pytest.mark.parametrize("make", [an_agent, a_widget_key], ids=["agent", "widget-key"])
-def test_a_deletion_from_an_old_reading_is_refused(caller: Caller, make: Maker) -> None:
+def test_deletion_with_a_stale_etag_returns_412(caller: Caller, make: Maker) -> None:
     path = make(caller)
     read = caller.get(path).headers["ETag"]
     fresh = caller.patch(path, {"name": "Newer"}).headers["ETag"]
@@ -74,7 +74,7 @@ def test_a_deletion_from_an_old_reading_is_refused(caller: Caller, make: Maker) 
     assert code(caller.delete(path, headers={"If-Match": fresh})) == (404, "not_found")
 
 
-def test_of_writers_that_read_the_same_one_wins(caller: Caller) -> None:
+def test_one_of_two_concurrent_updates_with_the_same_etag_succeeds(caller: Caller) -> None:
     path = an_agent(caller)
     read = caller.get(path).headers["ETag"]
     barrier, statuses = threading.Barrier(6), []
@@ -91,30 +91,30 @@ def test_of_writers_that_read_the_same_one_wins(caller: Caller) -> None:
     assert sorted(statuses) == [200, 412, 412, 412, 412, 412]
 
 
-def test_a_star_matches_what_is_there(caller: Caller) -> None:
+def test_if_match_star_matches_an_existing_resource(caller: Caller) -> None:
     path = an_agent(caller)
     assert caller.patch(path, {"name": "Whatever it was"}, headers={"If-Match": "*"}).status_code == 200
     assert caller.delete(path, headers={"If-Match": "*"}).status_code == 204
     assert caller.delete(path, headers={"If-Match": "*"}).status_code == 404
 
 
-def test_a_weak_tag_matches_no_update(caller: Caller) -> None:
+def test_weak_etag_never_matches_if_match(caller: Caller) -> None:
     path = an_agent(caller)
     weak = f"W/{caller.get(path).headers['ETag']}"
     assert code(caller.patch(path, {"name": "x"}, headers={"If-Match": weak})) == (412, "precondition_failed")
     assert caller.get(path, headers={"If-None-Match": weak}).status_code == 304
 
 
-@pytest.mark.parametrize("junk", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
-def test_a_condition_that_is_none_is_refused_and_not_taken_for_absent(caller: Caller, junk: str) -> None:
+@pytest.mark.parametrize("malformed", ["", "abc", '"abc', "'abc'", '"a" "b"', '"a",', "*, *", 'w/"abc"'])
+def test_malformed_if_match_returns_400(caller: Caller, malformed: str) -> None:
     path = an_agent(caller)
-    answer = caller.patch(path, {"name": "x"}, headers={"If-Match": junk})
-    assert code(answer) == (400, "invalid_request")
-    assert [error["field"] for error in answer.get_json()["errors"]] == ["If-Match"]
+    response = caller.patch(path, {"name": "x"}, headers={"If-Match": malformed})
+    assert code(response) == (400, "invalid_request")
+    assert [error["field"] for error in response.get_json()["errors"]] == ["If-Match"]
     assert caller.get(path).get_json()["name"] == "Tagged"
 
 
-def test_where_there_is_no_tag_nothing_matches(caller: Caller) -> None:
+def test_if_match_on_a_resource_without_etag_returns_412(caller: Caller) -> None:
     refused = caller.post("/v1/agents", {"name": "Never made"}, headers={"If-Match": '"abc"'})
     assert code(refused) == (412, "precondition_failed")
     assert "Never made" not in [agent["name"] for agent in caller.get("/v1/agents").get_json()]
@@ -122,35 +122,33 @@ def test_where_there_is_no_tag_nothing_matches(caller: Caller) -> None:
 
 
 @each_resource
-def test_who_has_it_already_is_not_told_again(
-    caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]
-) -> None:
+def test_if_none_match_returns_304(caller: Caller, make: Maker, one: dict[str, Any], two: dict[str, Any]) -> None:
     path = make(caller)
     caller.patch(path, one)
     tag = caller.get(path).headers["ETag"]
     for condition in (tag, f'"x", {tag}', "*"):
-        answer = caller.get(path, headers={"If-None-Match": condition})
-        assert (answer.status_code, answer.data, answer.headers["ETag"]) == (304, b"", tag)
-        assert "Content-Type" not in answer.headers
-        assert "X-Request-ID" in answer.headers
+        response = caller.get(path, headers={"If-None-Match": condition})
+        assert (response.status_code, response.data, response.headers["ETag"]) == (304, b"", tag)
+        assert "Content-Type" not in response.headers
+        assert "X-Request-ID" in response.headers
     caller.patch(path, two)
     assert caller.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_new_resource_has_the_tag_that_it_is_read_with(caller: Caller) -> None:
+def test_created_resource_has_the_same_etag_as_a_later_get(caller: Caller) -> None:
     for path, body in (("/v1/agents", {"name": "New"}), ("/v1/widget-keys", {"name": "New"})):
         made = caller.post(path, body)
         assert caller.get(made.headers["Location"]).headers["ETag"] == made.headers["ETag"]
 
 
-def test_a_change_with_a_receipt_has_the_tag_of_what_is_read_afterwards(caller: Caller) -> None:
+def test_update_with_a_receipt_has_the_same_etag_as_a_later_get(caller: Caller) -> None:
     path = a_widget_key(caller)
     disabled = caller.patch(path, {"disabled": True})
     assert "receipt" in disabled.get_json()
     assert caller.get(path).headers["ETag"] == disabled.headers["ETag"]
 
 
-def test_every_single_resource_that_can_be_changed_declares_its_conditions(harness: AppHarness) -> None:
+def test_every_updatable_resource_is_declared_conditional(harness: AppHarness) -> None:
     undeclared = {
         operation.path
         for rule in harness.app.url_map.iter_rules()

@@ -1,4 +1,4 @@
-"""Headers that every answer carries, and which answers may be kept."""
+"""Security headers of every response, and which responses are cacheable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT = {
     "/v1/widget/jwks.json": "public, max-age=300",
     "/widget.js": "public, max-age=300, stale-while-revalidate=86400",
 }
-"""Every other answer is kept by nobody."""
+"""Every other response is not cacheable."""
 
 
 @contextmanager
@@ -52,34 +52,36 @@ def answers_of(application: Flask) -> Iterator[TestResponse]:
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_every_answer_says_what_it_is_and_to_stay_with_https(harness: AppHarness, scheme: str) -> None:
+def test_every_response_has_nosniff_and_hsts(harness: AppHarness, scheme: str) -> None:
     local = {"https": "https://api.example.com", "http": "http://localhost:8000"}[scheme]
     hub_url = {"https": "https://hub.example.com", "http": "http://localhost:4712"}[scheme]
     with built(harness, local, hub_url) as (api, hub):
         for application in (api, hub, hub.extensions[pages_app.PAGES]):
             seen = 0
-            for answer in answers_of(application):
-                assert answer.headers.getlist("X-Content-Type-Options") == ["nosniff"], answer.request.path
+            for response in answers_of(application):
+                assert response.headers.getlist("X-Content-Type-Options") == ["nosniff"], response.request.path
                 expected = [HSTS] if scheme == "https" else []
-                assert answer.headers.getlist("Strict-Transport-Security") == expected, answer.request.path
+                assert response.headers.getlist("Strict-Transport-Security") == expected, response.request.path
                 seen += 1
             assert seen > 20
 
 
-def test_an_answer_of_an_unforeseen_error_carries_them(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_response_of_an_unexpected_error_has_the_security_headers(
+    harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: 1 / 0)
-    answer = harness.anybody().get("/readyz")
-    assert (answer.status_code, answer.headers["X-Content-Type-Options"]) == (500, "nosniff")
+    response = harness.anybody().get("/readyz")
+    assert (response.status_code, response.headers["X-Content-Type-Options"]) == (500, "nosniff")
 
 
-def test_what_may_be_kept_is_listed(harness: AppHarness, acme_key: Caller) -> None:
+def test_only_listed_responses_are_cacheable(harness: AppHarness, acme_key: Caller) -> None:
     for rule in harness.app.url_map.iter_rules():
         operation = operation_of(harness.app.view_functions[rule.endpoint])
         assert operation is not None
         path = re.sub(r"<(?:\w+:)?\w+>", AN_ID, rule.rule)
         for caller in (harness.anybody(), acme_key):
-            answer = caller.call(operation.method, path)
-            assert answer.headers["Cache-Control"] == KEPT.get(path, "no-store"), path
+            response = caller.call(operation.method, path)
+            assert response.headers["Cache-Control"] == KEPT.get(path, "no-store"), path
             if path in KEPT and "Content-Encoding" in caller.get(path, headers={"Accept-Encoding": "gzip"}).headers:
-                assert "Accept-Encoding" in answer.vary, path
+                assert "Accept-Encoding" in response.vary, path
     assert harness.anybody().get("/api/accounts").headers["Cache-Control"] == "no-store"

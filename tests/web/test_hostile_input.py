@@ -1,4 +1,4 @@
-"""What strangers send is refused before it is read, parsed or validated; and it is counted."""
+"""Invalid input of unauthenticated callers is rejected before it is read, parsed or validated, and it is counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADDRESSES = ipaddress.ip_network("203.0.113.0/24").hosts()
 
 
 class Unreadable:
-    """A body that nobody may read."""
+    """A body that must not be read."""
 
     def read(self, *_: Any) -> bytes:
         pytest.fail("the body was read")
@@ -42,7 +42,7 @@ class Unreadable:
 
 
 class Chunks:
-    """A body without a length, and how much of it was read."""
+    """A body without a length, which records how much was read."""
 
     def __init__(self, size: int) -> None:
         self.left = size
@@ -62,7 +62,7 @@ class Chunks:
 
 @pytest.fixture
 def address() -> str:
-    """One that nothing was counted for."""
+    """An address against which nothing was counted."""
     return str(next(ADDRESSES))
 
 
@@ -85,36 +85,36 @@ def unread(caller: Caller, path: str, length: int, address: str) -> TestResponse
     return caller.call("POST", path, content_type=JSON, environ_overrides=environ)
 
 
-def code(answer: TestResponse) -> tuple[int, str]:
-    return answer.status_code, answer.get_json()["code"]
+def code(response: TestResponse) -> tuple[int, str]:
+    return response.status_code, response.get_json()["code"]
 
 
 @pytest.mark.parametrize("path", [path for path in LIMITS if path.startswith("/v1/widget/auth")])
-def test_a_body_over_the_operations_limit_is_refused_unread(
+def test_body_over_the_operation_limit_is_rejected_unread(
     harness: AppHarness, acme_key: Caller, path: str, address: str
 ) -> None:
-    answer = unread(acme_key, path, LIMITS[path] + 1, address)
-    assert code(answer) == (413, "payload_too_large")
-    assert f"{LIMITS[path] // KIBIBYTE} KiB" in answer.get_json()["detail"]
+    response = unread(acme_key, path, LIMITS[path] + 1, address)
+    assert code(response) == (413, "payload_too_large")
+    assert f"{LIMITS[path] // KIBIBYTE} KiB" in response.get_json()["detail"]
 
 
-def test_a_body_without_a_length_is_read_up_to_the_limit(harness: AppHarness, address: str) -> None:
+def test_body_without_content_length_is_read_up_to_the_limit(harness: AppHarness, address: str) -> None:
     chunks = Chunks(MAX_BODY_BYTES)
     environ = {"wsgi.input": chunks, "wsgi.input_terminated": True, "REMOTE_ADDR": address}
-    answer = harness.anybody().call(
+    response = harness.anybody().call(
         "POST", GUEST, content_type=JSON, headers={"Transfer-Encoding": "chunked"}, environ_overrides=environ
     )
-    assert code(answer) == (413, "payload_too_large")
+    assert code(response) == (413, "payload_too_large")
     assert chunks.given <= LIMITS[GUEST] + 1
 
 
-def test_without_a_credential_no_body_is_read(harness: AppHarness, address: str) -> None:
+def test_body_is_not_read_without_a_credential(harness: AppHarness, address: str) -> None:
     for path, length in LIMITS.items():
         if not path.startswith("/v1/widget/auth") or path.endswith("user-token"):
             assert unread(harness.anybody(), path, length, address).status_code == 401
 
 
-def test_every_operation_declares_its_limit_and_the_document_says_it(harness: AppHarness) -> None:
+def test_openapi_publishes_the_body_limit_of_every_operation(harness: AppHarness) -> None:
     document = harness.anybody().get("/v1/openapi.json").get_json()
     with_body = [operation for operation in operations_of(harness.app) if operation.body is not None]
     assert with_body
@@ -140,50 +140,50 @@ def test_every_operation_declares_its_limit_and_the_document_says_it(harness: Ap
     ],
     ids=["names", "nested names", "arrays", "values", "repeated", "number", "deep"],
 )
-def test_a_body_that_no_operation_takes_is_refused_unvalidated(harness: AppHarness, body: Any, address: str) -> None:
-    answer = send(harness, body, address)
-    assert code(answer) == (400, "invalid_request")
-    assert len(answer.get_json()["errors"]) == 1
+def test_body_with_too_many_values_is_rejected_before_validation(harness: AppHarness, body: Any, address: str) -> None:
+    response = send(harness, body, address)
+    assert code(response) == (400, "invalid_request")
+    assert len(response.get_json()["errors"]) == 1
 
 
-def test_errors_are_bounded_in_number_and_length(harness: AppHarness, acme_key: Caller, address: str) -> None:
+def test_field_errors_are_bounded_in_number_and_length(harness: AppHarness, acme_key: Caller, address: str) -> None:
     names = {f"{number}{'x' * 100}": 0 for number in range(64)}
-    for answer in (send(harness, names, address), acme_key.post("/v1/agents", names)):
-        assert code(answer) == (400, "invalid_request")
-        errors = answer.get_json()["errors"]
+    for response in (send(harness, names, address), acme_key.post("/v1/agents", names)):
+        assert code(response) == (400, "invalid_request")
+        errors = response.get_json()["errors"]
         assert len(errors) == MAX_FIELD_ERRORS
         assert all(len(error["field"]) <= 400 and len(error["message"]) <= 400 for error in errors)
-        assert len(answer.get_json()["detail"]) < 2_000
-        assert "and 40 more" in answer.get_json()["detail"]
+        assert len(response.get_json()["detail"]) < 2_000
+        assert "and 40 more" in response.get_json()["detail"]
 
 
-def test_behind_a_credential_a_mebibyte_of_names_is_not_validated_either(
+def test_authenticated_body_with_too_many_names_is_rejected_before_validation(
     acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BaseModel, "model_validate_json", lambda *_, **__: pytest.fail("it was validated"))
     body = json.dumps({f"a{number:05}": 0 for number in range(80_000)}).encode()[:MAX_BODY_BYTES]
     for method, path in (("POST", "/v1/agents"), ("PATCH", "/v1/agents/00000000-0000-4000-8000-00000000dead")):
-        answer = acme_key.call(method, path, data=body, content_type=JSON)
-        assert code(answer) == (400, "invalid_request")
+        response = acme_key.call(method, path, data=body, content_type=JSON)
+        assert code(response) == (400, "invalid_request")
 
 
-def test_a_query_of_many_names_is_refused_unvalidated(harness: AppHarness, address: str) -> None:
+def test_query_with_too_many_parameters_is_rejected_before_validation(harness: AppHarness, address: str) -> None:
     query = "&".join(f"a{number}" for number in range(1_000))
     for path in ("/v1/widget/config", "/api/accounts"):
-        answer = harness.anybody().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
-        assert code(answer) == (400, "invalid_request")
-        assert [error["field"] for error in answer.get_json()["errors"]] == ["query"]
+        response = harness.anybody().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
+        assert code(response) == (400, "invalid_request")
+        assert [error["field"] for error in response.get_json()["errors"]] == ["query"]
 
 
-def test_refused_input_has_a_budget_behind_which_nothing_is_read(
+def test_body_is_not_read_after_the_invalid_request_budget_is_exhausted(
     harness: AppHarness, acme_key: Caller, address: str
 ) -> None:
     for _ in range(PER_MINUTE[AddressBudgetKind.REFUSED]):
         harness.services.limiter.addresses.spend(address, AddressBudgetKind.REFUSED)
-    answer = unread(harness.anybody(), GUEST, 100, address)
-    assert code(answer) == (429, "rate_limited")
-    assert answer.get_json()["detail"] == "refused-requests (600) exceeded"
-    assert int(answer.headers["Retry-After"]) > 0
+    response = unread(harness.anybody(), GUEST, 100, address)
+    assert code(response) == (429, "rate_limited")
+    assert response.get_json()["detail"] == "refused-requests (600) exceeded"
+    assert int(response.headers["Retry-After"]) > 0
     other = send(harness, {}, str(next(ADDRESSES)))
     assert code(other) == (400, "invalid_request"), "its neighbours are answered"
     from_there = {"environ_base": {"REMOTE_ADDR": address}}
@@ -191,21 +191,23 @@ def test_refused_input_has_a_budget_behind_which_nothing_is_read(
 
 
 @pytest.mark.parametrize("body", [b"{", b"{}", b" " * 9_000, b'{"client_key": "junk"}'])
-def test_each_refused_public_body_is_counted_for_its_address(harness: AppHarness, body: bytes, address: str) -> None:
+def test_each_invalid_public_body_counts_against_its_address(harness: AppHarness, body: bytes, address: str) -> None:
     addresses = harness.services.limiter.addresses
     assert send(harness, body, address).status_code in {400, 413}
     assert addresses.spend(address, AddressBudgetKind.REFUSED).quota_statuses[0].used == 2
     assert addresses.spend(address, AddressBudgetKind.PUBLIC).quota_statuses[0].used == 1, "it cost no look-up"
 
 
-def test_long_preferences_are_none(harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlong_accept_header_is_ignored(
+    harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = "text/plain," + "a/b;q=0.5," * 6_000
     assert harness.anybody(Accept=long).get("/v1/me").content_type == "application/problem+json"
-    answer = harness.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
-    assert "Content-Encoding" not in answer.headers
+    response = harness.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
+    assert "Content-Encoding" not in response.headers
 
 
-def test_a_long_list_of_tags_is_not_read(acme_key: Caller) -> None:
+def test_overlong_etag_list_is_not_parsed(acme_key: Caller) -> None:
     created = acme_key.post("/v1/agents", {"name": "Tagged"})
     path, tag = created.headers["Location"], created.headers["ETag"]
     tags = ", ".join([tag] * 200)

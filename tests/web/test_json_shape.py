@@ -1,4 +1,4 @@
-"""A JSON body is bounded in shape before anything is built from it."""
+"""The shape of a JSON body is bounded before it is parsed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import pytest
 
 from kataven.web import json_shape
-from kataven.web.json_shape import MAX_NAMES, MAX_NESTED, MAX_VALUES, Misshapen
+from kataven.web.json_shape import MAX_NAMES, MAX_NESTED, MAX_VALUES, ShapeError
 
 MEBIBYTE = 1024 * 1024
 
 
 def refusal(body: bytes) -> tuple[str | None, str]:
-    with pytest.raises(Misshapen) as caught:
+    with pytest.raises(ShapeError) as caught:
         json_shape.check(body)
     return caught.value.name, caught.value.message
 
@@ -24,7 +24,7 @@ def refusal(body: bytes) -> tuple[str | None, str]:
         (json.dumps(dict.fromkeys(map(str, range(MAX_NAMES + 1)), 0)), "64 names"),
         (json.dumps({"a": {str(number): 0 for number in range(MAX_NAMES)}}), "64 names"),
         (json.dumps({"a": [0] * (MAX_VALUES + 1)}), "512 values"),
-        (json.dumps({"a": [""] * (MAX_VALUES + MAX_NAMES + 1)}), "576 texts"),
+        (json.dumps({"a": [""] * (MAX_VALUES + MAX_NAMES + 1)}), "576 strings"),
         ('{"a":' + "[" * MAX_NESTED + "]" * MAX_NESTED + "}", "32 objects and arrays"),
         ('{"a":' + "9" * 65 + "}", "64 characters"),
         ('{"a":-0.' + "0" * 100 + "1}", "64 characters"),
@@ -33,29 +33,29 @@ def refusal(body: bytes) -> tuple[str | None, str]:
         ("null", "JSON object"),
     ],
 )
-def test_more_than_any_operation_takes_is_refused(body: str, words: str) -> None:
+def test_body_that_exceeds_a_shape_limit_is_rejected(body: str, words: str) -> None:
     name, message = refusal(body.encode())
     assert name is None
     assert words in message
 
 
 @pytest.mark.parametrize("body", ['{"a": 1, "b": 2, "a": 1}', '{"b": {"a": 1, "a": 2}}', '{"a": 1, "\\u0061": 2}'])
-def test_a_repeated_name_is_refused_since_readers_differ_about_it(body: str) -> None:
-    assert refusal(body.encode()) == ("a", "is given more than once")
+def test_repeated_name_is_rejected_because_parsers_differ(body: str) -> None:
+    assert refusal(body.encode()) == ("a", "is specified more than once")
 
 
-def test_what_stands_in_texts_counts_as_text() -> None:
+def test_json_syntax_within_strings_does_not_count() -> None:
     prompt = 'Say {"a": [1, 2]}, "quoted" \\ and ' * 5_000
     json_shape.check(json.dumps({"name": prompt, "n": 0.25, "list": ["x"] * 100, "none": None}).encode())
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"a": NaN}', b'{"a"', b"\xff\xfe", b'{"a": "\\ud800"}'])
-def test_what_is_no_json_is_left_to_the_validation(body: bytes) -> None:
+def test_invalid_json_is_left_to_validation(body: bytes) -> None:
     json_shape.check(body)
 
 
 @pytest.mark.parametrize("unit", [b'"a":0,', b"[", b'{"":', b"0,", b'"",', b"9", b'""', b"{}"], ids=repr)
-def test_of_a_mebibyte_of_tokens_nothing_is_built(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_mebibyte_of_tokens_is_rejected_before_parsing(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def must_not_be_called(*_: object, **__: object) -> None:
         pytest.fail("it was parsed")
 
@@ -63,6 +63,6 @@ def test_of_a_mebibyte_of_tokens_nothing_is_built(unit: bytes, monkeypatch: pyte
     refusal((b'{"a":' + unit * (MEBIBYTE // len(unit)))[:MEBIBYTE])
 
 
-def test_quotes_that_are_never_closed_are_passed_over_once() -> None:
-    # Tried again from each of its half a million quotes, this would take minutes, and the test's timeout.
+def test_unterminated_strings_are_scanned_once() -> None:
+    # If the pattern were matched again from each of half a million quotes, this would exceed the test's timeout.
     json_shape.check(b'"\\' * (MEBIBYTE // 2))

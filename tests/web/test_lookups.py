@@ -1,4 +1,4 @@
-"""What finding out about a credential may cost, with every look-up counted."""
+"""The cost of credential lookups: each is counted and bounded."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SUBJECT = PER_MINUTE[AddressBudgetKind.SUBJECT]
 GUESSES_IN_LANE = BURST - RESERVED
 
 
-class Asked:
-    """The verifier behind: knows the keys in `good`, refuses all else as it is told, and counts what it is asked."""
+class InnerVerifier:
+    """The inner verifier: accepts the keys in `good`, raises the configured error for others, and counts its calls."""
 
     def __init__(self) -> None:
-        self.good: set[str] = set()
+        self.valid: set[str] = set()
         self.error: Callable[[], Exception] = InvalidCredential
         self.times = 0
         self.meanwhile: Callable[[], None] = lambda: None
@@ -48,27 +48,27 @@ class Asked:
     def verify(self, credential: Credential) -> Principal:
         self.times += 1
         self.meanwhile()
-        if credential.token not in self.good:
+        if credential.token not in self.valid:
             raise self.error()
         return Principal(CredentialKind.API_KEY, credential.account, "id", "name")
 
 
 class World:
     def __init__(self, clock: Clock) -> None:
-        self.asked = Asked()
+        self.inner = InnerVerifier()
         self.outcomes: Counter[str] = Counter()
         self.address: str | None = MALLORY
         self.budget = AddressBudget(MemoryWindows(clock=clock), clock=clock)
         self.verifier = MeteredVerifier(
-            self.asked, self.budget, lambda: self.address, self.count, lanes=Lanes(clock=clock), max_accepted=100
+            self.inner, self.budget, lambda: self.address, self.count, lanes=Lanes(clock=clock), max_accepted=100
         )
 
     def count(self, outcome: str) -> None:
         assert outcome in OUTCOMES
         self.outcomes[outcome] += 1
 
-    def show(self, credential: Credential, address: str | None = MALLORY) -> str:
-        """`accepted`, `limited`, or the code of the refusal."""
+    def present(self, credential: Credential, address: str | None = MALLORY) -> str:
+        """`accepted`, `limited`, or the problem code."""
         self.address = address
         try:
             self.verifier.verify(credential)
@@ -101,111 +101,111 @@ def jwt(subject: str = "mallory", account: str = "acme") -> JwtCredential:
 
 
 def spend_all(world: World, address: str = MALLORY) -> None:
-    while world.show(key(), address) != "limited":
+    while world.present(key(), address) != "limited":
         pass
 
 
-def test_three_thousand_guesses_cost_the_budget_and_the_lane(world: World) -> None:
-    answers = Counter(world.show(key("globex")) for _ in range(3_000))
-    assert world.asked.times == FAILED + GUESSES_IN_LANE
-    assert answers == {"invalid_credential": world.asked.times, "limited": 3_000 - world.asked.times}
-    assert world.outcomes == {"within_budget": FAILED, "lane": GUESSES_IN_LANE, "refused": answers["limited"]}
+def test_three_thousand_guesses_cost_the_budget_and_one_lane(world: World) -> None:
+    responses = Counter(world.present(key("globex")) for _ in range(3_000))
+    assert world.inner.times == FAILED + GUESSES_IN_LANE
+    assert responses == {"invalid_credential": world.inner.times, "limited": 3_000 - world.inner.times}
+    assert world.outcomes == {"within_budget": FAILED, "lane": GUESSES_IN_LANE, "refused": responses["limited"]}
 
 
-def test_one_jwt_for_invented_accounts_costs_its_subjects_budget_wherever_it_comes_from(world: World) -> None:
-    world.asked.error = AccountMismatch
+def test_jwt_for_unknown_accounts_spends_the_budget_of_its_subject_from_any_address(world: World) -> None:
+    world.inner.error = AccountMismatch
     for number in range(1_500):
-        world.show(jwt(account=f"invented{number}"), f"198.51.100.{number % 200}")
-    assert world.asked.times == SUBJECT + GUESSES_IN_LANE
-    assert world.show(jwt("alice"), MALLORY) == "account_mismatch", "other subjects are looked up"
+        world.present(jwt(account=f"invented{number}"), f"198.51.100.{number % 200}")
+    assert world.inner.times == SUBJECT + GUESSES_IN_LANE
+    assert world.present(jwt("alice"), MALLORY) == "account_mismatch", "other subjects are looked up"
 
 
 @pytest.mark.parametrize(
     "error", [InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended, AccountMismatch]
 )
 @pytest.mark.parametrize("credential", [key, jwt])
-def test_every_refusal_that_was_found_out_is_counted(
+def test_every_rejection_after_a_lookup_is_counted(
     world: World, error: type[Refused], credential: Callable[[], Credential]
 ) -> None:
-    world.asked.error = error
-    world.show(credential())
+    world.inner.error = error
+    world.present(credential())
     assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 2
 
 
-def test_a_failure_of_ours_is_nobodys(world: World) -> None:
-    world.asked.error = VerifierUnavailable
-    assert [world.show(key()) for _ in range(FAILED + 100)] == ["unavailable"] * (FAILED + 100)
+def test_verifier_failure_spends_no_budget(world: World) -> None:
+    world.inner.error = VerifierUnavailable
+    assert [world.present(key()) for _ in range(FAILED + 100)] == ["unavailable"] * (FAILED + 100)
 
 
-def test_a_claimed_subject_is_not_believed(world: World) -> None:
-    # Anybody can write alice's name into a token; only the issuer can sign it.
+def test_unverified_subject_is_not_trusted(world: World) -> None:
+    # Any client can put alice's name into a token; only the issuer can sign it.
     for _ in range(SUBJECT):
-        assert world.show(jwt("alice")) == "invalid_credential"
+        assert world.present(jwt("alice")) == "invalid_credential"
     assert world.budget.exhausted("https://id.example alice", AddressBudgetKind.SUBJECT) is None
 
 
-def test_one_person_with_an_old_token_does_not_spend_what_an_office_shares(world: World, clock: Clock) -> None:
-    world.asked.error = ExpiredCredential
+def test_expired_token_of_one_user_does_not_exhaust_a_shared_address(world: World, clock: Clock) -> None:
+    world.inner.error = ExpiredCredential
     for _ in range(3_000):
-        world.show(jwt("bob"))
+        world.present(jwt("bob"))
         clock.advance(0.02)
     assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is None
 
 
-def test_a_new_good_key_behind_a_spent_address_gets_in_when_it_comes_back(world: World, clock: Clock) -> None:
-    good = key()
-    world.asked.good.add(good.token)
+def test_valid_new_key_from_an_exhausted_address_is_accepted_on_retry(world: World, clock: Clock) -> None:
+    valid = key()
+    world.inner.valid.add(valid.token)
     spend_all(world)
-    first = world.show(good)
+    first = world.present(valid)
     for _ in range(1_000):
-        assert world.show(key()) == "limited"
+        assert world.present(key()) == "limited"
     clock.advance(1)
     for _ in range(100):
-        world.show(key())
-    assert (first, world.show(good)) == ("limited", "accepted")
-    assert world.show(key(), NEIGHBOUR) == "invalid_credential"
+        world.present(key())
+    assert (first, world.present(valid)) == ("limited", "accepted")
+    assert world.present(key(), NEIGHBOUR) == "invalid_credential"
 
 
-def test_a_key_that_was_accepted_here_before_needs_no_lane(world: World) -> None:
-    good = key()
-    world.asked.good.add(good.token)
-    assert world.show(good, NEIGHBOUR) == "accepted"
+def test_previously_accepted_key_needs_no_lane(world: World) -> None:
+    valid = key()
+    world.inner.valid.add(valid.token)
+    assert world.present(valid, NEIGHBOUR) == "accepted"
     spend_all(world)
-    assert [world.show(good) for _ in range(50)] == ["accepted"] * 50
-    world.asked.good.clear()
-    assert world.show(good) == "invalid_credential"
-    assert world.show(good) == "limited", "once it was refused it is as any other"
+    assert [world.present(valid) for _ in range(50)] == ["accepted"] * 50
+    world.inner.valid.clear()
+    assert world.present(valid) == "invalid_credential"
+    assert world.present(valid) == "limited", "once it was refused it is as any other"
 
 
-def test_the_end_of_a_key_that_was_good_here_is_no_guess(world: World) -> None:
-    ended = [key() for _ in range(90)]
+def test_first_rejection_of_a_previously_accepted_key_is_not_counted(world: World) -> None:
+    revoked = [key() for _ in range(90)]
     for _ in range(10):
-        world.asked.good.update(one.token for one in ended)
-        assert {world.show(one) for one in ended} == {"accepted"}
-        world.asked.good.clear()
-        assert {world.show(one) for one in ended} == {"invalid_credential"}
+        world.inner.valid.update(one.token for one in revoked)
+        assert {world.present(one) for one in revoked} == {"accepted"}
+        world.inner.valid.clear()
+        assert {world.present(one) for one in revoked} == {"invalid_credential"}
     assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 1
-    world.show(ended[0])
+    world.present(revoked[0])
     assert world.budget.spend(MALLORY, AddressBudgetKind.FAILED).quota_statuses[0].used == 3, "its next refusal counts"
 
 
-def test_accepted_for_one_account_is_not_accepted_for_another(world: World) -> None:
-    good = jwt("alice")
-    world.asked.good.add(good.token)
-    assert world.show(good) == "accepted"
+def test_acceptance_for_one_account_does_not_extend_to_another(world: World) -> None:
+    valid = jwt("alice")
+    world.inner.valid.add(valid.token)
+    assert world.present(valid) == "accepted"
     spend_all(world)
-    assert world.show(JwtCredential(good.token, "invented")) == "limited"
+    assert world.present(JwtCredential(valid.token, "invented")) == "limited"
 
 
-def test_what_was_accepted_is_remembered_within_bounds(world: World) -> None:
+def test_accepted_credentials_are_remembered_in_bounded_memory(world: World) -> None:
     for _ in range(200):
-        good = key()
-        world.asked.good.add(good.token)
-        world.show(good)
-    assert len(world.verifier._accepted._noted) == 100
+        valid = key()
+        world.inner.valid.add(valid.token)
+        world.present(valid)
+    assert len(world.verifier._accepted._digests) == 100
 
 
-def test_junk_holds_one_look_up_at_a_time(world: World, clock: Clock) -> None:
+def test_invalid_credentials_occupy_one_lookup_at_a_time(world: World, clock: Clock) -> None:
     spend_all(world)
     clock.advance(2)
     inside, go_on = threading.Event(), threading.Event()
@@ -214,25 +214,25 @@ def test_junk_holds_one_look_up_at_a_time(world: World, clock: Clock) -> None:
         inside.set()
         assert go_on.wait(30)
 
-    world.asked.meanwhile = meanwhile
-    before = world.asked.times
-    holding = threading.Thread(target=lambda: world.show(key()))
+    world.inner.meanwhile = meanwhile
+    before = world.inner.times
+    holding = threading.Thread(target=lambda: world.present(key()))
     holding.start()
     assert inside.wait(30)
-    assert [world.show(key()) for _ in range(100)] == ["limited"] * 100
+    assert [world.present(key()) for _ in range(100)] == ["limited"] * 100
     go_on.set()
     holding.join(30)
-    assert world.asked.times == before + 1
+    assert world.inner.times == before + 1
 
 
 def test_networks_of_one_ipv6_site_share_ten_budgets_and_one_lane(world: World) -> None:
     for number in range(20_000):
-        world.show(key(), f"2001:db8:1:{number % 5_000:x}::1")
-    assert world.asked.times == 10 * FAILED + GUESSES_IN_LANE
-    assert world.show(key(), "2001:db8:2::1") == "invalid_credential"
+        world.present(key(), f"2001:db8:1:{number % 5_000:x}::1")
+    assert world.inner.times == 10 * FAILED + GUESSES_IN_LANE
+    assert world.present(key(), "2001:db8:2::1") == "invalid_credential"
 
 
-def test_outside_of_a_request_nothing_is_counted(world: World) -> None:
+def test_lookups_outside_a_request_are_not_counted(world: World) -> None:
     spend_all(world)
-    assert world.show(key(), None) == "invalid_credential"
+    assert world.present(key(), None) == "invalid_credential"
     assert world.budget.exhausted(MALLORY, AddressBudgetKind.FAILED) is not None

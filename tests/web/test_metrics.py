@@ -1,4 +1,4 @@
-"""`/metrics`: who may read it, what is in it, and what never is."""
+"""`/metrics`: who can read it, what it contains, and what it never contains."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from werkzeug.serving import make_server
 import app as factory
 from kataven import settings, tracing
 from kataven.dev.personas import ALICE
+from kataven.operations.operator import Operator
 from kataven.operations.revocation_measurement import Measurement, MeasurementFailed
 from kataven.web import health
 from kataven.web.internal_access import InternalAccess
-from kataven.web.metrics import Metrics, Publisher
+from kataven.web.metrics import Metrics
+from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import AppHarness, Caller
@@ -30,7 +32,7 @@ TOKEN = "a-token-for-prometheus"
 
 
 def sample(harness: AppHarness, name: str, **labels: str) -> float:
-    """A metric's value now; 0 if it is not there yet."""
+    """The current value of a metric; 0 if it has no series yet."""
     text = harness.anybody().get("/metrics").get_data(as_text=True)
     for family in text_string_to_metric_families(text):
         for found in family.samples:
@@ -47,32 +49,32 @@ def with_token(harness: AppHarness) -> Iterator[AppHarness]:
     harness.app.extensions[EXTENSION] = services
 
 
-def test_without_a_token_this_machine_alone_may_read(harness: AppHarness) -> None:
+def test_without_a_token_only_loopback_can_read_metrics(harness: AppHarness) -> None:
     assert harness.anybody().get("/metrics").status_code == 200
     for elsewhere in ("192.0.2.1", "2001:db8::1", ""):
-        answer = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
-        assert (answer.status_code, answer.json["code"]) == (403, "forbidden")
-        assert "KATAVEN_METRICS_TOKEN" in answer.json["detail"]
+        response = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
+        assert (response.status_code, response.json["code"]) == (403, "forbidden")
+        assert "KATAVEN_METRICS_TOKEN" in response.json["detail"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
-def test_who_comes_by_way_of_a_proxy_on_this_machine_is_not_this_machine(harness: AppHarness, header: str) -> None:
+def test_request_through_a_local_proxy_does_not_count_as_loopback(harness: AppHarness, header: str) -> None:
     assert harness.anybody().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
 
 
-def test_with_a_token_whoever_has_it_may_read(with_token: AppHarness) -> None:
+def test_metrics_require_the_configured_token(with_token: AppHarness) -> None:
     assert with_token.anybody().get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer wrong").get("/metrics").status_code == 403
     assert with_token.anybody(Authorization="Bearer \xe9").get("/metrics").status_code == 403
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
         "/metrics", environ_base={"REMOTE_ADDR": "192.0.2.1"}
     )
-    assert answer.status_code == 200
-    assert answer.headers["Cache-Control"] == "no-store"
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_in_production_nobody_reads_them_without_a_token(harness: AppHarness) -> None:
-    """A TCP proxy on the same host, which adds no header, has a loopback address as well."""
+def test_in_production_metrics_require_a_token(harness: AppHarness) -> None:
+    """Requests through a TCP proxy on the same host, which adds no header, also have a loopback address."""
     assert factory.build_services(settings.load(harness.environ), "api").internal_access == InternalAccess(
         None, trust_loopback=True
     )
@@ -97,45 +99,45 @@ def test_in_production_nobody_reads_them_without_a_token(harness: AppHarness) ->
             harness.app.extensions[EXTENSION] = services
 
 
-def test_how_an_installation_stands_is_for_operators(with_token: AppHarness) -> None:
+def test_readiness_checks_are_returned_to_operators_only(with_token: AppHarness) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Kataven-Measure": "1"}, {"X-Kataven-Measure": "wrong"}):
-        answer = with_token.anybody().call("GET", "/readyz", headers=headers)
-        assert (answer.status_code, answer.get_json()) == (200, {"status": "ready"})
-        assert WORKER_HEADER not in answer.headers
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
-    assert answer.get_json()["checks"]["system_database"] == "ok"
-    answer = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
-    assert answer.headers[WORKER_HEADER]
-    assert answer.get_json() == {"status": "ready"}
+        response = with_token.anybody().call("GET", "/readyz", headers=headers)
+        assert (response.status_code, response.get_json()) == (200, {"status": "ready"})
+        assert WORKER_HEADER not in response.headers
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert response.get_json()["checks"]["system_database"] == "ok"
+    response = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
+    assert response.headers[WORKER_HEADER]
+    assert response.get_json() == {"status": "ready"}
 
 
-def test_a_load_balancer_learns_that_something_fails_and_not_what(
+def test_unauthenticated_readiness_has_the_status_without_details(
     with_token: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: "failing: run `flask migrations upgrade --system`")
-    answer = with_token.anybody().get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (503, {"status": "not_ready"})
-    answer = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
-    assert (answer.status_code, "flask migrations" in answer.text) == (503, True)
+    response = with_token.anybody().get("/readyz")
+    assert (response.status_code, response.get_json()) == (503, {"status": "not_ready"})
+    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    assert (response.status_code, "flask migrations" in response.text) == (503, True)
 
 
-def test_without_the_token_the_api_is_not_measured(with_token: AppHarness) -> None:
-    """It says what is missing."""
+def test_worker_header_requires_the_token(with_token: AppHarness) -> None:
+    """The response names the missing setting."""
     without = dataclasses.replace(with_token.services, internal_access=InternalAccess())
     with serving(with_token.app) as url:
         with (
             pytest.raises(MeasurementFailed, match="KATAVEN_METRICS_TOKEN"),
-            Measurement.begin(without, url, "test"),
+            Measurement.begin(Operator("test", without), url),
         ):
             pass
         measured = dataclasses.replace(with_token.services, internal_access=InternalAccess(TOKEN))
-        with Measurement.begin(measured, url, "test") as measurement:
+        with Measurement.begin(Operator("test", measured), url) as measurement:
             assert measurement.workers == {with_token.services.revocation.status().worker}
 
 
 @contextmanager
 def serving(app: Flask) -> Iterator[str]:
-    """`app` on a port of this machine."""
+    """`app` on a loopback port."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -184,9 +186,21 @@ def test_revocations_are_measured(harness: AppHarness) -> None:
     assert after == (before[0] + 1, before[1] + 1)
 
 
-def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(harness: AppHarness) -> None:
+def publisher_of(harness: AppHarness, metrics: Metrics) -> MetricsPublisher:
+    services = harness.services
+    return MetricsPublisher(
+        metrics,
+        revocation=services.revocation,
+        registry=services.registry,
+        limiter=services.limiter,
+        fallback_stats=services.fallback_stats,
+        issuer_keys=services.issuer_keys,
+    )
+
+
+def test_publishing_repeatedly_does_not_count_twice(harness: AppHarness) -> None:
     metrics = Metrics()
-    publisher = Publisher(metrics, lambda: harness.services)
+    publisher = publisher_of(harness, metrics)
     for _ in range(3):
         publisher.publish()
     lookups = metrics.registry.get_sample_value("kataven_cache_lookups_total", {"result": "miss"})
@@ -196,24 +210,24 @@ def test_what_the_rooms_count_is_copied_once_however_often_it_is_published(harne
     assert metrics.registry.get_sample_value("kataven_workers") == 1
 
 
-def test_fetches_of_the_issuers_keys_are_counted(harness: AppHarness) -> None:
-    assert harness.person(ALICE).get("/v1/me").status_code == 200  # nobody verifies a JWT without them
+def test_issuer_key_fetches_are_counted(harness: AppHarness) -> None:
+    assert harness.person(ALICE).get("/v1/me").status_code == 200  # verifying a JWT fetches them
     keys = harness.services.issuer_keys
     assert keys is not None
     metrics = Metrics()
-    Publisher(metrics, lambda: harness.services).publish()
+    publisher_of(harness, metrics).publish()
     fetched = metrics.registry.get_sample_value("kataven_issuer_key_fetches_total", {"outcome": "fetched"})
     assert fetched == keys.counts.fetched >= 1
 
 
-def test_no_metric_names_an_account_a_key_or_a_person(harness: AppHarness, acme_key: Caller) -> None:
+def test_no_metric_contains_an_account_a_key_or_a_user(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/agents")
     harness.person(ALICE).get("/v1/api-keys")
     text = harness.anybody().get("/metrics").get_data(as_text=True)
     assert not re.search(r"acme|globex|sk_live|pk_live|alice|127\.0\.0\.1", text)
 
 
-def test_what_is_logged_after_a_request_is_of_no_request(harness: AppHarness, acme_key: Caller) -> None:
+def test_log_context_is_cleared_after_a_request(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/me")
     assert structlog.contextvars.get_contextvars() == {}
     assert tracing.current.get() is None

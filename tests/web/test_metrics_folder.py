@@ -1,4 +1,4 @@
-"""What a worker that is gone leaves behind, also while somebody reads and will not end."""
+"""The metrics files of exited workers, also while a paused reader holds the lock."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def left_behind(folder: Path, pid: int, counted: float) -> None:
         file.close()
 
 
-def of_the_gone(folder: Path) -> float:
+def of_exited_workers(folder: Path) -> float:
     return sum(value for _, value, _, _ in MmapedDict.read_all_values_from_file(str(folder / "counter_0.db")))
 
 
-def test_what_the_gone_counted_is_added_up(tmp_path: Path) -> None:
+def test_counters_of_exited_workers_are_summed(tmp_path: Path) -> None:
     for pid, counted in ((11, 3.0), (12, 4.0)):
         left_behind(tmp_path, pid, counted)
-        metrics_folder.bury(str(tmp_path), pid)
-    assert of_the_gone(tmp_path) == 7
+        metrics_folder.merge_exited(str(tmp_path), pid)
+    assert of_exited_workers(tmp_path) == 7
     assert {file.name for file in tmp_path.iterdir()} == {"counter_0.db", "lock"}
 
 
-def test_a_reader_that_is_frozen_does_not_hold_up_the_master(tmp_path: Path) -> None:
+def test_paused_reader_does_not_block_the_master(tmp_path: Path) -> None:
     left_behind(tmp_path, 21, 3.0)
     left_behind(tmp_path, 22, 4.0)
-    with metrics_folder.while_still(str(tmp_path)):
-        metrics_folder.bury(str(tmp_path), 21)
+    with metrics_folder.read_lock(str(tmp_path)):
+        metrics_folder.merge_exited(str(tmp_path), 21)
         assert (tmp_path / "counter_21.db").exists(), "still counted by itself"
         assert not (tmp_path / "gauge_livesum_21.db").exists()
-    metrics_folder.bury(str(tmp_path), 22)
-    assert of_the_gone(tmp_path) == 7
+    metrics_folder.merge_exited(str(tmp_path), 22)
+    assert of_exited_workers(tmp_path) == 7
     assert not (tmp_path / "counter_21.db").exists()

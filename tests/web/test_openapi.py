@@ -1,4 +1,4 @@
-"""The published document: true to the routes, and to what they answer."""
+"""The OpenAPI document is consistent with the routes and their responses."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from kataven.web.operation import operation_of
 from kataven.web.problems import KINDS
 from tests.support.app_harness import AppHarness
 
-# KATAVEN_TEST_EXAMPLES=200 looks further, and elsewhere on every run.
-ASKED_FOR = os.environ.get("KATAVEN_TEST_EXAMPLES")
-EXAMPLES = {GenerationMode.POSITIVE: int(ASKED_FOR or 10), GenerationMode.NEGATIVE: int(ASKED_FOR or 5)}
+# KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
+REQUESTED_EXAMPLES = os.environ.get("KATAVEN_TEST_EXAMPLES")
+EXAMPLES = {
+    GenerationMode.POSITIVE: int(REQUESTED_EXAMPLES or 10),
+    GenerationMode.NEGATIVE: int(REQUESTED_EXAMPLES or 5),
+}
 
-# It sends a bearer token of no known shape and wants 401 for it. We say 400 `malformed_token`, without looking anything
-# up; tests/test_order_of_decisions.py has every refusal of a credential.
+# This check sends a malformed bearer token and expects 401. The API returns 400 `malformed_token` without a lookup;
+# tests/test_order_of_decisions.py tests every credential error.
 ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
-# JSON Schema can't say what is wanted here: a checksum, the entries of an allowlist, a host in a URL, an agent that is
-# there. So what fits the schema may still be a 400; tests/widget has what is refused, and with which words.
+# JSON Schema can't express these constraints: a checksum, the entries of an allowlist, a host in a URL, an existing
+# agent. So input that matches the schema can return 400; tests/widget tests the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 MORE_THAN_A_SCHEMA_SAYS = ("/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
@@ -42,14 +45,14 @@ def api_schema(harness: AppHarness) -> OpenApiSchema:
     return schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
 
 
-# The house's own threads draw a jitter while Hypothesis draws a case.
+# Background threads of the product use `random` for jitter while Hypothesis generates a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("credential", ["key", "jwt"])
-def test_no_5xx_no_undocumented_status_and_no_schema_violation(
+def test_valid_requests_conform_to_the_document(
     harness: AppHarness, api_schema: OpenApiSchema, credential: str
 ) -> None:
     token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
-    # Identity, because its WSGI transport does not decompress what it asks for; tests/web/test_compression.py does.
+    # `identity`, because the WSGI transport does not decompress responses; tests/web/test_compression.py tests gzip.
     headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
     tried = 0
     for result in api_schema.get_all_operations():
@@ -59,9 +62,9 @@ def test_no_5xx_no_undocumented_status_and_no_schema_violation(
     assert tried == len(published(harness.app)) - 1, "all but the document itself"
 
 
-# The house's own threads draw a jitter while Hypothesis draws a case.
+# Background threads of the product use `random` for jitter while Hypothesis generates a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_what_does_not_fit_is_refused_with_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
+def test_invalid_requests_return_a_documented_status(harness: AppHarness, api_schema: OpenApiSchema) -> None:
     headers = {
         "Authorization": f"Bearer {harness.issuer.token()}",
         "X-Account-ID": "acme",
@@ -78,13 +81,13 @@ def every_case_conforms(
 ) -> None:
     excluded = excluded_checks(operation.path)
 
-    # A header that would not fit is replaced by ours, and is no reason for a refusal then.
+    # The headers of this test replace invalid ones, so those can't cause a rejection.
     fixed = headers if mode is GenerationMode.NEGATIVE else None
 
     @given(case=operation.as_strategy(mode, headers=fixed))
     @settings(
         max_examples=EXAMPLES[mode],
-        derandomize=ASKED_FOR is None,
+        derandomize=REQUESTED_EXAMPLES is None,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -105,14 +108,14 @@ def published(app: Flask) -> set[tuple[str, str]]:
     return found
 
 
-def test_every_published_route_is_in_the_document_and_nothing_else(harness: AppHarness) -> None:
+def test_document_lists_exactly_the_published_routes(harness: AppHarness) -> None:
     document = harness.anybody().get("/v1/openapi.json").get_json()
     listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
     assert listed == published(harness.app)
     assert document["openapi"] == "3.1.0"
 
 
-def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(harness: AppHarness) -> None:
+def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> None:
     paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
@@ -125,14 +128,14 @@ def test_every_resource_that_can_be_made_leads_to_all_that_can_be_done_with_it(h
         assert {place for link in made.values() for place in link["parameters"].values()} == {"$response.body#/id"}
 
 
-def test_every_code_is_explained(harness: AppHarness) -> None:
+def test_every_problem_code_has_an_explanation(harness: AppHarness) -> None:
     assert set(EXPLANATIONS) == set(KINDS)
     page = harness.anybody().get("/docs/errors").text
     for code in KINDS:
         assert f'id="{code}"' in page
 
 
-def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None:
+def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
     for path in ("/docs", "/docs/errors"):
         page = harness.anybody().get(path)
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -140,7 +143,7 @@ def test_the_reference_needs_nothing_from_elsewhere(harness: AppHarness) -> None
         assert "<script" not in page.text
 
 
-def test_readiness_documents_what_it_answers_when_something_fails(harness: AppHarness) -> None:
+def test_readiness_documents_its_503_response(harness: AppHarness) -> None:
     paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
-    answers = paths["/readyz"]["get"]["responses"]
-    assert answers["503"]["content"]["application/json"] == answers["200"]["content"]["application/json"]
+    responses = paths["/readyz"]["get"]["responses"]
+    assert responses["503"]["content"]["application/json"] == responses["200"]["content"]["application/json"]

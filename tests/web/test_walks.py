@@ -1,4 +1,4 @@
-"""Walks over the published links: create, read, change, delete and look again, in whatever order Schemathesis finds."""
+"""Walks over the published links: create, read, update, delete and read again, in orders that Schemathesis chooses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ OWNER = Persona("walker", "Walker", ACCOUNT, Role.OWNER)
 HOST = "shop.example"
 
 ROUNDS = int(os.environ.get("KATAVEN_TEST_WALK_ROUNDS", "3"))
-PATIENCE = 30
-"""How many rounds it may take until all that is expected was met; two to five do, as a rule."""
+MAX_EXTRA_ROUNDS = 30
+"""Maximum number of additional rounds until all expected outcomes were met; two to five rounds are usual."""
 WALK_SETTINGS = hypothesis.settings(
     max_examples=6,
     stateful_step_count=12,
@@ -36,7 +36,7 @@ WALK_SETTINGS = hypothesis.settings(
     suppress_health_check=list(HealthCheck),
 )
 
-# So that walks which lead nowhere are no success.
+# The test fails if the walks never reach these outcomes.
 EXPECTED = {
     *("POST /v1/agents 201", "GET /v1/agents/{agent_id} 200", "PATCH /v1/agents/{agent_id} 200"),
     *("DELETE /v1/agents/{agent_id} 204", "GET /v1/agents/{agent_id} 404"),
@@ -50,16 +50,19 @@ EXPECTED = {
 @pytest.fixture(scope="module")
 def machine(harness: AppHarness) -> type[APIStateMachine]:
     schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
-    schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi.py sends what does not fit
+    schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi.py sends invalid requests
     with pytest.MonkeyPatch.context() as patch:
-        # A walk may begin wherever no id is needed. Schemathesis guesses, and takes X-Account-ID and voice_id for ids.
+        # A walk can start at every operation without an id in its path. Schemathesis would treat X-Account-ID and
+        # voice_id as ids.
         patch.setattr(stateful, "is_likely_root_transition", lambda operation, *_: not operation.path_parameters)
         return schema.as_state_machine()
 
 
-# The house's own threads draw a jitter while Hypothesis draws a case.
+# Background threads of the product use `random` for jitter while Hypothesis generates a case.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
-def test_every_walk_finds_what_it_left(harness: AppHarness, machine: type[APIStateMachine]) -> None:
+def test_walks_over_published_links_find_consistent_resources(
+    harness: AppHarness, machine: type[APIStateMachine]
+) -> None:
     new_account(harness.services, ACCOUNT)
     owner = harness.person(OWNER)
     met: set[str] = set()
@@ -75,7 +78,7 @@ def test_every_walk_finds_what_it_left(harness: AppHarness, machine: type[APISta
             self.api_key = harness.new_key(ACCOUNT)
 
         def before_call(self, case: schemathesis.Case) -> None:
-            # What JSON Schema can't say: which ETag is the right one, and which widget key lets somebody in.
+            # JSON Schema can't express which ETag is current, and which widget key is valid.
             case.headers.pop("If-Match", None)
             if isinstance(case.body, dict):
                 if case.operation.path.startswith("/v1/widget-keys"):
@@ -98,10 +101,11 @@ def test_every_walk_finds_what_it_left(harness: AppHarness, machine: type[APISta
                 failures.append(failure)
                 raise
 
-    for n in range(ROUNDS + PATIENCE):
+    for n in range(ROUNDS + MAX_EXTRA_ROUNDS):
         if n >= ROUNDS and met >= EXPECTED:
             break
-        # The account remembers earlier walks, and so the same step may lead elsewhere: Hypothesis then ends the round.
+        # The account has data of earlier walks, so the same step can have another outcome: Hypothesis then ends the
+        # round.
         with contextlib.suppress(FlakyStrategyDefinition):
             hypothesis.seed(n)(Walk).run(settings=WALK_SETTINGS)
         if failures:

@@ -1,1 +1,1 @@
-"""The operators' console: for those of `kataven-admin`, and nobody else."""
+"""The operator console. It requires the role `operator` in the organisation of `KATAVEN_OPERATORS_ORG_ID`."""

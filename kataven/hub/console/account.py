@@ -1,4 +1,4 @@
-"""One account: how it stands, what it may ask for, and what can be done to it. What is dangerous asks for its name."""
+"""One account: details, limits, key policy and status. Dangerous actions require its name as confirmation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
 from kataven.hub.console.usage import account_quotas
-from kataven.hub.edits import SEEN, Words, read_edit, seen_of
-from kataven.hub.formatting import change_in_words, counted, refusal_in_words
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
-from kataven.hub.session_middleware import keep
+from kataven.hub.edits import SEEN, FieldLabel, read_edit, seen_of
+from kataven.hub.formatting import describe_change, describe_revocation, pluralize
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
+from kataven.hub.session_middleware import save_session
 from kataven.identity.token import is_account_name
-from kataven.operations import account_status, operator_actions
-from kataven.operations.account_status import OperatorContext
+from kataven.operations import account_limits, account_status
+from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, operators
@@ -36,18 +36,18 @@ MAX_DAYS = 36_500
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 
 
-LIMITS_WORDS = {
-    "per_minute": Words("A minute"),
-    "per_hour": Words("An hour"),
-    "per_day": Words("A day"),
-    "concurrent": Words("In flight"),
+LIMITS_LABELS = {
+    "per_minute": FieldLabel("Requests per minute"),
+    "per_hour": FieldLabel("Requests per hour"),
+    "per_day": FieldLabel("Requests per day"),
+    "concurrent": FieldLabel("Concurrent requests"),
 }
-POLICY_WORDS = {"max_days": Words("Keys may live for, in days")}
-"""As the page calls its fields."""
+POLICY_LABELS = {"max_days": FieldLabel("Maximum key lifetime in days")}
+"""The labels of the page's fields."""
 
 
 class LimitsForm(Input):
-    """An account's limits, all of them."""
+    """All limits of an account."""
 
     per_minute: Limit
     per_hour: Limit
@@ -56,7 +56,7 @@ class LimitsForm(Input):
 
 
 class PolicyForm(Input):
-    """How long keys may live."""
+    """The key policy: the maximum lifetime of keys."""
 
     max_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] | None = None
     existing: bool = False
@@ -67,35 +67,31 @@ def show_account(hub_request: HubRequest, account: str) -> AnyResponse:
     return _page(hub_request, account)
 
 
-def _limits_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(hub_request, account, typed, form="limits")
+def _refill_limits(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, submitted, form="limits")
 
 
-@blueprint.form("/console/accounts/<account>/limits", OPERATORS, _limits_again)
+@blueprint.form("/console/accounts/<account>/limits", OPERATORS, _refill_limits)
 def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(LimitsForm)
     if form is None:
         return _page(hub_request, account, request.form, problems)
     _find(hub_request, account)
-    edit = read_edit(form.model_dump(), LIMITS_WORDS)
+    edit = read_edit(form.model_dump(), LIMITS_LABELS)
     try:
-        operator_actions.change_limits(
-            hub_request.services,
-            account,
-            form.model_dump(),
-            hub_request.operator_label,
-            lambda found: edit.check(asdict(found)),
+        account_limits.change(
+            _operator(hub_request), account, form.model_dump(), lambda found: edit.check(asdict(found))
         )
     except ContradictoryLimits as error:
         return _page(hub_request, account, request.form, {"per_minute": str(error)})
-    return _done(hub_request, account, "The limits are changed. Every worker keeps to them within a second.")
+    return _redirect_with_notice(hub_request, account, "Limits updated. All workers apply them within one second.")
 
 
-def _policy_again(hub_request: HubRequest, typed: Mapping[str, str], account: str) -> AnyResponse:
-    return _page(hub_request, account, typed, form="policy")
+def _refill_policy(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, submitted, form="policy")
 
 
-@blueprint.form("/console/accounts/<account>/policy", OPERATORS, _policy_again)
+@blueprint.form("/console/accounts/<account>/policy", OPERATORS, _refill_policy)
 def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
     form, problems = read_form(
         PolicyForm, max_days=request.form.get("max_days", "").strip() or None, existing="existing" in request.form
@@ -103,11 +99,10 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
     if form is None:
         return _page(hub_request, account, request.form, problems)
     _find(hub_request, account)
-    edit = read_edit({"max_days": form.max_days}, POLICY_WORDS, "existing")
-    office = operator_actions.operator_context(hub_request.services, hub_request.operator_label)
+    edit = read_edit({"max_days": form.max_days}, POLICY_LABELS, "existing")
     try:
-        shortened, receipt = account_status.limit_expiry(
-            office,
+        shortened, receipt = account_status.change_key_policy(
+            _operator(hub_request),
             account,
             form.max_days,
             existing=form.existing,
@@ -115,70 +110,76 @@ def set_policy(hub_request: HubRequest, account: str) -> AnyResponse:
         )
     except TenancyError as error:
         return _page(hub_request, account, request.form, {"max_days": str(error)})
-    keys = f"; {counted(shortened, 'key')} {'ends' if shortened == 1 else 'end'} sooner now" if form.existing else ""
-    return _done(hub_request, account, f"The policy is changed{keys}: {change_in_words(receipt.as_json())}.")
+    keys = f", expiry of {pluralize(shortened, 'key')} shortened" if form.existing else ""
+    return _redirect_with_notice(
+        hub_request, account, f"Key policy updated{keys}: {describe_change(receipt.as_json())}."
+    )
 
 
 @blueprint.form("/console/accounts/<account>/suspend", OPERATORS)
 def suspend(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _close(hub_request, account, account_status.suspend, "suspended")
+    return _confirm_and_change(hub_request, account, account_status.suspend, "Suspended")
 
 
 @blueprint.form("/console/accounts/<account>/archive", OPERATORS)
 def archive(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _close(hub_request, account, account_status.archive, "archived")
+    return _confirm_and_change(hub_request, account, account_status.archive, "Archived")
 
 
 @blueprint.form("/console/accounts/<account>/resume", OPERATORS)
 def resume(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _move(hub_request, account, account_status.resume, "open again", change_in_words)
+    return _change_status(hub_request, account, account_status.resume, "Resumed", describe_change)
 
 
 @blueprint.form("/console/accounts/<account>/restore", OPERATORS)
 def restore(hub_request: HubRequest, account: str) -> AnyResponse:
-    return _move(hub_request, account, account_status.restore, "open again", change_in_words)
+    return _change_status(hub_request, account, account_status.restore, "Restored", describe_change)
 
 
-Verb = Callable[[OperatorContext, str], Receipt]
-InWords = Callable[[Mapping[str, Any]], str]
+Verb = Callable[[Operator, str], Receipt]
+Describe = Callable[[Mapping[str, Any]], str]
 
 
-def _close(hub_request: HubRequest, account: str, verb: Verb, done: str) -> AnyResponse:
+def _confirm_and_change(hub_request: HubRequest, account: str, verb: Verb, done: str) -> AnyResponse:
     if request.form.get("confirm", "").strip() != account:
         field = f"confirm-{verb.__name__}"
         return _page(
-            hub_request, account, {}, {field: f"Type {account} here: every key of it is refused from then on."}
+            hub_request, account, {}, {field: f"Enter {account} to confirm. All keys of the account will be rejected."}
         )
-    return _move(hub_request, account, verb, done, refusal_in_words)
+    return _change_status(hub_request, account, verb, done, describe_revocation)
 
 
-def _move(hub_request: HubRequest, account: str, verb: Verb, done: str, in_words: InWords) -> AnyResponse:
+def _change_status(hub_request: HubRequest, account: str, verb: Verb, done: str, describe: Describe) -> AnyResponse:
     _find(hub_request, account)
     try:
-        receipt = verb(operator_actions.operator_context(hub_request.services, hub_request.operator_label), account)
+        receipt = verb(_operator(hub_request), account)
     except SystemRefusal as error:
         return _page(hub_request, account, {}, {"status": str(error)})
-    return _done(hub_request, account, f"{account} is {done}: {in_words(receipt.as_json())}.")
+    return _redirect_with_notice(hub_request, account, f"{done} {account}: {describe(receipt.as_json())}.")
 
 
-def _done(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
-    keep(hub_request, hub_request.session.with_(notice=words))
-    return go(f"/console/accounts/{account}")
+def _operator(hub_request: HubRequest) -> Operator:
+    return Operator(hub_request.operator_label, hub_request.services)
+
+
+def _redirect_with_notice(hub_request: HubRequest, account: str, words: str) -> AnyResponse:
+    save_session(hub_request, hub_request.session.with_(notice=words))
+    return see_other(f"/console/accounts/{account}")
 
 
 def _page(
     hub_request: HubRequest,
     account: str,
-    typed: Mapping[str, str] | None = None,
+    submitted: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
     form: str | None = None,
 ) -> AnyResponse:
-    """`form` is the one that `typed` is of, if it isn't the one that this request sends."""
+    """`form` is the form of the `submitted` values, if it isn't the form of this request."""
     record, row, events = _find(hub_request, account)
     seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
-    if typed and SEEN in typed:  # a form that comes back to be corrected was opened with what it says
-        seen[form or request.path.rpartition("/")[2]] = typed[SEEN]
-    return show(
+    if submitted and SEEN in submitted:  # a form with errors keeps the digests that it was opened with
+        seen[form or request.path.rpartition("/")[2]] = submitted[SEEN]
+    return render(
         "console/account.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         record=record,
@@ -186,13 +187,13 @@ def _page(
         events=events,
         account_quotas=account_quotas(account, record.limits),
         seen=seen,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
     )
 
 
 def _find(hub_request: HubRequest, account: str) -> tuple[AccountRecord, Account, list[OperatorEvent]]:
-    """The account as it is now, with its latest events. Raises NotFound."""
+    """The current account, with its latest events. Raises NotFound."""
     if not is_account_name(account):
         raise NotFound("account")
     database = hub_request.services.directory.database

@@ -1,4 +1,4 @@
-"""The operators' trail: everything that was done to accounts from outside them."""
+"""The operator audit log: every operator action, in the console and on the command line."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import AccountSearch, searched
-from kataven.hub.formatting import whom
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, show
+from kataven.hub.formatting import actor_name
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
 
 blueprint = PageBlueprint("console-trail", __name__)
 
 PAGE_SIZE = 50
-MOST_PAGES = 1_000
+MAX_PAGE = 1_000
 
 
 @blueprint.page("/console/trail", OPERATORS)
-def show_trail(hub_request: HubRequest) -> AnyResponse:
-    """`account` is one account, as links name it; `q` is a part of an account's name, as people type it."""
+def show_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
+    """`account` matches one account exactly and is used in links. `q` matches a part of an account's name."""
     account, part = searched("account"), searched("q")
     actor, action = searched("actor"), searched("action")
     page = _page_number(request.args.get("page", ""))
     with hub_request.services.directory.database.reading() as session:
-        actors, actions = operators.known(session)
+        actors, actions = operators.facets(session)
         events: Sequence[OperatorEvent] = ()
         if all(search.can_match for search in (account, part, actor, action)):
             events = operators.listing(
@@ -39,23 +39,23 @@ def show_trail(hub_request: HubRequest) -> AnyResponse:
                 actor.text or None,
                 part.text,
             )
-    chosen = {"account": account.typed, "q": part.typed, "actor": actor.typed, "action": action.typed}
-    return show(
-        "console/trail.html",
+    chosen = {"account": account.submitted, "q": part.submitted, "actor": actor.submitted, "action": action.submitted}
+    return render(
+        "console/operator_audit_log.html",
         events=events[:PAGE_SIZE],
         chosen=chosen,
-        actors=_choices("Anybody", actors, actor, whom),
-        actions=_choices("Anything", actions, action),
+        actors=_choices("All operators", actors, actor, actor_name),
+        actions=_choices("All actions", actions, action),
         links=_links(chosen, page, more=len(events) > PAGE_SIZE),
     )
 
 
 def _choices(
-    any_: str, known: Sequence[str], chosen: AccountSearch, words: Callable[[str], str] = str
+    all_label: str, known: Sequence[str], chosen: AccountSearch, label: Callable[[str], str] = str
 ) -> list[tuple[str, str]]:
-    """What exists, and what was chosen, also if that is of another time."""
-    values = sorted({*known, *([chosen.typed] if chosen.typed else [])})
-    return [("", any_), *((value, words(value)) for value in values)]
+    """The known values, and the selected one even if it is not known."""
+    values = sorted({*known, *([chosen.submitted] if chosen.submitted else [])})
+    return [("", all_label), *((value, label(value)) for value in values)]
 
 
 def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:
@@ -66,4 +66,4 @@ def _links(chosen: dict[str, str], page: int, *, more: bool) -> dict[str, str]:
 
 
 def _page_number(text: str) -> int:
-    return min(int(text), MOST_PAGES) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+    return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and len(text) <= 6 else 0

@@ -1,4 +1,4 @@
-"""How the product stands: what it depends on, database servers, workers and leases, speed of revocations, schemas."""
+"""Health: dependencies, database servers, workers and leases, revocation latency, and schema revisions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sqlalchemy import make_url
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub.console.lists import server_states
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, show
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render, see_other
 from kataven.hub.server_watch import FRESH_SECONDS, ServerState
-from kataven.hub.session_middleware import hub_services, keep
-from kataven.operations import operator_actions
+from kataven.hub.session_middleware import hub_services, save_session
+from kataven.operations import revocation_measurement
+from kataven.operations.operator import Operator
 from kataven.operations.revocation_measurement import MeasurementFailed
 from kataven.system import accounts, operators, servers
 from kataven.system.errors import SystemRefusal
@@ -31,14 +32,14 @@ MEASURE_EVERY_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """A database server as the page shows it."""
+    """A database server on the page."""
 
     name: str
     host: str
     draining: bool
     accounts: int
-    given_up: int
-    """Accounts whose database this process of the Hub has given up on for the moment."""
+    open_breakers: int
+    """Accounts with an open circuit breaker in this process of the Hub."""
     state: ServerState
 
 
@@ -49,37 +50,36 @@ def show_health(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.form("/console/health/measure", OPERATORS)
 def measure(hub_request: HubRequest) -> AnyResponse:
-    """Mint, use and revoke a few keys of the product's own account, and say how long it took."""
-    if not hub_services().sessions.take_turn("measure", MEASURE_EVERY_SECONDS):
-        return _page(hub_request, f"It was measured a moment ago. Once in {MEASURE_EVERY_SECONDS} seconds is enough.")
+    """Create, use and revoke keys of an internal account, and record the latency."""
+    if not hub_services().sessions.start_cooldown("measure", MEASURE_EVERY_SECONDS):
+        return _page(hub_request, f"Wait {MEASURE_EVERY_SECONDS} seconds between two measurements, then try again.")
     try:
-        operator_actions.measure_revocation(
-            hub_request.services, hub_services().measured_url, hub_request.operator_label
-        )
+        operator = Operator(hub_request.operator_label, hub_request.services)
+        revocation_measurement.measure_for_console(operator, hub_services().measured_url)
     except (MeasurementFailed, SystemRefusal, TenancyError) as error:
         return _page(hub_request, str(error))
-    keep(hub_request, hub_request.session.with_(notice="Measured."))
-    return go("/console/health#measured")
+    save_session(hub_request, hub_request.session.with_(notice="Measurement finished."))
+    return see_other("/console/health#measured")
 
 
 def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
     revocation = hub_request.services.revocation
     with hub_request.services.directory.database.reading() as session:
         revisions = accounts.count_by_revision(session)
-        measured = next(iter(operators.listing(session, 1, action=operator_actions.MEASURED)), None)
+        measured = next(iter(operators.listing(session, 1, action=revocation_measurement.MEASURED)), None)
         events = [event for event in operators.listing(session, RECEIPTS) if "receipt" in event.detail]
-        places = servers.listing(session)
-        given_up = accounts.count_by_server(session, hub_request.services.registry.metrics().open_breakers)
+        registered = servers.listing(session)
+        open_breakers = accounts.count_by_server(session, hub_request.services.registry.metrics().open_breakers)
     try:
         workers = revocation.workers()
     except RedisError:
         workers = None
-    return show(
+    return render(
         "console/health.html",
         HTTPStatus.OK if problem is None else HTTPStatus.CONFLICT,
         problem=problem,
         measured=measured,
-        servers=_servers(hub_request, places, given_up),
+        servers=_servers(hub_request, registered, open_breakers),
         server_seconds=round(FRESH_SECONDS),
         checks=health.checks_of(hub_request.services),
         workers=workers,
@@ -92,9 +92,9 @@ def _page(hub_request: HubRequest, problem: str | None = None) -> AnyResponse:
 
 
 def _servers(
-    hub_request: HubRequest, places: Sequence[tuple[RegisteredServer, int]], given_up: Mapping[str, int]
+    hub_request: HubRequest, registered: Sequence[tuple[RegisteredServer, int]], open_breakers: Mapping[str, int]
 ) -> list[ServerRow]:
-    states = server_states(hub_request, [server for server, _ in places])
+    states = server_states(hub_request, [server for server, _ in registered])
     default = hub_request.services.directory.database.url
     return [
         ServerRow(
@@ -102,8 +102,8 @@ def _servers(
             servers.host_of(make_url(server.url) if server.url else default) or "",
             server.draining,
             count,
-            given_up.get(server.name, 0),
+            open_breakers.get(server.name, 0),
             states[server.name],
         )
-        for server, count in places
+        for server, count in registered
     ]

@@ -1,4 +1,4 @@
-"""What the console's lists share: what was searched for, the links to the pages beside, and the servers' state."""
+"""Shared by the lists of the console: search, pagination, and the status of database servers."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from kataven.system.accounts import NamePage
 from kataven.system.directory import tenant_url
 from kataven.system.models import Account, AccountStatus, RegisteredServer
 
-LONGEST_TEXT = 200
+MAX_TEXT_LENGTH = 200
 NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
 
 
 @dataclass(frozen=True, slots=True)
 class AccountSearch:
-    """What somebody looks for."""
+    """A search or filter term."""
 
-    typed: str
-    """As it was typed: the box keeps it."""
+    submitted: str
+    """As entered. The search field shows it again."""
 
     @property
     def text(self) -> str:
-        return self.typed.strip()
+        return self.submitted.strip()
 
     @property
     def can_match(self) -> bool:
-        """Whether there can be such a text at all: PostgreSQL stores no NUL, and nothing here is that long."""
-        return "\x00" not in self.text and len(self.text) <= LONGEST_TEXT
+        """Whether a row can contain the term. PostgreSQL stores no NUL, and no name is longer than the limit."""
+        return "\x00" not in self.text and len(self.text) <= MAX_TEXT_LENGTH
 
 
 def searched(field: str = "q") -> AccountSearch:
-    """What the query of this request looks for."""
+    """The term in the query parameter `field`."""
     return AccountSearch(request.args.get(field, ""))
 
 
 def account_page(session: Session, search: AccountSearch, status: AccountStatus | None, size: int) -> NamePage:
-    """The accounts that this request asks for."""
+    """The requested page of accounts."""
     if not search.can_match:
         return NO_ACCOUNTS
     return accounts.page(session, search.text, status, size, after=_name("after"), before=_name("before"))
 
 
-def links(path: str, query: Mapping[str, str], page: NamePage) -> dict[str, str]:
-    """To the pages before and after, those that there are."""
+def page_links(path: str, query: Mapping[str, str], page: NamePage) -> dict[str, str]:
+    """Links to the previous and next page, if they exist."""
     found = {}
     if page.has_previous and page.rows:
         found["previous"] = f"{path}?{urlencode({**query, 'before': page.rows[0].account_id})}"
@@ -62,21 +62,21 @@ def links(path: str, query: Mapping[str, str], page: NamePage) -> dict[str, str]
     return found
 
 
-def here() -> dict[str, str]:
-    """This request's query without what leads to another page."""
+def list_query() -> dict[str, str]:
+    """The query of this request without the pagination parameters."""
     return {name: value for name, value in request.args.items() if name not in {"after", "before"} and value}
 
 
 def server_states(
     hub_request: HubRequest, servers: Sequence[RegisteredServer], shown: Sequence[Account] = ()
 ) -> Mapping[str, ServerState]:
-    """What is known of each server, and of the sizes of the databases of the accounts that are shown."""
+    """The status of each server, with the database sizes of the accounts that are shown."""
     system_url = hub_request.services.directory.database.url
     databases: defaultdict[str, list[str]] = defaultdict(list)
     for account in shown:
         databases[account.server].append(account.database_name)
     urls = {server.name: tenant_url(system_url, server.url, "postgres") for server in servers}
-    return hub_services().servers.look(urls, databases)
+    return hub_services().servers.states(urls, databases)
 
 
 def _name(field: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Where every account's schema is, and runs that bring it to this release's, looked at while they go on."""
+"""The schema revision of each account, and migration runs with their progress."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from flask import request
 from pydantic import Field, StringConstraints
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub.console.lists import account_page, here, links, searched, server_states
-from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, go, read_form, show
+from kataven.hub.console.lists import account_page, list_query, page_links, searched, server_states
+from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.server_watch import ServerState
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.operations import account_migrations, migration_runs
 from kataven.operations.migration_runs import RunRequest
 from kataven.system import accounts, servers
@@ -31,15 +31,15 @@ blueprint = PageBlueprint("console-migrations", __name__, "page")
 
 PAGE = "/console/migrations"
 PAGE_SIZE = 25
-LOOKING = 8
-IMPATIENT = ConnectionSettings(
+STATUS_JOBS = 8
+PROBE_SETTINGS = ConnectionSettings(
     application_name="kataven console", connect_timeout_seconds=2, statement_timeout_seconds=5.0
 )
-NEVER_BEGUN = "The process that should have carried it out ended before it began; the Hub's log says more."
+NEVER_STARTED = "The migration process exited before it started the run. See the Hub's log."
 
 
 class UpgradeForm(Input):
-    """Whom to migrate, and how carefully."""
+    """The accounts to migrate, and the limits of the run."""
 
     account: Annotated[str, StringConstraints(max_length=63)] = ""
     jobs: Annotated[int, Field(ge=1, le=64)] = 8
@@ -54,70 +54,70 @@ def show_migrations(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.page(f"{PAGE}/run", OPERATORS)
 def show_run(hub_request: HubRequest) -> AnyResponse:
-    """How far the latest run is: a part of the page, for whoever has that open."""
+    """The progress of the latest run: a fragment that the open page polls."""
     with hub_request.services.directory.database.reading() as session:
-        return show("console/run.html", standing=migration_runs.latest(session))
+        return render("console/run.html", run_status=migration_runs.latest(session))
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _page(hub_request, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _page(hub_request, submitted)
 
 
-@blueprint.form(PAGE, OPERATORS, _again)
+@blueprint.form(PAGE, OPERATORS, _refill)
 def upgrade(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(UpgradeForm, account=request.form.get("account", "").strip())
     if form is None:
         return _page(hub_request, request.form, problems)
     if request.form.get("confirm", "").strip() != ACCOUNT_SCHEMA.head:
-        return _page(hub_request, request.form, {"confirm": f"Type {ACCOUNT_SCHEMA.head} here: it changes databases."})
+        return _page(hub_request, request.form, {"confirm": f"Enter {ACCOUNT_SCHEMA.head} to confirm the upgrade"})
     chosen = (form.account,) if form.account else ()
     try:
-        _begin(hub_request, RunRequest(chosen, form.jobs, form.canaries, form.max_failures))
+        _start_run(hub_request, RunRequest(chosen, form.jobs, form.canaries, form.max_failures))
     except SystemRefusal as error:
         return _page(hub_request, request.form, {"account": str(error)})
-    keep(
-        hub_request, hub_request.session.with_(notice="The run is asked for. It goes on whether or not you stay here.")
+    save_session(
+        hub_request, hub_request.session.with_(notice="Migration run requested. It continues if you leave this page.")
     )
-    return go(PAGE)
+    return see_other(PAGE)
 
 
-def _begin(hub_request: HubRequest, choice: RunRequest) -> UUID:
-    """Raises what `runs.ask` does."""
+def _start_run(hub_request: HubRequest, choice: RunRequest) -> UUID:
+    """Raises the errors of `migration_runs.request`."""
     database = hub_request.services.directory.database
-    run_id = migration_runs.ask(database, hub_request.operator_label, choice)
-    gone = partial(migration_runs.give_up, database, run_id, NEVER_BEGUN)
+    run_id = migration_runs.request(database, hub_request.operator_label, choice)
+    on_exit = partial(migration_runs.cancel, database, run_id, NEVER_STARTED)
     try:
-        hub_services().runner.begin(run_id, gone)
+        hub_services().runner.start(run_id, on_exit)
     except OSError:
-        gone()
+        on_exit()
     return run_id
 
 
 def _page(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     search, checked = searched(), "check" in request.args
     with hub_request.services.directory.database.reading() as session:
         page = account_page(session, search, None, PAGE_SIZE)
-        places = [server for server, _ in servers.listing(session)]
+        registered = [server for server, _ in servers.listing(session)]
         revisions = accounts.count_by_revision(session)
-        standing = migration_runs.latest(session)
-    query = {name: value for name, value in here().items() if name != "check"}
-    return show(
+        run_status = migration_runs.latest(session)
+    query = {name: value for name, value in list_query().items() if name != "check"}
+    return render(
         "console/migrations.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         rows=page.rows,
-        states=_states(hub_request, page.rows, server_states(hub_request, places)) if checked else {},
+        states=_states(hub_request, page.rows, server_states(hub_request, registered)) if checked else {},
         checked=checked,
         check=f"{PAGE}?{urlencode({**request.args.to_dict(), 'check': '1'})}",
-        links=links(PAGE, query, page),
-        searched=search.typed,
+        links=page_links(PAGE, query, page),
+        searched=search.submitted,
         revisions=revisions,
-        standing=standing,
+        run_status=run_status,
         behind=_behind,
         served=ACCOUNT_SCHEMA.window,
         head=ACCOUNT_SCHEMA.head,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
     )
 
@@ -125,29 +125,31 @@ def _page(
 def _states(
     hub_request: HubRequest, shown: Sequence[Account], server_states: Mapping[str, ServerState]
 ) -> dict[str, AccountState]:
-    """What the databases of these accounts say themselves: `flask migrations status`, but only of servers that answer.
+    """The revisions in the databases themselves, as in `flask migrations status`, on responding servers only.
 
-    A database of a server that is silent would be waited for until a timeout, and the page with it.
+    Querying a database on an unresponsive server would block the page until a timeout.
     """
     database = hub_request.services.directory.database
-    names = [account.account_id for account in shown if server_states[account.server].answers]
+    names = [account.account_id for account in shown if server_states[account.server].responds]
     states = {
-        account.account_id: _not_asked(account, server_states[account.server])
+        account.account_id: _not_queried(account, server_states[account.server])
         for account in shown
-        if not server_states[account.server].answers
+        if not server_states[account.server].responds
     }
     if names:
         chosen = account_migrations.tenants(database, names)
-        states |= {state.account: state for state in account_migrations.status(database, chosen, LOOKING, IMPATIENT)}
+        states |= {
+            state.account: state for state in account_migrations.status(database, chosen, STATUS_JOBS, PROBE_SETTINGS)
+        }
     return states
 
 
-def _not_asked(account: Account, server: ServerState) -> AccountState:
-    silent = server.answers is False
-    says = "does not answer" if silent else "has not answered yet: ask again in a moment"
-    return AccountState(account.account_id, error=f"server {account.server} {says}")
+def _not_queried(account: Account, server: ServerState) -> AccountState:
+    unavailable = server.responds is False
+    status = "is not responding" if unavailable else "has not responded yet. Try again in a moment."
+    return AccountState(account.account_id, error=f"Server {account.server} {status}")
 
 
 def _behind(revision: str | None) -> int | None:
-    """How many revisions it is to the newest; None if this release does not know where it is."""
+    """The number of revisions to the newest one, or None if this release doesn't know the revision."""
     return len(ACCOUNT_SCHEMA.path(revision)) if revision in ACCOUNT_SCHEMA.revisions else None

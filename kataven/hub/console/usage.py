@@ -1,4 +1,4 @@
-"""How much of its limits an account has used at the API, seen without using any of them."""
+"""Reads the API usage of accounts, without consuming quota."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kataven.ratelimit.policy import Limits
 
 
 def account_quotas(account: str, limits: Limits) -> tuple[QuotaStatus, ...] | None:
-    """Each limit and what is used of it; None if Redis can't say right now."""
+    """The status of each quota, or None if Redis is unavailable."""
     return hub_services().api_meter.quota_statuses(account, limits)
 
 
-def used_today(asked: Mapping[str, Limits]) -> Mapping[str, int | None]:
-    """Requests of each account that were let in within a day; of none if Redis can't say right now."""
-    found = hub_services().api_meter.quota_statuses_by_account(asked) if asked else {}
+def used_today(limits: Mapping[str, Limits]) -> Mapping[str, int | None]:
+    """The accepted requests of each account in the last day. Empty if Redis is unavailable."""
+    found = hub_services().api_meter.quota_statuses_by_account(limits) if limits else {}
     return {account: _of_a_day(account_quotas) for account, account_quotas in (found or {}).items()}
 
 

@@ -1,1 +1,1 @@
-"""The pages of an account: one module for each place in the menu."""
+"""The pages of an account: one module per navigation entry."""

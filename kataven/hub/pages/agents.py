@@ -1,4 +1,4 @@
-"""Agents: a list, and an editor for what each says, with which voice, and to whom."""
+"""Agents: the list, and the editor for instructions, voice and access."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from kataven.account.models import (
     VoiceProvider,
     WidgetAuthMode,
 )
-from kataven.hub.edits import BOX, SEEN, Words, read_edit, seen_of
-from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, read_form, show
-from kataven.hub.paging import asked_position, links, place
-from kataven.hub.session_middleware import keep
+from kataven.hub.edits import CHECKBOX, SEEN, FieldLabel, read_edit, seen_of
+from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, read_form, render, see_other
+from kataven.hub.paging import page_links, range_label, requested_position
+from kataven.hub.session_middleware import save_session
 from kataven.web.inputs.agents import AgentInput
 
 blueprint = PageBlueprint("agents", __name__, "agent")
@@ -35,14 +35,14 @@ OPTIONAL = ("description", "system_prompt", "greeting_message", "voice_id")
 
 
 class AgentForm(AgentInput):
-    """An agent with who may talk to it on a web page."""
+    """An agent, with its widget settings."""
 
     widget_enabled: bool = False
     widget_auth_mode: WidgetAuthMode = WidgetAuthMode.GUEST
 
 
 def choices_of(values: type[StrEnum]) -> list[tuple[str, str]]:
-    """`customer_support` as people read it."""
+    """Labels for the values: `Customer support` for `customer_support`."""
     return [(value, str(value).replace("_", " ").capitalize()) for value in values]
 
 
@@ -56,55 +56,55 @@ CHOICES = {
 }
 
 
-WORDS = {
-    "name": Words("Name"),
-    "description": Words("Description"),
-    "category": Words("Category", CHOICES["category"]),
-    "status": Words("Status", CHOICES["status"]),
-    "system_prompt": Words("Instructions"),
-    "greeting_message": Words("Greeting"),
-    "greeting_mode": Words("While it greets", CHOICES["greeting_mode"]),
-    "llm_model": Words("Language model"),
-    "voice_provider": Words("Voice provider", CHOICES["voice_provider"]),
-    "voice_id": Words("Voice"),
-    "auth_mode": Words("Elsewhere than on a web page", CHOICES["auth_mode"]),
-    "ringing_enabled": Words("It rings before it answers", BOX),
-    "noise_suppression_enabled": Words("Noise is suppressed", BOX),
-    "background_audio_enabled": Words("There is a background sound", BOX),
-    "background_audio_volume": Words("Its volume"),
-    "widget_enabled": Words("It may be embedded in web pages", BOX),
-    "widget_auth_mode": Words("Visitors of those pages", CHOICES["widget_auth_mode"]),
+FIELD_LABELS = {
+    "name": FieldLabel("Name"),
+    "description": FieldLabel("Description"),
+    "category": FieldLabel("Category", CHOICES["category"]),
+    "status": FieldLabel("Status", CHOICES["status"]),
+    "system_prompt": FieldLabel("Instructions"),
+    "greeting_message": FieldLabel("Greeting"),
+    "greeting_mode": FieldLabel("During the greeting", CHOICES["greeting_mode"]),
+    "llm_model": FieldLabel("Language model"),
+    "voice_provider": FieldLabel("Voice provider", CHOICES["voice_provider"]),
+    "voice_id": FieldLabel("Voice ID"),
+    "auth_mode": FieldLabel("Access outside the widget", CHOICES["auth_mode"]),
+    "ringing_enabled": FieldLabel("Ring before the agent answers", CHECKBOX),
+    "noise_suppression_enabled": FieldLabel("Suppress background noise of the caller", CHECKBOX),
+    "background_audio_enabled": FieldLabel("Play a background sound", CHECKBOX),
+    "background_audio_volume": FieldLabel("Background volume"),
+    "widget_enabled": FieldLabel("Allow this agent in the widget", CHECKBOX),
+    "widget_auth_mode": FieldLabel("Widget visitors", CHOICES["widget_auth_mode"]),
 }
-"""As the editor calls its fields."""
+"""The labels of the editor's fields."""
 
 
 @blueprint.page("/agents", MEMBERS)
 def show_agents(hub_request: HubRequest) -> AnyResponse:
     with hub_request.reading() as session:
-        page = agents.listing(session, PAGE_SIZE, asked_position())
-        where = place(session, Agent, page)
-    return show("agents.html", agents=page.rows, links=links(page), place=where)
+        page = agents.listing(session, PAGE_SIZE, requested_position())
+        position = range_label(session, Agent, page)
+    return render("agents.html", agents=page.rows, links=page_links(page), range_label=position)
 
 
 @blueprint.page("/agents/new", MANAGERS)
-def begin_agent(hub_request: HubRequest) -> AnyResponse:
+def show_new_agent(hub_request: HubRequest) -> AnyResponse:
     return _editor(None, AgentForm(name="-").model_dump() | {"name": ""}, {})
 
 
-def _new_again(_: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _editor(None, _typed(typed), {})
+def _refill_new(_: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _editor(None, _submitted(submitted), {})
 
 
-@blueprint.form("/agents/new", MANAGERS, _new_again)
-def make_agent(hub_request: HubRequest) -> AnyResponse:
+@blueprint.form("/agents/new", MANAGERS, _refill_new)
+def create_agent(hub_request: HubRequest) -> AnyResponse:
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(None, _typed(request.form), problems)
+        return _editor(None, _submitted(request.form), problems)
     with hub_request.writing() as session:
         agent = agents.create(session, form.model_dump(), hub_request.actor)
         agent_id = agent.id
-    keep(hub_request, hub_request.session.with_(notice=f"“{form.name}” is made."))
-    return go(f"/agents/{agent_id}")
+    save_session(hub_request, hub_request.session.with_(notice=f"Created “{form.name}”."))
+    return see_other(f"/agents/{agent_id}")
 
 
 @blueprint.page("/agents/<agent_id>", MEMBERS)
@@ -115,24 +115,24 @@ def show_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
     return _editor(agent, values | {SEEN: seen_of(values)}, {})
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str], agent_id: UUID) -> AnyResponse:
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str], agent_id: UUID) -> AnyResponse:
     with hub_request.reading() as session:
         agent = agents.read(session, agent_id)
-    return _editor(agent, _typed(typed), {})
+    return _editor(agent, _submitted(submitted), {})
 
 
-@blueprint.form("/agents/<agent_id>", MANAGERS, _again)
+@blueprint.form("/agents/<agent_id>", MANAGERS, _refill)
 def change_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
     with hub_request.reading() as session:
         agent = agents.read(session, agent_id)
     form, problems = read_form(AgentForm, **_parsed())
     if form is None:
-        return _editor(agent, _typed(request.form), problems)
-    edit = read_edit(form.model_dump(), WORDS)
+        return _editor(agent, _submitted(request.form), problems)
+    edit = read_edit(form.model_dump(), FIELD_LABELS)
     with hub_request.writing() as session:
         agents.change(session, agent_id, form.model_dump(), hub_request.actor, lambda row: edit.check(_values(row)))
-    keep(hub_request, hub_request.session.with_(notice=f"“{form.name}” is saved."))
-    return go(f"/agents/{agent_id}")
+    save_session(hub_request, hub_request.session.with_(notice=f"Saved “{form.name}”."))
+    return see_other(f"/agents/{agent_id}")
 
 
 @blueprint.form("/agents/<agent_id>/delete", MANAGERS)
@@ -140,11 +140,11 @@ def delete_agent(hub_request: HubRequest, agent_id: UUID) -> AnyResponse:
     with hub_request.writing() as session:
         name = agents.read(session, agent_id).name
         agents.delete(session, agent_id, hub_request.actor)
-    keep(
+    save_session(
         hub_request,
-        hub_request.session.with_(notice=f"“{name}” is deleted. Widget keys that were pinned to it serve nothing now."),
+        hub_request.session.with_(notice=f"Deleted “{name}”. Widget keys for this agent no longer work."),
     )
-    return go("/agents")
+    return see_other("/agents")
 
 
 def _values(agent: Agent) -> dict[str, Any]:
@@ -152,15 +152,15 @@ def _values(agent: Agent) -> dict[str, Any]:
 
 
 def _parsed() -> dict[str, Any]:
-    """What a form sends in its own way: nothing for an empty box, and no field for a box that is not ticked."""
+    """The fields that forms encode differently: empty text fields are None, and unchecked checkboxes aren't sent."""
     checked: dict[str, Any] = {name: bool(request.form.get(name)) for name in CHECKBOXES}
     return checked | {name: request.form.get(name, "").replace("\r\n", "\n") or None for name in OPTIONAL}
 
 
-def _typed(form: Mapping[str, str]) -> dict[str, Any]:
+def _submitted(form: Mapping[str, str]) -> dict[str, Any]:
     return dict(form.items()) | {name: bool(form.get(name)) for name in CHECKBOXES}
 
 
 def _editor(agent: Agent | None, values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse:
     status = HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK
-    return show("agent.html", status, agent=agent, values=values, problems=problems, choices=CHOICES)
+    return render("agent.html", status, agent=agent, values=values, problems=problems, choices=CHOICES)

@@ -1,4 +1,4 @@
-"""Settings → API keys: made, seen and ended here. A key's text is on one page, once."""
+"""Settings → API keys: create, view and revoke keys. The secret of a key is shown once, on one page."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ from kataven.account import api_keys, audit, expiry
 from kataven.account.errors import ExpiryExceedsPolicy
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
-from kataven.hub.formatting import refusal_in_words
-from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, new_form_id, read_form, show
-from kataven.hub.paging import asked_position, here, links, place
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.formatting import describe_revocation
+from kataven.hub.page_blueprint import (
+    MANAGERS,
+    MEMBERS,
+    HubRequest,
+    PageBlueprint,
+    new_form_id,
+    read_form,
+    render,
+    see_other,
+)
+from kataven.hub.paging import list_query, page_links, range_label, requested_position
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.receipts import begin_ending, end_credentials
 from kataven.web.schema import Input, SingleLine
@@ -27,17 +36,17 @@ from kataven.web.schema import Input, SingleLine
 blueprint = PageBlueprint("api-keys", __name__, "API key")
 
 PAGE_SIZE = 50
-ENDS_SOON = timedelta(days=14)
-EXPIRY_IN_WORDS = {
+EXPIRES_SOON = timedelta(days=14)
+EXPIRY_LABELS = {
     Expiry.NEVER: "Never",
-    Expiry.YEAR: "In a year",
+    Expiry.YEAR: "In 1 year",
     Expiry.QUARTER: "In 90 days",
     Expiry.MONTH: "In 30 days",
 }
 
 
 class NewKeyForm(Input):
-    """What is asked of whoever makes a key."""
+    """The form that creates a key."""
 
     name: Annotated[str, SingleLine(200)]
     expiry: Expiry
@@ -45,7 +54,7 @@ class NewKeyForm(Input):
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as the list shows it."""
+    """A key in the list."""
 
     id: UUID
     name: str
@@ -57,12 +66,12 @@ class KeyRow:
     expires_at: datetime | None
     disabled_at: datetime | None
     limits: Mapping[str, int]
-    ended_by: str | None = None
-    """Who revoked it, as the audit trail says."""
+    revoked_by: str | None = None
+    """The user who revoked the key, from the audit log."""
 
     @property
-    def ends_soon(self) -> bool:
-        return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < ENDS_SOON
+    def expires_soon(self) -> bool:
+        return self.status == "active" and self.expires_at is not None and self.expires_at - _now() < EXPIRES_SOON
 
 
 @blueprint.page("/settings/api-keys", MEMBERS)
@@ -70,67 +79,68 @@ def show_api_keys(hub_request: HubRequest) -> AnyResponse:
     return _list(hub_request)
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(hub_request, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, submitted)
 
 
-@blueprint.form("/settings/api-keys", MANAGERS, _again)
-def make_api_key(hub_request: HubRequest) -> AnyResponse:
-    """Shows the key in its answer, so that it is never stored; the same form sent again makes no second one."""
+@blueprint.form("/settings/api-keys", MANAGERS, _refill)
+def create_api_key(hub_request: HubRequest) -> AnyResponse:
+    """Shows the secret in the response, so that it is never stored. Resubmitting the form creates no second key."""
     form, problems = read_form(NewKeyForm)
     if form is None:
         return _list(hub_request, request.form, problems)
     try:
-        ends = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
-    except ExpiryExceedsPolicy as error:
-        return _list(hub_request, request.form, {"expiry": str(error)})
+        expires_at = expiry.expires_at(form.expiry, _now(), hub_request.account.max_key_expiry_days)
+    except ExpiryExceedsPolicy:
+        max_days = hub_request.account.max_key_expiry_days
+        return _list(hub_request, request.form, {"expiry": f"Expiry must be {max_days} days or less"})
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
-        return show("api_key_shown.html", HTTPStatus.CONFLICT)
+        return render("api_key_shown.html", HTTPStatus.CONFLICT)
     issued = hub_request.services.issuer.issue(TokenKind.API_KEY, hub_request.account.account)
     with hub_request.writing() as session:
-        key = _row(api_keys.issue(session, form.name, issued, ends, hub_request.actor))
-    return show("api_key_made.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
+        key = _row(api_keys.issue(session, form.name, issued, expires_at, hub_request.actor))
+    return render("api_key_created.html", HTTPStatus.CREATED, key=key, text=issued.text, api_url=hub_services().api_url)
 
 
 @blueprint.form("/settings/api-keys/<key_id>/revoke", MANAGERS)
 def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    """The list comes back with the receipt: by then nobody accepts the key."""
+    """Shows the list with the receipt. By then, no worker accepts the key."""
     with hub_request.writing() as session:
         key, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = key.name, key.hint
         ending = begin_ending(hub_request, str(key_id))
     receipt = end_credentials(hub_request, ending, event)
-    keep(hub_request, hub_request.session.with_(notice=f"“{name}” (…{hint}) is revoked: {refusal_in_words(receipt)}."))
-    return go(f"/settings/api-keys{here()}#key-{key_id}")
+    save_session(
+        hub_request, hub_request.session.with_(notice=f"Revoked “{name}” (…{hint}): {describe_revocation(receipt)}.")
+    )
+    return see_other(f"/settings/api-keys{list_query()}#key-{key_id}")
 
 
 def _list(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     with hub_request.reading() as session:
-        page = api_keys.listing(session, PAGE_SIZE, asked_position())
-        ended = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
-        ended_by = audit.revoked_by(session, "api_key.revoked", ended)
-        rows = [_row(key, ended_by.get(str(key.id))) for key in page.rows]
-        where = place(session, ApiKey, page)
-    return show(
+        page = api_keys.listing(session, PAGE_SIZE, requested_position())
+        revoked_at = {key.id: key.disabled_at for key in page.rows if key.disabled_at is not None}
+        revoked_by = audit.revoked_by(session, "api_key.revoked", revoked_at)
+        rows = [_row(key, revoked_by.get(str(key.id))) for key in page.rows]
+        position = range_label(session, ApiKey, page)
+    return render(
         "api_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=rows,
-        links=links(page),
-        place=where,
-        here=here(),
-        choices=[
-            (choice, EXPIRY_IN_WORDS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)
-        ],
+        links=page_links(page),
+        range_label=position,
+        list_query=list_query(),
+        choices=[(choice, EXPIRY_LABELS[choice]) for choice in expiry.allowed(hub_request.account.max_key_expiry_days)],
         policy_days=hub_request.account.max_key_expiry_days,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
-        form_id=(typed or {}).get("form_id") or new_form_id(),
+        form_id=(submitted or {}).get("form_id") or new_form_id(),
     )
 
 
-def _row(key: ApiKey, ended_by: str | None = None) -> KeyRow:
+def _row(key: ApiKey, revoked_by: str | None = None) -> KeyRow:
     return KeyRow(
         key.id,
         key.name,
@@ -142,7 +152,7 @@ def _row(key: ApiKey, ended_by: str | None = None) -> KeyRow:
         key.expires_at,
         key.disabled_at,
         key.limits or {},
-        ended_by,
+        revoked_by,
     )
 
 

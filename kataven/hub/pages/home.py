@@ -1,11 +1,11 @@
-"""Where an account begins: what there is in it, and the first request."""
+"""The overview of an account: first request, agents, limits and the API's URL."""
 
 from __future__ import annotations
 
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import agents, api_keys
-from kataven.hub.page_blueprint import MEMBERS, HubRequest, PageBlueprint, show
+from kataven.hub.page_blueprint import MEMBERS, HubRequest, PageBlueprint, render
 from kataven.hub.session_middleware import hub_services
 
 blueprint = PageBlueprint("home", __name__)
@@ -16,7 +16,7 @@ def show_home(hub_request: HubRequest) -> AnyResponse:
     with hub_request.reading() as session:
         some_keys = api_keys.listing(session, 1, None).rows
         some_agents = agents.listing(session, 3, None).rows
-    return show(
+    return render(
         "home.html",
         has_keys=bool(some_keys),
         agents=some_agents,

@@ -1,4 +1,4 @@
-"""Settings → Widget keys: which pages may carry the widget, and the line to paste into them."""
+"""Settings → Widget keys: the domains that may embed the widget, and the script tag for their pages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
-from kataven.hub.edits import SEEN, Words, as_text, read_edit, seen_of
-from kataven.hub.formatting import change_in_words, counted, entry_in_words, refusal_in_words
-from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, go, new_form_id, read_form, show
-from kataven.hub.paging import asked_position, links, place
-from kataven.hub.session_middleware import hub_services, keep
+from kataven.hub.edits import SEEN, FieldLabel, as_text, read_edit, seen_of
+from kataven.hub.formatting import describe_change, describe_entry, describe_revocation
+from kataven.hub.page_blueprint import (
+    MANAGERS,
+    MEMBERS,
+    HubRequest,
+    PageBlueprint,
+    new_form_id,
+    read_form,
+    render,
+    see_other,
+)
+from kataven.hub.paging import page_links, range_label, requested_position
+from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
 from kataven.web.receipts import begin_ending, end_credentials
@@ -27,9 +36,9 @@ from kataven.widget.embed import snippet
 blueprint = PageBlueprint("widget-keys", __name__, "widget key")
 
 PAGE_SIZE = 50
-MOST_AGENTS = 50
-"""That are offered in the form; any other can be named."""
-LONGEST_NAME = 200
+MAX_LISTED_AGENTS = 50
+"""The number of agents in the form's list. Other agents can be entered by name or id."""
+MAX_NAME_LENGTH = 200
 HOME = "/settings/widget-keys"
 
 
@@ -38,32 +47,32 @@ def show_widget_keys(hub_request: HubRequest) -> AnyResponse:
     return _list(hub_request)
 
 
-def _new_again(hub_request: HubRequest, typed: Mapping[str, str]) -> AnyResponse:
-    return _list(hub_request, typed)
+def _refill_new(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
+    return _list(hub_request, submitted)
 
 
-@blueprint.form(HOME, MANAGERS, _new_again)
-def make_widget_key(hub_request: HubRequest) -> AnyResponse:
+@blueprint.form(HOME, MANAGERS, _refill_new)
+def create_widget_key(hub_request: HubRequest) -> AnyResponse:
     form, problems = _read(hub_request)
     if form is None:
         return _list(hub_request, request.form, problems)
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
-        return show("widget_key_shown.html", HTTPStatus.CONFLICT)
+        return render("widget_key_shown.html", HTTPStatus.CONFLICT)
     issued = hub_request.services.issuer.issue(TokenKind.WIDGET_KEY, hub_request.account.account)
     with hub_request.writing() as session:
         key = widget_keys.issue(session, form.name, issued, form.domain_allowlist, form.agent_id, hub_request.actor)
         key_id, blocked = key.id, not key.domain_allowlist
     script = snippet(hub_request.services.widget.public_url, issued.text)
-    return show(
-        "widget_key_made.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
+    return render(
+        "widget_key_created.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
     )
 
 
 @blueprint.form(f"{HOME}/explain", MEMBERS, while_typing=True)
-def explain_entries(hub_request: HubRequest) -> AnyResponse:
-    """What each line of the list of pages means, while it is typed. Changes nothing: a list is too long for a URL."""
+def describe_entries(hub_request: HubRequest) -> AnyResponse:
+    """Explain each line of the domain list while the user types. Read-only; a POST because lists exceed URLs."""
     lines = request.form.get("entries", "")[: allowlist.MAX_ENTRIES * allowlist.MAX_ENTRY_LENGTH].splitlines()
-    return jsonify([_explained(line.strip()) for line in lines[: allowlist.MAX_ENTRIES] if line.strip()])
+    return jsonify([_described(line.strip()) for line in lines[: allowlist.MAX_ENTRIES] if line.strip()])
 
 
 @blueprint.page(f"{HOME}/<key_id>", MEMBERS)
@@ -71,27 +80,27 @@ def show_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     return _editor(hub_request, key_id)
 
 
-def _again(hub_request: HubRequest, typed: Mapping[str, str], key_id: UUID) -> AnyResponse:
-    return _editor(hub_request, key_id, typed)
+def _refill(hub_request: HubRequest, submitted: Mapping[str, str], key_id: UUID) -> AnyResponse:
+    return _editor(hub_request, key_id, submitted)
 
 
-@blueprint.form(f"{HOME}/<key_id>", MANAGERS, _again)
+@blueprint.form(f"{HOME}/<key_id>", MANAGERS, _refill)
 def change_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     form, problems = _read(hub_request)
     if form is None:
         return _editor(hub_request, key_id, request.form, problems)
     edit = read_edit(form.model_dump(), _words(hub_request))
-    return _change(hub_request, key_id, form.model_dump(), "saved", lambda key: edit.check(_saved(key)))
+    return _change(hub_request, key_id, form.model_dump(), "Saved", lambda key: edit.check(_saved(key)))
 
 
 @blueprint.form(f"{HOME}/<key_id>/disable", MANAGERS)
 def disable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _change(hub_request, key_id, {"disabled": True}, "disabled")
+    return _change(hub_request, key_id, {"disabled": True}, "Disabled")
 
 
 @blueprint.form(f"{HOME}/<key_id>/enable", MANAGERS)
 def enable_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _change(hub_request, key_id, {"disabled": False}, "enabled again")
+    return _change(hub_request, key_id, {"disabled": False}, "Enabled")
 
 
 @blueprint.form(f"{HOME}/<key_id>/remove", MANAGERS)
@@ -101,8 +110,8 @@ def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         event = widget_keys.remove(session, key_id, hub_request.actor)
         ending = begin_ending(hub_request, str(key_id))
     receipt = end_credentials(hub_request, ending, event)
-    keep(hub_request, hub_request.session.with_(notice=f"“{name}” is removed: {refusal_in_words(receipt)}."))
-    return go(HOME)
+    save_session(hub_request, hub_request.session.with_(notice=f"Deleted “{name}”: {describe_revocation(receipt)}."))
+    return see_other(HOME)
 
 
 def _change(
@@ -117,12 +126,12 @@ def _change(
         name, event = change.key.name, change.event_id
         ends = change.revokes_access or bool(fields.get("disabled"))
         ending = begin_ending(hub_request, str(key_id)) if ends else None
-    words = f"“{name}” is {done}"
+    notice = f"{done} “{name}”"
     if ending is not None:
-        in_words = refusal_in_words if fields.get("disabled") else change_in_words
-        words += f": {in_words(end_credentials(hub_request, ending, event))}"
-    keep(hub_request, hub_request.session.with_(notice=f"{words}."))
-    return go(f"{HOME}/{key_id}")
+        describe = describe_revocation if fields.get("disabled") else describe_change
+        notice += f": {describe(end_credentials(hub_request, ending, event))}"
+    save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
+    return see_other(f"{HOME}/{key_id}")
 
 
 def _read(hub_request: HubRequest) -> tuple[WidgetKeyInput | None, dict[str, str]]:
@@ -135,70 +144,70 @@ def _read(hub_request: HubRequest) -> tuple[WidgetKeyInput | None, dict[str, str
 
 
 def _chosen_agent(hub_request: HubRequest) -> tuple[str, dict[str, str]]:
-    """The id of the agent that the form names, empty for none, or what is wrong with it.
+    """The id of the selected agent (empty for none), or the error by field.
 
-    What was typed wins over what was chosen: the list has the newest agents only.
+    An agent that was entered takes precedence over the selected one: the list contains only the newest agents.
     """
-    typed, chosen = request.form.get("agent", "").strip(), request.form.get("agent_id", "")
-    if not typed:
+    submitted, chosen = request.form.get("agent", "").strip(), request.form.get("agent_id", "")
+    if not submitted:
         agent_id = read_id(chosen)
         with hub_request.reading() as session:
             known = agents.names(session, [agent_id] if agent_id else [])
-        return chosen, {} if not chosen or known else {"agent_id": "Choose one of the account's agents."}
-    found = _found(hub_request, typed)
+        return chosen, {} if not chosen or known else {"agent_id": "Choose an agent of this account"}
+    found = _find_agents(hub_request, submitted)
     if not found:
-        return "", {"agent": "No agent has this id or name."}
+        return "", {"agent": "No agent has this name or ID"}
     if len(found) > 1:
-        return "", {"agent": f"{counted(len(found), 'agent')} or more match. Choose one of them above, or give its id."}
+        return "", {"agent": f"{len(found)} or more agents match. Choose one from the list above, or enter its ID"}
     return str(found[0].id), {}
 
 
-def _found(hub_request: HubRequest, typed: str) -> Sequence[Agent]:
-    if not typed or "\x00" in typed or len(typed) > LONGEST_NAME:
+def _find_agents(hub_request: HubRequest, submitted: str) -> Sequence[Agent]:
+    if not submitted or "\x00" in submitted or len(submitted) > MAX_NAME_LENGTH:
         return ()
     with hub_request.reading() as session:
-        return agents.find(session, typed, MOST_AGENTS)
+        return agents.find(session, submitted, MAX_LISTED_AGENTS)
 
 
 def _list(
-    hub_request: HubRequest, typed: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
+    hub_request: HubRequest, submitted: Mapping[str, str] | None = None, problems: Mapping[str, str] | None = None
 ) -> AnyResponse:
     with hub_request.reading() as session:
-        page = widget_keys.listing(session, PAGE_SIZE, asked_position())
-        where = place(session, WidgetKey, page)
+        page = widget_keys.listing(session, PAGE_SIZE, requested_position())
+        position = range_label(session, WidgetKey, page)
         names = agents.names(session, {key.agent_id for key in page.rows if key.agent_id is not None})
-    return show(
+    return render(
         "widget_keys.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         keys=page.rows,
-        links=links(page),
-        place=where,
+        links=page_links(page),
+        range_label=position,
         agents=_choices(hub_request, None, problems),
         names=names,
-        typed=typed or {},
+        submitted=submitted or {},
         problems=problems or {},
-        form_id=(typed or {}).get("form_id") or new_form_id(),
+        form_id=(submitted or {}).get("form_id") or new_form_id(),
     )
 
 
 def _editor(
     hub_request: HubRequest,
     key_id: UUID,
-    typed: Mapping[str, str] | None = None,
+    submitted: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> AnyResponse:
     with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
-        ended = {} if key.disabled_at is None else {key.id: key.disabled_at}
-        ended_by = audit.revoked_by(session, "widget_key.disabled", ended)
-    return show(
+        disabled_at = {} if key.disabled_at is None else {key.id: key.disabled_at}
+        revoked_by = audit.revoked_by(session, "widget_key.disabled", disabled_at)
+    return render(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         key=key,
-        ended_by=ended_by.get(str(key.id)),
-        explained=[_explained(entry) for entry in key.domain_allowlist],
+        revoked_by=revoked_by.get(str(key.id)),
+        explained=[_described(entry) for entry in key.domain_allowlist],
         agents=_choices(hub_request, key.agent_id, problems),
-        typed=typed or _values(key),
+        submitted=submitted or _values(key),
         problems=problems or {},
     )
 
@@ -212,25 +221,25 @@ def _saved(key: WidgetKey) -> dict[str, Any]:
     return {name: getattr(key, name) for name in WidgetKeyInput.model_fields}
 
 
-def _words(hub_request: HubRequest) -> dict[str, Words]:
-    """As the editor calls its fields."""
-    typed = request.form.get("agent_id", "")
+def _words(hub_request: HubRequest) -> dict[str, FieldLabel]:
+    """The labels of the editor's fields."""
+    submitted = request.form.get("agent_id", "")
     return {
-        "name": Words("Name"),
-        "domain_allowlist": Words("Pages that may carry it"),
-        "agent_id": Words("Agent", _choices(hub_request, read_id(typed) if typed else None, None)),
+        "name": FieldLabel("Name"),
+        "domain_allowlist": FieldLabel("Allowed domains"),
+        "agent_id": FieldLabel("Agent", _choices(hub_request, read_id(submitted) if submitted else None, None)),
     }
 
 
 def _choices(hub_request: HubRequest, pinned: UUID | None, problems: Mapping[str, str] | None) -> list[tuple[str, str]]:
-    """Any agent, the one that the key is pinned to, and the newest; or those that match what was typed."""
-    matching = _found(hub_request, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
+    """The choices: any agent, the key's agent, and the newest agents or those that match the entered text."""
+    matching = _find_agents(hub_request, request.form.get("agent", "").strip()) if "agent" in (problems or {}) else ()
     with hub_request.reading() as session:
-        newest = agents.listing(session, MOST_AGENTS, None).rows
+        newest = agents.listing(session, MAX_LISTED_AGENTS, None).rows
         names = agents.names(session, [] if pinned is None else [pinned])
-    choices = [("", "Any agent of the account")]
+    choices = [("", "Any agent of this account")]
     if pinned is not None:
-        choices.append((str(pinned), names.get(pinned, "An agent that is gone")))
+        choices.append((str(pinned), names.get(pinned, "A deleted agent")))
     offered = [(str(agent.id), _agent_name(agent)) for agent in matching or newest]
     return choices + [choice for choice in offered if choice[0] != str(pinned)]
 
@@ -239,8 +248,8 @@ def _agent_name(agent: Agent) -> str:
     return f"{agent.name} ({agent.status})"
 
 
-def _explained(text: str) -> dict[str, Any]:
+def _described(text: str) -> dict[str, Any]:
     try:
-        return {"entry": text, "good": True, "words": entry_in_words(allowlist.parse_new_entry(text))}
+        return {"entry": text, "good": True, "words": describe_entry(allowlist.parse_new_entry(text))}
     except allowlist.InvalidEntry as error:
         return {"entry": text, "good": False, "words": str(error)}

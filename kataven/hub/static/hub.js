@@ -1,11 +1,11 @@
-// Conveniences only: every page works without this file.
+// Progressive enhancement: every page works without this file.
 "use strict";
-// Where focus belongs on a page that answers a form: `autofocus` does it too, but not in every browser.
+// Move the focus to the message after a form submission. `autofocus` does this too, but not in every browser.
 document.querySelector("[data-focus]")?.focus();
 const COPY_KEYS = /^(Mac|iP)/.test(navigator.platform) ? "⌘C" : "Ctrl+C";
 for (const button of document.querySelectorAll("[data-copy]")) {
-  const words = button.textContent;
-  const status = button.parentElement.querySelector("[role=status]"); // in the page from the start, so it is read out
+  const label = button.textContent;
+  const status = button.parentElement.querySelector("[role=status]"); // present from the start, so that screen readers announce changes
   let timer;
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -15,10 +15,10 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       await navigator.clipboard.writeText(text.textContent);
       button.textContent = status.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(text); // no permission: then one key press is left to do
+      getSelection().selectAllChildren(text); // no permission: select the text, so that one key press copies it
       button.textContent = status.textContent = `Press ${COPY_KEYS}`;
     }
-    timer = setTimeout(() => { button.textContent = words; status.textContent = ""; }, 4000);
+    timer = setTimeout(() => { button.textContent = label; status.textContent = ""; }, 4000);
   });
 }
 for (const menu of document.querySelectorAll("details.menu")) {
@@ -27,9 +27,9 @@ for (const menu of document.querySelectorAll("details.menu")) {
     if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }
   });
 }
-// On a phone the menu is one long line: the current place is brought into sight.
+// On a phone the navigation scrolls horizontally: scroll to the current entry.
 document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-// The list of pages of a widget key, explained while it is typed.
+// Explain the domain list of a widget key while the user types.
 for (const area of document.querySelectorAll("[data-explain]")) {
   const list = area.closest("form").querySelector(".explained");
   let timer, request;
@@ -37,11 +37,11 @@ for (const area of document.querySelectorAll("[data-explain]")) {
   const explain = async () => {
     request?.abort();
     request = new AbortController();
-    const body = new URLSearchParams({ csrf: area.form.elements.csrf.value, entries: area.value }); // too long for a URL
-    const asked = { method: "POST", body, signal: request.signal };
-    const answer = await fetch(area.dataset.explain, asked).catch(() => null);
-    if (answer?.status === 429) return later(1000 * Number(answer.headers.get("Retry-After") || 10));
-    const entries = answer?.ok ? await answer.json().catch(() => null) : null; // null: overtaken, or offline
+    const body = new URLSearchParams({ csrf: area.form.elements.csrf.value, entries: area.value }); // a list can exceed the length of a URL
+    const options = { method: "POST", body, signal: request.signal };
+    const response = await fetch(area.dataset.explain, options).catch(() => null);
+    if (response?.status === 429) return later(1000 * Number(response.headers.get("Retry-After") || 10));
+    const entries = response?.ok ? await response.json().catch(() => null) : null; // null: superseded, or offline
     if (entries === null) return;
     const lines = entries.map(({ entry, good, words }) => {
       const line = document.createElement("li");
@@ -54,7 +54,7 @@ for (const area of document.querySelectorAll("[data-explain]")) {
   };
   area.addEventListener("input", () => later(300));
 }
-// The widget's preview follows what is typed.
+// Update the preview of the widget while the user types.
 for (const box of document.querySelectorAll("[data-preview]")) {
   box.addEventListener("input", () => {
     const text = box.value.trim();
@@ -65,13 +65,13 @@ for (const box of document.querySelectorAll("[data-preview]")) {
     }
   });
 }
-// A run over the accounts is looked at again while it goes on; when it has ended, the whole page is.
+// Poll the progress of a migration run. Reload the page when the run has ended.
 function watch(panel) {
   setTimeout(async () => {
-    const answer = await fetch(panel.dataset.live).catch(() => null);
-    if (answer === null || answer.status === 429 || answer.status >= 500) return watch(panel); // try again later
-    if (!answer.ok || answer.redirected) return location.assign("/console/migrations"); // signed out, perhaps
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("run");
+    const response = await fetch(panel.dataset.live).catch(() => null);
+    if (response === null || response.status === 429 || response.status >= 500) return watch(panel); // retry
+    if (!response.ok || response.redirected) return location.assign("/console/migrations"); // the session may have ended
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("run");
     if (!fresh.dataset.live) return location.assign("/console/migrations");
     panel.replaceWith(document.adoptNode(fresh));
     watch(fresh);

@@ -1,1 +1,1 @@
-"""What people and their programs may send, where the API and the Hub take the same."""
+"""The request bodies that the API and the Hub share."""

@@ -1,4 +1,4 @@
-"""What may be said of an agent, at the API and in the Hub."""
+"""The inputs of agents, for the API and the Hub."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class AgentInput(Input):
     noise_suppression_enabled: bool = False
 
 
-AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to change; the others stay.")
+AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to update. Omitted fields keep their values.")
 
 
 class WidgetSettingsPatch(Input):
-    """What to change of how an agent's widget works."""
+    """The widget settings of an agent to update. Omitted fields keep their values."""
 
     widget_enabled: bool = Field(default=False, json_schema_extra=no_default)
     auth_mode: WidgetAuthMode = Field(default=WidgetAuthMode.GUEST, json_schema_extra=no_default)

@@ -1,4 +1,4 @@
-"""What may be said of how the widget looks, at the API and in the Hub."""
+"""The inputs of the widget's branding, for the API and the Hub."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kataven.validation import Shaped
 from kataven.web.schema import Input, SingleLine, no_default
 
 _HTTPS_URL = r"^https://[!-~]+$"
-_NO_HTTPS_URL = "must be an https URL like https://acme.com/logo.svg, without blanks"
+_INVALID_URL = "must be an https URL without spaces, like https://acme.com/logo.svg"
 
 
-def _with_a_host(url: str) -> str:
+def _require_host(url: str) -> str:
     try:
         host = urlsplit(url).hostname
     except ValueError:
         host = None
     if not host:
-        raise ValueError(_NO_HTTPS_URL)
+        raise ValueError(_INVALID_URL)
     return url
 
 
@@ -31,31 +31,40 @@ Color = Annotated[
     str,
     Shaped(r"^#[0-9a-fA-F]{6}$", "must be a color like #1746a2: # and six hexadecimal digits"),
     AfterValidator(str.lower),
-    Field(description="Six hexadecimal digits, such as #1746a2. Text on it is black or white, whichever reads better."),
+    Field(
+        description="A color such as #1746a2: # and six hexadecimal digits. Text on it is black or white, "
+        "depending on the contrast."
+    ),
 ]
 LogoUrl = Annotated[
     str,
-    Shaped(_HTTPS_URL, _NO_HTTPS_URL, 500),
-    AfterValidator(_with_a_host),
+    Shaped(_HTTPS_URL, _INVALID_URL, 500),
+    AfterValidator(_require_host),
 ]
 
 
 class BrandingPatch(Input):
-    """What to change of how the widget looks."""
+    """The branding of the widget to update. Omitted fields keep their values."""
 
     title: Title | None = Field(
-        default=None, json_schema_extra=no_default, description="Above the conversation; null: the agent's name."
+        default=None,
+        json_schema_extra=no_default,
+        description="Title above the conversation. Null shows the agent's name.",
     )
     launcher_label: Label | None = Field(
-        default=None, json_schema_extra=no_default, description="Beside the launcher's icon; null: the icon alone."
+        default=None,
+        json_schema_extra=no_default,
+        description="Label next to the launcher's icon. Null shows only the icon.",
     )
     accent_color: Color = Field(default="", json_schema_extra=no_default)
     logo_url: LogoUrl | None = Field(
         default=None,
         json_schema_extra=no_default,
-        description="An https URL. Pages with a Content-Security-Policy have to allow it as an image.",
+        description="An https URL. Pages with a Content-Security-Policy must allow it in `img-src`.",
     )
     position: WidgetPosition = Field(default=WidgetPosition.BOTTOM_RIGHT, json_schema_extra=no_default)
     theme: WidgetTheme = Field(
-        default=WidgetTheme.AUTO, json_schema_extra=no_default, description="`auto` follows the visitor's own choice."
+        default=WidgetTheme.AUTO,
+        json_schema_extra=no_default,
+        description="`auto` follows the visitor's system setting.",
     )

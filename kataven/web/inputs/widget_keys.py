@@ -1,4 +1,4 @@
-"""What may be said of a widget key, at the API and in the Hub."""
+"""The inputs of widget keys, for the API and the Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kataven.widget import allowlist
 SERVER_SET = frozenset({"id", "hint", "created_at", "created_by", "disabled_at", "key", "snippet", "receipt"})
 
 
-def _without_repetition(entries: list[str]) -> list[str]:
+def _deduplicated(entries: list[str]) -> list[str]:
     return list(dict.fromkeys(entries))
 
 
@@ -27,26 +27,28 @@ DomainAllowlist = Annotated[
     list[AllowlistEntry],
     Field(
         max_length=allowlist.MAX_ENTRIES,
-        description="Pages that may carry the key: `acme.com` (that host, https), `https://acme.com:8443` (that "
-        "origin), `*.acme.com` (any subdomain, not acme.com itself), `localhost:*` or `localhost:3000` (this machine, "
-        "http too). An empty list blocks the key.",
+        description="Pages that may use the key: `acme.com` (this host, https), `https://acme.com:8443` (this "
+        "origin), `*.acme.com` (any subdomain, not acme.com itself), `localhost:*` or `localhost:3000` (the visitor's "
+        "machine, also http). With an empty list, all pages are rejected.",
     ),
-    AfterValidator(_without_repetition),
+    AfterValidator(_deduplicated),
 ]
 
 
 class WidgetKeyInput(Input):
-    """A widget key to make."""
+    """A widget key to create."""
 
     server_set = SERVER_SET
 
     name: KeyName
     domain_allowlist: DomainAllowlist = Field(default_factory=list)
-    agent_id: UUID | None = Field(default=None, description="Pin the key to one agent; null: any of the account's.")
+    agent_id: UUID | None = Field(
+        default=None, description="Pin the key to one agent. Null allows every agent of the account."
+    )
 
 
 class WidgetKeyPatch(Input):
-    """What to change of a widget key."""
+    """The fields of a widget key to update. Omitted fields keep their values."""
 
     server_set = SERVER_SET
 

@@ -1,1 +1,1 @@
-"""The front socket: gunicorn's worker, with a deadline for everything that a client sends or is sent."""
+"""A gunicorn worker with a deadline for every read from and every write to a client."""

@@ -1,8 +1,8 @@
-"""Whether a request has arrived as a whole. It looks for where the request ends, and judges nothing.
+"""Detects when a request has arrived completely. It finds the end of the request and does not validate it.
 
-gunicorn's parser reads from a socket and waits where bytes are missing, which occupies a thread for as long as the
-client likes. So a request is given to a thread once everything that the parser will ask for is there. Whatever looks
-wrong counts as complete: the parser refuses it without waiting.
+gunicorn's parser reads from a socket and blocks if bytes are missing, which would occupy a thread for as long as the
+client chooses. A request is therefore passed to a thread only when every byte that the parser will read has arrived. A
+malformed request counts as complete: the parser rejects it without blocking.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]+")
 
 
 class Progress(Enum):
-    """How far a request has come."""
+    """How much of a request has arrived."""
 
     MORE = auto()
-    """Something is missing."""
+    """Bytes are missing."""
     WHOLE = auto()
-    """The parser will not wait."""
+    """The parser will not block."""
     LARGE = auto()
-    """The head is here, and its body is larger than what is kept."""
+    """The head has arrived, and the body is too large to buffer."""
     HEAD_TOO_LARGE = auto()
 
 
 class Arrival:
-    """The bytes of one request, and maybe of what follows it."""
+    """The received bytes of a request, possibly followed by bytes of the next one."""
 
     __slots__ = ("_at", "_chunked", "_need", "_seen", "buffer", "continues", "head_end")
 
     def __init__(self) -> None:
         self.buffer = bytearray()
         self.head_end = 0
-        """Where the body begins; 0 while the head is incomplete."""
+        """Offset of the body; 0 while the head is incomplete."""
         self.continues = False
         """Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1)."""
         self._seen = 0
@@ -49,7 +49,7 @@ class Arrival:
         self._at = 0
 
     def add(self, data: bytes) -> Progress:
-        """Take what was received. Each byte is looked at once, however small the pieces are that it comes in."""
+        """Append received bytes. Each byte is scanned once, however small the pieces are."""
         self.buffer += data
         if not self.head_end:
             progress = self._look_for_head()
@@ -59,18 +59,18 @@ class Arrival:
 
     @property
     def body_received(self) -> int:
-        """How many bytes there are behind the head."""
+        """Number of bytes received after the head."""
         return len(self.buffer) - self.head_end
 
     def _look_for_head(self) -> Progress | None:
-        """None once the head is there and has a body to look for."""
+        """None if the head is complete and a body follows."""
         buffer, seen = self.buffer, self._seen
         end = buffer.find(b"\r\n\r\n", max(seen - 3, 0))
         if end < 0:
             self._seen = len(buffer)
             if len(buffer) > HEAD_BYTES:
                 return Progress.HEAD_TOO_LARGE
-            # A bare line feed, or a request line without an end: the parser refuses both where they stand.
+            # The parser rejects a bare line feed and an unterminated request line without blocking.
             if buffer.count(b"\n", seen) != buffer.count(b"\r\n", max(seen - 1, 0)):
                 return Progress.WHOLE
             if seen < REQUEST_LINE_BYTES + 4 < len(buffer) and b"\n" not in buffer[2:]:
@@ -120,7 +120,7 @@ class Arrival:
             size = bytes(buffer[self._at : end]).partition(b";")[0].rstrip(b" \t")
             if not _CHUNK_SIZE.fullmatch(size):
                 return Progress.WHOLE
-            if len(size) > _MOST_DIGITS:  # the parser takes that, and waits for it
+            if len(size) > _MOST_DIGITS:  # the parser would accept this size and block
                 return Progress.LARGE
             if int(size, 16) == 0:
                 return self._look_for_end_of_trailers(end)

@@ -1,6 +1,6 @@
-"""One client's connection: what has arrived of its request, what is left of its answer, and until when to wait.
+"""A client's connection: the received part of the request, the unsent part of the response, and the deadline.
 
-To gunicorn's parser and response it is the socket. The real one never blocks.
+gunicorn's parser and response use it as their socket. The real socket is non-blocking.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from gunicorn.config import Config
 
 from kataven.web.server.arrival import Arrival
 from kataven.web.server.errors import SlowBody
-from kataven.web.server.timeouts import ANSWER_BYTES, NEVER, BodyClock, SocketTimeouts
+from kataven.web.server.timeouts import NEVER, RESPONSE_BYTES, BodyClock, SocketTimeouts
 
 
 class Phase(Enum):
-    """What the connection is doing. In HEAD, BODY, ANSWER and LINGER it has a deadline."""
+    """The state of a connection. In HEAD, BODY, RESPONSE and LINGER it has a deadline."""
 
     HEAD = auto()
     BODY = auto()
-    IN_HAND = auto()
-    """A thread has it."""
-    ANSWER = auto()
+    IN_THREAD = auto()
+    """A thread processes the request."""
+    RESPONSE = auto()
     IDLE = auto()
     LINGER = auto()
     CLOSED = auto()
 
 
 class SlowReader(TimeoutError):
-    """Raised when the client does not take its answer in time."""
+    """Raised when the client does not read the response in time."""
 
 
 class ClientConnection:
-    """A connection. The main thread has it, but for the phase IN_HAND."""
+    """A connection. The main thread owns it, except in the phase IN_THREAD."""
 
     __slots__ = (
         "arrival",
@@ -70,37 +70,38 @@ class ClientConnection:
         self.phase = Phase.HEAD
         self.deadline = time.monotonic() + timeouts.head_seconds
         self.timeout = NEVER
-        """Until when it may be idle; gunicorn's name."""
+        """When an idle connection is closed. gunicorn reads this attribute."""
         self.registered = False
         self.clock: BodyClock | None = None
         self.continued = False
         self.whole = False
-        """Whether the request had arrived before it was given to a thread."""
+        """Whether the request arrived completely before it was passed to a thread."""
         self.keep = False
         self.outbox = bytearray()
         self.buffered = 0
-        """How much of it is counted as kept."""
+        """Bytes of this request that count toward BUFFERED_BYTES."""
         self.dropped = 0
 
     def hand_over(self, whole: bool) -> None:
-        """Give the parser what has arrived."""
-        self.phase, self.whole = Phase.IN_HAND, whole
+        """Pass the received bytes to the parser."""
+        self.phase, self.whole = Phase.IN_THREAD, whole
         self.parser.unreader.unread(bytes(self.arrival.buffer))
         self.arrival = Arrival()
 
     def start_clock(self) -> None:
-        """A thread begins to read the rest of the body. Not earlier: waiting for a thread is not the client's time."""
+        """Start the deadline of the body when a thread starts to read it: waiting for a thread must not count against
+        the client."""
         self.clock = BodyClock(self.timeouts, time.monotonic())
 
     def take_back(self) -> bytes:
-        """What the client has sent behind the request that was answered."""
+        """The bytes that the client sent after this request."""
         self.clock, self.continued = None, False
         behind: bytes = self.parser.unreader.take_buffered()
         return behind
 
     def recv(self, size: int) -> bytes:
-        """For the parser. Raises SlowBody at once where the request was believed to be complete, else when its time is
-        over."""
+        """Called by the parser. Raises SlowBody immediately if the request was considered complete, otherwise at the
+        deadline."""
         while True:
             if self.clock is not None and time.monotonic() >= self.clock.deadline:
                 raise SlowBody
@@ -116,13 +117,13 @@ class ClientConnection:
             return data
 
     def send(self, data: bytes) -> int:
-        """For gunicorn's `100 Continue`."""
+        """Called by gunicorn to send `100 Continue`."""
         self.sendall(data)
         return len(data)
 
     def sendall(self, data: bytes) -> None:
-        """Send, or keep what the client does not take yet. Waits only when there is too much to keep; then it raises
-        SlowReader when the client's time is over."""
+        """Send, and buffer what the client doesn't read yet. Blocks only if more than RESPONSE_BYTES are buffered, and
+        raises SlowReader at the deadline."""
         if self.outbox:
             self.outbox += data
         else:
@@ -133,11 +134,11 @@ class ClientConnection:
             if sent == len(data):
                 return
             self.outbox += memoryview(data)[sent:]
-        if len(self.outbox) > ANSWER_BYTES:
+        if len(self.outbox) > RESPONSE_BYTES:
             self._push(time.monotonic() + self.timeouts.body_seconds)
 
     def flush(self) -> bool:
-        """Send what is kept, as far as the client takes it. Whether that was everything. Raises OSError."""
+        """Send buffered bytes until the client stops reading. Returns whether all were sent. Raises OSError."""
         while self.outbox:
             try:
                 sent = self.sock.send(memoryview(self.outbox)[:65_536])
@@ -147,7 +148,7 @@ class ClientConnection:
         return True
 
     def _push(self, deadline: float) -> None:
-        while not self.flush() and len(self.outbox) > ANSWER_BYTES:
+        while not self.flush() and len(self.outbox) > RESPONSE_BYTES:
             if time.monotonic() >= deadline:
                 self.outbox.clear()
                 raise SlowReader

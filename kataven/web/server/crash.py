@@ -1,6 +1,6 @@
-"""The stacks of a worker that crashed, as a line in the log: faulthandler writes plain text alone, so it gets a file.
+"""Logs the thread stacks of a crashed worker. faulthandler writes plain text only, so it writes to a file first.
 
-gunicorn ends a worker that hangs by SIGABRT, so its stacks are told too.
+gunicorn kills a hanging worker with SIGABRT, so its stacks are logged too.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from pathlib import Path
 
 log = logging.getLogger("kataven.server")
 
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 
 
 def watch(folder: str) -> None:
-    """In the worker: have a fatal signal write every thread's stack to a file of this process."""
+    """Call it in the worker: on a fatal signal, the stacks of all threads are written to a file of this process."""
     descriptor = os.open(_file(folder, os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     faulthandler.enable(descriptor)
 
 
 def report(folder: str, pid: int) -> None:
-    """In the master: log what worker `pid` has left, if it has crashed. Raises OSError."""
+    """Call it in the master: logs the stacks of worker `pid` if it has crashed. Raises OSError."""
     file = _file(folder, pid)
     if not file.exists():
         return
-    with file.open("rb") as left:
-        stacks = left.read(MOST_BYTES).decode(errors="replace")
+    with file.open("rb") as dump:
+        stacks = dump.read(MAX_BYTES).decode(errors="replace")
     file.unlink()
     if stacks:
         log.critical("a worker crashed", extra={"worker": pid, "stacks": stacks})

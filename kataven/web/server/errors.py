@@ -1,12 +1,12 @@
-"""What can be wrong with a request's body on its way in. `web/problems.py` answers both."""
+"""Errors while a request's body is read. `web/problems.py` maps both to responses."""
 
 from __future__ import annotations
 
 
 class BodyError(Exception):
-    """The body can't be read to its end.
+    """Raised when the body can't be read completely.
 
-    Neither an OSError nor a ValueError: werkzeug takes both for a client that went away, and hides which one it was.
+    Not a subclass of OSError or ValueError: Werkzeug treats both as a disconnected client and hides the cause.
     """
 
 

@@ -1,4 +1,4 @@
-"""gunicorn's own lines, written like every other: one JSON object a line, without secrets."""
+"""Writes gunicorn's log lines in the same format as all others: one JSON object per line, without secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger("kataven.wsgi")
 
 
 class JsonLogger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no annotations
-    """gunicorn's `logger_class`. From its making on, this process and its workers write nothing but JSON."""
+    """gunicorn's `logger_class`. Once it is created, this process and its workers write only JSON."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -30,7 +30,7 @@ class JsonLogger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no anno
 
 
 class ErrorStream:
-    """`wsgi.errors`: lines for the log. gunicorn's own writes them to standard error as they are."""
+    """`wsgi.errors`: writes lines to the log. gunicorn's own stream writes them to standard error unformatted."""
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
@@ -42,7 +42,7 @@ class ErrorStream:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Every line is written at once."""
+        """Does nothing: `write` does not buffer."""
 
 
 ERRORS = ErrorStream()

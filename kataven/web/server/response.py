@@ -1,5 +1,5 @@
-"""The two ends of a request as the application sees them: a body that fails clearly, and an answer that tells the truth
-about its connection."""
+"""The request body and the response as the application sees them: a body with typed errors, and a response with a
+correct `Connection` header."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gunicorn.http.errors import NoMoreData, ParseException
 
 from kataven.web.server.errors import BodyError, BrokenBody
 
-_DROPPED = 65_536
+_DISCARD_BYTES = 65_536
 
 
 class RequestBody:
-    """`wsgi.input`. Raises BodyError where gunicorn's reader raises errors of its own, or says nothing."""
+    """`wsgi.input`. Raises BodyError where gunicorn's reader raises its own errors, or ends silently."""
 
     def __init__(self, request: Any) -> None:
         self._body = request.body
@@ -51,7 +51,8 @@ class RequestBody:
 
 
 class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotations
-    """Sends head and body in one piece where it can, and says `Connection: close` when the connection will be."""
+    """Sends head and body in one write where possible, and sets `Connection: close` if the connection will be
+    closed."""
 
     def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
         super().__init__(req, sock, cfg)
@@ -60,8 +61,8 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     def send_headers(self) -> None:
         if self.headers_sent or self._head is not None:
             return
-        if self._leaves_a_body():
-            # RFC 9112, section 9.3: where the next request begins is unknown, so there will be none.
+        if self._has_unread_body():
+            # RFC 9112, section 9.3: the start of the next request is unknown, so the connection can't be reused.
             self.force_close()
         lines = [*self.default_headers(), *(f"{name}: {value}\r\n" for name, value in self.headers), "\r\n"]
         self._head = util.to_bytestring("".join(lines), "latin-1")
@@ -81,12 +82,12 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         self.headers_sent = True
         self.sock.sendall(data if head is None else head + data)
 
-    def _leaves_a_body(self) -> bool:
-        """Whether the next request can't be found behind this one's body. What is in memory is dropped for that."""
+    def _has_unread_body(self) -> bool:
+        """Whether an unread body hides the start of the next request. A body that is in memory is discarded first."""
         body = self.req.body
         if self.sock.whole and not body.failed:
             try:
-                while body.read(_DROPPED):
+                while body.read(_DISCARD_BYTES):
                     pass
             except (BodyError, ParseException, OSError):
                 return True

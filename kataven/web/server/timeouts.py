@@ -1,4 +1,4 @@
-"""How long the server waits for a client, and how much it keeps of what has arrived so far."""
+"""The server's limits for clients: deadlines, and how many bytes it buffers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 from dataclasses import dataclass, field
 
 HEAD_BYTES = 64 * 1024
-"""The most that a request line and its headers may have together."""
+"""Maximum size of a request line and its headers together."""
 BODY_BYTES = 64 * 1024
-"""A body of at most this size occupies no thread before it has arrived."""
+"""Maximum size of a body that is buffered before a thread processes the request."""
 BUFFERED_BYTES = 32 * 1024 * 1024
-"""The most that a worker keeps of requests that are still arriving."""
-ANSWER_BYTES = 1024 * 1024
-"""The most of an answer that is kept for a client that reads slowly, before the thread that writes it waits."""
+"""Maximum total size of the incomplete requests that a worker buffers."""
+RESPONSE_BYTES = 1024 * 1024
+"""How much of a response is buffered for a client that reads slowly, before the writing thread blocks."""
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 2 * 1024 * 1024
-"""What is still read, and dropped, of a connection that is closed (RFC 9112, section 9.6): closing a socket that holds
-unread bytes resets it, and the client may never see the answer."""
+"""How much input is read and discarded before a connection is closed (RFC 9112, section 9.6): closing a socket with
+unread bytes resets the connection, and the client may never receive the response."""
 
 
 REASONS = ("silent", "slow_head", "slow_body", "slow_reader", "crowded", "headers_too_large", "malformed")
-"""Why the server closes a connection by itself; what the metric's label can be."""
+"""Why the server closes a connection: the values of the metric's label `reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class SocketTimeouts:
     body_seconds: float = 10.0
     bytes_per_second: int = 4096
     grace_seconds: float = 3.0
-    """The floor of `bytes_per_second` counts from here on: a lost packet alone may cost a second or two."""
+    """`bytes_per_second` applies after this time: a single lost packet can cost a second or two."""
     connections: int = 1000
 
 
 @dataclass(slots=True)
 class BodyClock:
-    """How long one body may still take."""
+    """The deadline of one request body."""
 
     timeouts: SocketTimeouts
     started: float
@@ -49,7 +49,7 @@ class BodyClock:
 
     @property
     def deadline(self) -> float:
-        """When the next byte must be here, on the monotonic clock."""
+        """When the next byte must have arrived, on the monotonic clock."""
         floor = self.started + self.timeouts.grace_seconds + self.received / self.timeouts.bytes_per_second
         return min(self.total, floor)
 

@@ -1,13 +1,14 @@
-"""gunicorn's threaded worker, with one change of principle: no thread waits for a client.
+"""gunicorn's threaded worker, changed so that no request thread waits for a client.
 
-The main thread receives: the head, and a body of up to 64 KiB, of every connection at once. A thread gets a request
-when all of it is there, so that it costs the thread what it costs the application. A larger body is read by a thread
-of a second, small pool, against a clock. What a client does not take of its answer is sent by the main thread too.
+The main thread receives the head, and a body of up to 64 KiB, of all connections concurrently. A thread gets a request
+when it has arrived completely, so that it is occupied only while the application runs. Larger bodies are read by
+threads of a second, smaller pool, with a deadline. The main thread sends the part of a response that the client has not
+read yet.
 
-    HEAD → BODY → IN_HAND (a thread) → ANSWER → IDLE → HEAD …, or LINGER → closed
+    HEAD → BODY → IN_THREAD → RESPONSE → IDLE → HEAD …, or LINGER → closed
 
-The rest is gunicorn's `gthread`; `tests/web/server/test_gthread.py` lists what is relied on. Why it is so stands in
-docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md.
+The rest is gunicorn's `gthread`. `tests/web/server/test_gthread.py` tests the internals that this module relies on. For
+the reasons, see docs/decisions/0073-request-threads-do-not-wait-for-slow-clients.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, ThreadWorker
 
-from kataven.web.server import answers
+from kataven.web.server import error_responses
 from kataven.web.server.arrival import Progress
 from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
@@ -48,11 +49,11 @@ log = logging.getLogger("kataven.server")
 _HEAD_READ = 16 * 1024
 _BODY_READ = BODY_BYTES + 1024
 _SWEEP_SECONDS = 0.5
-_NOTHING_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_NOBODY_THERE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_CLIENT_GONE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
 
-class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
+class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's `worker_class`."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -63,28 +64,30 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self.on_refusal: Callable[[str], None] = self._count
         self.set_timeouts(SocketTimeouts())
         self._waiting: dict[ClientConnection, None] = {}
-        """Connections with a deadline, the oldest first."""
+        """Connections with a deadline, oldest first."""
         self._buffered = 0
         self._next_sweep = 0.0
         self._names: dict[int, Any] = {}
 
     @classmethod
     def check_config(cls, cfg: Config, log: Any) -> None:
-        """Refuse what is not implemented here. Raises ValueError."""
+        """Reject gunicorn settings that this worker doesn't support. Raises ValueError."""
         super().check_config(cfg, log)
         if cfg.is_ssl:
-            raise ValueError("certfile, keyfile: TLS is the proxy's; this server speaks HTTP/1.1 alone")
+            raise ValueError(
+                "certfile, keyfile: must be unset; this server supports HTTP/1.1 only, so terminate TLS at the proxy"
+            )
         if cfg.proxy_protocol != "off":
-            raise ValueError("proxy_protocol: must be off; the client's address comes from X-Forwarded-For")
+            raise ValueError("proxy_protocol: must be off; the client's address is read from X-Forwarded-For")
 
     def set_timeouts(self, timeouts: SocketTimeouts) -> None:
-        """Set the limits. Call it before `run`."""
+        """Call it before `run`."""
         self.timeouts = timeouts
         self.worker_connections = timeouts.connections
         self.max_keepalived = timeouts.connections - self.cfg.threads
 
     def init_process(self) -> None:
-        # Threads are made when they are needed: without large bodies that arrive slowly, it has none.
+        # Threads are created on demand: without large bodies, this pool has none.
         self.bulk = futures.ThreadPoolExecutor(max(2, self.cfg.threads // 2), "bulk")
         super().init_process()
 
@@ -104,7 +107,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         for key, _ in self.poller.select(timeout):
             context = key.data
             conn = context.args[0] if isinstance(context, partial) else None
-            # An event before it, of the same round, may have closed this connection to make room.
+            # An earlier event of the same round may have closed this connection to free capacity.
             if conn is not None and conn.phase is Phase.CLOSED:
                 continue
             try:
@@ -112,8 +115,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             except Exception:
                 if conn is None:
                     raise
-                # No client may end the worker, whatever it has found.
-                log.exception("a connection failed")
+                # No client may be able to stop the worker.
+                log.exception("connection handling failed")
                 self._close(conn)
 
     # Receiving, in the main thread.
@@ -122,24 +125,24 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno in _NOTHING_LEFT:
-                self._make_room()
+            if error.errno in _OUT_OF_RESOURCES:
+                self._free_capacity()
                 self.set_accept_enabled(False)  # until the next round of the loop
-            elif error.errno not in _NOBODY_THERE:
+            elif error.errno not in _CLIENT_GONE:
                 raise
             return
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
-            self._make_room()
+            self._free_capacity()
         name = self._names.get(listener.fileno())
         if name is None:
             name = self._names[listener.fileno()] = listener.getsockname()
         conn = ClientConnection(sock, client, name, self.cfg, self.timeouts)
         self._waiting[conn] = None
-        self._receive(conn)  # often it is there already: then the poller never hears of this connection
+        self._receive(conn)  # the request has often arrived already: then the poller never has to watch this connection
 
     def on_client_socket_readable(self, conn: ClientConnection, client: Any) -> None:
-        """An idle connection has something to say."""
+        """Called when an idle connection becomes readable."""
         self.keepalived_conns.remove(conn)
         conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.timeouts.head_seconds
         self._waiting[conn] = None
@@ -155,7 +158,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         else:
             if data:
                 self._add(conn, data)
-            elif conn.phase is Phase.BODY:  # it has closed its side too early, and may still read what we say to that
+            elif conn.phase is Phase.BODY:  # the client half-closed too early, and may still read the error response
                 self._hand_over(conn, whole=True)
             else:
                 self._close(conn)
@@ -188,7 +191,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             conn.deadline = conn.clock.deadline
         self._listen(conn, self._receive)
         if self._buffered > BUFFERED_BYTES:
-            self._make_room()
+            self._free_capacity()
 
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
         self._forget(conn)
@@ -201,10 +204,10 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         future = pool.submit(self.handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
-    # Answering, in a thread of a pool.
+    # Processing, in a thread of a pool.
 
     def handle(self, conn: ClientConnection) -> bool:
-        """One request. Whether the connection can have another."""
+        """Process one request. Returns whether the connection can be reused."""
         request = None
         if not conn.whole:
             conn.start_clock()
@@ -225,7 +228,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         return False
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
-        """As gthread does it, with our body and our response."""
+        """The same as in gthread, with this package's body and response classes."""
         environ: dict[str, Any] = {}
         response = None
         try:
@@ -236,7 +239,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             environ["wsgi.multithread"] = True
             environ["wsgi.input"] = RequestBody(req)
             environ["wsgi.errors"] = ERRORS
-            # sendfile would wait for the client.
+            # sendfile would block on the client.
             del environ["wsgi.file_wrapper"]
             self.nr += 1
             if self.nr >= self.max_requests:
@@ -259,8 +262,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             raise
         except (Exception, SystemExit):
             if response is not None and response.headers_sent:
-                # Half an answer is followed by nothing.
-                log.exception("the answer could not be finished")
+                # After a partial response, the connection can only be closed.
+                log.exception("response could not be completed")
                 return False
             raise
         finally:
@@ -270,9 +273,9 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
                 log.exception("post_request failed")
 
     def handle_error(self, req: Any, client: ClientConnection, addr: Any, exc: BaseException) -> None:
-        """A request that gunicorn's parser, or the application's last resort, gave up. Nothing of it is repeated: the
-        parser's messages quote what they complain about, which may be a key."""
-        code, request_id = answers.code_of(exc), answers.new_request_id()
+        """Send an error response for a request that gunicorn's parser or the application rejected. It repeats no part
+        of the request: the parser's messages quote their input, which may be a key."""
+        code, request_id = error_responses.code_of(exc), error_responses.new_request_id()
         peer = addr[0] if isinstance(addr, tuple) else "unix"
         if code == "internal_error":
             log.error("unforeseen", exc_info=exc, extra={"request_id": request_id, "peer": peer})
@@ -281,19 +284,19 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             log.warning("request refused", extra=named)
             self.on_refusal("slow_body" if isinstance(exc, SlowBody) else "malformed")
         try:
-            client.sendall(answers.answer(code, request_id))
+            client.sendall(error_responses.error_response(code, request_id))
         except OSError:
             return
 
-    # What comes after the answer, in the main thread again.
+    # After the response, in the main thread.
 
     def finish_request(self, conn: ClientConnection, fs: futures.Future[bool]) -> None:
         try:
             conn.keep = not fs.cancelled() and fs.result()
         except (Exception, SystemExit):
-            log.exception("a request ended without an answer")
+            log.exception("request ended without a response")
             conn.keep = False
-        conn.phase = Phase.ANSWER
+        conn.phase = Phase.RESPONSE
         self._send_rest(conn)
 
     def _send_rest(self, conn: ClientConnection, _fileobj: Any = None) -> None:
@@ -304,18 +307,18 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             return
         if done:
             self._forget(conn)
-            self._go_on(conn)
+            self._finish(conn)
         else:
-            conn.deadline = time.monotonic() + self.timeouts.body_seconds  # for the next part of it
+            conn.deadline = time.monotonic() + self.timeouts.body_seconds  # for the next part of the response
             self._waiting[conn] = None
             self._listen(conn, self._send_rest, EVENT_WRITE)
 
-    def _go_on(self, conn: ClientConnection) -> None:
+    def _finish(self, conn: ClientConnection) -> None:
         if not conn.keep:
             self._linger(conn)
             return
         behind = conn.take_back()
-        if behind:  # sent behind the first request, and read with it: the poller will not tell
+        if behind:  # pipelined, and already read: the poller will not report it
             conn.phase, conn.deadline = Phase.HEAD, time.monotonic() + self.timeouts.head_seconds
             self._waiting[conn] = None
             self._add(conn, behind)
@@ -326,7 +329,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         self._listen(conn, self.on_client_socket_readable)
 
     def _linger(self, conn: ClientConnection) -> None:
-        """Say that nothing more will come, and read on for a moment. gthread does this in its main thread and waits."""
+        """Shut down the sending side, and discard input for a moment. gthread blocks its main thread for this."""
         try:
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -350,7 +353,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         else:
             self._listen(conn, self._drop_input)
 
-    # Deadlines and room, in the main thread.
+    # Deadlines and capacity, in the main thread.
 
     def murder_keepalived(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -358,7 +361,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             self._close(self.keepalived_conns.popleft())
 
     def murder_pending(self) -> None:
-        """Close what is past its deadline. gunicorn calls it after every round of its loop."""
+        """Close connections past their deadline. gunicorn calls it after every round of its loop."""
         now = time.monotonic()
         if now < self._next_sweep:
             return
@@ -377,11 +380,11 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
         elif conn.phase is Phase.BODY:
             self._refuse(conn, "slow_body", "request_timeout")
         else:
-            self._refuse(conn, "slow_reader" if conn.phase is Phase.ANSWER else None, None)
+            self._refuse(conn, "slow_reader" if conn.phase is Phase.RESPONSE else None, None)
 
-    def _make_room(self) -> None:
-        """Close whatever has been waited for longest: an honest request is complete within milliseconds, and is hardly
-        ever the oldest of a thousand."""
+    def _free_capacity(self) -> None:
+        """Close the connection that has been incomplete for longest: a well-behaved client's request completes within
+        milliseconds, and is almost never the oldest of a thousand."""
         conn = next(iter(self._waiting), None)
         if conn is not None:
             self._refuse(conn, "crowded" if conn.phase is not Phase.LINGER else None, None)
@@ -396,7 +399,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             return
         self._forget(conn)
         try:
-            conn.sock.send(answers.answer(code, answers.new_request_id()))
+            conn.sock.send(error_responses.error_response(code, error_responses.new_request_id()))
         except OSError:
             self._close(conn)
         else:
@@ -405,7 +408,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
     def _listen(
         self, conn: ClientConnection, callback: Callable[[ClientConnection, Any], None], event: int = EVENT_READ
     ) -> None:
-        """Have the poller call. A connection whose phase changes is registered anew."""
+        """Register `callback` with the poller. Replaces the connection's previous callback."""
         wanted = partial(callback, conn)
         if conn.registered:
             self.poller.modify(conn.sock, event, wanted)
@@ -414,7 +417,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annota
             conn.registered = True
 
     def _forget(self, conn: ClientConnection) -> None:
-        """Neither poller nor deadline."""
+        """Remove the connection from the poller and from the deadlines."""
         if conn.registered:
             self.poller.unregister(conn.sock)
             conn.registered = False

@@ -1,4 +1,4 @@
-"""Starting `small.py` under gunicorn, and talking to it in bytes."""
+"""Starts `small.py` under gunicorn, and exchanges bytes with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.gunicorn import Gunicorn
 
 
 def small(folder: Path, **environ: str) -> Gunicorn:
-    """The small application, not yet started."""
+    """The small application, not started yet."""
     return Gunicorn(
         {"PYTHONPATH": str(Path(__file__).parents[3]), **environ},
         folder / "log",
@@ -24,7 +24,7 @@ def small(folder: Path, **environ: str) -> Gunicorn:
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """One answer, by its Content-Length: status, headers, body."""
+    """One response, by its Content-Length: status, headers, body."""
     received = b""
     while b"\r\n\r\n" not in received:
         part = connection.recv(65_536)
@@ -41,7 +41,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
+    """Everything until the server closes the connection."""
     parts = []
     while part := connection.recv(65_536):
         parts.append(part)
@@ -49,30 +49,30 @@ def rest(connection: socket.socket) -> bytes:
 
 
 def get(server: Gunicorn, path: str) -> bytes:
-    """The body of a GET on a connection of its own."""
+    """The body of a GET on its own connection."""
     return server.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()).partition(b"\r\n\r\n")[2]
 
 
 def refused(server: Gunicorn) -> dict[str, int]:
-    """How many connections the worker refused, by reason."""
+    """How many connections the worker rejected, by reason."""
     counts: dict[str, int] = json.loads(get(server, "/refused"))
     return counts
 
 
 @contextmanager
-def crowd(server: Gunicorn, count: int, first_words: bytes) -> Iterator[list[socket.socket]]:
-    """So many connections, each of which has sent this and then says nothing."""
+def open_connections(server: Gunicorn, count: int, first_bytes: bytes) -> Iterator[list[socket.socket]]:
+    """N connections, each of which sends these bytes and then is silent."""
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(count)]
-        if first_words:
+        if first_bytes:
             for connection in connections:
-                connection.sendall(first_words)
+                connection.sendall(first_bytes)
         yield connections
 
 
-def statuses(answers: bytes) -> list[int]:
-    """The statuses of all answers in these bytes."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answers)]
+def statuses(responses: bytes) -> list[int]:
+    """The statuses of all responses in these bytes."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", responses)]
 
 
 def descriptors(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""A small application for the server's own tests: what a path does is in its name."""
+"""A small application for the tests of the server: each path names its behaviour."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _parts(*, fail: bool) -> Iterator[bytes]:
 
 
 def _hold(folder: Path) -> None:
-    """Say that it has begun, and wait until it may end."""
+    """Signal the start, and wait until the test allows the end."""
     (folder / "begun").touch()
     while not (folder / "end").exists():
         time.sleep(0.01)

@@ -11,7 +11,7 @@ from tests.web.server import small
 bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ['PORT']}"
 workers = 1
 threads = 2
-worker_class = os.environ.get("WORKER_CLASS", "kataven.web.server.worker.FrontWorker")
+worker_class = os.environ.get("WORKER_CLASS", "kataven.web.server.worker.BufferingWorker")
 logger_class = "kataven.web.server.logger.JsonLogger"
 http_parser = "python"
 keepalive = int(os.environ.get("KEEPALIVE", "75"))
@@ -25,7 +25,7 @@ secure_scheme_headers: dict[str, str] = {}
 
 def post_worker_init(worker: Any) -> None:
     small.worker = worker
-    if hasattr(worker, "be_patient"):
+    if hasattr(worker, "set_timeouts"):
         worker.set_timeouts(
             SocketTimeouts(
                 head_seconds=float(os.environ.get("HEAD_SECONDS", "10")),

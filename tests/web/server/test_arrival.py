@@ -1,4 +1,4 @@
-"""Where a request ends, found in pieces of any size; compared with gunicorn's parser."""
+"""Detection of the end of a request, in pieces of any size, compared with gunicorn's parser."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ PIECES = st.sampled_from(
 
 
 class WouldWait(Exception):
-    """The parser asks for more than there is."""
+    """The parser reads beyond the available bytes."""
 
 
 class Given:
-    """A socket on which so much has arrived."""
+    """A socket from which only these bytes can be read."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -62,7 +62,7 @@ class Given:
 
 
 def parser_waits(data: bytes) -> bool:
-    """Whether gunicorn's parser, and a reader of the body, ask for more."""
+    """Whether gunicorn's parser, and a reader of the body, read beyond the available bytes."""
     config = Config()
     config.set("limit_request_field_size", 65_536)
     parser: Any = RequestParser(config, Given(data), ("127.0.0.1", 1))
@@ -80,13 +80,13 @@ def all_at_once(data: bytes) -> Progress:
 
 
 @given(st.lists(PIECES, max_size=12).map(b"".join).filter(bool))
-def test_the_parser_never_waits_for_a_request_that_is_whole(data: bytes) -> None:
+def test_parser_never_blocks_on_a_complete_request(data: bytes) -> None:
     if all_at_once(data) is Progress.WHOLE:
         assert not parser_waits(data)
 
 
 @given(st.lists(PIECES, max_size=12).map(b"".join).filter(bool), st.data())
-def test_the_pieces_that_it_comes_in_make_no_difference(data: bytes, draw: st.DataObject) -> None:
+def test_result_does_not_depend_on_how_the_request_is_split(data: bytes, draw: st.DataObject) -> None:
     arrival, at, progress = Arrival(), 0, Progress.MORE
     while progress is Progress.MORE and at < len(data):
         size = draw.draw(st.integers(1, 7))
@@ -127,5 +127,5 @@ def test_the_pieces_that_it_comes_in_make_no_difference(data: bytes, draw: st.Da
         (CHUNKED + b"1\r\na\r\n" * (BODY_BYTES // 6 + 1), Progress.LARGE),
     ],
 )
-def test_how_far_a_request_is(data: bytes, progress: Progress) -> None:
+def test_progress_of_a_request(data: bytes, progress: Progress) -> None:
     assert all_at_once(data) is progress

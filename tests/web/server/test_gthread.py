@@ -1,4 +1,5 @@
-"""What the worker keeps of gunicorn's gthread, and what it relies on: keep-alive, reload, stop, replacement, errors."""
+"""What the worker keeps of gunicorn's gthread and relies on: keep-alive, reload, shutdown, worker replacement,
+errors."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from gunicorn.http.unreader import Unreader
 from gunicorn.workers import gthread
 from gunicorn.workers.gthread import ThreadWorker
 
-from kataven.web.server.worker import FrontWorker
+from kataven.web.server.worker import BufferingWorker
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 from tests.web.server.running import get, read_answer, rest, small, statuses
@@ -40,16 +41,16 @@ def own(tmp_path: Path) -> Iterator[Gunicorn]:
 
 
 def hold(server: Gunicorn, folder: Path) -> tuple[threading.Thread, list[bytes]]:
-    """A request that is under way until `folder/end` exists, and its answer when it has one."""
-    answers: list[bytes] = []
+    """A request that is in flight until `folder/end` exists, and its response."""
+    responses: list[bytes] = []
     request = f"GET /hold?{folder} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    thread = threading.Thread(target=lambda: answers.append(server.raw(request)))
+    thread = threading.Thread(target=lambda: responses.append(server.raw(request)))
     thread.start()
     wait_until((folder / "begun").exists, 30)
-    return thread, answers
+    return thread, responses
 
 
-def test_what_is_overridden_is_there_and_is_called_the_same_way() -> None:
+def test_overridden_methods_exist_in_gthread_with_the_same_signature() -> None:
     for name in (
         "accept",
         "check_config",
@@ -65,11 +66,11 @@ def test_what_is_overridden_is_there_and_is_called_the_same_way() -> None:
         "on_client_socket_readable",
         "run",
     ):
-        ours, theirs = getattr(FrontWorker, name), getattr(ThreadWorker, name)
+        ours, theirs = getattr(BufferingWorker, name), getattr(ThreadWorker, name)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters), name
 
 
-def test_the_loop_calls_what_is_relied_on() -> None:
+def test_event_loop_of_gthread_calls_the_overridden_methods() -> None:
     loop = inspect.getsource(ThreadWorker.run)
     for called in ("set_accept_enabled", "murder_keepalived()", "murder_pending()", "nr_conns", "_cap_keepalive"):
         assert called in loop
@@ -83,7 +84,7 @@ def test_the_loop_calls_what_is_relied_on() -> None:
     assert LengthReader(Unreader(), 3).length == 3
 
 
-def test_a_connection_serves_many_requests(server: Gunicorn) -> None:
+def test_connection_serves_several_requests(server: Gunicorn) -> None:
     with server.connect() as connection:
         for _ in range(5):
             connection.sendall(GET)
@@ -91,16 +92,16 @@ def test_a_connection_serves_many_requests(server: Gunicorn) -> None:
             assert (status, headers["connection"]) == (200, "keep-alive")
 
 
-def test_requests_that_come_together_are_all_answered_in_order(server: Gunicorn) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Gunicorn) -> None:
     posts = b"".join(
         b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % n + b"x" * n for n in (3, 0, 5_000)
     )
     last = (
         b"POST /read HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
     )
-    answers = server.raw(posts + last)
-    assert statuses(answers) == [200] * 4
-    assert [part.partition(b"\r\n\r\n")[2] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"3", b"0", b"5000", b"2"]
+    responses = server.raw(posts + last)
+    assert statuses(responses) == [200] * 4
+    assert [part.partition(b"\r\n\r\n")[2] for part in responses.split(b"HTTP/1.1 ")[1:]] == [b"3", b"0", b"5000", b"2"]
 
 
 @pytest.mark.parametrize(
@@ -108,32 +109,32 @@ def test_requests_that_come_together_are_all_answered_in_order(server: Gunicorn)
     [b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
     ids=["1.0", "close"],
 )
-def test_a_client_that_wants_one_answer_gets_one(server: Gunicorn, request_bytes: bytes) -> None:
-    answer = server.raw(request_bytes)
-    assert statuses(answer.replace(b"HTTP/1.0", b"HTTP/1.1")) == [200]
-    assert b"Connection: close\r\n" in answer
+def test_connection_close_is_respected(server: Gunicorn, request_bytes: bytes) -> None:
+    response = server.raw(request_bytes)
+    assert statuses(response.replace(b"HTTP/1.0", b"HTTP/1.1")) == [200]
+    assert b"Connection: close\r\n" in response
 
 
-def test_an_idle_connection_is_closed_after_its_time(tmp_path: Path) -> None:
+def test_idle_connection_is_closed_after_the_keepalive_timeout(tmp_path: Path) -> None:
     with small(tmp_path, KEEPALIVE="1") as server, server.connect() as connection:
         connection.sendall(GET)
         assert read_answer(connection)[0] == 200
         assert rest(connection) == b""
 
 
-def test_head_has_no_body_and_a_stream_has_chunks(server: Gunicorn) -> None:
+def test_head_has_no_body_and_a_stream_is_chunked(server: Gunicorn) -> None:
     assert server.raw(b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").endswith(b"\r\n\r\n")
     streamed = server.raw(b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert streamed.endswith(b"\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
-def test_an_answer_that_fails_in_the_middle_is_not_finished(server: Gunicorn) -> None:
-    answer = server.raw(b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answer.endswith(b"3\r\none\r\n")
-    assert statuses(answer) == [200]
+def test_response_that_fails_midway_is_not_terminated(server: Gunicorn) -> None:
+    response = server.raw(b"GET /half HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert response.endswith(b"3\r\none\r\n")
+    assert statuses(response) == [200]
 
 
-def test_an_application_that_fails_is_a_500_that_says_nothing(server: Gunicorn) -> None:
+def test_application_error_is_a_500_without_details(server: Gunicorn) -> None:
     with server.connect() as connection:
         connection.sendall(b"GET /fail HTTP/1.1\r\nHost: x\r\n\r\n")
         status, headers, body = read_answer(connection)
@@ -146,7 +147,7 @@ def test_an_application_that_fails_is_a_500_that_says_nothing(server: Gunicorn) 
 
 
 @pytest.mark.parametrize("length", [5, 100_000], ids=["small", "large"])
-def test_a_client_that_expects_100_gets_it_once(server: Gunicorn, length: int) -> None:
+def test_expect_100_continue_is_answered_once(server: Gunicorn, length: int) -> None:
     with server.connect() as connection:
         connection.sendall(
             b"POST /read HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
@@ -155,18 +156,18 @@ def test_a_client_that_expects_100_gets_it_once(server: Gunicorn, length: int) -
         go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
         assert connection.recv(len(go_on), 256) == go_on  # MSG_WAITALL
         connection.sendall(b"x" * length)
-        answer = rest(connection)
-    assert statuses(answer) == [200]
-    assert answer.endswith(b"\r\n\r\n%d" % length)
+        response = rest(connection)
+    assert statuses(response) == [200]
+    assert response.endswith(b"\r\n\r\n%d" % length)
 
 
-def test_a_request_under_way_is_answered_when_the_server_stops(own: Gunicorn, tmp_path: Path) -> None:
+def test_in_flight_request_completes_at_shutdown(own: Gunicorn, tmp_path: Path) -> None:
     with own.connect() as idle, own.connect() as half:
         idle.sendall(GET)
         assert read_answer(idle)[0] == 200
-        thread, answers = hold(own, tmp_path)
+        thread, responses = hold(own, tmp_path)
         half.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
-        get(own, "/")  # the half is in by now
+        get(own, "/")  # half of the request has arrived by now
         own.process.terminate()
         assert rest(idle) == b""
         half.sendall(b"cd")
@@ -174,11 +175,11 @@ def test_a_request_under_way_is_answered_when_the_server_stops(own: Gunicorn, tm
         assert (status, headers["connection"], body) == (200, "close", b"4")
         (tmp_path / "end").touch()
         thread.join(30)
-    assert statuses(answers[0]) == [200]
+    assert statuses(responses[0]) == [200]
     assert own.process.wait(30) == 0
 
 
-def test_a_silent_connection_does_not_delay_a_stop(own: Gunicorn) -> None:
+def test_silent_connection_does_not_delay_shutdown(own: Gunicorn) -> None:
     with own.connect() as connection:
         get(own, "/")
         own.process.terminate()
@@ -186,24 +187,24 @@ def test_a_silent_connection_does_not_delay_a_stop(own: Gunicorn) -> None:
         assert own.process.wait(30) == 0
 
 
-def test_a_reload_answers_what_is_under_way_and_goes_on(own: Gunicorn, tmp_path: Path) -> None:
+def test_reload_completes_in_flight_requests_and_continues(own: Gunicorn, tmp_path: Path) -> None:
     before = get(own, "/")
-    thread, answers = hold(own, tmp_path)
+    thread, responses = hold(own, tmp_path)
     own.process.send_signal(signal.SIGHUP)
     wait_until(lambda: get(own, "/") != before, 30, own.log.read_text)
     (tmp_path / "end").touch()
     thread.join(30)
-    assert statuses(answers[0]) == [200]
+    assert statuses(responses[0]) == [200]
 
 
-def test_a_worker_is_replaced_after_its_requests_and_none_is_lost(tmp_path: Path) -> None:
+def test_worker_is_replaced_after_max_requests_without_losing_any(tmp_path: Path) -> None:
     with small(tmp_path, MAX_REQUESTS="10") as server:
         pids = [get(server, "/") for _ in range(40)]
     assert all(pid.isdigit() for pid in pids)
     assert len(set(pids)) >= 3
 
 
-def test_quit_ends_it_at_once(own: Gunicorn, tmp_path: Path) -> None:
+def test_sigquit_stops_the_server_immediately(own: Gunicorn, tmp_path: Path) -> None:
     thread, _ = hold(own, tmp_path)
     own.process.send_signal(signal.SIGQUIT)
     (tmp_path / "end").touch()
@@ -211,16 +212,16 @@ def test_quit_ends_it_at_once(own: Gunicorn, tmp_path: Path) -> None:
     own.process.wait(30)
 
 
-def test_a_master_that_is_gone_takes_its_worker_along(own: Gunicorn) -> None:
+def test_worker_exits_when_its_master_is_gone(own: Gunicorn) -> None:
     (pid,) = own.worker_pids()
     own.process.kill()
     own.process.wait()
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 30)
 
 
-def test_a_client_that_never_closes_holds_nobody_up(server: Gunicorn) -> None:
+def test_client_that_never_closes_does_not_delay_others(server: Gunicorn) -> None:
     connections = [server.connect() for _ in range(40)]
-    for connection in connections:  # the server closes, and each of them leaves its own side open
+    for connection in connections:  # the server closes its side, and each client keeps its side open
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
     assert get(server, "/").isdigit()
     for connection in connections:

@@ -1,4 +1,4 @@
-"""Single steps of the worker, where a real server can't be made to take them at will."""
+"""Single steps of the worker that can't be triggered reliably on a real server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gunicorn.config import Config
 
 from kataven.web.server.connection import ClientConnection, Phase
 from kataven.web.server.timeouts import BodyClock, SocketTimeouts
-from kataven.web.server.worker import FrontWorker
+from kataven.web.server.worker import BufferingWorker
 
 
 @pytest.fixture
-def worker() -> Iterator[FrontWorker]:
-    made = FrontWorker(1, os.getppid(), [], None, 30, Config(), None)
+def worker() -> Iterator[BufferingWorker]:
+    made = BufferingWorker(1, os.getppid(), [], None, 30, Config(), None)
     made.poller = selectors.DefaultSelector()
     yield made
     made.poller.close()
     made.tmp.close()
 
 
-def connected(worker: FrontWorker) -> tuple[ClientConnection, socket.socket]:
+def connected(worker: BufferingWorker) -> tuple[ClientConnection, socket.socket]:
     ours, theirs = socket.socketpair()
     worker.nr_conns += 1
     conn = ClientConnection(ours, "", "", worker.cfg, worker.timeouts)
@@ -33,7 +33,7 @@ def connected(worker: FrontWorker) -> tuple[ClientConnection, socket.socket]:
     return conn, theirs
 
 
-def test_an_event_of_a_connection_that_was_closed_in_the_same_round_does_nothing(worker: FrontWorker) -> None:
+def test_event_of_a_connection_closed_in_the_same_round_is_ignored(worker: BufferingWorker) -> None:
     (first, client), (second, other) = connected(worker), connected(worker)
     called = []
 
@@ -53,8 +53,8 @@ def test_an_event_of_a_connection_that_was_closed_in_the_same_round_does_nothing
     other.close()
 
 
-def test_an_error_of_ours_closes_the_connection_and_not_the_worker(
-    worker: FrontWorker, caplog: pytest.LogCaptureFixture
+def test_internal_error_closes_the_connection_and_not_the_worker(
+    worker: BufferingWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     conn, client = connected(worker)
 
@@ -69,7 +69,7 @@ def test_an_error_of_ours_closes_the_connection_and_not_the_worker(
     client.close()
 
 
-def test_what_is_counted_as_kept_comes_back_to_nothing(worker: FrontWorker) -> None:
+def test_buffered_byte_count_returns_to_zero(worker: BufferingWorker) -> None:
     conn, client = connected(worker)
     client.sendall(b"GET / HTTP/1.1\r\n")
     worker._receive(conn)
@@ -83,14 +83,14 @@ def test_what_is_counted_as_kept_comes_back_to_nothing(worker: FrontWorker) -> N
 @pytest.mark.parametrize(
     ("setting", "value"), [("certfile", "/dev/null"), ("keyfile", "/dev/null"), ("proxy_protocol", "v1")]
 )
-def test_what_is_not_implemented_is_refused_by_name(setting: str, value: str) -> None:
+def test_unsupported_gunicorn_settings_are_rejected_by_name(setting: str, value: str) -> None:
     config = Config()
     config.set(setting, value)
     with pytest.raises(ValueError, match=setting):
-        FrontWorker.check_config(config, None)
+        BufferingWorker.check_config(config, None)
 
 
-def test_the_floor_moves_with_what_has_arrived(worker: FrontWorker) -> None:
+def test_deadline_moves_with_received_bytes(worker: BufferingWorker) -> None:
     clock = BodyClock(SocketTimeouts(body_seconds=10, bytes_per_second=1000, grace_seconds=3), started=100.0)
     assert clock.deadline == 103
     clock.received = 4000

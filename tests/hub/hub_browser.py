@@ -1,4 +1,4 @@
-"""Somebody with a browser, but without the browser: follows redirects, keeps cookies, sends back what forms hold."""
+"""A simulated browser on Flask's test client: keeps cookies and submits the hidden fields of forms."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ _FORM_ID = re.compile(r'name="form_id" value="([^"]+)"')
 _ADDRESSES = ipaddress.ip_network("198.18.0.0/15").hosts()
 
 
-class Visitor:
+class HubBrowser:
     """One browser at the Hub at `url`."""
 
     def __init__(self, app: Flask, url: str) -> None:
         self.url = url
         self.client = app.test_client()
-        # Each from elsewhere: an address has a budget.
+        # A separate client address for each browser, because addresses have a budget.
         self.client.environ_base["REMOTE_ADDR"] = str(next(_ADDRESSES))
         self.csrf = ""
         self.form_id = ""
         self.hidden: dict[str, dict[str, str]] = {}
-        """What the forms that were seen have hidden in them, by where they go."""
+        """The hidden fields of the forms on visited pages, by action."""
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self._seen(self.client.get(path, base_url=self.url, **options))
 
     def post(self, path: str, form: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
-        """Send a form, with what the page before it had hidden in it."""
+        """Submit a form with the hidden fields of its page."""
         hidden = {**self.hidden.get(path, {}), "csrf": self.csrf, "form_id": self.form_id}
         headers = {"Origin": self.url, **options.pop("headers", {})}
         data = {**hidden, **(form or {})}
         return self._seen(self.client.post(path, base_url=self.url, data=data, headers=headers, **options))
 
     def sign_in(self, person: Persona, account: str | None = None) -> Self:
-        """The whole way over the issuer, to the page that it leads to."""
+        """Sign in via the issuer."""
         self.get("/sign-in")
-        to_issuer = leads_on(self.post("/sign-in", {"account": account or person.account}))
-        assert self.get(self.back_from_issuer(to_issuer, person)).status_code == 303
+        to_issuer = redirect_target(self.post("/sign-in", {"account": account or person.account}))
+        assert self.get(self.sign_in_at_issuer(to_issuer, person)).status_code == 303
         return self
 
-    def back_from_issuer(self, url: str, person: Persona) -> str:
-        """Choose somebody at the issuer; the path at the Hub that the browser is sent back to."""
+    def sign_in_at_issuer(self, url: str, person: Persona) -> str:
+        """Sign in as `person` at the issuer. Returns the callback path at the Hub."""
         asked = urlsplit(url)
         query = {**dict(parse_qsl(asked.query)), "person": person.subject}
-        answer = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
-        back = urlsplit(answer.headers["Location"])
+        response = httpx2.post(f"{asked.scheme}://{asked.netloc}{asked.path}", data=query, trust_env=False)
+        back = urlsplit(response.headers["Location"])
         assert f"{back.scheme}://{back.netloc}" == self.url
         return f"{back.path}?{back.query}"
 
-    def _seen(self, answer: TestResponse) -> TestResponse:
-        if found := _CSRF.search(answer.text):
+    def _seen(self, response: TestResponse) -> TestResponse:
+        if found := _CSRF.search(response.text):
             self.csrf = html.unescape(found[1])
-        if found := _FORM_ID.search(answer.text):
+        if found := _FORM_ID.search(response.text):
             self.form_id = html.unescape(found[1])
-        if "<form" in answer.text:
-            self.hidden |= {action: form.hidden for action, form in forms_of(answer.text).items()}
-        return answer
+        if "<form" in response.text:
+            self.hidden |= {action: form.hidden for action, form in forms_of(response.text).items()}
+        return response
 
 
-def leads_on(answer: TestResponse) -> str:
-    """Where the page takes the browser by itself."""
-    found = _LEADS_ON.search(answer.text)
-    assert found is not None, answer.text
+def redirect_target(response: TestResponse) -> str:
+    """The URL to which the page refreshes."""
+    found = _LEADS_ON.search(response.text)
+    assert found is not None, response.text
     return html.unescape(found[1])

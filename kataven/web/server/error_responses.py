@@ -1,5 +1,4 @@
-"""What the server answers by itself, where no application was asked: fixed problems, with nothing of the request in
-them."""
+"""Problem responses that the server sends without the application. They never repeat any part of the request."""
 
 from __future__ import annotations
 
@@ -13,7 +12,10 @@ from kataven.web.problems import KINDS
 from kataven.web.server.errors import BodyError, SlowBody
 
 _CODES: tuple[tuple[type[Exception], str], ...] = (
-    (errors.InvalidResponseHeader, "internal_error"),  # the application's fault; both are subclasses of the client's
+    (
+        errors.InvalidResponseHeader,
+        "internal_error",
+    ),  # caused by the application, although both are subclasses of errors that clients cause
     (errors.InvalidResponseHeaderName, "internal_error"),
     (errors.ConfigurationProblem, "internal_error"),
     (errors.LimitRequestLine, "uri_too_long"),
@@ -25,18 +27,18 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (errors.ParseException, "malformed_request"),
 )
 _DETAILS = {
-    "malformed_request": "The request is not well-formed HTTP, so nothing was done.",
-    "request_timeout": "The request did not arrive in time, so nothing was done. Send it again.",
-    "uri_too_long": "The request line is too long.",
-    "headers_too_large": "The headers are too large.",
-    "expectation_failed": "The only expectation that is met is 100-continue.",
-    "unsupported_transfer_coding": "The only transfer coding that is taken is chunked.",
-    "internal_error": "Something went wrong on our side. Tell us the request id, and we can look.",
+    "malformed_request": "The request is not well-formed HTTP. It was not processed.",
+    "request_timeout": "The request did not arrive in time. It was not processed. Send it again.",
+    "uri_too_long": "The request line is too long. Send at most 8,190 bytes.",
+    "headers_too_large": "The headers are too large. Send at most 64 KiB, in at most 100 headers.",
+    "expectation_failed": "The only supported expectation is 100-continue.",
+    "unsupported_transfer_coding": "The only supported transfer coding is chunked.",
+    "internal_error": "Something went wrong on our side. Contact us with the request ID.",
 }
 
 
 def code_of(error: BaseException) -> str:
-    """The problem that `error` is for the client."""
+    """The problem code of an exception."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), "internal_error")
 
 
@@ -48,8 +50,8 @@ def new_request_id() -> str:
     return uuid.uuid4().hex
 
 
-def answer(code: str, request_id: str) -> bytes:
-    """A whole answer, after which the connection is closed."""
+def error_response(code: str, request_id: str) -> bytes:
+    """A complete response, after which the server closes the connection."""
     kind = KINDS[code]
     problem = {
         "type": f"/docs/errors#{kind.code}",

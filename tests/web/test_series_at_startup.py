@@ -1,4 +1,4 @@
-"""Refusals are counted, each in a series that is there before the first of them."""
+"""Rejections are counted, each in a series that exists before the first one."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
     return found
 
 
-def test_every_problem_limit_and_look_up_has_a_series(harness: AppHarness) -> None:
+def test_every_problem_limit_and_lookup_has_a_series_at_startup(harness: AppHarness) -> None:
     assert set(KINDS) <= set(series(harness, "problems", "code"))
     assert set(OUTCOMES) == set(series(harness, "credential_lookups", "outcome"))
     limits = set(series(harness, "limited", "limit"))
     assert {"per-minute", "key-concurrent", *AddressBudgetKind, "hub-of-network"} <= limits
 
 
-def test_every_refusal_of_a_verifier_has_a_series() -> None:
+def test_every_verifier_error_has_a_series_at_startup() -> None:
     labels = {
         sample.labels["outcome"]
         for family in Metrics().registry.collect()
         for sample in family.samples
         if sample.name == "kataven_verifications_total"
     }
-    # The others are refused by shape, before there is a credential to verify.
+    # The other codes are errors of the token's shape, before a credential is verified.
     by_shape = {"missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"}
     assert {refusal.code for refusal in Refused.__subclasses__()} - by_shape <= labels
 
@@ -56,15 +56,15 @@ WITHOUT = {
     "kataven_sign_ins": "made by the Hub's pages: see tests/hub",
     "kataven_auth_service_seconds": "made where an auth-service is configured: see below",
 }
-"""Labelled metrics that have no series in a process of any kind before something happens, and why."""
+"""Labelled metrics that have no series in any process before something happens, and why."""
 
 
-def test_every_labelled_metric_has_its_series_at_0_or_says_why_not() -> None:
+def test_every_labelled_metric_has_its_series_at_0_or_is_an_exception() -> None:
     made = {family.name for family in Metrics().registry.collect() if family.samples}
     assert {family.name for family in Metrics().registry.collect()} - made == set(WITHOUT)
 
 
-def test_every_label_value_that_the_page_names_has_a_series() -> None:
+def test_every_documented_label_value_has_a_series() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     for family in Metrics().registry.collect():
         if family.name in WITHOUT | {"kataven_limited": ""}:
@@ -76,22 +76,22 @@ def test_every_label_value_that_the_page_names_has_a_series() -> None:
         assert values >= set(re.findall(r"`([a-z_]+)`", listed)) - {name for s in family.samples for name in s.labels}
 
 
-def test_calls_to_a_configured_auth_service_have_series() -> None:
+def test_calls_to_a_configured_auth_service_have_series_at_startup() -> None:
     metrics = Metrics()
-    metrics.expect_auth_calls(["Verify"])
+    metrics.create_auth_call_series(["Verify"])
     text = metrics.exposition().decode()
     for outcome in ("answered", "deadline_exceeded", "unavailable"):
         assert f'kataven_auth_service_seconds_count{{method="Verify",outcome="{outcome}"}} 0.0' in text
 
 
-def test_the_canarys_outcomes_are_there_before_its_first_round() -> None:
+def test_canary_outcomes_have_series_before_the_first_round() -> None:
     text = Metrics().exposition().decode()
     for outcome in ("kept", "broken", "failed"):
         assert f'kataven_canary_rounds_total{{outcome="{outcome}"}} 0.0' in text
 
 
 @pytest.mark.parametrize("kind", [AddressBudgetKind.FAILED, AddressBudgetKind.REFUSED])
-def test_what_a_spent_budget_refuses_is_counted(harness: AppHarness, kind: AddressBudgetKind) -> None:
+def test_requests_rejected_by_an_exhausted_budget_are_counted(harness: AppHarness, kind: AddressBudgetKind) -> None:
     addresses = harness.services.limiter.addresses
     for _ in range(PER_MINUTE[kind]):
         addresses.spend(CROWDED, kind)
@@ -109,7 +109,7 @@ def test_what_a_spent_budget_refuses_is_counted(harness: AppHarness, kind: Addre
     assert (after[1] > before[1]) is (kind is AddressBudgetKind.FAILED)
 
 
-def test_the_page_names_every_outcome_of_a_look_up() -> None:
+def test_every_lookup_outcome_is_documented() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
     row = re.search(r"^\| `kataven_credential_lookups`.*$", page, re.MULTILINE)
     assert row is not None

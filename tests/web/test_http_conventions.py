@@ -1,4 +1,4 @@
-"""HEAD, OPTIONS and the aliases, on every route that there is."""
+"""HEAD, OPTIONS and the aliases, on every route."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def path_of(operation: Operation) -> str:
     return re.sub(r"<(?:string:)?\w+>", AN_ID, operation.path)
 
 
-def test_head_is_get_without_its_body_on_every_route(harness: AppHarness, acme_key: Caller) -> None:
+def test_head_equals_get_without_a_body_on_every_route(harness: AppHarness, acme_key: Caller) -> None:
     tried = 0
     for operation in operations(harness):
         if operation.method == "GET":
@@ -32,60 +32,62 @@ def test_head_is_get_without_its_body_on_every_route(harness: AppHarness, acme_k
             get, head = (acme_key.call(method, path_of(operation)) for method in ("GET", "HEAD"))
             assert head.data == b"", operation.path
             assert head.status_code == get.status_code, operation.path
-            shown = [{name: text for name, text in answer.headers if name not in CHANGING} for answer in (get, head)]
+            headers = [
+                {name: text for name, text in response.headers if name not in CHANGING} for response in (get, head)
+            ]
             if operation.path not in {"/v1/me", "/healthz", "/readyz", "/metrics"}:  # what they say changes
-                assert shown[0] == shown[1], operation.path
+                assert headers[0] == headers[1], operation.path
     assert tried > 15
 
 
-def test_head_of_a_compressed_answer_tells_its_length(acme_key: Caller) -> None:
+def test_head_of_a_compressed_response_has_its_content_length(acme_key: Caller) -> None:
     path = acme_key.post("/v1/agents", {"name": "Wordy", "system_prompt": "word " * 2_000}).headers["Location"]
     get, head = (acme_key.call(method, path, headers={"Accept-Encoding": "gzip"}) for method in ("GET", "HEAD"))
     assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.data))
     assert (head.headers["Content-Encoding"], head.headers["ETag"]) == ("gzip", get.headers["ETag"])
 
 
-def test_head_where_there_is_no_get_is_a_405(acme_key: Caller) -> None:
-    answer = acme_key.call("HEAD", "/v1/widget/auth/guest")
-    assert (answer.status_code, answer.headers["Allow"], answer.data) == (405, "OPTIONS, POST", b"")
+def test_head_without_get_returns_405(acme_key: Caller) -> None:
+    response = acme_key.call("HEAD", "/v1/widget/auth/guest")
+    assert (response.status_code, response.headers["Allow"], response.data) == (405, "OPTIONS, POST", b"")
 
 
-def test_options_names_the_methods_of_every_route_to_anybody(harness: AppHarness) -> None:
+def test_options_lists_the_methods_of_every_route_without_a_credential(harness: AppHarness) -> None:
     for operation in operations(harness):
-        answer = harness.anybody().call("OPTIONS", path_of(operation))
-        allowed = answer.headers["Allow"].split(", ")
-        assert (answer.status_code, answer.data) == (200, b""), operation.path
+        response = harness.anybody().call("OPTIONS", path_of(operation))
+        allowed = response.headers["Allow"].split(", ")
+        assert (response.status_code, response.data) == (200, b""), operation.path
         assert operation.method in allowed
         assert "OPTIONS" in allowed
         assert ("HEAD" in allowed) == ("GET" in allowed)
         assert allowed == sorted(allowed)
-        assert ("Accept-Patch" in answer.headers) == ("PATCH" in allowed)
+        assert ("Accept-Patch" in response.headers) == ("PATCH" in allowed)
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allowed):
             assert harness.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
 
 
-def test_options_costs_nothing_of_the_limits(harness: AppHarness, acme_key: Caller) -> None:
+def test_options_does_not_count_toward_limits(harness: AppHarness, acme_key: Caller) -> None:
     assert "RateLimit" not in acme_key.call("OPTIONS", "/v1/agents").headers
 
 
-def test_options_of_no_path_is_a_404(harness: AppHarness) -> None:
+def test_options_of_an_unknown_path_returns_404(harness: AppHarness) -> None:
     assert harness.anybody().call("OPTIONS", "/v1/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("alias", ["/api/v1/agents", "/hub-api/api/v1/agents"])
 @pytest.mark.parametrize("query", ["", "?limit=1"])
-def test_an_alias_says_since_when_there_is_a_better_path(acme_key: Caller, alias: str, query: str) -> None:
+def test_alias_response_has_deprecation_and_canonical_link(acme_key: Caller, alias: str, query: str) -> None:
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "Listed"})
-    answer = acme_key.get(alias + query)
-    assert answer.status_code == 200
-    assert re.fullmatch(r"@\d{10}", answer.headers["Deprecation"])
-    links = answer.headers.getlist("Link")
+    response = acme_key.get(alias + query)
+    assert response.status_code == 200
+    assert re.fullmatch(r"@\d{10}", response.headers["Deprecation"])
+    links = response.headers.getlist("Link")
     assert links[-1] == '<http://127.0.0.1:8000/v1/agents>; rel="canonical"'
     assert any(link.endswith('rel="next"') for link in links) or query != "?limit=1"
 
 
-def test_refusals_at_an_alias_say_so_too(harness: AppHarness) -> None:
+def test_error_response_at_an_alias_has_deprecation(harness: AppHarness) -> None:
     for alias in ("/api/v1/me", "/hub-api/api/accounts", "/hub-api/api/accounts/validate/acme"):
         assert "Deprecation" in harness.anybody().get(alias).headers, alias
     assert "Deprecation" not in harness.anybody().get("/api/v1/nothing").headers
@@ -93,23 +95,25 @@ def test_refusals_at_an_alias_say_so_too(harness: AppHarness) -> None:
 
 def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Caller) -> None:
     for operation in operations(harness):
-        answer = acme_key.call("HEAD" if operation.method == "GET" else "OPTIONS", path_of(operation))
-        assert "Deprecation" not in answer.headers, operation.path
+        response = acme_key.call("HEAD" if operation.method == "GET" else "OPTIONS", path_of(operation))
+        assert "Deprecation" not in response.headers, operation.path
 
 
 @pytest.mark.parametrize(
-    ("asked", "canonical"),
+    ("requested", "canonical"),
     [
         ("%0D%0AX-Injected:%20yes", "%0D%0AX-Injected%3A%20yes"),
         ("%C3%BCml%C3%A4ut", "%C3%BCml%C3%A4ut"),
         ("%3E;%20rel=x", "%3E%3B%20rel%3Dx"),
     ],
 )
-def test_a_hostile_path_is_quoted_in_the_link(harness: AppHarness, asked: str, canonical: str) -> None:
-    answer = harness.anybody().get(f"/hub-api/api/accounts/validate/{asked}")
-    assert answer.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
-    assert "X-Injected" not in answer.headers
-    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{asked}").headers
+def test_special_characters_of_a_path_are_quoted_in_the_link(
+    harness: AppHarness, requested: str, canonical: str
+) -> None:
+    response = harness.anybody().get(f"/hub-api/api/accounts/validate/{requested}")
+    assert response.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
+    assert "X-Injected" not in response.headers
+    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{requested}").headers
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield running
 
 
-def test_on_the_wire_head_and_304_have_no_body(harness: AppHarness, server: Gunicorn) -> None:
+def test_head_and_304_have_no_body_on_the_wire(harness: AppHarness, server: Gunicorn) -> None:
     key = harness.new_key("acme")
     with server.client(key) as client:
         made = client.post("/v1/agents", json={"name": "On the wire", "system_prompt": "word " * 2_000})
@@ -126,11 +130,11 @@ def test_on_the_wire_head_and_304_have_no_body(harness: AppHarness, server: Guni
         tag = client.get(path).headers["ETag"]
         line = f"Authorization: Bearer {key}\r\nAccept-Encoding: gzip\r\nConnection: close\r\n"
         for request in (f"HEAD {path} HTTP/1.1", f"GET {path} HTTP/1.1\r\nIf-None-Match: {tag}"):
-            answer = server.raw(f"{request}\r\nHost: x\r\n{line}\r\n".encode())
-            assert answer.endswith(b"\r\n\r\n"), answer
-            assert answer.count(b"\r\n\r\n") == 1
+            response = server.raw(f"{request}\r\nHost: x\r\n{line}\r\n".encode())
+            assert response.endswith(b"\r\n\r\n"), response
+            assert response.count(b"\r\n\r\n") == 1
 
 
-def test_options_of_the_server_itself_is_answered_and_not_a_500(server: Gunicorn) -> None:
-    answer = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert int(answer.split(b" ", 2)[1]) < 500
+def test_options_asterisk_does_not_return_500(server: Gunicorn) -> None:
+    response = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert int(response.split(b" ", 2)[1]) < 500

@@ -1,4 +1,4 @@
-"""Commands that end credentials: once they have answered, nobody is let in any more."""
+"""Commands that revoke credentials: when they return, no worker accepts these credentials."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from click.testing import Result
 import app as factory
 from kataven import settings
 from kataven.identity.peppers import PepperRing
+from kataven.operations import account_status
+from kataven.operations.operator import Operator
 from kataven.revocation import RevocationUnconfirmed
-from kataven.system.models import OperatorEvent
+from kataven.system import accounts
+from kataven.system.errors import WrongStatus
+from kataven.system.models import AccountStatus, OperatorEvent
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import AppHarness, Caller, new_account
 
@@ -22,54 +26,68 @@ def flask(harness: AppHarness, *words: str) -> Result:
     return harness.app.test_cli_runner().invoke(args=list(words))
 
 
-def said(harness: AppHarness, *words: str) -> Any:
+def run_json(harness: AppHarness, *words: str) -> Any:
     result = flask(harness, *words, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def trail(harness: AppHarness, account: str) -> list[dict[str, Any]]:
+def audit_events(harness: AppHarness, account: str) -> list[dict[str, Any]]:
     with harness.services.directory.database.reading() as session:
         events = session.query(OperatorEvent).filter_by(account_id=account).order_by(OperatorEvent.at)
         return [{"action": event.action, **event.detail} for event in events]
 
 
 @pytest.mark.parametrize(("verb", "opened"), [("suspend", "resume"), ("archive", "restore")])
-def test_a_closed_account_lets_nobody_in_and_can_be_opened_again(harness: AppHarness, verb: str, opened: str) -> None:
+def test_suspended_or_archived_account_is_refused_until_reactivated(
+    harness: AppHarness, verb: str, opened: str
+) -> None:
     account = f"to-{verb}"
     new_account(harness.services, account)
     caller = harness.bearer(harness.new_key(account))
     assert caller.get("/v1/me").status_code == 200
 
-    receipt = said(harness, "accounts", verb, account)
+    receipt = run_json(harness, "accounts", verb, account)
     assert receipt["workers"] == receipt["acknowledged"] == 1
     assert caller.get("/v1/me").get_json()["code"] == "account_suspended"
     assert flask(harness, "accounts", verb, account).exit_code == 1
 
-    said(harness, "accounts", opened, account)
+    run_json(harness, "accounts", opened, account)
     assert caller.get("/v1/me").status_code == 200
-    assert trail(harness, account)[-2]["receipt"] == receipt
+    assert audit_events(harness, account)[-2]["receipt"] == receipt
 
 
-def test_a_policy_shortens_the_keys_that_are_there_if_told_so(harness: AppHarness) -> None:
+def test_status_change_does_not_revert_a_deletion_in_progress(harness: AppHarness) -> None:
+    """A deletion holds the lock of the database while it dumps and drops it; the console does not take that lock."""
+    new_account(harness.services, "in-deletion")
+    with harness.services.directory.database.writing() as session:
+        accounts.move(session, "in-deletion", AccountStatus.DELETING, AccountStatus.ACTIVE)
+    with pytest.raises(WrongStatus):
+        account_status.restore(Operator("test", harness.services), "in-deletion")
+    assert run_json(harness, "accounts", "restore", "in-deletion")["acknowledged"] == 1
+
+
+def test_policy_shortens_existing_keys_only_with_existing(harness: AppHarness) -> None:
     new_account(harness.services, "tightened")
     caller = harness.bearer(harness.new_key("tightened"))
     assert caller.get("/v1/me").status_code == 200
 
-    assert said(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30")["keys_shortened"] == 0
+    assert run_json(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30")["keys_shortened"] == 0
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] is None
     assert (
-        said(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30", "--existing")["keys_shortened"]
+        run_json(harness, "accounts", "policy", "tightened", "--max-key-expiry-days", "30", "--existing")[
+            "keys_shortened"
+        ]
         == 1
     )
     key = caller.get("/v1/api-keys").get_json()[0]
     life = datetime.fromisoformat(key["expires_at"]) - datetime.fromisoformat(key["created_at"])
     assert life == timedelta(days=30)
-    assert said(harness, "accounts", "policy", "tightened", "--no-max-key-expiry")["keys_shortened"] == 0
+    assert run_json(harness, "accounts", "policy", "tightened", "--no-max-key-expiry")["keys_shortened"] == 0
     assert flask(harness, "accounts", "policy", "tightened").exit_code == 2
 
 
-def test_a_key_moves_to_the_current_pepper_when_it_is_used_and_only_then_the_old_one_may_go(
+def test_pepper_can_be_retired_once_its_keys_have_moved_to_the_current_one(
     harness: AppHarness,
 ) -> None:
     new_account(harness.services, "rotating")
@@ -91,18 +109,18 @@ def test_a_key_moves_to_the_current_pepper_when_it_is_used_and_only_then_the_old
         rotated.extensions[EXTENSION].stop()
 
 
-def test_an_end_that_nobody_can_be_told_of_says_how_to_tell_them_later(
+def test_unconfirmed_revocation_names_the_command_that_confirms_it(
     harness: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new_account(harness.services, "untold")
+    new_account(harness.services, "unconfirmed")
 
-    def nobody(_: object) -> None:
+    def fail(_: object) -> None:
         raise RevocationUnconfirmed
 
     with monkeypatch.context() as outage:
-        outage.setattr(harness.services.revocation, "revoke", nobody)
-        refused = flask(harness, "accounts", "suspend", "untold")
+        outage.setattr(harness.services.revocation, "revoke", fail)
+        refused = flask(harness, "accounts", "suspend", "unconfirmed")
     assert refused.exit_code == 1
     assert "`flask revocation flush`" in refused.output
-    flushed = said(harness, "revocation", "flush")
+    flushed = run_json(harness, "revocation", "flush")
     assert flushed["workers"] == flushed["acknowledged"] == 1

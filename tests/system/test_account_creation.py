@@ -1,4 +1,4 @@
-"""Making an account: both the row and the database, or neither."""
+"""Creating an account creates both the row and the database, or neither."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import account_creation, database_repair
 from kataven.operations.account_creation import NewAccount
+from kataven.operations.operator import Operator
 from kataven.system import accounts
 from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
 from kataven.system.models import Account, AccountStatus
@@ -41,7 +42,7 @@ def is_known(harness: AppHarness, account: str) -> bool:
     return True
 
 
-def test_an_account_has_a_row_and_a_database_of_its_own(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+def test_account_has_a_row_and_its_own_database(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     create(harness, "whole")
     record = harness.services.directory.read("whole")
     assert record is not None
@@ -52,10 +53,10 @@ def test_an_account_has_a_row_and_a_database_of_its_own(harness: AppHarness, pos
 
 
 @pytest.mark.parametrize("step", ["create", "rename"])
-def test_nothing_is_left_when_it_fails_midway(
+def test_failed_creation_leaves_nothing(
     harness: AppHarness, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    create(harness, f"warm-{step}")  # so that the template is there already
+    create(harness, f"warm-{step}")  # so that the template already exists
     before = databases(postgres)
 
     def fail(*_: object) -> NoReturn:
@@ -70,7 +71,7 @@ def test_nothing_is_left_when_it_fails_midway(
     create(harness, f"half-{step}")
 
 
-def test_nothing_is_left_when_it_is_interrupted(
+def test_interrupted_creation_leaves_nothing(
     harness: AppHarness, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = databases(postgres)
@@ -95,26 +96,26 @@ def test_reserved_names_are_refused(harness: AppHarness, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "a" * 64, 'x"; DROP DATABASE acme; --', "ä", "a/b", "-a"])
-def test_names_out_of_form_are_refused(harness: AppHarness, name: str) -> None:
+def test_invalid_names_are_refused(harness: AppHarness, name: str) -> None:
     with pytest.raises(InvalidAccountName):
         create(harness, name)
 
 
-def test_a_name_is_taken_once(harness: AppHarness) -> None:
+def test_existing_name_is_refused(harness: AppHarness) -> None:
     create(harness, "taken")
     with pytest.raises(AccountExists):
         create(harness, "taken")
     assert harness.services.directory.read("taken") is not None
 
 
-def test_an_organisation_belongs_to_one_account(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+def test_organisation_belongs_to_one_account(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     create(harness, "org-first", org_id="org-shared")
     with pytest.raises(AccountExists):
         create(harness, "org-second", org_id="org-shared")
     assert "org-second" not in databases(postgres)
 
 
-def test_a_database_that_is_somebody_elses_is_not_taken_over(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+def test_existing_database_is_not_taken_over(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text('CREATE DATABASE "legacy"'))
@@ -125,13 +126,13 @@ def test_a_database_that_is_somebody_elses_is_not_taken_over(harness: AppHarness
     assert not is_known(harness, "legacy")
 
 
-def test_an_unknown_server_is_refused(harness: AppHarness) -> None:
+def test_unknown_server_is_refused(harness: AppHarness) -> None:
     with pytest.raises(NoSuchServer):
         create(harness, "nowhere", server="mars")
 
 
-def test_a_crash_between_the_row_and_the_database_is_repaired(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
-    """What a kill -9 leaves: a row in `provisioning`, with or without its database."""
+def test_crash_between_row_and_database_is_repaired(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    """`kill -9` leaves a row in `provisioning`, with or without its database."""
     database = harness.services.directory.database
     create(harness, "was-whole")
     with database.writing() as session:
@@ -141,7 +142,8 @@ def test_a_crash_between_the_row_and_the_database_is_repaired(harness: AppHarnes
             Account(account_id="was-nothing", account_name="x", database_name="was-nothing", server="default"),
         )
     assert harness.services.directory.read("was-whole") is None
-    repaired = [found.repair for found in database_repair.repair_all(database, actor="test") if found.repair]
+    operator = Operator("test", harness.services)
+    repaired = [found.repair for found in database_repair.repair_all(operator) if found.repair]
     found = {repair.orphan.account: repair for repair in repaired}
     assert found["was-whole"].done
     assert found["was-nothing"].done

@@ -1,4 +1,4 @@
-"""The Hub and the API as they run: two services of gunicorn's, and a browser at the Hub."""
+"""The Hub and the API as two gunicorn services, and a Chrome browser at the Hub."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _ADDRESSES = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the two services are."""
+class RunningHub:
+    """The two running services."""
 
     hub: Gunicorn
     api: Gunicorn
@@ -41,8 +41,8 @@ class Place:
 
 
 @contextmanager
-def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
-    """Both services, over the databases and the Redis of `environ`."""
+def running_hub(environ: Mapping[str, str], folder: Path) -> Iterator[RunningHub]:
+    """Run both services with the databases and the Redis of `environ`."""
     port = free_port()
     ours = {
         **environ,
@@ -54,32 +54,32 @@ def opened_place(environ: Mapping[str, str], folder: Path) -> Iterator[Place]:
         api = stack.enter_context(Gunicorn(ours, folder / "api.log", workers=2))
         ours["KATAVEN_API_URL"] = api.url
         hub = stack.enter_context(Gunicorn(ours, folder / "hub.log", workers=1, application="wsgi:hub", port=port))
-        yield Place(hub, api)
+        yield RunningHub(hub, api)
 
 
-class Guest:
-    """Somebody at a browser."""
+class ChromeUser:
+    """A user with a Chrome browser."""
 
-    def __init__(self, chrome: Chrome, place: Place, sessions: Sessions | None = None) -> None:
-        """`sessions` are those that others before have begun in the same place."""
+    def __init__(self, chrome: Chrome, servers: RunningHub, sessions: Sessions | None = None) -> None:
+        """`sessions` contains cookies of earlier sign-ins at the same Hub."""
         self.chrome = chrome
-        self.place = place
+        self.servers = servers
         self.sessions = {} if sessions is None else sessions
         chrome.implicitly_wait(PATIENCE_SECONDS)
-        # Each from elsewhere, as a proxy would tell: an address has a budget.
+        # A separate client address for each user, because addresses have a budget.
         chrome.execute_cdp_cmd("Network.enable", {})
         chrome.execute_cdp_cmd(
             "Network.setExtraHTTPHeaders", {"headers": {"X-Forwarded-For": f"198.51.100.{next(_ADDRESSES)}"}}
         )
 
     def go(self, path: str) -> None:
-        self.chrome.get(f"{self.place.url}{path}")
+        self.chrome.get(f"{self.servers.url}{path}")
 
     def find(self, selector: str) -> WebElement:
         return self.chrome.find_element(By.CSS_SELECTOR, selector)
 
     def press(self, words: str) -> None:
-        """The button or link that says so, and leads to a page: until that page is here."""
+        """Click a button or link of `main` by its text, and wait for the next page."""
         before = self.find("html")
         self.chrome.find_element(
             By.XPATH, f"//main//*[(self::button or self::a) and normalize-space()={words!r}]"
@@ -92,7 +92,7 @@ class Guest:
         box.send_keys(words)
 
     def sign_in(self, person: Persona, account: str | None = None) -> None:
-        """From the Hub over the issuer and back."""
+        """Sign in at the Hub, via the issuer."""
         self.go("/sign-in")
         self.type("account", account or person.account)
         self.press("Continue")
@@ -100,8 +100,8 @@ class Guest:
         self.find("details.menu")  # back at the Hub, with a session
         self.sessions[person] = self._cookies()
 
-    def come_as(self, person: Persona) -> None:
-        """With the session that the person has, where signing in is not what a test is about."""
+    def sign_in_once(self, person: Persona) -> None:
+        """Reuse an earlier session of this persona, for tests that are not about sign-in."""
         if person not in self.sessions:
             self.sign_in(person)
         self.chrome.execute_cdp_cmd("Network.setCookies", {"cookies": self.sessions[person]})
@@ -115,12 +115,12 @@ class Guest:
         return self.find("body").text
 
     def size(self, width: int, height: int) -> None:
-        """As wide and high as a device."""
+        """Set the size of the viewport."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
     def violations(self) -> list[str]:
-        """What axe finds wrong with the page that is serious or critical: the rule, and where."""
+        """Serious and critical violations that axe finds: the rule and the element."""
         self.chrome.execute_script(AXE.read_text("utf-8"))
         found = self.chrome.execute_async_script(
             "const done = arguments[arguments.length - 1]; axe.run().then(done, error => done({error: String(error)}))"
@@ -134,24 +134,24 @@ class Guest:
         ]
 
     def overflow(self) -> int:
-        """By how many pixels the page is wider than the window."""
+        """The number of pixels by which the page is wider than the window."""
         wider: int = self.chrome.execute_script(
             "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
         return wider
 
-    def complaints(self) -> list[str]:
-        """What the browser has complained about since the last time, such as a policy that was broken; not statuses."""
+    def console_errors(self) -> list[str]:
+        """New severe messages in the browser's console, such as CSP violations. Excludes HTTP statuses."""
         severe = [entry for entry in self.chrome.get_log("browser") if entry["level"] == "SEVERE"]
         return [entry["message"] for entry in severe if entry["source"] != "network"]
 
 
 def _is_gone(element: WebElement) -> bool:
-    """Whether the page that it was on has been left."""
+    """Whether the browser has left the element's page."""
     try:
         element.is_enabled()
     except StaleElementReferenceException:
         return True
-    except WebDriverException as error:  # how the driver says it while the page is being left
+    except WebDriverException as error:  # the driver's message during navigation
         return "does not belong to the document" in str(error)
     return False

@@ -1,6 +1,6 @@
-"""No message shows a regular expression, a library's sentence or the name of a class, wherever it is read.
+"""No message contains a regular expression, a message of a library or the name of a class.
 
-Each field of each input is driven with wrong values of every kind. What a new field can answer is so looked at, too.
+The tests send invalid values of every kind to each field of each input, so that new fields are tested too.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FORBIDDEN = re.compile(
 )
 
 
-def is_ours(message: str) -> bool:
+def is_own_message(message: str) -> bool:
     return FORBIDDEN.search(message) is None and validation.CANT_BE_USED not in message
 
 
@@ -69,7 +69,7 @@ def hub(harness: AppHarness) -> Flask:
     return factory.create_hub(settings.load({**harness.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
 
 
-def test_the_words_that_are_looked_for_are_found() -> None:
+def test_library_messages_are_detected() -> None:
     for sample in (
         "String should match pattern '^#[0-9a-fA-F]{6}$'",
         "Input should be True",
@@ -78,15 +78,15 @@ def test_the_words_that_are_looked_for_are_found() -> None:
         "expected string or bytes-like object, got 'NoneType'",
         validation.CANT_BE_USED,
     ):
-        assert not is_ours(sample)
+        assert not is_own_message(sample)
 
 
-def test_of_every_field_of_every_operation(harness: AppHarness) -> None:
+def test_messages_of_every_field_of_every_operation(harness: AppHarness) -> None:
     tried = 0
     for operation in operations_of(harness.app):
         for model in filter(None, (operation.body, operation.query)):
             for message in refusals(harness.app, model):
-                assert is_ours(message), (operation.method, operation.path, message)
+                assert is_own_message(message), (operation.method, operation.path, message)
                 tried += 1
     assert tried > 500
 
@@ -114,17 +114,17 @@ def number(value: Any) -> float:
 @pytest.mark.parametrize(
     "body", [b"", b" ", b"{", b"[]", b"1", b"nul", b'{"name": }', b'{"name":"\xff"}', b'{"a":1,"a":1}']
 )
-def test_of_a_body_that_is_no_object(harness: AppHarness, body: bytes) -> None:
+def test_messages_of_a_body_that_is_not_an_object(harness: AppHarness, body: bytes) -> None:
     for operation in operations_of(harness.app):
         if operation.body is None:
             continue
         context = harness.app.test_request_context("/", method="POST", content_type="application/json", data=body)
         with context as here, pytest.raises(InvalidRequest) as refused:
             read_body(here.request, operation.body)
-        assert is_ours(str(refused.value)), str(refused.value)
+        assert is_own_message(str(refused.value)), str(refused.value)
 
 
-def test_of_every_form_of_the_hub(hub: Flask) -> None:
+def test_messages_of_every_form_of_the_hub(hub: Flask) -> None:
     tried = 0
     for model in {found for found in subclasses(Input) if found.__module__.startswith("kataven.")}:
         for name in model.model_fields:
@@ -135,12 +135,12 @@ def test_of_every_form_of_the_hub(hub: Flask) -> None:
                     "/", method="POST", data={name: text[:9_000] for name, text in data.items()}
                 ):
                     _, problems = read_form(model, **parsed)
-                assert all(map(is_ours, problems.values())), (model, problems)
+                assert all(map(is_own_message, problems.values())), (model, problems)
                 tried += len(problems)
     assert tried > 500
 
 
-def test_of_every_argument_of_every_tool() -> None:
+def test_messages_of_every_argument_of_every_mcp_tool() -> None:
     asyncio.run(every_tool())
 
 
@@ -156,9 +156,9 @@ async def every_tool() -> None:
                     *WRONG,
                     *({inner: one} for inner in inner_fields(tool.input_schema, name) for one in WRONG),
                 ]:
-                    said = await refusal(server, tool.name, {name: value})
-                    assert is_ours(said), (tool.name, name, said[:300])
-                    tried += bool(said)
+                    message = await refusal(server, tool.name, {name: value})
+                    assert is_own_message(message), (tool.name, name, message[:300])
+                    tried += bool(message)
         assert tried > 500
 
 
@@ -179,7 +179,7 @@ def inner_fields(schema: dict[str, Any], name: str) -> list[str]:
     )
 
 
-def test_of_every_option_of_every_command(harness: AppHarness) -> None:
+def test_messages_of_every_option_of_every_command(harness: AppHarness) -> None:
     runner = harness.app.test_cli_runner()
     tried = 0
     for path, command in leaves(harness.app.cli):
@@ -187,60 +187,62 @@ def test_of_every_option_of_every_command(harness: AppHarness) -> None:
             if path[0] in {"limiter"} or not isinstance(option, click.Option) or option.is_flag:
                 continue
             if isinstance(option.type, click.types.StringParamType):
-                continue  # takes any text; what it means is judged by the commands' own tests
+                continue  # accepts any string; the tests of the commands test its meaning
             for value in ("abc", "0", "-1", "1.5", "9" * 30, "", "nan", "/nowhere/at/all"):
                 with harness.app.app_context(), pytest.MonkeyPatch.context() as patch:
                     patch.setattr(command, "callback", lambda **_: None)
                     refused = runner.invoke(args=[*path, option.opts[0], value])
-                assert is_ours(refused.output), (path, value, refused.output)
+                assert is_own_message(refused.output), (path, value, refused.output)
                 tried += refused.exit_code == 2
     assert tried > 50
 
 
-def test_of_every_setting(harness: AppHarness) -> None:
+def test_messages_of_every_setting(harness: AppHarness) -> None:
     for name, field in settings.Settings.model_fields.items():
         for value in ("abc", "-1", "1.5", "9" * 30, "\x00", "[", "://"):
             try:
                 settings.load({**harness.environ, f"KATAVEN_{name.upper()}": value})
             except settings.SettingsError as error:
                 for problem in error.problems:
-                    assert is_ours(problem), (name, get_args(field.annotation), problem)
+                    assert is_own_message(problem), (name, get_args(field.annotation), problem)
 
 
-def test_everything_that_is_refused_by_http_is_in_our_words(harness: AppHarness) -> None:
-    for method, path, options, said in (
+def test_messages_of_http_errors(harness: AppHarness) -> None:
+    for method, path, options, message in (
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
         ("GET", f"/v1/api_keys/{'0' * 8}", {}, "Did you mean /v1/api-keys/{key_id}?"),
-        ("GET", "/nothing", {}, "There is nothing at this path."),
-        ("GET", f"/v1/{'agent' * 100}", {}, "There is nothing at this path."),
-        ("PUT", "/v1/agents", {}, "This path answers GET, HEAD, OPTIONS, POST."),
+        ("GET", "/nothing", {}, "No resource exists at this path."),
+        ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
+        ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
-        answer = harness.anybody().call(method, path, **options)
-        assert answer.get_json()["detail"].endswith(said), answer.get_json()["detail"]
+        response = harness.anybody().call(method, path, **options)
+        assert response.get_json()["detail"].endswith(message), response.get_json()["detail"]
 
 
-def test_what_is_misspelt_is_guessed(alice: Any) -> None:
-    def said(answer: Any) -> dict[str, str]:
-        return {error["field"]: error["message"] for error in answer.get_json()["errors"]}
+def test_misspelled_field_gets_a_suggestion(alice: Any) -> None:
+    def message(response: Any) -> dict[str, str]:
+        return {error["field"]: error["message"] for error in response.get_json()["errors"]}
 
     wrong = {"nmae": "x", "systemPrompt": "x", "quite-something-else": 1}
-    assert said(alice.post("/v1/agents", wrong)) == {
+    assert message(alice.post("/v1/agents", wrong)) == {
         "name": "is required",
         "nmae": "is not a known field; did you mean name?",
         "systemPrompt": "is not a known field; did you mean system_prompt?",
         "quite-something-else": "is not a known field",
     }
-    assert said(alice.get("/v1/agents?page=2")) == {"page": "is not a known field; this takes: cursor, limit"}
+    assert message(alice.get("/v1/agents?page=2")) == {
+        "page": "is not a known field; supported parameters: cursor, limit"
+    }
 
 
-def test_a_post_without_a_body_is_told_so(alice: Any) -> None:
-    assert "There is no body." in alice.post("/v1/agents").get_json()["detail"]
+def test_post_without_a_body_gets_a_clear_message(alice: Any) -> None:
+    assert "The request has no body." in alice.post("/v1/agents").get_json()["detail"]
     empty = alice.post("/v1/agents", headers={"Content-Type": "application/json"}, data=b"")
-    assert "there is no body" in empty.get_json()["detail"]
+    assert "is empty; send a JSON object" in empty.get_json()["detail"]
 
 
-def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> None:
+def test_restoring_a_revoked_key_is_rejected_with_a_next_step(alice: Any) -> None:
     key = alice.post("/v1/api-keys", {"name": "x", "expiry": "never"}).get_json()
     refused = alice.patch(f"/v1/api-keys/{key['id']}", {"disabled": False})
     assert refused.status_code == 400
@@ -248,7 +250,7 @@ def test_a_revoked_key_stays_so_and_the_refusal_says_what_to_do(alice: Any) -> N
 
 
 @pytest.mark.parametrize("name", ["生产环境", "Ünïcode", "🦜", "Ж", "a"])
-def test_the_document_takes_the_names_that_the_api_takes(harness: AppHarness, alice: Any, name: str) -> None:
+def test_document_and_api_accept_the_same_names(harness: AppHarness, alice: Any, name: str) -> None:
     document = alice.get("/v1/openapi.json").get_json()
     field = document["components"]["schemas"]["AgentInput"]["properties"]["name"]
     assert re.search(field["pattern"], name)
@@ -258,7 +260,7 @@ def test_the_document_takes_the_names_that_the_api_takes(harness: AppHarness, al
 @pytest.mark.parametrize(
     "name", ["\u200b", "a\u009bb", "a\u0085b", "\u202eabc", "a\u2066b", "\u2028", " ", "\u3164", "a\tb"]
 )
-def test_neither_takes_what_can_not_be_seen_or_turns_the_text(alice: Any, name: str) -> None:
+def test_document_and_api_reject_invisible_and_bidirectional_names(alice: Any, name: str) -> None:
     document = alice.get("/v1/openapi.json").get_json()
     field = document["components"]["schemas"]["AgentInput"]["properties"]["name"]
     assert not re.search(field["pattern"], name)
