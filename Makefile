@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench test check lint lint-openapi types contracts docs audit lock clean
+.PHONY: run bench prove test check lint lint-openapi types contracts generate docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -22,6 +22,11 @@ check: lint types contracts test
 # Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed
 	.venv/bin/python -m bench.request
+
+# Every state of the models of the revocation protocol, and a counterexample for each rule taken out. Needs SPIN and a C
+# compiler (`apt-get install spin gcc`), up to 4 GB of memory, and some minutes of one core.
+prove: | .venv/bin/python
+	.venv/bin/python -m proof
 
 lint: .venv/test-installed
 	.venv/bin/ruff check .
@@ -42,6 +47,11 @@ types: .venv/test-installed
 
 contracts: .venv/test-installed
 	.venv/bin/lint-imports
+
+# Writes the SDK's models and fields and the MCP server's inputs from the OpenAPI document. `make test` checks that they
+# are current.
+generate: .venv/test-installed
+	@.venv/bin/python -m tools.generate_client
 
 docs: .venv/docs-installed
 	@rm -rf site

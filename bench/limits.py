@@ -31,12 +31,12 @@ from kataven.ratelimit.fallback import FallbackWindows
 from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.limiter import Admission, Limiter
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.policy import LIMIT_FIELDS, Limits
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.windows import RedisWindows
 
 HUGE = 1_000_000
-LIMITS = Limits(per_minute=HUGE, per_hour=HUGE, per_day=HUGE, concurrent=HUGE)
+LIMITS = Limits(**{limit.field: HUGE for limit in LIMIT_FIELDS})
 THREE: list[str | Callable[[], str] | Limit] = [f"{HUGE}/minute", f"{HUGE}/hour", f"{HUGE}/day"]
 SLICE = 200
 """Requests per slice of one variant."""

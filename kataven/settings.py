@@ -6,7 +6,6 @@ secret's value. `docs/configuration.md` lists the variables; a test compares tha
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.signing import SigningRing
+from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
 
 PREFIX = "KATAVEN_"
@@ -285,16 +285,6 @@ class Settings(BaseModel):
         return self.env is Environment.DEVELOPMENT
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host is the local machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def load(environ: Mapping[str, str]) -> Settings:
     """Settings from `KATAVEN_…` variables; an empty value counts as unset. Raises SettingsError with all problems."""
     values: dict[str, Any] = {
@@ -361,7 +351,7 @@ def _issuer_problems(values: Mapping[str, str]) -> Iterator[str]:
     development = values.get("env") == Environment.DEVELOPMENT
     if not is_trustworthy_url(values["oidc_issuer"], allow_loopback_http=development):
         yield "KATAVEN_OIDC_ISSUER: must be an https URL; http is accepted only for a local issuer in development"
-    elif not development and is_loopback(urlsplit(values["oidc_issuer"]).hostname or ""):
+    elif not development and is_loopback(urlsplit(values["oidc_issuer"]).hostname or "", subdomains=True):
         yield "KATAVEN_OIDC_ISSUER: is on this machine; production rejects development issuers"
 
 
@@ -388,7 +378,7 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
             url = urlsplit(values[name])
         except ValueError:
             url = urlsplit("")
-        local = development and is_loopback(url.hostname or "")
+        local = development and is_loopback(url.hostname or "", subdomains=True)
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
             rule = "without TLS only for this machine, in development"
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"

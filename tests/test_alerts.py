@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from kataven.web.metrics import Metrics
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,7 @@ def test_every_series_of_a_rule_exists_at_startup(harness: AppHarness, fresh: Ma
 def test_5xx_rule_lists_every_5xx_code() -> None:
     [rule] = [rule for rule in RULES if rule["alert"] == "KatavenServerErrors"]
     [codes] = re.findall(r'code=~"([^"]*)"', rule["expr"])
-    assert codes.split("|") == sorted(code for code, kind in KINDS.items() if kind.status in {500, 503}), (
+    assert codes.split("|") == sorted(code for code, kind in PROBLEM_TYPES.items() if kind.status in {500, 503}), (
         "501 is the client's"
     )
 
@@ -188,7 +188,7 @@ def test_each_rule_fires_on_its_cause_only(harness: AppHarness, fresh: Mapping[s
 def fresh(harness: AppHarness) -> Mapping[str, set[str]]:
     """The series of a process that has served no request: those of Metrics and those that an application adds."""
     found: dict[str, set[str]] = {}
-    served = harness.anybody().get("/metrics").get_data(as_text=True)
+    served = harness.caller().get("/metrics").get_data(as_text=True)
     for family in [*Metrics().registry.collect(), *text_string_to_metric_families(served)]:
         for sample in family.samples:
             if sample.name.startswith("kataven_"):

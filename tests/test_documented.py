@@ -20,7 +20,7 @@ from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.redis_pool import SLOW_SECONDS
 from kataven.settings import PREFIX, Settings
 from kataven.web.metrics import Metrics
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.widget.errors import WidgetRefused
 from tests.hub import issuers
 from tests.support.app_harness import AppHarness, Caller
@@ -45,13 +45,13 @@ def test_order_of_checks_names_only_existing_codes() -> None:
     page = (ROOT / "docs" / "authentication.md").read_text()
     for status, codes in re.findall(r"\| (\d{3}) ((?:`\w+`(?: / )?)+)", page):
         for code in re.findall(r"`(\w+)`", codes):
-            assert KINDS[code].status == int(status)
+            assert PROBLEM_TYPES[code].status == int(status)
 
 
 def test_every_widget_error_is_documented_with_its_status() -> None:
     page = (ROOT / "docs" / "widget.md").read_text()
     listed = {code: int(status) for code, status in re.findall(r"\| `(\w+)` \| (\d{3}) \|", page)}
-    assert listed == {code: KINDS[code].status for code in listed}
+    assert listed == {code: PROBLEM_TYPES[code].status for code in listed}
     assert {refusal.code for refusal in WidgetRefused.__subclasses__()} <= set(listed)
 
 

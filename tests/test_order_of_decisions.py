@@ -55,7 +55,7 @@ class Draft:
         if header:
             headers["X-Account-ID"] = header
         # Each from another address and of another user, because rejections have a budget per address and per subject.
-        return harness.anybody().call(
+        return harness.caller().call(
             self.method, alias + self.path, headers=headers, environ_base={"REMOTE_ADDR": str(next(ADDRESSES))}
         )
 
@@ -193,7 +193,7 @@ def _code(response: TestResponse) -> str:
 
 def test_401_has_a_www_authenticate_challenge(harness: AppHarness) -> None:
     # RFC 9110, section 11.6.1; RFC 6750, section 3.1
-    assert harness.anybody().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
+    assert harness.caller().get("/v1/agents").headers["WWW-Authenticate"] == 'Bearer realm="kataven"'
     unknown = tokens.generate(TokenKind.API_KEY, "acme").text
     challenge = harness.bearer(unknown).get("/v1/agents").headers["WWW-Authenticate"]
     assert challenge == 'Bearer realm="kataven", error="invalid_token"'

@@ -57,14 +57,14 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
 def test_every_other_route_returns_401_without_a_credential(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if not operation.access.public:
-            response = harness.anybody().call(operation.method, path_of(operation))
+            response = harness.caller().call(operation.method, path_of(operation))
             assert (response.status_code, response.get_json()["code"]) == (401, "missing_credential"), operation.path
 
 
 def test_member_can_not_change_anything(harness: AppHarness) -> None:
     for operation in declared(harness.app):
         if operation.method != "GET" and not operation.access.public:
-            response = harness.person(BOB).call(operation.method, path_of(operation))
+            response = harness.user(BOB).call(operation.method, path_of(operation))
             assert (response.status_code, response.get_json()["code"]) == (403, "forbidden"), operation.path
 
 
@@ -79,4 +79,4 @@ def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> No
     "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
 )
 def test_public_pages_return_200(harness: AppHarness, path: str) -> None:
-    assert harness.anybody().get(path).status_code == 200
+    assert harness.caller().get(path).status_code == 200

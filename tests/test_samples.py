@@ -20,7 +20,7 @@ from kataven.mcp_server.tools import create_server
 from kataven.web.compression import MIN_BYTES
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.http_conventions import ALIASES_DEPRECATED_AT
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import CHECKOUT, Gunicorn
 
@@ -73,7 +73,7 @@ def test_json_sample_parses(sample: str) -> None:
 def test_every_error_code_is_documented_with_its_explanation() -> None:
     page = (DOCS / "errors.md").read_text()
     rows = dict(re.findall(r"^\| (`\w+` \| \d{3}) \| (.*) \|$", page, re.MULTILINE))
-    assert rows == {f"`{kind.code}` | {kind.status}": EXPLANATIONS[kind.code] for kind in KINDS.values()}
+    assert rows == {f"`{kind.code}` | {kind.status}": EXPLANATIONS[kind.code] for kind in PROBLEM_TYPES.values()}
 
 
 def test_every_mcp_tool_is_documented_with_its_description() -> None:
@@ -112,7 +112,7 @@ def test_sdk_has_the_documented_methods() -> None:
 def test_every_sdk_error_is_documented() -> None:
     page = (DOCS / "sdk.md").read_text()
     family = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Answer))`", page)) == family
+    assert set(re.findall(r"`(\w+(?:Error|Failed|TimedOut|Response))`", page)) == family
 
 
 def test_documented_http_figures_equal_the_real_ones() -> None:

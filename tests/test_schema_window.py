@@ -37,7 +37,7 @@ def by_key(harness: AppHarness, account: str) -> Caller:
 
 
 def by_jwt(harness: AppHarness, account: str) -> Caller:
-    return harness.person(Persona("dora", "Dora", account, Role.OWNER))
+    return harness.user(Persona("dora", "Dora", account, Role.OWNER))
 
 
 @pytest.mark.parametrize("caller_of", [by_key, by_jwt])
@@ -64,7 +64,7 @@ def test_account_outside_the_window_returns_503_and_others_are_served(
         assert ACCOUNT_SCHEMA.served in problem["detail"]
         assert answer.headers["Retry-After"] == "60"
     assert acme_key.get("/v1/agents").status_code == 200
-    ready = harness.anybody().get("/readyz").get_json()
+    ready = harness.caller().get("/readyz").get_json()
     assert "accounts have a schema that this release can't serve" in ready["checks"]["migrations"]
 
     set_actual_revision(postgres, account, ACCOUNT_SCHEMA.head)

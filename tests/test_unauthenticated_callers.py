@@ -135,7 +135,7 @@ def test_repeated_requests_with_a_revoked_key_do_not_exhaust_the_address_budget(
 
 
 def test_new_account_is_accepted_immediately(harness: AppHarness) -> None:
-    ivan = harness.person(Persona("ivan", "Ivan", "brand-new", Role.OWNER))
+    ivan = harness.user(Persona("ivan", "Ivan", "brand-new", Role.OWNER))
     address_options = unused_address()
     assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"
     assert ivan.get("/v1/me", **address_options).get_json()["code"] == "account_mismatch"

@@ -65,7 +65,7 @@ def open_site(harness: AppHarness, folder: Path) -> Iterator[Site]:
         "THREADS": str(THREADS),
         "MAX_REQUESTS": "0",
     }
-    alice = harness.person(ALICE)
+    alice = harness.user(ALICE)
     key = harness.new_key("acme")
     with Gunicorn(environ, folder / "log", WORKERS, "wsgi:app", port=port) as server:
         given = {"key": key, "charlie": harness.issuer.token(CHARLIE), "hub": urlsplit(hub).netloc, "origin": ORIGIN}

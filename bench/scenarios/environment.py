@@ -25,11 +25,12 @@ from kataven.dev.issuer import AUDIENCE, DevIssuer, sign
 from kataven.dev.personas import ALICE, org_id
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
+from kataven.ratelimit.policy import MAX_LIMIT, WINDOWS
 from kataven.system import limits
 
 ACCOUNT = ALICE.account
 BENCH = Actor("bench:scenarios", "Scenarios")
-UNLIMITED = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
+UNLIMITED = dict.fromkeys(WINDOWS, MAX_LIMIT) | {"concurrent": 1_000}
 """Limits that are never reached, so that no request is rejected by a rate limit."""
 BATCH = 100
 TOKEN_SECONDS = 12 * 3600

@@ -17,6 +17,7 @@ from sqlalchemy import or_, update
 from sqlalchemy.orm import Session
 
 from kataven.account.models import ApiKey
+from kataven.background import BackgroundLoop
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ class LastUsedTracker:
         self._unwritten: set[str] = set()
         self._lock = threading.Lock()
         self._written = threading.Condition(self._lock)
-        self._wake = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundLoop("last-used", self.flush, lambda: None)
 
     def record_use(self, account: str, key_id: str) -> None:
         """Record that a key is used now. Costs a dictionary lookup, except once a minute."""
@@ -54,7 +53,7 @@ class LastUsedTracker:
             self._recorded[key_id] = now
             self._pending.setdefault(account, {})[key_id] = datetime.fromtimestamp(now, UTC)
             self._unwritten.add(key_id)
-        self._wake.set()
+        self._thread.wake()
 
     def flush(self) -> None:
         """Write all recorded uses. If this fails for an account, its uses are lost, but not its later uses."""
@@ -82,17 +81,11 @@ class LastUsedTracker:
 
     def start(self) -> None:
         """Start the background thread of this process."""
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="last-used", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop the thread and write the remaining uses."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
+        self._thread.stop(timeout=5)
         self.flush()
 
     def _is_pending(self, key_id: str | None) -> bool:
@@ -102,12 +95,6 @@ class LastUsedTracker:
         with self._lock:
             for key_id in uses:
                 self._recorded.pop(key_id, None)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait()
-            self._wake.clear()
-            self.flush()
 
 
 def store(session: Session, uses: Mapping[str, datetime]) -> None:

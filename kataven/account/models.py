@@ -54,7 +54,8 @@ class AuthMode(StrEnum):
 
 
 class WidgetAuthMode(StrEnum):
-    """The visitor types that an agent's widget allows."""
+    """Which visitors an agent's widget accepts: `guest` (anonymous), `user` (identified by the customer's server), or
+    `both`."""
 
     GUEST = "guest"
     USER = "user"

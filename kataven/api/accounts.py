@@ -13,7 +13,7 @@ from kataven.tenancy.errors import InvalidAccountName
 from kataven.tenancy.names import check_account_name
 from kataven.validation import Shaped
 from kataven.web.access import PUBLIC_BY_ADDRESS
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import DEFAULT_LIMIT, INVALID_CURSOR, MAX_LIMIT, link_to_next
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
@@ -53,7 +53,7 @@ class ValidityView(View):
     "/api/accounts",
     access=PUBLIC_BY_ADDRESS,
     summary="Find accounts",
-    answer=Answer(200, "Discoverable active accounts, by name.", list[AccountView]),
+    response=ResponseSpec(200, "Discoverable active accounts, by name.", list[AccountView]),
     query=AccountsQuery,
 )
 def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
@@ -72,7 +72,7 @@ def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
     "/api/accounts/validate/<string:account>",
     access=PUBLIC_BY_ADDRESS,
     summary="Validate an account name",
-    answer=Answer(200, "Whether the name belongs to an active account.", ValidityView),
+    response=ResponseSpec(200, "Whether the name belongs to an active account.", ValidityView),
 )
 def validate_account(context: RequestContext, account: str) -> Response:
     """Returns `valid: false` and the reason if the name is malformed or no active account has it."""

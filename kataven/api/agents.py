@@ -13,7 +13,7 @@ from kataven.account.models import Agent, AgentStatus, AuthMode, Category, Greet
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.agents import AgentInput, AgentPatch, WidgetSettingsPatch
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, View, fields_of
@@ -22,7 +22,7 @@ blueprint = ApiBlueprint("agents", __name__, "agent", "Agents: their prompts, vo
 
 
 class AgentView(View):
-    """An agent."""
+    """A voice or chat agent."""
 
     id: UUID
     name: str
@@ -60,7 +60,7 @@ _FIELDS = tuple(AgentView.model_fields)
     "/v1/agents",
     access=READ,
     summary="List agents",
-    answer=Answer(200, "A page of agents, newest first.", list[AgentView]),
+    response=ResponseSpec(200, "A page of agents, newest first.", list[AgentView]),
     query=PageQuery,
 )
 def list_agents(context: RequestContext, query: PageQuery) -> Response:
@@ -74,7 +74,7 @@ def list_agents(context: RequestContext, query: PageQuery) -> Response:
     "/v1/agents",
     access=WRITE,
     summary="Create an agent",
-    answer=Answer(201, "The created agent.", AgentView),
+    response=ResponseSpec(201, "The created agent.", AgentView),
     body=AgentInput,
 )
 def create_agent(context: RequestContext, body: AgentInput) -> Response:
@@ -89,7 +89,7 @@ def create_agent(context: RequestContext, body: AgentInput) -> Response:
     "/v1/agents/<agent_id>",
     access=READ,
     summary="Retrieve an agent",
-    answer=Answer(200, "The agent.", AgentView),
+    response=ResponseSpec(200, "The agent.", AgentView),
     conditional=True,
 )
 def read_agent(context: RequestContext, agent_id: UUID) -> Response:
@@ -103,7 +103,7 @@ def read_agent(context: RequestContext, agent_id: UUID) -> Response:
     "/v1/agents/<agent_id>",
     access=WRITE,
     summary="Update an agent",
-    answer=Answer(200, "The updated agent.", AgentView),
+    response=ResponseSpec(200, "The updated agent.", AgentView),
     body=AgentPatch,
     conditional=True,
 )
@@ -122,7 +122,7 @@ def change_agent(context: RequestContext, agent_id: UUID, body: Input) -> Respon
     "/v1/agents/<agent_id>",
     access=WRITE,
     summary="Delete an agent",
-    answer=Answer(204, "The agent was deleted."),
+    response=ResponseSpec(204, "The agent was deleted."),
     conditional=True,
 )
 def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
@@ -137,7 +137,7 @@ def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
     "/v1/agents/<agent_id>/widget-settings",
     access=READ,
     summary="Retrieve an agent's widget settings",
-    answer=Answer(200, "The widget settings.", WidgetSettingsView),
+    response=ResponseSpec(200, "The widget settings.", WidgetSettingsView),
     conditional=True,
 )
 def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Response:
@@ -151,7 +151,7 @@ def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Respo
     "/v1/agents/<agent_id>/widget-settings",
     access=WRITE,
     summary="Update an agent's widget settings",
-    answer=Answer(200, "The updated widget settings.", WidgetSettingsView),
+    response=ResponseSpec(200, "The updated widget settings.", WidgetSettingsView),
     body=WidgetSettingsPatch,
     max_body_bytes=8 * 1024,
     conditional=True,

@@ -14,12 +14,13 @@ from kataven.account.api_keys import KeyStatus
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import MANAGE, READ
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
+from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, no_default, write_json
+from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -58,13 +59,9 @@ class ApiKeyPatch(Input):
     disabled: RevokedFlag = Field(default=True, json_schema_extra=no_default)
 
 
+@with_fields((limit.field for limit in LIMIT_FIELDS), int | None)
 class KeyLimitsView(View):
     """The key's own limits, which are lower than the account's. Null means the account's limit."""
-
-    per_minute: int | None
-    per_hour: int | None
-    per_day: int | None
-    concurrent: int | None
 
 
 class ApiKeyView(View):
@@ -107,7 +104,7 @@ class RemovedApiKeyView(View):
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
-    answer=Answer(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
+    response=ResponseSpec(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
     query=PageQuery,
 )
 def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
@@ -123,7 +120,7 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     "/v1/api-keys",
     access=MANAGE,
     summary="Create an API key",
-    answer=Answer(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
+    response=ResponseSpec(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
     body=ApiKeyInput,
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
@@ -143,7 +140,7 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Rename or revoke an API key",
-    answer=Answer(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
+    response=ResponseSpec(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
@@ -155,11 +152,11 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
-            intent = begin_ending(context, str(key_id))
+            intent = record_intent(context, str(key_id))
         changed = shape(key, datetime.now(UTC))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
-        changed["receipt"] = end_credentials(context, intent, event)
+        changed["receipt"] = revoke_credentials(context, intent, event)
     return write_json(changed)
 
 
@@ -168,14 +165,14 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
     "/v1/api-keys/<key_id>",
     access=MANAGE,
     summary="Delete an API key",
-    answer=Answer(200, "Whether the key was removed or revoked, and the receipt.", RemovedApiKeyView),
+    response=ResponseSpec(200, "Whether the key was removed or revoked, and the receipt.", RemovedApiKeyView),
 )
 def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     """Revokes the key. A key that was never used is removed; a key that was used remains in the list as revoked."""
     with context.writing() as session:
         _, event = api_keys.revoke(session, key_id, context.actor)
-        intent = begin_ending(context, str(key_id))
-    receipt = end_credentials(context, intent, event)
+        intent = record_intent(context, str(key_id))
+    receipt = revoke_credentials(context, intent, event)
     with context.writing() as session:
         removed = api_keys.remove_if_unused(session, key_id)
         if removed:
@@ -195,5 +192,5 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "expires_at": key.expires_at,
         "disabled_at": key.disabled_at,
         "last_used_at": key.last_used_at,
-        "limits": key.limits and {name: key.limits.get(name) for name in KeyLimitsView.model_fields},
+        "limits": key.limits and {limit.field: key.limits.get(limit.field) for limit in LIMIT_FIELDS},
     }

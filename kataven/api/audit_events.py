@@ -12,7 +12,7 @@ from kataven.account import audit
 from kataven.account.models import AuditEvent
 from kataven.validation import Shaped
 from kataven.web.access import MANAGE
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, fields_of
@@ -49,7 +49,7 @@ _FIELDS = tuple(AuditEventView.model_fields)
     "/v1/audit-events",
     access=MANAGE,
     summary="List audit events",
-    answer=Answer(200, "A page of events, newest first.", list[AuditEventView]),
+    response=ResponseSpec(200, "A page of events, newest first.", list[AuditEventView]),
     query=AuditQuery,
 )
 def list_audit_events(context: RequestContext, query: AuditQuery) -> Response:

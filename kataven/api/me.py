@@ -8,10 +8,11 @@ from typing import Any
 from flask import Response
 
 from kataven.identity.principal import CredentialKind, Role
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import READ
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import View, write_json
+from kataven.web.schema import View, with_fields, write_json
 
 blueprint = ApiBlueprint("me", __name__, "principal", "The caller: identity, role and limits.")
 
@@ -32,17 +33,13 @@ class LimitView(View):
     remaining: int
 
 
+@with_fields((limit.field for limit in LIMIT_FIELDS), LimitView)
 class LimitsView(View):
     """The limits of the caller: for each, the account's or the key's, whichever has less left."""
 
-    per_minute: LimitView
-    per_hour: LimitView
-    per_day: LimitView
-    concurrent: LimitView
-
 
 class MeView(View):
-    """The caller."""
+    """The caller: its account, credential, role and limits."""
 
     account: str
     account_name: str
@@ -52,7 +49,7 @@ class MeView(View):
 
 
 @blueprint.operation(
-    "GET", "/v1/me", access=READ, summary="Retrieve the caller", answer=Answer(200, "The caller.", MeView)
+    "GET", "/v1/me", access=READ, summary="Retrieve the caller", response=ResponseSpec(200, "The caller.", MeView)
 )
 def read_me(context: RequestContext) -> Response:
     """Returns the account, the credential, the role (null for an API key), and the limits with their remaining

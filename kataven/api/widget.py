@@ -21,7 +21,7 @@ from kataven.api.widget_settings import shape as branding_shape
 from kataven.identity import token as tokens
 from kataven.identity.token import Token
 from kataven.web.access import KEYS_ONLY, PUBLIC, PUBLIC_BY_ADDRESS
-from kataven.web.operation import Answer, ApiBlueprint, OpenApiLink
+from kataven.web.operation import ApiBlueprint, OpenApiLink, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import write_json
 from kataven.widget import allowlist, user_tokens, visitor_tokens
@@ -48,7 +48,7 @@ REFRESH = OpenApiLink("POST", "/v1/widget/auth/refresh", body={"refresh_token": 
     "/v1/widget/config",
     access=PUBLIC_BY_ADDRESS,
     summary="Get the widget's configuration",
-    answer=Answer(200, "The branding, the agent and the allowed visitor types.", ConfigView),
+    response=ResponseSpec(200, "The branding, the agent and the allowed visitor types.", ConfigView),
     query=ConfigQuery,
     refusals=PAGE_REFUSALS,
 )
@@ -74,7 +74,7 @@ def read_config(context: RequestContext, query: ConfigQuery) -> Response:
     "/v1/widget/auth/guest",
     access=PUBLIC_BY_ADDRESS,
     summary="Create a guest session",
-    answer=Answer(200, "A visitor token and a refresh token.", VisitorTokenView),
+    response=ResponseSpec(200, "A visitor token and a refresh token.", VisitorTokenView),
     body=GuestInput,
     max_body_bytes=8 * 1024,
     refusals=(*PAGE_REFUSALS, "too_many_visits"),
@@ -90,7 +90,7 @@ def create_guest_session(context: RequestContext, body: GuestInput) -> Response:
     "/v1/widget/auth/user-token",
     access=KEYS_ONLY,
     summary="Create a user token",
-    answer=Answer(201, "A user token, valid once and for five minutes.", UserTokenView),
+    response=ResponseSpec(201, "A user token, valid once and for five minutes.", UserTokenView),
     body=UserTokenInput,
     max_body_bytes=16 * 1024,
     refusals=("widget_not_configured",),
@@ -110,7 +110,7 @@ def create_user_token(context: RequestContext, body: UserTokenInput) -> Response
     "/v1/widget/auth/exchange",
     access=PUBLIC_BY_ADDRESS,
     summary="Exchange a user token",
-    answer=Answer(200, "A visitor token and a refresh token.", VisitorTokenView),
+    response=ResponseSpec(200, "A visitor token and a refresh token.", VisitorTokenView),
     body=ExchangeInput,
     max_body_bytes=8 * 1024,
     refusals=(
@@ -134,7 +134,7 @@ def exchange_user_token(context: RequestContext, body: ExchangeInput) -> Respons
     "/v1/widget/auth/refresh",
     access=PUBLIC_BY_ADDRESS,
     summary="Refresh a visitor token",
-    answer=Answer(200, "The next visitor token and refresh token.", VisitorTokenView),
+    response=ResponseSpec(200, "The next visitor token and refresh token.", VisitorTokenView),
     body=RefreshInput,
     max_body_bytes=8 * 1024,
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
@@ -152,7 +152,7 @@ def refresh(context: RequestContext, body: RefreshInput) -> Response:
     "/v1/widget/jwks.json",
     access=PUBLIC,
     summary="Get the public keys for visitor tokens",
-    answer=Answer(200, "A JWK Set (RFC 7517).", JwksView),
+    response=ResponseSpec(200, "A JWK Set (RFC 7517).", JwksView),
     refusals=("widget_not_configured",),
 )
 def read_jwks(context: RequestContext) -> Response:

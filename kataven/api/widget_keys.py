@@ -17,10 +17,10 @@ from kataven.tenancy.serving.session import TenantSession
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
-from kataven.web.operation import Answer, ApiBlueprint, OpenApiLink
+from kataven.web.operation import ApiBlueprint, OpenApiLink, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
-from kataven.web.receipts import ReceiptView, begin_ending, end_credentials
+from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.widget.embed import snippet
@@ -48,16 +48,16 @@ class WidgetKeyView(View):
 
 
 class NewWidgetKeyView(WidgetKeyView):
-    """A new widget key with its text and the snippet for a page."""
+    """A new widget key with its text and the snippet for a page, which are returned only once."""
 
     key: str
     snippet: str
 
 
 class ChangedWidgetKeyView(WidgetKeyView):
-    """A widget key, and the receipt if the change revoked access of a page."""
+    """A widget key without its text, and the receipt if the change revoked access of a page."""
 
-    receipt: ReceiptView | None = None
+    receipt: ReceiptView | None = Field(None, description="Set if the change revoked access of a page.")
 
 
 class RemovedWidgetKeyView(View):
@@ -73,7 +73,7 @@ class RemovedWidgetKeyView(View):
     "/v1/widget-keys",
     access=READ,
     summary="List widget keys",
-    answer=Answer(200, "Widget keys, newest first, without their text.", list[WidgetKeyView]),
+    response=ResponseSpec(200, "Widget keys, newest first, without their text.", list[WidgetKeyView]),
     query=PageQuery,
 )
 def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
@@ -87,7 +87,7 @@ def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
     "/v1/widget-keys",
     access=WRITE,
     summary="Create a widget key",
-    answer=Answer(201, "The key, and the snippet that embeds the widget.", NewWidgetKeyView),
+    response=ResponseSpec(201, "The key, and the snippet that embeds the widget.", NewWidgetKeyView),
     body=WidgetKeyInput,
     max_body_bytes=64 * 1024,
     links=(
@@ -113,7 +113,7 @@ def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response
     "/v1/widget-keys/<key_id>",
     access=READ,
     summary="Read a widget key",
-    answer=Answer(200, "The key, without its text.", WidgetKeyView),
+    response=ResponseSpec(200, "The key, without its text.", WidgetKeyView),
     conditional=True,
 )
 def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
@@ -127,7 +127,7 @@ def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
     "/v1/widget-keys/<key_id>",
     access=WRITE,
     summary="Change, disable or enable a widget key",
-    answer=Answer(200, "The changed key, with a receipt if a page lost access.", ChangedWidgetKeyView),
+    response=ResponseSpec(200, "The changed key, with a receipt if a page lost access.", ChangedWidgetKeyView),
     body=WidgetKeyPatch,
     max_body_bytes=64 * 1024,
     conditional=True,
@@ -144,9 +144,9 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
         changed = shape(change.key)
         # Also for a key that is already disabled: the first request may have stopped before its receipt.
         ends = change.revokes_access or bool(given.get("disabled"))
-        ending = begin_ending(context, str(key_id)) if ends else None
-    if ending is not None:
-        return write_tagged(changed, beside={"receipt": end_credentials(context, ending, change.event_id)})
+        intent = record_intent(context, str(key_id)) if ends else None
+    if intent is not None:
+        return write_tagged(changed, beside={"receipt": revoke_credentials(context, intent, change.event_id)})
     return write_tagged(changed)
 
 
@@ -155,15 +155,15 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
     "/v1/widget-keys/<key_id>",
     access=WRITE,
     summary="Remove a widget key",
-    answer=Answer(200, "The key was removed; with the receipt.", RemovedWidgetKeyView),
+    response=ResponseSpec(200, "The key was removed; with the receipt.", RemovedWidgetKeyView),
     conditional=True,
 )
 def delete_widget_key(context: RequestContext, key_id: UUID) -> Response:
     """Pages with this key are rejected afterwards, and its visitor sessions end."""
     with context.writing() as session:
         event = widget_keys.remove(session, key_id, context.actor, lambda key: require_match(shape(key)))
-        ending = begin_ending(context, str(key_id))
-    receipt = end_credentials(context, ending, event)
+        intent = record_intent(context, str(key_id))
+    receipt = revoke_credentials(context, intent, event)
     return write_json({"id": key_id, "outcome": "removed", "receipt": receipt})
 
 

@@ -12,7 +12,7 @@ from kataven.account.models import WidgetPosition, WidgetTheme
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.inputs.branding import BrandingPatch
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
@@ -37,7 +37,7 @@ class BrandingView(View):
     "/v1/widget-settings",
     access=READ,
     summary="Read the widget's branding",
-    answer=Answer(200, "The branding.", BrandingView),
+    response=ResponseSpec(200, "The branding.", BrandingView),
     conditional=True,
 )
 def read_widget_settings(context: RequestContext) -> Response:
@@ -51,7 +51,7 @@ def read_widget_settings(context: RequestContext) -> Response:
     "/v1/widget-settings",
     access=WRITE,
     summary="Change the widget's branding",
-    answer=Answer(200, "The changed branding.", BrandingView),
+    response=ResponseSpec(200, "The changed branding.", BrandingView),
     body=BrandingPatch,
     max_body_bytes=16 * 1024,
     conditional=True,

@@ -1,4 +1,4 @@
-"""Kataven's API for Python: `KatavenClient` for code that waits, `AsyncKatavenClient` for code that awaits.
+"""Python SDK for the Kataven API: `KatavenClient` is synchronous, `AsyncKatavenClient` is asynchronous.
 
 from kataven.client import KatavenClient
 
@@ -28,7 +28,7 @@ from kataven.client.errors import (
     RequestTimedOut,
     ServerError,
     UnavailableError,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from kataven.client.models import (
     Agent,
@@ -84,7 +84,7 @@ __all__ = [
     "Retry",
     "ServerError",
     "UnavailableError",
-    "UnexpectedAnswer",
+    "UnexpectedResponse",
     "WidgetKey",
     "WidgetSettings",
 ]

@@ -1,4 +1,4 @@
-"""Every call there is, as a value: what to send and how to read the answer. Both clients make the same ones."""
+"""Declares each API request as a value: what to send, and how to parse the response. Both clients use these values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from kataven.client import models
-from kataven.client.errors import ArgumentError, IdError, UnexpectedAnswer
+from kataven.client.errors import ArgumentError, IdError, UnexpectedResponse
 from kataven.client.models import Page
 from kataven.client.reading import read
 
@@ -23,8 +23,8 @@ _ETAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call is read from."""
+class ApiResponse:
+    """The parts of an HTTP response that a result is parsed from."""
 
     body: Any
     etag: str | None
@@ -33,36 +33,43 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest(Generic[Result]):
-    """One request, and what its answer becomes. `read` raises UnexpectedAnswer."""
+    """One request. `read` turns its response into a result.
+
+    Raises ArgumentError if `if_match` is not an ETag or `body` cannot be encoded as JSON. `read` raises
+    UnexpectedResponse.
+    """
 
     method: str
     path: str
-    read: Callable[[Answer], Result]
+    read: Callable[[ApiResponse], Result]
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     if_match: str | None = None
 
     def __post_init__(self) -> None:
-        # As a header it would fail on its way, and look like a connection that did.
+        # httpx2 rejects an invalid header while it sends the request, and that would look like a failed connection.
         if self.if_match is not None and not (isinstance(self.if_match, str) and _ETAG.fullmatch(self.if_match)):
-            raise ArgumentError("if_match is an ETag as it was given out, with its quotes: `agent.etag`, not the agent")
+            raise ArgumentError(
+                "if_match must be an ETag with its quotes, as the API returned it: pass `agent.etag`, not the agent"
+            )
         for name, value in (self.body or {}).items():
             if not _is_json(value):
-                raise ArgumentError(f"{name} can't be sent as JSON: use strings, numbers, True, False, None and lists")
+                raise ArgumentError(
+                    f"{name} can't be encoded as JSON: use strings, numbers, True, False, None and lists"
+                )
 
 
 def _is_json(value: Any) -> bool:
     try:
-        json.dumps(
-            value, ensure_ascii=False, allow_nan=False
-        ).encode()  # as it will be sent: no NaN, no half characters
+        # The same encoding as httpx2 uses: it rejects NaN and lone surrogates.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):
         return False
     return True
 
 
 def me() -> ApiRequest[models.Me]:
-    return ApiRequest("GET", "/me", lambda answer: read(models.Me, answer.body))
+    return ApiRequest("GET", "/me", lambda response: read(models.Me, response.body))
 
 
 def agents_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[models.Agent]]:
@@ -70,15 +77,15 @@ def agents_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[models
 
 
 def create_agent(fields: Mapping[str, Any]) -> ApiRequest[models.Agent]:
-    return ApiRequest("POST", "/agents", _tagged(models.Agent), body=fields)
+    return ApiRequest("POST", "/agents", _with_etag(models.Agent), body=fields)
 
 
 def get_agent(agent_id: Id) -> ApiRequest[models.Agent]:
-    return ApiRequest("GET", _agent(agent_id), _tagged(models.Agent))
+    return ApiRequest("GET", _agent(agent_id), _with_etag(models.Agent))
 
 
 def update_agent(agent_id: Id, fields: Mapping[str, Any], if_match: str | None) -> ApiRequest[models.Agent]:
-    return ApiRequest("PATCH", _agent(agent_id), _tagged(models.Agent), body=fields, if_match=if_match)
+    return ApiRequest("PATCH", _agent(agent_id), _with_etag(models.Agent), body=fields, if_match=if_match)
 
 
 def delete_agent(agent_id: Id, if_match: str | None) -> ApiRequest[None]:
@@ -86,14 +93,14 @@ def delete_agent(agent_id: Id, if_match: str | None) -> ApiRequest[None]:
 
 
 def get_agent_widget_settings(agent_id: Id) -> ApiRequest[models.AgentWidgetSettings]:
-    return ApiRequest("GET", f"{_agent(agent_id)}/widget-settings", _tagged(models.AgentWidgetSettings))
+    return ApiRequest("GET", f"{_agent(agent_id)}/widget-settings", _with_etag(models.AgentWidgetSettings))
 
 
 def update_agent_widget_settings(
     agent_id: Id, fields: Mapping[str, Any], if_match: str | None
 ) -> ApiRequest[models.AgentWidgetSettings]:
     path = f"{_agent(agent_id)}/widget-settings"
-    return ApiRequest("PATCH", path, _tagged(models.AgentWidgetSettings), body=fields, if_match=if_match)
+    return ApiRequest("PATCH", path, _with_etag(models.AgentWidgetSettings), body=fields, if_match=if_match)
 
 
 def widget_keys_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[models.WidgetKey]]:
@@ -104,31 +111,31 @@ def create_widget_key(
     name: str, domain_allowlist: Sequence[str], agent_id: Id | None
 ) -> ApiRequest[models.NewWidgetKey]:
     fields = {"name": name, "domain_allowlist": domain_allowlist, "agent_id": agent_id}
-    return ApiRequest("POST", "/widget-keys", _tagged(models.NewWidgetKey), body=_key_fields(fields))
+    return ApiRequest("POST", "/widget-keys", _with_etag(models.NewWidgetKey), body=_widget_key_fields(fields))
 
 
 def get_widget_key(key_id: Id) -> ApiRequest[models.WidgetKey]:
-    return ApiRequest("GET", _widget_key(key_id), _tagged(models.WidgetKey))
+    return ApiRequest("GET", _widget_key(key_id), _with_etag(models.WidgetKey))
 
 
 def update_widget_key(key_id: Id, fields: Mapping[str, Any], if_match: str | None) -> ApiRequest[models.WidgetKey]:
     return ApiRequest(
-        "PATCH", _widget_key(key_id), _tagged(models.WidgetKey), body=_key_fields(fields), if_match=if_match
+        "PATCH", _widget_key(key_id), _with_etag(models.WidgetKey), body=_widget_key_fields(fields), if_match=if_match
     )
 
 
 def delete_widget_key(key_id: Id, if_match: str | None) -> ApiRequest[models.RemovedWidgetKey]:
     return ApiRequest(
-        "DELETE", _widget_key(key_id), lambda answer: read(models.RemovedWidgetKey, answer.body), if_match=if_match
+        "DELETE", _widget_key(key_id), lambda response: read(models.RemovedWidgetKey, response.body), if_match=if_match
     )
 
 
 def get_widget_settings() -> ApiRequest[models.WidgetSettings]:
-    return ApiRequest("GET", "/widget-settings", _tagged(models.WidgetSettings))
+    return ApiRequest("GET", "/widget-settings", _with_etag(models.WidgetSettings))
 
 
 def update_widget_settings(fields: Mapping[str, Any], if_match: str | None) -> ApiRequest[models.WidgetSettings]:
-    return ApiRequest("PATCH", "/widget-settings", _tagged(models.WidgetSettings), body=fields, if_match=if_match)
+    return ApiRequest("PATCH", "/widget-settings", _with_etag(models.WidgetSettings), body=fields, if_match=if_match)
 
 
 def api_keys_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[models.ApiKey]]:
@@ -136,35 +143,38 @@ def api_keys_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[mode
 
 
 def require_progress(cursor: str | None, page: Page[Any]) -> str | None:
-    """The next page's cursor. Raises UnexpectedAnswer if it is this page's own: that list would have no end."""
+    """The next page's cursor. Raises UnexpectedResponse if it equals `cursor`, because the list would never end."""
     if page.next_cursor is not None and page.next_cursor == cursor:
-        raise UnexpectedAnswer("The answer links to itself as the next page.")
+        raise UnexpectedResponse("The page links to itself as the next page.")
     return page.next_cursor
 
 
 def _page(path: str, model: type[Model], cursor: str | None, limit: int | None) -> ApiRequest[Page[Model]]:
     query = {name: str(value) for name, value in (("limit", limit), ("cursor", cursor)) if value is not None}
 
-    def read_page(answer: Answer) -> Page[Model]:
-        if not isinstance(answer.body, list):
-            raise UnexpectedAnswer("The answer should be a list and is something else.")
-        return Page(tuple(read(model, item) for item in answer.body), answer.next_cursor)
+    def read_page(response: ApiResponse) -> Page[Model]:
+        if not isinstance(response.body, list):
+            raise UnexpectedResponse("Expected a JSON array in the response body.")
+        return Page(tuple(read(model, item) for item in response.body), response.next_cursor)
 
     return ApiRequest("GET", path, read_page, query)
 
 
-def _tagged(model: type[Model]) -> Callable[[Answer], Model]:
-    return lambda answer: read(model, answer.body, etag=answer.etag)
+def _with_etag(model: type[Model]) -> Callable[[ApiResponse], Model]:
+    return lambda response: read(model, response.body, etag=response.etag)
 
 
-def _key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As they are sent. Raises ArgumentError for a text that is given as a list: each letter would be an entry."""
+def _widget_key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields as they are sent.
+
+    Raises ArgumentError if `domain_allowlist` is a string, because each character would become an entry.
+    """
     sent = dict(fields)
     if "domain_allowlist" in sent:
-        given = sent["domain_allowlist"]
-        if isinstance(given, str) or not isinstance(given, Iterable):
-            raise ArgumentError('domain_allowlist is a list, as in ["acme.com"]')
-        sent["domain_allowlist"] = list(given)
+        value = sent["domain_allowlist"]
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise ArgumentError('domain_allowlist must be a list, such as ["acme.com"]')
+        sent["domain_allowlist"] = list(value)
     if sent.get("agent_id") is not None:
         sent["agent_id"] = _id(sent["agent_id"])
     return sent
@@ -178,9 +188,9 @@ def _widget_key(key_id: Id) -> str:
     return f"/widget-keys/{_id(key_id)}"
 
 
-def _id(given: Id) -> str:
-    """Nothing but a UUID gets into a path. Raises IdError."""
+def _id(value: Id) -> str:
+    """The id as a path segment. Raises IdError if it is not a UUID, so that no other text gets into a path."""
     try:
-        return str(UUID(str(given)))
+        return str(UUID(str(value)))
     except ValueError:
-        raise IdError("an id is a UUID, as in `agent.id`") from None
+        raise IdError("an id must be a UUID, such as `agent.id`") from None

@@ -1,4 +1,4 @@
-"""The client for code that awaits: the same surface as the other one, which a test compares."""
+"""The asynchronous client. It has the same methods as the synchronous one; a test compares them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from kataven.client.errors import ClientClosedError
 from kataven.client.fields import AgentChanges, AgentFields, AgentWidgetChanges, WidgetKeyChanges, WidgetSettingsChanges
 from kataven.client.models import Page
 from kataven.client.options import DEFAULT_TIMEOUT_SECONDS, Options, options
-from kataven.client.retries import Retry, policy, wait_before_next
+from kataven.client.retries import Retry, delay_before_retry, policy
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class AsyncKatavenClient:
-    """Manages one account. It keeps connections open, may be used by many tasks, and wants to be closed.
+    """Manages one account. The client keeps connections open and can be shared among tasks. Close it after use.
 
-    `api_key` is by default `KATAVEN_API_KEY`; `base_url` is `KATAVEN_BASE_URL`, else the production API; `timeout` is
-    in seconds; `retry` is True or a `Retry`. Raises ConfigurationError; every call can raise the others of the family.
+    `api_key` defaults to `KATAVEN_API_KEY`, and `base_url` to `KATAVEN_BASE_URL` or the production API. `timeout` is
+    in seconds. `retry` is True, False or a `Retry`. Raises ConfigurationError if an argument is invalid. Every method
+    can raise the other subclasses of `KatavenError`.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class AsyncKatavenClient:
         self.api_keys = ApiKeys(self._sender)
 
     async def me(self) -> models.Me:
-        """Who am I, and how much is left to me?"""
+        """Get the account, the API key in use, the rate limits and the remaining quota."""
         return await self._sender.send(api_requests.me())
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections. Later requests raise ClientClosedError."""
         await self._sender.close()
 
     async def __aenter__(self) -> Self:
@@ -68,19 +69,19 @@ class _Sender:
         self._retry = retry
         self._http = httpx2.AsyncClient(**transport.http_options(options))
 
-    async def send(self, call: ApiRequest[Result]) -> Result:
-        tries = 0
+    async def send(self, request: ApiRequest[Result]) -> Result:
+        failed_attempts = 0
         while True:
-            outcome = await self._once(call)
+            outcome = await self._send_once(request)
             if outcome.error is None:
-                return outcome.result  # type: ignore[return-value]  # there is a result where there is no error
-            tries += 1
-            wait = wait_before_next(self._retry, call.method, tries, outcome.error)
-            if wait is None:
+                return outcome.result  # type: ignore[return-value]  # without an error, the result is set
+            failed_attempts += 1
+            delay = delay_before_retry(self._retry, request.method, failed_attempts, outcome.error)
+            if delay is None:
                 raise outcome.error
-            await sleep(wait)
+            await sleep(delay)
 
-    async def each(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> AsyncIterator[Item]:
+    async def iterate(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> AsyncIterator[Item]:
         cursor: str | None = None
         while True:
             page = await self.send(page_after(cursor))
@@ -93,16 +94,16 @@ class _Sender:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _once(self, call: ApiRequest[Result]) -> transport.Outcome[Result]:
+    async def _send_once(self, request: ApiRequest[Result]) -> transport.Outcome[Result]:
         try:
-            response = await self._http.request(**transport.request_options(self.options, call))
+            response = await self._http.request(**transport.request_options(self.options, request))
         except httpx2.RequestError as error:
-            return transport.Outcome(error=transport.no_answer(error))
+            return transport.Outcome(error=transport.request_error(error))
         except RuntimeError:
             if not self._http.is_closed:
                 raise
             return transport.Outcome(error=ClientClosedError())
-        return transport.outcome(self.options, call, response)
+        return transport.outcome(self.options, request, response)
 
 
 class _Resource:
@@ -114,79 +115,79 @@ class Agents(_Resource):
     """The account's agents."""
 
     def list(self, *, page_size: int | None = None) -> AsyncIterator[models.Agent]:
-        """All of them, newest first; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.agents_page(cursor, page_size))
+        """List all agents, newest first. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.agents_page(cursor, page_size))
 
     async def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.Agent]:
-        """A part of the list."""
+        """Get one page of agents. Pass its `next_cursor` as `cursor` to get the next page."""
         return await self._sender.send(api_requests.agents_page(cursor, limit))
 
     async def create(self, name: str, **fields: Unpack[AgentFields]) -> models.Agent:
-        """A new agent."""
+        """Create an agent. Its status is `draft` unless `status` is given."""
         return await self._sender.send(api_requests.create_agent({"name": name, **fields}))
 
     async def get(self, agent_id: Id) -> models.Agent:
-        """One agent."""
+        """Get an agent, with its `etag`."""
         return await self._sender.send(api_requests.get_agent(agent_id))
 
     async def update(
         self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentChanges]
     ) -> models.Agent:
-        """Change the given fields; with `if_match=agent.etag` only if nobody else changed it since it was read."""
+        """Change the given fields. With `if_match=agent.etag`, the API rejects the update if the agent has changed."""
         return await self._sender.send(api_requests.update_agent(agent_id, fields, if_match))
 
     async def delete(self, agent_id: Id, *, if_match: str | None = None) -> None:
-        """Widget keys that are pinned to the agent serve nothing from then on."""
+        """Delete an agent permanently. Widget keys that are pinned to it stop working."""
         return await self._sender.send(api_requests.delete_agent(agent_id, if_match))
 
     async def get_widget_settings(self, agent_id: Id) -> models.AgentWidgetSettings:
-        """Whether web pages may embed the agent, and which visitors it takes."""
+        """Get whether web pages may embed the agent, and which visitors it accepts."""
         return await self._sender.send(api_requests.get_agent_widget_settings(agent_id))
 
     async def update_widget_settings(
         self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentWidgetChanges]
     ) -> models.AgentWidgetSettings:
-        """Change the given ones."""
+        """Change the given settings."""
         return await self._sender.send(api_requests.update_agent_widget_settings(agent_id, fields, if_match))
 
 
 class WidgetKeys(_Resource):
-    """The public keys that web pages carry."""
+    """The account's widget keys: public keys that web pages embed."""
 
     def list(self, *, page_size: int | None = None) -> AsyncIterator[models.WidgetKey]:
-        """All of them, newest first, disabled ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.widget_keys_page(cursor, page_size))
+        """List all widget keys, newest first, including disabled ones. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.widget_keys_page(cursor, page_size))
 
     async def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.WidgetKey]:
-        """A part of the list."""
+        """Get one page of widget keys. Pass its `next_cursor` as `cursor` to get the next page."""
         return await self._sender.send(api_requests.widget_keys_page(cursor, limit))
 
     async def create(
         self, name: str, *, domain_allowlist: Sequence[str] = (), agent_id: Id | None = None
     ) -> models.NewWidgetKey:
-        """A new key for the pages of `domain_allowlist`; its text and its snippet are in the answer, this once."""
+        """Create a widget key for the pages of `domain_allowlist`. Only this response has `key` and `snippet`."""
         return await self._sender.send(api_requests.create_widget_key(name, domain_allowlist, agent_id))
 
     async def get(self, key_id: Id) -> models.WidgetKey:
-        """One key, without its text."""
+        """Get a widget key, without the key itself."""
         return await self._sender.send(api_requests.get_widget_key(key_id))
 
     async def update(
         self, key_id: Id, *, if_match: str | None = None, **fields: Unpack[WidgetKeyChanges]
     ) -> models.WidgetKey:
-        """Change the given fields. What is taken away is gone when this has answered: see `receipt`."""
+        """Change the given fields. If the change revokes access, all workers have applied it: see `receipt`."""
         return await self._sender.send(api_requests.update_widget_key(key_id, fields, if_match))
 
     async def delete(self, key_id: Id, *, if_match: str | None = None) -> models.RemovedWidgetKey:
-        """Pages that still carry the key are refused from then on."""
+        """Delete a widget key permanently. When this returns, all workers refuse pages that still use the key."""
         return await self._sender.send(api_requests.delete_widget_key(key_id, if_match))
 
 
 class WidgetSettings(_Resource):
-    """How the widget looks on the account's pages."""
+    """The widget's appearance on the account's pages."""
 
     async def get(self) -> models.WidgetSettings:
-        """The looks as they are."""
+        """Get the widget's appearance."""
         return await self._sender.send(api_requests.get_widget_settings())
 
     async def update(
@@ -197,12 +198,12 @@ class WidgetSettings(_Resource):
 
 
 class ApiKeys(_Resource):
-    """The account's API keys, to look at: only people make and end them."""
+    """The account's API keys, read-only. Users create and revoke API keys in the Hub."""
 
     def list(self, *, page_size: int | None = None) -> AsyncIterator[models.ApiKey]:
-        """All of them, newest first, ended ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.api_keys_page(cursor, page_size))
+        """List all API keys, newest first, including revoked and expired ones. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.api_keys_page(cursor, page_size))
 
     async def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.ApiKey]:
-        """A part of the list."""
+        """Get one page of API keys. Pass its `next_cursor` as `cursor` to get the next page."""
         return await self._sender.send(api_requests.api_keys_page(cursor, limit))

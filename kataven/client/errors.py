@@ -1,20 +1,20 @@
-"""What can go wrong, as a family. No error holds the API key: not in its text, its attributes or its causes.
+"""The exceptions of the SDK. No error contains the API key: not in its message, its attributes or its causes.
 
 KatavenError
-├── ConfigurationError        raised before anything is sent: no key, or a URL that a key must not be sent to
-├── ArgumentError             raised before anything is sent: what the API can't be asked; a ValueError too
-│   └── IdError                   raised for an id that is no UUID
-├── ClientClosedError         raised before anything is sent: the client was closed
-├── ConnectionFailed          raised when there was no answer
-│   └── RequestTimedOut       raised when there was none in time; a write may have happened
-├── UnexpectedAnswer          raised when what answered was not the API, or not one that this version understands
-└── ApiError                  raised when the API said no: `code`, `detail`, `status`, `request_id`
+├── ConfigurationError        raised before a request is sent: no key, or a URL that a key must not be sent to
+├── ArgumentError             raised before a request is sent: an invalid argument; also a ValueError
+│   └── IdError                   raised before a request is sent: an id that is not a UUID
+├── ClientClosedError         raised before a request is sent: the client is closed
+├── ConnectionFailed          raised when no response was received; a write may have been applied
+│   └── RequestTimedOut       raised when no response was received in time; a write may have been applied
+├── UnexpectedResponse        raised when the response does not come from the API, or this version can't parse it
+└── ApiError                  raised when the API returns an error: `code`, `detail`, `status`, `request_id`
     ├── InvalidRequestError       400: `errors` names each field
-    ├── AuthenticationError       401, and 400 for a key with a typing error
+    ├── AuthenticationError       401, and 400 for a malformed key
     ├── PermissionDeniedError     403
     ├── NotFoundError             404
     ├── ConflictError             409: the current state of the resource does not allow the request
-    ├── PreconditionFailedError   412: somebody else changed it since its `etag` was read
+    ├── PreconditionFailedError   412: the resource changed after its `etag` was read
     ├── RateLimitError            429: `retry_after`
     └── ServerError               5xx
         └── UnavailableError      503: `retry_after`
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One field of a request that does not fit, and what would."""
+    """An invalid field of a request. `message` says what the field accepts."""
 
     field: str
     message: str
@@ -35,7 +35,7 @@ class FieldProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What the API said (RFC 9457). Program against `code`: the list is at `/docs/errors` of the API."""
+    """An error response of the API (RFC 9457). Handle errors by `code`; the API lists all codes at `/docs/errors`."""
 
     status: int
     code: str
@@ -47,44 +47,44 @@ class Problem:
 
 
 class KatavenError(Exception):
-    """Everything that this package raises on purpose."""
+    """Base class of all errors that the SDK raises."""
 
 
 class ConfigurationError(KatavenError):
-    """The client can't be made like this; nothing was sent."""
+    """The client's configuration is invalid. No request was sent."""
 
 
 class ArgumentError(KatavenError, ValueError):
-    """This can't be asked; nothing was sent. The text says what would be right."""
+    """An argument is invalid; the message names it and the fix. No request was sent."""
 
 
 class IdError(ArgumentError):
-    """An id is a UUID, and this is none; nothing was sent."""
+    """An id is not a UUID. No request was sent."""
 
 
 class ClientClosedError(KatavenError):
-    """The client was closed; nothing was sent."""
+    """The client is closed. No request was sent."""
 
     def __init__(self) -> None:
         super().__init__(
-            "This client was closed. Make another one, or make the call before the end of its `with` block."
+            "This client is closed. Create another client, or send the request before the `with` block ends."
         )
 
 
 class ConnectionFailed(KatavenError):
-    """No answer came. Whether a write happened is unknown."""
+    """No response was received. A write may or may not have been applied."""
 
 
 class RequestTimedOut(ConnectionFailed):
-    """No answer came in time. Whether a write happened is unknown."""
+    """No response was received within the timeout. A write may or may not have been applied."""
 
 
-class UnexpectedAnswer(KatavenError):
-    """Something answered that is not the API, or speaks a version that this package does not know."""
+class UnexpectedResponse(KatavenError):
+    """The response does not come from the API, or this version of the SDK can't parse it."""
 
 
 class ApiError(KatavenError):
-    """The API answered with a problem."""
+    """The API returned an error response. Handle it by `code`."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -108,7 +108,7 @@ class ApiError(KatavenError):
 
     @property
     def request_id(self) -> str | None:
-        """Names the request in the API's logs: quote it when you ask about it."""
+        """Identifies the request in the API's logs. Include it when you contact support."""
         return self.problem.request_id
 
     @property
@@ -117,24 +117,24 @@ class ApiError(KatavenError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds to wait before it makes sense to try again, if the API said so."""
+        """Seconds to wait before a retry, from the `Retry-After` header; None without one."""
         return self.problem.retry_after
 
 
 class InvalidRequestError(ApiError):
-    """The request does not fit; `errors` names each field."""
+    """The request is invalid; `errors` names each field."""
 
 
 class AuthenticationError(ApiError):
-    """The API key is missing, mistyped, unknown or expired."""
+    """The API key is missing, malformed, not recognized or expired."""
 
 
 class PermissionDeniedError(ApiError):
-    """The key is revoked, its account is closed, or API keys may not do this."""
+    """The API key is revoked, its account is suspended, or API keys don't have this permission."""
 
 
 class NotFoundError(ApiError):
-    """There is no such thing in this account."""
+    """The resource doesn't exist in this account."""
 
 
 class ConflictError(ApiError):
@@ -142,19 +142,19 @@ class ConflictError(ApiError):
 
 
 class PreconditionFailedError(ApiError):
-    """It was changed since its `etag` was read. Read it again, and decide anew."""
+    """The resource changed after you fetched it, so your update was not applied. Fetch it again and retry."""
 
 
 class RateLimitError(ApiError):
-    """A limit is used up; `detail` says which. The refused request counted nowhere."""
+    """A rate limit was exceeded; `detail` names it. The rejected request doesn't count toward any limit."""
 
 
 class ServerError(ApiError):
-    """Something went wrong on the API's side."""
+    """The API failed to process the request."""
 
 
 class UnavailableError(ServerError):
-    """Something that the API needs can't be reached right now."""
+    """The API is temporarily unavailable."""
 
 
 _BY_CODE: dict[str, type[ApiError]] = {
@@ -181,7 +181,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def error_for(problem: Problem) -> ApiError:
-    """The member of the family that fits; ApiError itself for what this version has not heard of."""
+    """The error for a problem's code or status; ApiError itself if this version knows neither."""
     found = _BY_CODE.get(problem.code) or _BY_STATUS.get(problem.status)
     if found is None:
         found = ServerError if problem.status >= 500 else ApiError

@@ -1,4 +1,4 @@
-"""How a client is set up: the key, where it may be sent, how long to wait."""
+"""Reads and checks a client's configuration: the API key, the base URL and the timeout."""
 
 from __future__ import annotations
 
@@ -18,84 +18,98 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 API_KEY_VARIABLE = "KATAVEN_API_KEY"
 BASE_URL_VARIABLE = "KATAVEN_BASE_URL"
 
-_LAST_PART = 49
-_API_KEY = re.compile(rf"sk_live_[a-z0-9][a-z0-9_-]{{0,62}}_[0-9A-Za-z]{{{_LAST_PART}}}")
+_SECRET_LENGTH = 49
+_API_KEY = re.compile(rf"sk_live_[a-z0-9][a-z0-9_-]{{0,62}}_[0-9A-Za-z]{{{_SECRET_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Checked, and complete."""
+    """The checked configuration of a client."""
 
     api_key: str = field(repr=False)
     base_url: str
     timeout_seconds: float
     encrypted: bool
-    """False over plain HTTP, on this machine: then no proxy of the environment is used, for it would see the key."""
+    """False for plain HTTP on this machine. Proxies of the environment are then ignored: they would see the key."""
 
 
 def options(api_key: str | None, base_url: str | None, timeout_seconds: float) -> Options:
-    """From arguments, else from the environment. Raises ConfigurationError, which never repeats the key."""
-    if not is_number(timeout_seconds) or not 0 < timeout_seconds < math.inf:  # nor anything that is no number
-        raise ConfigurationError("`timeout` must be a number of seconds above 0, such as 30.0; there is always one.")
-    for name, given in (("api_key", api_key), ("base_url", base_url)):
-        if not isinstance(given, str | None):
-            raise ConfigurationError(f"`{name}` must be a string, or left out.")
+    """Options from the arguments, else from the environment.
+
+    Raises ConfigurationError if one is invalid. Its message never contains the key.
+    """
+    if not is_number(timeout_seconds) or not 0 < timeout_seconds < math.inf:
+        raise ConfigurationError("`timeout` must be a number of seconds above 0, such as 30.0. It can't be disabled.")
+    for name, value in (("api_key", api_key), ("base_url", base_url)):
+        if not isinstance(value, str | None):
+            raise ConfigurationError(f"`{name}` must be a string. Omit it to use the default.")
     url = check_base_url(base_url)
     return Options(_key(api_key), url, timeout_seconds, _is_encrypted(url))
 
 
-def is_number(given: object) -> bool:
-    """Whether it can be compared with numbers; True and False are none."""
-    return isinstance(given, int | float) and not isinstance(given, bool)
+def is_number(value: object) -> bool:
+    """Whether the value is an int or a float; True and False don't count as numbers."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def check_base_url(given: str | None) -> str:
-    """The API's URL, from the argument, else the environment, else production. Raises ConfigurationError."""
-    url = (given or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
+def check_base_url(value: str | None) -> str:
+    """The base URL from the argument, else the environment, else production.
+
+    Raises ConfigurationError if the URL is invalid, would send the key unencrypted, or has no path.
+    """
+    url = (value or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).rstrip("/")
     _is_encrypted(url)
     if not urlsplit(url).path:
-        raise ConfigurationError(f"The base URL has no path: did you mean {url}/v1?")
+        raise ConfigurationError(f"The base URL has no path. Did you mean {url}/v1?")
     return url
 
 
-def _key(given: str | None) -> str:
-    key = (given if given is not None else os.environ.get(API_KEY_VARIABLE, "")).strip()
+def _key(value: str | None) -> str:
+    key = (value if value is not None else os.environ.get(API_KEY_VARIABLE, "")).strip()
     if not key:
-        raise ConfigurationError(f"There is no API key: set {API_KEY_VARIABLE}, or pass `api_key`.")
+        raise ConfigurationError(f"No API key provided. Set {API_KEY_VARIABLE}, or pass `api_key`.")
     if key.startswith("pk_live_"):
-        raise ConfigurationError("This is a widget key (pk_live_…), which opens nothing. Use an API key (sk_live_…).")
+        raise ConfigurationError("This is a widget key (pk_live_…). The API requires an API key (sk_live_…).")
     if not _API_KEY.fullmatch(key):
-        raise ConfigurationError(_what_is_wrong(key))
+        raise ConfigurationError(_malformed_key_message(key))
     return key
 
 
-def _what_is_wrong(key: str) -> str:
-    """With a text that is no API key. Repeats nothing of it."""
+def _malformed_key_message(key: str) -> str:
+    """A message that names what is wrong with a malformed key, without repeating any part of it."""
     if key[0] in "\"'`<" or key[-1] in "\"'`>":
-        return "The API key is in quotes or brackets: leave them out."
+        return "The API key is in quotes or brackets. Remove them."
     last = key.rpartition("_")[2]
-    if key.startswith("sk_live_") and key.count("_") > 2 and len(last) < _LAST_PART and (not last or last.isalnum()):
-        return f"The API key was cut short: its last part has {len(last)} of {_LAST_PART} characters. Copy it again."
-    return f"This is no API key: it should look like sk_live_<account>_<{_LAST_PART} letters and digits>."
+    if (
+        key.startswith("sk_live_")
+        and key.count("_") > 2
+        and len(last) < _SECRET_LENGTH
+        and (not last or last.isalnum())
+    ):
+        return f"The API key is truncated: its last part has {len(last)} of {_SECRET_LENGTH} characters. Copy it again."
+    return f"Invalid API key. The expected format is sk_live_<account>_<{_SECRET_LENGTH} letters and digits>."
 
 
 def _is_encrypted(url: str) -> bool:
-    """Whether the key travels encrypted. Raises ConfigurationError where it would not, but for this machine."""
+    """Whether requests to the URL are encrypted.
+
+    Raises ConfigurationError if the URL is invalid, or not https and not on this machine.
+    """
     try:
         parts = urlsplit(url)
         host, _, _ = parts.hostname, parts.port, httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL):
-        raise ConfigurationError(f"The base URL is not one: use something like {DEFAULT_BASE_URL}.") from None
+        raise ConfigurationError(f"Invalid base URL. Use a URL such as {DEFAULT_BASE_URL}.") from None
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"The base URL takes no user, query or fragment: use something like {DEFAULT_BASE_URL}."
+            f"The base URL must not contain a user, query or fragment. Use a URL such as {DEFAULT_BASE_URL}."
         )
     if parts.scheme == "https" and host:
         return True
     if parts.scheme == "http" and host and _is_this_machine(host):
         return False
     raise ConfigurationError(
-        "The base URL must be https, or the key could be read on its way (http: this machine only)."
+        "The base URL must use https, because requests contain the API key. Only this machine may use http."
     )
 
 

@@ -1,4 +1,4 @@
-"""JSON into models: strict about what this version knows, blind to what it does not."""
+"""Parses JSON into models. Known fields must have the expected types; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from kataven.client.errors import UnexpectedAnswer
+from kataven.client.errors import UnexpectedResponse
 
 Model = TypeVar("Model")
 
 
-def read(model: type[Model], raw: Any, **beside: Any) -> Model:
-    """A `model` from a JSON object; `beside` is what the body does not hold. Raises UnexpectedAnswer."""
+def read(model: type[Model], raw: Any, **extra: Any) -> Model:
+    """A `model` from a JSON object. `extra` has the fields that are not in the body.
+
+    Raises UnexpectedResponse if a required field is missing or a field has another type.
+    """
     if not isinstance(raw, Mapping):
-        raise UnexpectedAnswer(f"The answer should be an object ({model.__name__}) and is something else.")
+        raise UnexpectedResponse(f"Expected a JSON object ({model.__name__}) in the response.")
     hints = _hints(model)  # type: ignore[arg-type]  # every class is hashable
-    values: dict[str, Any] = dict(beside)
+    values: dict[str, Any] = dict(extra)
     for field in fields(model):  # type: ignore[arg-type]  # every model is a dataclass
-        if field.name in beside:
+        if field.name in extra:
             continue
         if field.name in raw:
             values[field.name] = _convert(hints[field.name], raw[field.name], f"{model.__name__}.{field.name}")
         elif field.default is MISSING:
-            raise UnexpectedAnswer(f"The answer has no `{field.name}`, which this version expects ({model.__name__}).")
+            raise UnexpectedResponse(
+                f"The response has no field `{field.name}`, which this SDK version requires ({model.__name__})."
+            )
     return model(**values)
 
 
@@ -45,15 +50,15 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_convert(get_args(hint)[0], item, where) for item in value)
     if hint is datetime and isinstance(value, str):
-        return _moment(value, where)
+        return _datetime(value, where)
     return _scalar(hint, value, where)
 
 
-def _moment(text: str, where: str) -> datetime:
+def _datetime(text: str, where: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise UnexpectedAnswer(f"{where} is no point in time.") from None
+        raise UnexpectedResponse(f"{where} must be an ISO 8601 date and time.") from None
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:
@@ -61,4 +66,4 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise UnexpectedAnswer(f"{where} should be {hint.__name__} and is {type(value).__name__}.")
+    raise UnexpectedResponse(f"{where} must be of type {hint.__name__}, but the response has {type(value).__name__}.")

@@ -1,4 +1,4 @@
-"""When another try makes sense, and after how long."""
+"""Decides whether a failed request is retried, and after what delay."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ _random = random.SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Opt-in retries of requests that were refused for now (429, 502, 503, 504) or got no answer."""
+    """Opt-in retries of requests that were temporarily refused (429, 502, 503, 504) or received no response.
+
+    Raises ArgumentError if a field is invalid.
+    """
 
     tries: int = 3
-    """In all, the first included."""
+    """The number of attempts, including the first."""
     unsafe: bool = False
-    """Writes too, which may then happen twice: a lost answer does not say whether the write was lost."""
+    """Retry writes too. A write may then be applied twice: a lost response doesn't show whether it was applied."""
     max_wait_seconds: float = 60.0
-    """A longer `Retry-After` is not waited for: its error is raised at once."""
+    """If the delay would exceed this, the error is raised immediately."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.tries, int) or isinstance(self.tries, bool) or self.tries < 1:
-            raise ArgumentError("tries must be a whole number of at least 1, the first try included")
+            raise ArgumentError("tries must be an integer of at least 1, including the first attempt")
         if not isinstance(self.unsafe, bool):
             raise ArgumentError("unsafe must be True or False")
         if not is_number(self.max_wait_seconds) or not self.max_wait_seconds >= 0:
@@ -38,29 +41,32 @@ class Retry:
 NEVER = Retry(tries=1)
 
 
-def policy(given: bool | Retry) -> Retry:
-    """`retry=True` is Retry() with its defaults, `retry=False` is none at all. Raises ConfigurationError."""
-    if isinstance(given, Retry):
-        return given
-    if not isinstance(given, bool):
-        raise ConfigurationError("`retry` must be True, False or a Retry: for three tries, write Retry(tries=3).")
-    return Retry() if given else NEVER
+def policy(value: bool | Retry) -> Retry:
+    """The policy for a client's `retry`: True selects the defaults of Retry, False disables retries.
 
-
-def wait_before_next(retry: Retry, method: str, failed_tries: int, error: KatavenError) -> float | None:
-    """Seconds to wait before the next try; None to give up.
-
-    The API's `Retry-After` is honoured, and up to a tenth of it is added, so that clients that were refused together
-    do not come back together. Without one the wait doubles from half a second.
+    Raises ConfigurationError for any other type.
     """
-    if failed_tries >= retry.tries or not (retry.unsafe or method in SAFE_METHODS) or not _is_passing(error):
+    if isinstance(value, Retry):
+        return value
+    if not isinstance(value, bool):
+        raise ConfigurationError("`retry` must be True, False or a Retry. For three attempts, write Retry(tries=3).")
+    return Retry() if value else NEVER
+
+
+def delay_before_retry(retry: Retry, method: str, failed_attempts: int, error: KatavenError) -> float | None:
+    """Seconds to wait before the next attempt; None to raise the error.
+
+    The delay is the API's `Retry-After` plus up to a tenth of it, so that clients that were refused together do not
+    retry together. Without a `Retry-After`, the delay starts at half a second and doubles with each attempt.
+    """
+    if failed_attempts >= retry.tries or not (retry.unsafe or method in SAFE_METHODS) or not _is_temporary(error):
         return None
-    asked = error.retry_after if isinstance(error, ApiError) else None
-    wait = FIRST_WAIT_SECONDS * 2 ** (failed_tries - 1) if asked is None else asked
-    return None if wait > retry.max_wait_seconds else wait + _random.uniform(0, wait / 10)
+    retry_after = error.retry_after if isinstance(error, ApiError) else None
+    delay = FIRST_WAIT_SECONDS * 2 ** (failed_attempts - 1) if retry_after is None else retry_after
+    return None if delay > retry.max_wait_seconds else delay + _random.uniform(0, delay / 10)
 
 
-def _is_passing(error: KatavenError) -> bool:
+def _is_temporary(error: KatavenError) -> bool:
     if isinstance(error, ApiError):
         return error.status in _RETRIED_STATUSES
     return isinstance(error, ConnectionFailed)

@@ -1,4 +1,4 @@
-"""The client for code that waits."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from kataven.client.errors import ClientClosedError
 from kataven.client.fields import AgentChanges, AgentFields, AgentWidgetChanges, WidgetKeyChanges, WidgetSettingsChanges
 from kataven.client.models import Page
 from kataven.client.options import DEFAULT_TIMEOUT_SECONDS, Options, options
-from kataven.client.retries import Retry, policy, wait_before_next
+from kataven.client.retries import Retry, delay_before_retry, policy
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class KatavenClient:
-    """Manages one account. It keeps connections open, may be used by many threads, and wants to be closed.
+    """Manages one account. The client keeps connections open and can be shared among threads. Close it after use.
 
-    `api_key` is by default `KATAVEN_API_KEY`; `base_url` is `KATAVEN_BASE_URL`, else the production API; `timeout` is
-    in seconds; `retry` is True or a `Retry`. Raises ConfigurationError; every call can raise the others of the family.
+    `api_key` defaults to `KATAVEN_API_KEY`, and `base_url` to `KATAVEN_BASE_URL` or the production API. `timeout` is
+    in seconds. `retry` is True, False or a `Retry`. Raises ConfigurationError if an argument is invalid. Every method
+    can raise the other subclasses of `KatavenError`.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class KatavenClient:
         self.api_keys = ApiKeys(self._sender)
 
     def me(self) -> models.Me:
-        """Who am I, and how much is left to me?"""
+        """Get the account, the API key in use, the rate limits and the remaining quota."""
         return self._sender.send(api_requests.me())
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections. Later requests raise ClientClosedError."""
         self._sender.close()
 
     def __enter__(self) -> Self:
@@ -68,19 +69,19 @@ class _Sender:
         self._retry = retry
         self._http = httpx2.Client(**transport.http_options(options))
 
-    def send(self, call: ApiRequest[Result]) -> Result:
-        tries = 0
+    def send(self, request: ApiRequest[Result]) -> Result:
+        failed_attempts = 0
         while True:
-            outcome = self._once(call)
+            outcome = self._send_once(request)
             if outcome.error is None:
-                return outcome.result  # type: ignore[return-value]  # there is a result where there is no error
-            tries += 1
-            wait = wait_before_next(self._retry, call.method, tries, outcome.error)
-            if wait is None:
+                return outcome.result  # type: ignore[return-value]  # without an error, the result is set
+            failed_attempts += 1
+            delay = delay_before_retry(self._retry, request.method, failed_attempts, outcome.error)
+            if delay is None:
                 raise outcome.error
-            sleep(wait)
+            sleep(delay)
 
-    def each(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> Iterator[Item]:
+    def iterate(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> Iterator[Item]:
         cursor: str | None = None
         while True:
             page = self.send(page_after(cursor))
@@ -92,16 +93,16 @@ class _Sender:
     def close(self) -> None:
         self._http.close()
 
-    def _once(self, call: ApiRequest[Result]) -> transport.Outcome[Result]:
+    def _send_once(self, request: ApiRequest[Result]) -> transport.Outcome[Result]:
         try:
-            response = self._http.request(**transport.request_options(self.options, call))
+            response = self._http.request(**transport.request_options(self.options, request))
         except httpx2.RequestError as error:
-            return transport.Outcome(error=transport.no_answer(error))
+            return transport.Outcome(error=transport.request_error(error))
         except RuntimeError:
             if not self._http.is_closed:
                 raise
             return transport.Outcome(error=ClientClosedError())
-        return transport.outcome(self.options, call, response)
+        return transport.outcome(self.options, request, response)
 
 
 class _Resource:
@@ -113,77 +114,77 @@ class Agents(_Resource):
     """The account's agents."""
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.Agent]:
-        """All of them, newest first; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.agents_page(cursor, page_size))
+        """List all agents, newest first. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.agents_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.Agent]:
-        """A part of the list."""
+        """Get one page of agents. Pass its `next_cursor` as `cursor` to get the next page."""
         return self._sender.send(api_requests.agents_page(cursor, limit))
 
     def create(self, name: str, **fields: Unpack[AgentFields]) -> models.Agent:
-        """A new agent."""
+        """Create an agent. Its status is `draft` unless `status` is given."""
         return self._sender.send(api_requests.create_agent({"name": name, **fields}))
 
     def get(self, agent_id: Id) -> models.Agent:
-        """One agent."""
+        """Get an agent, with its `etag`."""
         return self._sender.send(api_requests.get_agent(agent_id))
 
     def update(self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentChanges]) -> models.Agent:
-        """Change the given fields; with `if_match=agent.etag` only if nobody else changed it since it was read."""
+        """Change the given fields. With `if_match=agent.etag`, the API rejects the update if the agent has changed."""
         return self._sender.send(api_requests.update_agent(agent_id, fields, if_match))
 
     def delete(self, agent_id: Id, *, if_match: str | None = None) -> None:
-        """Widget keys that are pinned to the agent serve nothing from then on."""
+        """Delete an agent permanently. Widget keys that are pinned to it stop working."""
         return self._sender.send(api_requests.delete_agent(agent_id, if_match))
 
     def get_widget_settings(self, agent_id: Id) -> models.AgentWidgetSettings:
-        """Whether web pages may embed the agent, and which visitors it takes."""
+        """Get whether web pages may embed the agent, and which visitors it accepts."""
         return self._sender.send(api_requests.get_agent_widget_settings(agent_id))
 
     def update_widget_settings(
         self, agent_id: Id, *, if_match: str | None = None, **fields: Unpack[AgentWidgetChanges]
     ) -> models.AgentWidgetSettings:
-        """Change the given ones."""
+        """Change the given settings."""
         return self._sender.send(api_requests.update_agent_widget_settings(agent_id, fields, if_match))
 
 
 class WidgetKeys(_Resource):
-    """The public keys that web pages carry."""
+    """The account's widget keys: public keys that web pages embed."""
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.WidgetKey]:
-        """All of them, newest first, disabled ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.widget_keys_page(cursor, page_size))
+        """List all widget keys, newest first, including disabled ones. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.widget_keys_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.WidgetKey]:
-        """A part of the list."""
+        """Get one page of widget keys. Pass its `next_cursor` as `cursor` to get the next page."""
         return self._sender.send(api_requests.widget_keys_page(cursor, limit))
 
     def create(
         self, name: str, *, domain_allowlist: Sequence[str] = (), agent_id: Id | None = None
     ) -> models.NewWidgetKey:
-        """A new key for the pages of `domain_allowlist`; its text and its snippet are in the answer, this once."""
+        """Create a widget key for the pages of `domain_allowlist`. Only this response has `key` and `snippet`."""
         return self._sender.send(api_requests.create_widget_key(name, domain_allowlist, agent_id))
 
     def get(self, key_id: Id) -> models.WidgetKey:
-        """One key, without its text."""
+        """Get a widget key, without the key itself."""
         return self._sender.send(api_requests.get_widget_key(key_id))
 
     def update(
         self, key_id: Id, *, if_match: str | None = None, **fields: Unpack[WidgetKeyChanges]
     ) -> models.WidgetKey:
-        """Change the given fields. What is taken away is gone when this has answered: see `receipt`."""
+        """Change the given fields. If the change revokes access, all workers have applied it: see `receipt`."""
         return self._sender.send(api_requests.update_widget_key(key_id, fields, if_match))
 
     def delete(self, key_id: Id, *, if_match: str | None = None) -> models.RemovedWidgetKey:
-        """Pages that still carry the key are refused from then on."""
+        """Delete a widget key permanently. When this returns, all workers refuse pages that still use the key."""
         return self._sender.send(api_requests.delete_widget_key(key_id, if_match))
 
 
 class WidgetSettings(_Resource):
-    """How the widget looks on the account's pages."""
+    """The widget's appearance on the account's pages."""
 
     def get(self) -> models.WidgetSettings:
-        """The looks as they are."""
+        """Get the widget's appearance."""
         return self._sender.send(api_requests.get_widget_settings())
 
     def update(self, *, if_match: str | None = None, **fields: Unpack[WidgetSettingsChanges]) -> models.WidgetSettings:
@@ -192,12 +193,12 @@ class WidgetSettings(_Resource):
 
 
 class ApiKeys(_Resource):
-    """The account's API keys, to look at: only people make and end them."""
+    """The account's API keys, read-only. Users create and revoke API keys in the Hub."""
 
     def list(self, *, page_size: int | None = None) -> Iterator[models.ApiKey]:
-        """All of them, newest first, ended ones too; pages are asked for as you go."""
-        return self._sender.each(lambda cursor: api_requests.api_keys_page(cursor, page_size))
+        """List all API keys, newest first, including revoked and expired ones. Pages are requested as you iterate."""
+        return self._sender.iterate(lambda cursor: api_requests.api_keys_page(cursor, page_size))
 
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.ApiKey]:
-        """A part of the list."""
+        """Get one page of API keys. Pass its `next_cursor` as `cursor` to get the next page."""
         return self._sender.send(api_requests.api_keys_page(cursor, limit))

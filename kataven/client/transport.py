@@ -1,4 +1,4 @@
-"""Between calls and HTTP, without doing any I/O: what is sent, and what an answer means. Both clients use it."""
+"""Builds HTTP requests and interprets HTTP responses, without I/O. Both clients use this module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from kataven import __version__
-from kataven.client.api_requests import Answer, ApiRequest
+from kataven.client.api_requests import ApiRequest, ApiResponse
 from kataven.client.errors import (
     ConnectionFailed,
     FieldProblem,
     KatavenError,
     Problem,
     RequestTimedOut,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     error_for,
 )
 from kataven.client.options import DEFAULT_BASE_URL, Options
@@ -32,13 +32,13 @@ Result = TypeVar("Result")
 USER_AGENT = f"kataven-python/{__version__}"
 CONNECT_TIMEOUT_SECONDS = 5.0
 
-_API_URL = f"Check `base_url`: it is the API's URL with its path, as in {DEFAULT_BASE_URL}."
+_BASE_URL_HINT = f"Check `base_url`: it must be the API's URL including the path, such as {DEFAULT_BASE_URL}."
 _HUB_TITLE = b"Kataven Hub</title>"
-_UNKNOWN_PAGE = f"A web page answered, so it was not the API. {_API_URL}"
+_HTML_RESPONSE = f"The response is a web page, so it does not come from the API. {_BASE_URL_HINT}"
 
 
 class Bearer(httpx2.Auth):
-    """Puts the key on each request as it leaves; the client itself and its default headers never hold it."""
+    """Adds the key to each request when it is sent. The HTTP client and its default headers never contain it."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -50,14 +50,17 @@ class Bearer(httpx2.Auth):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Result]):
-    """A result, or the error to raise: outside any `except`, so that it has no cause that holds a request."""
+    """A result, or the error to raise.
+
+    The clients raise it outside any `except`, so that it has no cause or context that holds a request and its key.
+    """
 
     result: Result | None = None
     error: KatavenError | None = None
 
 
 def http_options(options: Options) -> dict[str, Any]:
-    """For either kind of httpx2 client."""
+    """Arguments for `httpx2.Client` and `httpx2.AsyncClient`."""
     return {
         "auth": Bearer(options),
         "timeout": httpx2.Timeout(
@@ -66,56 +69,60 @@ def http_options(options: Options) -> dict[str, Any]:
         "headers": {"User-Agent": USER_AGENT, "Accept": "application/json, application/problem+json"},
         "follow_redirects": False,
         "trust_env": options.encrypted,
-        "verify": _trust(),
+        "verify": _tls_context(),
     }
 
 
 @functools.cache
-def _trust() -> ssl.SSLContext:
-    """Read once for all clients of the process: it takes longer to load than a request does to be answered."""
+def _tls_context() -> ssl.SSLContext:
+    """The TLS context that all clients of the process share, because loading one takes longer than a request."""
     return httpx2.create_ssl_context()
 
 
-def request_options(options: Options, call: ApiRequest[Any]) -> dict[str, Any]:
-    """For either kind of httpx2 client's `request`."""
-    headers = {} if call.if_match is None else {"If-Match": call.if_match}
-    sent: dict[str, Any] = {"method": call.method, "url": f"{options.base_url}{call.path}", "headers": headers}
-    if call.query:
-        sent["params"] = dict(call.query)
-    if call.body is not None:
-        sent["json"] = dict(call.body)
+def request_options(options: Options, request: ApiRequest[Any]) -> dict[str, Any]:
+    """Arguments for the `request` method of both httpx2 clients."""
+    headers = {} if request.if_match is None else {"If-Match": request.if_match}
+    sent: dict[str, Any] = {"method": request.method, "url": f"{options.base_url}{request.path}", "headers": headers}
+    if request.query:
+        sent["params"] = dict(request.query)
+    if request.body is not None:
+        sent["json"] = dict(request.body)
     return sent
 
 
-def no_answer(error: httpx2.RequestError) -> KatavenError:
-    """Without the error it came from: that one holds the request, and the request holds the key."""
+def request_error(error: httpx2.RequestError) -> KatavenError:
+    """The SDK's error for a failed request. It drops the httpx2 error, which holds the request and with it the key."""
     if isinstance(error, httpx2.DecodingError):
-        return UnexpectedAnswer("The answer's bytes are not what its headers say.")
+        return UnexpectedResponse("Could not decode the response body.")
     if isinstance(error, httpx2.TimeoutException):
-        return RequestTimedOut("The API did not answer in time.")
-    return ConnectionFailed(f"The API can't be reached ({type(error).__name__}).")
+        return RequestTimedOut("The API did not respond within the timeout.")
+    return ConnectionFailed(f"The connection to the API failed ({type(error).__name__}).")
 
 
-def outcome(options: Options, call: ApiRequest[Result], response: httpx2.Response) -> Outcome[Result]:
-    """What an answer means."""
+def outcome(options: Options, request: ApiRequest[Result], response: httpx2.Response) -> Outcome[Result]:
+    """The result of a response, or its error."""
     if _is_hub(response):
-        return Outcome(error=UnexpectedAnswer(f"`base_url` leads to the Hub, not to the API. {_API_URL}"))
+        return Outcome(error=UnexpectedResponse(f"`base_url` points to the Hub, not to the API. {_BASE_URL_HINT}"))
     if response.is_error:
         return Outcome(error=error_for(_problem(options, response)))
     if not response.is_success:
-        return Outcome(error=UnexpectedAnswer(f"The API answered {response.status_code}; redirects are not followed."))
+        return Outcome(
+            error=UnexpectedResponse(f"The API returned {response.status_code}. The SDK does not follow redirects.")
+        )
     try:
-        return Outcome(result=call.read(Answer(_body(response), response.headers.get("ETag"), _next_cursor(response))))
-    except UnexpectedAnswer as error:
+        return Outcome(
+            result=request.read(ApiResponse(_body(response), response.headers.get("ETag"), _next_cursor(response)))
+        )
+    except UnexpectedResponse as error:
         return Outcome(error=error)
 
 
 def _is_hub(response: httpx2.Response) -> bool:
-    """Whether it is a page of the Hub, whose host is easily taken for the API's. Redirects of the API are none."""
-    return _is_page(response) and _HUB_TITLE in response.content[:4096]
+    """Whether this is a page of the Hub, whose host is easily mistaken for the API's. API redirects never match."""
+    return _is_html(response) and _HUB_TITLE in response.content[:4096]
 
 
-def _is_page(response: httpx2.Response) -> bool:
+def _is_html(response: httpx2.Response) -> bool:
     return response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html"
 
 
@@ -124,19 +131,21 @@ def _body(response: httpx2.Response) -> Any:
         return None
     body = _json(response)
     if body is None:
-        raise UnexpectedAnswer(f"The answer ({response.status_code}) is not JSON, so it is not the API's. {_API_URL}")
+        raise UnexpectedResponse(
+            f"The response ({response.status_code}) is not JSON, so it does not come from the API. {_BASE_URL_HINT}"
+        )
     return body
 
 
 def _json(response: httpx2.Response) -> Any:
     try:
         return response.json()
-    except (ValueError, RecursionError):  # no JSON, no text, numbers without end, lists without bottom
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, an integer that is too long, nesting that is too deep
         return None
 
 
 def _next_cursor(response: httpx2.Response) -> str | None:
-    """From `Link: <…>; rel="next"`. Only its cursor is used, so that no answer can send the key anywhere else."""
+    """The cursor in `Link: <…>; rel="next"`. The rest of the URL is ignored, so no response can redirect the key."""
     url = response.links.get("next", {}).get("url")
     if url is None:
         return None
@@ -146,18 +155,20 @@ def _next_cursor(response: httpx2.Response) -> str | None:
 
 def _problem(options: Options, response: httpx2.Response) -> Problem:
     raw = _json(response)
-    said: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
-    errors = said.get("errors")
+    problem: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    errors = problem.get("errors")
 
     def text(value: Any, otherwise: str) -> str:
-        # Whatever stands in between may echo a request's headers.
+        # A proxy in between may echo a request's headers.
         return value.replace(options.api_key, "[redacted]") if isinstance(value, str) else otherwise
 
     return Problem(
         status=response.status_code,
-        code=text(said.get("code"), f"http_{response.status_code}"),
-        detail=text(said.get("detail"), _UNKNOWN_PAGE if _is_page(response) else "The answer does not say why."),
-        request_id=text(said.get("request_id"), "") or text(response.headers.get("X-Request-ID"), "") or None,
+        code=text(problem.get("code"), f"http_{response.status_code}"),
+        detail=text(
+            problem.get("detail"), _HTML_RESPONSE if _is_html(response) else "The response does not include a reason."
+        ),
+        request_id=text(problem.get("request_id"), "") or text(response.headers.get("X-Request-ID"), "") or None,
         errors=tuple(
             FieldProblem(text(item.get("field"), ""), text(item.get("message"), ""))
             for item in (errors if isinstance(errors, list) else [])
@@ -168,7 +179,7 @@ def _problem(options: Options, response: httpx2.Response) -> Problem:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, from either form of the header (RFC 9110, section 10.2.3)."""
+    """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3)."""
     if value is None:
         return None
     if value.strip().isdecimal():

@@ -17,19 +17,20 @@ from kataven.operations import account_file, account_import
 from kataven.operations.account_file import AccountFileLine
 from kataven.operations.account_import import ImportOutcome, ImportResult
 
+HELP = f"""Create the accounts listed in the CSV file FILE.
 
-@group.command("import-csv")
+The first line contains the column names: account, and any of {", ".join(account_file.COLUMNS[1:])}. The whole file is
+checked before the first account is created. Existing accounts are not changed, so you can run the same file again until
+the exit status is 0.
+"""
+
+
+@group.command("import-csv", help=HELP)
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
 @click.option("--dry-run", is_flag=True, help="Check the file without creating accounts.")
 @as_json
 @report_errors
 def import_csv(file: TextIO, dry_run: bool, as_json: bool) -> None:
-    """Create the accounts listed in the CSV file FILE.
-
-    The first line contains the column names: account, and any of name, org_id, server, discoverable,
-    max_key_expiry_days, per_minute, per_hour, per_day, concurrent. The whole file is checked before the first account
-    is created. Existing accounts are not changed, so you can run the same file again until the exit status is 0.
-    """
     lines = account_file.read(file)
     results = _run(lines, dry_run=dry_run)
     rows = [{**asdict(result), "error": result.error or None} for result in results]

@@ -11,19 +11,17 @@ import click
 from flask.cli import AppGroup
 
 from kataven.account.errors import LimitAboveAccount
+from kataven.commands.limit_options import limit_options
 from kataven.commands.operator import cli_operator
 from kataven.commands.options import WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 from kataven.operations import account_creation, account_limits, account_status, database_repair
 from kataven.operations import key_limits as limits_of_key
-from kataven.ratelimit.policy import MAX_LIMIT
 from kataven.system import accounts, limits
 from kataven.system.models import AccountRateLimits, AccountStatus
 from kataven.web.services import services
 
 MAX_DAYS = 36_500
-
-limit = WholeNumber(most=MAX_LIMIT)
 
 group = AppGroup("accounts", help="Manage accounts and their databases.")
 
@@ -82,10 +80,7 @@ def show_account(account: str, as_json: bool) -> None:
 
 @group.command("limits")
 @click.argument("account")
-@click.option("--per-minute", type=limit, help="Maximum requests in any 60 seconds.")
-@click.option("--per-hour", type=limit, help="Maximum requests in any 60 minutes; at least --per-minute.")
-@click.option("--per-day", type=limit, help="Maximum requests in any 24 hours; at least --per-hour.")
-@click.option("--concurrent", type=limit, help="Maximum requests in flight at the same time.")
+@limit_options
 @as_json
 @report_errors
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
@@ -99,10 +94,7 @@ def change_limits(account: str, as_json: bool, **given: int | None) -> None:
 @group.command("key-limits")
 @click.argument("account")
 @click.argument("key_id", type=click.UUID)
-@click.option("--per-minute", type=limit, help="Maximum requests in any 60 seconds.")
-@click.option("--per-hour", type=limit, help="Maximum requests in any 60 minutes; at least --per-minute.")
-@click.option("--per-day", type=limit, help="Maximum requests in any 24 hours; at least --per-hour.")
-@click.option("--concurrent", type=limit, help="Maximum requests in flight at the same time.")
+@limit_options
 @click.option("--clear", is_flag=True, help="Remove the key's own limits first.")
 @as_json
 @report_errors

@@ -61,7 +61,7 @@ def _sign_in_failed(error: SignInFailed) -> Response:
 
 def _provider_unavailable(error: ProviderUnavailable) -> Response:
     page = _page(
-        problems.KINDS["unavailable"],
+        problems.PROBLEM_TYPES["unavailable"],
         "The identity provider is unavailable. Try again in a moment.",
         {},
         OF_DISCOVERY[error.problem],

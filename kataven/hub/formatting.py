@@ -10,6 +10,7 @@ from flask import Flask
 from markupsafe import Markup, escape
 
 from kataven.hub.page_blueprint import with_label
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.widget.allowlist import AllowlistEntry
 
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
@@ -17,7 +18,8 @@ _SHORT_UNITS = ((timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
 
 
 def install(app: Flask) -> None:
-    """Add the filters for the templates."""
+    """Add the filters for the templates, and the fields of the limits."""
+    app.jinja_env.globals["limit_fields"] = LIMIT_FIELDS
     app.jinja_env.filters["ago"] = ago
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
@@ -94,5 +96,5 @@ def actor_name(label: str) -> str:
 
 def describe_limits(limits: Mapping[str, int | None]) -> str:
     """`60 per minute, 20 concurrent`, or empty if no limit is set."""
-    names = {"per_minute": "per minute", "per_hour": "per hour", "per_day": "per day", "concurrent": "concurrent"}
-    return ", ".join(f"{limits[name]:,} {words}" for name, words in names.items() if limits.get(name))
+    values = ((limits.get(limit.field), limit.words) for limit in LIMIT_FIELDS)
+    return ", ".join(f"{value:,} {words}" for value, words in values if value)

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from kataven.identity.discovery import fetch_document
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.fetch import FetchFailed
 from kataven.identity.jwk import VerificationKey, read_key_set
+from kataven.loopback import is_loopback
 
 FRESH_SECONDS = 300
 """How long a key that the issuer withdraws is accepted at most, while the issuer is reachable."""
@@ -174,13 +174,6 @@ def is_trustworthy_url(url: str, *, allow_loopback_http: bool) -> bool:
     # With `@`, a backslash or a space, two URL parsers may find two different hosts.
     if not host or not url.isascii() or not url.isprintable() or any(sign in url for sign in "@\\ #"):
         return False
-    return parts.scheme == "https" or (allow_loopback_http and parts.scheme == "http" and _is_loopback(host))
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    # This process resolves the host, so a name under localhost may be the address of another machine.
+    local = allow_loopback_http and is_loopback(host, subdomains=False)
+    return parts.scheme == "https" or (local and parts.scheme == "http")

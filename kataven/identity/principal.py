@@ -37,7 +37,7 @@ class Principal:
     expires_at: float | None = None
     """When the credential expires, in seconds since the Unix epoch."""
     limits: Mapping[str, int] | None = None
-    """Lower limits for this key: `per_minute`, `per_hour`, `per_day`, `concurrent`."""
+    """Lower limits for this key, by the names of `KeyLimits`: `{"per_minute": 30}`."""
 
     @property
     def label(self) -> str:

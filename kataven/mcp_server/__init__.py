@@ -1,1 +1,1 @@
-"""Tools for a model, over the SDK: they manage one account of Kataven. Begin with `tools.py`."""
+"""MCP tools, built on the SDK, that manage one Kataven account. Start reading at `tools.py`."""

@@ -1,4 +1,4 @@
-"""`python -m kataven.mcp_server` is `kataven-mcp`."""
+"""`python -m kataven.mcp_server` runs `kataven-mcp`."""
 
 import sys
 

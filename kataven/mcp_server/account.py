@@ -1,4 +1,4 @@
-"""Who am I, and how much is left?"""
+"""Tools that return the caller's identity and the remaining quota."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import datetime
 from mcp.server.mcpserver import Context, MCPServer
 
 from kataven.client import Limits
-from kataven.mcp_server.calling import READ, Calling
+from kataven.mcp_server.tool_clients import READ, OpenClient
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The account that the tools act for, and the name of the API key that they use."""
+    """The account that the tools manage, and the API key that they use, without the key itself."""
 
     account: str
     account_name: str
@@ -22,18 +22,18 @@ class Caller:
     api_key_expires_at: datetime | None
 
 
-def add(server: MCPServer, calling: Calling) -> None:
-    """Tools about the caller."""
+def add(server: MCPServer, open_client: OpenClient) -> None:
+    """Register the tools about the caller."""
 
-    @server.tool("kataven_get_caller", "Who am I", annotations=READ)
+    @server.tool("kataven_get_caller", "Get the caller", annotations=READ)
     async def get_caller(context: Context) -> Caller:
-        """Which account these tools manage, and with which API key (its name, never its text)."""
-        async with calling(context, "caller") as kataven:
+        """Get the account that these tools manage and the API key in use (its name, never the key itself)."""
+        async with open_client(context, "caller") as kataven:
             me = await kataven.me()
         return Caller(me.account, me.account_name, me.credential.id, me.credential.name, me.credential.expires_at)
 
-    @server.tool("kataven_get_limits", "Limits", annotations=READ)
+    @server.tool("kataven_get_limits", "Get the rate limits", annotations=READ)
     async def get_limits(context: Context) -> Limits:
-        """How many requests the account may make a minute, an hour, a day and at the same time, and what is left."""
-        async with calling(context, "caller") as kataven:
+        """Get the limits on requests per minute, per hour, per day and concurrent requests, and the remaining quota."""
+        async with open_client(context, "caller") as kataven:
             return (await kataven.me()).limits

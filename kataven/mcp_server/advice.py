@@ -1,4 +1,4 @@
-"""Errors for a model: what happened, and what to do next. None of them holds the API key."""
+"""Error messages for models: what happened, and what to do next. They never contain the API key."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _FIND = {
     "agent": "Call kataven_list_agents to find the right id.",
     "widget_key": "Call kataven_list_widget_keys to find the right id.",
 }
-CORRECT = "Correct the arguments that are named and call the tool again."
-_READ_BEFORE_WRITING_AGAIN = "If this was a change, it may have happened: read before you write again."
+CORRECT = "Correct the arguments listed above and call the tool again."
+_READ_BEFORE_WRITING_AGAIN = "If this was a change, it may have been applied: read the resource before you retry."
 
 
 def advise(error: KatavenError, noun: str) -> str:
-    """One text: the API's own words, then the next step. `noun` is what the tool is about."""
-    return f"{_what_happened(error)}\nWhat to do: {_next_step(error, noun)}"
+    """The API's error message, followed by the next step. `noun` is the resource that the tool manages."""
+    return f"{_describe(error)}\nWhat to do: {_next_step(error, noun)}"
 
 
-def _what_happened(error: KatavenError) -> str:
+def _describe(error: KatavenError) -> str:
     if isinstance(error, ApiError):
         fields = "".join(f"\n- {problem.field}: {problem.message}" for problem in error.errors)
         return f"{error}{fields}"
@@ -47,28 +47,28 @@ def _next_step(error: KatavenError, noun: str) -> str:
         case ArgumentError():
             return CORRECT
         case InvalidRequestError():
-            return "Correct the fields that are named and call the tool again."
+            return "Correct the fields listed above and call the tool again."
         case AuthenticationError() | ConfigurationError():
             return (
-                "Do not try again. Ask the user to put a good API key (sk_live_…) into the configuration of this MCP "
-                "server. It must not be pasted into the conversation."
+                "Do not retry. Ask the user to set a valid API key (sk_live_…) in the configuration of this MCP "
+                "server. The user must not paste the key into the conversation."
             )
         case PermissionDeniedError():
-            return "Do not try again: this API key may not do it. Tell the user, with the code above."
+            return "Do not retry: this API key is not allowed to do this. Tell the user, and include the error code."
         case NotFoundError():
-            return _FIND.get(noun, "Check what you asked for; trying again changes nothing.")
+            return _FIND.get(noun, "Check the arguments. The same call will fail again.")
         case ConflictError():
             return "The current state of the resource does not allow this. Read it again before you call another tool."
         case PreconditionFailedError():
-            return "Somebody else changed it. Read it again, look at what is different, and call with the new `etag`."
+            return "Someone else updated it first. Read it again, check what changed, and retry with the new `etag`."
         case RateLimitError():
-            return f"Wait {_seconds(error)} before the next call. Then kataven_get_limits shows what is left."
+            return f"Wait {_seconds(error)} before the next call. kataven_get_limits then returns the remaining quota."
         case ConnectionFailed():
-            return f"Wait a moment and try once more. {_READ_BEFORE_WRITING_AGAIN}"
+            return f"Wait a moment and retry once. {_READ_BEFORE_WRITING_AGAIN}"
         case ApiError() if error.status >= 500:
-            return f"Wait {_seconds(error)} and try once more. {_READ_BEFORE_WRITING_AGAIN}"
+            return f"Wait {_seconds(error)} and retry once. {_READ_BEFORE_WRITING_AGAIN}"
         case _:
-            return "Do not try again. Tell the user what the error says."
+            return "Do not retry. Tell the user what the error says."
 
 
 def _seconds(error: ApiError) -> str:

@@ -1,4 +1,4 @@
-"""Whose account a tool call is for. Over stdio there is one caller; over HTTP each brings a key of its own."""
+"""Selects the SDK client for a tool call. Over stdio, one caller has one client; over HTTP, each caller sends a key."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mcp.server.mcpserver import Context
 from kataven.client import AsyncKatavenClient, ConfigurationError, KatavenError, Retry
 
 RETRY = Retry(max_wait_seconds=10)
-"""Reads are tried again if that takes no longer than a model should be left waiting."""
+"""Reads are retried for at most as long as a model can be kept waiting."""
 
 ClientFor = Callable[[Context], AbstractAsyncContextManager[AsyncKatavenClient]]
-"""The client for one tool call. Raises ConfigurationError if the caller showed no key."""
+"""The client for one tool call. Raises ConfigurationError if the call has no API key."""
 ClientOf = Callable[[str], AbstractAsyncContextManager[AsyncKatavenClient]]
-"""The client for one use of a key. Raises ConfigurationError for what is no key."""
+"""The client for one use of a key. Raises ConfigurationError if the key is malformed."""
 
 REFUSAL = "kataven.refusal"
-"""Under this name the scope of an HTTP request holds a Noted."""
+"""The key under which the ASGI scope of an HTTP request holds a KeyErrorRecorder."""
 
 
-class Noted(Protocol):
-    """Where errors about the key of an HTTP request are noted."""
+class KeyErrorRecorder(Protocol):
+    """Records errors about the API key of an HTTP request."""
 
-    def note(self, error: KatavenError) -> None:
-        """Remember the error, if it is about the key."""
+    def record(self, error: KatavenError) -> None:
+        """Record the error if it is about the key."""
 
 
-def one_caller(client: AsyncKatavenClient) -> ClientFor:
-    """Every call is for the account of this client, which stays open."""
+def single_caller(client: AsyncKatavenClient) -> ClientFor:
+    """Use the same client for all calls. It remains open."""
 
     @asynccontextmanager
     async def client_for(_: Context) -> AsyncIterator[AsyncKatavenClient]:
@@ -40,7 +40,7 @@ def one_caller(client: AsyncKatavenClient) -> ClientFor:
 
 
 def client_for_key(base_url: str | None) -> ClientOf:
-    """Clients that are closed after one use; the key is used for that and then forgotten."""
+    """Create a client per use of a key. The client is closed after that use, and the key is not stored."""
 
     @asynccontextmanager
     async def client_of(key: str) -> AsyncIterator[AsyncKatavenClient]:
@@ -51,26 +51,26 @@ def client_for_key(base_url: str | None) -> ClientOf:
 
 
 def callers_with_keys(client_of: ClientOf) -> ClientFor:
-    """Each call is for the account whose key it carries. A refused key is noted on the HTTP request."""
+    """Use the API key that each call carries. Errors about the key are recorded on the HTTP request."""
 
     @asynccontextmanager
     async def client_for(context: Context) -> AsyncIterator[AsyncKatavenClient]:
         key = bearer((context.headers or {}).get("authorization"))
         if key is None:
-            raise ConfigurationError("This call carries no API key.")
+            raise ConfigurationError("The call has no API key.")
         try:
             async with client_of(key) as client:
                 yield client
         except KatavenError as error:
-            refusal: Noted | None = getattr(context.request_context.request, "scope", {}).get(REFUSAL)
+            refusal: KeyErrorRecorder | None = getattr(context.request_context.request, "scope", {}).get(REFUSAL)
             if refusal is not None:
-                refusal.note(error)
+                refusal.record(error)
             raise
 
     return client_for
 
 
 def bearer(header: str | None) -> str | None:
-    """The token in an `Authorization` header, if it is a Bearer's."""
+    """The token of an `Authorization: Bearer` header; None for other headers."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

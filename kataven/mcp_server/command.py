@@ -1,4 +1,4 @@
-"""`kataven-mcp`: over stdio for one user, or over HTTP for callers with keys of their own."""
+"""The command `kataven-mcp`: serves one user over stdio, or many callers with their own API keys over HTTP."""
 
 from __future__ import annotations
 
@@ -9,69 +9,74 @@ from collections.abc import Sequence
 
 from kataven.client import AsyncKatavenClient, ConfigurationError
 
-INSTALL = "kataven-mcp needs its extra: pip install 'kataven-hub[mcp]'"
+INSTALL = "kataven-mcp requires the `mcp` extra. Run: pip install 'kataven-hub[mcp]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status; what is wrong stands on stderr, for stdout is the protocol's."""
-    given = parser().parse_args(arguments)
+    """Run the server and return the exit status. Errors go to stderr, because the protocol uses stdout."""
+    options = parser().parse_args(arguments)
     try:
         import mcp  # noqa: F401
     except ModuleNotFoundError:
-        return _complain(INSTALL)
-    return _serve_http(given) if given.http else _serve_stdio(given)
+        return _fail(INSTALL)
+    return _serve_http(options) if options.http else _serve_stdio(options)
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command line takes."""
-    found = argparse.ArgumentParser(
+    """The command line parser."""
+    command = argparse.ArgumentParser(
         prog="kataven-mcp",
-        description="Tools for a model that manages a Kataven account. Over stdio (the default) it uses the API key in "
-        "KATAVEN_API_KEY; over HTTP each caller sends one: `Authorization: Bearer sk_live_…`.",
+        description="MCP server with tools that manage a Kataven account. Over stdio (the default), it uses the API "
+        "key in KATAVEN_API_KEY. Over HTTP, each caller sends its own key: `Authorization: Bearer sk_live_…`.",
     )
-    found.add_argument("--base-url", help="of the API; by default KATAVEN_BASE_URL, else https://api.kataven.ai/v1")
-    found.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp")
-    found.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
-    found.add_argument("--port", default=8808, type=int, help="where to listen (8808)")
-    found.add_argument(
-        "--allowed-host", action="append", default=[], help="a `Host` to answer to, besides this machine's; repeatable"
+    command.add_argument(
+        "--base-url", help="the API's base URL (default: KATAVEN_BASE_URL, else https://api.kataven.ai/v1)"
     )
-    found.add_argument(
-        "--allowed-origin", action="append", default=[], help="an `Origin` of web pages to let in; repeatable"
+    command.add_argument("--http", action="store_true", help="serve streamable HTTP at /mcp")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    command.add_argument("--port", default=8808, type=int, help="port to listen on (default: 8808)")
+    command.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        help="a `Host` to accept in addition to this machine's names; repeatable",
     )
-    return found
+    command.add_argument(
+        "--allowed-origin", action="append", default=[], help="an `Origin` of web pages to accept; repeatable"
+    )
+    return command
 
 
-def _serve_stdio(given: argparse.Namespace) -> int:
-    from kataven.mcp_server.callers import RETRY, one_caller
+def _serve_stdio(options: argparse.Namespace) -> int:
+    from kataven.mcp_server.callers import RETRY, single_caller
     from kataven.mcp_server.tools import create_server
 
     try:
-        client = AsyncKatavenClient(base_url=given.base_url, retry=RETRY)
+        client = AsyncKatavenClient(base_url=options.base_url, retry=RETRY)
     except ConfigurationError as error:
-        return _complain(f"kataven-mcp: {error}")
-    # What else runs in this process, or is started by it, has no use for the key.
+        return _fail(f"kataven-mcp: {error}")
+    # Other code in this process, and its child processes, do not need the key.
     os.environ.pop("KATAVEN_API_KEY", None)
-    create_server(one_caller(client)).run("stdio")
+    create_server(single_caller(client)).run("stdio")
     return 0
 
 
-def _serve_http(given: argparse.Namespace) -> int:
+def _serve_http(options: argparse.Namespace) -> int:
     import uvicorn
 
     from kataven.client.options import check_base_url
-    from kataven.mcp_server.http import Address, UnsafeAddress, create_app
+    from kataven.mcp_server.http import Address, UnsafeAddressError, create_app
 
-    address = Address(given.host, given.port, tuple(given.allowed_host), tuple(given.allowed_origin))
+    address = Address(options.host, options.port, tuple(options.allowed_host), tuple(options.allowed_origin))
     try:
         address.check()
-        base_url = check_base_url(given.base_url)
-    except (UnsafeAddress, ConfigurationError) as error:
-        return _complain(f"kataven-mcp: {error}")
+        base_url = check_base_url(options.base_url)
+    except (UnsafeAddressError, ConfigurationError) as error:
+        return _fail(f"kataven-mcp: {error}")
     uvicorn.run(create_app(address, base_url), host=address.host, port=address.port, server_header=False)
     return 0
 
 
-def _complain(text: str) -> int:
+def _fail(text: str) -> int:
     sys.stderr.write(f"{text}\n")
     return 2

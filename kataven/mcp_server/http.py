@@ -1,7 +1,8 @@
-"""Streamable HTTP. The server holds no key of its own: each caller shows one with every request.
+"""Serves the tools over streamable HTTP. The server stores no API key: each caller sends its own with every request.
 
-So whoever can reach the port can do nothing with it that they could not do at the API, a web page that gets here by DNS
-rebinding has no key to show, and one server may serve many accounts. There are no sessions, hence none to steal.
+Access to the port therefore grants no permissions beyond those of the caller's key, and a web page that reaches the
+server through DNS rebinding has no key to send. One server can serve many accounts. It has no sessions that could be
+hijacked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
 from kataven.mcp_server.callers import callers_with_keys, client_for_key
-from kataven.mcp_server.refusals import RequireKey
+from kataven.mcp_server.refusals import RequireApiKey
 from kataven.mcp_server.tools import create_server
 
 DEFAULT_HOST = "127.0.0.1"
@@ -22,32 +23,32 @@ PATH = "/mcp"
 MAX_BODY_BYTES = 1024 * 1024
 
 
-class UnsafeAddress(Exception):
-    """The text says what is missing."""
+class UnsafeAddressError(Exception):
+    """The address can be reached from other machines, but no allowed host is configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen, and as whom to be addressed."""
+    """The address to listen on, and the `Host` and `Origin` values to accept."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     allowed_hosts: tuple[str, ...] = ()
-    """Values of `Host` besides this machine's names: those of a proxy in front."""
+    """Values of `Host` to accept in addition to this machine's names: the names of a proxy in front."""
     allowed_origins: tuple[str, ...] = ()
-    """Values of `Origin` that are let in. Programs send none; web pages do."""
+    """Values of `Origin` to accept. Web pages send this header; other programs don't."""
 
     def check(self) -> None:
-        """Raises UnsafeAddress for a server that other machines could reach under any name."""
+        """Raises UnsafeAddressError if other machines could reach the server under any `Host`."""
         if not _is_this_machine(self.host) and not self.allowed_hosts:
-            raise UnsafeAddress(
-                f"{self.host} can be reached from other machines. Name the host that they use with --allowed-host, and "
-                "put a proxy with TLS in front: callers send their API keys."
+            raise UnsafeAddressError(
+                f"{self.host} can be reached from other machines. Set --allowed-host to the host name that they use, "
+                "and run a proxy with TLS in front, because callers send their API keys."
             )
 
 
 def create_app(address: Address, base_url: str | None) -> ASGIApp:
-    """The ASGI application, at `/mcp`."""
+    """The ASGI application, which serves `/mcp`."""
     here = [f"{name}:{address.port}" for name in ("127.0.0.1", "localhost", "[::1]")]
     security = TransportSecuritySettings(
         allowed_hosts=[*here, *address.allowed_hosts], allowed_origins=list(address.allowed_origins)
@@ -60,7 +61,7 @@ def create_app(address: Address, base_url: str | None) -> ASGIApp:
         max_request_body_size=MAX_BODY_BYTES,
         transport_security=security,
     )
-    return RequireKey(app, client_of)
+    return RequireApiKey(app, client_of)
 
 
 def _is_this_machine(host: str) -> bool:

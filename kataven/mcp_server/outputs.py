@@ -1,8 +1,8 @@
-"""What a model is shown where the API's own shape would be too much, or too little."""
+"""Tool results that differ from the API's responses, for example because lists would be too long for a model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass  # without slots: the library takes a slot for a default
+from dataclasses import dataclass  # without slots: the library treats a slot as a default
 from datetime import datetime
 
 from kataven.client import Agent, Page, WidgetKey
@@ -10,7 +10,7 @@ from kataven.client import Agent, Page, WidgetKey
 
 @dataclass(frozen=True)
 class AgentSummary:
-    """An agent in a list, without its prompts, which may be long: kataven_get_agent shows them."""
+    """An agent in a list, without its prompts, which can be long. kataven_get_agent returns them."""
 
     id: str
     name: str
@@ -22,7 +22,7 @@ class AgentSummary:
 
 @dataclass(frozen=True)
 class AgentList:
-    """Agents, newest first. There are more if `next_cursor` is not null."""
+    """Agents, newest first. If `next_cursor` is not null, more pages follow."""
 
     agents: list[AgentSummary]
     next_cursor: str | None
@@ -30,7 +30,7 @@ class AgentList:
 
 @dataclass(frozen=True)
 class WidgetKeyList:
-    """Widget keys, newest first. There are more if `next_cursor` is not null."""
+    """Widget keys, newest first. If `next_cursor` is not null, more pages follow."""
 
     widget_keys: list[WidgetKey]
     next_cursor: str | None
@@ -38,14 +38,13 @@ class WidgetKeyList:
 
 @dataclass(frozen=True)
 class Deleted:
-    """The end of something."""
+    """The resource with this id was deleted."""
 
     id: str
     deleted: bool = True
 
 
 def agent_list(page: Page[Agent]) -> AgentList:
-    """A page of agents, in short."""
     return AgentList(
         [
             AgentSummary(one.id, one.name, one.status, one.category, one.description, one.updated_at)
@@ -56,5 +55,4 @@ def agent_list(page: Page[Agent]) -> AgentList:
 
 
 def widget_key_list(page: Page[WidgetKey]) -> WidgetKeyList:
-    """A page of widget keys."""
     return WidgetKeyList(list(page.items), page.next_cursor)

@@ -1,8 +1,9 @@
-"""A key that the API refuses is refused over HTTP, too: 401, by which clients know to ask for another one.
+"""Returns 401 over HTTP if the API refuses the caller's key, so that the client can ask its user for another key.
 
-A tool's own errors are answered 200, for the model to read. What a model can't mend is the key, so that error is noted
-on the request it belongs to, and the answer becomes a 401 (RFC 6750, section 3.1). The first message of a client asks
-the API itself, so that a bad key is found out when the server is added and not in the middle of a conversation.
+Other tool errors are returned with status 200, for the model to read. A model can't fix the key, so errors about the
+key are recorded on the HTTP request, and its response becomes a 401 (RFC 6750, section 3.1). On a client's first
+message, the server checks the key with the API, so that an invalid key is reported when the user adds the server and
+not during a conversation.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from kataven.mcp_server.callers import REFUSAL, ClientOf, bearer
 
 FIRST_METHODS = frozenset({"initialize", "server/discover"})
 MAX_FIRST_BYTES = 16 * 1024
-"""A longer message is no client's first one, and is not read here."""
+"""A longer message is not a client's first message, and is not parsed here."""
 
 MISSING = "Send your Kataven API key: `Authorization: Bearer sk_live_...`."
 
 
 @dataclass(slots=True)
 class Refusal:
-    """What the API, or the SDK before it, found wrong with the key of one HTTP request; None as long as nothing is."""
+    """Why the API or the SDK refused the key of one HTTP request. `reason` is None until that happens."""
 
     reason: str | None = None
 
-    def note(self, error: KatavenError) -> None:
-        """Remember an error that is about the key; the others are the model's to read."""
+    def record(self, error: KatavenError) -> None:
+        """Record the error if it is about the key. Other errors are returned to the model."""
         revoked = isinstance(error, ApiError) and error.code == "revoked_credential"
         if revoked or isinstance(error, AuthenticationError | ConfigurationError):
             self.reason = error.detail if isinstance(error, ApiError) else str(error)
 
 
-class RequireKey:
-    """ASGI middleware: without a bearer token nothing is looked at; whether it is a good one, the API decides."""
+class RequireApiKey:
+    """ASGI middleware that rejects requests without a bearer token. The API decides whether the token is valid."""
 
     def __init__(self, app: ASGIApp, client_of: ClientOf) -> None:
         self._app = app
@@ -57,17 +58,17 @@ class RequireKey:
             return
         refusal = Refusal()
         scope[REFUSAL] = refusal
-        messages = await _beginning(receive)
-        if _is_first(messages):
-            await _ask(self._client_of(key), refusal)
+        messages = await _first_messages(receive)
+        if _is_first_request(messages):
+            await _check_key(self._client_of(key), refusal)
         if refusal.reason is not None:
             await _refused(refusal.reason)(scope, receive, send)
             return
-        await self._app(scope, _replayed(messages, receive), _Answer(scope, receive, send, refusal).send)
+        await self._app(scope, _replay(messages, receive), _HeldResponse(scope, receive, send, refusal).send)
 
 
-class _Answer:
-    """The answer on its way out. Its first line is held back until it is known whether the key was refused."""
+class _HeldResponse:
+    """Sends a response, but holds back its status and headers until it is known whether the API refused the key."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
         self._scope, self._receive, self._send = scope, receive, send
@@ -90,17 +91,17 @@ class _Answer:
             await self._send(message)
 
 
-async def _ask(client: AbstractAsyncContextManager[AsyncKatavenClient], refusal: Refusal) -> None:
-    """Whether the API takes the key. An API that can't be asked, or says anything else, is the tools' to report."""
+async def _check_key(client: AbstractAsyncContextManager[AsyncKatavenClient], refusal: Refusal) -> None:
+    """Check the key with the API. The tools report other errors, for example that the API is unavailable."""
     try:
         async with client as kataven:
             await kataven.me()
     except KatavenError as error:
-        refusal.note(error)
+        refusal.record(error)
 
 
-async def _beginning(receive: Receive) -> list[Message]:
-    """What has arrived of the body, up to a bound."""
+async def _first_messages(receive: Receive) -> list[Message]:
+    """The messages of the request body, until it exceeds MAX_FIRST_BYTES."""
     messages: list[Message] = []
     size = 0
     while size <= MAX_FIRST_BYTES:
@@ -112,18 +113,18 @@ async def _beginning(receive: Receive) -> list[Message]:
     return messages
 
 
-def _is_first(messages: list[Message]) -> bool:
+def _is_first_request(messages: list[Message]) -> bool:
     body = b"".join(message.get("body", b"") for message in messages)
     if len(body) > MAX_FIRST_BYTES:
         return False
     try:
-        said = json.loads(body)
+        parsed = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, MutableMapping) and said.get("method") in FIRST_METHODS
+    return isinstance(parsed, MutableMapping) and parsed.get("method") in FIRST_METHODS
 
 
-def _replayed(messages: list[Message], receive: Receive) -> Receive:
+def _replay(messages: list[Message], receive: Receive) -> Receive:
     waiting = list(messages)
 
     async def replay() -> Message:
@@ -133,7 +134,7 @@ def _replayed(messages: list[Message], receive: Receive) -> Receive:
 
 
 def _refused(reason: str) -> PlainTextResponse:
-    text = f"{reason} Ask the user for a good API key (sk_live_...); it belongs into the client's configuration."
+    text = f"{reason} Ask the user to set a valid API key (sk_live_...) in the configuration of the MCP client."
     return _unauthorized(text, 'Bearer realm="kataven", error="invalid_token"')
 
 

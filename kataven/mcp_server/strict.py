@@ -1,7 +1,7 @@
-"""Arguments are taken as the tools declare them, or refused by name.
+"""Rejects tool calls with arguments that the tool does not declare.
 
-The library leaves out what a tool does not know. A model that writes `etag` for `if_match` would then delete what it
-meant to delete only if nobody had changed it.
+The library ignores unknown arguments. A model that passes `etag` instead of `if_match` would then delete a resource
+that it meant to delete only if it had not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kataven.validation import errors_of, in_words
 
 
 class StrictServer(MCPServer[Any]):
-    """Raises ToolError, whose text is for the model, for arguments that do not fit. It repeats none of their values."""
+    """Raises ToolError with a message for the model if arguments are invalid. It doesn't repeat their values."""
 
     async def list_tools(self) -> list[Tool]:
         return [
@@ -31,8 +31,8 @@ class StrictServer(MCPServer[Any]):
     ) -> CallToolResult | InputRequiredResult:
         known = await self._arguments_of(name)
         if known is not None and (unknown := sorted(set(arguments) - known)):
-            takes = ", ".join(sorted(known)) or "none"
-            problems = [f"{_shown(one)}: is not known; this tool takes: {takes}" for one in unknown]
+            accepted = ", ".join(sorted(known)) or "none"
+            problems = [f"{_safe_name(one)}: is not a known argument; this tool accepts: {accepted}" for one in unknown]
             raise ToolError(_refusal(name, problems))
         try:
             return await super().call_tool(name, arguments, context)
@@ -51,13 +51,13 @@ class StrictServer(MCPServer[Any]):
 
 def _refusal(name: str, problems: list[str]) -> str:
     lines = "".join(f"\n- {problem}" for problem in problems)
-    return f"Error executing tool {name}: the arguments do not fit.{lines}\nWhat to do: {CORRECT}"
+    return f"Error executing tool {name}: the arguments are invalid.{lines}\nWhat to do: {CORRECT}"
 
 
 def _problems(error: ValidationError) -> list[str]:
-    return [f"{_shown('.'.join(map(str, one['loc'])))}: {in_words(one)}" for one in errors_of(error)]
+    return [f"{_safe_name('.'.join(map(str, one['loc'])))}: {in_words(one)}" for one in errors_of(error)]
 
 
-def _shown(name: str) -> str:
-    """What may be a secret that went astray is not repeated: errors are logged."""
-    return name if len(name) <= 40 and "_live_" not in name else "an argument with a name that is none"
+def _safe_name(name: str) -> str:
+    """The argument's name, unless it could be a secret in the wrong place: errors are logged."""
+    return name if len(name) <= 40 and "_live_" not in name else "an argument with an invalid name"

@@ -1,4 +1,4 @@
-"""The server: tools named `kataven_<verb>_<noun>`, each one call of the SDK."""
+"""Creates the MCP server. Its tools are named `kataven_<verb>_<noun>`; each one calls one method of the SDK."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from mcp.server.mcpserver import MCPServer
 from kataven import __version__
 from kataven.mcp_server import account, agents, widget_keys, widget_settings
 from kataven.mcp_server.callers import ClientFor
-from kataven.mcp_server.calling import calling_for
 from kataven.mcp_server.strict import StrictServer
+from kataven.mcp_server.tool_clients import client_opener
 
 INSTRUCTIONS = """\
 Manage one account of Kataven, the platform for AI voice and chat agents: its agents, the public keys that let web pages
-embed them, and how the embedded widget looks. Read before you change, and pass the `etag` that you read as `if_match`.
-API keys can't be made or ended here: people do that in the dashboard."""
+embed them, and the appearance of the embedded widget. Read a resource before you change it, and pass its `etag` as
+`if_match`. These tools can't create or revoke API keys: users do that in the Hub."""
 
 
 def create_server(client_for: ClientFor) -> MCPServer:
-    """A server whose tools act for whoever `client_for` says is calling."""
+    """A server whose tools use the clients that `client_for` selects."""
     server = StrictServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
     for blueprint in (account, agents, widget_keys, widget_settings):
-        blueprint.add(server, calling_for(client_for))
+        blueprint.add(server, client_opener(client_for))
     return server

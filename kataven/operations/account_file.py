@@ -1,7 +1,7 @@
 """Parse a CSV file of accounts.
 
-The first line contains the column names: `account`, and any of `name`, `org_id`, `server`, `discoverable`,
-`max_key_expiry_days`, `per_minute`, `per_hour`, `per_day`, `concurrent`. An empty cell means the default.
+The first line contains the column names: `account`, and any of the others in `COLUMNS`, such as `name` and the limits.
+An empty cell means the default.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def run(
 ) -> MigrationReport:
     """Execute a requested migration run. Every process can read its progress from the system database.
 
-    After each account, workers are told to read its revision again. Raises the errors of `upgrade`, and NoSuchRun,
+    After each account, workers are notified to read its revision again. Raises the errors of `upgrade`, NoSuchRun,
     RunUnderWay or SystemSchemaBehind.
     """
     with migration_runs.executing(operator.system, run_id) as recorder:

@@ -22,6 +22,7 @@ from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
 from kataven.operations.operator import Operator
+from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
@@ -37,7 +38,7 @@ CONSOLE_ROUNDS = 20
 CONSOLE_SECONDS = 5.0
 CANARY_ACCOUNT = "kataven-canary"
 CANARY = Actor("cli:canary", "revocation measure")
-CANARY_LIMITS = {"per_minute": 1_000_000, "per_hour": 10_000_000, "per_day": 100_000_000, "concurrent": 1_000}
+CANARY_LIMITS = {name: 1_000_000 * 10**place for place, name in enumerate(WINDOWS)} | {"concurrent": 1_000}
 DISCOVERY_REQUESTS = 60
 MAX_WARM_UP_REQUESTS = 2_000
 LEFTOVERS_AFTER = timedelta(hours=1)

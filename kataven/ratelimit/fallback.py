@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+from kataven.background import BackgroundLoop, jittered
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.heartbeat import Heartbeat
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import RateLimitKey
 from kataven.ratelimit.recent_counts import RecentCounts
@@ -21,6 +21,11 @@ from kataven.ratelimit.windows import RedisWindows
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_SECONDS = 1.0
+"""The longest time between two heartbeats, which renew this worker's slots and its membership among the workers. If the
+worker is killed, its slots are free again when their leases expire. A third of a lease, so one or two heartbeats can
+fail.
+"""
 REPORT_BATCH = 50
 """Rate limit keys per report. Counting one report blocks Redis for a millisecond or two."""
 SHRINK_DELAY_SECONDS = 10.0
@@ -65,7 +70,7 @@ class FallbackWindows:
         self._memory = memory
         self._memory.sharers = workers
         self._stats = stats or NoFallbackStats()
-        self._heartbeat_thread = Heartbeat(self.heartbeat)
+        self._heartbeat_thread = BackgroundLoop("limits-heartbeat", self.heartbeat, jittered(HEARTBEAT_SECONDS))
         self._worker = secrets.token_hex(8)
         self._held: dict[str, tuple[RateLimitKey, ...]] = {}
         """Slots of running requests that are stored in Redis."""

@@ -33,6 +33,11 @@ class LimitField:
         """The option of commands: `--per-minute`."""
         return f"--{self.quota}"
 
+    @property
+    def words(self) -> str:
+        """The name in a sentence: `per minute`."""
+        return self.field.replace("_", " ")
+
 
 LIMIT_FIELDS = (
     LimitField("per_minute", "Requests per minute", MINUTE),
@@ -41,7 +46,7 @@ LIMIT_FIELDS = (
     LimitField("concurrent", "Concurrent requests", 0),
 )
 """All limits, windows first and in order of their length. Code that handles every limit must iterate over this tuple.
-A new limit also needs a field in `Limits` and in `KeyLimits`."""
+A new limit also needs a field in `Limits` and in `KeyLimits`: see "Add a rate-limit window" in docs/development.md."""
 WINDOWS = tuple(limit.field for limit in LIMIT_FIELDS if limit.seconds)
 """The fields that limit requests in a window, shortest first."""
 

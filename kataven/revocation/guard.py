@@ -123,18 +123,22 @@ class Guard:
         publish at either of them, and reads the home Redis of each worker to detect this.
         """
         self.stats.renewals += 1
+        with self._lock:
+            # The home must have been written before the caches are cleared, too. A request may fill a cache between the
+            # clear and the write, and a revoker that read the homes before the write does not wait for this worker.
+            written_before = self._written_home == epoch.redis
         if epoch != self.epoch or not self.lease.is_valid():
             self._evict(EVERYTHING)
             self.epoch = epoch
         with self._lock:
             moved, self._home_redis = epoch.redis != self._home_redis, epoch.redis
             written = self._written_home == epoch.redis
-        if written:
+        if written_before and written:
             self.lease.confirm(counted_from)
-        else:
-            self.lease.drop()
-            if moved:  # once per move: if the write fails, the next poll repeats it
-                self.on_home_change()
+            return
+        self.lease.drop()
+        if moved and not written:  # once per move: if the write fails, the next poll repeats it
+            self.on_home_change()
 
     @property
     def home_redis(self) -> str | None:

@@ -14,6 +14,7 @@ from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
 from kataven.revocation.target import RevocationTarget
 from kataven.system.database import SystemDatabase
+from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
 from kataven.tenancy.directory import DRIVER, Tenant
@@ -56,10 +57,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
             Account.max_key_expiry_days,
             Account.database_name,
             Account.schema_revision,
-            AccountRateLimits.per_minute,
-            AccountRateLimits.per_hour,
-            AccountRateLimits.per_day,
-            AccountRateLimits.concurrent,
+            *(getattr(AccountRateLimits, column) for column in LIMIT_COLUMNS),
             RegisteredServer.url,
         )
         .join(RegisteredServer, Account.server == RegisteredServer.name)
@@ -85,7 +83,7 @@ def record_of(system_url: URL, row: Row[*tuple[Any, ...]]) -> AccountRecord:
         status=AccountStatus(row.status),
         zitadel_org_id=row.zitadel_org_id,
         max_key_expiry_days=row.max_key_expiry_days,
-        limits=Limits() if row.per_minute is None else limits_of(row),
+        limits=limits_of(row),
         tenant=Tenant(row.account_id, tenant_url(system_url, row.url, row.database_name), revision=row.schema_revision),
     )
 

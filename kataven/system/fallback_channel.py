@@ -75,6 +75,8 @@ class SystemFallbackChannel:
                 "read_count": func.coalesce(row.excluded.read_count, RevocationReader.read_count),
                 "redis": row.excluded.redis,
             },
+            # A write that the worker gave up on may be executed after a later one, and must not overwrite it.
+            where=RevocationReader.beats < row.excluded.beats,
         )
         with self._session() as session:
             session.execute(written)

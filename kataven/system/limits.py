@@ -9,19 +9,18 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from kataven.ratelimit.policy import Limits, contradictions
+from kataven.ratelimit.policy import LIMIT_FIELDS, Limits, contradictions
 from kataven.system import accounts
 from kataven.system.errors import ContradictoryLimits
 from kataven.system.models import AccountRateLimits
 
-COLUMNS = ("per_minute", "per_hour", "per_day", "concurrent")
+COLUMNS = tuple(limit.field for limit in LIMIT_FIELDS)
 
 
 def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
-    """Convert a row; the defaults if it is None."""
-    if row is None:
-        return Limits()
-    return Limits(**{column: getattr(row, column) for column in COLUMNS})
+    """Convert a row. The defaults apply if it is None, and for columns that are NULL: an outer join without a match."""
+    values = {} if row is None else {column: getattr(row, column) for column in COLUMNS}
+    return Limits(**{column: value for column, value in values.items() if value is not None})
 
 
 Condition = Callable[[Limits], None]

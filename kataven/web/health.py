@@ -10,7 +10,7 @@ from flask import Response, request
 from kataven.identity.errors import VerifierUnavailable
 from kataven.system import accounts, schema
 from kataven.web.access import PUBLIC
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.web.services import Services
@@ -41,7 +41,7 @@ class ReadinessView(View):
     "/healthz",
     access=PUBLIC,
     summary="Liveness check",
-    answer=Answer(200, "The process is running.", HealthView),
+    response=ResponseSpec(200, "The process is running.", HealthView),
 )
 def read_health(context: RequestContext) -> Response:
     """Checks no dependency: an unavailable database is not a reason to restart this process."""
@@ -53,8 +53,8 @@ def read_health(context: RequestContext) -> Response:
     "/readyz",
     access=PUBLIC,
     summary="Readiness check",
-    answer=Answer(200, "Ready for traffic.", ReadinessView),
-    others=(Answer(503, "A required dependency is failing.", ReadinessView),),
+    response=ResponseSpec(200, "Ready for traffic.", ReadinessView),
+    others=(ResponseSpec(503, "A required dependency is failing.", ReadinessView),),
 )
 def read_readiness(context: RequestContext) -> Response:
     """Returns 503 if the system database is unavailable or its schema is out of date. The API is ready without Redis.

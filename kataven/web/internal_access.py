@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from flask import Request
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+from kataven import loopback
+
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
@@ -34,4 +35,4 @@ class InternalAccess:
         if self.token is not None:
             return hmac.compare_digest(presented.encode(), self.token.encode())
         forwarded = any(name in request.headers for name in _FORWARDED)
-        return self.trust_loopback and request.remote_addr in _LOOPBACK and not forwarded
+        return self.trust_loopback and request.remote_addr in loopback.ADDRESSES and not forwarded

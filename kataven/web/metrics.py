@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from kataven.ratelimit.budget import limit_names
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.revocation.receipt import Channel, Receipt
 from kataven.web.lookups import OUTCOMES as LOOKUP_OUTCOMES
 from kataven.web.metrics_folder import FOLDER_VARIABLE, read_lock
@@ -25,7 +26,7 @@ METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-_ACCOUNT_LIMITS = ("per-minute", "per-hour", "per-day", "concurrent")
+_ACCOUNT_LIMITS = tuple(limit.quota for limit in LIMIT_FIELDS)
 _CREDENTIALS = ("api_key", "jwt")
 _VERIFIED = (
     *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),

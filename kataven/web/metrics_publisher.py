@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
+from kataven.background import BackgroundLoop, jittered
 from kataven.identity.jwks import JwksClient
 from kataven.ratelimit.fallback_stats import FallbackCounters
-from kataven.ratelimit.heartbeat import Heartbeat
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.metrics import Metrics
 
+INTERVAL_SECONDS = 1.0
+
 
 class MetricsPublisher:
-    """Copies the counters of one process into `metrics` every second, and once more at shutdown."""
+    """Copies the counters of one process into `metrics` at least once per second, and once more at shutdown."""
 
     def __init__(
         self,
@@ -33,15 +35,15 @@ class MetricsPublisher:
         self._fallback_stats = fallback_stats
         self._issuer_keys = issuer_keys
         self._published: dict[Counter, float] = {}
-        self._heartbeat = Heartbeat(self.publish, "metrics")
+        self._thread = BackgroundLoop("metrics", self.publish, jittered(INTERVAL_SECONDS))
 
     def start(self) -> None:
         """Start the background thread. Call it after the fork."""
-        self._heartbeat.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop the background thread and publish the final values. Idempotent."""
-        self._heartbeat.stop()
+        self._thread.stop()
         self.publish()
 
     def publish(self) -> None:

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, OpenApiLink, Operation, operation_of
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.schema import Input, in_words
 
 Json = dict[str, Any]
@@ -173,12 +173,12 @@ def _not_null(schema: Json) -> Json:
 
 
 def _responses(operation: Operation) -> Json:
-    responses = {str(operation.answer.status): _success(operation)}
+    responses = {str(operation.response.status): _success(operation)}
     if operation.conditional and operation.method == "GET":
         responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
-        by_status.setdefault(KINDS[code].status, []).append(code)
+        by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
     for status, codes in by_status.items():
         responses[str(status)] = _problem(status, codes)
     for other in operation.others:
@@ -198,7 +198,7 @@ def _add_links(responses: Json, operation: Operation, operations: list[Operation
         target = _target(link, operations)
         links[_operation_id(target)] = _link(link, target)
     if links:
-        responses[str(operation.answer.status)]["links"] = links
+        responses[str(operation.response.status)]["links"] = links
 
 
 def _onward(operation: Operation, operations: list[Operation]) -> Iterator[tuple[Operation, str, str]]:
@@ -246,10 +246,10 @@ def _codes(operation: Operation) -> list[str]:
 
 def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
-    headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.answer.headers}
-    response: Json = {"description": operation.answer.description, "headers": _headers(headers)}
-    if operation.answer.model is not None:
-        response["content"] = {"application/json": {"schema": _reference(operation.answer.model)}}
+    headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
+    response: Json = {"description": operation.response.description, "headers": _headers(headers)}
+    if operation.response.model is not None:
+        response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}
     return response
 
 
@@ -264,7 +264,7 @@ def _reference(model: Any) -> Json:
 
 
 def _problem(status: int, codes: list[str]) -> Json:
-    described = "; ".join(f"`{code}`: {KINDS[code].title}" for code in codes)
+    described = "; ".join(f"`{code}`: {PROBLEM_TYPES[code].title}" for code in codes)
     response: Json = {
         "description": described,
         "content": {
@@ -283,7 +283,7 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     for operation in operations:
         if operation.body is not None:
             wanted[(operation.body, "validation")] = None
-        model = operation.answer.model
+        model = operation.response.model
         if model is not None:
             wanted[(get_args(model)[0] if get_origin(model) is list else model, "serialization")] = None
     _, generated = models_json_schema(list(wanted), ref_template=SCHEMA_REF)
@@ -313,7 +313,7 @@ _PROBLEM: Json = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "code": {"type": "string", "enum": list(KINDS)},
+        "code": {"type": "string", "enum": list(PROBLEM_TYPES)},
         "request_id": {"type": "string"},
         "errors": {
             "type": "array",

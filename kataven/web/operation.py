@@ -32,7 +32,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Response])
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """A successful response. `model` is a Pydantic model or a list of one; None is an empty body."""
 
     status: int
@@ -63,7 +63,7 @@ class Operation:
     access: Access
     tag: str
     summary: str
-    answer: Answer
+    response: ResponseSpec
     description: str = ""
     body: type[Input] | None = None
     query: type[Query] | None = None
@@ -72,7 +72,7 @@ class Operation:
     noun: str = "resource"
     conditional: bool = False
     """Whether the resource has an ETag and supports `If-Match` and `If-None-Match`."""
-    others: tuple[Answer, ...] = ()
+    others: tuple[ResponseSpec, ...] = ()
     """Responses that are neither the successful one nor problems."""
     links: tuple[OpenApiLink, ...] = ()
     """Links in addition to those to the resource that the response creates or shows."""
@@ -101,12 +101,12 @@ class ApiBlueprint(Blueprint):
         *,
         access: Access,
         summary: str,
-        answer: Answer,
+        response: ResponseSpec,
         body: type[Input] | None = None,
         query: type[Query] | None = None,
         refusals: tuple[str, ...] = (),
         conditional: bool = False,
-        others: tuple[Answer, ...] = (),
+        others: tuple[ResponseSpec, ...] = (),
         links: tuple[OpenApiLink, ...] = (),
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
@@ -124,7 +124,7 @@ class ApiBlueprint(Blueprint):
                 noun=self.noun,
                 summary=summary,
                 description=(handler.__doc__ or "").strip(),
-                answer=answer,
+                response=response,
                 others=others,
                 links=links,
                 refusals=refusals,
@@ -150,7 +150,7 @@ class ApiBlueprint(Blueprint):
                 tag=self.name,
                 noun="page",
                 summary=summary,
-                answer=Answer(200, "An HTML page."),
+                response=ResponseSpec(200, "An HTML page."),
                 published=False,
             )
             view = _view(handler, described)

@@ -79,7 +79,7 @@ class ProblemType:
 ProblemPage = Callable[[ProblemType, str, Mapping[str, str]], Response]
 """Renders the HTML page for a problem type, a detail and the headers that the response will have."""
 
-KINDS: dict[str, ProblemType] = {
+PROBLEM_TYPES: dict[str, ProblemType] = {
     kind.code: kind
     for kind in (
         ProblemType(400, "malformed_token", "Malformed token"),
@@ -159,7 +159,7 @@ _CHALLENGE = 'Bearer realm="kataven"'
 def install(app: Flask) -> None:
     """Return every error of `app` as a problem response, and count it. `app` must have its services attached."""
     attached: Services = app.extensions[EXTENSION]
-    for code in KINDS:
+    for code in PROBLEM_TYPES:
         attached.metrics.problems.labels(code)  # create the series at startup, so that the first problem is an increase
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
@@ -191,7 +191,7 @@ def problem(
 
     An application with an entry under `PAGE_EXTENSION`, such as the Hub, returns an HTML page instead.
     """
-    kind = KINDS[code]
+    kind = PROBLEM_TYPES[code]
     services().metrics.problems.labels(code).inc()
     g.context.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
@@ -234,11 +234,11 @@ def _prefers_text() -> bool:
 
 def _refused(error: identity.Refused) -> Response:
     headers = {}
-    if KINDS[error.code].status == HTTPStatus.UNAUTHORIZED:
+    if PROBLEM_TYPES[error.code].status == HTTPStatus.UNAUTHORIZED:
         # RFC 6750, section 3.1: no error code for a request without any credential.
         missing = isinstance(error, identity.MissingCredential)
         headers["WWW-Authenticate"] = _CHALLENGE if missing else f'{_CHALLENGE}, error="invalid_token"'
-    errors = [FieldError(error.field, str(error))] if error.field and KINDS[error.code].status == 400 else []
+    errors = [FieldError(error.field, str(error))] if error.field and PROBLEM_TYPES[error.code].status == 400 else []
     return problem(error.code, str(error), errors, headers)
 
 
@@ -290,7 +290,7 @@ def _widget_refused(error: WidgetRefused) -> Response:
     if isinstance(error, TooManySessions):
         services().metrics.limited.labels(error.limit).inc()
         return problem(error.code, str(error), headers={"Retry-After": str(error.retry_after_seconds)})
-    headers = {"Retry-After": "60"} if KINDS[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = {"Retry-After": "60"} if PROBLEM_TYPES[error.code].status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(error.code, str(error), headers=headers)
 
 
@@ -330,7 +330,7 @@ def _http(error: HTTPException) -> Response:
         least = min((limit for limit in limits if limit is not None), default=0)
         detail = f"The request body must be at most {least // 1024} KiB."
     else:
-        detail = _DETAILS.get(code) or KINDS[code].title
+        detail = _DETAILS.get(code) or PROBLEM_TYPES[code].title
     return problem(code, detail, headers=headers)
 
 

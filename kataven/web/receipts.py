@@ -1,4 +1,4 @@
-"""Revokes credentials from a handler, in this order: `begin_ending`, commit, `end_credentials`, respond."""
+"""Revokes credentials from a handler, in this order: `record_intent`, commit, `revoke_credentials`, respond."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class ReceiptView(View):
     )
 
 
-def begin_ending(context: RequestContext, key_id: str | None) -> Intent:
+def record_intent(context: RequestContext, key_id: str | None) -> Intent:
     """Record a revocation intent for a key, or for all credentials of the account if `key_id` is None.
 
-    Call it as the last step of the transaction. If this process dies before `end_credentials` returns, the workers
+    Call it as the last step of the transaction. If this process dies before `revoke_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
     return context.services.revocation.write_intent(RevocationTarget(context.account.account, key_id))
 
 
-def end_credentials(context: RequestContext, ending: Intent, event_id: UUID | None = None) -> dict[str, Any]:
+def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID | None = None) -> dict[str, Any]:
     """Evict the revoked credentials from every worker's cache, and wait until every worker has acknowledged.
 
     Call it after the commit. Adds the receipt to the audit event `event_id`, which was committed with the change.
     Raises RevocationUnconfirmed if neither Redis nor the system database is reachable.
     """
-    receipt = context.services.revocation.revoke(ending).as_json()
+    receipt = context.services.revocation.revoke(intent).as_json()
     if event_id is not None:
         with context.writing() as session:
             audit.add_detail(session, event_id, {"receipt": receipt})

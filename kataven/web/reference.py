@@ -12,8 +12,8 @@ from kataven.web import openapi
 from kataven.web.access import PUBLIC
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
-from kataven.web.operation import Answer, ApiBlueprint
-from kataven.web.problems import KINDS, NEARBY_EXTENSION
+from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.problems import NEARBY_EXTENSION, PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
@@ -47,7 +47,7 @@ def install(app: Flask, blueprints: tuple[ApiBlueprint, ...]) -> None:
     "/v1/openapi.json",
     access=PUBLIC,
     summary="Get the OpenAPI document",
-    answer=Answer(200, "The OpenAPI document.", OpenApiView),
+    response=ResponseSpec(200, "The OpenAPI document.", OpenApiView),
 )
 def read_openapi(context: RequestContext) -> Response:
     """Returns the OpenAPI 3.1 document, which is generated from the declarations that validate requests."""
@@ -67,7 +67,7 @@ def show_reference(context: RequestContext) -> Response:
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
 def show_errors(context: RequestContext) -> Response:
-    return _page("docs/errors.html", kinds=KINDS.values(), explanations=EXPLANATIONS)
+    return _page("docs/errors.html", kinds=PROBLEM_TYPES.values(), explanations=EXPLANATIONS)
 
 
 @blueprint.page("/docs/style.css", access=PUBLIC, summary="Stylesheet of the reference")

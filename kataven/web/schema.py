@@ -6,7 +6,7 @@ The models that validate requests are the models that the OpenAPI document is ge
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -97,6 +97,7 @@ class View(BaseModel):
 
 InputModel = TypeVar("InputModel", bound=Input)
 QueryModel = TypeVar("QueryModel", bound=Query)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 def partial(model: type[InputModel], name: str, doc: str) -> type[InputModel]:
@@ -106,6 +107,18 @@ def partial(model: type[InputModel], name: str, doc: str) -> type[InputModel]:
         optional = FieldInfo.merge_field_infos(field, default=None, json_schema_extra=no_default)
         fields[field_name] = (field.rebuild_annotation(), optional)
     return create_model(name, __base__=model, __doc__=doc, **fields)
+
+
+def with_fields(names: Iterable[str], annotation: Any) -> Callable[[type[AnyModel]], type[AnyModel]]:
+    """A class decorator that adds required fields of one type, such as one for each limit."""
+
+    def add(model: type[AnyModel]) -> type[AnyModel]:
+        fields: dict[str, Any] = dict.fromkeys(names, annotation)
+        return create_model(
+            model.__name__, __base__=model, __doc__=model.__doc__, __module__=model.__module__, **fields
+        )
+
+    return add
 
 
 def no_default(schema: dict[str, Any]) -> None:

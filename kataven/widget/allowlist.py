@@ -26,6 +26,8 @@ from typing import Final
 import idna
 from publicsuffixlist import PublicSuffixList
 
+from kataven.loopback import is_loopback
+
 MAX_ENTRIES = 100
 MAX_ENTRY_LENGTH = 300
 MAX_ORIGIN_LENGTH = 300
@@ -141,7 +143,7 @@ def parse_entry(text: str) -> AllowlistEntry:
     scheme, host, port = match["scheme"] and match["scheme"].lower(), match["host"], match["port"]
     subdomains = host.startswith("*.")
     host = _host(host[2:] if subdomains else host)
-    if is_loopback(host):
+    if is_visitors_machine(host):
         return _loopback(scheme, host, port, subdomains)
     if subdomains:
         return _wildcard(scheme, host, port)
@@ -154,7 +156,7 @@ def parse_new_entry(text: str) -> AllowlistEntry:
     Stored entries are parsed with `parse_entry`, so an update of the public suffix list does not affect them.
     """
     entry = parse_entry(text)
-    if entry.subdomains and not is_loopback(entry.host) and _public_suffixes().is_public(entry.host):
+    if entry.subdomains and not is_visitors_machine(entry.host) and _public_suffixes().is_public(entry.host):
         raise InvalidEntry(
             f"`*.{entry.host}` would match every site under {entry.host}; write your own domain, like "
             f"acme.{entry.host} or *.acme.{entry.host}"
@@ -168,12 +170,9 @@ def _public_suffixes() -> PublicSuffixList:
     return PublicSuffixList()
 
 
-def is_loopback(host: str) -> bool:
+def is_visitors_machine(host: str) -> bool:
     """Whether a normalized host is the visitor's own machine (RFC 6761, section 6.3; RFC 8252)."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    address = _address(host)
-    return address is not None and address.is_loopback
+    return is_loopback(host.strip("[]"), subdomains=True)
 
 
 def _exact(scheme: str | None, host: str, port: str | None) -> AllowlistEntry:

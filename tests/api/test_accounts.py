@@ -25,7 +25,7 @@ def _accounts(harness: AppHarness) -> None:
 
 @pytest.fixture
 def anonymous(harness: AppHarness) -> Caller:
-    return harness.anybody()
+    return harness.caller()
 
 
 @pytest.mark.parametrize("prefix", ["", "/hub-api"])

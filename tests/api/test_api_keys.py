@@ -194,11 +194,11 @@ def test_unconfirmed_revocation_is_committed_and_a_retry_returns_the_receipt(
 ) -> None:
     minted = _create_key(alice)
 
-    def nobody(_: object) -> None:
+    def unconfirmed(_: object) -> None:
         raise RevocationUnconfirmed
 
     with monkeypatch.context() as outage:
-        outage.setattr(harness.services.revocation, "revoke", nobody)
+        outage.setattr(harness.services.revocation, "revoke", unconfirmed)
         response = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True})
     assert (response.status_code, response.get_json()["code"]) == (503, "unavailable")
     assert "Retry to get a receipt" in response.get_json()["detail"]

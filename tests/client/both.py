@@ -1,4 +1,4 @@
-"""The two clients behind one face, so that every test is asked of both."""
+"""Gives tests one synchronous interface to both clients, so that each test runs against both."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kataven.client import AsyncKatavenClient, KatavenClient
 KINDS = ["sync", "async"]
 
 
-class Waiting:
-    """An asynchronous object whose calls wait for their results."""
+class BlockingProxy:
+    """Wraps an asynchronous object so that its methods block until their results are available."""
 
     def __init__(self, inner: Any, portal: BlockingPortal) -> None:
         self._inner, self._portal = inner, portal
@@ -23,16 +23,16 @@ class Waiting:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         if not callable(found):
-            return Waiting(found, self._portal)
-        return lambda *arguments, **options: self._wait(found, *arguments, **options)
+            return BlockingProxy(found, self._portal)
+        return lambda *arguments, **options: self._run(found, *arguments, **options)
 
-    def _wait(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _run(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         result = call(*arguments, **options)
         if isinstance(result, AsyncIterator):
-            return self._each(result)
+            return self._iterate(result)
         return self._portal.call(_awaited, result) if inspect.isawaitable(result) else result
 
-    def _each(self, items: AsyncIterator[Any]) -> Iterator[Any]:
+    def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         while True:
             item = self._portal.call(_next, items)
             if item is StopAsyncIteration:
@@ -53,13 +53,13 @@ async def _next(items: AsyncIterator[Any]) -> Any:
 
 @contextmanager
 def client_of(kind: str, *arguments: Any, **options: Any) -> Iterator[Any]:
-    """A client of either kind, closed at the end."""
+    """A synchronous or asynchronous client, closed at the end."""
     if kind == "sync":
         with KatavenClient(*arguments, **options) as client:
             yield client
         return
     with start_blocking_portal() as portal:
-        client = Waiting(AsyncKatavenClient(*arguments, **options), portal)
+        client = BlockingProxy(AsyncKatavenClient(*arguments, **options), portal)
         try:
             yield client
         finally:

@@ -1,4 +1,4 @@
-"""A server that answers what a test wrote down, and remembers what it was asked."""
+"""An HTTP server that sends the responses a test prepared, and records the requests it receives."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Scripted:
-    """One answer. `hang_up` closes the connection instead."""
+class ScriptedResponse:
+    """One response. With `hang_up`, the server closes the connection instead."""
 
     status: int = 200
     body: Any = None
@@ -25,8 +25,8 @@ class Scripted:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request as it arrived."""
+class ReceivedRequest:
+    """One request as the server received it."""
 
     method: str
     path: str
@@ -36,18 +36,18 @@ class Asked:
 
 @dataclass
 class Script:
-    """The answers still to give, and the requests so far."""
+    """The responses that remain to be sent, and the requests received so far."""
 
-    answers: list[Scripted] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    responses: list[ScriptedResponse] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     port: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def will(self, *answers: Scripted) -> None:
-        self.answers.extend(answers)
+    def respond_with(self, *responses: ScriptedResponse) -> None:
+        self.responses.extend(responses)
 
 
 @contextmanager
@@ -57,10 +57,12 @@ def scripted_server() -> Iterator[Script]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self) -> None:
+        def respond(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            script.asked.append(Asked(self.command, self.path, dict(self.headers.items()), self.client_address))
-            scripted = script.answers.pop(0)
+            script.requests.append(
+                ReceivedRequest(self.command, self.path, dict(self.headers.items()), self.client_address)
+            )
+            scripted = script.responses.pop(0)
             if scripted.hang_up:
                 self.close_connection = True
                 return
@@ -72,7 +74,7 @@ def scripted_server() -> Iterator[Script]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815
+        do_GET = do_POST = do_PATCH = do_DELETE = respond  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""Both clients against the real API behind gunicorn."""
+"""Tests both clients against the real API under gunicorn."""
 
 from __future__ import annotations
 
@@ -47,31 +47,36 @@ def kataven(harness: AppHarness, server: Gunicorn, kind: str) -> Iterator[Any]:
         yield client
 
 
-def test_who_am_i(kataven: Any) -> None:
+def test_me_returns_account_credential_and_quota(kataven: Any) -> None:
     me = kataven.me()
     assert isinstance(me, Me)
     assert (me.account, me.credential.kind, me.role) == ("acme", "api_key", None)
     assert 0 <= me.limits.per_minute.remaining <= me.limits.per_minute.limit
 
 
-def test_an_agent_from_its_beginning_to_its_end(kataven: Any) -> None:
-    made = kataven.agents.create("Front desk", category="sales", background_audio_volume=1)
-    assert isinstance(made, Agent)
-    assert (made.name, made.category, made.status, made.description) == ("Front desk", "sales", "draft", None)
-    assert made.created_at.tzinfo is not None
-    assert abs((datetime.now(UTC) - made.created_at).total_seconds()) < 600
-    assert kataven.agents.get(made.id) == made
-    assert kataven.agents.get(uuid.UUID(made.id)) == made
-    changed = kataven.agents.update(made.id, status="active", description="Answers the phone.")
+def test_agent_lifecycle(kataven: Any) -> None:
+    created = kataven.agents.create("Front desk", category="sales", background_audio_volume=1)
+    assert isinstance(created, Agent)
+    assert (created.name, created.category, created.status, created.description) == (
+        "Front desk",
+        "sales",
+        "draft",
+        None,
+    )
+    assert created.created_at.tzinfo is not None
+    assert abs((datetime.now(UTC) - created.created_at).total_seconds()) < 600
+    assert kataven.agents.get(created.id) == created
+    assert kataven.agents.get(uuid.UUID(created.id)) == created
+    changed = kataven.agents.update(created.id, status="active", description="Answers the phone.")
     assert (changed.status, changed.description, changed.name) == ("active", "Answers the phone.", "Front desk")
-    assert kataven.agents.delete(made.id) is None
-    with pytest.raises(NotFoundError) as refusal:
-        kataven.agents.get(made.id)
-    assert (refusal.value.code, refusal.value.status) == ("not_found", 404)
-    assert refusal.value.request_id
+    assert kataven.agents.delete(created.id) is None
+    with pytest.raises(NotFoundError) as raised:
+        kataven.agents.get(created.id)
+    assert (raised.value.code, raised.value.status) == ("not_found", 404)
+    assert raised.value.request_id
 
 
-def test_an_update_is_not_lost(kataven: Any) -> None:
+def test_if_match_prevents_lost_updates(kataven: Any) -> None:
     read = kataven.agents.create("Shared")
     kataven.agents.update(read.id, name="Theirs")
     for write in (
@@ -85,14 +90,14 @@ def test_an_update_is_not_lost(kataven: Any) -> None:
     assert kataven.agents.update(read.id, name="Ours", if_match=fresh.etag).name == "Ours"
 
 
-def test_an_update_is_not_lost_when_the_answer_was_compressed(kataven: Any) -> None:
+def test_if_match_works_with_the_etag_of_a_compressed_response(kataven: Any) -> None:
     read = kataven.agents.create("Wordy", system_prompt="word " * 5_000)
     again = kataven.agents.get(read.id)
     assert again.system_prompt == read.system_prompt
     assert kataven.agents.update(read.id, name="x", if_match=again.etag).name == "x"
 
 
-def test_widget_settings_of_an_agent(kataven: Any) -> None:
+def test_agent_widget_settings_can_be_read_and_updated(kataven: Any) -> None:
     agent = kataven.agents.create("On the page")
     assert kataven.agents.get_widget_settings(agent.id).widget_enabled is False
     settings = kataven.agents.update_widget_settings(agent.id, widget_enabled=True, auth_mode="both")
@@ -101,25 +106,25 @@ def test_widget_settings_of_an_agent(kataven: Any) -> None:
     assert settings == kataven.agents.get_widget_settings(agent.id)
 
 
-def test_a_widget_key_from_its_beginning_to_its_end(kataven: Any) -> None:
+def test_widget_key_lifecycle(kataven: Any) -> None:
     agent = kataven.agents.create("Pinned")
-    made = kataven.widget_keys.create("Shop", domain_allowlist=["acme.com", "*.acme.com"], agent_id=agent.id)
-    assert made.key.startswith("pk_live_acme_")
-    assert made.key in made.snippet
-    assert made.key not in repr(made)
-    assert made.domain_allowlist == ("acme.com", "*.acme.com")
-    read = kataven.widget_keys.get(made.id)
+    created = kataven.widget_keys.create("Shop", domain_allowlist=["acme.com", "*.acme.com"], agent_id=agent.id)
+    assert created.key.startswith("pk_live_acme_")
+    assert created.key in created.snippet
+    assert created.key not in repr(created)
+    assert created.domain_allowlist == ("acme.com", "*.acme.com")
+    read = kataven.widget_keys.get(created.id)
     assert type(read) is WidgetKey
-    assert (read.etag, read.hint, read.agent_id) == (made.etag, made.key[-8:], agent.id)
-    narrowed = kataven.widget_keys.update(made.id, domain_allowlist=["acme.com"], agent_id=None)
+    assert (read.etag, read.hint, read.agent_id) == (created.etag, created.key[-8:], agent.id)
+    narrowed = kataven.widget_keys.update(created.id, domain_allowlist=["acme.com"], agent_id=None)
     assert (narrowed.domain_allowlist, narrowed.agent_id) == (("acme.com",), None)
     assert narrowed.receipt.workers == narrowed.receipt.acknowledged
-    assert kataven.widget_keys.update(made.id, disabled=True).disabled
-    assert kataven.widget_keys.delete(made.id).outcome == "removed"
+    assert kataven.widget_keys.update(created.id, disabled=True).disabled
+    assert kataven.widget_keys.delete(created.id).outcome == "removed"
 
 
-def test_the_looks_of_the_widget(harness: AppHarness, server: Gunicorn, kind: str) -> None:
-    account = f"sdk-looks-{kind}"  # other tests look at acme's
+def test_widget_settings_can_be_read_and_updated(harness: AppHarness, server: Gunicorn, kind: str) -> None:
+    account = f"sdk-widget-settings-{kind}"  # other tests use the settings of acme
     new_account(harness.services, account)
     with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
         assert kataven.widget_settings.get().title is None
@@ -129,7 +134,7 @@ def test_the_looks_of_the_widget(harness: AppHarness, server: Gunicorn, kind: st
         assert kataven.widget_settings.get() == changed
 
 
-def test_api_keys_can_be_looked_at(kataven: Any) -> None:
+def test_api_keys_are_read_only(kataven: Any) -> None:
     key = next(iter(kataven.api_keys.list()))
     assert isinstance(key, ApiKey)
     assert (key.status, key.limits) == ("active", None)
@@ -137,17 +142,19 @@ def test_api_keys_can_be_looked_at(kataven: Any) -> None:
     assert not {"create", "update", "delete", "revoke"} & set(dir(kataven.api_keys))
 
 
-def test_lists_are_walked_page_by_page_to_their_end(harness: AppHarness, server: Gunicorn, kind: str) -> None:
+def test_list_iterates_over_all_pages_despite_concurrent_changes(
+    harness: AppHarness, server: Gunicorn, kind: str
+) -> None:
     account = f"sdk-{kind}"
     new_account(harness.services, account)
     with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
-        made = [kataven.agents.create(f"Agent {n}").id for n in range(7)]
-        walk = iter(kataven.agents.list(page_size=3))
-        seen = [next(walk).id]
-        kataven.agents.create("Added meanwhile")
-        kataven.agents.delete(made[4])  # the last row of the page that is being read: where its cursor stands
-        seen += [agent.id for agent in walk]
-        assert seen == made[::-1]
+        created = [kataven.agents.create(f"Agent {n}").id for n in range(7)]
+        iterator = iter(kataven.agents.list(page_size=3))
+        listed = [next(iterator).id]
+        kataven.agents.create("Added during the iteration")
+        kataven.agents.delete(created[4])  # the last row of the current page, which its cursor points to
+        listed += [agent.id for agent in iterator]
+        assert listed == created[::-1]
         first = kataven.agents.page(limit=2)
         assert len(first.items) == 2
         assert first.items[0].etag is None
@@ -157,33 +164,38 @@ def test_lists_are_walked_page_by_page_to_their_end(harness: AppHarness, server:
         assert list(kataven.widget_keys.list()) == []
 
 
-def test_what_does_not_fit_names_its_field(kataven: Any) -> None:
-    with pytest.raises(InvalidRequestError) as refusal:
+def test_invalid_request_error_names_each_field(kataven: Any) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
         kataven.agents.create("", categroy="sales")
-    assert {problem.field for problem in refusal.value.errors} == {"name", "categroy"}
+    assert {problem.field for problem in raised.value.errors} == {"name", "categroy"}
 
 
-def test_a_key_that_nobody_made(server: Gunicorn, kind: str) -> None:
-    stray = tokens.generate(TokenKind.API_KEY, "acme").text
-    with client_of(kind, stray, base_url=f"{server.url}/v1") as kataven, pytest.raises(AuthenticationError) as refusal:
+def test_unknown_key_raises_authentication_error(server: Gunicorn, kind: str) -> None:
+    unknown_key = tokens.generate(TokenKind.API_KEY, "acme").text
+    with (
+        client_of(kind, unknown_key, base_url=f"{server.url}/v1") as kataven,
+        pytest.raises(AuthenticationError) as raised,
+    ):
         kataven.me()
-    assert refusal.value.code == "invalid_credential"
+    assert raised.value.code == "invalid_credential"
 
 
-def test_a_revoked_key(harness: AppHarness, server: Gunicorn, kind: str) -> None:
+def test_revoked_key_raises_permission_denied_error(harness: AppHarness, server: Gunicorn, kind: str) -> None:
     key = harness.new_key("acme", disabled_at=datetime.now(UTC))
-    with client_of(kind, key, base_url=f"{server.url}/v1") as kataven, pytest.raises(PermissionDeniedError) as refusal:
+    with client_of(kind, key, base_url=f"{server.url}/v1") as kataven, pytest.raises(PermissionDeniedError) as raised:
         kataven.me()
-    assert refusal.value.code == "revoked_credential"
+    assert raised.value.code == "revoked_credential"
 
 
-def test_over_the_limit(harness: AppHarness, server: Gunicorn, kind: str) -> None:
+def test_exceeded_limit_raises_rate_limit_error_with_retry_after(
+    harness: AppHarness, server: Gunicorn, kind: str
+) -> None:
     account = f"sdk-busy-{kind}"
     new_account(harness.services, account)
     harness.set_limits(account, per_minute=1)
     with client_of(kind, harness.new_key(account), base_url=f"{server.url}/v1") as kataven:
         kataven.me()
-        with pytest.raises(RateLimitError) as refusal:
+        with pytest.raises(RateLimitError) as raised:
             kataven.me()
-    assert 0 < refusal.value.retry_after <= 62
-    assert "per-minute (1)" in str(refusal.value)
+    assert 0 < raised.value.retry_after <= 62
+    assert "per-minute (1)" in str(raised.value)

@@ -1,4 +1,4 @@
-"""What a program passes wrongly is refused by name, by an error of the family, before anything is sent."""
+"""Invalid arguments raise an SDK error that names the argument, before a request is sent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kataven.client import (
     KatavenClient,
     KatavenError,
     Retry,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from kataven.web.services import EXTENSION
 from tests.client.both import KINDS, client_of
-from tests.client.scripted import Script, Scripted, scripted_server
+from tests.client.scripted import Script, ScriptedResponse, scripted_server
 from tests.client.test_wire import AN_ID
 from tests.support.app_harness import AppHarness
 
@@ -71,7 +71,7 @@ def script() -> Iterator[Script]:
 
 
 def error_of(make: Callable[[dict[str, Any]], object], options: dict[str, Any]) -> KatavenError | None:
-    """Anything that is not of the family ends the test."""
+    """The SDK error that `make` raises. Any other exception fails the test."""
     try:
         make(options)
     except KatavenError as error:
@@ -81,7 +81,7 @@ def error_of(make: Callable[[dict[str, Any]], object], options: dict[str, Any]) 
 
 @pytest.mark.parametrize("client", [KatavenClient, AsyncKatavenClient])
 @pytest.mark.parametrize("name", ["api_key", "base_url", "timeout", "retry"])
-def test_arguments_of_the_client(client: Any, name: str) -> None:
+def test_invalid_client_arguments_raise_configuration_error(client: Any, name: str) -> None:
     refused = 0
     for value in WRONG:
         error = error_of(lambda options: client(**options), {"api_key": KEY, name: value})
@@ -92,7 +92,7 @@ def test_arguments_of_the_client(client: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"timeout": None}, "`timeout` must be a number of seconds"),
         ({"timeout": "5"}, "`timeout` must be a number of seconds"),
@@ -102,13 +102,13 @@ def test_arguments_of_the_client(client: Any, name: str) -> None:
         ({"api_key": b"sk_live"}, "`api_key` must be a string"),
     ],
 )
-def test_the_refusal_says_what_would_be_right(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_configuration_error_names_the_argument_and_the_fix(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         KatavenClient(**{"api_key": KEY, **options})
 
 
 @pytest.mark.parametrize("field", ["tries", "unsafe", "max_wait_seconds"])
-def test_arguments_of_retry(field: str) -> None:
+def test_invalid_retry_arguments_raise_value_error_naming_the_field(field: str) -> None:
     refused = 0
     for value in WRONG:
         error = error_of(lambda options: Retry(**options), {field: value})
@@ -120,18 +120,18 @@ def test_arguments_of_retry(field: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("call", CALLS)
-def test_arguments_of_every_kind_of_call(script: Script, kind: str, call: str) -> None:
+def test_invalid_method_arguments_raise_kataven_error_without_class_names(script: Script, kind: str, call: str) -> None:
     with client_of(kind, KEY, base_url=script.url) as kataven:
         for value in WRONG:
-            script.will(Scripted(400, {"code": "invalid_request", "detail": "no"}))
+            script.respond_with(ScriptedResponse(400, {"code": "invalid_request", "detail": "no"}))
             with pytest.raises(KatavenError) as refused:
                 CALLS[call](kataven, value)
             assert NAMES_OF_CLASSES.search(str(refused.value)) is None, str(refused.value)
-            script.answers.clear()
+            script.responses.clear()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_agent_is_no_etag(script: Script, kind: str) -> None:
+def test_agent_as_if_match_is_refused_with_a_hint(script: Script, kind: str) -> None:
     with (
         client_of(kind, KEY, base_url=script.url) as kataven,
         pytest.raises(ValueError, match=r"`agent\.etag`, not the agent"),
@@ -140,24 +140,26 @@ def test_an_agent_is_no_etag(script: Script, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_was_closed_says_so(script: Script, kind: str) -> None:
+def test_closed_client_raises_client_closed_error(script: Script, kind: str) -> None:
     with client_of(kind, KEY, base_url=script.url) as kataven:
         kataven.close()
-        with pytest.raises(ClientClosedError, match="was closed"):
+        with pytest.raises(ClientClosedError, match="is closed"):
             kataven.me()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_hub_is_not_taken_for_the_api(harness: AppHarness, script: Script, kind: str) -> None:
+def test_base_url_of_the_hub_is_reported(harness: AppHarness, script: Script, kind: str) -> None:
     hub = factory.create_hub(settings.load({**harness.environ, "KATAVEN_HUB_URL": "http://localhost:8000"}))
     try:
         page = hub.test_client().get("/v1/me", base_url="http://localhost:8000")
     finally:
         hub.extensions[EXTENSION].stop()
     headers = {"Content-Type": page.headers["Content-Type"]}
-    script.will(Scripted(page.status_code, page.data, headers), Scripted(404, b"<title>Else</title>", headers))
+    script.respond_with(
+        ScriptedResponse(page.status_code, page.data, headers), ScriptedResponse(404, b"<title>Else</title>", headers)
+    )
     with client_of(kind, KEY, base_url=script.url) as kataven:
-        with pytest.raises(UnexpectedAnswer, match="leads to the Hub, not to the API"):
+        with pytest.raises(UnexpectedResponse, match="points to the Hub, not to the API"):
             kataven.me()
-        with pytest.raises(KatavenError, match="it was not the API"):
+        with pytest.raises(KatavenError, match="does not come from the API"):
             kataven.me()

@@ -1,4 +1,4 @@
-"""The key is in the one header that needs it, and nowhere else: no repr, log or error, nor what an error holds."""
+"""The API key occurs only in the `Authorization` header: in no repr, log or error, and in no attribute of an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kataven.client import ApiError, ConfigurationError, KatavenError, asynchron
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from tests.client.both import KINDS, client_of
-from tests.client.scripted import Script, Scripted, scripted_server
+from tests.client.scripted import Script, ScriptedResponse, scripted_server
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 
@@ -35,31 +35,31 @@ def key() -> str:
     return tokens.generate(TokenKind.API_KEY, "acme").text
 
 
-def failing(key: str) -> list[Scripted]:
-    """A way to fail for each branch, each server trying to hand the key back."""
-    said = {"code": f"echo_{key}", "detail": f"Bearer {key}", "request_id": key}
-    said["errors"] = [{"field": key, "message": key}]  # type: ignore[assignment]
+def failing(key: str) -> list[ScriptedResponse]:
+    """One failing response per branch. Each one echoes the key back."""
+    problem = {"code": f"echo_{key}", "detail": f"Bearer {key}", "request_id": key}
+    problem["errors"] = [{"field": key, "message": key}]  # type: ignore[assignment]
     return [
-        Scripted(hang_up=True),
-        Scripted(400, said),
-        Scripted(401, {}, {"X-Request-ID": key}),
-        Scripted(500, f"<html>{key}</html>".encode()),
-        Scripted(200, f"<html>{key}</html>".encode()),
-        Scripted(200, {"title": key}),
-        Scripted(302, {}, {"Location": f"http://127.0.0.1/{key}"}),
-        Scripted(200, b"junk", {"Content-Encoding": "gzip"}),
+        ScriptedResponse(hang_up=True),
+        ScriptedResponse(400, problem),
+        ScriptedResponse(401, {}, {"X-Request-ID": key}),
+        ScriptedResponse(500, f"<html>{key}</html>".encode()),
+        ScriptedResponse(200, f"<html>{key}</html>".encode()),
+        ScriptedResponse(200, {"title": key}),
+        ScriptedResponse(302, {}, {"Location": f"http://127.0.0.1/{key}"}),
+        ScriptedResponse(200, b"junk", {"Content-Encoding": "gzip"}),
     ]
 
 
 @pytest.mark.parametrize("n", range(8))
-def test_no_error_holds_the_key(
+def test_errors_and_logs_never_contain_the_key(
     script: Script, kind: str, key: str, n: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    script.will(failing(key)[n])
+    script.respond_with(failing(key)[n])
     with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(KatavenError) as raised:
         kataven.widget_settings.get()
-    assert script.asked[0].headers["Authorization"] == f"Bearer {key}"
+    assert script.requests[0].headers["Authorization"] == f"Bearer {key}"
     error = raised.value
     assert (error.__cause__, error.__context__) == (None, None)
     for text in (str(error), repr(error), repr(vars(error)), "".join(traceback.format_exception(error))):
@@ -67,20 +67,20 @@ def test_no_error_holds_the_key(
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_filename.startswith(("kataven/client", sync.__file__, asynchronous.__file__)):
             assert key not in repr(frame.f_locals)
-    if key not in str(failing(key)[n].headers):  # what a server's headers say is httpcore2's to log, at DEBUG
+    if key not in str(failing(key)[n].headers):  # httpcore2 logs response headers at DEBUG
         assert key not in caplog.text
     assert key not in "".join(capfd.readouterr())
 
 
-def test_errors_can_be_copied_and_sent_to_another_process(script: Script, key: str) -> None:
-    script.will(Scripted(404, {"code": "not_found", "detail": "Nothing."}))
+def test_errors_can_be_copied_and_pickled(script: Script, key: str) -> None:
+    script.respond_with(ScriptedResponse(404, {"code": "not_found", "detail": "Nothing."}))
     with client_of("sync", key, base_url=script.url) as kataven, pytest.raises(ApiError) as raised:
         kataven.agents.get(AN_ID)
     for again in (copy.copy(raised.value), pickle.loads(pickle.dumps(raised.value))):  # noqa: S301
         assert (type(again), str(again)) == (type(raised.value), str(raised.value))
 
 
-def test_a_client_shows_where_it_goes_and_nothing_more(kind: str, key: str) -> None:
+def test_client_repr_has_the_base_url_but_not_the_key(kind: str, key: str) -> None:
     with client_of(kind, key, base_url="https://api.example/v1") as kataven:
         assert "https://api.example/v1" in repr(kataven)
         inner = getattr(kataven, "_inner", kataven)
@@ -94,19 +94,19 @@ def test_a_client_shows_where_it_goes_and_nothing_more(kind: str, key: str) -> N
             assert key not in repr(thing)
 
 
-def test_the_key_can_come_from_the_environment(
+def test_key_and_base_url_are_read_from_the_environment(
     script: Script, kind: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KATAVEN_API_KEY", f"{key}\n")
     monkeypatch.setenv("KATAVEN_BASE_URL", f"{script.url}/")
-    script.will(Scripted(404, {}))
+    script.respond_with(ScriptedResponse(404, {}))
     with client_of(kind) as kataven, pytest.raises(ApiError):
         kataven.me()
-    assert script.asked[0].headers["Authorization"] == f"Bearer {key}"
-    assert script.asked[0].path == "/v1/me"
+    assert script.requests[0].headers["Authorization"] == f"Bearer {key}"
+    assert script.requests[0].path == "/v1/me"
 
 
-def test_without_a_key_nothing_begins(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_raises_configuration_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KATAVEN_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="KATAVEN_API_KEY"), client_of(kind):
         pass
@@ -115,7 +115,7 @@ def test_without_a_key_nothing_begins(kind: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "broken", ["junk", "sk_live_acme_short", "Bearer {key}", "{key}x", "{key}\r\nX: y", "{widget_key}"]
 )
-def test_a_key_of_the_wrong_shape_is_refused_without_repeating_it(kind: str, key: str, broken: str) -> None:
+def test_malformed_key_is_refused_without_repeating_it(kind: str, key: str, broken: str) -> None:
     widget_key = tokens.generate(TokenKind.WIDGET_KEY, "acme").text
     given = broken.format(key=key, widget_key=widget_key)
     with pytest.raises(ConfigurationError) as raised, client_of(kind, given):
@@ -144,18 +144,18 @@ def test_a_key_of_the_wrong_shape_is_refused_without_repeating_it(kind: str, key
         "http://127.0.0.1:8000/",
     ],
 )
-def test_a_key_goes_nowhere_that_it_could_be_read_on_its_way(kind: str, key: str, url: str) -> None:
+def test_unsafe_or_invalid_base_url_is_refused(kind: str, key: str, url: str) -> None:
     with pytest.raises(ConfigurationError), client_of(kind, key, base_url=url):
         pass
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://[::1]:1/v1", "http://localhost:1/v1", "https://x/v1"])
-def test_this_machine_and_encrypted_places_are_fine(kind: str, key: str, url: str) -> None:
+def test_loopback_and_https_base_urls_are_accepted(kind: str, key: str, url: str) -> None:
     with client_of(kind, key, base_url=url):
         pass
 
 
-def test_a_proxy_of_the_environment_never_sees_a_key_in_the_clear(
+def test_http_proxy_of_the_environment_is_ignored_for_plain_http(
     script: Script, kind: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scripted_server() as proxy:
@@ -163,13 +163,13 @@ def test_a_proxy_of_the_environment_never_sees_a_key_in_the_clear(
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
-        script.will(Scripted(404, {}))
+        script.respond_with(ScriptedResponse(404, {}))
         with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ApiError):
             kataven.me()
-        assert (len(script.asked), proxy.asked) == (1, [])
+        assert (len(script.requests), proxy.requests) == (1, [])
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_a_timeout_is_a_number_of_seconds(kind: str, key: str, timeout: float) -> None:
+def test_invalid_timeout_raises_configuration_error(kind: str, key: str, timeout: float) -> None:
     with pytest.raises(ConfigurationError, match="timeout"), client_of(kind, key, timeout=timeout):
         pass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 from click.testing import Result
 
+from kataven.ratelimit.policy import Limits
 from tests.support.app_harness import AppHarness
 
 
@@ -41,12 +43,7 @@ def test_error_is_one_line_and_an_exit_status(harness: AppHarness) -> None:
 
 def test_changing_one_limit_keeps_the_others(harness: AppHarness) -> None:
     flask(harness, "accounts", "create", "limited")
-    assert json.loads(flask(harness, "accounts", "limits", "limited", "--json").stdout) == {
-        "per_minute": 60,
-        "per_hour": 1000,
-        "per_day": 10000,
-        "concurrent": 20,
-    }
+    assert json.loads(flask(harness, "accounts", "limits", "limited", "--json").stdout) == asdict(Limits())
     changed = json.loads(flask(harness, "accounts", "limits", "limited", "--per-minute", "600", "--json").stdout)
     assert (changed["per_minute"], changed["per_hour"]) == (600, 1000)
     again = json.loads(flask(harness, "accounts", "limits", "limited", "--concurrent", "5", "--json").stdout)

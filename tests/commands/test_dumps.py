@@ -117,7 +117,7 @@ def test_loaded_dump_replaces_all_data_and_keeps_revoked_keys_revoked(harness: A
     revoked = harness.bearer(harness.new_key("loaded"))
     doomed = revoked.get("/v1/me").get_json()["credential"]["id"]
     dump = run_json(harness, "dump", "loaded")["dump"]
-    owner = harness.person(_owner("loaded"))
+    owner = harness.user(_owner("loaded"))
     assert owner.delete(f"/v1/api-keys/{doomed}").status_code == 200
     newer = harness.bearer(harness.new_key("loaded"))
     assert newer.post("/v1/agents", {"name": "New"}).status_code == 201

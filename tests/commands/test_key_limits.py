@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from click.testing import Result
 
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
+from kataven.ratelimit.policy import KeyLimits
 from kataven.system import operators
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.waiting import wait_until
@@ -61,7 +63,7 @@ def events(harness: AppHarness, account: str) -> list[Any]:
 
 def test_key_limits_are_set_changed_and_cleared(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
-    none = {"per_minute": None, "per_hour": None, "per_day": None, "concurrent": None}
+    none = asdict(KeyLimits())
     shown = run_json(harness, account, key_id)
     assert {name: shown[name] for name in ("key", "name", *none)} == {"key": key_id, "name": "test", **none}
     assert run_json(harness, account, key_id, "--per-minute", "30")["per_minute"] == 30
@@ -95,7 +97,7 @@ def test_worker_with_the_key_cached_applies_new_limits(harness: AppHarness, acco
 def test_owner_sees_the_limits_and_who_set_them(harness: AppHarness, account: str, key: Caller) -> None:
     key_id = id_of(key)
     run_json(harness, account, key_id, "--per-minute", "30")
-    owner = harness.person(Persona("nora", "Nora", account, Role.OWNER))
+    owner = harness.user(Persona("nora", "Nora", account, Role.OWNER))
     listed = {one["id"]: one["limits"] for one in owner.get("/v1/api-keys?limit=200").get_json()}
     assert listed[key_id]["per_minute"] == 30
     event = owner.get("/v1/audit-events?action=api_key.limits_changed&limit=1").get_json()[0]

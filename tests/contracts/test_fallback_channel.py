@@ -170,6 +170,17 @@ def test_removed_reader_that_registers_again_has_written_since(fallback: Fallbac
     assert fallback.heartbeat_counts() == {ALICE: 2}
 
 
+def test_heartbeat_that_arrives_after_a_later_one_changes_nothing(fallback: FallbackChannel) -> None:
+    """The worker gave up on it and wrote again over another connection; the server executes it afterwards."""
+    seen = fallback.post_notice().notice
+    fallback.write_heartbeat(PollerHeartbeat(ALICE, 2, None, "redis b"))
+    fallback.write_heartbeat(PollerHeartbeat(ALICE, 1, seen, "redis a"))
+    assert fallback.readers_with_other_home("redis a") == {ALICE}
+    assert fallback.readers_with_other_home("redis b") == frozenset()
+    assert fallback.heartbeat_counts() == {ALICE: 2}
+    assert fallback.readers_behind(seen) == {ALICE}
+
+
 def test_unreachable_or_unmigrated_database_raises_fallback_unreachable(postgres: EmbeddedPostgres) -> None:
     for name in ("no_such_database", "postgres"):
         database = SystemDatabase(postgres.url(name))

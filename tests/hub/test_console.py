@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 
 import pytest
 
+from kataven.ratelimit.policy import Limits
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
 from tests.hub.conftest import Hub
@@ -114,7 +116,7 @@ def test_suspending_requires_confirmation_and_rejects_every_key(harness: AppHarn
 def test_valid_limits_are_saved_and_invalid_limits_are_rejected(harness: AppHarness, olivia: HubBrowser) -> None:
     new_account(harness.services, "limited-here")
     path = f"{page_of('limited-here')}/limits"
-    good = {"per_minute": "61", "per_hour": "1001", "per_day": "10001", "concurrent": "21"}
+    good = {name: str(value + 1) for name, value in asdict(Limits()).items()}
     olivia.get(page_of("limited-here"))
     for wrong in ({"per_minute": "0"}, {"per_hour": "many"}, {"per_day": ""}, {"concurrent": "1.5"}):
         page = olivia.post(path, {**good, **wrong})
@@ -164,7 +166,7 @@ def test_unknown_account_returns_404(olivia: HubBrowser) -> None:
     for account in ("nobody-there", "..", "%00"):
         assert olivia.get(page_of(account)).status_code == 404
     for verb in ("suspend", "resume", "limits", "policy"):
-        form = {"confirm": "nobody-there", "per_minute": "1", "per_hour": "1", "per_day": "1", "concurrent": "1"}
+        form = {"confirm": "nobody-there"} | dict.fromkeys(asdict(Limits()), "1")
         assert olivia.post(f"{page_of('nobody-there')}/{verb}", form).status_code == 404
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kataven.ratelimit.policy import MAX_LIMIT
+from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM
@@ -123,7 +123,7 @@ def test_number_errors_name_the_field_and_the_fix(olivia: HubBrowser, form: dict
 
 def test_limits_in_errors_have_thousands_separators(olivia: HubBrowser) -> None:
     olivia.get("/console/accounts/acme")
-    form = {"per_minute": str(MAX_LIMIT + 1), "per_hour": "1", "per_day": "1", "concurrent": "1"}
+    form = {limit.field: "1" for limit in LIMIT_FIELDS} | {"per_minute": str(MAX_LIMIT + 1)}
     page = olivia.post("/console/accounts/acme/limits", form).text
     assert f"Requests per minute must be {MAX_LIMIT:,} or less" in page
 

@@ -149,7 +149,7 @@ def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
     """Restore acme's widget for other tests."""
     yield
     with harness.app.app_context():
-        response = harness.person(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
+        response = harness.user(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
     assert response.status_code == 200
 
 

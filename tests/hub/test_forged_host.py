@@ -52,7 +52,7 @@ def both(harness: AppHarness, hub: Hub) -> Iterator[Flask]:
 def test_no_api_route_repeats_the_host_header(
     harness: AppHarness, acme_key: Caller, alice: object, both: Flask
 ) -> None:
-    callers = [harness.anybody(), acme_key, harness.person(ALICE), Caller(both, acme_key.headers)]
+    callers = [harness.caller(), acme_key, harness.user(ALICE), Caller(both, acme_key.headers)]
     for _ in range(2):
         acme_key.post("/v1/agents", {"name": "One of two"})
     linked = set()
@@ -131,9 +131,9 @@ def test_pagination_links_contain_the_path_only(acme_key: Caller) -> None:
 
 
 def test_problem_type_links_to_the_responding_host(harness: AppHarness, hub: Hub) -> None:
-    refused = harness.anybody().get("/v1/me")
+    refused = harness.caller().get("/v1/me")
     at_the_hub = hub.browser().get("/hub-api/api/v1/me")
-    for answer, ask in ((refused, harness.anybody().get), (at_the_hub, hub.browser().get)):
+    for answer, ask in ((refused, harness.caller().get), (at_the_hub, hub.browser().get)):
         assert answer.status_code == 401
         path, _, fragment = answer.get_json()["type"].partition("#")
         page = ask(path)

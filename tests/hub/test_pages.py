@@ -108,7 +108,7 @@ def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bo
     for attempt, form in ((KEYS, {"name": "x", "expiry": "30d"}), (path, {})):
         refused = bob.post(attempt, form)
         assert refused.status_code == 403
-        assert "needs the role" in refused.text
+        assert "requires the role" in refused.text
     assert bob.get("/audit-log").status_code == 403
 
 

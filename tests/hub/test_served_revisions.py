@@ -50,7 +50,7 @@ def send(world: World, hub: Hub, operation: Operation, prefix: str = "") -> tupl
 
 
 def right_statuses(operation: Operation) -> set[int]:
-    return {operation.answer.status, *(other.status for other in operation.others)}
+    return {operation.response.status, *(other.status for other in operation.others)}
 
 
 def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:

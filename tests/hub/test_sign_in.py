@@ -439,7 +439,7 @@ def count_of(hub: Hub, outcome: str) -> float:
 
 def events_of(harness: AppHarness, account: str, action: str) -> list[dict[str, Any]]:
     owner = {"acme": ALICE, "globex": CHARLIE}[account]
-    found: list[dict[str, Any]] = harness.person(owner).get(f"/v1/audit-events?action={action}").get_json()
+    found: list[dict[str, Any]] = harness.user(owner).get(f"/v1/audit-events?action={action}").get_json()
     return found
 
 

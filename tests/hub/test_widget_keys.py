@@ -28,7 +28,7 @@ def create(browser: HubBrowser, name: str, pages: str = "shop.example", **form: 
 def config(harness: AppHarness, key: str, origin: str, agent: str) -> int:
     """The status of the widget's configuration for a page at `origin`."""
     path = f"/v1/widget/config?client_key={key}&agent_id={agent.removeprefix('/agents/')}"
-    return harness.anybody(Origin=origin).get(path).status_code
+    return harness.caller(Origin=origin).get(path).status_code
 
 
 def test_created_widget_key_works_on_its_allowed_domains(harness: AppHarness, alice: HubBrowser) -> None:

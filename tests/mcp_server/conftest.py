@@ -1,4 +1,4 @@
-"""The MCP server as users run it, over either transport, before the real API; and the official client."""
+"""Fixtures that run the MCP server over both transports against the real API, with the official MCP client."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
 from tests.support.waiting import wait_until
 
 Connect = Callable[[str], AbstractAsyncContextManager[Client]]
-"""A connected client of the server, acting with this key."""
+"""Opens an MCP client that is connected to the server and uses the given key."""
 
 
 @dataclass(frozen=True)
 class HttpServer:
-    """`kataven-mcp --http`, running."""
+    """A running `kataven-mcp --http`."""
 
     port: int
     log: Path
@@ -65,10 +65,10 @@ def http_server(api: Gunicorn, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def environ(api: Gunicorn, key: str | None = None) -> dict[str, str]:
-    """What the server is told; a key only where it shall have one of its own."""
-    told = {**os.environ, "KATAVEN_BASE_URL": f"{api.url}/v1"}
-    told.pop("KATAVEN_API_KEY", None)
-    return told if key is None else {**told, "KATAVEN_API_KEY": key}
+    """Environment variables for the server. Without `key`, it has no API key."""
+    variables = {**os.environ, "KATAVEN_BASE_URL": f"{api.url}/v1"}
+    variables.pop("KATAVEN_API_KEY", None)
+    return variables if key is None else {**variables, "KATAVEN_API_KEY": key}
 
 
 @pytest.fixture
@@ -85,8 +85,10 @@ def connect(request: pytest.FixtureRequest, api: Gunicorn, stdio_log: Path) -> C
 
 
 @asynccontextmanager
-async def over_stdio(told: dict[str, str], log: Path) -> AsyncIterator[Client]:
-    command = StdioServerParameters(command=sys.executable, args=["-m", "kataven.mcp_server"], env=told, cwd=CHECKOUT)
+async def over_stdio(variables: dict[str, str], log: Path) -> AsyncIterator[Client]:
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "kataven.mcp_server"], env=variables, cwd=CHECKOUT
+    )
     with log.open("w") as errlog:
         async with Client(stdio_client(command, errlog=errlog), read_timeout_seconds=60) as client:
             yield client
@@ -102,15 +104,15 @@ async def over_http(url: str, key: str) -> AsyncIterator[Client]:
         yield client
 
 
-def said(result: Any) -> str:
-    """The text that a model reads."""
+def message_text(result: Any) -> str:
+    """The text of a result, as a model reads it."""
     return "\n".join(part.text for part in result.content)
 
 
-def found(result: Any) -> Any:
-    """What a call gave, which it must have; the text for models says the same as the structure for programs."""
-    assert not result.is_error, said(result)
-    assert json.loads(said(result)) == result.structured_content
+def structured_result(result: Any) -> Any:
+    """The structured content of a successful call. Asserts that the text for models equals it."""
+    assert not result.is_error, message_text(result)
+    assert json.loads(message_text(result)) == result.structured_content
     return result.structured_content
 
 

@@ -1,4 +1,4 @@
-"""`kataven-mcp` from its command line: refusals on stderr, and nothing but the protocol on stdout."""
+"""Tests the command `kataven-mcp`: errors go to stderr, and stdout has only the protocol."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ def run(api: Gunicorn, *arguments: str, key: str | None = None, stdin: str = "")
     )
 
 
-def test_without_a_key_it_says_so_and_ends(api: Gunicorn) -> None:
-    ended = run(api)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "KATAVEN_API_KEY" in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_missing_key_exits_with_an_error_that_names_the_variable(api: Gunicorn) -> None:
+    finished = run(api)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "KATAVEN_API_KEY" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
-def test_a_broken_key_is_not_repeated(api: Gunicorn) -> None:
+def test_malformed_key_is_not_repeated_in_the_error(api: Gunicorn) -> None:
     broken = tokens.generate(TokenKind.API_KEY, "acme").text + "x"
-    ended = run(api, key=broken)
-    assert ended.returncode == 2
-    assert broken not in ended.stderr
+    finished = run(api, key=broken)
+    assert finished.returncode == 2
+    assert broken not in finished.stderr
 
 
 @pytest.mark.parametrize(
     "arguments", [["--base-url", "http://api.example/v1"], ["--http", "--base-url", "http://api.example/v1"]]
 )
-def test_a_url_that_is_not_safe_is_refused(api: Gunicorn, arguments: list[str]) -> None:
-    ended = run(api, *arguments, key=tokens.generate(TokenKind.API_KEY, "acme").text)
-    assert ended.returncode == 2
-    assert "https" in ended.stderr
+def test_unencrypted_base_url_is_refused(api: Gunicorn, arguments: list[str]) -> None:
+    finished = run(api, *arguments, key=tokens.generate(TokenKind.API_KEY, "acme").text)
+    assert finished.returncode == 2
+    assert "https" in finished.stderr
 
 
-def test_an_address_that_others_can_reach_wants_a_name(api: Gunicorn) -> None:
-    ended = run(api, "--http", "--host", "0.0.0.0")  # noqa: S104
-    assert ended.returncode == 2
-    assert "--allowed-host" in ended.stderr
+def test_public_listen_address_requires_allowed_host(api: Gunicorn) -> None:
+    finished = run(api, "--http", "--host", "0.0.0.0")  # noqa: S104
+    assert finished.returncode == 2
+    assert "--allowed-host" in finished.stderr
 
 
-def test_junk_on_stdin_gives_no_traceback_and_no_key(api: Gunicorn) -> None:
+def test_invalid_stdin_does_not_crash_the_server_or_print_the_key(api: Gunicorn) -> None:
     key = tokens.generate(TokenKind.API_KEY, "acme").text
-    ended = run(api, key=key, stdin=f"junk\n{key}\n")
-    assert ended.returncode == 0
-    assert key not in ended.stdout
+    finished = run(api, key=key, stdin=f"junk\n{key}\n")
+    assert finished.returncode == 0
+    assert key not in finished.stdout
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_missing_extra_prints_the_install_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
@@ -73,7 +73,7 @@ def test_without_the_extra_it_says_what_to_install(
     assert "kataven-hub[mcp]" in capsys.readouterr().err
 
 
-def test_the_script_of_the_package_is_this_command() -> None:
+def test_package_declares_the_script_and_the_extra() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["kataven-mcp"].partition(":")
     assert getattr(importlib.import_module(module), name) is command.main

@@ -1,4 +1,4 @@
-"""Who gets to the tools over HTTP, and from where."""
+"""Access to the tools over HTTP: API keys, `Host`, `Origin` and the listen address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from kataven.mcp_server.callers import bearer
-from kataven.mcp_server.http import Address, UnsafeAddress
+from kataven.mcp_server.http import Address, UnsafeAddressError
 from tests.mcp_server.conftest import HttpServer
 from tests.support.app_harness import AppHarness
 
@@ -21,22 +21,22 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
 def post(server: HttpServer, **headers: str) -> httpx2.Response:
-    named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return httpx2.post(server.url, json=LIST, headers={**ACCEPT, **named}, trust_env=False, timeout=60)
+    sent = {name.replace("_", "-"): text for name, text in headers.items()}
+    return httpx2.post(server.url, json=LIST, headers={**ACCEPT, **sent}, trust_env=False, timeout=60)
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Basic abc", "sk_live_acme_x"])
-def test_without_a_key_nothing_is_looked_at(http_server: HttpServer, authorization: str | None) -> None:
-    answer = post(http_server, **({} if authorization is None else {"Authorization": authorization}))
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+def test_request_without_a_bearer_token_returns_401(http_server: HttpServer, authorization: str | None) -> None:
+    response = post(http_server, **({} if authorization is None else {"Authorization": authorization}))
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_with_a_key_the_tools_are_there(http_server: HttpServer, harness: AppHarness) -> None:
-    answer = post(http_server, Authorization=f"Bearer {harness.new_key('acme')}")
-    assert answer.status_code == 200
-    assert "kataven_list_agents" in answer.text
-    assert "mcp-session-id" not in answer.headers
+def test_request_with_a_key_lists_tools_without_a_session(http_server: HttpServer, harness: AppHarness) -> None:
+    response = post(http_server, Authorization=f"Bearer {harness.new_key('acme')}")
+    assert response.status_code == 200
+    assert "kataven_list_agents" in response.text
+    assert "mcp-session-id" not in response.headers
 
 
 INITIALIZE = {
@@ -58,14 +58,14 @@ CALL = {
 }
 
 
-def ask(server: HttpServer, key: str, message: dict[str, Any]) -> httpx2.Response:
+def post_message(server: HttpServer, key: str, message: dict[str, Any]) -> httpx2.Response:
     headers = {**ACCEPT, "Authorization": f"Bearer {key}"}
     return httpx2.post(server.url, json=message, headers=headers, trust_env=False, timeout=60)
 
 
 @pytest.mark.parametrize("message", [INITIALIZE, DISCOVER, CALL], ids=["initialize", "discover", "call"])
 @pytest.mark.parametrize("kind", ["unknown", "expired", "revoked", "mistyped", "nonsense", "a JWT"])
-def test_a_key_that_the_api_refuses_is_a_401(
+def test_key_that_the_api_refuses_returns_401(
     http_server: HttpServer, harness: AppHarness, kind: str, message: dict[str, Any]
 ) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
@@ -78,56 +78,61 @@ def test_a_key_that_the_api_refuses_is_a_401(
         "nonsense": "nonsense",
         "a JWT": harness.issuer.token(),
     }[kind]
-    refused = ask(http_server, key, message)
-    assert refused.status_code == 401
-    assert refused.headers["WWW-Authenticate"] == 'Bearer realm="kataven", error="invalid_token"'
-    assert refused.headers["Content-Type"].startswith("text/plain")
-    assert "Ask the user for a good API key" in refused.text
-    assert key not in refused.text
+    response = post_message(http_server, key, message)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="kataven", error="invalid_token"'
+    assert response.headers["Content-Type"].startswith("text/plain")
+    assert "Ask the user to set a valid API key" in response.text
+    assert key not in response.text
 
 
 @pytest.mark.parametrize("message", [INITIALIZE, CALL], ids=["initialize", "call"])
-def test_a_good_key_is_not_refused(http_server: HttpServer, harness: AppHarness, message: dict[str, Any]) -> None:
-    answer = ask(http_server, harness.new_key("acme"), message)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["result"]
+def test_valid_key_is_accepted(http_server: HttpServer, harness: AppHarness, message: dict[str, Any]) -> None:
+    response = post_message(http_server, harness.new_key("acme"), message)
+    assert response.status_code == 200, response.text
+    assert response.json()["result"]
 
 
-def test_what_a_model_can_mend_stays_an_error_of_the_tool(http_server: HttpServer, harness: AppHarness) -> None:
+def test_errors_that_a_model_can_fix_are_tool_errors_with_status_200(
+    http_server: HttpServer, harness: AppHarness
+) -> None:
     wrong = {**CALL, "params": {"name": "kataven_get_agent", "arguments": {"agent_id": str(uuid4())}}}
-    answer = ask(http_server, harness.new_key("acme"), wrong)
-    assert answer.status_code == 200
-    assert "not_found" in answer.text
+    response = post_message(http_server, harness.new_key("acme"), wrong)
+    assert response.status_code == 200
+    assert "not_found" in response.text
 
 
-def test_a_long_first_message_is_passed_on_whole(http_server: HttpServer, harness: AppHarness) -> None:
+def test_long_first_message_is_forwarded_completely(http_server: HttpServer, harness: AppHarness) -> None:
     padded = {**INITIALIZE, "params": {**INITIALIZE["params"], "_meta": {"x": "y" * 100_000}}}
-    assert ask(http_server, harness.new_key("acme"), padded).status_code == 200
-    assert ask(http_server, harness.new_key("acme"), {**padded, "params": {"x": "y" * 2_000_000}}).status_code == 413
+    assert post_message(http_server, harness.new_key("acme"), padded).status_code == 200
+    assert (
+        post_message(http_server, harness.new_key("acme"), {**padded, "params": {"x": "y" * 2_000_000}}).status_code
+        == 413
+    )
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:80", "127.0.0.1.attacker.example", "127.0.0.1"])
-def test_another_host_is_refused(http_server: HttpServer, harness: AppHarness, host: str) -> None:
+def test_unknown_host_returns_421(http_server: HttpServer, harness: AppHarness, host: str) -> None:
     assert post(http_server, Authorization=f"Bearer {harness.new_key('acme')}", Host=host).status_code == 421
 
 
 @pytest.mark.parametrize("origin", ["https://attacker.example", "null", "http://localhost:6274"])
-def test_a_web_page_is_refused(http_server: HttpServer, harness: AppHarness, origin: str) -> None:
+def test_request_of_a_web_page_returns_403(http_server: HttpServer, harness: AppHarness, origin: str) -> None:
     assert post(http_server, Authorization=f"Bearer {harness.new_key('acme')}", Origin=origin).status_code == 403
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "mcp.acme.com"])  # noqa: S104
-def test_other_machines_are_let_in_only_under_a_name(host: str) -> None:
-    with pytest.raises(UnsafeAddress, match="--allowed-host"):
+def test_public_address_requires_an_allowed_host(host: str) -> None:
+    with pytest.raises(UnsafeAddressError, match="--allowed-host"):
         Address(host).check()
     Address(host, allowed_hosts=("mcp.acme.com",)).check()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_this_machine_is_fine(host: str) -> None:
+def test_loopback_address_needs_no_allowed_host(host: str) -> None:
     Address(host).check()
 
 
-def test_bearer_reads_what_clients_send() -> None:
+def test_bearer_parses_authorization_headers() -> None:
     assert bearer("Bearer abc") == bearer("bearer  abc ") == "abc"
     assert bearer(None) is bearer("") is bearer("Bearer") is bearer("Token abc") is None

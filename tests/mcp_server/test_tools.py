@@ -1,4 +1,4 @@
-"""Every tool, through the official client, over both transports, against the real API."""
+"""Tests all tools with the official MCP client, over both transports, against the real API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ import anyio
 import pytest
 from mcp import Client
 
-from tests.mcp_server.conftest import Connect, HttpServer, environ, found, over_http, over_stdio, said
+from tests.mcp_server.conftest import (
+    Connect,
+    HttpServer,
+    environ,
+    message_text,
+    over_http,
+    over_stdio,
+    structured_result,
+)
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
 
@@ -41,7 +49,7 @@ HINTS = {"read": (True, False, True), "create": (False, False, False), "change":
 
 @pytest.fixture(scope="module")
 def account(harness: AppHarness) -> str:
-    """One of these tests' own: other tests look at acme's branding."""
+    """A separate account, because other tests use the branding of acme."""
     new_account(harness.services, "tooled")
     return "tooled"
 
@@ -59,7 +67,7 @@ def in_session(connect: Connect, key: str, work: Callable[[Client], Awaitable[No
     anyio.run(session)
 
 
-def test_the_tools_their_schemas_and_their_hints(connect: Connect, key: str) -> None:
+def test_tools_have_schemas_and_hints(connect: Connect, key: str) -> None:
     async def work(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         assert set(tools) == set(TOOLS)
@@ -76,14 +84,19 @@ def test_the_tools_their_schemas_and_their_hints(connect: Connect, key: str) -> 
         assert create["required"] == ["name"]
         assert "system_prompt" in str(create)
         assert "elevenlabs" in str(create)
+        assert create["$defs"]["AgentFields"]["properties"]["status"]["default"] == "draft"
+        # A default in an update would say that an omitted field is reset.
+        update = tools["kataven_update_agent"].input_schema["$defs"]["AgentChanges"]
+        assert not [name for name, field in update["properties"].items() if "default" in field]
+        assert "required" not in update
 
     in_session(connect, key, work)
 
 
-def test_an_agent_and_its_widget_from_beginning_to_end(connect: Connect, key: str) -> None:
+def test_lifecycle_of_an_agent_and_its_widget(connect: Connect, key: str) -> None:
     async def work(client: Client) -> None:
         async def call(tool: str, /, **arguments: Any) -> Any:
-            return found(await client.call_tool(f"kataven_{tool}", arguments))
+            return structured_result(await client.call_tool(f"kataven_{tool}", arguments))
 
         caller = await call("get_caller")
         assert caller["account"] == "tooled"
@@ -108,14 +121,14 @@ def test_an_agent_and_its_widget_from_beginning_to_end(connect: Connect, key: st
         assert settings["widget_enabled"] is True
         assert await call("get_agent_widget_settings", agent_id=agent["id"]) == settings
 
-        made = await call("create_widget_key", name="Shop", domain_allowlist=["acme.com"], agent_id=agent["id"])
-        assert made["key"] in made["snippet"]
-        assert made["id"] in [one["id"] for one in (await call("list_widget_keys", limit=100))["widget_keys"]]
-        disabled = await call("update_widget_key", key_id=made["id"], changes={"disabled": True})
+        created = await call("create_widget_key", name="Shop", domain_allowlist=["acme.com"], agent_id=agent["id"])
+        assert created["key"] in created["snippet"]
+        assert created["id"] in [one["id"] for one in (await call("list_widget_keys", limit=100))["widget_keys"]]
+        disabled = await call("update_widget_key", key_id=created["id"], changes={"disabled": True})
         assert disabled["disabled"] is True
         assert disabled["receipt"]["workers"] == disabled["receipt"]["acknowledged"]
-        assert (await call("get_widget_key", key_id=made["id"]))["domain_allowlist"] == ["acme.com"]
-        assert (await call("delete_widget_key", key_id=made["id"]))["outcome"] == "removed"
+        assert (await call("get_widget_key", key_id=created["id"]))["domain_allowlist"] == ["acme.com"]
+        assert (await call("delete_widget_key", key_id=created["id"]))["outcome"] == "removed"
 
         title = uuid.uuid4().hex
         assert (await call("update_widget_settings", changes={"title": title}))["title"] == title
@@ -129,53 +142,61 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
     ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
     ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
-    ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be one line", "Correct the fields"]),
+    ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be a single line", "Correct the fields"]),
     (
         "create_agent",
         {"name": "a", "fields": {"categroy": "sales"}},
         ["- fields.categroy: is not a known field", "Correct"],
     ),
-    ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not known", "Correct"]),
-    ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not known", "if_match", "Correct"]),
+    (
+        "create_agent",
+        {"name": "a", "fields": {"greeting_message": "a" * 5_001}},
+        ["- fields.greeting_message: must have at most 5000 characters", "Correct the arguments"],
+    ),
+    ("update_widget_settings", {"changes": {"accent_color": "red"}}, ["- changes.accent_color: must be a color like"]),
+    ("create_agent", {"name": "a", "system_prompt": "Hi"}, ["- system_prompt: is not a known argument", "Correct"]),
+    ("delete_agent", {"agent_id": AN_ID, "etag": '"x"'}, ["- etag: is not a known argument", "if_match", "Correct"]),
     ("create_agent", {}, ["- name: is required", "Correct the arguments"]),
     ("list_agents", {"limit": 0}, ["- limit: ", "Correct the arguments"]),
-    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match is an ETag"]),
+    ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"\u00fc"'}, ["if_match must be an ETag"]),
     ("create_widget_key", {"name": "a", "domain_allowlist": ["*"]}, ["domain_allowlist[0]", "Correct the fields"]),
     ("update_widget_settings", {"changes": {"title": "x"}, "if_match": '"old"'}, ["precondition_failed", "etag"]),
     ("update_widget_settings", {"changes": {"title": "x"}, "if_match": "old"}, ["If-Match", "quotes"]),
 ]
 
 
-def test_errors_say_what_to_do_next(connect: Connect, key: str) -> None:
+def test_errors_state_the_next_step(connect: Connect, key: str) -> None:
     async def work(client: Client) -> None:
         for tool, arguments, expected in ERRORS:
             result = await client.call_tool(f"kataven_{tool}", arguments)
             assert result.is_error, (tool, arguments)
             for words in [*expected, "What to do:"]:
-                assert words in said(result), (tool, arguments)
-            assert key not in said(result)
-            assert "pydantic" not in said(result)
+                assert words in message_text(result), (tool, arguments)
+            assert key not in message_text(result)
+            assert "pydantic" not in message_text(result)
 
     in_session(connect, key, work)
 
 
-def test_what_is_sent_is_not_said_again(connect: Connect, key: str) -> None:
+def test_errors_do_not_repeat_argument_values(connect: Connect, key: str) -> None:
     async def work(client: Client) -> None:
         result = await client.call_tool("kataven_create_agent", {"name": {"secret": key}, key: 1})
         assert result.is_error
-        assert key not in said(result)
+        assert key not in message_text(result)
 
     in_session(connect, key, work)
 
 
-def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: Path, harness: AppHarness) -> None:
-    """Over stdio. Over HTTP it is a 401: see test_http.py."""
+def test_revoked_key_over_stdio_is_reported_as_a_tool_error(
+    api: Gunicorn, stdio_log: Path, harness: AppHarness
+) -> None:
+    """Over HTTP, the server returns 401: see test_http.py."""
 
     async def work(client: Client) -> None:
         result = await client.call_tool("kataven_get_caller", {})
         assert result.is_error
-        assert "revoked_credential" in said(result)
-        assert "Do not try again" in said(result)
+        assert "revoked_credential" in message_text(result)
+        assert "Do not retry" in message_text(result)
 
     def connect(key: str) -> AbstractAsyncContextManager[Client]:
         return over_stdio(environ(api, key), stdio_log)
@@ -183,7 +204,7 @@ def test_a_key_that_is_revoked_is_the_users_business(api: Gunicorn, stdio_log: P
     in_session(connect, harness.new_key("acme", disabled_at=datetime.now(UTC)), work)
 
 
-def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, harness: AppHarness) -> None:
+def test_exceeded_limit_states_how_long_to_wait(connect: Connect, harness: AppHarness) -> None:
     account = f"mcp-{uuid.uuid4().hex[:8]}"
     new_account(harness.services, account)
     harness.set_limits(account, per_hour=1)
@@ -192,13 +213,13 @@ def test_over_the_limit_a_model_is_told_how_long_to_wait(connect: Connect, harne
         await client.call_tool("kataven_get_caller", {})
         result = await client.call_tool("kataven_get_caller", {})
         assert result.is_error
-        assert "per-hour (1) exceeded" in said(result)
-        assert "Wait 3" in said(result)
+        assert "per-hour (1) exceeded" in message_text(result)
+        assert "Wait 3" in message_text(result)
 
     in_session(connect, harness.new_key(account), work)
 
 
-def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: Gunicorn) -> None:
+def test_logs_never_contain_the_key(connect: Connect, key: str, stdio_log: Path, api: Gunicorn) -> None:
     async def work(client: Client) -> None:
         await client.call_tool("kataven_get_caller", {})
         await client.call_tool("kataven_get_agent", {"agent_id": AN_ID})
@@ -208,21 +229,21 @@ def test_the_key_is_in_no_log(connect: Connect, key: str, stdio_log: Path, api: 
     assert key not in api.log.read_text()
 
 
-def test_over_http_everybody_acts_as_themselves(http_server: HttpServer, harness: AppHarness) -> None:
+def test_concurrent_http_callers_act_for_their_own_accounts(http_server: HttpServer, harness: AppHarness) -> None:
     seen: dict[str, set[str]] = {"acme": set(), "globex": set()}
 
-    async def ask(account: str) -> None:
+    async def post_message(account: str) -> None:
         async with over_http(http_server.url, harness.new_key(account)) as client:
             for _ in range(5):
-                caller = found(await client.call_tool("kataven_get_caller", {}))
+                caller = structured_result(await client.call_tool("kataven_get_caller", {}))
                 seen[account].add(caller["account"])
 
-    async def everybody() -> None:
+    async def all_callers() -> None:
         async with anyio.create_task_group() as group:
             for account in seen:
-                group.start_soon(ask, account)
-                group.start_soon(ask, account)
+                group.start_soon(post_message, account)
+                group.start_soon(post_message, account)
 
-    anyio.run(everybody)
+    anyio.run(all_callers)
     assert seen == {"acme": {"acme"}, "globex": {"globex"}}
     assert "sk_live_" not in http_server.log.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kataven.ratelimit.policy import (
     DAY,
     HOUR,
+    LIMIT_FIELDS,
     MINUTE,
     KeyLimits,
     Limits,
@@ -15,7 +16,7 @@ from kataven.ratelimit.policy import (
     key_quota_set,
 )
 
-WIDE = Limits(per_minute=1_000_000, per_hour=1_000_000, per_day=1_000_000, concurrent=1_000_000)
+WIDE = Limits(**{limit.field: 1_000_000 for limit in LIMIT_FIELDS})
 WINDOWS = (MINUTE, HOUR, DAY)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Limits
+from tests.ratelimit.limit_keys import WIDE
 from tests.ratelimit.waiting import eventually
 from tests.ratelimit.workers import hammer, hold, patient_limiter, peek, start
 
@@ -27,7 +29,7 @@ def in_flight(limiter: Limiter, limits: Limits) -> int:
 
 
 def test_four_workers_and_sixteen_clients_get_exactly_the_limit(redis_url: str, limiter: Limiter) -> None:
-    limits = Limits(per_minute=600, per_hour=1_000_000, per_day=1_000_000, concurrent=1_000)
+    limits = replace(WIDE, per_minute=600, concurrent=1_000)
     workers = [start(hammer, redis_url, limits, 4, 75) for _ in range(4)]
     for _, talk in workers:
         assert talk.recv() == "ready"

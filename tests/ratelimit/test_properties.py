@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kataven.ratelimit.memory import MemoryWindows
-from kataven.ratelimit.policy import DAY, HOUR, MINUTE, KeyLimits, Limits, Quota, QuotaSet, RateLimitKey
+from kataven.ratelimit.policy import DAY, HOUR, LIMIT_FIELDS, MINUTE, KeyLimits, Limits, Quota, QuotaSet, RateLimitKey
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows, Windows
@@ -74,9 +74,9 @@ def test_windows_never_exceed_or_undershoot_their_limit(
 
 
 small = st.integers(1, 4)
-limits_of_account = st.builds(Limits, per_minute=small, per_hour=small, per_day=small, concurrent=small)
+limits_of_account = st.builds(Limits, **{limit.field: small for limit in LIMIT_FIELDS})
 maybe = st.none() | small
-limits_of_key = st.builds(KeyLimits, per_minute=maybe, per_hour=maybe, per_day=maybe, concurrent=maybe)
+limits_of_key = st.builds(KeyLimits, **{limit.field: maybe for limit in LIMIT_FIELDS})
 steps = st.tuples(
     st.sampled_from(["take", "take", "take", "peek", "release"]),
     waits,

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 import redis
 
-from kataven.ratelimit.policy import DAY, MINUTE, KeyLimits, Limits, RateLimitKey, account_quota_set
+from kataven.ratelimit.policy import DAY, LIMIT_FIELDS, MINUTE, KeyLimits, Limits, RateLimitKey, account_quota_set
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import RedisSocket, Refusal
 from kataven.ratelimit.windows import SLOT_LEASE_SECONDS, WORKER_LEASE_SECONDS, RedisWindows
@@ -23,8 +23,8 @@ def dump(client: redis.Redis) -> dict[bytes, bytes | None]:
 
 @pytest.mark.parametrize(
     "limits",
-    [Limits(per_minute=3), Limits(per_hour=3), Limits(per_day=3), Limits(concurrent=3)],
-    ids=["minute", "hour", "day", "concurrent"],
+    [Limits(**{limit.field: 3}) for limit in LIMIT_FIELDS],
+    ids=[limit.quota for limit in LIMIT_FIELDS],
 )
 def test_rejected_request_changes_no_counter(
     redis_windows: RedisWindows, client: redis.Redis, clock: Clock, limits: Limits
@@ -46,7 +46,7 @@ def test_decision_is_one_command(pool: RedisPool, redis_url: str) -> None:
     windows = RedisWindows(pool)
     limit_keys = (
         acme(),
-        ci_key(KeyLimits(per_minute=100, per_hour=100, per_day=100, concurrent=100)),
+        ci_key(KeyLimits(**{limit.field: 100 for limit in LIMIT_FIELDS})),
     )
     windows.take(limit_keys, "warm")
     with commands_during(redis_url) as commands:

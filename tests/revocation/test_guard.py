@@ -176,6 +176,33 @@ def test_no_lease_is_valid_while_the_written_home_is_unknown(guard: Guard, clock
     assert guard.leases_valid()
 
 
+def test_lease_stays_invalid_with_results_cached_before_the_home_was_written(guard: Guard, clock: Clock) -> None:
+    """The home is written after the worker cleared its caches and before the guard confirms the lease.
+
+    A revoker that read the home Redis before that write does not wait for this worker. So the worker has to clear what
+    a request cached in between, which had found the previous lease valid.
+    """
+    cached: list[str] = []
+    request_in_progress = guard.leases_valid()
+    there = Epoch("redis-b", 3)
+    guard.confirm_lease(clock(), there)
+    redis, _ = guard.home_to_write()
+
+    def clear(_: RevocationTarget) -> None:
+        cached.clear()
+        if request_in_progress and redis:
+            assert guard.cache_result(guard.take_fill_token(), ALICES_KEY, lambda: cached.append("a key"))
+            guard.home_written(redis)
+
+    guard.subscribe(clear)
+    guard.confirm_lease(clock(), there)
+    assert cached
+    assert not guard.leases_valid()
+    request_in_progress = False
+    guard.confirm_lease(clock(), there)
+    assert (guard.leases_valid(), cached) == (True, [])
+
+
 def test_event_from_a_redis_that_lost_its_workers_drops_the_lease(
     guard: Guard, evicted: list[RevocationTarget]
 ) -> None:

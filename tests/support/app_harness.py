@@ -25,13 +25,14 @@ from kataven.dev.personas import ALICE, BOB, CHARLIE, Persona, org_id
 from kataven.identity import signing
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
+from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
 from kataven.web.services import EXTENSION, Services
 from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
-PLENTY = {"per_minute": 1_000_000, "per_hour": 1_000_000, "per_day": 1_000_000, "concurrent": 1_000}
+PLENTY = dict.fromkeys(WINDOWS, 1_000_000) | {"concurrent": 1_000}
 TESTER = Actor("test:house", "House")
 
 
@@ -68,15 +69,17 @@ class AppHarness:
     issuer: IssuerWithPen
     environ: Mapping[str, str] = field(repr=False)
 
-    def anybody(self, **headers: str) -> Caller:
+    def caller(self, **headers: str) -> Caller:
+        """A caller that sends only these headers, such as `Accept`. Without a credential, it is unauthenticated."""
         return Caller(self.app, {name.replace("_", "-"): value for name, value in headers.items()})
 
     def bearer(self, token: str, account: str | None = None) -> Caller:
         headers = {"Authorization": f"Bearer {token}"}
         return Caller(self.app, headers if account is None else {**headers, "X-Account-ID": account})
 
-    def person(self, person: Persona, account: str | None = None) -> Caller:
-        return self.bearer(self.issuer.token(person), account or person.account)
+    def user(self, persona: Persona, account: str | None = None) -> Caller:
+        """A user with an access token of the issuer, in their own account unless `account` names another."""
+        return self.bearer(self.issuer.token(persona), account or persona.account)
 
     def new_key(self, account: str, **columns: Any) -> str:
         """Create an API key and return its text. `columns` sets what a request could not, such as a past expiry."""
@@ -156,19 +159,19 @@ def harness(
 @pytest.fixture
 def alice(harness: AppHarness) -> Caller:
     """Owner of acme."""
-    return harness.person(ALICE)
+    return harness.user(ALICE)
 
 
 @pytest.fixture
 def bob(harness: AppHarness) -> Caller:
     """Member of acme."""
-    return harness.person(BOB)
+    return harness.user(BOB)
 
 
 @pytest.fixture
 def charlie(harness: AppHarness) -> Caller:
     """Owner of globex, without a role in acme."""
-    return harness.person(CHARLIE)
+    return harness.user(CHARLIE)
 
 
 @pytest.fixture

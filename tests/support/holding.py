@@ -10,7 +10,7 @@ import threading
 from flask import Response
 
 from kataven.web.access import READ
-from kataven.web.operation import Answer, ApiBlueprint
+from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import write_json
 from wsgi import api
@@ -20,7 +20,7 @@ __all__ = ["api"]
 blueprint = ApiBlueprint("held", __name__, "held", "A room for tests.")
 
 
-@blueprint.operation("GET", "/held", access=READ, summary="Hold", answer=Answer(200, "Never."))
+@blueprint.operation("GET", "/held", access=READ, summary="Hold", response=ResponseSpec(200, "Never."))
 def hold(call: RequestContext) -> Response:
     threading.Event().wait()
     return write_json({})

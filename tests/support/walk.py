@@ -21,6 +21,7 @@ from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
 from kataven.identity.token import TokenKind
+from kataven.ratelimit.policy import WINDOWS
 from kataven.system import accounts
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.server import DatabaseServer
@@ -42,7 +43,7 @@ AGENT_FORM = {
     "widget_auth_mode": "both",
     "background_audio_volume": "0.5",
 }
-LIMITS = {"per_minute": "999999", "per_hour": "999999", "per_day": "999999", "concurrent": "999"}
+LIMITS = dict.fromkeys(WINDOWS, "999999") | {"concurrent": "999"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class World:
         self._postgres = postgres
         new_account(harness.services, account)
         put_at(harness, postgres, account, revision)
-        self.owner = harness.person(self.owner_person)
+        self.owner = harness.user(self.owner_person)
         self.key_id, text = self.api_key()
         self.key = harness.bearer(text)
         self.agent_id = self.agent()

@@ -87,7 +87,7 @@ def test_response_to_post_is_never_compressed(acme_key: Caller) -> None:
 
 
 def test_no_get_response_contains_a_secret(harness: AppHarness) -> None:
-    document = harness.anybody().get("/v1/openapi.json").get_json()
+    document = harness.caller().get("/v1/openapi.json").get_json()
     for path, methods in document["paths"].items():
         if "get" in methods:
             named = json.dumps(methods["get"]["responses"]["200"])
@@ -97,7 +97,7 @@ def test_no_get_response_contains_a_secret(harness: AppHarness) -> None:
 
 
 def test_html_pages_are_compressed(harness: AppHarness) -> None:
-    assert harness.anybody(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
-    script = harness.anybody(Accept_Encoding="gzip").get("/widget.js")
+    assert harness.caller(Accept_Encoding="gzip").get("/docs").headers["Content-Encoding"] == "gzip"
+    script = harness.caller(Accept_Encoding="gzip").get("/widget.js")
     assert script.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(script.data) == harness.anybody().get("/widget.js").data
+    assert gzip.decompress(script.data) == harness.caller().get("/widget.js").data

@@ -70,7 +70,7 @@ def test_response_of_an_unexpected_error_has_the_security_headers(
     harness: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: 1 / 0)
-    response = harness.anybody().get("/readyz")
+    response = harness.caller().get("/readyz")
     assert (response.status_code, response.headers["X-Content-Type-Options"]) == (500, "nosniff")
 
 
@@ -79,9 +79,9 @@ def test_only_listed_responses_are_cacheable(harness: AppHarness, acme_key: Call
         operation = operation_of(harness.app.view_functions[rule.endpoint])
         assert operation is not None
         path = re.sub(r"<(?:\w+:)?\w+>", AN_ID, rule.rule)
-        for caller in (harness.anybody(), acme_key):
+        for caller in (harness.caller(), acme_key):
             response = caller.call(operation.method, path)
             assert response.headers["Cache-Control"] == KEPT.get(path, "no-store"), path
             if path in KEPT and "Content-Encoding" in caller.get(path, headers={"Accept-Encoding": "gzip"}).headers:
                 assert "Accept-Encoding" in response.vary, path
-    assert harness.anybody().get("/api/accounts").headers["Cache-Control"] == "no-store"
+    assert harness.caller().get("/api/accounts").headers["Cache-Control"] == "no-store"

@@ -77,7 +77,7 @@ def never_validated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def send(harness: AppHarness, body: Any, address: str, path: str = GUEST) -> TestResponse:
     data = body if isinstance(body, bytes) else json.dumps(body)
-    return harness.anybody().call("POST", path, data=data, content_type=JSON, environ_base={"REMOTE_ADDR": address})
+    return harness.caller().call("POST", path, data=data, content_type=JSON, environ_base={"REMOTE_ADDR": address})
 
 
 def unread(caller: Caller, path: str, length: int, address: str) -> TestResponse:
@@ -101,7 +101,7 @@ def test_body_over_the_operation_limit_is_rejected_unread(
 def test_body_without_content_length_is_read_up_to_the_limit(harness: AppHarness, address: str) -> None:
     chunks = Chunks(MAX_BODY_BYTES)
     environ = {"wsgi.input": chunks, "wsgi.input_terminated": True, "REMOTE_ADDR": address}
-    response = harness.anybody().call(
+    response = harness.caller().call(
         "POST", GUEST, content_type=JSON, headers={"Transfer-Encoding": "chunked"}, environ_overrides=environ
     )
     assert code(response) == (413, "payload_too_large")
@@ -111,11 +111,11 @@ def test_body_without_content_length_is_read_up_to_the_limit(harness: AppHarness
 def test_body_is_not_read_without_a_credential(harness: AppHarness, address: str) -> None:
     for path, length in LIMITS.items():
         if not path.startswith("/v1/widget/auth") or path.endswith("user-token"):
-            assert unread(harness.anybody(), path, length, address).status_code == 401
+            assert unread(harness.caller(), path, length, address).status_code == 401
 
 
 def test_openapi_publishes_the_body_limit_of_every_operation(harness: AppHarness) -> None:
-    document = harness.anybody().get("/v1/openapi.json").get_json()
+    document = harness.caller().get("/v1/openapi.json").get_json()
     with_body = [operation for operation in operations_of(harness.app) if operation.body is not None]
     assert with_body
     for operation in with_body:
@@ -170,7 +170,7 @@ def test_authenticated_body_with_too_many_names_is_rejected_before_validation(
 def test_query_with_too_many_parameters_is_rejected_before_validation(harness: AppHarness, address: str) -> None:
     query = "&".join(f"a{number}" for number in range(1_000))
     for path in ("/v1/widget/config", "/api/accounts"):
-        response = harness.anybody().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
+        response = harness.caller().get(f"{path}?{query}", environ_base={"REMOTE_ADDR": address})
         assert code(response) == (400, "invalid_request")
         assert [error["field"] for error in response.get_json()["errors"]] == ["query"]
 
@@ -180,7 +180,7 @@ def test_body_is_not_read_after_the_invalid_request_budget_is_exhausted(
 ) -> None:
     for _ in range(PER_MINUTE[AddressBudgetKind.REFUSED]):
         harness.services.limiter.addresses.spend(address, AddressBudgetKind.REFUSED)
-    response = unread(harness.anybody(), GUEST, 100, address)
+    response = unread(harness.caller(), GUEST, 100, address)
     assert code(response) == (429, "rate_limited")
     assert response.get_json()["detail"] == "refused-requests (600) exceeded"
     assert int(response.headers["Retry-After"]) > 0
@@ -202,8 +202,8 @@ def test_overlong_accept_header_is_ignored(
     harness: AppHarness, acme_key: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = "text/plain," + "a/b;q=0.5," * 6_000
-    assert harness.anybody(Accept=long).get("/v1/me").content_type == "application/problem+json"
-    response = harness.anybody().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
+    assert harness.caller(Accept=long).get("/v1/me").content_type == "application/problem+json"
+    response = harness.caller().get("/v1/openapi.json", headers={"Accept-Encoding": "gzip," + "a," * 6_000})
     assert "Content-Encoding" not in response.headers
 
 

@@ -54,7 +54,7 @@ def test_head_without_get_returns_405(acme_key: Caller) -> None:
 
 def test_options_lists_the_methods_of_every_route_without_a_credential(harness: AppHarness) -> None:
     for operation in operations(harness):
-        response = harness.anybody().call("OPTIONS", path_of(operation))
+        response = harness.caller().call("OPTIONS", path_of(operation))
         allowed = response.headers["Allow"].split(", ")
         assert (response.status_code, response.data) == (200, b""), operation.path
         assert operation.method in allowed
@@ -63,7 +63,7 @@ def test_options_lists_the_methods_of_every_route_without_a_credential(harness: 
         assert allowed == sorted(allowed)
         assert ("Accept-Patch" in response.headers) == ("PATCH" in allowed)
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - set(allowed):
-            assert harness.anybody().call(method, path_of(operation)).status_code == 405, (method, operation.path)
+            assert harness.caller().call(method, path_of(operation)).status_code == 405, (method, operation.path)
 
 
 def test_options_does_not_count_toward_limits(harness: AppHarness, acme_key: Caller) -> None:
@@ -71,7 +71,7 @@ def test_options_does_not_count_toward_limits(harness: AppHarness, acme_key: Cal
 
 
 def test_options_of_an_unknown_path_returns_404(harness: AppHarness) -> None:
-    assert harness.anybody().call("OPTIONS", "/v1/nothing").status_code == 404
+    assert harness.caller().call("OPTIONS", "/v1/nothing").status_code == 404
 
 
 @pytest.mark.parametrize("alias", ["/api/v1/agents", "/hub-api/api/v1/agents"])
@@ -89,8 +89,8 @@ def test_alias_response_has_deprecation_and_canonical_link(acme_key: Caller, ali
 
 def test_error_response_at_an_alias_has_deprecation(harness: AppHarness) -> None:
     for alias in ("/api/v1/me", "/hub-api/api/accounts", "/hub-api/api/accounts/validate/acme"):
-        assert "Deprecation" in harness.anybody().get(alias).headers, alias
-    assert "Deprecation" not in harness.anybody().get("/api/v1/nothing").headers
+        assert "Deprecation" in harness.caller().get(alias).headers, alias
+    assert "Deprecation" not in harness.caller().get("/api/v1/nothing").headers
 
 
 def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Caller) -> None:
@@ -110,10 +110,10 @@ def test_canonical_paths_are_not_deprecated(harness: AppHarness, acme_key: Calle
 def test_special_characters_of_a_path_are_quoted_in_the_link(
     harness: AppHarness, requested: str, canonical: str
 ) -> None:
-    response = harness.anybody().get(f"/hub-api/api/accounts/validate/{requested}")
+    response = harness.caller().get(f"/hub-api/api/accounts/validate/{requested}")
     assert response.headers["Link"] == f'<http://127.0.0.1:8000/api/accounts/validate/{canonical}>; rel="canonical"'
     assert "X-Injected" not in response.headers
-    assert "Deprecation" not in harness.anybody().get(f"/api/accounts/validate/{requested}").headers
+    assert "Deprecation" not in harness.caller().get(f"/api/accounts/validate/{requested}").headers
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import app as factory
 from kataven import settings, validation
 from kataven.client import AsyncKatavenClient
 from kataven.hub.page_blueprint import read_form
-from kataven.mcp_server.callers import one_caller
+from kataven.mcp_server.callers import single_caller
 from kataven.mcp_server.tools import create_server
 from kataven.web.openapi import operations_of
 from kataven.web.problems import InvalidRequest
@@ -147,7 +147,7 @@ def test_messages_of_every_argument_of_every_mcp_tool() -> None:
 async def every_tool() -> None:
     key = "sk_live_acme_" + "0" * 49
     async with AsyncKatavenClient(key, base_url="http://127.0.0.1:9/v1") as client:
-        server = create_server(one_caller(client))
+        server = create_server(single_caller(client))
         tried = 0
         for tool in await server.list_tools():
             properties = tool.input_schema["properties"]
@@ -216,7 +216,7 @@ def test_messages_of_http_errors(harness: AppHarness) -> None:
         ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
         ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
-        response = harness.anybody().call(method, path, **options)
+        response = harness.caller().call(method, path, **options)
         assert response.get_json()["detail"].endswith(message), response.get_json()["detail"]
 
 

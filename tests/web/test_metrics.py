@@ -33,7 +33,7 @@ TOKEN = "a-token-for-prometheus"
 
 def sample(harness: AppHarness, name: str, **labels: str) -> float:
     """The current value of a metric; 0 if it has no series yet."""
-    text = harness.anybody().get("/metrics").get_data(as_text=True)
+    text = harness.caller().get("/metrics").get_data(as_text=True)
     for family in text_string_to_metric_families(text):
         for found in family.samples:
             if found.name == f"kataven_{name}" and labels.items() <= found.labels.items():
@@ -50,23 +50,23 @@ def with_token(harness: AppHarness) -> Iterator[AppHarness]:
 
 
 def test_without_a_token_only_loopback_can_read_metrics(harness: AppHarness) -> None:
-    assert harness.anybody().get("/metrics").status_code == 200
+    assert harness.caller().get("/metrics").status_code == 200
     for elsewhere in ("192.0.2.1", "2001:db8::1", ""):
-        response = harness.anybody().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
+        response = harness.caller().get("/metrics", environ_base={"REMOTE_ADDR": elsewhere})
         assert (response.status_code, response.json["code"]) == (403, "forbidden")
         assert "KATAVEN_METRICS_TOKEN" in response.json["detail"]
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_request_through_a_local_proxy_does_not_count_as_loopback(harness: AppHarness, header: str) -> None:
-    assert harness.anybody().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
+    assert harness.caller().get("/metrics", headers={header: "127.0.0.1"}).status_code == 403
 
 
 def test_metrics_require_the_configured_token(with_token: AppHarness) -> None:
-    assert with_token.anybody().get("/metrics").status_code == 403
-    assert with_token.anybody(Authorization="Bearer wrong").get("/metrics").status_code == 403
-    assert with_token.anybody(Authorization="Bearer \xe9").get("/metrics").status_code == 403
-    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get(
+    assert with_token.caller().get("/metrics").status_code == 403
+    assert with_token.caller(Authorization="Bearer wrong").get("/metrics").status_code == 403
+    assert with_token.caller(Authorization="Bearer \xe9").get("/metrics").status_code == 403
+    response = with_token.caller(Authorization=f"Bearer {TOKEN}").get(
         "/metrics", environ_base={"REMOTE_ADDR": "192.0.2.1"}
     )
     assert response.status_code == 200
@@ -93,20 +93,20 @@ def test_in_production_metrics_require_a_token(harness: AppHarness) -> None:
         harness.app.extensions[EXTENSION] = dataclasses.replace(services, internal_access=internal_access)
         try:
             for shown in (f"Bearer {token}", f"bearer {token}"):
-                assert harness.anybody(Authorization=shown).get("/metrics").status_code == status
-            assert harness.anybody().get("/metrics").status_code == 403
+                assert harness.caller(Authorization=shown).get("/metrics").status_code == status
+            assert harness.caller().get("/metrics").status_code == 403
         finally:
             harness.app.extensions[EXTENSION] = services
 
 
 def test_readiness_checks_are_returned_to_operators_only(with_token: AppHarness) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"X-Kataven-Measure": "1"}, {"X-Kataven-Measure": "wrong"}):
-        response = with_token.anybody().call("GET", "/readyz", headers=headers)
+        response = with_token.caller().call("GET", "/readyz", headers=headers)
         assert (response.status_code, response.get_json()) == (200, {"status": "ready"})
         assert WORKER_HEADER not in response.headers
-    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    response = with_token.caller(Authorization=f"Bearer {TOKEN}").get("/readyz")
     assert response.get_json()["checks"]["system_database"] == "ok"
-    response = with_token.anybody(**{MEASURE_HEADER: TOKEN}).get("/readyz")
+    response = with_token.caller(**{MEASURE_HEADER: TOKEN}).get("/readyz")
     assert response.headers[WORKER_HEADER]
     assert response.get_json() == {"status": "ready"}
 
@@ -115,9 +115,9 @@ def test_unauthenticated_readiness_has_the_status_without_details(
     with_token: AppHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(health.CHECKS, "system_database", lambda _: "failing: run `flask migrations upgrade --system`")
-    response = with_token.anybody().get("/readyz")
+    response = with_token.caller().get("/readyz")
     assert (response.status_code, response.get_json()) == (503, {"status": "not_ready"})
-    response = with_token.anybody(Authorization=f"Bearer {TOKEN}").get("/readyz")
+    response = with_token.caller(Authorization=f"Bearer {TOKEN}").get("/readyz")
     assert (response.status_code, "flask migrations" in response.text) == (503, True)
 
 
@@ -155,7 +155,7 @@ def test_requests_are_counted_by_route_and_status_never_by_path(harness: AppHarn
     acme_key.call("BREW", "/v1/pot-of-coffee")
     assert sample(harness, "requests_total", **route) == before + 1
     assert sample(harness, "requests_total", route="none", status="404", method="other") == lost + 1
-    text = harness.anybody().get("/metrics").get_data(as_text=True)
+    text = harness.caller().get("/metrics").get_data(as_text=True)
     assert "dead" not in text
     assert "coffee" not in text
 
@@ -166,7 +166,7 @@ def test_verifications_are_counted_by_outcome(harness: AppHarness, acme_key: Cal
 
     before = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
     acme_key.get("/v1/me")
-    harness.person(ALICE).get("/v1/me")
+    harness.user(ALICE).get("/v1/me")
     key = harness.new_key("acme", expires_at=datetime(2026, 1, 1, tzinfo=UTC))
     assert harness.bearer(key).get("/v1/me").status_code == 401
     after = [count("api_key", "accepted"), count("jwt", "accepted"), count("api_key", "expired_credential")]
@@ -175,7 +175,7 @@ def test_verifications_are_counted_by_outcome(harness: AppHarness, acme_key: Cal
 
 def test_problems_are_counted_by_code(harness: AppHarness) -> None:
     before = sample(harness, "problems_total", code="missing_credential")
-    harness.anybody().get("/v1/me")
+    harness.caller().get("/v1/me")
     assert sample(harness, "problems_total", code="missing_credential") == before + 1
 
 
@@ -211,7 +211,7 @@ def test_publishing_repeatedly_does_not_count_twice(harness: AppHarness) -> None
 
 
 def test_issuer_key_fetches_are_counted(harness: AppHarness) -> None:
-    assert harness.person(ALICE).get("/v1/me").status_code == 200  # verifying a JWT fetches them
+    assert harness.user(ALICE).get("/v1/me").status_code == 200  # verifying a JWT fetches them
     keys = harness.services.issuer_keys
     assert keys is not None
     metrics = Metrics()
@@ -222,8 +222,8 @@ def test_issuer_key_fetches_are_counted(harness: AppHarness) -> None:
 
 def test_no_metric_contains_an_account_a_key_or_a_user(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/agents")
-    harness.person(ALICE).get("/v1/api-keys")
-    text = harness.anybody().get("/metrics").get_data(as_text=True)
+    harness.user(ALICE).get("/v1/api-keys")
+    text = harness.caller().get("/metrics").get_data(as_text=True)
     assert not re.search(r"acme|globex|sk_live|pk_live|alice|127\.0\.0\.1", text)
 
 

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
 # KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
@@ -109,14 +109,14 @@ def published(app: Flask) -> set[tuple[str, str]]:
 
 
 def test_document_lists_exactly_the_published_routes(harness: AppHarness) -> None:
-    document = harness.anybody().get("/v1/openapi.json").get_json()
+    document = harness.caller().get("/v1/openapi.json").get_json()
     listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
     assert listed == published(harness.app)
     assert document["openapi"] == "3.1.0"
 
 
 def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> None:
-    paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
+    paths = harness.caller().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
             methods["operationId"] for at, ops in paths.items() if at.startswith(f"{path}/") for methods in ops.values()
@@ -129,21 +129,21 @@ def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> 
 
 
 def test_every_problem_code_has_an_explanation(harness: AppHarness) -> None:
-    assert set(EXPLANATIONS) == set(KINDS)
-    page = harness.anybody().get("/docs/errors").text
-    for code in KINDS:
+    assert set(EXPLANATIONS) == set(PROBLEM_TYPES)
+    page = harness.caller().get("/docs/errors").text
+    for code in PROBLEM_TYPES:
         assert f'id="{code}"' in page
 
 
 def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
     for path in ("/docs", "/docs/errors"):
-        page = harness.anybody().get(path)
+        page = harness.caller().get(path)
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
         assert "<script" not in page.text
 
 
 def test_readiness_documents_its_503_response(harness: AppHarness) -> None:
-    paths = harness.anybody().get("/v1/openapi.json").get_json()["paths"]
+    paths = harness.caller().get("/v1/openapi.json").get_json()["paths"]
     responses = paths["/readyz"]["get"]["responses"]
     assert responses["503"]["content"]["application/json"] == responses["200"]["content"]["application/json"]

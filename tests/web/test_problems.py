@@ -12,8 +12,8 @@ from kataven import settings
 from kataven.account.errors import Conflict
 from kataven.dev.personas import ALICE
 from kataven.web.access import PUBLIC
-from kataven.web.operation import Answer, ApiBlueprint
-from kataven.web.problems import KINDS
+from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from tests.support.app_harness import AppHarness, Caller
 
@@ -33,11 +33,11 @@ from tests.support.app_harness import AppHarness, Caller
     ],
 )
 def test_problem_has_the_documented_fields(harness: AppHarness, method: str, path: str, status: int, code: str) -> None:
-    response = harness.anybody().call(method, path)
+    response = harness.caller().call(method, path)
     assert response.content_type == "application/problem+json"
     problem = response.get_json()
     assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
-    assert problem["title"] == KINDS[code].title
+    assert problem["title"] == PROBLEM_TYPES[code].title
     assert problem["type"] == f"/docs/errors#{code}"
     assert problem["detail"]
     assert problem["request_id"] == response.headers["X-Request-ID"]
@@ -45,12 +45,12 @@ def test_problem_has_the_documented_fields(harness: AppHarness, method: str, pat
 
 
 def test_405_lists_the_supported_methods(harness: AppHarness) -> None:
-    assert harness.anybody().call("PUT", "/v1/agents").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
+    assert harness.caller().call("PUT", "/v1/agents").headers["Allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "text/plain, application/json;q=0.5"])
 def test_accept_text_plain_returns_one_line(harness: AppHarness, accept: str) -> None:
-    response = harness.anybody(Accept=accept).get("/v1/agents")
+    response = harness.caller(Accept=accept).get("/v1/agents")
     assert response.content_type == "text/plain; charset=utf-8"
     detail = "The request has no credential. Send an API key or a JWT: `Authorization: Bearer …`."
     assert response.text == f"missing_credential: {detail}\n"
@@ -60,17 +60,17 @@ def test_accept_text_plain_returns_one_line(harness: AppHarness, accept: str) ->
     "accept", ["*/*", "application/json", "text/html,*/*;q=0.1", "text/plain;q=0.1, application/json"]
 )
 def test_other_accept_headers_return_json(harness: AppHarness, accept: str) -> None:
-    assert harness.anybody(Accept=accept).get("/v1/agents").content_type == "application/problem+json"
+    assert harness.caller(Accept=accept).get("/v1/agents").content_type == "application/problem+json"
 
 
 def test_well_formed_request_id_of_the_client_is_kept(harness: AppHarness) -> None:
-    assert harness.anybody(X_Request_ID="order-4711.a_b").get("/healthz").headers["X-Request-ID"] == "order-4711.a_b"
+    assert harness.caller(X_Request_ID="order-4711.a_b").get("/healthz").headers["X-Request-ID"] == "order-4711.a_b"
     for hostile in ("short", "with blank 123", "x" * 129, '"quoted-id"', "ünïcode-id"):
-        assert harness.anybody(X_Request_ID=hostile).get("/healthz").headers["X-Request-ID"] != hostile
+        assert harness.caller(X_Request_ID=hostile).get("/healthz").headers["X-Request-ID"] != hostile
 
 
 def test_every_response_has_its_own_request_id(harness: AppHarness) -> None:
-    ids = {harness.anybody().get("/healthz").headers["X-Request-ID"] for _ in range(5)}
+    ids = {harness.caller().get("/healthz").headers["X-Request-ID"] for _ in range(5)}
     assert len(ids) == 5
 
 
@@ -98,7 +98,7 @@ def test_conflict_returns_409_with_its_message(harness: AppHarness) -> None:
 def _with_a_broken_route(harness: AppHarness, error: Exception) -> Flask:
     blueprint = ApiBlueprint("broken", __name__, "thing", "A package for a test.")
 
-    @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", answer=Answer(200, "Never."))
+    @blueprint.operation("GET", "/broken", access=PUBLIC, summary="Break", response=ResponseSpec(200, "Never."))
     def broken(call: RequestContext) -> None:  # type: ignore[misc]
         raise error
 
@@ -119,7 +119,7 @@ def test_access_log_of_a_rejected_request_has_its_code_and_caller(
 ) -> None:
     bob.post("/v1/agents", {"name": "Not allowed"})
     harness.bearer(harness.issuer.token(ALICE), "globex").get("/v1/me")
-    harness.anybody().get("/v1/me")
+    harness.caller().get("/v1/me")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"kataven.access"' in line]
     assert [[line.get(name) for name in ("status", "code", "account", "principal")] for line in lines] == [
         [403, "forbidden", "acme", "jwt:bob"],

@@ -14,14 +14,14 @@ from kataven.identity.token import TokenKind
 from kataven.ratelimit.budget import PER_MINUTE, AddressBudgetKind
 from kataven.web.lookups import OUTCOMES
 from kataven.web.metrics import Metrics
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
 CROWDED = "203.0.113.250"
 
 
 def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
-    text = harness.anybody().get("/metrics").get_data(as_text=True)
+    text = harness.caller().get("/metrics").get_data(as_text=True)
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -31,7 +31,7 @@ def series(harness: AppHarness, name: str, label: str) -> dict[str, float]:
 
 
 def test_every_problem_limit_and_lookup_has_a_series_at_startup(harness: AppHarness) -> None:
-    assert set(KINDS) <= set(series(harness, "problems", "code"))
+    assert set(PROBLEM_TYPES) <= set(series(harness, "problems", "code"))
     assert set(OUTCOMES) == set(series(harness, "credential_lookups", "outcome"))
     limits = set(series(harness, "limited", "limit"))
     assert {"per-minute", "key-concurrent", *AddressBudgetKind, "hub-of-network"} <= limits
@@ -102,7 +102,7 @@ def test_requests_rejected_by_an_exhausted_budget_are_counted(harness: AppHarnes
             guess = harness.bearer(tokens.generate(TokenKind.API_KEY, "acme").text)
             last = guess.get("/v1/me", **there)
         else:
-            last = harness.anybody().post("/v1/widget/auth/guest", {}, **there)
+            last = harness.caller().post("/v1/widget/auth/guest", {}, **there)
     assert last.status_code == 429
     after = series(harness, "limited", "limit")[kind], series(harness, "credential_lookups", "outcome")["refused"]
     assert after[0] > before[0]

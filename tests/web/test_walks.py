@@ -64,7 +64,7 @@ def test_walks_over_published_links_find_consistent_resources(
     harness: AppHarness, machine: type[APIStateMachine]
 ) -> None:
     new_account(harness.services, ACCOUNT)
-    owner = harness.person(OWNER)
+    owner = harness.user(OWNER)
     met: set[str] = set()
     failures: list[Exception] = []
 

@@ -61,7 +61,7 @@ class Site:
 
     def _call(self, method: str, path: str, **options: Any) -> TestResponse:
         headers = {} if self.origin is None else {"Origin": self.origin}
-        return self.harness.anybody().call(method, path, headers=headers, **options)
+        return self.harness.caller().call(method, path, headers=headers, **options)
 
 
 def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class VoiceEdge:
     harness: AppHarness
 
     def claims(self, token: str) -> dict[str, Any]:
-        keys = KeySet.import_key_set(self.harness.anybody().get("/v1/widget/jwks.json").get_json())
+        keys = KeySet.import_key_set(self.harness.caller().get("/v1/widget/jwks.json").get_json())
         decoded = jwt.decode(token, keys, algorithms=["ES256"])
         assert decoded.header["typ"] == "kataven-visitor+jwt"
         jwt.JWTClaimsRegistry(

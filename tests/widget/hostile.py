@@ -286,7 +286,7 @@ def _the_apex_of_a_wildcard(draw: random.Random) -> str:
     return f"https://{spelt}{draw.choice(('', ':443', '.', f':{draw.randint(1, 65_535)}'))}"
 
 
-def _a_stranger(draw: random.Random) -> str:
+def _an_unrelated_site(draw: random.Random) -> str:
     return f"https://{_evil(draw)}{draw.choice(('', f':{draw.randint(1, 65_535)}'))}"
 
 
@@ -311,5 +311,5 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     *(_unicode_of_a_listed_punycode, _another_port, _broken_port, _port_out_of_range, _another_scheme, _broken_scheme),
     *(_plain_http, _null, _several_at_once, _empty_labels, _ipv4_in_disguise, _ipv6, _very_long, _with_a_path),
-    *(_brackets_and_wildcards, _bad_labels, _the_apex_of_a_wildcard, _a_stranger, _another_local_port),
+    *(_brackets_and_wildcards, _bad_labels, _the_apex_of_a_wildcard, _an_unrelated_site, _another_local_port),
 )

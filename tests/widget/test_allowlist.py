@@ -15,7 +15,7 @@ from kataven.widget.allowlist import (
     InvalidEntry,
     Origin,
     allows,
-    is_loopback,
+    is_visitors_machine,
     origin_of,
     parse_entry,
     parse_new_entry,
@@ -286,7 +286,7 @@ def test_entry_is_normalized_and_http_is_limited_to_loopback(text: str) -> None:
     assert entry.text.isascii()
     assert entry.text == entry.text.lower()
     if "http" in entry.schemes:
-        assert is_loopback(entry.host)
+        assert is_visitors_machine(entry.host)
 
 
 @settings(deadline=None)

@@ -168,7 +168,7 @@ def test_session_limit_returns_429_with_retry_after(
     user_token = create_user_token()
     first = site.guest()
     assert first.status_code == 200
-    before = harness.anybody().get("/metrics").text
+    before = harness.caller().get("/metrics").text
     for response in (site.guest(), site.exchange(user_token)):
         assert refusal(response) == (429, "too_many_visits")
         assert 0 < int(response.headers["Retry-After"]) <= IDLE_SECONDS + STEP_SECONDS
@@ -178,12 +178,12 @@ def test_session_limit_returns_429_with_retry_after(
     assert site.exchange(user_token).status_code == 200
     sample = 'kataven_limited_total{limit="widget-key-visits"} 2.0'
     assert sample not in before
-    assert sample in harness.anybody().get("/metrics").text
+    assert sample in harness.caller().get("/metrics").text
 
 
 def test_lone_surrogates_are_rejected(harness: AppHarness, acme_key: Caller) -> None:
     """Redis stores UTF-8 only."""
-    response = harness.anybody().call(
+    response = harness.caller().call(
         "POST",
         "/v1/widget/auth/user-token",
         headers={"Authorization": acme_key.headers["Authorization"]},

@@ -28,7 +28,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "kataven" / "widget" / "static" /
 @pytest.mark.parametrize("prefix", ["", "/api", "/hub-api/api"])
 def test_preflight_is_allowed_for_any_origin(harness: AppHarness, path: str, prefix: str) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
-    response = harness.anybody(Origin="https://anywhere.example").call("OPTIONS", prefix + path, headers=asked)
+    response = harness.caller(Origin="https://anywhere.example").call("OPTIONS", prefix + path, headers=asked)
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert response.headers["Access-Control-Allow-Methods"] == "GET, POST"
@@ -43,7 +43,7 @@ def test_preflight_is_allowed_for_any_origin(harness: AppHarness, path: str, pre
 def test_all_responses_including_errors_are_readable_by_other_origins(
     harness: AppHarness, path: str, method: str
 ) -> None:
-    response = harness.anybody(Origin="https://anywhere.example").call(method, path, data="{")
+    response = harness.caller(Origin="https://anywhere.example").call(method, path, data="{")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
     assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
     assert "Origin" in response.headers["Vary"]
@@ -62,7 +62,7 @@ def test_rate_limit_response_is_readable_by_other_origins(harness: AppHarness, s
     busy_address = "203.0.113.99"
     while harness.services.limiter.addresses.spend(busy_address, AddressBudgetKind.PUBLIC).admitted:
         pass
-    caller, from_address = harness.anybody(Origin=ORIGIN), {"environ_base": {"REMOTE_ADDR": busy_address}}
+    caller, from_address = harness.caller(Origin=ORIGIN), {"environ_base": {"REMOTE_ADDR": busy_address}}
     query = {"client_key": site.key, "agent_id": site.agent_id}
     response = caller.get("/v1/widget/config", query_string=query, **from_address)
     assert refusal(response) == (429, "rate_limited")
@@ -79,8 +79,8 @@ def test_rate_limit_response_is_readable_by_other_origins(harness: AppHarness, s
 
 
 def test_script_is_small_and_identical_with_and_without_gzip(harness: AppHarness) -> None:
-    plain = harness.anybody().get("/widget.js", headers={"Accept-Encoding": "identity"})
-    packed = harness.anybody().get("/widget.js", headers={"Accept-Encoding": "gzip, br"})
+    plain = harness.caller().get("/widget.js", headers={"Accept-Encoding": "identity"})
+    packed = harness.caller().get("/widget.js", headers={"Accept-Encoding": "gzip, br"})
     assert plain.data == SOURCE.read_bytes() == gzip.decompress(packed.data)
     assert len(packed.data) <= MAX_BYTES
     assert (plain.headers.get("Content-Encoding"), packed.headers["Content-Encoding"]) == (None, "gzip")
@@ -97,11 +97,11 @@ def test_script_is_small_and_identical_with_and_without_gzip(harness: AppHarness
 
 def test_if_none_match_returns_304(harness: AppHarness) -> None:
     gzipped = {"Accept-Encoding": "gzip"}
-    tag = harness.anybody().get("/widget.js", headers=gzipped).headers["ETag"]
-    cached = harness.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": tag})
+    tag = harness.caller().get("/widget.js", headers=gzipped).headers["ETag"]
+    cached = harness.caller().get("/widget.js", headers={**gzipped, "If-None-Match": tag})
     assert (cached.status_code, cached.data, cached.headers["ETag"]) == (304, b"", tag)
     assert cached.headers["Cache-Control"].startswith("public")
-    assert harness.anybody().get("/widget.js", headers={**gzipped, "If-None-Match": '"other"'}).status_code == 200
+    assert harness.caller().get("/widget.js", headers={**gzipped, "If-None-Match": '"other"'}).status_code == 200
 
 
 @pytest.mark.parametrize(

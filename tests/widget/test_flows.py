@@ -96,7 +96,7 @@ def test_referer_is_used_if_origin_is_missing(site: Site) -> None:
     elsewhere = site.at(None)
     query = {"client_key": site.key, "agent_id": site.agent_id}
     for referer, status in ((f"{ORIGIN}/shop?x=1", 200), ("https://evil.example/www.acme.com", 403)):
-        response = site.harness.anybody(Referer=referer).get("/v1/widget/config", query_string=query)
+        response = site.harness.caller(Referer=referer).get("/v1/widget/config", query_string=query)
         assert response.status_code == status
     assert refusal(elsewhere.config()) == (403, "origin_refused")
 
@@ -277,7 +277,7 @@ def test_malformed_client_key_is_rejected_without_lookup(
         ({"client_key": site.key, "user_token": "ut_x"}, "user_token"),
         ({"client_key": site.key, "user_token": opaque_tokens.new_user_token()[:-1]}, "user_token"),
     ):
-        response = site.harness.anybody(Origin=ORIGIN).post("/v1/widget/auth/exchange", body)
+        response = site.harness.caller(Origin=ORIGIN).post("/v1/widget/auth/exchange", body)
         assert [error["field"] for error in response.get_json()["errors"]] == [field]
     response = site.refresh(opaque_tokens.new_refresh_token(opaque_tokens.new_secret())[:-1])
     assert [error["field"] for error in response.get_json()["errors"]] == ["refresh_token"]
@@ -289,7 +289,7 @@ def test_malformed_client_key_is_rejected_without_lookup(
 def test_only_an_api_key_can_create_a_user_token(harness: AppHarness, site: Site, alice: Caller) -> None:
     path, body = "/v1/widget/auth/user-token", {"external_user_id": "u-17"}
     assert refusal(alice.post(path, body)) == (403, "forbidden")
-    assert refusal(harness.anybody().post(path, body)) == (401, "missing_credential")
+    assert refusal(harness.caller().post(path, body)) == (401, "missing_credential")
     assert refusal(harness.bearer(site.key).post(path, body)) == (401, "not_a_credential")
 
 
@@ -496,7 +496,7 @@ def test_jwt_does_not_bypass_the_allowlist(harness: AppHarness, site: Site) -> N
 
 
 def test_published_keys_contain_no_private_fields(harness: AppHarness) -> None:
-    response = harness.anybody().get("/v1/widget/jwks.json")
+    response = harness.caller().get("/v1/widget/jwks.json")
     assert re.fullmatch(r"public, max-age=\d+", response.headers["Cache-Control"])
     for key in response.get_json()["keys"]:
         assert set(key) == {"kid", "kty", "crv", "x", "y", "alg", "use"}

@@ -174,7 +174,7 @@ def test_key_is_rehashed_with_the_current_pepper_when_used(harness: AppHarness, 
 
 def test_branding_has_defaults_and_changes_by_field(harness: AppHarness, alice: Caller) -> None:
     new_account(harness.services, "branded")  # another test changes the branding of globex
-    owner = harness.person(replace(CHARLIE, account="branded"))
+    owner = harness.user(replace(CHARLIE, account="branded"))
     assert owner.get("/v1/widget-settings").get_json() == {
         "title": None,
         "launcher_label": None,

@@ -9,6 +9,7 @@ import httpx2
 from flask import Flask, Response, jsonify, render_template
 from werkzeug.wrappers import Response as AnyResponse
 
+from kataven.dev.loopback import HOSTS
 from kataven.widget.embed import snippet
 
 TIMEOUT_SECONDS = 10.0
@@ -27,7 +28,7 @@ class Customer:
 def create_demo(customer: Customer) -> Flask:
     """The site as a WSGI application. It accepts only loopback host names."""
     app = Flask(__name__)
-    app.config.update(TRUSTED_HOSTS=["127.0.0.1", "localhost"], MAX_CONTENT_LENGTH=1024)
+    app.config.update(TRUSTED_HOSTS=[*HOSTS], MAX_CONTENT_LENGTH=1024)
     site = _Site(customer)
     app.add_url_rule("/", view_func=site.page)
     app.add_url_rule("/healthz", view_func=lambda: jsonify(status="ok"))  # sends no request to the API

@@ -20,6 +20,7 @@ from kataven.dev.issuer.authorization import (
 from kataven.dev.issuer.grants import CODE_LIFETIME_SECONDS, Grant, GrantStore, InvalidGrant
 from kataven.dev.issuer.keys import Keyring
 from kataven.dev.issuer.tokens import AUDIENCE, CLIENT_ID, LIFETIME_SECONDS, access_claims, encode, id_claims
+from kataven.dev.loopback import HOSTS
 from kataven.dev.personas import PERSONAS
 from kataven.identity.errors import ExpiredCredential, MissingCredential, Refused
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS
@@ -41,7 +42,7 @@ USERINFO_CLAIMS = ("sub", "name", "preferred_username", "email", DEFAULT_ROLE_CL
 def create_issuer(issuer_url: str, keyring: Keyring) -> Flask:
     """The issuer as a WSGI application. It accepts only loopback host names, to prevent DNS rebinding by web pages."""
     app = Flask(__name__)
-    app.config.update(TRUSTED_HOSTS=["127.0.0.1", "localhost"], MAX_CONTENT_LENGTH=64 * 1024)
+    app.config.update(TRUSTED_HOSTS=[*HOSTS], MAX_CONTENT_LENGTH=64 * 1024)
     issuer = _Issuer(issuer_url, keyring)
     app.add_url_rule("/.well-known/openid-configuration", view_func=issuer.discovery)
     app.add_url_rule(KEYS, view_func=issuer.keys)

@@ -8,6 +8,7 @@ from urllib.parse import urlencode, urlsplit
 
 from werkzeug.datastructures import MultiDict
 
+from kataven import loopback
 from kataven.dev.issuer.tokens import CLIENT_ID
 
 CALLBACK_PATH = "/auth/callback"
@@ -59,7 +60,8 @@ def is_local_url(url: str) -> bool:
     except ValueError:
         return False
     plain = url.isascii() and url.isprintable() and not any(sign in url for sign in "@\\ #")
-    return plain and parts.scheme == "http" and (host in {"127.0.0.1", "::1"} or f".{host}".endswith(".localhost"))
+    local = host in loopback.ADDRESSES or loopback.is_localhost(host, subdomains=True)
+    return plain and parts.scheme == "http" and local
 
 
 def with_query(url: str, added: Mapping[str, str], state: str | None) -> str:

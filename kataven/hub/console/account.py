@@ -20,14 +20,14 @@ from kataven.hub.session_middleware import save_session
 from kataven.identity.token import is_account_name
 from kataven.operations import account_limits, account_status
 from kataven.operations.operator import Operator
-from kataven.ratelimit.policy import MAX_LIMIT
+from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, WINDOWS
 from kataven.revocation.receipt import Receipt
 from kataven.system import accounts, operators
 from kataven.system.directory import AccountRecord, record_of, record_query
 from kataven.system.errors import ContradictoryLimits, SystemRefusal
 from kataven.system.models import Account, OperatorEvent
 from kataven.tenancy.errors import TenancyError
-from kataven.web.schema import Input
+from kataven.web.schema import Input, with_fields
 
 blueprint = PageBlueprint("console-account", __name__, "account")
 
@@ -36,23 +36,14 @@ MAX_DAYS = 36_500
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 
 
-LIMITS_LABELS = {
-    "per_minute": FieldLabel("Requests per minute"),
-    "per_hour": FieldLabel("Requests per hour"),
-    "per_day": FieldLabel("Requests per day"),
-    "concurrent": FieldLabel("Concurrent requests"),
-}
+LIMITS_LABELS = {limit.field: FieldLabel(limit.label) for limit in LIMIT_FIELDS}
 POLICY_LABELS = {"max_days": FieldLabel("Maximum key lifetime in days")}
 """The labels of the page's fields."""
 
 
+@with_fields((limit.field for limit in LIMIT_FIELDS), Limit)
 class LimitsForm(Input):
     """All limits of an account."""
-
-    per_minute: Limit
-    per_hour: Limit
-    per_day: Limit
-    concurrent: Limit
 
 
 class PolicyForm(Input):
@@ -83,7 +74,7 @@ def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
             _operator(hub_request), account, form.model_dump(), lambda found: edit.check(asdict(found))
         )
     except ContradictoryLimits as error:
-        return _page(hub_request, account, request.form, {"per_minute": str(error)})
+        return _page(hub_request, account, request.form, {WINDOWS[0]: str(error)})
     return _redirect_with_notice(hub_request, account, "Limits updated. All workers apply them within one second.")
 
 

@@ -30,7 +30,7 @@ from kataven.hub.page_blueprint import (
 from kataven.hub.paging import list_query, page_links, range_label, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
-from kataven.web.receipts import begin_ending, end_credentials
+from kataven.web.receipts import record_intent, revoke_credentials
 from kataven.web.schema import Input, SingleLine
 
 blueprint = PageBlueprint("api-keys", __name__, "API key")
@@ -108,8 +108,8 @@ def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     with hub_request.writing() as session:
         key, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = key.name, key.hint
-        ending = begin_ending(hub_request, str(key_id))
-    receipt = end_credentials(hub_request, ending, event)
+        intent = record_intent(hub_request, str(key_id))
+    receipt = revoke_credentials(hub_request, intent, event)
     save_session(
         hub_request, hub_request.session.with_(notice=f"Revoked “{name}” (…{hint}): {describe_revocation(receipt)}.")
     )

@@ -28,7 +28,7 @@ from kataven.hub.paging import page_links, range_label, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import TokenKind
 from kataven.web.inputs.widget_keys import WidgetKeyInput
-from kataven.web.receipts import begin_ending, end_credentials
+from kataven.web.receipts import record_intent, revoke_credentials
 from kataven.web.schema import read_id
 from kataven.widget import allowlist
 from kataven.widget.embed import snippet
@@ -108,8 +108,8 @@ def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     with hub_request.writing() as session:
         name = widget_keys.read(session, key_id).name
         event = widget_keys.remove(session, key_id, hub_request.actor)
-        ending = begin_ending(hub_request, str(key_id))
-    receipt = end_credentials(hub_request, ending, event)
+        intent = record_intent(hub_request, str(key_id))
+    receipt = revoke_credentials(hub_request, intent, event)
     save_session(hub_request, hub_request.session.with_(notice=f"Deleted “{name}”: {describe_revocation(receipt)}."))
     return see_other(HOME)
 
@@ -125,11 +125,11 @@ def _change(
         change = widget_keys.change(session, key_id, fields, hub_request.actor, condition)
         name, event = change.key.name, change.event_id
         ends = change.revokes_access or bool(fields.get("disabled"))
-        ending = begin_ending(hub_request, str(key_id)) if ends else None
+        intent = record_intent(hub_request, str(key_id)) if ends else None
     notice = f"{done} “{name}”"
-    if ending is not None:
+    if intent is not None:
         describe = describe_revocation if fields.get("disabled") else describe_change
-        notice += f": {describe(end_credentials(hub_request, ending, event))}"
+        notice += f": {describe(revoke_credentials(hub_request, intent, event))}"
     save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
     return see_other(f"{HOME}/{key_id}")
 

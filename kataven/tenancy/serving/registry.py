@@ -11,7 +11,6 @@ schema or a statement needs a newer one, NoTenant without a tenant, RegistryClos
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ import psycopg2
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from kataven.background import BackgroundLoop
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import Fault, fault_of, in_words, may_be_about_schema
 from kataven.tenancy.errors import BehindSchema, NoTenant, SchemaMismatch, TenantUnavailable
@@ -82,8 +82,6 @@ class EngineRegistry:
         self._session_factory = session_factory
         self._session_options = dict(session_options or {})
         self._clock = clock
-        self._stopping = threading.Event()
-        self._sweeper: threading.Thread | None = None
         self._reset(host_slots)
         _registries.add(self)
 
@@ -121,20 +119,11 @@ class EngineRegistry:
 
     def start(self) -> None:
         """Sweep from a background thread until `stop()`. Starting twice does nothing. Call it after a fork."""
-        if self._sweeper is not None:
-            return
-        with self._budget.changed:
-            if self._sweeper is None:
-                self._stopping.clear()
-                self._sweeper = threading.Thread(target=self._sweep_until_stopped, name="tenancy-sweep", daemon=True)
-                self._sweeper.start()
+        self._sweeper.start()
 
     def stop(self) -> None:
         """End the background thread of `start()`, if it runs."""
-        self._stopping.set()
-        if self._sweeper is not None:
-            self._sweeper.join()
-            self._sweeper = None
+        self._sweeper.stop()
 
     def close(self) -> None:
         """Reject new sessions and retire every engine. Sessions in progress finish, then their connections close."""
@@ -144,13 +133,13 @@ class EngineRegistry:
     def after_fork(self) -> None:
         """Start empty and leave the parent's connections open. Runs automatically in the child of an `os.fork()`."""
         host_slots = self._budget.host_slots
-        self._stopping = threading.Event()
-        self._sweeper = None
         self._reset(host_slots.after_fork() if host_slots is not None else None)
 
     def _reset(self, host_slots: HostSlots | None) -> None:
         self._budget = ConnectionBudget(self._limits.connections, host_slots, self._clock)
         self._engines = Engines(self._limits, self._settings, self._budget)
+        # Also new: another thread may have held the locks of the previous one at the fork.
+        self._sweeper = BackgroundLoop("tenancy-sweep", self.sweep, lambda: self._limits.sweep, run_at_start=False)
 
     @contextlib.contextmanager
     def _session(self, tenant: Tenant, isolation_level: IsolationLevel, *, read_only: bool) -> Iterator[TenantSession]:
@@ -228,13 +217,6 @@ class EngineRegistry:
         level = logging.WARNING if fault.is_down else logging.INFO
         logger.log(level, "database %s unavailable: %s", tenant.account, fault.reason)
         return TenantUnavailable(tenant.account, fault.reason, self._limits.breaker_pause)
-
-    def _sweep_until_stopped(self) -> None:
-        while not self._stopping.wait(self._limits.sweep):
-            try:
-                self.sweep()
-            except Exception:
-                logger.exception("sweep failed; the sweeper continues")
 
 
 _registries: WeakSet[EngineRegistry] = WeakSet()

@@ -23,15 +23,15 @@ class AgentInput(Input):
     server_set = frozenset({"id", "created_at", "updated_at", "created_by"})
 
     name: Name
-    description: Description | None = None
+    description: Description | None = Field(default=None, description="A note for the people who manage the agent.")
     category: Category = Category.CUSTOM
-    status: AgentStatus = AgentStatus.DRAFT
-    system_prompt: Prompt | None = None
-    greeting_message: Greeting | None = None
+    status: AgentStatus = Field(default=AgentStatus.DRAFT, description="Only an `active` agent accepts visitors.")
+    system_prompt: Prompt | None = Field(default=None, description="The instructions for the language model.")
+    greeting_message: Greeting | None = Field(default=None, description="The first message of a conversation.")
     greeting_mode: GreetingMode = GreetingMode.INTERRUPTIBLE
     llm_model: ShortText = "gpt-4o"
     voice_provider: VoiceProvider = VoiceProvider.CARTESIA
-    voice_id: ShortText | None = None
+    voice_id: ShortText | None = Field(default=None, description="A voice of the voice provider.")
     auth_mode: AuthMode = AuthMode.AUTHENTICATED
     ringing_enabled: bool = False
     background_audio_enabled: bool = False

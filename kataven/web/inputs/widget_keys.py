@@ -33,6 +33,9 @@ DomainAllowlist = Annotated[
     ),
     AfterValidator(_deduplicated),
 ]
+PinnedAgent = Annotated[
+    UUID | None, Field(description="Pin the key to one agent. Null allows every agent of the account.")
+]
 
 
 class WidgetKeyInput(Input):
@@ -42,9 +45,7 @@ class WidgetKeyInput(Input):
 
     name: KeyName
     domain_allowlist: DomainAllowlist = Field(default_factory=list)
-    agent_id: UUID | None = Field(
-        default=None, description="Pin the key to one agent. Null allows every agent of the account."
-    )
+    agent_id: PinnedAgent = None
 
 
 class WidgetKeyPatch(Input):
@@ -54,5 +55,5 @@ class WidgetKeyPatch(Input):
 
     name: KeyName = Field(default="", json_schema_extra=no_default)
     domain_allowlist: DomainAllowlist = Field(default_factory=list)
-    agent_id: UUID | None = Field(default=None, json_schema_extra=no_default)
+    agent_id: PinnedAgent = Field(default=None, json_schema_extra=no_default)
     disabled: bool = Field(default=False, json_schema_extra=no_default)

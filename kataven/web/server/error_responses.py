@@ -8,7 +8,7 @@ from http import HTTPStatus
 import orjson
 from gunicorn.http import errors
 
-from kataven.web.problems import KINDS
+from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.server.errors import BodyError, SlowBody
 
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -43,7 +43,7 @@ def code_of(error: BaseException) -> str:
 
 
 def status_of(code: str) -> int:
-    return KINDS[code].status
+    return PROBLEM_TYPES[code].status
 
 
 def new_request_id() -> str:
@@ -52,7 +52,7 @@ def new_request_id() -> str:
 
 def error_response(code: str, request_id: str) -> bytes:
     """A complete response, after which the server closes the connection."""
-    kind = KINDS[code]
+    kind = PROBLEM_TYPES[code]
     problem = {
         "type": f"/docs/errors#{kind.code}",
         "title": kind.title,

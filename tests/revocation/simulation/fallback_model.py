@@ -66,10 +66,11 @@ class ProcessFallback:
     def write_heartbeat(self, heartbeat: PollerHeartbeat) -> FallbackNotice:
         self._go()
         shared = self._shared
-        shared.readers[heartbeat.reader] = heartbeat.count
-        shared.redis[heartbeat.reader] = heartbeat.home_redis
-        if heartbeat.read_notice is not None and heartbeat.read_notice.mark == shared.notice.mark:
-            shared.read[heartbeat.reader] = shared.notice.count
+        if shared.readers.get(heartbeat.reader, 0) < heartbeat.count:
+            shared.readers[heartbeat.reader] = heartbeat.count
+            shared.redis[heartbeat.reader] = heartbeat.home_redis
+            if heartbeat.read_notice is not None and heartbeat.read_notice.mark == shared.notice.mark:
+                shared.read[heartbeat.reader] = shared.notice.count
         self._go()
         notice = shared.notice
         self._go()

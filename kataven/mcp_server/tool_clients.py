@@ -1,4 +1,4 @@
-"""One tool call: the client of whoever is calling, and errors that say what to do next."""
+"""Opens the SDK client of a tool call, and turns SDK errors into tool errors that state the next step."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from kataven.client import AsyncKatavenClient, KatavenError
 from kataven.mcp_server.advice import advise
 from kataven.mcp_server.callers import ClientFor
 
-# Hints in the specification's words: `destructive` is whatever is not purely additive, `idempotent` whatever has no
-# further effect when it is done again with the same arguments.
+# As the MCP specification defines the hints: a tool is `destructive` unless its updates are only additive, and
+# `idempotent` if another call with the same arguments has no further effect.
 READ = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 CREATE = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
 CHANGE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
-Calling = Callable[[Context, str], AbstractAsyncContextManager[AsyncKatavenClient]]
-"""A client for one call of a tool about a noun. Raises ToolError, whose text is for the model."""
+OpenClient = Callable[[Context, str], AbstractAsyncContextManager[AsyncKatavenClient]]
+"""The client for one tool call about a resource (a noun). Raises ToolError with a message for the model."""
 
 
-def calling_for(client_for: ClientFor) -> Calling:
-    """Calls as whoever `client_for` says is calling."""
+def client_opener(client_for: ClientFor) -> OpenClient:
+    """Open the clients that `client_for` selects for the caller."""
 
     @asynccontextmanager
-    async def calling(context: Context, noun: str) -> AsyncIterator[AsyncKatavenClient]:
+    async def open_client(context: Context, noun: str) -> AsyncIterator[AsyncKatavenClient]:
         try:
             async with client_for(context) as kataven:
                 yield kataven
         except KatavenError as error:
             raise ToolError(advise(error, noun)) from None
 
-    return calling
+    return open_client
