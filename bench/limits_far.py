@@ -35,7 +35,7 @@ from kataven.ratelimit.limiter import Limiter
 from kataven.ratelimit.policy import Quota, QuotaSet, RateLimitKey
 
 WORKERS, THREADS = 4, 4
-SCOPE = RateLimitKey("account:acme", QuotaSet(Quota("ten-seconds", 60, 10), Quota("thirty-seconds", 150, 30)))
+SCOPE = RateLimitKey("account:{acme}", QuotaSet(Quota("ten-seconds", 60, 10), Quota("thirty-seconds", 150, 30)))
 PAUSE_SECONDS = 0.02
 """The pause of a thread between two requests: at most 800 requests per second, 133 times the limit of ten seconds."""
 ALLOWED_PERCENT = {"near": 0.0, "far": 2.0, "starved": 2.0, "far and starved": 2.0}

@@ -94,7 +94,8 @@ class Settings(BaseModel):
         "`postgresql+psycopg2://user@/kataven_system?host=db1:5432&host=db2:5432&target_session_attrs=read-write`."
     )
     redis_url: RedisUrl = Field(
-        description="URL of one Redis server: `redis://host:6379/0`, `rediss://…` or `unix:///path?db=0`."
+        description="URL of Redis: `redis://host:6379/0`, `rediss://…`, `unix:///path?db=0`, `redis+sentinel://…` or "
+        "`redis+cluster://…`."
     )
     peppers: Peppers | None = Field(
         None,

@@ -203,7 +203,7 @@ def commands_about(account: str, url: str) -> Iterator[list[str]]:
         for seen in monitor.listen():
             if last in seen["command"]:
                 return
-            if seen["client_type"] != "lua" and f"account:{account}" in seen["command"]:
+            if seen["client_type"] != "lua" and f"account:{{{account}}}" in seen["command"]:
                 commands.append(seen["command"].split(" ")[0].upper())
 
 

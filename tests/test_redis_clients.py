@@ -262,7 +262,7 @@ def test_the_errors_of_a_server_that_is_not_the_primary(reply: str, expected: bo
     assert is_not_primary(redis.ResponseError(reply)) is expected
 
 
-@pytest.mark.parametrize("url", ["redis://a:1,b:2/0", "redis+sentinel://a/0", "redis://a/0?socket_timeout=60"])
+@pytest.mark.parametrize("url", ["redis://a:1,b:2/0", "http://a/0", "redis://a/0?socket_timeout=60"])
 def test_an_invalid_url_is_rejected_before_it_is_used(url: str) -> None:
     with pytest.raises(ValueError, match=r"several servers|must start with|option 'socket_timeout'"):
         redis_client(url, timeout_seconds=1)

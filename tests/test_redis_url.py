@@ -15,7 +15,15 @@ from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import Unreachable, pack
 from kataven.redis_clients import redis_client
-from kataven.redis_url import OPTIONS, RedisAddress, RedisTls, check_redis_url, read_redis_url
+from kataven.redis_url import (
+    OPTIONS,
+    RedisAddress,
+    RedisDeployment,
+    RedisTls,
+    Topology,
+    check_redis_url,
+    read_redis_url,
+)
 from kataven.revocation.redis_link import RedisLink
 from tests.ratelimit.proxy import Proxy
 from tests.revocation.scratch_redis import ScratchRedis
@@ -45,7 +53,81 @@ A_SOCKET = "unix:///run/redis.sock"
     ],
 )
 def test_a_url_is_parsed_into_an_address(url: str, address: RedisAddress) -> None:
-    assert read_redis_url(url) == address
+    assert read_redis_url(url) == RedisDeployment(Topology.PLAIN, address)
+
+
+TLS = RedisTls("/ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("url", "deployment"),
+    [
+        (
+            "redis+sentinel://u:p%2C@h1,h2:26380/main/2?sentinel_username=s&sentinel_password=q&client_name=n",
+            RedisDeployment(
+                Topology.SENTINEL,
+                RedisAddress(db=2, username="u", password="p,", client_name="n"),
+                (
+                    RedisAddress("h1", 26379, username="s", password="q"),
+                    RedisAddress("h2", 26380, username="s", password="q"),
+                ),
+                "main",
+            ),
+        ),
+        (
+            "rediss+sentinel://[::1]:26379/a%20b?ssl_ca_certs=/ca.pem",
+            RedisDeployment(Topology.SENTINEL, RedisAddress(tls=TLS), (RedisAddress("::1", 26379, tls=TLS),), "a b"),
+        ),
+        (
+            "redis+cluster://:p@H1:7000,[2001:db8::1],h3/0",
+            RedisDeployment(
+                Topology.CLUSTER,
+                RedisAddress(password="p"),
+                (
+                    RedisAddress("h1", 7000, password="p"),
+                    RedisAddress("2001:db8::1", password="p"),
+                    RedisAddress("h3", password="p"),
+                ),
+            ),
+        ),
+        (
+            "rediss+cluster://h1?ssl_ca_certs=/ca.pem",
+            RedisDeployment(Topology.CLUSTER, RedisAddress(tls=TLS), (RedisAddress("h1", tls=TLS),)),
+        ),
+    ],
+)
+def test_a_url_of_several_servers_is_parsed(url: str, deployment: RedisDeployment) -> None:
+    assert read_redis_url(url) == deployment
+    assert deployment.at("h", 1).port == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "redis://a:1,b:2/0",
+            r"several servers.*redis\+sentinel://host1:26379,host2:26379/service/0; .*redis\+cluster",
+        ),
+        ("redis+sentinel://a:1", "doesn't name the service"),
+        ("redis+sentinel://a:1/main/x", "not a database number; write redis.sentinel"),
+        ("redis+sentinel://a,,b/main", "an empty host name"),
+        ("redis+sentinel://a,a:26379/main", "a server twice"),
+        ("redis+cluster://a/1", "only database 0"),
+        ("redis+cluster://a?db=1", "only database 0"),
+        ("redis+cluster://a:x,b", "a port that is not a number"),
+        ("redis+cluster://a:0", "a port that is not a number"),
+        ("redis+cluster://[::1", "not a URL"),
+        ("redis+cluster://a:1:2", "with IPv6 addresses in brackets"),
+        ("redis+cluster://a?sentinel_password=hunter2", "'sentinel_password', which requires Sentinel"),
+        ("redis+sentinel://a/main?ssl_ca_certs=/ca.pem", "requires TLS; start the URL with rediss.sentinel://"),
+        ("redis+sentinel://a/main?socket_timeout=9", "'socket_timeout'; the options are client_name"),
+        ("sentinel://a/main", "must start with redis://.*for Sentinel with redis.sentinel://"),
+    ],
+)
+def test_an_invalid_url_of_several_servers_is_rejected(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as rejected:
+        check_redis_url(url)
+    assert "hunter2" not in str(rejected.value)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +152,7 @@ def test_an_unsupported_option_is_rejected_with_its_name(url: str, message: str)
 
 def test_no_repr_contains_the_password() -> None:
     assert "hunter2" not in repr(read_redis_url("redis://u:hunter2@h"))
+    assert "hunter2" not in repr(read_redis_url("redis+sentinel://u:hunter2@h/s?sentinel_password=hunter2"))
 
 
 # Every Redis client of the project; each reads the key `greeting` once.

@@ -87,13 +87,14 @@ class AddressBudget:
 
     def _limit_keys(self, address: str, kind: AddressBudgetKind) -> tuple[RateLimitKey, ...]:
         if kind in NOT_BY_ADDRESS:
-            return (RateLimitKey(f"{NOT_BY_ADDRESS[kind]}:{address}", self._quota_sets[kind]),)
-        limit_key = RateLimitKey(f"address:{kind}:{bucket(address)}", self._quota_sets[kind])
-        wider = network(address)
+            return (RateLimitKey(f"{NOT_BY_ADDRESS[kind]}:{{{address}}}", self._quota_sets[kind]),)
+        narrow, wider = bucket(address), network(address)
+        if wider is None:
+            return (RateLimitKey(f"address:{kind}:{{{narrow}}}", self._quota_sets[kind]),)
+        # One decision uses both, so both have the tag of the wider network.
         return (
-            (limit_key,)
-            if wider is None
-            else (limit_key, RateLimitKey(f"address:{kind}:{wider}", self._network_quota_sets[kind]))
+            RateLimitKey(f"address:{kind}:{{{wider}}}:{narrow}", self._quota_sets[kind]),
+            RateLimitKey(f"address:{kind}:{{{wider}}}", self._network_quota_sets[kind]),
         )
 
 

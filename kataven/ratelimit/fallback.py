@@ -15,6 +15,7 @@ from kataven.ratelimit.decision import Decision
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import RateLimitKey
 from kataven.ratelimit.recent_counts import RecentCounts
+from kataven.ratelimit.redis_pool import SlotMoving
 from kataven.ratelimit.redis_socket import Refusal, Unreachable
 from kataven.ratelimit.windows import RedisWindows
 
@@ -104,6 +105,8 @@ class FallbackWindows:
         if not self.degraded:
             try:
                 decision = self._redis.take(limit_keys, slot)
+            except SlotMoving:
+                pass  # only this request is decided locally; a later heartbeat reports it
             except (Unreachable, Refusal) as error:
                 self._stop_using_redis(str(error))
             else:
@@ -123,6 +126,8 @@ class FallbackWindows:
         if not self.degraded:
             try:
                 return self._redis.peek(limit_keys)
+            except SlotMoving:
+                pass
             except (Unreachable, Refusal) as error:
                 self._stop_using_redis(str(error))
         return self._memory.peek(limit_keys)
@@ -161,6 +166,8 @@ class FallbackWindows:
             if not self.degraded:
                 self._report()
                 self._transfer_slots()
+        except SlotMoving as error:  # takes part of a second; a slot that is not renewed has two more heartbeats
+            log.info("rate limits: a slot of the cluster is being moved; retrying with the next heartbeat (%s)", error)
         except (Unreachable, Refusal) as error:
             self._fewer_since = None
             self._stop_using_redis(str(error))
@@ -189,7 +196,7 @@ class FallbackWindows:
         taken = self._local.copy()
         if not taken:
             return
-        self._redis.add_slots(self._worker, taken)
+        self._redis.add_slots(taken)
         given_back = []
         with self._lock:
             for slot, limit_keys in taken.items():

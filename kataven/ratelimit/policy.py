@@ -136,10 +136,20 @@ def _policy(quota: Quota) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitKey:
-    """What requests are counted by, and its quotas: `account:acme`, `key:acme:…`, `address:public:…`."""
+    """What requests are counted by, and its quotas: `account:{acme}`, `key:{acme}:…`, `address:public:{192.0.2.1}`.
+
+    The part in braces is a hash tag of Redis Cluster: names with the same tag are in one slot, so one script can use
+    them. All rate limit keys of one decision must have the same tag.
+    """
 
     name: str
     quota_set: QuotaSet
+
+    @property
+    def tag(self) -> str:
+        """The hash tag with its braces; the whole name if it has none."""
+        start = self.name.find("{")
+        return self.name if start < 0 else self.name[start : self.name.find("}", start) + 1]
 
 
 @lru_cache(maxsize=4096)

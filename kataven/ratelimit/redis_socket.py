@@ -16,7 +16,7 @@ from typing import Any
 import hiredis
 
 from kataven.ratelimit.latency import LatencyTracker, RedisTimeouts
-from kataven.redis_url import RedisAddress, read_redis_url
+from kataven.redis_url import RedisAddress
 
 READ_BYTES = 4096
 TIMER_SECONDS = 0.01
@@ -44,12 +44,12 @@ def pack(*command: str | bytes | int) -> bytes:
 class RedisSocket:
     """One socket, for one thread at a time. After Unreachable, it must be closed."""
 
-    def __init__(self, url: str, timeouts: RedisTimeouts, latency: LatencyTracker | None = None) -> None:
-        """Connect, authenticate and select the database of `url`. Raises Unreachable or Refusal.
+    def __init__(self, address: RedisAddress, timeouts: RedisTimeouts, latency: LatencyTracker | None = None) -> None:
+        """Connect, authenticate and select the database of `address`. Raises Unreachable or Refusal.
 
         Connections to the same Redis share one `latency` tracker.
         """
-        address = read_redis_url(url)
+        self.address = address
         self._timeouts = timeouts
         self._latency = latency or LatencyTracker(timeouts)
         self._reader = hiredis.Reader(protocolError=Unreachable, notEnoughData=_NOTHING)

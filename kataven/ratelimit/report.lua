@@ -1,6 +1,7 @@
--- Adds the usage that a worker admitted locally to the windows. A repeated report counts once.
+-- Adds the usage of one account that a worker admitted locally to the windows. A repeated report counts once.
 --
--- KEYS    1 the number of this worker's last report, 2... the windows of each rate limit key, as in `windows.lua`
+-- KEYS    1 the number of this worker's last report of this account, 2... the windows of each of its rate limit keys, as
+--         in `windows.lua`; all keys are in one slot of a cluster
 -- ARGV    1 now in microseconds, or '' to use this server's clock; 2 the number of the report
 --         3... for each rate limit key the number of windows; for each window its length in seconds and the number of
 --         buckets; for each bucket its age in microseconds and its count

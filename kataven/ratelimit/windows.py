@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 from kataven.ratelimit.decision import Decision
-from kataven.ratelimit.local_usage import UsageReport
+from kataven.ratelimit.local_usage import UsageEntry, UsageReport
 from kataven.ratelimit.policy import QuotaSet, RateLimitKey
 from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import Refusal, pack
+from kataven.redis_clients.script import RedisScript, is_unknown_script
+from kataven.redis_clients.slots import slot_of
 
 SLOT_LEASE_SECONDS = 3.0
 """The lease of a slot. It is renewed every third of this time, and expires if the worker can't renew it."""
@@ -20,6 +21,12 @@ SLOT_LEASE_SECONDS = 3.0
 WORKER_LEASE_SECONDS = 60.0
 """How long a worker counts as running after its last heartbeat. A worker without a connection to Redis still admits
 requests at its share. If it were not counted, the shares would add up to more than the limit."""
+
+_WINDOWS = RedisScript.read("kataven.ratelimit", "windows.lua")
+_HEARTBEAT = RedisScript.read("kataven.ratelimit", "heartbeat.lua")
+_SLOTS = RedisScript.read("kataven.ratelimit", "slots.lua")
+_REPORT = RedisScript.read("kataven.ratelimit", "report.lua")
+_PING = pack("PING")
 
 
 class Windows(Protocol):
@@ -36,7 +43,11 @@ class Windows(Protocol):
 
 
 class RedisWindows:
-    """Windows that all workers on all hosts share. Every call raises Unreachable or Refusal if Redis is unavailable."""
+    """Windows that all workers on all hosts share. Every call raises Unreachable or Refusal if Redis is unavailable.
+
+    In a cluster, the keys of one account are in one slot, because their names contain the account in braces. Every call
+    of a script uses keys of one slot. `SlotMoving` is raised while the cluster moves that slot to another node.
+    """
 
     def __init__(
         self,
@@ -51,9 +62,6 @@ class RedisWindows:
         self._prefix = prefix
         self._slot_lease = round(slot_lease_seconds * 1000)
         self._clock = clock
-        self._windows = WindowScript(pool, "windows.lua")
-        self._heartbeat = WindowScript(pool, "heartbeat.lua")
-        self._report = WindowScript(pool, "report.lua")
         self._command = lru_cache(maxsize=4096)(self._pack)
 
     @property
@@ -73,129 +81,133 @@ class RedisWindows:
         return self._run("peek", limit_keys, "")
 
     def peek_all(self, batches: Sequence[tuple[RateLimitKey, ...]]) -> list[Decision]:
-        """What `look` would say to each of these, in one round trip. Other requests are decided in between."""
+        """The decision of `peek` for each of these, in one round trip. Other requests are decided in between."""
         packed = [self._command("peek", limit_keys, self._now(), 0) for limit_keys in batches]
-        replies = self._windows.run_all([b"%b\r\n" % command for command, _ in packed])
+        replies = self._run_all([(_WINDOWS, b"%b\r\n" % command, at) for command, _, at in packed])
         return [
             Decision(quota_sets, bool(reply[0]), reply[1:])
-            for (_, quota_sets), reply in zip(packed, replies, strict=True)
+            for (_, quota_sets, _), reply in zip(packed, replies, strict=True)
         ]
 
     def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         for limit_key in limit_keys:
             if limit_key.quota_set.has_slots:
-                self._pool.send(pack("ZREM", self._slots(limit_key.name), slot))
+                key = self._slots(limit_key.name)
+                self._pool.send(pack("ZREM", key, slot), slot_of(key))
 
     def heartbeat(self, worker: str, held: Mapping[str, tuple[RateLimitKey, ...]]) -> int:
-        """Renew this worker's membership and slots. Returns the number of running workers."""
-        return self._send_heartbeat(worker, "renew", held)
+        """Renew this worker's membership and slots. Returns the number of running workers.
 
-    def add_slots(self, worker: str, taken: Mapping[str, tuple[RateLimitKey, ...]]) -> None:
+        In a cluster, every node is probed: an account of any node can be next.
+        """
+        self._pool.check_primary()
+        key = self._workers
+        call = _HEARTBEAT.pack([key], (self._now(), round(WORKER_LEASE_SECONDS * 1000), worker))
+        probes = [(None, _PING, slot) for slot in self._pool.slots_to_probe()]
+        return int(self._run_all([(_HEARTBEAT, call, slot_of(key)), *self._slot_calls("renew", held), *probes])[0])
+
+    def add_slots(self, taken: Mapping[str, tuple[RateLimitKey, ...]]) -> None:
         """Store slots of requests that are already running, even above the limit."""
-        self._send_heartbeat(worker, "take", taken)
+        self._run_all(self._slot_calls("take", taken))
 
     def report_usage(self, worker: str, report: UsageReport, now: int) -> list[dict[int, int]]:
         """Count what this worker admitted locally. A repeated report counts once. `now` is on the worker's clock.
 
         Returns for each entry the used amount of its windows, by window length in seconds.
         """
-        keys = [f"{self._prefix}told:{worker}", *(self._prefix + entry.limit_key.name for entry in report.entries)]
-        numbers = [number for entry in report.entries for number in entry.numbers(now)]
-        used = iter(self._report.run(self._report.pack(keys, (self._now(), report.number, *numbers))))
-        return [{seconds: next(used) for seconds in entry.windows} for entry in report.entries]
+        by_tag: defaultdict[str, list[UsageEntry]] = defaultdict(list)
+        for entry in report.entries:
+            by_tag[entry.limit_key.tag].append(entry)
+        calls = []
+        for tag, entries in by_tag.items():
+            keys = [f"{self._prefix}told:{worker}:{tag}", *(self._prefix + entry.limit_key.name for entry in entries)]
+            numbers = [number for entry in entries for number in entry.numbers(now)]
+            calls.append((_REPORT, _REPORT.pack(keys, (self._now(), report.number, *numbers)), slot_of(tag)))
+        used = {tag: iter(reply) for tag, reply in zip(by_tag, self._run_all(calls), strict=True)}
+        return [{seconds: next(used[entry.limit_key.tag]) for seconds in entry.windows} for entry in report.entries]
 
     def reset(self, names: Iterable[str], prefixes: Iterable[str] = ()) -> None:
         """Reset the usage of rate limit keys, under this object's prefix or under all of `prefixes`."""
-        found = [(prefix, name) for prefix in prefixes or (self._prefix,) for name in names]
-        self._pool.call(pack("DEL", *(f"{prefix}{kind}{name}" for prefix, name in found for kind in ("", "slots:"))))
+        prefixes = tuple(prefixes) or (self._prefix,)
+        for name in names:  # its keys are in one slot
+            keys = [f"{prefix}{kind}{name}" for prefix in prefixes for kind in ("", "slots:")]
+            self._pool.call(pack("DEL", *keys), slot_of(keys[0]))
 
     def leave(self, worker: str) -> None:
         """Remove this worker from the running workers."""
-        self._pool.send(pack("ZREM", f"{self._prefix}workers", worker))
+        self._pool.send(pack("ZREM", self._workers, worker), slot_of(self._workers))
 
     def close(self) -> None:
         """Wait for pending replies and close the connections."""
         self._pool.close()
 
     def _run(self, verb: str, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
-        command, quota_sets = self._command(verb, limit_keys, self._now(), len(slot))
-        reply = self._windows.run(b"%b%b\r\n" % (command, slot.encode()))
+        command, quota_sets, at = self._command(verb, limit_keys, self._now(), len(slot))
+        call = b"%b%b\r\n" % (command, slot.encode())
+        try:
+            reply = self._pool.call(call, at)
+        except Refusal as refusal:
+            if not is_unknown_script(str(refusal)):
+                raise
+            reply = self._pool.call(_WINDOWS.with_source(call), at)
         return Decision(quota_sets, bool(reply[0]), reply[1:])
+
+    def _run_all(self, calls: Sequence[tuple[RedisScript | None, bytes, int]]) -> list[Any]:
+        """The replies to packed calls of scripts, or of commands, each with its slot, in one round trip.
+
+        A call of a script that a server does not have is sent again with the source; the others were executed.
+        """
+        replies = self._pool.call_all([call for _, call, _ in calls], [slot for _, _, slot in calls])
+        missing = [
+            at for at, reply in enumerate(replies) if isinstance(reply, Refusal) and is_unknown_script(str(reply))
+        ]
+        while missing:
+            # Only the first one is sent with its source. A server then has the script for the others.
+            script, call, slot = calls[missing[0]]
+            assert script is not None  # noqa: S101  only scripts are unknown
+            replies[missing[0]] = self._pool.call(script.with_source(call), slot)
+            others = missing[1:]
+            again = self._pool.call_all([calls[at][1] for at in others], [calls[at][2] for at in others])
+            for at, reply in zip(others, again, strict=True):
+                replies[at] = reply
+            missing = [at for at in others if isinstance(replies[at], Refusal) and is_unknown_script(str(replies[at]))]
+        for reply in replies:
+            if isinstance(reply, Refusal):
+                raise reply
+        return replies
 
     def _pack(
         self, verb: str, limit_keys: tuple[RateLimitKey, ...], now: str | int, slot_length: int
-    ) -> tuple[bytes, tuple[QuotaSet, ...]]:
-        """The encoded command without the slot, which is the only part that differs between requests of a key."""
+    ) -> tuple[bytes, tuple[QuotaSet, ...], int]:
+        """The encoded command without the slot, which is the only part that differs between requests of a key; the
+        quotas; and the slot of the cluster that has the keys."""
         keys = [key for limit_key in limit_keys for key in (self._prefix + limit_key.name, self._slots(limit_key.name))]
         numbers = [number for limit_key in limit_keys for number in limit_key.quota_set.arguments]
-        packed = self._windows.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
-        return packed[: -slot_length - len("\r\n")], tuple(limit_key.quota_set for limit_key in limit_keys)
+        packed = _WINDOWS.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
+        quota_sets = tuple(limit_key.quota_set for limit_key in limit_keys)
+        return packed[: -slot_length - len("\r\n")], quota_sets, slot_of(keys[0])
 
-    def _send_heartbeat(self, worker: str, verb: str, slots_of: Mapping[str, tuple[RateLimitKey, ...]]) -> int:
-        slots = [
-            (self._slots(limit_key.name), slot)
-            for slot, limit_keys in slots_of.items()
-            for limit_key in limit_keys
-            if limit_key.quota_set.has_slots
-        ]
-        keys = [f"{self._prefix}workers", *(key for key, _ in slots)]
-        arguments = (
-            self._now(),
-            self._slot_lease,
-            round(WORKER_LEASE_SECONDS * 1000),
-            worker,
-            verb,
-            *(slot for _, slot in slots),
-        )
-        return int(self._heartbeat.run(self._heartbeat.pack(keys, arguments)))
+    def _slot_calls(
+        self, verb: str, slots_of: Mapping[str, tuple[RateLimitKey, ...]]
+    ) -> list[tuple[RedisScript | None, bytes, int]]:
+        """One call for each slot of a cluster, to renew or add concurrency slots."""
+        by_tag: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for slot, limit_keys in slots_of.items():
+            for limit_key in limit_keys:
+                if limit_key.quota_set.has_slots:
+                    by_tag[limit_key.tag].append((self._slots(limit_key.name), slot))
+        calls: list[tuple[RedisScript | None, bytes, int]] = []
+        for tag, pairs in by_tag.items():
+            arguments = (self._now(), self._slot_lease, verb, *(slot for _, slot in pairs))
+            calls.append((_SLOTS, _SLOTS.pack([key for key, _ in pairs], arguments), slot_of(tag)))
+        return calls
+
+    @property
+    def _workers(self) -> str:
+        return f"{self._prefix}workers"
 
     def _slots(self, name: str) -> str:
         return f"{self._prefix}slots:{name}"
 
     def _now(self) -> str | int:
         return "" if self._clock is None else round(self._clock() * 1_000_000)
-
-
-class WindowScript:
-    """A Lua script of this package, called by its digest and loaded into Redis on demand."""
-
-    def __init__(self, pool: RedisPool, file: str) -> None:
-        self._pool = pool
-        self._source = (importlib.resources.files("kataven.ratelimit") / file).read_bytes()
-        self._digest = hashlib.sha1(self._source, usedforsecurity=False).hexdigest()
-
-    def pack(self, keys: Sequence[str], arguments: Sequence[str | int]) -> bytes:
-        """Encode a call of the script."""
-        return pack("EVALSHA", self._digest, len(keys), *keys, *arguments)
-
-    def run(self, call: bytes) -> Any:
-        """The return value of the script. Raises Unreachable or Refusal."""
-        try:
-            return self._pool.call(call)
-        except Refusal as refusal:
-            if not _is_unknown(refusal):
-                raise
-        self._load()
-        return self._pool.call(call)
-
-    def run_all(self, calls: Sequence[bytes]) -> list[Any]:
-        """The return values of several calls in one round trip, or three if the script must be loaded. Raises as `run`.
-
-        Only for read-only calls: all calls are repeated after the script was loaded.
-        """
-        answers = self._pool.call_all(calls)
-        if any(isinstance(reply, Refusal) and _is_unknown(reply) for reply in answers):
-            self._load()
-            answers = self._pool.call_all(calls)
-        for reply in answers:
-            if isinstance(reply, Refusal):
-                raise reply
-        return answers
-
-    def _load(self) -> None:
-        self._pool.call(pack("SCRIPT", "LOAD", self._source))
-
-
-def _is_unknown(refusal: Refusal) -> bool:
-    """Whether the called script is not loaded."""
-    return str(refusal).startswith("NOSCRIPT")

@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kataven.redis_clients.script import Execute
 from kataven.revocation.epoch import Epoch, encode_body
-from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP, Execute
+from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP
 from kataven.revocation.target import RevocationTarget
 
 KEEP_ACKNOWLEDGEMENTS_MILLISECONDS = 60_000

@@ -9,7 +9,7 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from kataven.redis_clients import redis_client
+from kataven.redis_clients import close_idle_connections, redis_client, servers_of
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.cache_stats import CacheStats
 from kataven.revocation.coordination import CoordinationStore, Member
@@ -47,6 +47,8 @@ class Status:
     epoch: Epoch | None
     worker: str
     """The id of this process on the list of workers."""
+    problem: str | None = None
+    """Why Redis can't be reached, such as `sentinel: no primary known`, if that is known."""
 
 
 class Revocation:
@@ -69,7 +71,8 @@ class Revocation:
         timeout_seconds = lease_seconds / 4
         # The client repeats no command, except those that a server rejects because it is not a primary: see
         # Barrier._publish.
-        self._client = redis_client(redis_url, timeout_seconds=timeout_seconds, decode_responses=True)
+        servers = servers_of(redis_url)
+        self._client = redis_client(servers, timeout_seconds=timeout_seconds, decode_responses=True)
         self._fallback = fallback
         lease, reader_lease = Lease(lease_seconds, clock), Lease(READER_LEASE_SECONDS, clock)
         self.guard = Guard(lease, reader_lease, on_home_change=lambda: self._poller.poll_soon())
@@ -86,7 +89,7 @@ class Revocation:
             clock=clock,
         )
         self.canary = RevocationLatencyLog()
-        open_link = partial(RedisLink, redis_url, self._store.channel, timeout_seconds)
+        open_link = partial(RedisLink, servers, self._store.channel, timeout_seconds)
         self._subscriber = Subscriber(self.guard, open_link, namespace, self._barrier)
 
     @property
@@ -173,14 +176,15 @@ class Revocation:
 
     def _reconnect(self) -> None:
         """Close the idle connections: they may lead to a Redis that the workers have stopped using."""
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        close_idle_connections(self._client)
 
     def announce(self, target: RevocationTarget) -> None:
         """Make every worker evict `target` soon, without waiting. Only for changes that revoke no access."""
         self._barrier.announce(target)
 
     def status(self) -> Status:
-        return Status(self._subscriber.connected, self.guard.leases_valid(), self.guard.epoch, self._subscriber.id)
+        worker = self._subscriber
+        return Status(worker.connected, self.guard.leases_valid(), self.guard.epoch, worker.id, worker.problem)
 
     def workers(self) -> list[Member]:
         """The listed workers. Raises redis.RedisError."""

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any, Protocol
+import re
 
-from redis.exceptions import NoScriptError
-
-_FOLDER = files(__package__) / "lua"
-_WHOAMI = (_FOLDER / "whoami.lua").read_text("utf-8")
+from kataven.redis_clients.script import RedisScript
 
 
-class Execute(Protocol):
-    """Sends one Redis command and returns its reply, decoded. Raises redis.RedisError."""
-
-    def __call__(self, *command: str | int | float) -> Any: ...
+def _read(name: str) -> RedisScript:
+    return RedisScript.read(__package__, "lua/whoami.lua", f"lua/{name}.lua")
 
 
-class RedisScript:
-    """A script by name. It is called by its digest; if Redis does not have the script yet, the source is sent."""
+RENEW = _read("renew")
+PUBLISH = _read("publish")
+ACKNOWLEDGE = _read("acknowledge")
+SWEEP = _read("sweep")
 
-    def __init__(self, name: str) -> None:
-        self._source = _WHOAMI + (_FOLDER / f"{name}.lua").read_text("utf-8")
-        # Not for security: Redis identifies a script by this digest.
-        self.sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
-
-    def __call__(self, execute: Execute, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        try:
-            return execute("EVALSHA", self.sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return execute("EVAL", self._source, len(keys), *keys, *arguments)
+_CLUSTER = re.compile(r"(?m)^(?:redis|server)_mode:cluster\b")  # Valkey renamed the field
+_MAJOR_VERSION = re.compile(r"(?m)^redis_version:(\d+)")
 
 
-RENEW = RedisScript("renew")
-PUBLISH = RedisScript("publish")
-ACKNOWLEDGE = RedisScript("acknowledge")
-SWEEP = RedisScript("sweep")
+def publishes_to_shard(info: str) -> bool:
+    """Whether `publish.lua` sends sharded messages on the server with this `INFO server`. The script does the same."""
+    version = _MAJOR_VERSION.search(info)
+    return _CLUSTER.search(info) is not None and version is not None and int(version[1]) >= 7

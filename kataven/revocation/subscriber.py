@@ -19,6 +19,7 @@ from threading import Thread
 
 from redis.exceptions import RedisError
 
+from kataven.redis_clients import NoServer
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.coordination import CoordinationStore, encode_record, lease_seconds_of
 from kataven.revocation.epoch import Event
@@ -60,6 +61,8 @@ class Subscriber:
         self._sweeper: Sweeper[str, str] = Sweeper(expiry_wait_seconds(guard.lease.seconds) * 4)
         self.id = ""
         self.connected = False
+        self.problem: str | None = None
+        """Why no server can be used, if that is known."""
 
     def start(self) -> None:
         """Start the thread, unless it is running. Returns immediately; the lease is confirmed shortly afterwards."""
@@ -87,9 +90,10 @@ class Subscriber:
                 with self._open_link() as link:
                     store = CoordinationStore(link.call, self._namespace)
                     self._renew(link, store)
-                    attempt, self.connected = 0, True
+                    attempt, self.connected, self.problem = 0, True, None
                     self._run_connected(link, store, stopping)
             except RedisError as error:
+                self.problem = error.problem if isinstance(error, NoServer) else None
                 # A warning once per outage; the metrics count every attempt.
                 _log.log(logging.DEBUG if attempt else logging.WARNING, "revocation: no connection to Redis: %s", error)
             except BaseException:  # for example a cache that fails to evict: without a lease it is not used
@@ -108,6 +112,7 @@ class Subscriber:
             while not stopping.is_set() and (left := due - self._lease.clock()) > 0:
                 self._acknowledge(store, self._apply(link.wait(left)))
             self._renew(link, store)
+            link.check_primary()
             self._sweep(store)
             self._barrier.flush_pending()
         self.connected = False

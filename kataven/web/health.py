@@ -101,7 +101,7 @@ def _system_database(services: Services) -> str:
 
 def _redis(services: Services) -> str:
     status = services.revocation.status()
-    return "ok" if status.redis_reachable else "degraded: unreachable"
+    return "ok" if status.redis_reachable else f"degraded: {status.problem or 'unreachable'}"
 
 
 def _limits(services: Services) -> str:

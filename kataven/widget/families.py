@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from kataven.redis_clients.script import RedisScript
 from kataven.widget import opaque_tokens
 from kataven.widget.capacity import Capacity, SessionCounters, too_many_sessions
 from kataven.widget.errors import RefreshTokenReused, RefreshTokenUnknown
-from kataven.widget.store import StoreScript, WidgetStore
+from kataven.widget.store import WidgetStore, store_script
 from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
 
 IDLE_SECONDS = 2 * 3_600
@@ -20,9 +21,9 @@ IDLE_SECONDS = 2 * 3_600
 SESSION_SECONDS = 24 * 3_600
 """The maximum duration of a visitor session."""
 
-_CREATE = StoreScript("create")
-_READ = StoreScript("read")
-_ROTATE = StoreScript("rotate")
+_CREATE = store_script("create")
+_READ = store_script("read")
+_ROTATE = store_script("rotate")
 
 
 class Families:
@@ -75,7 +76,7 @@ class Families:
         return self._capacity.session_counters(self._store, visitor_session.account, visitor_session.widget_key_id)
 
     def _run(
-        self, script: StoreScript, token: str, arguments: list[str | int], counters: tuple[str, ...] = ()
+        self, script: RedisScript, token: str, arguments: list[str | int], counters: tuple[str, ...] = ()
     ) -> list[str | None]:
         name = opaque_tokens.session_name(token)
         if name is None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from importlib.resources import files
-from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
-from kataven.redis_clients import redis_client
+from kataven.redis_clients import redis_client, servers_of
+from kataven.redis_clients.script import RedisScript
+from kataven.redis_url import Topology
 from kataven.widget.errors import StoreUnavailable
 
 TIMEOUT_SECONDS = 0.5
 """Scripts take about a millisecond. A longer wait would block a request thread."""
-
-_FOLDER = files(__package__) / "lua"
-_COMMON = (_FOLDER / "common.lua").read_text("utf-8")
 
 Clock = Callable[[], float]
 """Seconds since the epoch. Replaces the clock of Redis in tests. In production the clocks of hosts differ."""
@@ -27,8 +23,12 @@ class WidgetStore:
 
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
         # No retries: an interrupted script may have run, and running it twice would use a token twice.
-        self._client = redis_client(redis_url, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
-        self._prefix = f"{namespace}:widget"
+        servers = servers_of(redis_url)
+        self._client = redis_client(servers, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
+        # A new session is counted for its widget key, its account and the installation, in one step. In a cluster, that
+        # requires one slot for all of them. Elsewhere, keys keep their names, so an upgrade ends no session.
+        in_one_slot = servers.deployment.topology is Topology.CLUSTER
+        self._prefix = f"{{{namespace}:widget}}" if in_one_slot else f"{namespace}:widget"
         self._clock = clock
 
     def key(self, kind: str, name: str) -> str:
@@ -38,7 +38,7 @@ class WidgetStore:
         """The time argument of scripts; '' selects the clock of Redis."""
         return "" if self._clock is None else str(round(self._clock() * 1000))
 
-    def run(self, script: StoreScript, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
+    def run(self, script: RedisScript, keys: Sequence[str], arguments: Sequence[str | int]) -> list[str | None]:
         """The return value of the script. Raises StoreUnavailable."""
         try:
             found: list[str | None] = script(self._client.execute_command, keys, arguments)
@@ -50,16 +50,6 @@ class WidgetStore:
         self._client.close()
 
 
-class StoreScript:
-    """A script in `lua/`, called by its digest. If Redis has not cached it, its source is sent."""
-
-    def __init__(self, name: str) -> None:
-        self._text = _COMMON + (_FOLDER / f"{name}.lua").read_text("utf-8")
-        # Not for security: Redis identifies scripts by this digest.
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-
-    def __call__(self, execute: Callable[..., Any], keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        try:
-            return execute("EVALSHA", self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return execute("EVAL", self._text, len(keys), *keys, *arguments)
+def store_script(name: str) -> RedisScript:
+    """A script in `lua/`."""
+    return RedisScript.read(__package__, "lua/common.lua", f"lua/{name}.lua")

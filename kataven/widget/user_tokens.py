@@ -14,14 +14,14 @@ from kataven.widget.errors import (
     UserTokenUsed,
     WidgetRefused,
 )
-from kataven.widget.store import StoreScript, WidgetStore
+from kataven.widget.store import WidgetStore, store_script
 
 TTL_SECONDS = 300
 REMEMBERED_SECONDS = 3_600
 """How long a used or expired token is reported as such. Afterwards it is reported as unknown."""
 
-_ISSUE = StoreScript("issue")
-_REDEEM = StoreScript("redeem")
+_ISSUE = store_script("issue")
+_REDEEM = store_script("redeem")
 _ERRORS: dict[str, type[WidgetRefused]] = {
     "unknown": UserTokenUnknown,
     "account": UserTokenOfAnotherAccount,

@@ -473,16 +473,16 @@ def test_account_recreated_under_its_name_starts_with_unused_limits(
     owner = new_account_with_key(harness, account, "Front desk")
     with redis.Redis.from_url(shared_redis.url) as client:
         for surface in ("api", "hub"):
-            client.set(f"limits:{surface}:account:{account}-two", "another account's")
-            assert client.exists(f"limits:{surface}:account:{account}") == (surface == "api")
-        client.set(f"limits:hub:account:{account}", client.get(f"limits:api:account:{account}") or b"")
+            client.set(f"limits:{surface}:account:{{{account}-two}}", "another account's")
+            assert client.exists(f"limits:{surface}:account:{{{account}}}") == (surface == "api")
+        client.set(f"limits:hub:account:{{{account}}}", client.get(f"limits:api:account:{{{account}}}") or b"")
         limits = owner.get("/v1/me").get_json()["limits"]["per_hour"]
         assert limits["limit"] - limits["remaining"] >= 2
 
         delete(harness, account, "--without-dump")
         for surface in ("api", "hub"):
-            assert not client.exists(f"limits:{surface}:account:{account}")
-            assert client.delete(f"limits:{surface}:account:{account}-two")
+            assert not client.exists(f"limits:{surface}:account:{{{account}}}")
+            assert client.delete(f"limits:{surface}:account:{{{account}-two}}")
     new_account(harness.services, account)
     limits = harness.bearer(harness.new_key(account)).get("/v1/me").get_json()["limits"]["per_hour"]
     assert limits["limit"] - limits["remaining"] == 1

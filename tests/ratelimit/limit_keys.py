@@ -21,16 +21,16 @@ WINDOWS = (MINUTE, HOUR, DAY)
 
 
 def acme(limits: Limits = WIDE) -> RateLimitKey:
-    return RateLimitKey("account:acme", account_quota_set(limits))
+    return RateLimitKey("account:{acme}", account_quota_set(limits))
 
 
 def globex(limits: Limits = WIDE) -> RateLimitKey:
-    return RateLimitKey("account:globex", account_quota_set(limits))
+    return RateLimitKey("account:{globex}", account_quota_set(limits))
 
 
 def ci_key(limits: KeyLimits) -> RateLimitKey:
-    return RateLimitKey("key:acme:ci", key_quota_set(limits))
+    return RateLimitKey("key:{acme}:ci", key_quota_set(limits))
 
 
 def one_window(limit: int, seconds: int) -> RateLimitKey:
-    return RateLimitKey("account:acme", QuotaSet(Quota("window", limit, seconds)))
+    return RateLimitKey("account:{acme}", QuotaSet(Quota("window", limit, seconds)))

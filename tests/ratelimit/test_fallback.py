@@ -249,7 +249,7 @@ def test_slots_of_running_requests_are_renewed(redis_url: str, stats: RecordedSt
     with redis.Redis.from_url(redis_url) as client:
 
         def renewed() -> bool:
-            leases.update(expiry for _, expiry in client.zrange("limits:slots:account:acme", 0, -1, withscores=True))
+            leases.update(expiry for _, expiry in client.zrange("limits:slots:account:{acme}", 0, -1, withscores=True))
             return len(leases) >= 4  # at least one of these leases expired before the last one was granted
 
         eventually(renewed)

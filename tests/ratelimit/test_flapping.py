@@ -17,7 +17,7 @@ from tests.ratelimit.unreliable_pool import UnreliablePool
 
 LENGTHS = {7: 3, MINUTE: 8}
 SCOPE = RateLimitKey(
-    "account:acme", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in LENGTHS.items()))
+    "account:{acme}", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in LENGTHS.items()))
 )
 
 waits = st.one_of(

@@ -259,14 +259,14 @@ def test_reported_windows_use_bounded_memory_and_expire(
         worker.admitted(acme(WIDE), 3)
         clock.advance(53 if number % 3 else 1200)
         worker.reconnect()
-    assert client.strlen("limits:account:acme") <= 3 * (12 + 61 * 12)
-    assert DAY - 5 <= client.ttl("limits:account:acme") <= DAY
-    assert {key.decode() for key in client.scan_iter()} - {"limits:slots:account:acme"} == {
-        "limits:account:acme",
+    assert client.strlen("limits:account:{acme}") <= 3 * (12 + 61 * 12)
+    assert DAY - 5 <= client.ttl("limits:account:{acme}") <= DAY
+    assert {key.decode() for key in client.scan_iter()} - {"limits:slots:account:{acme}"} == {
+        "limits:account:{acme}",
         "limits:workers",
-        f"limits:told:{worker.windows._worker}",
+        f"limits:told:{worker.windows._worker}:{{acme}}",
     }
-    assert DAY - 5 <= client.ttl(f"limits:told:{worker.windows._worker}") <= DAY
+    assert DAY - 5 <= client.ttl(f"limits:told:{worker.windows._worker}:{{acme}}") <= DAY
 
 
 def test_running_request_of_the_fallback_gets_a_slot_in_redis(
@@ -302,9 +302,9 @@ def test_slot_released_during_the_transfer_remains_released(
     worker.windows.take(limit_keys, "a")
     add_slots = RedisWindows.add_slots
 
-    def release_before_adding(self: RedisWindows, name: str, taken: dict[str, tuple[RateLimitKey, ...]]) -> None:
+    def release_before_adding(self: RedisWindows, taken: dict[str, tuple[RateLimitKey, ...]]) -> None:
         worker.windows.release(limit_keys, "a")
-        add_slots(self, name, taken)
+        add_slots(self, taken)
 
     monkeypatch.setattr(RedisWindows, "add_slots", release_before_adding)
     worker.reconnect()

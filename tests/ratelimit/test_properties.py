@@ -58,7 +58,7 @@ def test_windows_never_exceed_or_undershoot_their_limit(
     pool.call(pack("FLUSHALL"))
     windows: Windows = RedisWindows(pool, clock=clock) if kind == "redis" else MemoryWindows(clock=clock)
     limit_key = RateLimitKey(
-        "account:acme", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items()))
+        "account:{acme}", QuotaSet(*(Quota(f"w{seconds}", limit, seconds) for seconds, limit in limits.items()))
     )
     log = Log()
     for wait in arrivals:

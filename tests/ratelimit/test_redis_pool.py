@@ -246,5 +246,5 @@ def test_untrusted_certificate_is_rejected(tls_proxy: Proxy) -> None:
 
 
 def test_url_cannot_disable_certificate_verification(tls_proxy: Proxy) -> None:
-    with connected(f"{tls_proxy.url}?ssl_cert_reqs=none") as pool, pytest.raises(ValueError, match="ssl_cert_reqs"):
-        call(pool, "PING")
+    with pytest.raises(ValueError, match="ssl_cert_reqs"):
+        RedisPool(f"{tls_proxy.url}?ssl_cert_reqs=none", PATIENT)

@@ -73,7 +73,7 @@ def test_redis_uses_its_own_clock_by_default(pool: RedisPool, client: redis.Redi
     windows = RedisWindows(pool)
     assert windows.take((one_window(1, MINUTE),), "").admitted
     assert not windows.take((one_window(1, MINUTE),), "").admitted
-    assert 0 < client.ttl("limits:account:acme") <= MINUTE
+    assert 0 < client.ttl("limits:account:{acme}") <= MINUTE
 
 
 def test_memory_is_bounded_for_any_arrival_times(
@@ -83,8 +83,8 @@ def test_memory_is_bounded_for_any_arrival_times(
         redis_windows.take((acme(WIDE),), f"slot-{number}")
         redis_windows.release((acme(WIDE),), f"slot-{number}")
         clock.advance(0.37 if number % 3 else 53.0)
-    assert client.strlen("limits:account:acme") <= 3 * (12 + 61 * 12)
-    assert dump(client).keys() == {b"limits:account:acme"}
+    assert client.strlen("limits:account:{acme}") <= 3 * (12 + 61 * 12)
+    assert dump(client).keys() == {b"limits:account:{acme}"}
 
 
 def test_counters_expire_with_their_longest_window(redis_windows: RedisWindows, client: redis.Redis) -> None:
@@ -95,9 +95,9 @@ def test_counters_expire_with_their_longest_window(redis_windows: RedisWindows, 
         ),
         "a",
     )
-    assert DAY - 5 <= client.ttl("limits:account:acme") <= DAY
-    assert MINUTE - 5 <= client.ttl("limits:key:acme:ci") <= MINUTE
-    assert 0 < client.pttl("limits:slots:account:acme") <= SLOT_LEASE_SECONDS * 1000
+    assert DAY - 5 <= client.ttl("limits:account:{acme}") <= DAY
+    assert MINUTE - 5 <= client.ttl("limits:key:{acme}:ci") <= MINUTE
+    assert 0 < client.pttl("limits:slots:account:{acme}") <= SLOT_LEASE_SECONDS * 1000
 
 
 def test_slot_is_free_after_its_lease_expires(redis_windows: RedisWindows, clock: Clock) -> None:
@@ -181,9 +181,9 @@ def test_many_accounts_are_read_in_one_round_trip(
 def test_error_for_one_account_fails_the_batch_and_the_connection_remains_usable(
     redis_windows: RedisWindows, client: redis.Redis
 ) -> None:
-    asked = [(RateLimitKey(f"account:{name}", account_quota_set(Limits())),) for name in "abc"]
-    client.lpush("limits:account:b", "no window")
+    asked = [(RateLimitKey(f"account:{{{name}}}", account_quota_set(Limits())),) for name in "abc"]
+    client.lpush("limits:account:{b}", "no window")
     with pytest.raises(Refusal, match="WRONGTYPE"):
         redis_windows.peek_all(asked)
-    client.delete("limits:account:b")
+    client.delete("limits:account:{b}")
     assert [decision.quota_statuses[0].used for decision in redis_windows.peek_all(asked)] == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kataven.ratelimit.redis_pool import RedisPool
@@ -19,16 +20,23 @@ class UnreliablePool(RedisPool):
         self.replies_to_lose = 0
         """The number of commands that Redis executes and whose replies are lost."""
 
-    def call(self, command: bytes) -> Any:
+    def call(self, command: bytes, slot: int = 0) -> Any:
+        return self._reply(lambda: super(UnreliablePool, self).call(command, slot))
+
+    def call_all(self, commands: Sequence[bytes], slots: Sequence[int] = ()) -> list[Any]:
+        replies: list[Any] = self._reply(lambda: super(UnreliablePool, self).call_all(commands, slots))
+        return replies
+
+    def send(self, command: bytes, slot: int = 0) -> None:
         if self.down:
             raise Unreachable("down")
-        reply = super().call(command)
+        super().send(command, slot)
+
+    def _reply(self, call: Callable[[], Any]) -> Any:
+        if self.down:
+            raise Unreachable("down")
+        reply = call()
         if self.replies_to_lose:
             self.replies_to_lose -= 1
             raise Unreachable("no reply")
         return reply
-
-    def send(self, command: bytes) -> None:
-        if self.down:
-            raise Unreachable("down")
-        super().send(command)

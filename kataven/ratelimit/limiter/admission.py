@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Self
 
 from kataven.ratelimit.budget import AddressBudget
+from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.decision import Decision, QuotaStatus
 from kataven.ratelimit.fallback import FallbackStats, FallbackWindows
 from kataven.ratelimit.limiter.exceeded import LimitExceeded
 from kataven.ratelimit.memory import MemoryWindows
 from kataven.ratelimit.policy import KeyLimits, Limits, RateLimitKey, account_quota_set, key_quota_set
-from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import Refusal, Unreachable
 from kataven.ratelimit.windows import RedisWindows, Windows
 
@@ -64,7 +64,7 @@ class Limiter:
 
         `workers` is the number of workers that share the limits if Redis is unavailable at startup.
         """
-        redis = RedisWindows(RedisPool(redis_url), prefix=redis_prefix(app))
+        redis = RedisWindows(pool_at(redis_url), prefix=redis_prefix(app))
         return cls(FallbackWindows(redis, MemoryWindows(), workers=workers, stats=stats))
 
     @property
@@ -102,7 +102,7 @@ class Limiter:
 
 def account_rate_limit_key(account: str) -> str:
     """The name of an account's rate limit key."""
-    return f"account:{account}"
+    return f"account:{{{account}}}"
 
 
 def redis_prefix(app: str) -> str:
@@ -118,4 +118,4 @@ def rate_limit_keys_of(
     limit_key = RateLimitKey(account_rate_limit_key(account), account_quota_set(limits))
     if key_id is None or key_limits is None or key_limits == KeyLimits():
         return (limit_key,)
-    return limit_key, RateLimitKey(f"key:{account}:{key_id}", key_quota_set(key_limits))
+    return limit_key, RateLimitKey(f"key:{{{account}}}:{key_id}", key_quota_set(key_limits))

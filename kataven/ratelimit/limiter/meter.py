@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.decision import QuotaStatus
 from kataven.ratelimit.limiter.admission import rate_limit_keys_of, redis_prefix
 from kataven.ratelimit.policy import Limits
-from kataven.ratelimit.redis_pool import RedisPool
 from kataven.ratelimit.redis_socket import Refusal, Unreachable
 from kataven.ratelimit.windows import RedisWindows
 
@@ -16,7 +16,7 @@ class Meter:
     """Reads the windows of one app and consumes nothing. The constructor opens no connection."""
 
     def __init__(self, redis_url: str, app: str) -> None:
-        self._windows = RedisWindows(RedisPool(redis_url), prefix=redis_prefix(app))
+        self._windows = RedisWindows(pool_at(redis_url), prefix=redis_prefix(app))
 
     def close(self) -> None:
         """Close the connections."""

@@ -21,5 +21,10 @@ if ARGV[4] ~= '0' then
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
 
-redis.call('PUBLISH', ARGV[2], redis_id .. ' ' .. count .. ' ' .. ARGV[3])
+-- In a cluster, SPUBLISH sends the message to the nodes with the slot of KEYS, where the workers are subscribed. PUBLISH
+-- would send it to every node. `publishes_to_shard` in scripts.py decides the same for subscribers.
+local server = redis.call('INFO', 'server')
+local version = tonumber(string.match(server, 'redis_version:(%d+)')) or 0
+local command = (string.find(server, '_mode:cluster') and version >= 7) and 'SPUBLISH' or 'PUBLISH'
+redis.call(command, ARGV[2], redis_id .. ' ' .. count .. ' ' .. ARGV[3])
 return { redis_id, tostring(count), microseconds(), workers }

@@ -357,6 +357,9 @@ class LinkModel:
             self._received.append(message)
         return reply
 
+    def check_primary(self) -> None:
+        """Does nothing: in the simulation, processes move between servers at any step."""
+
     def drain(self) -> list[str]:
         received, self._received = self._received, []
         return received
