@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
+import app as factory
+from kataven import settings
 from kataven.hub.sessions import Sessions, SignedInUser
 from kataven.ratelimit.budget import AddressBudget, AddressBudgetKind
 from kataven.ratelimit.cluster_pool import ClusterPool, pool_at
@@ -25,11 +27,14 @@ from kataven.ratelimit.windows import RedisWindows
 from kataven.redis_clients import NoServer, redis_client, servers_of
 from kataven.redis_clients.sentinels import Sentinels
 from kataven.redis_clients.slots import slot_of
+from kataven.revocation import RevocationTarget
 from kataven.revocation.redis_link import RedisLink
+from kataven.web.services import EXTENSION, Services
 from kataven.widget.families import Families
 from kataven.widget.store import WidgetStore
 from kataven.widget.user_tokens import UserTokens, UserTokenSubject
 from kataven.widget.visitor_tokens import Visitor, VisitorKind, VisitorSession
+from tests.support.app_harness import AppHarness, Caller
 from tests.support.redis_topologies import HOST, ClusterDeployment, Node, SentinelDeployment, free_ports, wait_until
 from tests.test_redis_clients import read_command
 
@@ -525,3 +530,28 @@ def test_the_documented_keys_of_each_script_are_in_one_slot(cluster: ClusterDepl
     for keys in rows:
         slots = {cluster.nodes[0].command("CLUSTER", "KEYSLOT", key) for key in keys}
         assert len(slots) == 1, keys
+
+
+@pytest.mark.parametrize("deployment", ["running_sentinel", "running_cluster"])
+def test_the_api_uses_redis_and_gives_receipts(
+    harness: AppHarness, request: pytest.FixtureRequest, deployment: str
+) -> None:
+    redis_at: SentinelDeployment | ClusterDeployment = request.getfixturevalue(deployment)
+    redis_at.restore()
+    redis_at.wait_until_stable()
+    key = harness.new_key("acme")
+    application = factory.create_api(settings.load({**harness.environ, "KATAVEN_REDIS_URL": redis_at.url}))
+    services: Services = application.extensions[EXTENSION]
+    services.start()
+    try:
+        caller = Caller(application, {"Authorization": f"Bearer {key}"})
+        assert caller.get("/v1/me").status_code == 200
+        assert services.fallback_stats.requests_decided_locally == 0
+        wait_until(lambda: services.revocation.status().lease_confirmed, "the worker has a lease")
+        receipt = services.revocation.revoke(RevocationTarget("acme", "no-key"))
+        # The harness's worker renews at another Redis, and reads the fallback notice.
+        assert (receipt.channel, receipt.workers, receipt.acknowledged) == ("split", 2, 2)
+        assert [member.id for member in services.revocation.workers()] == [services.revocation.status().worker]
+        assert caller.get("/readyz").get_json()["checks"]["redis"] == "ok"
+    finally:
+        services.stop()
