@@ -120,9 +120,7 @@ def test_revocation_that_is_refused_is_no_measurement(measure: Measure, capsys: 
     assert "the revocation returned 403" in capsys.readouterr().err
 
 
-def test_revocation_without_a_response_is_no_measurement(
-    measure: Measure, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_revocation_without_a_response_is_no_measurement(measure: Measure, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/{{key}}"
     assert measure("--revoke", url) == 2
