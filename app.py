@@ -125,7 +125,7 @@ def _hub_services(settings: Settings) -> HubServices:
 
 
 def build_services(settings: Settings, app_name: str) -> Services:
-    """The services of a process. Each `surface`, the API or the Hub, has its own rate limits."""
+    """The services of a process. `app_name` is `api` or `hub`; each app has its own rate limits."""
     parts = assembly.foundation(settings)
     metrics = Metrics()
     parts.revocation.canary.subscribe(metrics.record_receipt)

@@ -66,7 +66,7 @@ def on_starting(server: Any) -> None:
     try:
         settings.load(settings.development_environ(os.environ))
     except settings.SettingsError as error:
-        sys.exit("\n".join(["The configuration can't be used:", *(f"  {problem}" for problem in error.problems)]))
+        sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
 
 
 def when_ready(server: Any) -> None:
@@ -76,7 +76,7 @@ def when_ready(server: Any) -> None:
     if not proxies and any(listener.sock.family == socket.AF_UNIX for listener in server.LISTENERS):
         close_sockets(server.LISTENERS)
         sys.exit(
-            "The configuration can't be used:\n  KATAVEN_TRUSTED_PROXIES: is 0, but clients of a Unix socket have no "
+            "The configuration is invalid:\n  KATAVEN_TRUSTED_PROXIES: is 0, but clients of a Unix socket have no "
             "address, so all of them would share one address budget; set it to the number of proxies in front (1 for "
             "nginx on this host), or bind to an address (BIND=127.0.0.1:8000)"
         )

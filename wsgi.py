@@ -28,7 +28,7 @@ def __getattr__(name: str) -> Flask:
     except settings.SettingsError as error:
         if _is_command_lookup():
             return commands.without_settings(error.problems)
-        sys.exit("\n".join(["The configuration can't be used:", *(f"  {problem}" for problem in error.problems)]))
+        sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
     globals()[name] = built
     return built
 

@@ -107,7 +107,7 @@ class Credential:
 
 @dataclass
 class Sender:
-    """Sends the same request from one thread until it is stopped. `new_connections`: one for each request."""
+    """Sends the same request from one thread until it is stopped."""
 
     client: httpx2.Client
     method: str
@@ -127,13 +127,13 @@ class Sender:
             try:
                 status = self.client.request(self.method, self.url, headers=self.headers).status_code
             except httpx2.TransportError as error:
-                # A request without a response was neither accepted nor refused: it is reported, and not counted.
+                # A request without a response was neither accepted nor refused, so it is not counted.
                 self.error = f"{type(error).__name__}: {error}"
-                continue
-            self.samples.append(Sample(started, time.monotonic(), status))
-            in_a_row = in_a_row + 1 if status in self.accepted else 0
-            if in_a_row >= ACCEPTED_BEFORE_REVOKING:
-                self.active.set()
+            else:
+                self.samples.append(Sample(started, time.monotonic(), status))
+                in_a_row = in_a_row + 1 if status in self.accepted else 0
+                if in_a_row >= ACCEPTED_BEFORE_REVOKING:
+                    self.active.set()
             self.stopping.wait(self.pause)
 
 
@@ -207,12 +207,15 @@ class Tool:
         if not arguments.revoke.startswith(("http://", "https://")):
             _run(arguments.revoke, credential.environ, "--revoke")
             return
-        response = client.request(
-            arguments.revoke_method,
-            credential.fill_in(arguments.revoke),
-            headers=_headers(arguments.revoke_header, credential),
-            content=None if arguments.revoke_body is None else credential.fill_in(arguments.revoke_body),
-        )
+        try:
+            response = client.request(
+                arguments.revoke_method,
+                credential.fill_in(arguments.revoke),
+                headers=_headers(arguments.revoke_header, credential),
+                content=None if arguments.revoke_body is None else credential.fill_in(arguments.revoke_body),
+            )
+        except httpx2.TransportError as error:  # without its message, which can contain the URL and so the credential
+            raise CannotMeasure(f"the revocation received no response ({type(error).__name__})") from None
         if response.is_error:
             raise CannotMeasure(f"the revocation returned {response.status_code}")
 

@@ -29,7 +29,7 @@ class BackgroundLoop:
         self._run = run
         self._interval = interval
         self._run_at_start = run_at_start
-        self._flag = _WakeableFlag()
+        self._flag = WakeableFlag()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -44,7 +44,7 @@ class BackgroundLoop:
             return
         with self._lock:
             if not self.running:
-                self._flag = _WakeableFlag()  # a new one: the previous thread, if it still runs, must stop
+                self._flag = WakeableFlag()  # a new one: the previous thread, if it still runs, must stop
                 self._thread = threading.Thread(target=self._loop, args=(self._flag,), name=self._name, daemon=True)
                 self._thread.start()
 
@@ -68,7 +68,7 @@ class BackgroundLoop:
                 self._thread = None
         return True
 
-    def _loop(self, flag: _WakeableFlag) -> None:
+    def _loop(self, flag: WakeableFlag) -> None:
         stopped = not self._run_at_start and flag.wait(self._interval())
         while not stopped:
             try:
@@ -78,7 +78,7 @@ class BackgroundLoop:
             stopped = flag.wait(self._interval())
 
 
-class _WakeableFlag:
+class WakeableFlag:
     """Stops a thread, and lets it wait until it is woken."""
 
     def __init__(self) -> None:
@@ -89,11 +89,14 @@ class _WakeableFlag:
         self._set = True
         self._woken.set()
 
+    def is_set(self) -> bool:
+        return self._set
+
     def wake(self) -> None:
         self._woken.set()
 
     def wait(self, seconds: float | None) -> bool:
-        """Return after `seconds`, or immediately after a call of `wake` or `set`. The result: whether it is set."""
+        """Return after `seconds`, or immediately after a call of `wake` or `set`. Returns whether the flag is set."""
         self._woken.wait(seconds)
         self._woken.clear()
         return self._set

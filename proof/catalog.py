@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant("home unknown while writing", "homes", SMALL_HOMES, replayed=True),
     Mutant("dropping at a new home", "homes", SMALL_HOMES),
     Mutant("forgetting when the lease expired", "homes", SMALL_HOMES, replayed=True),
-    Mutant("beats in order", "homes", ("LOSSES=0", "NO_SWEEPS")),
+    Mutant("heartbeats in order", "homes", ("LOSSES=0", "NO_SWEEPS")),
     Mutant("reading lease", "fallback", SMALL_FALLBACK),
     Mutant("lease from before the request", "fallback", SMALL_FALLBACK),
     Mutant("notice read", "fallback", SMALL_FALLBACK, replayed=True),

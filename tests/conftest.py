@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import socket
@@ -17,6 +16,7 @@ from hypothesis import settings
 
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.embedded.redis_server import EmbeddedRedis
+from kataven.loopback import is_loopback
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
 from tests.support.oidc import issuer
@@ -98,10 +98,6 @@ def _names_of_this_machine_only(getaddrinfo: Callable[..., Any]) -> Callable[...
 
 
 def _require_loopback(host: str) -> None:
-    try:
-        loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        loopback = host == "localhost" or host.endswith(".localhost")
-    if not loopback:
+    if not is_loopback(host.partition("%")[0], subdomains=True):
         # Not an Exception, so that an `except Exception` in the code under test can't catch it.
         pytest.fail(f"the network is disabled in tests, and the test accessed {host}")

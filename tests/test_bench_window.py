@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,6 +118,13 @@ def test_api_that_keeps_accepting_is_found_out(
 def test_revocation_that_is_refused_is_no_measurement(measure: Measure, capsys: pytest.CaptureFixture[str]) -> None:
     assert measure(owner="no") == 2
     assert "the revocation returned 403" in capsys.readouterr().err
+
+
+def test_revocation_without_a_response_is_no_measurement(measure: Measure, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/{{key}}"
+    assert measure("--revoke", url) == 2
+    assert "the revocation received no response (ConnectError)" in capsys.readouterr().err
 
 
 def test_command_receives_the_credential_in_its_environment(

@@ -42,7 +42,7 @@ def test_counters_sum_all_workers_and_survive_their_exit(server: Gunicorn, harne
             return value(client, served), value(client, timed)
 
         def settled(without: set[int]) -> bool:
-            """Wait until two workers report that they run, and none of `gone`."""
+            """Whether two workers report that they run, and none of those in `without`."""
             return len(workers_of(server)) == 2 and not workers_of(server) & without
 
         for _ in range(20):

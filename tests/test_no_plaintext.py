@@ -39,8 +39,8 @@ def test_no_plaintext_key_is_stored_anywhere(
     shared_redis: EmbeddedRedis,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    minted = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
-    key = minted["key"]
+    created = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
+    key = created["key"]
     caller = harness.bearer(key)
     responses = [
         caller.get("/v1/agents"),
@@ -49,9 +49,9 @@ def test_no_plaintext_key_is_stored_anywhere(
         caller.post("/v1/api-keys", {}),
         caller.get("/v1/agents", headers={"X-Account-ID": "globex"}),
         harness.bearer(key[:-1]).get("/v1/agents"),
-        alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}),
+        alice.patch(f"/v1/api-keys/{created['id']}", {"disabled": True}),
         caller.get("/v1/agents"),
-        alice.delete(f"/v1/api-keys/{minted['id']}"),
+        alice.delete(f"/v1/api-keys/{created['id']}"),
         alice.get("/v1/audit-events?limit=200"),
     ]
     harness.services.last_used.flush()

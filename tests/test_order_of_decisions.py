@@ -84,7 +84,7 @@ def _set(**changes: Any) -> Callable[[Draft], object]:
     return lambda draft: [setattr(draft, name, value) for name, value in changes.items()]
 
 
-def _minted(kind: TokenKind, account: str | None = None) -> Callable[[Draft], object]:
+def _token(kind: TokenKind, account: str | None = None) -> Callable[[Draft], object]:
     return lambda draft: setattr(draft, "text", tokens.generate(kind, account or draft.account).text)
 
 
@@ -92,16 +92,16 @@ DEFECTS = (
     Defect("no Authorization", 1, 401, "missing_credential", "text", _set(scheme="")),
     Defect("not Bearer", 1, 401, "missing_credential", "scheme", _set(scheme="Basic")),
     Defect("malformed", 2, 400, "malformed_token", "text", _set(text="junk")),
-    Defect("widget key", 3, 401, "not_a_credential", "text", _minted(TokenKind.WIDGET_KEY), ("key",)),
+    Defect("widget key", 3, 401, "not_a_credential", "text", _token(TokenKind.WIDGET_KEY), ("key",)),
     Defect("no account", 4, 400, "missing_account", "header", _set(header=""), ("jwt",)),
     Defect("invalid account", 5, 400, "invalid_account", "header", _set(header="No Such Name")),
     Defect("reserved by header", 6, 403, "reserved_account", "header", _set(header="kataven-admin")),
     Defect(
-        "reserved by prefix", 6, 403, "reserved_account", "text", _minted(TokenKind.API_KEY, "kataven-admin"), ("key",)
+        "reserved by prefix", 6, 403, "reserved_account", "text", _token(TokenKind.API_KEY, "kataven-admin"), ("key",)
     ),
     Defect("another's header", 7, 403, "account_mismatch", "header", _set(header="globex"), ("key",)),
-    Defect("unknown key", 8, 401, "invalid_credential", "text", _minted(TokenKind.API_KEY), ("key",)),
-    Defect("unknown account", 8, 401, "invalid_credential", "text", _minted(TokenKind.API_KEY, "nobody"), ("key",)),
+    Defect("unknown key", 8, 401, "invalid_credential", "text", _token(TokenKind.API_KEY), ("key",)),
+    Defect("unknown account", 8, 401, "invalid_credential", "text", _token(TokenKind.API_KEY, "nobody"), ("key",)),
     Defect(
         "expired key", 8, 401, "expired_credential", "expiry", lambda d: d.columns.update(expires_at=PAST), ("key",)
     ),

@@ -71,28 +71,15 @@ def _blank(found: re.Match[str]) -> str:
 
 
 def texts() -> Iterator[tuple[str, int, str]]:
-    """Every line of prose: file, line number and the line without code."""
+    """The lines of the documentation, the templates and the strings: file, line number, and the line without code."""
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         if "_build" not in page.parts:
             for number, line in enumerate(CODE.sub(_blank, page.read_text()).splitlines(), 1):
                 yield str(page.relative_to(ROOT)), number, line
     for template in sorted((ROOT / "kataven").rglob("*.html")):
-        blank = re.sub(
-            r"<[^>]*>|\{[%{#].*?[%}#]\}",
-            lambda found: re.sub(r"[^\n]", " ", found.group(0)),
-            template.read_text(),
-            flags=re.DOTALL,
-        )
-        for number, line in enumerate(blank.splitlines(), 1):
+        for number, line in enumerate(TAGS.sub(_blank, template.read_text()).splitlines(), 1):
             yield str(template.relative_to(ROOT)), number, line
-    for module in [
-        ROOT / "app.py",
-        ROOT / "wsgi.py",
-        ROOT / "gunicorn.conf.py",
-        *sorted((ROOT / "kataven").rglob("*.py")),
-    ]:
-        if "_pb2" in module.name:
-            continue
+    for module in [ROOT / "app.py", ROOT / "wsgi.py", ROOT / "gunicorn.conf.py", *modules()]:
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                 for offset, line in enumerate(CODE.sub(" ", node.value).splitlines()):

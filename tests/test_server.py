@@ -312,7 +312,7 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("with_key", [False, True], ids=["stranger", "key"])
+@pytest.mark.parametrize("with_key", [False, True], ids=["unauthenticated", "key"])
 @pytest.mark.parametrize("first_bytes", SLOW.values(), ids=SLOW)
 def test_many_slow_clients_do_not_delay_others(server: Gunicorn, key: str, first_bytes: bytes, with_key: bool) -> None:
     if with_key:
@@ -350,7 +350,7 @@ def test_headers_of_a_unix_socket_client_are_not_trusted(harness: AppHarness, se
 
 
 def test_unix_socket_without_a_proxy_is_rejected_at_startup(harness: AppHarness, server_folder: Path) -> None:
-    path, log = server_folder / "alone.sock", server_folder / "alone-log"
+    path, log = server_folder / "unproxied.sock", server_folder / "unproxied-log"
     environ = {**harness.environ, "BIND": f"unix:{path}", "KATAVEN_TRUSTED_PROXIES": "0"}
     with pytest.raises(RuntimeError, match="gunicorn ended"), Gunicorn(environ, log, unix=path):
         pass
@@ -366,7 +366,7 @@ def test_process_list_contains_no_secret(server: Gunicorn, harness: AppHarness, 
     assert "gunicorn" in listed
     record = harness.services.directory.read("acme")
     assert record is not None
-    # This house's own: other tests run at the same time, and have URLs among their arguments.
+    # This harness's URLs: other tests run at the same time, and have URLs among their arguments.
     urls = [harness.environ["KATAVEN_DATABASE_URL"], record.tenant.url.render_as_string(hide_password=False)]
     for secret in [key, harness.environ["KATAVEN_PEPPERS"].partition(":")[2], "Bearer ", *urls]:
         assert secret not in listed

@@ -47,7 +47,7 @@ class Body:
     name: str
     schema: str
     without: tuple[str, ...] = ()
-    """Fields that are arguments of their own in the SDK and the tools."""
+    """Fields that are separate arguments in the SDK and the tools."""
     patterns: Mapping[str, str] = field(default_factory=dict)
     """Fields whose pattern the MCP server checks, with the error message."""
 

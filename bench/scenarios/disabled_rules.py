@@ -17,7 +17,7 @@ from kataven.revocation.guard import Guard
 from kataven.revocation.target import RevocationTarget
 from kataven.web.services import EXTENSION, Services
 
-Keep = Callable[[], None]
+Store = Callable[[], None]
 
 
 def api(path: str) -> Flask:
@@ -39,7 +39,7 @@ def disable_rules(path: Path, services: Services) -> None:
     # A renewal confirms the lease of a worker that has missed an event.
     guard.confirm_lease = unless_disabled("epoch", guard.confirm_lease, lambda *renewal: _confirm(guard, *renewal))
     # Every result is cached, even if a revocation arrived while it was read.
-    guard.cache_result = unless_disabled("fill tokens", guard.cache_result, _cache_principal)
+    guard.cache_result = unless_disabled("fill tokens", guard.cache_result, _cache_result)
     # The cache is used even if the lease is not valid.
     verifier: Any = services.verifier
     verifier._guard = GuardWithLeaseCheck(guard, unless_disabled("lease", guard.leases_valid_at, lambda now: True))
@@ -70,6 +70,6 @@ def _confirm(guard: Guard, counted_from: float, epoch: Epoch) -> None:
     guard.lease.confirm(counted_from)
 
 
-def _cache_principal(_ticket: int, _scope: RevocationTarget, keep: Keep) -> bool:
-    keep()
+def _cache_result(_fill_token: int, _target: RevocationTarget, store: Store) -> bool:
+    store()
     return True

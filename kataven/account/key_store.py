@@ -45,9 +45,8 @@ class SqlKeyStore:
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
-            row = (
-                session.connection().execute(_BY_HASH, {"digests": digests}).first()
-            )  # selects columns, so the ORM is not needed
+            # The statement selects columns, so the ORM is not needed.
+            row = session.connection().execute(_BY_HASH, {"digests": digests}).first()
         if row is None:
             return None
         key_id = str(row.id)

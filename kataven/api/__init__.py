@@ -14,14 +14,13 @@ from kataven.api import (
 )
 
 BLUEPRINTS = (
-    *(
-        agents.blueprint,
-        api_keys.blueprint,
-        widget_keys.blueprint,
-        widget_settings.blueprint,
-        me.blueprint,
-        audit_events.blueprint,
-        accounts.blueprint,
-    ),
-    *(widget.blueprint, widget_script.blueprint),
+    agents.blueprint,
+    api_keys.blueprint,
+    widget_keys.blueprint,
+    widget_settings.blueprint,
+    me.blueprint,
+    audit_events.blueprint,
+    accounts.blueprint,
+    widget.blueprint,
+    widget_script.blueprint,
 )

@@ -47,7 +47,7 @@ REFRESH = OpenApiLink("POST", "/v1/widget/auth/refresh", body={"refresh_token": 
     "GET",
     "/v1/widget/config",
     access=PUBLIC_BY_ADDRESS,
-    summary="Get the widget's configuration",
+    summary="Retrieve the widget's configuration",
     response=ResponseSpec(200, "The branding, the agent and the allowed visitor types.", ConfigView),
     query=ConfigQuery,
     refusals=PAGE_REFUSALS,
@@ -151,7 +151,7 @@ def refresh(context: RequestContext, body: RefreshInput) -> Response:
     "GET",
     "/v1/widget/jwks.json",
     access=PUBLIC,
-    summary="Get the public keys for visitor tokens",
+    summary="List the public keys for visitor tokens",
     response=ResponseSpec(200, "A JWK Set (RFC 7517).", JwksView),
     refusals=("widget_not_configured",),
 )

@@ -112,7 +112,7 @@ def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response
     "GET",
     "/v1/widget-keys/<key_id>",
     access=READ,
-    summary="Read a widget key",
+    summary="Retrieve a widget key",
     response=ResponseSpec(200, "The key, without its text.", WidgetKeyView),
     conditional=True,
 )
@@ -126,8 +126,8 @@ def read_widget_key(context: RequestContext, key_id: UUID) -> Response:
     "PATCH",
     "/v1/widget-keys/<key_id>",
     access=WRITE,
-    summary="Change, disable or enable a widget key",
-    response=ResponseSpec(200, "The changed key, with a receipt if a page lost access.", ChangedWidgetKeyView),
+    summary="Update, disable or enable a widget key",
+    response=ResponseSpec(200, "The updated key, with a receipt if a page lost access.", ChangedWidgetKeyView),
     body=WidgetKeyPatch,
     max_body_bytes=64 * 1024,
     conditional=True,
@@ -158,7 +158,7 @@ def change_widget_key(context: RequestContext, key_id: UUID, body: WidgetKeyPatc
     "DELETE",
     "/v1/widget-keys/<key_id>",
     access=WRITE,
-    summary="Remove a widget key",
+    summary="Delete a widget key",
     response=ResponseSpec(200, "The key was removed; with the receipt.", RemovedWidgetKeyView),
     conditional=True,
 )

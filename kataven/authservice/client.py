@@ -79,9 +79,8 @@ class AuthServiceChannel:
         try:
             response: Response = send(request, timeout=self._deadline_seconds, metadata=metadata)
         except grpc.RpcError as error:
-            status = getattr(
-                error, "code", lambda: grpc.StatusCode.UNKNOWN
-            )()  # the error of a failed call is also the call
+            # The error is also the call, which has the status.
+            status = getattr(error, "code", lambda: grpc.StatusCode.UNKNOWN)()
             outcome = status.name.lower()
             raise VerifierUnavailable("The auth-service is unreachable. Retry later.") from error
         finally:
@@ -118,11 +117,11 @@ class AuthServiceChannel:
 class RemoteVerifier:
     """Verifies credentials through the auth-service."""
 
-    def __init__(self, connection: AuthServiceChannel) -> None:
-        self._connection = connection
+    def __init__(self, channel: AuthServiceChannel) -> None:
+        self._channel = channel
 
     def verify(self, credential: Credential) -> Principal:
-        response = self._connection.call(codec.VERIFY, codec.credential_out(credential), pb.VerifyResponse)
+        response = self._channel.call(codec.VERIFY, codec.credential_out(credential), pb.VerifyResponse)
         try:
             principal = codec.principal_in(response)
         except codec.UnknownMessage as error:
@@ -135,15 +134,15 @@ class RemoteVerifier:
 class RemoteIssuer:
     """Issues keys through the auth-service, so that this process never holds a pepper."""
 
-    def __init__(self, connection: AuthServiceChannel) -> None:
-        self._connection = connection
+    def __init__(self, channel: AuthServiceChannel) -> None:
+        self._channel = channel
 
     def issue(self, kind: TokenKind, account: str) -> IssuedKey:
         request = pb.IssueRequest(kind=codec.token_kind_out(kind), account=account)
-        return codec.issued_in(self._connection.call(codec.ISSUE, request, pb.IssueResponse))
+        return codec.issued_in(self._channel.call(codec.ISSUE, request, pb.IssueResponse))
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
-        response = self._connection.call(codec.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
+        response = self._channel.call(codec.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)
         return tuple(codec.hash_in(candidate) for candidate in response.candidates)
 
     def pepper_ids(self) -> tuple[str, ...]:

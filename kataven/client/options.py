@@ -106,14 +106,15 @@ def _is_encrypted(url: str) -> bool:
         )
     if parts.scheme == "https" and host:
         return True
-    if parts.scheme == "http" and host and _is_this_machine(host):
+    if parts.scheme == "http" and host and is_this_machine(host):
         return False
     raise ConfigurationError(
         "The base URL must use https, because requests contain the API key. Only this machine may use http."
     )
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether the host is `localhost` or a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

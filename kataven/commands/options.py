@@ -1,4 +1,4 @@
-"""Parameter types for numbers, with readable errors: click's name its classes and print an inequality."""
+"""Parameter types for numbers, with readable errors. The errors of click's own types print an inequality."""
 
 from __future__ import annotations
 

@@ -34,6 +34,6 @@ def add(server: MCPServer, open_client: OpenClient) -> None:
 
     @server.tool("kataven_get_limits", "Get the rate limits", annotations=READ)
     async def get_limits(context: Context) -> Limits:
-        """Get the limits on requests per minute, per hour, per day and concurrent requests, and the remaining quota."""
+        """Get each rate limit of the account and the API key, and the remaining quota."""
         async with open_client(context, "caller") as kataven:
             return (await kataven.me()).limits

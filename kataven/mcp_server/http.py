@@ -7,12 +7,12 @@ hijacked.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
+from kataven.client.options import is_this_machine
 from kataven.mcp_server.callers import callers_with_keys, client_for_key
 from kataven.mcp_server.refusals import RequireApiKey
 from kataven.mcp_server.tools import create_server
@@ -40,7 +40,7 @@ class Address:
 
     def check(self) -> None:
         """Raises UnsafeAddressError if other machines could reach the server under any `Host`."""
-        if not _is_this_machine(self.host) and not self.allowed_hosts:
+        if not is_this_machine(self.host) and not self.allowed_hosts:
             raise UnsafeAddressError(
                 f"{self.host} can be reached from other machines. Set --allowed-host to the host name that they use, "
                 "and run a proxy with TLS in front, because callers send their API keys."
@@ -62,10 +62,3 @@ def create_app(address: Address, base_url: str | None) -> ASGIApp:
         transport_security=security,
     )
     return RequireApiKey(app, client_of)
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

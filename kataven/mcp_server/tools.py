@@ -19,6 +19,6 @@ embed them, and the appearance of the embedded widget. Read a resource before yo
 def create_server(client_for: ClientFor) -> MCPServer:
     """A server whose tools use the clients that `client_for` selects."""
     server = StrictServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
-    for blueprint in (account, agents, widget_keys, widget_settings):
-        blueprint.add(server, client_opener(client_for))
+    for module in (account, agents, widget_keys, widget_settings):
+        module.add(server, client_opener(client_for))
     return server

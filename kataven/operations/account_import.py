@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,9 +48,10 @@ def check(database: SystemDatabase, lines: Sequence[AccountFileLine]) -> None:
     """
     with database.reading() as session:
         known = {row.account_id: row for row in accounts.listing(session)}
+        owners = {row.zitadel_org_id: row.account_id for row in known.values()}
         problems = []
         for line in lines:
-            problems += [f"line {line.number}: {problem}" for problem in _conflicts(line.new, known, database)]
+            problems += [f"line {line.number}: {problem}" for problem in _conflicts(line.new, known, owners, database)]
         for name in dict.fromkeys(line.new.server for line in lines if line.new.account not in known):
             try:
                 servers.choose(session, name)
@@ -119,12 +120,14 @@ def _has_incomplete_accounts(database: SystemDatabase, lines: Sequence[AccountFi
         return session.scalar(incomplete.where(Account.account_id.in_(names)).limit(1)) is not None
 
 
-def _conflicts(new: NewAccount, known: dict[str, Account], database: SystemDatabase) -> Iterator[str]:
+def _conflicts(
+    new: NewAccount, known: Mapping[str, Account], owners: Mapping[str | None, str], database: SystemDatabase
+) -> Iterator[str]:
     existing = known.get(new.account)
     if existing is None and new.account == database.url.database:
         yield f"account: the account name {new.account!r} is reserved"
     if existing is not None and new.org_id is not None and existing.zitadel_org_id != new.org_id:
         yield f"org_id: account {new.account!r} already exists with a different organisation"
-    owner = next((row for row in known.values() if new.org_id is not None and row.zitadel_org_id == new.org_id), None)
-    if owner is not None and owner.account_id != new.account:
-        yield f"org_id: organisation {new.org_id!r} already belongs to account {owner.account_id!r}"
+    owner = None if new.org_id is None else owners.get(new.org_id)
+    if owner is not None and owner != new.account:
+        yield f"org_id: organisation {new.org_id!r} already belongs to account {owner!r}"

@@ -46,9 +46,9 @@ def restore(operator: Operator, account: str) -> Receipt:
 
 
 def begin_deletion(operator: Operator, account: str) -> tuple[UUID, Receipt]:
-    """Set an account to `deleting`; the id of the audit event, and the receipt. Can be repeated.
+    """Set an account to `deleting`. Returns the id of the audit event, and the receipt. Can be repeated.
 
-    The lock of the account's database must be held. Raises NoSuchAccount, or WrongStatus while it is provisioned.
+    The lock of the account's database must be held. Raises NoSuchAccount, or WrongStatus if its creation has not ended.
     """
     return _change(operator, "account.deletion_begun", account, DELETING, ACTIVE, SUSPENDED, ARCHIVED, FAILED, DELETING)
 

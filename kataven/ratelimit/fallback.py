@@ -197,15 +197,15 @@ class FallbackWindows:
         if not taken:
             return
         self._redis.add_slots(taken)
-        given_back = []
+        released = []
         with self._lock:
             for slot, limit_keys in taken.items():
                 if self._local.pop(slot, None) is None:
-                    given_back.append((limit_keys, slot))
+                    released.append((limit_keys, slot))
                 else:
                     self._held[slot] = limit_keys
                     self._memory.release(limit_keys, slot)
-        for limit_keys, slot in given_back:
+        for limit_keys, slot in released:
             self._redis.release(limit_keys, slot)
 
     def _check_latency(self) -> None:

@@ -56,7 +56,7 @@ class Lanes:
             is_retry = credential in self._rejected
             needed = 1 if is_retry else 1 + RESERVED
             if any(lane.busy or lane.tokens < needed for lane in lanes):
-                self._note(credential)
+                self._add_rejected(credential)
                 return False
             self._rejected.pop(credential, None)
             for lane in lanes:
@@ -90,7 +90,7 @@ class Lanes:
                 return
             del self._lanes[oldest]
 
-    def _note(self, credential: Hashable) -> None:
+    def _add_rejected(self, credential: Hashable) -> None:
         self._rejected[credential] = None
         self._rejected.move_to_end(credential)
         if len(self._rejected) > self._max_rejected:

@@ -50,16 +50,16 @@ class RecentCounts:
 
     def used(self, name: str, quota: Quota) -> tuple[int, float]:
         """The count that Redis last reported for a quota (0 if unknown), and when it expires on this object's clock."""
-        said = self._young.get(name) or self._old.get(name)
-        if said is None:
+        reply = self._young.get(name) or self._old.get(name)
+        if reply is None:
             return 0, 0.0
-        at, quota_set, counts, first = said
+        at, quota_set, counts, first = reply
         until = at + quota.seconds
         if self._clock() >= until:
             return 0, 0.0
-        for place, known in enumerate(quota_set.quotas):
-            if known.seconds == quota.seconds:
-                return counts[first + 2 * place], until
+        for index, counted in enumerate(quota_set.quotas):
+            if counted.seconds == quota.seconds:
+                return counts[first + 2 * index], until
         return 0, 0.0
 
     def in_flight(self, name: str) -> int:
@@ -71,10 +71,10 @@ class RecentCounts:
         self._young.pop(name, None)
         self._old.pop(name, None)
 
-    def _keep(self, name: str, said: CountsReply) -> None:
+    def _keep(self, name: str, reply: CountsReply) -> None:
         if len(self._young) >= self._generation:
             self._old, self._young = self._young, {}
-        self._young[name] = said
+        self._young[name] = reply
 
     def _copy(self) -> list[tuple[RateLimitKey, ...]]:
         return list(dict(self._held).values())

@@ -70,13 +70,13 @@ class RedisSocket:
 
     def call(self, command: bytes) -> Any:
         """Send a packed command and return its reply. Raises Refusal, Stale or Unreachable."""
-        began = time.perf_counter()
+        started = time.perf_counter()
         self.send(command)
         self._waited, self.slow = 0.0, False
         while self._unread > 1:
             self._read()
         reply = self._read()
-        self._latency.record_round_trip(time.perf_counter() - began)
+        self._latency.record_round_trip(time.perf_counter() - started)
         if self._waited:
             self.slow = self._waited >= self._latency.slow_threshold
         if isinstance(reply, hiredis.ReplyError):
@@ -136,9 +136,9 @@ class RedisSocket:
                 late = max(0.0, elapsed - self._timeouts.slow - TIMER_SECONDS)
                 self._waited += elapsed - late
                 self._latency.record_delay(late)
-                timeouts = self._latency.reply_timeout if at_most is None else at_most
-                if self._waited >= timeouts:
-                    raise Unreachable(f"no reply within {timeouts:.2g} s") from None
+                timeout = self._latency.reply_timeout if at_most is None else at_most
+                if self._waited >= timeout:
+                    raise Unreachable(f"no reply within {timeout:.2g} s") from None
                 continue
             except OSError as error:
                 raise Stale(f"connection lost: {error}") from error

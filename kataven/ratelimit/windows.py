@@ -80,9 +80,9 @@ class RedisWindows:
     def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
         return self._run("peek", limit_keys, "")
 
-    def peek_all(self, batches: Sequence[tuple[RateLimitKey, ...]]) -> list[Decision]:
-        """The decision of `peek` for each of these, in one round trip. Other requests are decided in between."""
-        packed = [self._command("peek", limit_keys, self._now(), 0) for limit_keys in batches]
+    def peek_all(self, requests: Sequence[tuple[RateLimitKey, ...]]) -> list[Decision]:
+        """The decisions of `peek` for several requests, in one round trip. Other requests can be decided in between."""
+        packed = [self._command("peek", limit_keys, self._now(), 0) for limit_keys in requests]
         replies = self._run_all([(_WINDOWS, b"%b\r\n" % command, at) for command, _, at in packed])
         return [
             Decision(quota_sets, bool(reply[0]), reply[1:])

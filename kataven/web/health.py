@@ -65,12 +65,12 @@ def read_readiness(context: RequestContext) -> Response:
     if context.services.internal_access.allows_bearer(request):
         checks = checks_of(context.services)
         ready = not any(state.startswith(FAILING) for state in checks.values())
-        return write_json({"status": _word(ready), "checks": checks}, 200 if ready else 503)
+        return write_json({"status": _status(ready), "checks": checks}, 200 if ready else 503)
     ready = not any(CHECKS[name](context.services).startswith(FAILING) for name in NEEDED)
-    return write_json({"status": _word(ready)}, 200 if ready else 503)
+    return write_json({"status": _status(ready)}, 200 if ready else 503)
 
 
-def _word(ready: bool) -> str:
+def _status(ready: bool) -> str:
     return "ready" if ready else "not_ready"
 
 

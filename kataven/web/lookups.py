@@ -5,10 +5,11 @@
     lane free?                        yes → look up, one at a time
     otherwise                         429, without a lookup
 
-Each rejection after a lookup is counted against the budget of the client's address or, if the token's signature was
-valid, of its subject. The first rejection of a credential that this worker had accepted is not counted. Cached
-credentials never reach this module, so a cached valid key works even if its address has exhausted its budget. A
-credential that this worker had accepted before is looked up without a lane.
+Each rejection after a lookup is counted against the budget of the client's address and, if the token's signature was
+valid, also of its subject; once the subject's budget is exhausted, its rejections no longer count against the address.
+The first rejection of a credential that this worker had accepted is not counted. Cached credentials never reach this
+module, so a cached valid key works even if its address has exhausted its budget. A credential that this worker had
+accepted before is looked up without a lane.
 """
 
 from __future__ import annotations

@@ -52,9 +52,8 @@ class HubPaths:
         path = environ.get("PATH_INFO", "")
         if path.startswith(f"{HUB_PREFIX}/") or path in PROBES or path in REFERENCE:
             return self._api(environ, start_response)
-        if (
-            not path
-        ):  # `GET http://host HTTP/1.1`: otherwise the router redirects to `/` at the host that the client sent
+        # `GET http://host HTTP/1.1` has no path, and the router would redirect to `/` at the host that the client sent.
+        if not path:
             environ["PATH_INFO"] = "/"
         return self._pages(environ, start_response)
 

@@ -46,7 +46,7 @@ def install(app: Flask, blueprints: tuple[ApiBlueprint, ...]) -> None:
     "GET",
     "/v1/openapi.json",
     access=PUBLIC,
-    summary="Get the OpenAPI document",
+    summary="Retrieve the OpenAPI document",
     response=ResponseSpec(200, "The OpenAPI document.", OpenApiView),
 )
 def read_openapi(context: RequestContext) -> Response:

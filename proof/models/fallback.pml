@@ -42,7 +42,7 @@ inline write(says) {
 proctype Reader() provided (UNDECIDED) {
 	byte x, read, latest;
 
-look:	/* NoticeReader.look: it writes if there is another notice, or if it is time to */
+look:	/* FallbackPoller.poll: it writes if there is another notice, or if it is time to */
 	atomic { STEP(reader, 0, looks); };
 #ifdef NO_FORGETTING_BEFORE_IT_SAYS_SO
 	atomic { read = notice; STEP(reader, 0, reads); };
@@ -55,7 +55,7 @@ beat:	atomic { ask(reading); STEP(reader, 0, asks); };
 	:: atomic { ask_failed(reading); latest = 0; STEP(reader, 0, write_fails); goto look; }
 	fi;
 	atomic { latest = notice; STEP(reader, 0, reads); };
-	/* Guard.noticed */
+	/* Guard.apply_notice */
 	if
 #ifdef NO_NOTICE_READ
 	:: false

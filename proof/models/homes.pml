@@ -168,7 +168,7 @@ proctype Database() provided (UNDECIDED) {
 end:	do
 	:: atomic { late ->
 		if
-#ifndef NO_BEATS_IN_ORDER
+#ifndef NO_HEARTBEATS_IN_ORDER
 		:: late_superseded && row -> STEP(database, 0, ignores_late_write)
 #endif
 		:: else -> row = true; row_home = late_home; STEP(database, 0, commits_late_write)

@@ -1,7 +1,7 @@
 /*
  * The revoke call returns: a receipt or a 503, whatever Redis, the system database and the workers do.
  *
- * Each attempt to reach something may succeed or fail, each time anew. Only the revoker's own clock moves for certain.
+ * Each attempt to reach something may succeed or fail, independently of earlier ones. Only the revoker's own clock moves for certain.
  */
 
 bool answered;

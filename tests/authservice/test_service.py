@@ -154,6 +154,8 @@ def test_without_the_service_cache_misses_return_503_until_it_recovers(
         api.client(known) as warm,
         api.client(unknown) as cold,
     ):
+        # The worker caches nothing before its first lease is valid.
+        wait_until(lambda: warm.get("/readyz").json()["checks"]["lease"] == "ok", 20, service.log.read_text)
         assert warm.get("/v1/me").status_code == 200
         service.kill()
         missed = cold.get("/v1/me")

@@ -9,8 +9,12 @@ from typing import Any, NoReturn
 import pytest
 from click.testing import Result
 
-from kataven.operations import account_creation
+from kataven.operations import account_creation, account_import
+from kataven.operations.account_creation import NewAccount
+from kataven.operations.account_file import AccountFileLine
 from kataven.system import accounts
+from kataven.system import database as system_database
+from kataven.system.database import SystemDatabase
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.errors import ProvisioningError
 from tests.support.app_harness import AppHarness
@@ -130,6 +134,19 @@ def test_inconsistent_limits_are_reported_with_their_line(harness: AppHarness, t
     assert "line 2: per_minute is 10 and per_hour is 5" in refused.stderr
     assert "line 3: per_minute is 60 and per_hour is 5" in refused.stderr
     assert shown(harness, "csv-crossed") is None
+
+
+def test_check_of_a_large_file_keeps_its_session(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that is open for longer than SESSION_SECONDS is cut."""
+    known = [Account(account_id=f"known-{at}", zitadel_org_id=f"org-{at}") for at in range(4_000)]
+    new = [NewAccount(f"new-{at}", "New", org_id=f"org-new-{at}") for at in range(4_000)]
+    monkeypatch.setattr(accounts, "listing", lambda _: known)
+    monkeypatch.setattr(system_database, "SESSION_SECONDS", 0.5)
+    database = SystemDatabase(harness.environ["KATAVEN_DATABASE_URL"])
+    try:
+        account_import.check(database, [AccountFileLine(at, account) for at, account in enumerate(new, 2)])
+    finally:
+        database.close()
 
 
 def test_failed_line_is_a_row_and_the_next_run_creates_it(

@@ -192,6 +192,16 @@ def test_invalid_run_form_shows_an_error_and_starts_nothing(
     assert len(place.events("migrations.asked")) == asked
 
 
+def test_form_error_during_a_run_names_the_field(place: Fleet, olivia: HubBrowser) -> None:
+    run_id = migration_runs.request(place.database, "test", RunRequest())
+    olivia.get(PAGE)
+    page = olivia.post(PAGE, form(jobs="many"))
+    migration_runs.cancel(place.database, run_id, "test")
+    assert page.status_code == 400
+    assert '<p class="problem">Parallel accounts must be a whole number, such as 8</p>' in page.text
+    assert "{" not in page.text
+
+
 def test_failed_account_is_listed_with_its_reason(fleet: Fleet, olivia: HubBrowser) -> None:
     ask(fleet.postgres, "CREATE TABLE widget_settings (id int)", "behind-c")
     assert press(olivia) == 303

@@ -33,7 +33,7 @@ from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
 PLENTY = dict.fromkeys(WINDOWS, 1_000_000) | {"concurrent": 1_000}
-TESTER = Actor("test:house", "House")
+TESTER = Actor("test:harness", "Harness")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 @pytest.fixture(scope="session")
 def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
     """The Redis of the shared harness, which no other test flushes."""
-    with EmbeddedRedis(server_folder / "house-redis", persistent=False) as server:
+    with EmbeddedRedis(server_folder / "shared-redis", persistent=False) as server:
         yield server
 
 

@@ -17,11 +17,11 @@ from wsgi import api
 
 __all__ = ["api"]
 
-blueprint = ApiBlueprint("held", __name__, "held", "A room for tests.")
+blueprint = ApiBlueprint("held", __name__, "held", "A blueprint for tests.")
 
 
 @blueprint.operation("GET", "/held", access=READ, summary="Hold", response=ResponseSpec(200, "Never."))
-def hold(call: RequestContext) -> Response:
+def hold(context: RequestContext) -> Response:
     threading.Event().wait()
     return write_json({})
 

@@ -112,8 +112,8 @@ class World:
 
     def refresh_token(self) -> str:
         visitor = Visitor(VisitorKind.GUEST, str(uuid4()))
-        visit = VisitorSession(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
-        return Families(self.harness.services.widget.store).create(visit)
+        visitor_session = VisitorSession(self.account, self.widget_key_id, 0, self.agent_id, ORIGIN, visitor)
+        return Families(self.harness.services.widget.store).create(visitor_session)
 
     def _key(self, kind: TokenKind, table: str, values: Mapping[str, Any]) -> tuple[str, str]:
         issued = self.harness.services.issuer.issue(kind, self.account)

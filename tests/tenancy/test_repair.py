@@ -79,13 +79,13 @@ def test_every_kind_of_orphan_is_found() -> None:
         KnownAccount("wayne", "wayne", unfinished=False, deleting=True),
     ]
     assert set(find_orphans(databases, accounts, ignored={"hub"})) == {
-        Orphan(OrphanKind.HALF_MADE, scratch_name("x")),
+        Orphan(OrphanKind.INCOMPLETE, scratch_name("x")),
         Orphan(OrphanKind.UNFINISHED, "globex", "globex"),
-        Orphan(OrphanKind.NOTHING_MADE, "hooli", "hooli"),
+        Orphan(OrphanKind.NO_DATABASE, "hooli", "hooli"),
         Orphan(OrphanKind.LOST, "initech_db", "initech"),
         Orphan(OrphanKind.DELETING, "stark", "stark"),
         Orphan(OrphanKind.REMOVED, "wayne", "wayne"),
-        Orphan(OrphanKind.STRAY, "misc"),
+        Orphan(OrphanKind.UNKNOWN, "misc"),
     }
     assert find_orphans({"acme"}, accounts[:1]) == []
 
@@ -122,7 +122,7 @@ def test_databases_that_may_contain_customer_data_are_only_reported(other_server
     with server.maintenance() as maintenance:
         maintenance.create("stray", "template0")
         reported = {(result.orphan.kind, result.orphan.database, result.done) for result in rows.repair(server)}
-        assert reported == {(OrphanKind.LOST, "lost", False), (OrphanKind.STRAY, "stray", False)}
+        assert reported == {(OrphanKind.LOST, "lost", False), (OrphanKind.UNKNOWN, "stray", False)}
         assert maintenance.exists("stray")
         maintenance.drop("stray")
     assert rows.unfinished == {"lost": False}

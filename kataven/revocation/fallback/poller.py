@@ -16,9 +16,9 @@ from collections import deque
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from threading import Event as Flag
 from threading import Thread
 
+from kataven.background import WakeableFlag
 from kataven.revocation.fallback.channel import (
     FallbackChannel,
     FallbackNotice,
@@ -67,7 +67,7 @@ class FallbackPoller:
         self.id = PollerId(secrets.token_hex(8), pid_namespace(), os.getpid())
         self._read, self._heartbeat_due_at = None, -math.inf
         self._stopping = WakeableFlag()
-        self._thread = Thread(target=self.run, args=(self._stopping,), name="notices", daemon=True)
+        self._thread = Thread(target=self.run, args=(self._stopping,), name="fallback-poller", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -161,29 +161,6 @@ class FallbackPoller:
             self._fallback.remove_readers(self._sweeper.unchanged(heartbeats, self._lease.clock()))
             self._fallback.remove_intents(())
             self._fallback.expire_journal()
-
-
-class WakeableFlag:
-    """Stops a thread, and lets it wait until it is woken."""
-
-    def __init__(self) -> None:
-        self._stopping = False
-        self._woken = Flag()
-
-    def set(self) -> None:
-        self._stopping = True
-        self._woken.set()
-
-    def is_set(self) -> bool:
-        return self._stopping
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or immediately if `wake` was called since the last wait."""
-        self._woken.wait(seconds)
-        self._woken.clear()
 
 
 @cache

@@ -29,13 +29,13 @@ class KnownAccount:
 class OrphanKind(StrEnum):
     """The kind of inconsistency. The comments say how it is repaired."""
 
-    HALF_MADE = "incomplete database"  # dropped: it was never used
+    INCOMPLETE = "incomplete database"  # dropped: it was never used
     UNFINISHED = "complete database of an unfinished account"  # the account becomes active
-    NOTHING_MADE = "unfinished account without a database"  # the account's row is deleted
+    NO_DATABASE = "unfinished account without a database"  # the account's row is deleted
     REMOVED = "deleted account whose row still exists"  # the account's row is deleted
     DELETING = "account whose deletion was interrupted"  # only reported: the operator decides
     LOST = "account without its database"  # only reported: an operator must investigate
-    STRAY = "database without an account"  # only reported: it may contain customer data
+    UNKNOWN = "database without an account"  # only reported: it may contain customer data
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def find_orphans(
     databases: Collection[str], accounts: Iterable[KnownAccount], *, ignored: Collection[str] = ()
 ) -> list[Orphan]:
     """Compare a server's databases with its accounts. `ignored` are databases with another purpose."""
-    orphans = [Orphan(OrphanKind.HALF_MADE, database) for database in databases if database.startswith(SCRATCH_PREFIX)]
+    orphans = [Orphan(OrphanKind.INCOMPLETE, database) for database in databases if database.startswith(SCRATCH_PREFIX)]
     named = set()
     for known in accounts:
         named.add(known.database)
@@ -69,13 +69,13 @@ def find_orphans(
             orphans.append(Orphan(kind, known.database, known.account))
     ours = (SCRATCH_PREFIX, TEMPLATE_PREFIX)
     unknown = set(databases) - named - RESERVED_NAMES - set(ignored)
-    orphans += [Orphan(OrphanKind.STRAY, database) for database in unknown if not database.startswith(ours)]
+    orphans += [Orphan(OrphanKind.UNKNOWN, database) for database in unknown if not database.startswith(ours)]
     return sorted(orphans, key=lambda orphan: (orphan.kind, orphan.database))
 
 
 def _kind(known: KnownAccount, *, exists: bool) -> OrphanKind | None:
     if known.unfinished:
-        return OrphanKind.UNFINISHED if exists else OrphanKind.NOTHING_MADE
+        return OrphanKind.UNFINISHED if exists else OrphanKind.NO_DATABASE
     if known.deleting:
         return OrphanKind.DELETING if exists else OrphanKind.REMOVED
     return None if exists else OrphanKind.LOST
@@ -100,9 +100,9 @@ def repair(
 def _repair(
     maintenance: Maintenance, orphan: Orphan, finish: Callable[[str], None], undo: Callable[[str], None]
 ) -> Repair:
-    if orphan.kind in (OrphanKind.LOST, OrphanKind.STRAY):
+    if orphan.kind in (OrphanKind.LOST, OrphanKind.UNKNOWN):
         return Repair(orphan, done=False, reason="an operator must investigate")
-    lock = orphan.database if orphan.kind is OrphanKind.HALF_MADE else scratch_name(orphan.database)
+    lock = orphan.database if orphan.kind is OrphanKind.INCOMPLETE else scratch_name(orphan.database)
     if not maintenance.try_lock(lock):
         return Repair(orphan, done=False, reason="another process is creating or removing it")
     try:

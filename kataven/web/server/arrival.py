@@ -80,6 +80,8 @@ class Arrival:
         if self.head_end > HEAD_BYTES:
             return Progress.HEAD_TOO_LARGE
         head = bytes(buffer[: self.head_end]).lower()
+        if head.count(b"\n") != head.count(b"\r\n"):  # the same decision as for a head that arrives in pieces
+            return Progress.WHOLE
         if b"\r\ncontent-length" not in head and b"\r\ntransfer-encoding" not in head:
             return Progress.WHOLE
         return self._read_framing(head)

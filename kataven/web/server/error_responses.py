@@ -12,10 +12,8 @@ from kataven.web.problems import PROBLEM_TYPES
 from kataven.web.server.errors import BodyError, SlowBody
 
 _CODES: tuple[tuple[type[Exception], str], ...] = (
-    (
-        errors.InvalidResponseHeader,
-        "internal_error",
-    ),  # caused by the application, although both are subclasses of errors that clients cause
+    # The application causes these two, although they are subclasses of errors that clients cause.
+    (errors.InvalidResponseHeader, "internal_error"),
     (errors.InvalidResponseHeaderName, "internal_error"),
     (errors.ConfigurationProblem, "internal_error"),
     (errors.LimitRequestLine, "uri_too_long"),

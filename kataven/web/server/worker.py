@@ -105,13 +105,13 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         for key, _ in self.poller.select(timeout):
-            context = key.data
-            conn = context.args[0] if isinstance(context, partial) else None
+            callback = key.data
+            conn = callback.args[0] if isinstance(callback, partial) else None
             # An earlier event of the same round may have closed this connection to free capacity.
             if conn is not None and conn.phase is Phase.CLOSED:
                 continue
             try:
-                context(key.fileobj)
+                callback(key.fileobj)
             except Exception:
                 if conn is None:
                     raise

@@ -106,6 +106,7 @@ def test_result_does_not_depend_on_how_the_request_is_split(data: bytes, draw: s
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Progress.WHOLE),
         (b"\r\nGET / HTTP/1.1\r\n\r\n", Progress.WHOLE),
         (b"GET / HTTP/1.1\nHost: x", Progress.WHOLE),
+        (LINE + b"X: a\nb\r\nContent-Length: 3\r\n\r\n", Progress.WHOLE),
         (b"G" * 9000, Progress.WHOLE),
         (b"GET / HTTP/1.1\r\nX: " + b"a" * HEAD_BYTES, Progress.HEAD_TOO_LARGE),
         (LINE + b"Content-Length: 3\r\n\r\nab", Progress.MORE),

@@ -43,10 +43,10 @@ def revoked(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Revoked:
     calls: Revoked = []
     revoke: Callable[[Intent | RevocationTarget], Receipt] = harness.services.revocation.revoke
 
-    def recorded(ending: Intent | RevocationTarget) -> Receipt:
-        target = ending if isinstance(ending, RevocationTarget) else ending.target
+    def recorded(intent: Intent | RevocationTarget) -> Receipt:
+        target = intent if isinstance(intent, RevocationTarget) else intent.target
         calls.append((target, _is_committed(harness, target), _has_intent(harness, target)))
-        return revoke(ending)
+        return revoke(intent)
 
     monkeypatch.setattr(harness.services.revocation, "revoke", recorded)
     return calls
@@ -144,14 +144,14 @@ def test_every_account_command_is_listed_as_revoking_or_harmless(harness: AppHar
         ["suspend"],
         ["archive"],
         ["policy", "--max-key-expiry-days", "30", "--existing"],
-        ["delete", "--yes-delete", "ends-by-delete"],
+        ["delete", "--yes-delete", "revoked-by-delete"],
     ],
     ids=lambda words: words[0],
 )
 def test_revoking_command_commits_before_the_revocation(
     harness: AppHarness, revoked: Revoked, words: list[str]
 ) -> None:
-    account = f"ends-by-{words[0]}"
+    account = f"revoked-by-{words[0]}"
     new_account(harness.services, account)
     result = harness.app.test_cli_runner().invoke(args=["accounts", words[0], account, *words[1:]])
     assert result.exit_code == 0, result.output
@@ -177,14 +177,14 @@ def test_deletion_revokes_before_the_database_is_dropped(
 
 
 def test_loading_a_dump_commits_before_the_revocation(harness: AppHarness, revoked: Revoked) -> None:
-    new_account(harness.services, "ends-by-load")
+    new_account(harness.services, "revoked-by-load")
     run = harness.app.test_cli_runner().invoke
-    dump = json.loads(run(args=["accounts", "dump", "ends-by-load", "--json"]).stdout)["dump"]
-    run(args=["accounts", "suspend", "ends-by-load"])
+    dump = json.loads(run(args=["accounts", "dump", "revoked-by-load", "--json"]).stdout)["dump"]
+    run(args=["accounts", "suspend", "revoked-by-load"])
     revoked.clear()
-    loaded = run(args=["accounts", "load", "ends-by-load", "--from", dump, "--yes-replace", "ends-by-load"])
+    loaded = run(args=["accounts", "load", "revoked-by-load", "--from", dump, "--yes-replace", "revoked-by-load"])
     assert loaded.exit_code == 0, loaded.output
-    assert revoked == [(RevocationTarget("ends-by-load"), True, True)]
+    assert revoked == [(RevocationTarget("revoked-by-load"), True, True)]
 
 
 @pytest.mark.parametrize("word", ["suspend", "archive", "resume"])
