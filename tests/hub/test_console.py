@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import asdict
 
 import pytest
 
+from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.policy import Limits
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
@@ -180,8 +180,7 @@ def test_todays_usage_is_shown_and_unknown_without_redis(
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
-        outage.setattr(hub.services.api_meter._windows._pool, "_url", "redis://127.0.0.1:1/0")
-        outage.setattr(hub.services.api_meter._windows._pool, "_idle", deque())
+        outage.setattr(hub.services.api_meter._windows, "_pool", pool_at("redis://127.0.0.1:1/0"))
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
         assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
     assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text

@@ -356,7 +356,8 @@ class ClusterDeployment(_Deployment):
         )
         bounds = [SLOTS * number // 3 for number in range(4)]
         for number, (node, replica) in enumerate(zip(self.nodes[:3], self.nodes[3:], strict=True)):
-            node.command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            # ADDSLOTSRANGE, the short form, is only in Redis 7 and later.
+            node.command("CLUSTER", "ADDSLOTS", *range(bounds[number], bounds[number + 1]))
             replica.command("CLUSTER", "REPLICATE", str(node.command("CLUSTER", "MYID")))
 
     def _is_stable(self) -> bool:
