@@ -14,7 +14,7 @@ from typing import Any
 
 from topologies.packages import MissingPrograms, program
 from topologies.rows import KNOWN_FAULTS, ROWS
-from topologies.run_row import Outcome, Row
+from topologies.run_row import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("topologies") / "results.json"
@@ -60,17 +60,14 @@ COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def print_table(outcomes: Sequence[Outcome], disabled: Sequence[Row]) -> None:
+def print_table(outcomes: Sequence[Outcome]) -> None:
     """Print a line for each row."""
-    names = [*(one.name for one in outcomes), *(row.name for row in disabled)]
-    width = max(map(len, names), default=0)
+    width = max((len(one.name) for one in outcomes), default=0)
     heads = [head for head, _ in COLUMNS]
     print("\n" + "  ".join(["row".ljust(width), *heads]))
     for outcome in outcomes:
         cells = [cell(outcome.as_json()).rjust(len(head)) for head, cell in COLUMNS]
         print("  ".join([outcome.name.ljust(width), *cells]))
-    for row in disabled:
-        print(f"{row.name.ljust(width)}  disabled: {row.disabled}")
 
 
 def write_results(path: Path, outcome: Outcome, seconds: float) -> None:
@@ -81,11 +78,6 @@ def write_results(path: Path, outcome: Outcome, seconds: float) -> None:
         "machine": machine(),
         "seconds": seconds,
         "rows": [rows[row.name] for row in ROWS if row.name in rows],
-        "disabled": [
-            {"name": row.name, "topology": row.topology, "failure": row.failure, "reason": row.disabled}
-            for row in ROWS
-            if row.disabled is not None
-        ],
         "known_faults": KNOWN_FAULTS,
     }
     path.write_text(json.dumps(results, indent=1) + "\n")
@@ -122,7 +114,6 @@ def page_of(results: Mapping[str, Any]) -> str:
         python=machine["python"],
         seconds=f"{results['seconds']:g}",
         known_faults=_known_faults(results),
-        not_run=_not_run(results["disabled"]),
     )
 
 
@@ -146,14 +137,6 @@ def _known_faults(results: Mapping[str, Any]) -> str:
         for name, fault in results["known_faults"].items()
         if name in rows
     )
-
-
-def _not_run(disabled: Sequence[Mapping[str, str]]) -> str:
-    if not disabled:
-        return "Every row ran."
-    heads = ["topology", "failure", "reason"]
-    rows = [_row([row["topology"], row["failure"], row["reason"]]) for row in disabled]
-    return "\n".join(["These rows are disabled:", "", _row(heads), _row(["---"] * len(heads)), *rows])
 
 
 def _row(cells: Sequence[str]) -> str:

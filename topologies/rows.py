@@ -208,12 +208,6 @@ _PLANNED = "planned failover"
 _KILLED = "primary killed"
 _PAUSED = "primary paused, and resumed 3 s after the promotion"
 
-DISABLED = {
-    "redis-sentinel": "`redis+sentinel://` URLs are not supported yet",
-    "redis-cluster": "`redis+cluster://` URLs are not supported yet",
-}
-"""Groups of rows that do not run, with the reason. Remove an entry when the product supports the URL."""
-
 _PATRONI_PROGRAMS = ("patroni", "etcd", "postgres", "redis-server")
 _PGBOUNCER_PROGRAMS = ("pgbouncer", "postgres", "redis-server")
 
@@ -276,7 +270,6 @@ ROWS: list[Row] = [
             _SENTINEL_PROGRAMS,
             _sentinel_url,
             disturb,
-            DISABLED.get("redis-sentinel"),
         )
         for name, failure, disturb in (
             ("failover", _PLANNED, _fail_over_sentinel),
@@ -292,7 +285,6 @@ ROWS: list[Row] = [
             _CLUSTER_PROGRAMS,
             _cluster,
             disturb,
-            DISABLED.get("redis-cluster"),
         )
         for name, failure, disturb in (
             ("failover", "planned failover of the primary that has the revocation state", _fail_over_cluster),
