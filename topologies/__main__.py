@@ -8,7 +8,7 @@
     python -m topologies --write-docs                     generate docs/topologies.md from topologies/results.json
 
 Exits with 1 if a revoked key was accepted after its receipt, if a revoked key is valid again at the end, if a response
-was a 5xx other than 503, or if a row could not be run. With `--allow-known`, rows with a known fault do not count.
+was a 5xx other than 503, or if a row could not be run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from topologies.packages import MissingPrograms, require
 from topologies.report import RESULTS, print_table, write_page, write_results
-from topologies.rows import KNOWN_FAULTS, ROWS
+from topologies.rows import ROWS
 from topologies.run_row import Outcome, Row, run_row
 from topologies.without_rule import RULES
 
@@ -48,11 +48,7 @@ def main() -> int:
     print_table(outcomes)
     for name, reason in failed.items():
         print(f"NOT RUN {name}: {reason}", file=sys.stderr)
-    for name, fault in KNOWN_FAULTS.items():
-        if any(one.name == name and not one.passed for one in outcomes):
-            print(f"{'KNOWN' if arguments.allow_known else 'KNOWN, BUT FAILS'} {name}: {fault}", file=sys.stderr)
-    allowed = KNOWN_FAULTS if arguments.allow_known else {}
-    held = all(one.passed or one.name in allowed for one in outcomes)
+    held = all(one.passed for one in outcomes)
     return 0 if chosen and not failed and held else 1
 
 
@@ -86,9 +82,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the temporary folders with the logs")
     parser.add_argument(
         "--without-rule", choices=RULES, help="disable a rule of the revocation protocol: the row must then fail"
-    )
-    parser.add_argument(
-        "--allow-known", action="store_true", help="exit with 0 if only rows of KNOWN_FAULTS (rows.py) did not hold"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--write-docs", action="store_true", help="generate docs/topologies.md and exit")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topologies.packages import MissingPrograms, program
-from topologies.rows import KNOWN_FAULTS, ROWS
+from topologies.rows import ROWS
 from topologies.run_row import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,6 @@ def write_results(path: Path, outcome: Outcome, seconds: float) -> None:
         "machine": machine(),
         "seconds": seconds,
         "rows": [rows[row.name] for row in ROWS if row.name in rows],
-        "known_faults": KNOWN_FAULTS,
     }
     path.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -113,7 +112,6 @@ def page_of(results: Mapping[str, Any]) -> str:
         cores=machine["cores"],
         python=machine["python"],
         seconds=f"{results['seconds']:g}",
-        known_faults=_known_faults(results),
     )
 
 
@@ -128,15 +126,6 @@ def _details(row: Mapping[str, Any]) -> list[str]:
         f"{row['traffic']['after_receipt']:,}",
         f"{row['lost_agents']} of {row['agents']}",
     ]
-
-
-def _known_faults(results: Mapping[str, Any]) -> str:
-    rows = {row["name"]: row for row in results["rows"]}
-    return "\n".join(
-        f"- {rows[name]['topology']}; {rows[name]['failure']}: {fault}."
-        for name, fault in results["known_faults"].items()
-        if name in rows
-    )
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -212,14 +212,6 @@ _PATRONI_PROGRAMS = ("patroni", "etcd", "postgres", "redis-server")
 _PGBOUNCER_PROGRAMS = ("pgbouncer", "postgres", "redis-server")
 
 
-KNOWN_FAULTS = {
-    "postgres-async-paused": (
-        "after the old primary was resumed, it accepts commits until Patroni demotes it. These commits are lost, and a"
-        " lost commit may be a revocation: the key is valid again. Use synchronous replication"
-    )
-}
-"""Rows that do not hold in some runs, with the reason. They fail the command unless it has `--allow-known`."""
-
 
 ROWS: list[Row] = [
     Row(
@@ -300,7 +292,6 @@ ROWS: list[Row] = [
             _PATRONI_PROGRAMS,
             partial(_patroni, sync=sync),
             disturb,
-            known_fault=KNOWN_FAULTS.get(f"postgres-{'sync' if sync else 'async'}-{name}"),
         )
         for sync in (False, True)
         for name, failure, disturb in (

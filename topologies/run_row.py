@@ -63,8 +63,6 @@ class Row:
     programs: tuple[str, ...]
     start: Callable[[Path, ExitStack], Topology]
     disturb: Callable[[Any, Timeline], None]
-    known_fault: str | None = None
-    """Why the row is known not to hold in some runs."""
 
 
 @dataclass(frozen=True)
