@@ -41,6 +41,7 @@ RULES = {
     "epoch": "a worker that finds an epoch other than its own clears its cache",
     "fill tokens": "a result that was read before an event is not cached",
     "wait for regions": "a revoker waits for the region lease of a region that does not report",
+    "row for each Redis": "the region list has a row for each Redis, and not for each region",
     "list after commit": "a revoker reads the region list after the commit, and not some seconds before it",
 }
 """The rules that a test takes out, one at a time."""
@@ -74,6 +75,10 @@ class World:
         origin = self.random.uniform(0, 1e6)
         return lambda: origin + self.loop.now * rate
 
+    def member(self, region: str, redis: str) -> Member:
+        """The row of a Redis in the region list."""
+        return region, "" if self.without == "row for each Redis" else redis
+
     def workers(self) -> list[Worker]:
         return [worker for region in self.regions.values() for worker in region.workers]
 
@@ -91,6 +96,8 @@ class Region:
         self.world = world
         self.name = name
         self.redis = RegionalRedis()
+        self.other_redis: RegionalRedis | None = None
+        """A second server that responds at once, to every other worker."""
         self.workers = [Worker(self, number) for number in range(workers)]
         self.coordinator = Coordinator(self)
         world.regions[name] = self
@@ -104,10 +111,20 @@ class Region:
         """Another server takes over without data. Workers and the coordinator connect to it at their next command."""
         self.redis = RegionalRedis()
 
-    def barrier(self, target: RevocationTarget, clock: Callable[[], float]) -> Steps:
+    def split(self) -> None:
+        """A second Redis responds, with a coordinator that reaches only this one."""
+        self.other_redis = RegionalRedis()
+        self.world.loop.spawn(Coordinator(self, self.other_redis).run())
+
+    def unite(self) -> None:
+        self.other_redis = None
+
+    def redis_of(self, worker: int) -> RegionalRedis:
+        return self.other_redis if self.other_redis is not None and worker % 2 else self.redis
+
+    def barrier(self, redis: RegionalRedis, target: RevocationTarget, clock: Callable[[], float]) -> Steps:
         """Publish in this region and wait. Returns the identity of the Redis and how many workers expired."""
         network, loop = self.world.network, self.world.loop
-        redis = self.redis
         published: Published = yield network.call(self.name, self.name, lambda: redis.publish(target))
         if self.world.without == "region barrier":
             return redis.id, 0
@@ -197,7 +214,7 @@ class Worker:
             self._inbox.append(self._renew)
             return
         loop, network, name = self.world.loop, self.world.network, self.region.name
-        redis = self.region.redis
+        redis = self.region.redis_of(self.number)
         if redis is not self._redis:
             if self._redis is not None:
                 self._redis.subscribers.pop(self.number, None)
@@ -278,9 +295,11 @@ class Coordinator:
     Several coordinators of one region do no harm: each heartbeat and each grant is correct on its own.
     """
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, only: RegionalRedis | None = None) -> None:
         self.region = region
         self.world = region.world
+        self._only = only
+        """The Redis that it reaches. None: the one that the region uses."""
         self.clock = self.world.clock()
         self.paused: Future | None = None
         """Set while it is paused, and resolved when it resumes."""
@@ -292,12 +311,12 @@ class Coordinator:
     def run(self) -> Steps:
         world, name, network = self.world, self.region.name, self.world.network
         database = world.system_database
-        while True:
+        while self._only is None or self._only is self.region.other_redis:
             started = world.loop.now
-            redis = self.region.redis
+            redis = self._redis
             round_before = yield network.call(name, name, lambda: redis.round)  # noqa: B023
             self._heartbeat += 1
-            member, heartbeat, read = (name, redis.id), self._heartbeat, self._read.get(redis.id, 0)
+            member, heartbeat, read = world.member(name, redis.id), self._heartbeat, self._read.get(redis.id, 0)
             reply = yield network.call(
                 name,
                 world.home,
@@ -307,7 +326,7 @@ class Coordinator:
             if reply is not None:
                 self._grant(redis, round_before, reply.notice)
                 for target in reply.overdue:
-                    self.region.redis.publish(target)
+                    redis.publish(target)
                 if reply.notice > read and (redis.id, reply.notice) not in self._reading:
                     self._reading.add((redis.id, reply.notice))
                     world.loop.spawn(self._apply_notice(redis, reply.notice))
@@ -319,7 +338,7 @@ class Coordinator:
 
     def _relay(self, target: RevocationTarget) -> Steps:
         yield from self._pause()
-        result = yield from self.region.barrier(target, self.clock)
+        result = yield from self.region.barrier(self._redis, target, self.clock)
         yield from self._pause()
         return result
 
@@ -334,9 +353,12 @@ class Coordinator:
 
     def _apply_notice(self, redis: RegionalRedis, notice: int) -> Steps:
         """Clear the caches of the region, then report the notice as read with the next heartbeat."""
-        published_at, _ = yield from self.region.barrier(EVERYTHING, self.clock)
-        if published_at == redis.id:
-            self._read[redis.id] = max(notice, self._read.get(redis.id, 0))
+        yield from self.region.barrier(redis, EVERYTHING, self.clock)
+        self._read[redis.id] = max(notice, self._read.get(redis.id, 0))
+
+    @property
+    def _redis(self) -> RegionalRedis:
+        return self._only or self.region.redis
 
     def _pause(self) -> Steps:
         if self.paused is not None:
@@ -379,13 +401,13 @@ def revoke(world: World, region: str, account_region: str, key: str, receipts: l
 
     def report(name: str, result: tuple[str, int] | None) -> None:
         if result is not None:
-            reported[name, result[0]] = result[1]
+            reported[world.member(name, result[0])] = result[1]
             waiting, changed[0] = changed[0], Future()
             waiting.resolve(True)
 
     for name, other in world.regions.items():
         if name == region:
-            loop.spawn(other.barrier(target, clock)).then(partial(report, name))
+            loop.spawn(other.barrier(other.redis, target, clock)).then(partial(report, name))
         else:
             relayed = network.call(region, name, partial(other.coordinator.relay, target), RELAY_SECONDS)
             relayed.then(partial(report, name))

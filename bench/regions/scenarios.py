@@ -108,6 +108,14 @@ def _replace_redis(world: World) -> None:
     world.regions[EU].replace_redis()
 
 
+def _split(world: World) -> None:
+    world.regions[EU].split()
+
+
+def _unite(world: World) -> None:
+    world.regions[EU].unite()
+
+
 SCENARIOS = [
     Scenario("no failure", seconds=16.0, settle=4.0),
     Scenario("one worker paused", _starve, _resume, lasts=8.0, seconds=16.0, settle=4.0),
@@ -116,6 +124,7 @@ SCENARIOS = [
     Scenario("one region cut off, and back", _cut_off, _heal_in_steps),
     Scenario("cut off, coordinator paused", _pause_coordinator, _heal, lasts=20.0),
     Scenario("Redis of a region replaced", _replace_redis, seconds=18.0),
+    Scenario("two Redis in a region at once", _split, _unite, lasts=6.0, seconds=12.0),
 ]
 
 
