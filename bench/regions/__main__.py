@@ -4,7 +4,7 @@
     python -m bench.regions --only simulation      the simulation alone
     python -m bench.regions --only capacity        the cost of one region's Redis, on a real redis-server
     python -m bench.regions --seed 7 --workers 50  another history, with fewer workers in each region
-    python -m bench.regions --without "region lease"    take a rule out: the histories must then contain a violation
+    python -m bench.regions --without "region lease"    take a rule out; tests/bench/test_regions.py does that too
 
 The simulation runs the protocol, with the product's guard in each worker, in simulated time; a seed determines its
 history. At each receipt, and at each change of a worker's state afterwards, it checks whether a request that starts
