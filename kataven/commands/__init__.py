@@ -6,6 +6,7 @@ from http import HTTPStatus
 import click
 from flask import Flask
 
+from kataven import assembly
 from kataven.commands import (
     account_dumps,
     account_import,
@@ -34,7 +35,12 @@ def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application. The development commands are added only in development."""
     LocalTools(Programs(settings.postgres_programs), settings.dump_dir).attach(app)
     has_secret = settings.hub_client_secret is not None
-    issuer = oidc.group(settings.oidc_issuer, has_secret=has_secret, development=settings.development)
+    issuer = oidc.group(
+        settings.oidc_issuer,
+        has_secret=has_secret,
+        development=settings.development,
+        connection=assembly.issuer_connection(settings),
+    )
     _add(app, settings.api_url, issuer)
     if settings.development:
         from kataven.commands import dev  # must not be imported in production
