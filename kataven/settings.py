@@ -27,6 +27,7 @@ from kataven.identity.signing import SigningRing
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
 from kataven.tenancy.hosts import only_primary
+from kataven.tenancy.url_options import check_options
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -58,6 +59,7 @@ def _postgresql(url: SecretStr) -> SecretStr:
         raise ValueError("must be PostgreSQL: postgresql+psycopg2://user:password@host:5432/database")
     if not parsed.database:
         raise ValueError("must name the system database, as in postgresql+psycopg2://host/kataven_system")
+    check_options(parsed, url.get_secret_value())
     # SQLAlchemy 2.1 reads a bare `postgresql://` as psycopg 3, which is not installed.
     parsed = only_primary(parsed.set(drivername="postgresql+psycopg2"))
     return SecretStr(parsed.render_as_string(hide_password=False))

@@ -13,6 +13,7 @@ from kataven.tenancy.directory import DRIVER
 from kataven.tenancy.error_classification import in_words
 from kataven.tenancy.hosts import only_primary
 from kataven.tenancy.server import OPERATOR_SETTINGS
+from kataven.tenancy.url_options import check_options
 
 OLDEST_VERSION = 150_000
 """PostgreSQL 15 introduced `CREATE DATABASE … STRATEGY`, which is used to copy databases."""
@@ -54,6 +55,10 @@ def server_url(given: str) -> URL:
         raise ValueError("The URL has no user. Use the form postgresql://user@host:5432")
     if not (url.host or "host" in url.query):
         raise ValueError("The URL has no host. Use the form postgresql://user@host:5432")
+    try:
+        check_options(url, given.strip())
+    except ValueError as error:
+        raise ValueError(f"The URL {error}") from None
     return only_primary(url.set(drivername=DRIVER, database=""))
 
 
