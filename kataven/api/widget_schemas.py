@@ -108,7 +108,7 @@ class PublicAgentView(View):
     greeting_mode: str
 
 
-class ConfigView(View):
+class WidgetConfigView(View):
     """The appearance of the widget, its agent, and the allowed visitor types."""
 
     branding: BrandingView
