@@ -15,7 +15,7 @@ PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node and not clients")
+	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node")
 
 check: lint types contracts test
 
@@ -44,8 +44,8 @@ lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
 	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json openapi-operators.json
 	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json openapi-operators.json
 
-# Generates clients from the OpenAPI document with four generators, compiles them, and drives a running API with each.
-# Also builds, packs and installs @kataven/client. Requires Node.js with npm. About a minute.
+# Generates clients from the OpenAPI document with three generators, compiles them, and drives a running API with each.
+# Also builds, packs and installs @kataven/client. Requires Node.js with npm. About 80 seconds of CPU time.
 clients: .venv/test-installed tools/clients/node_modules/.package-lock.json tools/clients/.venv/installed
 	.venv/bin/python -m pytest -q -m clients tests/clients
 

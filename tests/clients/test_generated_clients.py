@@ -7,6 +7,7 @@ and receives a 400, 404, 412 and 429.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 import uuid
@@ -25,7 +26,7 @@ from tools.clients import typescript_client
 from tools.clients.typescript_client import PROGRAMS, run
 from tools.openapi.print_document import openapi_document
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients, pytest.mark.node, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent / "programs"
 TOOLS = PROGRAMS.parents[1]
@@ -158,6 +159,16 @@ def test_package_contains_only_what_users_need(tarball: Path) -> None:
 
 def test_types_of_the_package_resolve_for_bundlers(installed: Path) -> None:
     compiled(installed, "package.ts", **BUNDLER, skipLibCheck=False)
+
+
+@pytest.mark.parametrize("page", ["docs/typescript.md", "clients/typescript/README.md"])
+def test_samples_of_the_pages_compile(installed: Path, page: str) -> None:
+    text = (typescript_client.ROOT / page).read_text(encoding="utf-8")
+    (installed / "samples.ts").write_text("\n".join(re.findall(r"^```ts\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))
+    (installed / "tsconfig.json").write_text(
+        json.dumps({"compilerOptions": {**STRICT, **NODE}, "files": ["samples.ts"]})
+    )
+    run(PROGRAMS / "tsc", "-p", ".", "--noEmit", folder=installed)
 
 
 def test_package_works(installed: Path, environ: Mapping[str, str]) -> None:

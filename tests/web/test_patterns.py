@@ -85,7 +85,7 @@ def ecmascript() -> Iterator[EcmaScript]:
 
 def fields_with_patterns(app: Flask) -> dict[str, tuple[type[BaseModel], str]]:
     """Every field of a body or query whose schema has a pattern, by model and name."""
-    found = {}
+    found: dict[str, tuple[type[BaseModel], str]] = {}
     for operation in operations_of(app):
         for model in (operation.body, operation.query):
             for name in model.model_fields if model is not None else ():
