@@ -45,7 +45,7 @@ lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
 	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json openapi-operators.json
 
 # Generates clients from the OpenAPI document with three generators, compiles them, and drives a running API with each.
-# Also builds, packs and installs @kataven/client. Requires Node.js with npm. About 80 seconds of CPU time.
+# Also builds, packs and installs @kataven/client. Requires Node.js with npm. About 70 seconds of CPU time.
 clients: .venv/test-installed tools/clients/node_modules/.package-lock.json tools/clients/.venv/installed
 	.venv/bin/python -m pytest -q -m clients tests/clients
 

@@ -178,13 +178,18 @@ def test_package_works(installed: Path, environ: Mapping[str, str]) -> None:
 
 @contextmanager
 def redirecting_server() -> Iterator[str]:
-    """The URL of a server that redirects every request."""
+    """The URL of a server that redirects every request to a path of its own that returns an object."""
 
     class Redirect(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(302)
-            self.send_header("Location", "https://elsewhere.example/v1/me")
+            redirected = self.path == "/redirected"
+            self.send_response(200 if redirected else 302)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", "2" if redirected else "0")
+            self.send_header("Location", "/redirected")
             self.end_headers()
+            if redirected:
+                self.wfile.write(b"{}")
 
         def log_message(self, *_: object) -> None:
             pass
