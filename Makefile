@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate docs audit lock clean
+.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -40,8 +40,23 @@ lint: .venv/test-installed
 # Requires Node.js with npm, so it is not part of `make check`. Uses the linters' recommended rules without exceptions.
 lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed
 	@.venv/bin/python tools/openapi/print_document.py > tools/openapi/openapi.json
-	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json
-	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json
+	@.venv/bin/python tools/openapi/print_document.py operators > tools/openapi/openapi-operators.json
+	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json openapi-operators.json
+	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json openapi-operators.json
+
+# Generates clients from the OpenAPI document with three generators, compiles them, and drives a running API with each.
+# Also builds, packs and installs @kataven/client. Requires Node.js with npm. About 70 seconds of CPU time.
+clients: .venv/test-installed tools/clients/node_modules/.package-lock.json tools/clients/.venv/installed
+	.venv/bin/python -m pytest -q -m clients tests/clients
+
+# clients/typescript/kataven-client-*.tgz, ready to be published.
+typescript-client: .venv/run-installed tools/clients/node_modules/.package-lock.json
+	@.venv/bin/python -m tools.clients.typescript_client
+
+tools/clients/.venv/installed: requirements/clients.txt | .venv/bin/python
+	@$(PYTHON) -m venv tools/clients/.venv
+	@tools/clients/.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/clients.txt
+	@touch $@
 
 tools/%/node_modules/.package-lock.json: tools/%/package-lock.json
 	@cd tools/$* && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
@@ -100,7 +115,8 @@ lock: .venv/run-installed
 	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
 	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
 	.venv/bin/uv pip compile -q requirements/docs.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/docs.txt
+	.venv/bin/uv pip compile -q requirements/clients.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -o requirements/clients.txt
 	.venv/bin/uv pip compile -q requirements/audit.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/audit.txt
 
 clean:
-	rm -rf site tools/*/node_modules tools/openapi/openapi.json .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site tools/*/node_modules tools/*/.venv tools/openapi/openapi*.json clients/typescript/dist clients/typescript/src/generated clients/typescript/*.tgz .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

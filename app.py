@@ -215,7 +215,7 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     cors.install(app)
     for blueprint in API_BLUEPRINTS:
         app.register_blueprint(blueprint)
-    reference.install(app, API_BLUEPRINTS)
+    reference.install(app, API_BLUEPRINTS, settings.public_url)
     commands.install(app, settings)
     app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -44,6 +44,7 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
         "/healthz",
         "/metrics",
         "/readyz",
+        "/v1/openapi-operators.json",
         "/v1/openapi.json",
         "/v1/widget/auth/exchange",
         "/v1/widget/auth/guest",
@@ -76,7 +77,16 @@ def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
+    "path",
+    [
+        "/docs",
+        "/docs/errors",
+        "/docs/style.css",
+        "/healthz",
+        "/readyz",
+        "/v1/openapi.json",
+        "/v1/openapi-operators.json",
+    ],
 )
 def test_public_pages_return_200(harness: AppHarness, path: str) -> None:
     assert harness.caller().get(path).status_code == 200

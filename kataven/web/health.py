@@ -10,12 +10,12 @@ from flask import Response, request
 from kataven.identity.errors import VerifierUnavailable
 from kataven.system import accounts, schema
 from kataven.web.access import PUBLIC
-from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.web.services import Services
 
-blueprint = ApiBlueprint("health", __name__, "check", "Health of the process and its dependencies.")
+blueprint = ApiBlueprint("health", __name__, "check", "Health of the process and its dependencies.", Audience.OPERATORS)
 
 FAILING = "failing"
 NEEDED = ("system_database",)

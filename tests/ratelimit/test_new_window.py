@@ -63,14 +63,14 @@ from kataven.web import metrics, reference
 api = Flask("reference", static_folder=None)
 for blueprint in API_BLUEPRINTS:
     api.register_blueprint(blueprint)
-reference.install(api, API_BLUEPRINTS)
+reference.install(api, API_BLUEPRINTS, "https://api.example.com")
 schemas = api.extensions[reference.EXTENSION]["components"]["schemas"]
 option_of = lambda command: next(one.help for one in command.params if "--per-week" in one.opts)
 pages = Flask("pages", static_folder=None)
 formatting.install(pages)
 print(json.dumps({
-    "response of /v1/me": list(schemas["LimitsView"]["properties"]),
-    "API key": list(schemas["KeyLimitsView"]["properties"]),
+    "response of /v1/me": list(schemas["Limits"]["properties"]),
+    "API key": list(schemas["KeyLimits"]["properties"]),
     "accounts limits": option_of(accounts.change_limits),
     "accounts key-limits": option_of(accounts.key_limits),
     "CSV columns": account_file.COLUMNS,

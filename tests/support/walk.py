@@ -214,7 +214,14 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     **{
         ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
         for path in (
-            *("/widget.js", "/v1/openapi.json", "/docs", "/docs/errors", "/docs/style.css"),
+            *(
+                "/widget.js",
+                "/v1/openapi.json",
+                "/v1/openapi-operators.json",
+                "/docs",
+                "/docs/errors",
+                "/docs/style.css",
+            ),
             *("/healthz", "/readyz", "/metrics"),
         )
     },
