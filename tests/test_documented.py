@@ -160,7 +160,9 @@ def test_every_make_target_is_documented() -> None:
 
 def test_every_environment_variable_of_gunicorn_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
-    names = re.findall(r"""environ(?:\.get\(|\.setdefault\(|\[)["'](\w+)""", (ROOT / "gunicorn.conf.py").read_text())
+    names = re.findall(
+        r"""environ(?:\.get\(|\.setdefault\(|\[)["'](\w+)""", (ROOT / "kataven/serve/gunicorn_conf.py").read_text()
+    )
     assert set(names) >= {"PORT", "WORKERS"}
     for name in names:
         assert f"`{name}`" in page
