@@ -96,9 +96,9 @@ audit: .venv/audit-installed
 # Resolves again within the ranges of pyproject.toml. Universal: one lock for every platform and Python >= 3.11.
 lock: .venv/run-installed
 	@.venv/bin/python -m pip install --quiet uv
-	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements/run.txt
-	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
-	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -o requirements/run.txt
+	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
 	.venv/bin/uv pip compile -q requirements/docs.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/docs.txt
 	.venv/bin/uv pip compile -q requirements/audit.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/audit.txt
 

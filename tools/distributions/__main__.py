@@ -16,8 +16,10 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROJECTS = {"kataven": CHECKOUT / "sdk", "kataven-hub": CHECKOUT}
-_STAGED = "import sys; sys.path.insert(0, sys.argv[2]); import staged_build as backend; backend.build_sdist(sys.argv[1])"
-_ORDINARY = "import sys; from setuptools import build_meta as backend; backend.build_wheel(sys.argv[1])"
+_STAGED = (
+    "import sys; sys.path.insert(0, sys.argv[2]); import staged_build as backend; backend.build_sdist(sys.argv[1])"
+)
+_ORDINARY = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 
 
 def build(folder: Path) -> list[Path]:
@@ -39,7 +41,7 @@ def _build_project(project: Path, folder: Path) -> list[Path]:
 
 
 def _run(code: str, folder: Path, *arguments: str) -> None:
-    """Run a build in its own process, because setuptools depends on the current folder. Prints its output on failure."""
+    """Run a build in its own process, because setuptools depends on the current folder. A failure ends this process."""
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
     finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode:
