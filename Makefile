@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate docs audit lock clean
+.PHONY: run bench prove topologies test test-dist dist check lint lint-openapi types contracts generate docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -58,6 +58,16 @@ contracts: .venv/test-installed
 generate: .venv/test-installed
 	@.venv/bin/python -m tools.generate_client
 
+# The sdist and the wheel of both distributions, `kataven` and `kataven-hub`, without the network. The same commit gives the
+# same bytes, with the same setuptools (requirements/run.txt).
+dist: .venv/run-installed
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} .venv/bin/python -m tools.distributions dist
+
+# Installs the wheels in clean environments, from the package index, and runs the product from there. About a minute.
+test-dist: .venv/test-installed
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-315532800} .venv/bin/python -m pytest tools/distributions
+
 docs: .venv/docs-installed
 	@rm -rf site
 	@.venv/bin/python -m sphinx -W --keep-going -q -E -d .venv/doctrees -c tools/docs docs site
@@ -103,4 +113,4 @@ lock: .venv/run-installed
 	.venv/bin/uv pip compile -q requirements/audit.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/audit.txt
 
 clean:
-	rm -rf site tools/*/node_modules tools/openapi/openapi.json .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site dist tools/*/node_modules tools/openapi/openapi.json .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

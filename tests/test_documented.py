@@ -146,7 +146,8 @@ def is_ours(command: click.Command) -> bool:
 
 def test_every_console_script_is_documented() -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]:
+    projects = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in (".", "sdk")]
+    for name in [name for project in projects for name in project.get("scripts", {})]:
         assert f"\n    {name} " in pages, f"no example of {name}"
 
 

@@ -43,7 +43,7 @@ def _build_project(project: Path, folder: Path) -> list[Path]:
 def _run(code: str, folder: Path, *arguments: str) -> None:
     """Run a build in its own process, because setuptools depends on the current folder. A failure ends this process."""
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if finished.returncode:
         sys.exit(f"{finished.stdout}{finished.stderr}The build in {folder} failed.")
 
