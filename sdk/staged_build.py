@@ -25,7 +25,7 @@ from typing import Any
 from setuptools import build_meta
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SDK_PARTS = ("__init__.py", "py.typed", "client", "mcp_server")
+SDK_PARTS = ("__init__.py", "py.typed", "client", "mcp_server", "validation.py")
 """What the SDK contains of `kataven/`. The server's distribution contains everything else, and depends on the SDK."""
 
 _IGNORED = shutil.ignore_patterns("__pycache__", "*.py[co]", ".*", "*.egg-info")

@@ -40,7 +40,7 @@ class Environment:
     def install(self, *arguments: str, compiled: bool = False) -> None:
         """Install with this environment's pip. Raises AssertionError with pip's output if it fails.
 
-        Compiling all modules takes most of the time, so by default only the modules that are imported are compiled, at import.
+        Compiling all modules takes most of the time. By default, Python compiles only the modules that it imports.
         """
         options = ["--quiet", *([] if compiled else ["--no-compile"])]
         finished = self.run([self.python, "-m", "pip", "install", *options, *arguments], inherit=True)
