@@ -52,9 +52,6 @@ from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
 from kataven.widget.store import WidgetStore
 
-_IMPORT_FOLDER = Path(__file__).resolve().parents[1]
-"""A checkout, or `site-packages`. A process that starts in this folder imports the same `kataven`."""
-
 
 class SynchronousFlask(Flask):
     """A Flask app whose views and hooks are never coroutines, which saves a check per call."""
@@ -123,7 +120,7 @@ def _hub_services(settings: Settings) -> HubServices:
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
-        runner=Runner(_IMPORT_FOLDER),
+        runner=Runner(Path(__file__).resolve().parents[1]),  # where a new process imports the same `kataven`
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tools.distributions.__main__ import CHECKOUT
 
 BUNDLED = ("pip", "setuptools", "_distutils_hack", "distutils-precedence.pth", "pip-", "setuptools-")
-RUN_SECONDS = 300
+RUN_SECONDS = 900
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 from tools.distributions.__main__ import CHECKOUT, PROJECTS, build
 from tools.distributions.environments import Environment, constraints
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 MEGABYTES = 1_000_000
 HUB_HOST = "hub.example.com"
@@ -160,11 +160,11 @@ def server(hub: Environment, environ: dict[str, str], tmp_path_factory: pytest.T
             stderr=output,
         )
     try:
-        wait_until(lambda: responds(f"{url}/healthz"), 60, lambda: log.read_text()[-2000:])
+        wait_until(lambda: responds(f"{url}/healthz"), 300, lambda: log.read_text()[-2000:])
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
 
 
 def responds(url: str) -> bool:
@@ -276,7 +276,7 @@ def over_stdio(mcp: Environment, environ: Mapping[str, str]) -> dict[str, Any]:
         process.stdin.flush()
         response: dict[str, Any] = json.loads(process.stdout.readline())
         process.stdin.close()
-        process.wait(30)
+        process.wait(60)
     return response
 
 
