@@ -1,12 +1,13 @@
 """`make dist`: builds the sdist and the wheel of both distributions into a folder. It needs no network.
 
 Each wheel is built from its sdist, so an sdist that lacks a file fails here. The bytes depend only on the files, on the
-version of setuptools and on SOURCE_DATE_EPOCH.
+version of setuptools and on SOURCE_DATE_EPOCH (default: 1980).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def _build_project(project: Path, folder: Path) -> list[Path]:
 def _run(code: str, folder: Path, *arguments: str) -> None:
     """Run a build in its own process, because setuptools depends on the current folder. A failure ends this process."""
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environ = {"SOURCE_DATE_EPOCH": "315532800", **os.environ}  # the first moment that a wheel can record
+    finished = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     if finished.returncode:
         sys.exit(f"{finished.stdout}{finished.stderr}The build in {folder} failed.")
 

@@ -30,7 +30,7 @@ from kataven.identity import signing
 from tests.support.gunicorn import free_port
 from tests.support.waiting import wait_until
 from tools.distributions.__main__ import CHECKOUT, PROJECTS, build
-from tools.distributions.environments import Environment, constraints
+from tools.distributions.environments import RUN_SECONDS, Environment, constraints
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -213,6 +213,18 @@ def test_sdists_need_no_other_build_backend(files: dict[str, Path]) -> None:
             project = tomllib.loads(content.read().decode())
         assert project["build-system"] == {"requires": ["setuptools>=80"], "build-backend": "setuptools.build_meta"}
         assert set(project.get("tool", {})) == {"setuptools"}
+
+
+def test_editable_installation_imports_the_checkout(tmp_path: Path) -> None:
+    code = "import sys; sys.path.insert(0, '.'); import staged_build; staged_build.build_editable(sys.argv[1])"
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT / "sdk", check=True, capture_output=True, timeout=RUN_SECONDS)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert {name for name in contents if ".dist-info/" not in name} == {"__editable__.kataven.pth"}
+    assert contents["__editable__.kataven.pth"].decode() == f"{CHECKOUT}\n"
+    assert any(name.endswith("/entry_points.txt") for name in contents)
 
 
 def test_sdk_installs_at_most_10_mb_and_nothing_of_the_server(sdk: Environment) -> None:
