@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
+.PHONY: run bench prove topologies test test-dist dist check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -73,6 +73,16 @@ contracts: .venv/test-installed
 generate: .venv/test-installed
 	@.venv/bin/python -m tools.generate_client
 
+# The sdist and the wheel of both distributions, `kataven` and `kataven-hub`, without the network. The same commit gives the
+# same bytes, with the same setuptools (requirements/run.txt).
+dist: .venv/run-installed
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} .venv/bin/python -m tools.distributions dist
+
+# Installs the wheels in clean environments, from the package index, and runs the product from there. About a minute.
+test-dist: .venv/test-installed
+	.venv/bin/python -m pytest tools/distributions
+
 docs: .venv/docs-installed
 	@rm -rf site
 	@.venv/bin/python -m sphinx -W --keep-going -q -E -d .venv/doctrees -c tools/docs docs site
@@ -111,12 +121,12 @@ audit: .venv/audit-installed
 # Resolves again within the ranges of pyproject.toml. Universal: one lock for every platform and Python >= 3.11.
 lock: .venv/run-installed
 	@.venv/bin/python -m pip install --quiet uv
-	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --python-version 3.11 -o requirements/run.txt
-	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
-	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -o requirements/run.txt
+	.venv/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -c requirements/run.txt -o requirements/production.txt
+	.venv/bin/uv pip compile -q pyproject.toml --upgrade --extra dev --extra test --universal --generate-hashes --no-header --no-emit-package kataven --python-version 3.11 -c requirements/run.txt -o requirements/test.txt
 	.venv/bin/uv pip compile -q requirements/docs.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/docs.txt
 	.venv/bin/uv pip compile -q requirements/clients.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -o requirements/clients.txt
 	.venv/bin/uv pip compile -q requirements/audit.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/audit.txt
 
 clean:
-	rm -rf site tools/*/node_modules tools/*/.venv tools/openapi/openapi*.json clients/typescript/dist clients/typescript/src/generated clients/typescript/*.tgz .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site dist tools/*/node_modules tools/*/.venv tools/openapi/openapi*.json clients/typescript/dist clients/typescript/src/generated clients/typescript/*.tgz .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

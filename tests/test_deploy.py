@@ -75,7 +75,9 @@ def test_units_share_slots_are_sandboxed_and_wait_for_in_flight_requests(name: s
     ):
         assert line in text.splitlines()
     stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
-    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    graceful = re.search(
+        r"^graceful_timeout = (\d+)$", (ROOT / "kataven/serve/gunicorn_conf.py").read_text(), re.MULTILINE
+    )
     assert stop
     assert graceful
     assert int(stop[1]) > int(graceful[1])

@@ -1,4 +1,4 @@
-"""The collaborators of one process, which `app.py` creates and the request handlers use."""
+"""The collaborators of one process, which `kataven.application` creates and the request handlers use."""
 
 from __future__ import annotations
 
