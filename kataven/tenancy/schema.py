@@ -23,6 +23,10 @@ from sqlalchemy.exc import DBAPIError
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.fingerprint import FINGERPRINT
+from kataven.tenancy.names import KATAVEN_NAMES, DatabaseNames
+
+PACKAGED_SCRIPTS = Path(__file__).parent / "alembic_scripts"
+"""The Alembic folder of this package: `env.py` and the template of a revision."""
 
 _ALEMBIC = threading.RLock()
 _REVISION = "SELECT string_agg(version_num, '+' ORDER BY version_num) FROM alembic_version"
@@ -42,9 +46,10 @@ class SchemaState(NamedTuple):
 class Schema:
     """The schemas of one branch, a linear history from the first revision to the head.
 
-    `scripts` is Alembic's folder, `versions` the branch's folder in it (default: the one with the branch's name).
-    `metadata` locates the models, as `"package.module:Base.metadata"`. `oldest` is the oldest revision that this code
-    serves (default: only the head). Instances can be pickled, for use in other processes.
+    `scripts` is Alembic's folder with `env.py`: `PACKAGED_SCRIPTS`, or your own. `versions` is the folder of the
+    revisions (default: the one with the branch's name in `scripts`). `metadata` locates the models, as
+    `"package.module:Base.metadata"`. `oldest` is the oldest revision that this code serves (default: only the head).
+    `names` are those of template and scratch databases. Instances can be pickled, for use in other processes.
     """
 
     branch: str
@@ -52,6 +57,7 @@ class Schema:
     metadata: str
     oldest: str | None = None
     versions: Path | None = None
+    names: DatabaseNames = KATAVEN_NAMES
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # without the cached properties

@@ -1,0 +1,5 @@
+"""Runs Alembic; see kataven/tenancy/alembic_env.py."""
+
+from kataven.tenancy.alembic_env import migrate
+
+migrate()
