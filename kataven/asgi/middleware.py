@@ -99,6 +99,7 @@ class KatavenMiddleware:
         self._flask.extensions[problems.EXPLAINED_AT_EXTENSION] = settings.public_url
         self.services.attach(self._flask)
         problems.install_own(self._flask)
+        problems.install_missing_tables(self._flask)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -16,8 +16,10 @@ from flask import Flask, current_app, g, request
 from werkzeug.routing import Rule
 
 from kataven import settings as environment
+from kataven.operations import account_migrations
 from kataven.process_services import build_services
 from kataven.settings import Settings
+from kataven.tenancy.migrations.app_tables import AppTables, UpgradedAccount
 from kataven.tenancy.serving.session import TenantSession
 from kataven.web import observe, pipeline, problems
 from kataven.web.declarations import UndeclaredRoutes, declared_access, public, requires, undeclared
@@ -65,6 +67,7 @@ class Kataven:
         app.extensions[INSTANCE] = self
         app.extensions[problems.EXPLAINED_AT_EXTENSION] = settings.public_url
         problems.install_own(app)
+        problems.install_missing_tables(app)
         # First, even if the application has registered hooks before: a hook that returns a response ends the request.
         app.before_request_funcs.setdefault(None, [])[:0] = [pipeline.open_context, self._admit]
         # Last, so that the log line has the final status. Flask runs these in reverse order of registration.
@@ -91,6 +94,11 @@ class Kataven:
         routes = list(undeclared_routes(app)) if self._strict else []
         if routes:
             raise UndeclaredRoutes(routes, STATIC_HINT if any("(static)" in route for route in routes) else "")
+
+    def upgrade(self, app: Flask, tables: AppTables) -> Iterator[UpgradedAccount]:
+        """Create or upgrade the application's tables in the database of every account. For a command: run it at each
+        deployment, and after an account was created."""
+        return tables.upgrade_all(account_migrations.tenants(membership_of(app).services.directory.database))
 
     def services(self, app: Flask) -> Services:
         """The collaborators of this process, such as `revocation` and `metrics`."""

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
+from sqlalchemy.exc import ProgrammingError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
@@ -23,6 +24,7 @@ from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 from kataven.web.nearby import Nearby
@@ -194,6 +196,11 @@ def install_own(app: Flask) -> None:
     app.register_error_handler(SlowBody, _slow_body)
 
 
+def install_missing_tables(app: Flask) -> None:
+    """Return 503 if a statement of an application needs tables that the account's database does not have yet."""
+    app.register_error_handler(ProgrammingError, _missing_tables)
+
+
 def problem(
     code: str,
     detail: str,
@@ -290,6 +297,15 @@ def _tenancy(error: TenancyError) -> Response:
             "The account's database is currently unavailable. Try again in a few seconds.", error.retry_after_seconds
         )
     return _unexpected(error)
+
+
+def _missing_tables(error: ProgrammingError) -> Response:
+    if not is_about_schema(error):
+        raise error
+    log.error("the account's database lacks tables of this application; upgrade its tables", exc_info=error)
+    return unavailable(
+        "The account's database is not ready for this application yet.", MIGRATION_SECONDS, "schema_mismatch"
+    )
 
 
 def _revocation_unconfirmed(_: RevocationUnconfirmed) -> Response:
