@@ -72,8 +72,8 @@ class KatavenMiddleware:
     for endpoints that the framework adds. An application that is neither Starlette nor FastAPI must pass `access`,
     which returns the access of a request (None: rejected in strict mode).
 
-    WebSocket connections are rejected: a connection that outlives its credential could not be revoked. Add it after all
-    other middleware that only the application's own responses should pass, so that it is the outermost.
+    WebSocket connections are rejected: a connection that outlives its credential could not be revoked. Add it before
+    all other middleware, so that it is the innermost: it runs what is inside of it twice, once to learn the endpoint.
     """
 
     def __init__(

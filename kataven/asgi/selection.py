@@ -7,9 +7,10 @@ runs it with a scope that rejects every other endpoint. So no rule about paths e
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
 from kataven.web.declarations import declared_access
 
@@ -41,7 +42,11 @@ class FirstPass(dict[str, Any]):
         super().update(*given, **named)
         if _continues(self, dict(*given, **named)):
             return
-        self.selected, self.endpoint = True, self.get("endpoint")
+        self.endpoint = self.get("endpoint")
+        self.end()
+
+    def end(self) -> NoReturn:
+        self.selected = True
         raise EndpointSelected
 
 
@@ -73,23 +78,22 @@ async def select(app: AsgiApp, scope: Scope, send: Send) -> FirstPass | None:
     responded: list[bool] = []
 
     async def receive() -> Message:
-        raise EndpointSelected  # only an endpoint reads the request
+        first.end()  # only an endpoint reads the request
 
     async def respond(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] not in ROUTERS_OWN:
-            raise EndpointSelected  # a route that selects no endpoint, such as one that serves files
+            first.end()  # a route that selects no endpoint, such as one that serves files
         responded.append(True)
         await send(message)
 
     try:
         await app(first, receive, respond)
-    except EndpointSelected:
-        return first
-    except BaseExceptionGroup as errors:  # middleware with a task group
-        if errors.split(EndpointSelected)[1] is not None:
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # middleware with a task group raises a group, with errors of its own
+        if not first.selected:
             raise
-        return first
-    return None if responded else first
+    return None if responded and not first.selected else first
 
 
 def has_router(scope: Scope) -> bool:

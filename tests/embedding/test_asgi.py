@@ -12,6 +12,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -183,6 +184,27 @@ def test_request_can_not_reach_another_endpoint_than_the_admitted_one() -> None:
     scope.update({"endpoint": ran})
     with pytest.raises(RouteChanged):
         scope.update({"endpoint": never})
+
+
+class Stamp(BaseHTTPMiddleware):
+    """Middleware with a task group."""
+
+    async def dispatch(self, request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers["X-Stamp"] = "seen"
+        return response
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_other_middleware_may_be_outside_or_inside(configured: Settings, key: str, inside: bool) -> None:
+    app = Starlette(routes=[Route("/a", requires(READ)(ran))])
+    added = [lambda: app.add_middleware(KatavenMiddleware, settings=configured), lambda: app.add_middleware(Stamp)]
+    for add in reversed(added) if inside else added:  # what is added last is outside
+        add()
+    with AsgiClient(app) as client:
+        accepted, refused = client.get("/a", key), client.get("/a")
+    assert (accepted.status_code, accepted.body, accepted.headers["X-Stamp"]) == (200, b"ran", "seen")
+    assert (refused.status_code, "X-Stamp" in refused.headers) == (401, not inside)
 
 
 def test_websocket_is_rejected(configured: Settings) -> None:
