@@ -173,10 +173,7 @@ class KatavenMiddleware:
         except Exception as error:
             if response.started:
                 raise
-            with self._flask.request_context(environ):
-                g.kataven = decision.context
-                rendered = self._flask.make_response(self._flask.handle_user_exception(error))
-            await response.replace(rendered)
+            await response.replace(self._render(error, environ, decision.context, finish))
         finally:
             _release(decision)
 
@@ -206,6 +203,22 @@ class KatavenMiddleware:
                 response = self._flask.make_response(self._flask.handle_user_exception(error))
                 return _Decision(current_context(), pipeline.finish(response), variables)
             return _Decision(current_context(), None, variables)
+
+    def _render(
+        self,
+        error: Exception,
+        environ: dict[str, Any],
+        context: RequestContext,
+        finish: Callable[[Response], Response],
+    ) -> Response:
+        """The problem for an error of these packages. Others are raised again, after they are logged as 500."""
+        with self._flask.request_context(environ):
+            g.kataven = context
+            try:
+                return self._flask.make_response(self._flask.handle_user_exception(error))
+            except Exception:
+                finish(Response(status=500))
+                raise
 
     def _finish(
         self, context: RequestContext, environ: dict[str, Any], selected: _Selected, response: Response

@@ -263,7 +263,10 @@ def test_revoked_key_is_rejected_by_the_application_once_the_receipt_is_out(
 
 
 def test_slot_is_released_after_the_last_byte_an_error_and_a_disconnect(
-    configured: Settings, harness: AppHarness, monkeypatch: pytest.MonkeyPatch
+    configured: Settings,
+    harness: AppHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def stream(_: Any) -> StreamingResponse:
         return StreamingResponse(iter([b"a", b"b"]))
@@ -280,6 +283,7 @@ def test_slot_is_released_after_the_last_byte_an_error_and_a_disconnect(
         first = concurrent_left(client.get("/stream", key))
         with pytest.raises(ValueError):  # noqa: PT011 - Starlette sends 500 and raises it for the server
             client.get("/fail", key)
+        assert '"route":"/fail","status":500' in capfd.readouterr().err
         assert concurrent_left(client.get("/stream", key)) == first
 
         limiting, disconnected, limit = threading.Event(), threading.Event(), pipeline.limit
