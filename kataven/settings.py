@@ -130,6 +130,11 @@ class Settings(BaseModel):
         description="Clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: all "
         "clients of the issuer.",
     )
+    blueprints: tuple[str, ...] = Field(
+        (),
+        description="Blueprints of other installed packages that the API adds, by the name of their entry point in the "
+        "group `kataven.blueprints`, comma-separated. Unset: none.",
+    )
     public_url: str = Field(
         "https://api.kataven.ai",
         description="Public URL of the API. Browsers load `widget.js` from it, and it is the `iss` claim of visitor "
@@ -301,7 +306,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    for name in ("oidc_role_claims", "oidc_client_ids"):
+    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints"):
         if name in values:
             values[name] = [entry.strip() for entry in values[name].split(",") if entry.strip()]
     if "oidc_role_claims" not in values and "oidc_audience" in values:

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.fingerprint import FINGERPRINT
+from kataven.tenancy.names import KATAVEN_NAMES, DatabaseNames
 
 _ALEMBIC = threading.RLock()
 _REVISION = "SELECT string_agg(version_num, '+' ORDER BY version_num) FROM alembic_version"
@@ -53,7 +54,7 @@ class Schema:
     `metadata` locates the models, as `"package.module:Base.metadata"`. `oldest` is the oldest revision that this code
     serves (default: only the head). `versions` is the folder of the branch's revisions (default: the one in `scripts`
     that has the branch's name). `scripts` is Alembic's folder, with `env.py` (default: the one of this release).
-    Instances can be pickled, for use in other processes.
+    `names` are those of template and scratch databases. Instances can be pickled, for use in other processes.
     """
 
     branch: str
@@ -61,6 +62,7 @@ class Schema:
     oldest: str | None = None
     versions: Path | None = None
     scripts: Path = field(default_factory=scripts_folder)
+    names: DatabaseNames = KATAVEN_NAMES
 
     def __getstate__(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(self)}  # without the cached properties

@@ -12,7 +12,7 @@ from flask import Request, Response, current_app
 from kataven import tracing
 from kataven.logs import access_logger
 from kataven.ratelimit.address import client_address
-from kataven.web.request_context import RequestContext
+from kataven.web.request_context import RequestContext, set_client_address
 from kataven.web.services import services
 
 log = access_logger("kataven.access")
@@ -38,13 +38,15 @@ def open_context(request: Request) -> RequestContext:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
     address = client_address(request.remote_addr or "", request.headers.get("X-Forwarded-For"), found.trusted_proxies)
+    set_client_address(address)
     return RequestContext(found, request_id, address)
 
 
 def close_context(_error: BaseException | None) -> None:
-    """Detach this thread's log lines and traces from the request."""
+    """Detach this thread's log lines, traces and client address from the request."""
     structlog.contextvars.clear_contextvars()
     tracing.current.set(None)
+    set_client_address(None)
 
 
 def finish(context: RequestContext, request: Request, response: Response) -> Response:

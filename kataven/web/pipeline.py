@@ -32,15 +32,19 @@ def install(app: Flask) -> None:
 
 def open_context() -> None:
     """The edge: sets the request id and the trusted client address."""
-    g.context = observe.open_context(_request())
+    g.kataven = observe.open_context(_request())
 
 
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
     access = _declared_access()
-    if access is None:
-        return
-    context: RequestContext = g.context
+    if access is not None:
+        admit_as(access)
+
+
+def admit_as(access: Access) -> None:
+    """The same for a route whose access is known. Raises the same errors."""
+    context: RequestContext = g.kataven
     if access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
         return
@@ -57,7 +61,7 @@ def admit() -> None:
 
 def limit() -> None:
     """Apply the limits of the account and the key, in one decision over all windows. Raises LimitExceeded."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is None:
         return
     principal = context.principal
@@ -92,7 +96,7 @@ def _authenticate(context: RequestContext) -> Principal:
 
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
@@ -101,7 +105,7 @@ def finish(response: Response) -> Response:
 
 def release(_error: BaseException | None) -> None:
     """Release the in-flight slot. Does not wait for Redis."""
-    context: RequestContext | None = g.get("context")
+    context: RequestContext | None = g.get("kataven")
     if context is not None and context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 

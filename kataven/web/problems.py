@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
+from sqlalchemy.exc import ProgrammingError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
@@ -23,6 +24,7 @@ from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden
 from kataven.web.nearby import Nearby
@@ -152,6 +154,9 @@ NEARBY_EXTENSION = "kataven.nearby"
 """Key in an application's `extensions` of its Nearby, which suggests a documented path for an unknown one."""
 PAGE_EXTENSION = "kataven.problem_page"
 """Key in an application's `extensions` of its ProblemPage, if it renders problems as HTML."""
+EXPLAINED_AT_EXTENSION = "kataven.explained_at"
+"""Key in an application's `extensions` of the URL of the API whose `/docs/errors` explains the problem codes. Missing:
+the application serves that page itself."""
 
 _CHALLENGE = 'Bearer realm="kataven"'
 
@@ -161,6 +166,17 @@ def install(app: Flask) -> None:
     attached: Services = app.extensions[EXTENSION]
     for code in PROBLEM_TYPES:
         attached.metrics.problems.labels(code)  # create the series at startup, so that the first problem is an increase
+    install_own(app)
+    app.register_error_handler(RateLimitExceeded, _rate_limited)
+    app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(ClientDisconnected, _broken_body)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def install_own(app: Flask) -> None:
+    """Return the errors of these packages as problem responses, and leave all others to `app`, such as those of an
+    application that embeds Kataven."""
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
@@ -169,17 +185,20 @@ def install(app: Flask) -> None:
     app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
-    app.register_error_handler(RateLimitExceeded, _rate_limited)
-    app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(LimitExceeded, _rate_limited)
+    app.register_error_handler(SchemaMismatch, _tenancy)
+    app.register_error_handler(TenantUnavailable, _tenancy)
     app.register_error_handler(RevocationUnconfirmed, _revocation_unconfirmed)
     app.register_error_handler(ChangeLost, _change_lost)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(BrokenBody, _broken_body)
     app.register_error_handler(SlowBody, _slow_body)
-    app.register_error_handler(ClientDisconnected, _broken_body)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+
+
+def install_missing_tables(app: Flask) -> None:
+    """Return 503 if a statement of an application needs tables that the account's database does not have yet."""
+    app.register_error_handler(ProgrammingError, _missing_tables)
 
 
 def problem(
@@ -194,7 +213,7 @@ def problem(
     """
     kind = PROBLEM_TYPES[code]
     services().metrics.problems.labels(code).inc()
-    g.context.problem = code
+    g.kataven.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
         response = page(kind, detail, headers or {})
@@ -208,12 +227,12 @@ def problem(
 
 def _json(kind: ProblemType, detail: str, errors: Sequence[FieldError]) -> Response:
     body: dict[str, Any] = {
-        "type": f"/docs/errors#{kind.code}",
+        "type": f"{current_app.extensions.get(EXPLAINED_AT_EXTENSION, '')}/docs/errors#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
         "code": kind.code,
-        "request_id": g.context.request_id,
+        "request_id": g.kataven.request_id,
     }
     if errors:
         body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
@@ -278,6 +297,15 @@ def _tenancy(error: TenancyError) -> Response:
             "The account's database is currently unavailable. Try again in a few seconds.", error.retry_after_seconds
         )
     return _unexpected(error)
+
+
+def _missing_tables(error: ProgrammingError) -> Response:
+    if not is_about_schema(error):
+        raise error
+    log.error("the account's database lacks tables of this application; upgrade its tables", exc_info=error)
+    return unavailable(
+        "The account's database is not ready for this application yet.", MIGRATION_SECONDS, "schema_mismatch"
+    )
 
 
 def _revocation_unconfirmed(_: RevocationUnconfirmed) -> Response:

@@ -1,4 +1,4 @@
-"""The state of one request, and the only attribute of `flask.g`.
+"""The state of one request: `flask.g.kataven`, the only attribute of `flask.g`.
 
 A handler can't choose a tenant: `context.reading()` and `context.writing()` open the database of the caller's account.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from flask import g, has_app_context
+from flask import g
 
 from kataven.account.audit import Actor
 from kataven.identity.principal import Principal
@@ -102,11 +103,19 @@ class RequestContext:
 
 
 def current_context() -> RequestContext:
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     return context
 
 
+_address: ContextVar[str | None] = ContextVar("kataven_client_address", default=None)
+
+
 def client_address() -> str | None:
-    """The trusted client address; None outside a request, such as in a command."""
-    context: RequestContext | None = g.get("context") if has_app_context() else None
-    return None if context is None else context.address
+    """The trusted client address of the request that this thread handles; None outside a request, such as in a
+    command."""
+    return _address.get()
+
+
+def set_client_address(address: str | None) -> None:
+    """Set the address at the start of a request, and None at its end."""
+    _address.set(address)
