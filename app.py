@@ -40,7 +40,19 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.target import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, hardening, health, hosts, http_conventions, paths, pipeline, problems, reference, scrape
+from kataven.web import (
+    cors,
+    forward_auth,
+    hardening,
+    health,
+    hosts,
+    http_conventions,
+    paths,
+    pipeline,
+    problems,
+    reference,
+    scrape,
+)
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
@@ -210,6 +222,7 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     services.attach(app)
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
+    forward_auth.install(app)
     pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
@@ -217,5 +230,5 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
         app.register_blueprint(blueprint)
     reference.install(app, API_BLUEPRINTS)
     commands.install(app, settings)
-    app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
     return app
