@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from sqlalchemy import create_engine, text
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, BOB
 from kataven.identity.token import TokenKind, generate
 from tests.support import gateways
@@ -248,6 +250,24 @@ def test_unreachable_kataven_is_503_and_never_200(
                 assert response.json()["code"] == "unavailable"
                 assert response.headers["retry-after"] == "1"
     assert site.send(key)[0].status_code == 200
+
+
+def test_503_of_kataven_reaches_the_client(
+    harness: AppHarness, postgres: EmbeddedPostgres, gateway: Gateway, site: Site
+) -> None:
+    account = f"lost-{gateway.name}"
+    new_account(harness.services, account)
+    key = harness.new_key(account)
+    harness.services.registry.forget(account)
+    engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{account}" WITH (FORCE)'))
+    engine.dispose()
+    response, received = site.send(key)
+    assert (response.status_code, received) == (503, [])
+    if gateway.name != "envoy":  # it replaces every 5xx by its own response
+        assert response.json()["code"] == "unavailable"
+        assert int(response.headers["retry-after"]) >= 1
 
 
 def test_errors_of_the_backend_pass_unchanged(harness: AppHarness, site: Site) -> None:

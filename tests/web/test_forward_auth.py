@@ -180,7 +180,7 @@ def test_unexpected_error_refuses_with_503(
         ("costs=1", "costs"),
     ],
 )
-def test_wrong_parameters_refuse_everybody_and_name_the_field(
+def test_wrong_parameters_refuse_all_requests_and_name_the_field(
     harness: AppHarness, acme_key: Caller, query: str, field: str
 ) -> None:
     for caller in (acme_key, harness.caller()):
@@ -309,7 +309,7 @@ def test_cost_0_consumes_nothing_and_is_never_limited(limited: Callable[..., Cal
     assert remaining(caller.get(f"{VERIFY}?cost=0")) == 0
 
 
-def test_cost_above_the_whole_limit_says_so(limited: Callable[..., Caller]) -> None:
+def test_cost_above_the_whole_limit_names_the_limit(limited: Callable[..., Caller]) -> None:
     response = limited("small-site", per_minute=10).get(f"{VERIFY}?cost=50")
     assert refused(response) == (429, "rate_limited")
     assert "a cost of 50 exceeds the whole of per-minute (10)" in response.get_json()["detail"]
