@@ -19,7 +19,6 @@ from statistics import median, quantiles
 
 from bench.harness import shared_harness
 from bench.request.client import Connection
-from kataven.ratelimit.policy import MAX_LIMIT
 from tests.support.gateways import Backend, Gateway
 from tests.support.gunicorn import Gunicorn
 
@@ -34,7 +33,6 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} cores, load average before: {os.getloadavg()[0]:.1f}\n")
     with tempfile.TemporaryDirectory(prefix="kataven-bench-") as name, shared_harness(Path(name)) as harness:
-        harness.set_limits("acme", per_minute=MAX_LIMIT, per_hour=MAX_LIMIT, per_day=MAX_LIMIT)
         key, folder = harness.new_key("acme"), Path(name)
         environ = {**harness.environ, "KATAVEN_TRUSTED_PROXIES": "1", "MAX_REQUESTS": "0"}
         checked, unchecked = folder / "checked", folder / "unchecked"
