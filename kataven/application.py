@@ -26,7 +26,19 @@ from kataven.identity.jwt_use import IdTokens
 from kataven.process_services import build_services
 from kataven.ratelimit.limiter import Meter
 from kataven.settings import Settings
-from kataven.web import cors, hardening, health, hosts, http_conventions, paths, pipeline, problems, reference, scrape
+from kataven.web import (
+    cors,
+    forward_auth,
+    hardening,
+    health,
+    hosts,
+    http_conventions,
+    paths,
+    pipeline,
+    problems,
+    reference,
+    scrape,
+)
 from kataven.web.operation import ApiBlueprint
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
@@ -116,11 +128,12 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     services.attach(app)
     problems.install(app)
     hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
+    forward_auth.install(app)
     pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
     every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
     reference.install(app, every, settings.public_url)
     commands.install(app, settings)
-    app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
     return app

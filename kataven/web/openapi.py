@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, Audience, OpenApiLink, Operation, operation_of
 from kataven.web.paging import NEXT_CURSOR
-from kataven.web.problems import PROBLEM_TYPES
+from kataven.web.problems import PROBLEM_TYPES, status_of
 from kataven.web.schema import Input, in_words
 
 Json = dict[str, Any]
@@ -30,8 +30,9 @@ A client that prefers `text/plain` in `Accept` receives the line `code: detail` 
 Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and `/hub-api/api/v1`. The latter two are
 deprecated: their responses have a `Deprecation` header (RFC 9745) and a `Link` to the canonical path.
 
-`HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential. Large responses to `GET`
-are compressed for clients that send `Accept-Encoding: gzip`.
+`HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential, except at `/v1/verify`,
+which treats every method like `GET`. Large responses to `GET` are compressed for clients that send
+`Accept-Encoding: gzip`.
 
 Lists are paginated by cursors, which remain valid while rows are added. A response that is not the last page has the
 headers `X-Next-Cursor` and `Link: <…>; rel="next"` (RFC 8288). Send the value of `X-Next-Cursor` as `cursor` to
@@ -249,7 +250,7 @@ def _responses(operation: Operation) -> Json:
         responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
-        by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
+        by_status.setdefault(status_of(code, forward_auth=operation.forward_auth), []).append(code)
     for status, codes in by_status.items():
         responses[str(status)] = _problem(status, codes)
     for other in operation.others:
@@ -308,7 +309,8 @@ def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
     if operation.access.by_address:
         codes.append("rate_limited")
-    codes.append("invalid_request")  # every operation validates `If-Match`
+    if not operation.forward_auth:
+        codes.append("invalid_request")  # every other operation validates `If-Match`
     if operation.body is not None:
         codes.extend(_BODY_REFUSALS)
     if "<" in operation.path:

@@ -92,6 +92,8 @@ class Operation:
     """Links in addition to those to the resource that the response creates or shows."""
     published: bool = True
     """False for HTML pages, which the OpenAPI document omits."""
+    forward_auth: bool = False
+    """Whether gateways call it: problems have statuses that gateways understand (see `forward_auth`)."""
     max_body_bytes: int = MAX_BODY_BYTES
     """Longer bodies are rejected with 413 before they are parsed."""
 
@@ -131,6 +133,7 @@ class ApiBlueprint(Blueprint):
         conditional: bool = False,
         others: tuple[ResponseSpec, ...] = (),
         links: tuple[OpenApiLink, ...] = (),
+        forward_auth: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
         """Register a handler `(context, *, <path parameters>, body, query) -> Response`. The handler's name is the
@@ -156,6 +159,7 @@ class ApiBlueprint(Blueprint):
                 body=body,
                 query=query,
                 conditional=conditional,
+                forward_auth=forward_auth,
                 max_body_bytes=max_body_bytes,
             )
             view = _view(handler, described)

@@ -15,7 +15,8 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.json"})
 """The page that a problem's `type` links to, and what that page links to. Served by every host that returns
 problems."""
-_REQUESTED = "kataven.requested_path"
+REQUESTED = "kataven.requested_path"
+"""Key in the WSGI environment of the path that the client requested."""
 
 
 def canonical(path: str) -> str:
@@ -35,7 +36,7 @@ class Aliases:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         requested = environ.get("PATH_INFO", "")
-        environ[_REQUESTED] = requested
+        environ[REQUESTED] = requested
         environ["PATH_INFO"] = canonical(requested)
         return self._app(environ, start_response)
 
@@ -60,7 +61,7 @@ class HubPaths:
 
 def requested_path() -> str:
     """The path that the client requested, alias or not, quoted for a URL."""
-    path = str(request.environ.get(_REQUESTED, request.environ["PATH_INFO"]))
+    path = str(request.environ.get(REQUESTED, request.environ["PATH_INFO"]))
     # Exactly one leading slash: a path that starts with two would name a host (RFC 3986, section 4.2).
     return quote("/" + path.lstrip("/"), encoding="latin-1")  # PEP 3333: PATH_INFO has one character per byte
 
@@ -68,6 +69,6 @@ def requested_path() -> str:
 def canonical_path_if_alias() -> str | None:
     """The canonical path if the client requested an alias, quoted for a URL; otherwise None."""
     path: str = request.environ["PATH_INFO"]
-    if request.environ.get(_REQUESTED, path) == path:
+    if request.environ.get(REQUESTED, path) == path:
         return None
     return quote(path.encode("latin-1"))  # PEP 3333: PATH_INFO has one character per byte

@@ -14,10 +14,10 @@ from kataven.identity.errors import AccountMismatch, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
-from kataven.web import observe
+from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
-from kataven.web.operation import operation_of
-from kataven.web.request_context import AuthContext, RequestContext
+from kataven.web.operation import Operation, operation_of
+from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
 
 
 def install(app: Flask) -> None:
@@ -37,9 +37,14 @@ def open_context() -> None:
 
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
-    access = _declared_access()
-    if access is not None:
-        admit_as(access)
+    operation = _declared_operation()
+    if operation is None:
+        return
+    context: RequestContext = g.kataven
+    if operation.forward_auth:
+        context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
+        context.gateway = forward_auth.read_request(request)
+    admit_as(operation.access)
 
 
 def admit_as(access: Access) -> None:
@@ -68,15 +73,22 @@ def limit() -> None:
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
     context.admitted.admission = context.services.limiter.admit(
-        principal.account, context.account.limits, key_id, key_limits
+        principal.account,
+        context.account.limits,
+        key_id,
+        key_limits,
+        cost=1 if context.gateway is None else context.gateway.cost,
     )
 
 
 def _authenticate(context: RequestContext) -> Principal:
     headers = request.headers
-    credential = parse_credential(
-        headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
-    )
+    if context.gateway is not None:
+        credential = forward_auth.parse(context.gateway, headers)
+    else:
+        credential = parse_credential(
+            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+        )
     context.named = credential.account
     outcome = "unavailable"
     try:
@@ -116,11 +128,11 @@ def _request() -> Request:
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
 
 
-def _declared_access() -> Access | None:
-    """The matched route's access; None if no route matched, so that 404 and 405 require no credential."""
+def _declared_operation() -> Operation | None:
+    """The matched route's operation; None if no route matched, so that 404 and 405 require no credential."""
     if request.routing_exception is not None or request.method == "OPTIONS":
         return None
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     if operation is None:
         raise Forbidden("This route declares no access, so all requests are rejected.")
-    return operation.access
+    return operation

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -58,6 +58,11 @@ class InvalidRequest(Exception):
             shown.append(f"and {len(errors) - MAX_IN_DETAIL} more")
         super().__init__("The request is invalid: " + "; ".join(shown))
         self.errors = tuple(errors)
+
+
+class GatewayMisconfigured(InvalidRequest):
+    """Raised when the parameters of a request to `/v1/verify` are invalid (503): no client of the gateway can fix them,
+    and the gateway must not accept any."""
 
 
 class PublicHTTPException(HTTPException):
@@ -131,10 +136,16 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
         ProblemType(503, "schema_mismatch", "Schema mismatch"),
         ProblemType(503, "widget_not_configured", "Widget not configured"),
+        ProblemType(503, "gateway_misconfigured", "Gateway misconfigured"),
         ProblemType(503, "unavailable", "Service unavailable"),
     )
 }
 """Every problem code. `explanations.py` has the explanation that the page behind a problem's `type` shows."""
+
+FORWARD_AUTH_STATUSES = frozenset({401, 403, 429, 503})
+"""The statuses of problems that a gateway understands: see `forward_auth`."""
+_FORWARD_AUTH = {"malformed_token": 401, "missing_account": 403, "invalid_account": 403}
+"""The statuses of problems at `/v1/verify`, where they differ. All others become 503, so that the gateway refuses."""
 
 _BY_HTTP_STATUS = {
     400: "invalid_request",
@@ -181,6 +192,7 @@ def install_own(app: Flask) -> None:
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
     app.register_error_handler(InvalidRequest, _invalid_request)
+    app.register_error_handler(GatewayMisconfigured, _gateway_misconfigured)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
     app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
@@ -201,6 +213,14 @@ def install_missing_tables(app: Flask) -> None:
     app.register_error_handler(ProgrammingError, _missing_tables)
 
 
+def status_of(code: str, *, forward_auth: bool) -> int:
+    """The status of a problem, at an operation that gateways call or at another one."""
+    status = PROBLEM_TYPES[code].status
+    if not forward_auth or status in FORWARD_AUTH_STATUSES:
+        return status
+    return _FORWARD_AUTH.get(code, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
 def problem(
     code: str,
     detail: str,
@@ -211,7 +231,7 @@ def problem(
 
     An application with an entry under `PAGE_EXTENSION`, such as the Hub, returns an HTML page instead.
     """
-    kind = PROBLEM_TYPES[code]
+    kind = _problem_type(code)
     services().metrics.problems.labels(code).inc()
     g.kataven.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
@@ -222,12 +242,21 @@ def problem(
     response.status_code = kind.status
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(headers or {})
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_SECONDS))
     return response
+
+
+def _problem_type(code: str) -> ProblemType:
+    """The problem type of `code` in the current request."""
+    kind, context = PROBLEM_TYPES[code], g.kataven
+    status = status_of(code, forward_auth=context.gateway is not None)
+    return kind if status == kind.status else replace(kind, status=status)
 
 
 def _json(kind: ProblemType, detail: str, errors: Sequence[FieldError]) -> Response:
     body: dict[str, Any] = {
-        "type": f"{current_app.extensions.get(EXPLAINED_AT_EXTENSION, '')}/docs/errors#{kind.code}",
+        "type": f"{_documentation_host()}/docs/errors#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
@@ -237,6 +266,14 @@ def _json(kind: ProblemType, detail: str, errors: Sequence[FieldError]) -> Respo
     if errors:
         body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
     return Response(orjson.dumps(body), content_type="application/problem+json")
+
+
+def _documentation_host() -> str:
+    """Empty, unless a relative reference would lead to another API: behind a gateway, or in an application."""
+    if g.kataven.gateway is not None:
+        return services().widget.public_url
+    host: str = current_app.extensions.get(EXPLAINED_AT_EXTENSION, "")
+    return host
 
 
 def _plain(code: str, detail: str) -> Response:
@@ -254,11 +291,12 @@ def _prefers_text() -> bool:
 
 def _refused(error: identity.Refused) -> Response:
     headers = {}
-    if PROBLEM_TYPES[error.code].status == HTTPStatus.UNAUTHORIZED:
+    status = _problem_type(error.code).status
+    if status == HTTPStatus.UNAUTHORIZED:
         # RFC 6750, section 3.1: no error code for a request without any credential.
         missing = isinstance(error, identity.MissingCredential)
         headers["WWW-Authenticate"] = _CHALLENGE if missing else f'{_CHALLENGE}, error="invalid_token"'
-    errors = [FieldError(error.field, str(error))] if error.field and PROBLEM_TYPES[error.code].status == 400 else []
+    errors = [FieldError(error.field, str(error))] if error.field and status == HTTPStatus.BAD_REQUEST else []
     return problem(error.code, str(error), errors, headers)
 
 
@@ -275,6 +313,13 @@ def unavailable(
 
 def _invalid_request(error: InvalidRequest) -> Response:
     return problem("invalid_request", str(error), error.errors)
+
+
+def _gateway_misconfigured(error: GatewayMisconfigured) -> Response:
+    shown = "; ".join(f"{found.field}: {found.message}" for found in error.errors[:MAX_IN_DETAIL])
+    return problem(
+        "gateway_misconfigured", f"The gateway calls /v1/verify with wrong parameters: {shown}", error.errors
+    )
 
 
 def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:

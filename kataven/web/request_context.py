@@ -31,6 +31,19 @@ class AuthContext:
     admission: Admission | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """The parameters of a request to `/v1/verify`, which the operator of a gateway configures."""
+
+    cost: int = 1
+    """Units of each limit."""
+    account: str | None = None
+    """The only account whose credentials are accepted."""
+    credential_header: str = "Authorization"
+    nginx: bool = False
+    """Whether the response must have a status that nginx understands."""
+
+
 @dataclass(slots=True)
 class RequestContext:
     """What the steps of the pipeline and the handler know about one request."""
@@ -45,6 +58,8 @@ class RequestContext:
     """The requested account, for the access log; also set when access is denied."""
     known: Principal | None = None
     """The verified caller, for the access log; also set when access is denied."""
+    gateway: GatewayRequest | None = None
+    """On `/v1/verify`: the gateway's parameters."""
     problem: str | None = None
     """The problem code of the response, if any, for the access log."""
 

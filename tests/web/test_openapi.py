@@ -41,8 +41,16 @@ ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 MORE_THAN_A_SCHEMA_SAYS = ("/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
+# /v1/verify accepts every method, and wrong parameters are 503: the gateway's operator must fix them.
+FOR_GATEWAYS = [
+    schemathesis.checks.CHECKS.get_one(name)
+    for name in ("unsupported_method", "not_a_server_error", "negative_data_rejection")
+]
+
 
 def excluded_checks(path: str) -> list[Any]:
+    if path == "/v1/verify":
+        return [ignored_auth, *FOR_GATEWAYS]
     return [ignored_auth, *([positive_data_acceptance] if path.startswith(MORE_THAN_A_SCHEMA_SAYS) else [])]
 
 
@@ -83,7 +91,12 @@ def test_valid_requests_conform_to_the_document(
 ) -> None:
     token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
     # `identity`, because the WSGI transport does not decompress responses; tests/web/test_compression.py tests gzip.
-    headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "X-Account-ID": "acme",
+        "Accept-Encoding": "identity",
+        "Accept": "application/json",  # without it, /v1/verify returns no body
+    }
     for result in api_schema.get_all_operations():
         operation = result.ok()
         every_case_conforms(operation, headers)
