@@ -15,12 +15,13 @@ from typing import Any
 
 from flask import Flask
 
-from kataven import api, assembly, commands, logs
+from kataven import api, assembly, logs
 from kataven.account import last_used_tracker
 from kataven.assembly import Foundation
 from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
+from kataven.commands import flask_commands
 from kataven.hub import pages_app
 from kataven.hub.provider import Client, Provider
 from kataven.hub.runner import Runner
@@ -216,6 +217,6 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     for blueprint in API_BLUEPRINTS:
         app.register_blueprint(blueprint)
     reference.install(app, API_BLUEPRINTS)
-    commands.install(app, settings)
+    flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
     return app

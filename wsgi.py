@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 import app as factory
-from kataven import commands, settings
+from kataven import settings
+from kataven.commands import flask_commands
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -27,7 +28,7 @@ def __getattr__(name: str) -> Flask:
         built = _BUILDERS[name](settings.load(settings.development_environ(os.environ)))
     except settings.SettingsError as error:
         if _is_command_lookup():
-            return commands.without_settings(error.problems)
+            return flask_commands.without_settings(error.problems)
         sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
     globals()[name] = built
     return built

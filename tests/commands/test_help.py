@@ -11,7 +11,7 @@ import click
 import pytest
 from flask import Flask
 
-from kataven import commands
+from kataven.commands import flask_commands
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT
 
@@ -28,7 +28,7 @@ def run_unconfigured(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def unconfigured() -> Flask:
-    return commands.without_settings(MISSING)
+    return flask_commands.without_settings(MISSING)
 
 
 def leaves(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
