@@ -78,3 +78,12 @@ class ProgramServices:
         return InternalAccess(
             None if token is None else token.get_secret_value(), trust_loopback=self._settings.development
         )
+
+    def close(self) -> None:
+        """Close the connections. A command need not call this, because its process ends."""
+        self.revocation.stop()
+        self.directory.database.close()
+        self.registry.close()
+        channel = self.__dict__.get("auth_service")  # not created only to be closed
+        if channel is not None:
+            channel.close()

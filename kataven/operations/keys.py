@@ -179,7 +179,8 @@ def _record_revocation(operator: Operator, account: str, key: KeyDetails, receip
         with operator.system.writing() as system:
             operators.record(system, operator.name, REVOKED, account, detail)
     except VerifierUnavailable:
-        _log.warning("the operator audit log is unavailable; a revocation was not recorded in it", extra=detail)
+        extra = {"account": account, "key_id": str(key.id), "operator": operator.name}
+        _log.warning("the operator audit log is unavailable; a revocation was not recorded in it", extra=extra)
         return False
     return True
 
