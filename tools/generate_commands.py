@@ -17,20 +17,23 @@ PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 
 INTRODUCTION = """# Command reference
 
-`kataven` is the program of operators. [Services and commands](running.md) describes the tasks; this page lists every command with its options.
-`make generate` writes this page from the program.
+`kataven` is the program of operators. [Services and commands](running.md) describes the tasks; this page lists every
+command with its options. `make generate` writes this page from the program.
 
 ## Run the program
 
-In a checkout, `make install` and `make run` create `.venv/bin/kataven`. Without the script, `python -m kataven` in the checkout runs the same program.
-The settings are the environment variables of the services: see [Configuration](configuration.md). While `make run` runs, commands in the same folder use its settings.
+In a checkout, `make install` and `make run` create `.venv/bin/kataven`. Without the script, `python -m kataven` in the
+checkout runs the same program. The settings are the environment variables of the services: see
+[Configuration](configuration.md). While `make run` runs, commands in the same folder use its settings.
 
     kataven keys list --account acme --json
 
 - `--help` works with every command, and needs no settings.
 - `--json` prints JSON for scripts, on standard output. Messages and warnings are on standard error.
-- The exit status is 0 for success, 1 if the command failed or a check found a problem, and 2 for wrong usage. An error is one line on standard error.
-- `flask accounts …` and `flask` with any other command of this page run the same commands. `flask` needs the folder of the checkout.
+- The exit status is 0 for success, 1 if the command failed or a check found a problem, and 2 for wrong usage. An error
+  is one line on standard error.
+- `flask accounts …`, and `flask` with any other command of this page, runs the same commands. `flask` needs the folder
+  of the checkout.
 - Every change is written to the operator audit log, with `cli` as the operator.
 
 ## Complete commands in a shell
@@ -53,8 +56,7 @@ def page() -> str:
 def _sections() -> Iterator[str]:
     root = click.Context(cli, info_name=NAME)
     for name in tree.COMMANDS:
-        command = cli.get_command(root, name)
-        assert command is not None
+        command = tree.COMMANDS[name].load()
         context = click.Context(command, parent=root, info_name=name)
         yield f"## {NAME} {name}\n"
         if not isinstance(command, click.Group):

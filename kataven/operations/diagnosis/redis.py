@@ -62,7 +62,9 @@ def _sentinel(deployment: RedisDeployment) -> Iterator[Finding]:
     if len(primaries) > 1:
         yield failed("redis primary", "the sentinels name different primaries", "Check the sentinels and the network.")
     for host, port in sorted(primaries):
-        yield from _server(deployment.at(host, port), replicated=True)
+        server = deployment.at(host, port)
+        yield from _server(server, replicated=True)
+        yield _minimum(f"{_name(server)}: min-replicas", server)
 
 
 def _cluster(deployment: RedisDeployment) -> Iterator[Finding]:
@@ -88,7 +90,7 @@ def _cluster(deployment: RedisDeployment) -> Iterator[Finding]:
 
 
 def _server(address: RedisAddress, *, replicated: bool = False) -> Iterator[Finding]:
-    name = f"redis {address.path or f'{address.host}:{address.port}'}"
+    name = _name(address)
     before = time.time()
     try:
         (seconds, microseconds), role, server, memory = ask(
@@ -105,8 +107,10 @@ def _server(address: RedisAddress, *, replicated: bool = False) -> Iterator[Find
     yield _memory(f"{name}: memory", usage)
     if role[0] == "master":
         yield _replicas(f"{name}: replicas", role, replicated=replicated)
-        if replicated:
-            yield _minimum(f"{name}: min-replicas", address)
+
+
+def _name(address: RedisAddress) -> str:
+    return f"redis {address.path or f'{address.host}:{address.port}'}"
 
 
 def _version(name: str, version: str, role: str) -> Finding:
@@ -133,7 +137,8 @@ def _memory(check: str, usage: dict[str, str]) -> Finding:
 def _replicas(check: str, role: Any, *, replicated: bool) -> Finding:
     offset, replicas = int(role[1]), role[2]
     lag = max((offset - int(replica[2]) for replica in replicas), default=0)
-    found = f"{len(replicas)} replicas" + (f", at most {lag} bytes behind" if replicas else "")
+    noun = "replica" if len(replicas) == 1 else "replicas"
+    found = f"{len(replicas)} {noun}" + (f", at most {lag} bytes behind" if replicas else "")
     if replicated and not replicas:
         return warning(check, found, "Add a replica: without one, a failover is impossible.")
     if lag > MAX_LAG_BYTES:
@@ -142,6 +147,7 @@ def _replicas(check: str, role: Any, *, replicated: bool) -> Finding:
 
 
 def _minimum(check: str, address: RedisAddress) -> Finding:
+    """Behind Sentinel, a primary that is cut off accepts writes until it is demoted. A cluster's stops on its own."""
     try:
         [pairs] = ask(address, TIMEOUT_SECONDS, ("CONFIG", "GET", "min-replicas-to-write"))
     except (RedisError, OSError):
