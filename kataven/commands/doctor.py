@@ -13,7 +13,7 @@ from kataven.commands.output import as_json as json_option
 from kataven.commands.output import print_json, printable
 
 if TYPE_CHECKING:
-    from kataven.operations.diagnosis.findings import Finding
+    from kataven.operations.diagnosis.findings import CheckResult
     from kataven.settings import Settings
 
 MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "failed": ("failed ", "red")}
@@ -44,7 +44,7 @@ def command(all_accounts: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def findings(context: CommandContext, *, every_account: bool) -> Iterator[Finding]:
+def findings(context: CommandContext, *, every_account: bool) -> Iterator[CheckResult]:
     """All checks. Invalid settings are reported first, and then nothing else can be checked."""
     from kataven.operations.diagnosis.findings import failed, ok
 
@@ -64,7 +64,7 @@ def findings(context: CommandContext, *, every_account: bool) -> Iterator[Findin
     yield from _readable(databases.check_system(operator))
     members = product.workers_of(operator)
     hosts = len({member.host for member in members or ()})
-    budget = databases.ConnectionBudget(settings.host_connections, hosts)
+    budget = databases.HostConnections(settings.host_connections, hosts)
     yield from _readable(databases.check_servers(operator, budget))
     yield from redis.check_redis(settings.redis_url.get_secret_value())
     yield from product.check_workers(members)
@@ -78,7 +78,7 @@ def findings(context: CommandContext, *, every_account: bool) -> Iterator[Findin
     yield from _issuer(settings)
 
 
-def _readable(checks: Iterator[Finding]) -> Iterator[Finding]:
+def _readable(checks: Iterator[CheckResult]) -> Iterator[CheckResult]:
     """The findings of a group of checks. If the system database lacks a table, its schema is reported instead."""
     from sqlalchemy.exc import DBAPIError
 
@@ -93,16 +93,16 @@ def _readable(checks: Iterator[Finding]) -> Iterator[Finding]:
         yield failed("system database", found, "Run: kataven migrations upgrade --system")
 
 
-def _issuer(settings: Settings) -> Iterator[Finding]:
+def _issuer(settings: Settings) -> Iterator[CheckResult]:
     from kataven.hub import issuer_check
     from kataven.hub.issuer_check import CheckState
     from kataven.identity.fetch import HttpFetcher
-    from kataven.operations.diagnosis.findings import Finding, FindingState
+    from kataven.operations.diagnosis.findings import CheckResult, ResultState
 
     states = {
-        CheckState.WELL: FindingState.OK,
-        CheckState.NOTE: FindingState.WARNING,
-        CheckState.FAILS: FindingState.FAILED,
+        CheckState.WELL: ResultState.OK,
+        CheckState.NOTE: ResultState.WARNING,
+        CheckState.FAILS: ResultState.FAILED,
     }
     for found in issuer_check.check(
         settings.oidc_issuer,
@@ -111,14 +111,14 @@ def _issuer(settings: Settings) -> Iterator[Finding]:
         allow_loopback_http=settings.development,
     ):
         fix = "" if found.state is CheckState.WELL else "See docs/issuers.md"
-        yield Finding(f"issuer: {found.part}", states[found.state], found.words, fix)
+        yield CheckResult(f"issuer: {found.part}", states[found.state], found.words, fix)
 
 
-def _row(finding: Finding) -> dict[str, str | None]:
+def _row(finding: CheckResult) -> dict[str, str | None]:
     return {"check": finding.check, "state": finding.state, "found": finding.found, "fix": finding.fix or None}
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: CheckResult) -> None:
     mark, color = MARKS[finding.state]
     click.echo(f"{click.style(mark, fg=color)}  {printable(finding.check)}: {printable(finding.found)}")
     if finding.fix:

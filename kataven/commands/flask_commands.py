@@ -9,7 +9,6 @@ import click
 from flask import Flask
 
 from kataven.commands.context import EXTENSION, CommandContext
-from kataven.commands.program import HELP
 from kataven.commands.tree import COMMANDS, DEVELOPMENT
 from kataven.settings import Settings, SettingsError
 from kataven.web.services import EXTENSION as SERVICES
@@ -48,7 +47,6 @@ def _add(app: Flask, *, development: bool) -> None:
     context = click.get_current_context(silent=True)
     root = context.find_root().command if context is not None else None
     if isinstance(root, click.Group):
-        root.help = HELP
         for name in _LIBRARY_COMMANDS:
             if name in root.commands:
                 root.commands[name].hidden = True

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import make_url
 
 from kataven.loopback import is_loopback
-from kataven.operations.diagnosis.findings import Finding, ok, warning
+from kataven.operations.diagnosis.findings import CheckResult, ok, warning
 from kataven.redis_url import read_redis_url
 from kataven.settings import Settings
 from kataven.tenancy.hosts import hosts_of
@@ -16,7 +16,7 @@ from kataven.tenancy.hosts import hosts_of
 VERIFIED = {"verify-full", "verify-ca"}
 
 
-def check_settings(settings: Settings) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[CheckResult]:
     """Warnings for a production installation; for development, one line."""
     if settings.development:
         yield warning(
@@ -29,7 +29,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
     yield from found or [ok("production settings", "no unsafe setting found")]
 
 
-def _connections(settings: Settings) -> Iterator[Finding]:
+def _connections(settings: Settings) -> Iterator[CheckResult]:
     database = make_url(settings.database_url.get_secret_value())
     remote = [host for host, _ in hosts_of(database) if not host.startswith("/") and not _is_local(host)]
     if remote and database.query.get("sslmode") not in VERIFIED:
@@ -59,7 +59,7 @@ def _is_local(host: str) -> bool:
     return is_loopback(host, subdomains=True)
 
 
-def _access(settings: Settings) -> Iterator[Finding]:
+def _access(settings: Settings) -> Iterator[CheckResult]:
     if settings.metrics_token is None:
         yield warning(
             "KATAVEN_METRICS_TOKEN",
@@ -74,7 +74,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _files(settings: Settings) -> Iterator[Finding]:
+def _files(settings: Settings) -> Iterator[CheckResult]:
     folder = settings.dump_dir
     if folder.is_dir() and folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield warning("KATAVEN_DUMP_DIR", "other users can open the folder", f"Run: chmod 700 {folder.absolute()}")

@@ -17,8 +17,8 @@ from kataven.commands import unsafe_settings
 from kataven.operations import peppers_in_use, revocation_measurement
 from kataven.operations.diagnosis import databases, product
 from kataven.operations.diagnosis import redis as redis_checks
-from kataven.operations.diagnosis.databases import ConnectionBudget
-from kataven.operations.diagnosis.findings import Finding, FindingState, clock
+from kataven.operations.diagnosis.databases import HostConnections
+from kataven.operations.diagnosis.findings import CheckResult, ResultState, clock
 from kataven.operations.operator import Operator
 from kataven.revocation.coordination import Member
 from kataven.settings import Settings
@@ -27,8 +27,8 @@ from kataven.system.models import RegisteredServer
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.program import kataven, kataven_json, unconfigured
 
-OK, WARNING, FAILED = FindingState.OK, FindingState.WARNING, FindingState.FAILED
-NO_BUDGET = ConnectionBudget(1, 1)
+OK, WARNING, FAILED = ResultState.OK, ResultState.WARNING, ResultState.FAILED
+NO_BUDGET = HostConnections(1, 1)
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def operator(harness: AppHarness) -> Operator:
     return Operator("test", harness.services)
 
 
-def by_check(findings: Iterator[Finding]) -> dict[str, Finding]:
+def by_check(findings: Iterator[CheckResult]) -> dict[str, CheckResult]:
     found = {finding.check: finding for finding in findings}
     assert all(one.fix for one in found.values() if one.state is not OK), "every problem names its fix"
     return found
 
 
-def states(findings: Iterator[Finding]) -> dict[str, FindingState]:
+def states(findings: Iterator[CheckResult]) -> dict[str, ResultState]:
     return {name: finding.state for name, finding in by_check(findings).items()}
 
 
@@ -174,21 +174,21 @@ def row(**changes: Any) -> SimpleNamespace:
     ],
     ids=str,
 )
-def test_replication_state(state: Any, expected: FindingState) -> None:
+def test_replication_state(state: Any, expected: ResultState) -> None:
     assert databases._replication("replication", state).state is expected
 
 
 @pytest.mark.parametrize(
     ("state", "budget", "expected"),
     [
-        (row(), ConnectionBudget(80, 1), OK),
-        (row(), ConnectionBudget(80, 2), WARNING),
-        (row(connections=97), ConnectionBudget(10, 1), FAILED),
+        (row(), HostConnections(80, 1), OK),
+        (row(), HostConnections(80, 2), WARNING),
+        (row(connections=97), HostConnections(10, 1), FAILED),
     ],
     ids=str,
 )
 def test_connections_are_compared_with_max_connections(
-    state: Any, budget: ConnectionBudget, expected: FindingState
+    state: Any, budget: HostConnections, expected: ResultState
 ) -> None:
     assert databases._connections("connections", state, budget).state is expected
 
@@ -211,7 +211,7 @@ def test_servers_that_are_all_draining_are_a_failed_check(operator: Operator, mo
     [({"account_0000": 1}, FAILED), ({"account_0001": 3}, WARNING), ({databases.schema.ACCOUNT_SCHEMA.head: 3}, OK)],
     ids=str,
 )
-def test_accounts_at_old_revisions(counts: dict[str, int], expected: FindingState) -> None:
+def test_accounts_at_old_revisions(counts: dict[str, int], expected: ResultState) -> None:
     assert databases._revisions(counts).state is expected
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
 from kataven.identity.errors import VerifierUnavailable
-from kataven.operations.diagnosis.findings import Finding, clock, failed, ok, warning
+from kataven.operations.diagnosis.findings import CheckResult, clock, failed, ok, warning
 from kataven.operations.operator import Operator
 from kataven.system import accounts, schema, servers
 from kataven.system.directory import tenant_url
@@ -34,7 +34,7 @@ SELECT extract(epoch FROM clock_timestamp())::float AS at, current_setting('serv
 """)
 
 
-def check_system(operator: Operator) -> Iterator[Finding]:
+def check_system(operator: Operator) -> Iterator[CheckResult]:
     """Whether the system database can be read, and whether this release serves its schema."""
     began = time.perf_counter()
     try:
@@ -60,7 +60,7 @@ def check_system(operator: Operator) -> Iterator[Finding]:
     yield _revisions(counts)
 
 
-def _revisions(counts: Any) -> Finding:
+def _revisions(counts: Any) -> CheckResult:
     known = {revision: count for revision, count in counts.items() if revision is not None}
     window, head = schema.ACCOUNT_SCHEMA.window, schema.ACCOUNT_SCHEMA.head
     outside = sum(count for revision, count in known.items() if revision not in window)
@@ -74,14 +74,14 @@ def _revisions(counts: Any) -> Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionBudget:
+class HostConnections:
     """How many connections the processes of the product may open: per host, and on how many hosts workers run."""
 
     per_host: int
     hosts: int
 
 
-def check_servers(operator: Operator, budget: ConnectionBudget) -> Iterator[Finding]:
+def check_servers(operator: Operator, budget: HostConnections) -> Iterator[CheckResult]:
     """Every database server: reachable, latency, clock, replication, and connections against `max_connections`."""
     try:
         with operator.system.reading() as session:
@@ -100,7 +100,7 @@ def check_servers(operator: Operator, budget: ConnectionBudget) -> Iterator[Find
         yield from check_server(f"server {server.name}", url, count, budget)
 
 
-def check_server(check: str, url: URL, accounts_there: int, budget: ConnectionBudget) -> Iterator[Finding]:
+def check_server(check: str, url: URL, accounts_there: int, budget: HostConnections) -> Iterator[CheckResult]:
     """One server. `url` is that of its maintenance database."""
     try:
         with DatabaseServer(url, PROBE).connect("postgres") as connection:
@@ -129,7 +129,7 @@ def check_server(check: str, url: URL, accounts_there: int, budget: ConnectionBu
     yield _connections(f"{check}: connections", state, budget)
 
 
-def _replication(check: str, state: Any) -> Finding:
+def _replication(check: str, state: Any) -> CheckResult:
     replication = Replication(state.standbys, state.names, state.commits)
     if replication.warning is not None:
         return warning(
@@ -146,7 +146,7 @@ def _replication(check: str, state: Any) -> Finding:
     return ok(check, f"{state.synchronous} of {state.standbys} standbys are synchronous")
 
 
-def _connections(check: str, state: Any, budget: ConnectionBudget) -> Finding:
+def _connections(check: str, state: Any, budget: HostConnections) -> CheckResult:
     available, wanted = state.most - state.reserved, budget.per_host * max(1, budget.hosts)
     found = f"{state.connections} of {available} in use"
     if state.connections >= available:

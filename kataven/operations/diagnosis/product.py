@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from kataven.identity.errors import VerifierUnavailable
 from kataven.operations import migration_runs, peppers_in_use
-from kataven.operations.diagnosis.findings import Finding, failed, ok, warning
+from kataven.operations.diagnosis.findings import CheckResult, failed, ok, warning
 from kataven.operations.operator import Operator
 from kataven.revocation.coordination import Member
 from kataven.system import accounts, operators
@@ -31,7 +31,7 @@ def workers_of(operator: Operator) -> list[Member] | None:
         return None
 
 
-def check_workers(members: Sequence[Member] | None) -> Iterator[Finding]:
+def check_workers(members: Sequence[Member] | None) -> Iterator[CheckResult]:
     """Which workers hold a lease, and which do not renew it. Workers don't report their release."""
     if members is None:
         yield failed("workers", "unknown: Redis is unavailable", "Restore Redis: see the checks of Redis.")
@@ -56,7 +56,7 @@ def check_workers(members: Sequence[Member] | None) -> Iterator[Finding]:
         yield warning("worker settings", f"leases of {listed}", "Set the same KATAVEN_LEASE_SECONDS on all hosts.")
 
 
-def check_pending(operator: Operator, journal_days: int) -> Iterator[Finding]:
+def check_pending(operator: Operator, journal_days: int) -> Iterator[CheckResult]:
     """Revocations without a receipt, the journal, and interrupted work."""
     age = func.clock_timestamp() - RevocationIntent.begun_at
     try:
@@ -87,7 +87,7 @@ def check_pending(operator: Operator, journal_days: int) -> Iterator[Finding]:
         yield ok("unfinished work", "none")
 
 
-def check_peppers(operator: Operator, *, every_account: bool) -> Iterator[Finding]:
+def check_peppers(operator: Operator, *, every_account: bool) -> Iterator[CheckResult]:
     """The peppers of the ring: in use, out of use, and missing."""
     try:
         ring = operator.services.issuer.pepper_ids()

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from kataven.operations.diagnosis.findings import Finding, clock, failed, ok, warning
+from kataven.operations.diagnosis.findings import CheckResult, clock, failed, ok, warning
 from kataven.redis_clients.connections import ask
 from kataven.redis_url import RedisAddress, RedisDeployment, Topology, read_redis_url
 
@@ -23,7 +23,7 @@ _UNREACHABLE = (
 )
 
 
-def check_redis(url: str) -> Iterator[Finding]:
+def check_redis(url: str) -> Iterator[CheckResult]:
     """The deployment that `url` names. Opens short connections, and changes nothing."""
     deployment = read_redis_url(url)
     if deployment.topology is Topology.SENTINEL:
@@ -34,7 +34,7 @@ def check_redis(url: str) -> Iterator[Finding]:
         yield from _server(deployment.server)
 
 
-def _sentinel(deployment: RedisDeployment) -> Iterator[Finding]:
+def _sentinel(deployment: RedisDeployment) -> Iterator[CheckResult]:
     states, problems = [], []
     for sentinel in deployment.nodes:
         try:
@@ -67,7 +67,7 @@ def _sentinel(deployment: RedisDeployment) -> Iterator[Finding]:
         yield _minimum(f"{_name(server)}: min-replicas", server)
 
 
-def _cluster(deployment: RedisDeployment) -> Iterator[Finding]:
+def _cluster(deployment: RedisDeployment) -> Iterator[CheckResult]:
     for node in deployment.nodes:
         try:
             info, nodes = ask(node, TIMEOUT_SECONDS, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
@@ -89,7 +89,7 @@ def _cluster(deployment: RedisDeployment) -> Iterator[Finding]:
         yield from _server(deployment.at(host or deployment.nodes[0].host, port), replicated=True)
 
 
-def _server(address: RedisAddress, *, replicated: bool = False) -> Iterator[Finding]:
+def _server(address: RedisAddress, *, replicated: bool = False) -> Iterator[CheckResult]:
     name = _name(address)
     before = time.time()
     try:
@@ -113,7 +113,7 @@ def _name(address: RedisAddress) -> str:
     return f"redis {address.path or f'{address.host}:{address.port}'}"
 
 
-def _version(name: str, version: str, role: str) -> Finding:
+def _version(name: str, version: str, role: str) -> CheckResult:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < OLDEST_VERSION:
         return failed(name, f"Redis {version}", "Upgrade to Redis 6.2 or later.")
@@ -122,7 +122,7 @@ def _version(name: str, version: str, role: str) -> Finding:
     return ok(name, f"Redis {version}, primary")
 
 
-def _memory(check: str, usage: dict[str, str]) -> Finding:
+def _memory(check: str, usage: dict[str, str]) -> CheckResult:
     policy, most = usage.get("maxmemory_policy", "unknown"), int(usage.get("maxmemory", 0))
     used = int(usage.get("used_memory", 0))
     found = f"maxmemory-policy {policy}, {used / 1e6:.0f} MB used" + (f" of {most / 1e6:.0f} MB" if most else "")
@@ -134,7 +134,7 @@ def _memory(check: str, usage: dict[str, str]) -> Finding:
     return ok(check, found)
 
 
-def _replicas(check: str, role: Any, *, replicated: bool) -> Finding:
+def _replicas(check: str, role: Any, *, replicated: bool) -> CheckResult:
     offset, replicas = int(role[1]), role[2]
     lag = max((offset - int(replica[2]) for replica in replicas), default=0)
     noun = "replica" if len(replicas) == 1 else "replicas"
@@ -146,7 +146,7 @@ def _replicas(check: str, role: Any, *, replicated: bool) -> Finding:
     return ok(check, found)
 
 
-def _minimum(check: str, address: RedisAddress) -> Finding:
+def _minimum(check: str, address: RedisAddress) -> CheckResult:
     """Behind Sentinel, a primary that is cut off accepts writes until it is demoted. A cluster's stops on its own."""
     try:
         [pairs] = ask(address, TIMEOUT_SECONDS, ("CONFIG", "GET", "min-replicas-to-write"))
