@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +32,7 @@ from kataven.system.errors import NoSuchAccount, SystemDatabaseUnavailable
 from kataven.system.models import AccountStatus
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.auth_service import remote_environ
+from tests.support.gunicorn import CHECKOUT
 from tests.support.program import kataven, kataven_json
 
 ACCOUNT = "keys-of-operators"
@@ -329,3 +334,30 @@ def test_unused_status_filter_matches_everything(harness: AppHarness, account: s
         every = api_keys.search(session, 1_000, None).rows
         by_status = [key for status in KeyStatus for key in api_keys.search(session, 1_000, None, "", status).rows]
     assert sorted(key.id for key in by_status) == sorted(key.id for key in every)
+
+
+def test_key_that_is_typed_on_a_terminal_is_not_shown(harness: AppHarness, account: str) -> None:
+    key = harness.new_key(account, name="typed")
+    ours, theirs = os.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "kataven", "keys", "revoke", "--secret-stdin"],
+        cwd=CHECKOUT,
+        env={**os.environ, **harness.environ},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"API key" not in shown:
+        shown += os.read(ours, 1024)
+    os.write(ours, f"{key}\n".encode())
+    with contextlib.suppress(OSError):  # the terminal is closed when the program exits
+        while part := os.read(ours, 1024):
+            shown += part
+    os.close(ours)
+    assert program.wait(60) == 0, shown
+    assert key.encode()[-20:-8] not in shown
+    assert b"acknowledged" in shown
+    assert caller(harness, key).get("/v1/me").status_code == 403
