@@ -243,7 +243,7 @@ def test_list_filters_by_name_id_end_and_status(harness: AppHarness) -> None:
     assert "[red]gamma" in kataven(harness, *lists).stdout, "a name must not be read as markup"
     assert "No keys match" in kataven(harness, *lists, "--search", "nothing").stdout
     shown = kataven_json(harness, "keys", "show", ids["alpha"]["id"], "--account", "keys-listed")
-    assert (shown["status"], shown["revoked_by"], shown["pepper"]) == ("revoked", "cli", "dev1")
+    assert (shown["status"], shown["revoked_by"], shown["pepper"]) == ("revoked", "operator:cli", "dev1")
 
 
 def test_expired_key_is_listed_as_expired(harness: AppHarness, account: str) -> None:

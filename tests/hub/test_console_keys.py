@@ -112,7 +112,7 @@ def test_revoking_shows_the_receipt_and_rejects_the_key(
     assert caller.get("/v1/me").get_json()["code"] == "revoked_credential"
     shown = olivia.get(path).text
     assert re.search(r"Revoked “Leaked” \(…\w{8}\): .* workers", shown)
-    assert "by olivia" in shown
+    assert "by operator:olivia" in shown
     assert action not in forms_of(shown), "a revoked key has no button"
     event = events(harness, keys.REVOKED)[0]
     assert (event["actor"], event["key_id"]) == ("jwt:olivia", str(created.key.id))
