@@ -4,10 +4,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run gateways bench prove topologies test test-dist dist check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
+.PHONY: run install gateways bench prove topologies test test-dist dist check lint lint-openapi types contracts generate clients typescript-client docs audit lock clean
 
-run: .venv/run-installed
+run: install
 	@exec .venv/bin/python -m kataven.dev
+
+# The environment of the checkout, with the program .venv/bin/kataven.
+install: .venv/run-installed .venv/bin/kataven
 
 # Without npm, tests that need Node.js are skipped, and `make test` reports this. `.ci/run` sets NODE_TESTS=yes.
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
@@ -78,10 +81,11 @@ types: .venv/test-installed
 contracts: .venv/test-installed
 	.venv/bin/lint-imports
 
-# Writes the SDK's models and fields and the MCP server's inputs from the OpenAPI document. `make test` checks that they
-# are current.
+# Writes the SDK's models and fields and the MCP server's inputs from the OpenAPI document, and the command reference from
+# the commands. `make test` checks that they are current.
 generate: .venv/test-installed
 	@.venv/bin/python -m tools.generate_client
+	@.venv/bin/python -m tools.generate_commands
 
 # The sdist and the wheel of both distributions, `kataven` and `kataven-hub`, without the network. The same commit gives the
 # same bytes, with the same setuptools (requirements/run.txt).
@@ -112,6 +116,10 @@ audit: .venv/audit-installed
 	@echo "installing the runtime dependencies (once, about 20 s)"
 	@$(PIP_INSTALL) requirements/run.txt
 	@touch $@
+
+# The project is not installed in its own environment, so this script runs the program from the checkout.
+.venv/bin/kataven: tools/kataven | .venv/bin/python
+	@cp tools/kataven $@
 
 .venv/test-installed: requirements/test.txt .venv/run-installed
 	@echo "installing the test dependencies (once)"

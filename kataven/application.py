@@ -13,7 +13,8 @@ from typing import Any
 
 from flask import Flask
 
-from kataven import api, assembly, commands, logs
+from kataven import api, assembly, logs
+from kataven.commands import flask_commands
 from kataven.hub import pages_app
 from kataven.hub.provider import Client, Provider
 from kataven.hub.runner import Runner
@@ -134,6 +135,6 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     cors.install(app)
     every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
     reference.install(app, every, settings.public_url)
-    commands.install(app, settings)
+    flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
     return app

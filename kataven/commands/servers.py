@@ -1,25 +1,23 @@
-"""`flask servers …`: manage the PostgreSQL servers that accounts are placed on."""
+"""`kataven servers …`: manage the PostgreSQL servers that accounts are placed on."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-from flask.cli import AppGroup
-from sqlalchemy import URL
 
-from kataven.commands.operator import ACTOR
+from kataven.commands.context import ACTOR, current
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
-from kataven.system import servers
-from kataven.system.database import SystemDatabase
-from kataven.system.directory import tenant_url
-from kataven.system.models import RegisteredServer
-from kataven.system.suitability import server_url
-from kataven.web.services import services
 
-group = AppGroup("servers", help="Manage the PostgreSQL servers that accounts are placed on.")
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from kataven.system.database import SystemDatabase
+    from kataven.system.models import RegisteredServer
+
+group = click.Group("servers", help="Manage the PostgreSQL servers that accounts are placed on.")
 
 force_option = click.option("--force", is_flag=True, help="Proceed even if no other server accepts new accounts.")
 
@@ -39,6 +37,9 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
     refuses it if it can't hold accounts. For a server with replicas, list all hosts, so that the workers find the
     primary after a failover: postgresql://user@?host=db1:5432&host=db2:5432&target_session_attrs=read-write
     """
+    from kataven.system import servers
+    from kataven.system.suitability import server_url
+
     replication = servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
     if replication.warning:
         click.echo(f"Warning: {replication.warning}", err=True)
@@ -53,7 +54,7 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
 @report_errors
 def list_servers(as_json: bool) -> None:
     """List all servers and the number of accounts on each."""
-    print_rows(_rows(), as_json=as_json, empty="No servers yet. Run: flask migrations upgrade --system")
+    print_rows(_rows(), as_json=as_json, empty=f"No servers yet. Run: {current().program} migrations upgrade --system")
 
 
 @group.command("drain")
@@ -64,6 +65,8 @@ def list_servers(as_json: bool) -> None:
 @report_errors
 def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
     """Stop placing new accounts on the server NAME. Its existing accounts remain there and are served."""
+    from kataven.system import servers
+
     servers.drain(_database(), name, draining=not undo, actor=ACTOR, force=force)
     _show(name, as_json)
 
@@ -74,6 +77,8 @@ def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
 @report_errors
 def resume(name: str, as_json: bool) -> None:
     """Place new accounts on the server NAME again."""
+    from kataven.system import servers
+
     servers.drain(_database(), name, draining=False, actor=ACTOR)
     _show(name, as_json)
 
@@ -81,11 +86,17 @@ def resume(name: str, as_json: bool) -> None:
 @group.command("remove")
 @click.argument("name")
 @force_option
+@as_json
 @report_errors
-def remove(name: str, force: bool) -> None:
+def remove(name: str, force: bool, as_json: bool) -> None:
     """Remove the server NAME from the list. It must not hold accounts; the server itself is not changed."""
+    from kataven.system import servers
+
     servers.remove(_database(), name, actor=ACTOR, force=force)
-    click.echo(f"Removed {name} from the list.")
+    if as_json:
+        print_fields({"removed": name}, as_json=True)
+    else:
+        click.echo(f"Removed {name} from the list.")
 
 
 def _given_url(url_file: Any, url_env: str | None) -> str:
@@ -113,12 +124,17 @@ def _show(name: str, as_json: bool) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
+    from kataven.system import servers
+
     database = _database()
     with database.reading() as session:
         return [_row(database.url, server, accounts) for server, accounts in servers.listing(session)]
 
 
 def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, Any]:
+    from kataven.system import servers
+    from kataven.system.directory import tenant_url
+
     url = tenant_url(system_url, server.url, "postgres")
     return {
         "server": server.name,
@@ -132,4 +148,4 @@ def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, 
 
 
 def _database() -> SystemDatabase:
-    return services().directory.database
+    return current().operator.system

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kataven.operations.operator import Operator
+from kataven.operations.operator import Operator, OperatorServices
 from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, limits, operators, schema, servers
@@ -17,7 +17,6 @@ from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.databases.provision import Provisioned, Provisioner, Reservation
 from kataven.tenancy.names import check_new_account_name
 from kataven.tenancy.server import DatabaseServer
-from kataven.web.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def create_account(operator: Operator, new: NewAccount) -> None:
     invalidate_unknown(operator.services, new.account)
 
 
-def invalidate_unknown(services: Services, account: str) -> None:
+def invalidate_unknown(services: OperatorServices, account: str) -> None:
     """Make every worker drop the cached entry that says this account does not exist.
 
     Workers that could not be notified keep the entry for up to 5 s. This is not an error: the account exists.

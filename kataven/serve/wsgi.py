@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kataven import application, commands, settings
+from kataven import application, settings
+from kataven.commands import flask_commands
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -29,7 +30,7 @@ def __getattr__(name: str) -> Flask:
         built = _BUILDERS[name](settings.load(settings.development_environ(os.environ)))
     except settings.SettingsError as error:
         if _is_command_lookup():
-            return commands.without_settings(error.problems)
+            return flask_commands.without_settings(error.problems)
         sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
     globals()[name] = built
     return built

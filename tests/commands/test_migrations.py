@@ -10,7 +10,6 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Connection, make_url, text
 
-from kataven.commands import migrations as commands
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system import schema
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
@@ -111,7 +110,7 @@ def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "alembic"
     shutil.copytree(scripts_folder(), folder)
     for name in ("SYSTEM_SCHEMA", "ACCOUNT_SCHEMA"):
-        monkeypatch.setattr(commands, name, replace(getattr(schema, name), scripts=folder))
+        monkeypatch.setattr(schema, name, replace(getattr(schema, name), scripts=folder))
     return folder
 
 
