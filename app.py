@@ -40,13 +40,25 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.target import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
-from kataven.web import cors, hardening, health, hosts, http_conventions, paths, pipeline, problems, reference, scrape
+from kataven.web import (
+    cors,
+    hardening,
+    health,
+    hosts,
+    http_conventions,
+    paths,
+    pipeline,
+    problems,
+    reference,
+    scrape,
+    security_txt,
+)
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.request_context import client_address
 from kataven.web.schema import MAX_BODY_BYTES
-from kataven.web.services import BackgroundService, Services
+from kataven.web.services import BackgroundService, SecurityContact, Services
 from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
@@ -60,7 +72,7 @@ class SynchronousFlask(Flask):
         return func
 
 
-API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, reference.blueprint)
+API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, security_txt.blueprint, reference.blueprint)
 
 
 def create_api(settings: Settings) -> Flask:
@@ -171,7 +183,14 @@ def build_services(settings: Settings, app_name: str) -> Services:
         internal_access=InternalAccess(
             None if metrics_token is None else metrics_token.get_secret_value(), trust_loopback=settings.development
         ),
+        security_contact=_security_contact(settings),
     )
+
+
+def _security_contact(settings: Settings) -> SecurityContact | None:
+    if settings.security_contact is None:
+        return None
+    return SecurityContact(settings.security_contact, settings.security_policy, (settings.public_url, settings.hub_url))
 
 
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:

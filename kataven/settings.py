@@ -7,6 +7,7 @@ secret's value. `docs/configuration.md` lists the variables; a test compares tha
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -200,6 +201,17 @@ class Settings(BaseModel):
         description="Bearer token for `/metrics`, the details of `/readyz` and `flask revocation measure`. Unset: "
         "production rejects all such requests; development accepts direct requests from the same machine.",
     )
+    security_contact: str | None = Field(
+        None,
+        max_length=500,
+        description="Where to report a vulnerability of this deployment: a `mailto:` or `https:` URI, published at "
+        "`/.well-known/security.txt` of the API and the Hub. Unset: that path returns 404.",
+    )
+    security_policy: str | None = Field(
+        None,
+        max_length=500,
+        description="https URL of the disclosure policy, published with `KATAVEN_SECURITY_CONTACT`.",
+    )
     head_seconds: float = Field(
         10.0,
         ge=0.5,
@@ -313,6 +325,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         _issuer_problems,
         _client_problems,
         _url_problems,
+        _security_problems,
         _production_problems,
     )
     problems = [problem for check in checks for problem in check(values)]
@@ -395,6 +408,21 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
         elif name in _ORIGINS and (url.path or url.query or url.fragment):
             yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
+
+
+_MAIL_ADDRESS = re.compile(r"mailto:[!-?A-~]+@[!-?A-~]+")
+_HTTPS_URL = re.compile(r"https://[!-~]+")
+
+
+def _security_problems(values: Mapping[str, str]) -> Iterator[str]:
+    contact, policy = values.get("security_contact"), values.get("security_policy")
+    # The patterns accept no space and no line break: each value is one line of a file whose lines are fields.
+    if contact is not None and not (_MAIL_ADDRESS.fullmatch(contact) or _HTTPS_URL.fullmatch(contact)):
+        yield "KATAVEN_SECURITY_CONTACT: must be a URI, as in mailto:security@example.com or https://example.com/report"
+    if policy is not None and not _HTTPS_URL.fullmatch(policy):
+        yield "KATAVEN_SECURITY_POLICY: must be an https URL, as in https://example.com/security"
+    if policy is not None and contact is None:
+        yield "KATAVEN_SECURITY_CONTACT: is missing; KATAVEN_SECURITY_POLICY is published together with it"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:

@@ -36,6 +36,20 @@ class BackgroundService:
     stop: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class SecurityContact:
+    """Where to report a vulnerability of this deployment."""
+
+    contact: str
+    """A `mailto:`, `tel:` or `https:` URI."""
+
+    policy: str | None
+    """The URL of the disclosure policy."""
+
+    urls: tuple[str, ...]
+    """The public URLs of the apps that publish the contact."""
+
+
 @dataclass(frozen=True)
 class Services:
     """One process's collaborators. They connect on first use, and never before the fork."""
@@ -62,6 +76,9 @@ class Services:
     """None if credentials are verified in-process."""
     issuer_keys: JwksClient | None = None
     """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
+
+    security_contact: SecurityContact | None = None
+    """None if no contact is configured."""
 
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""
