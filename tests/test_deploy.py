@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kataven.settings import PREFIX, Settings
 from tests.support.certificates import authority
@@ -56,6 +58,31 @@ def test_image_is_built_from_copied_files_only() -> None:
     assert all((ROOT / source).exists() for source in sources)
     assert "--require-hashes" in file
     assert not re.search(r"^(ENV|ARG).*(PEPPER|PASSWORD|SECRET)", file, re.MULTILINE)
+
+
+def test_apps_have_health_checks_in_compose_and_in_the_image() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    [in_image] = re.findall(r"CMD (\[.*healthz.*\])", (DEPLOY / "Containerfile").read_text())
+    for name in ("api", "hub"):
+        assert services[name]["healthcheck"]["test"] == ["CMD", *json.loads(in_image)]
+    documented = re.findall(r"(?:podman|buildah) build (.*)", (ROOT / "docs" / "production.md").read_text())
+    assert documented
+    assert all("--format docker" in options for options in documented)
+
+
+@pytest.mark.skipif(shutil.which("dash") is None, reason="dash is not installed")
+def test_check_of_the_image_reports_that_no_engine_exists(tmp_path: Path) -> None:
+    for program in ("dirname", "cat"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    ran = subprocess.run(
+        [str(shutil.which("dash")), str(DEPLOY / "check-image")],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "the image was NOT built or checked" in ran.stderr
 
 
 def test_only_the_apps_are_published_on_loopback() -> None:
