@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, g
 
 from kataven import api, assembly, commands, logs
 from kataven.account import last_used_tracker
@@ -46,6 +46,7 @@ from kataven.web import (
     health,
     hosts,
     http_conventions,
+    observe,
     paths,
     pipeline,
     problems,
@@ -58,7 +59,7 @@ from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.request_context import client_address
 from kataven.web.schema import MAX_BODY_BYTES
-from kataven.web.services import BackgroundService, SecurityContact, Services
+from kataven.web.services import BackgroundService, SecurityContact, Services, TraceExport
 from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
@@ -100,6 +101,8 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
+    if services.traces is not None:
+        services.traces.install(pages)
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
     return hub
 
@@ -138,8 +141,10 @@ def _hub_services(settings: Settings) -> HubServices:
 
 def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. `app_name` is `api` or `hub`; each app has its own rate limits."""
-    parts = assembly.foundation(settings)
     metrics = Metrics()
+    # Before the clients of Redis are created, which keep references to their own methods.
+    traces = _traces(settings, f"kataven-{app_name}", metrics)
+    parts = assembly.foundation(settings)
     parts.revocation.canary.subscribe(metrics.record_receipt)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
@@ -183,8 +188,21 @@ def build_services(settings: Settings, app_name: str) -> Services:
         internal_access=InternalAccess(
             None if metrics_token is None else metrics_token.get_secret_value(), trust_loopback=settings.development
         ),
+        traces=traces,
         security_contact=_security_contact(settings),
     )
+
+
+def _traces(settings: Settings, service: str, metrics: Metrics) -> TraceExport | None:
+    telemetry = assembly.telemetry(settings, service, lambda outcome, n: metrics.spans.labels(outcome).inc(n))
+    if telemetry is None:
+        return None
+    from kataven.telemetry import instruments  # loads OpenTelemetry
+
+    def install(app: Flask) -> None:
+        instruments.flask(app, telemetry, lambda: observe.span_attributes(g.get("context")))
+
+    return TraceExport(BackgroundService("traces", telemetry.start, telemetry.stop), install)
 
 
 def _security_contact(settings: Settings) -> SecurityContact | None:
@@ -237,4 +255,6 @@ def _create_flask(name: str, settings: Settings, services: Services) -> Flask:
     reference.install(app, API_BLUEPRINTS)
     commands.install(app, settings)
     app.wsgi_app = paths.Aliases(app.wsgi_app)  # type: ignore[method-assign]
+    if services.traces is not None:
+        services.traces.install(app)
     return app

@@ -6,6 +6,7 @@ secret's value. `docs/configuration.md` lists the variables; a test compares tha
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import tempfile
@@ -39,6 +40,11 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Traces(StrEnum):
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class Environment(StrEnum):
@@ -212,6 +218,11 @@ class Settings(BaseModel):
         max_length=500,
         description="https URL of the disclosure policy, published with `KATAVEN_SECURITY_CONTACT`.",
     )
+    traces: Traces = Field(
+        Traces.OFF,
+        description="`otlp` exports traces with OTLP over HTTP, which requires the `otel` extra; `OTEL_…` variables "
+        "configure the exporter. `off`: no spans.",
+    )
     head_seconds: float = Field(
         10.0,
         ge=0.5,
@@ -326,6 +337,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         _client_problems,
         _url_problems,
         _security_problems,
+        _traces_problems,
         _production_problems,
     )
     problems = [problem for check in checks for problem in check(values)]
@@ -423,6 +435,17 @@ def _security_problems(values: Mapping[str, str]) -> Iterator[str]:
         yield "KATAVEN_SECURITY_POLICY: must be an https URL, as in https://example.com/security"
     if policy is not None and contact is None:
         yield "KATAVEN_SECURITY_CONTACT: is missing; KATAVEN_SECURITY_POLICY is published together with it"
+
+
+def _traces_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if values.get("traces") != Traces.OTLP:
+        return
+    try:
+        installed = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # a package above it is missing
+        installed = False
+    if not installed:
+        yield "KATAVEN_TRACES: requires the `otel` extra; install requirements/otel.txt, or unset the setting"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:

@@ -36,6 +36,13 @@ def test_production_uses_the_tested_versions_and_no_development_server() -> None
     assert not DEVELOPMENT_ALONE & set(production)
 
 
+def test_traces_add_packages_and_change_no_version() -> None:
+    production, otel = locked("production"), locked("otel")
+    assert production.items() <= otel.items()
+    assert otel.items() <= locked("test").items()
+    assert "opentelemetry-sdk" in set(otel) - set(production)
+
+
 def test_every_setting_in_deploy_exists() -> None:
     files = [*DEPLOY.glob("*.example"), *DEPLOY.glob("systemd/*"), DEPLOY / "compose.yaml", DEPLOY / "Containerfile"]
     named = {name for file in files for name in re.findall(rf"\b{PREFIX}([A-Z_]+)\s*[=:]", file.read_text())}

@@ -37,6 +37,15 @@ class BackgroundService:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceExport:
+    """The export of spans, if it is enabled."""
+
+    background: BackgroundService
+    install: Callable[[Flask], None]
+    """Records a span for each request of an app."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityContact:
     """Where to report a vulnerability of this deployment."""
 
@@ -77,6 +86,8 @@ class Services:
     issuer_keys: JwksClient | None = None
     """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
 
+    traces: TraceExport | None = None
+    """Records and exports spans; None if traces are off."""
     security_contact: SecurityContact | None = None
     """None if no contact is configured."""
 
@@ -97,6 +108,8 @@ class Services:
             issuer_keys=self.issuer_keys,
         )
         background = (
+            # Stops last, so that the last spans of the other services are exported.
+            *([] if self.traces is None else [self.traces.background]),
             # Stops last: the engine registry and the usage tracker read accounts from the system database.
             BackgroundService("system database", None, self.directory.database.close),
             # Stops after every service that opens tenant sessions, such as the usage tracker.
