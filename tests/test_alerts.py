@@ -118,6 +118,11 @@ SCENARIOS: dict[str, tuple[Series, int, set[str]]] = {
         30,
         {"KatavenIssuerUnreachable"},
     ),
+    "the collector of traces is gone": (
+        {f'kataven_spans_total{{job="{API}",outcome="dropped"}}': "0x15 0+9x25"},
+        30,
+        {"KatavenSpansDropped"},
+    ),
     "an application that is misconfigured": (
         {f'kataven_sign_ins_total{{job="{API}",outcome="client_refused"}}': "0x19 1x20"},
         21,

@@ -135,6 +135,19 @@ def test_proxies_buffer_requests_and_use_the_sockets_of_the_units(file: str) -> 
     assert not re.search(r"proxy_request_buffering off|\$request\b|\$request_uri [^;]*\$status|\$http_", text)
 
 
+def test_timeouts_of_the_proxies_match_those_of_the_workers() -> None:
+    head, body = (f"{Settings.model_fields[name].default:.0f}s" for name in ("head_seconds", "body_seconds"))
+    nginx, caddy = (DEPLOY / "nginx.conf").read_text(), (DEPLOY / "Caddyfile").read_text()
+    assert set(re.findall(r"client_header_timeout (\w+);", nginx)) == {head}
+    assert set(re.findall(r"client_body_timeout (\w+);", nginx)) == {body}
+    assert re.findall(r"read_header (\w+)", caddy) == [head]
+    assert re.findall(r"read_body (\w+)", caddy) == [body]
+    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert graceful is not None
+    for seconds in re.findall(r"proxy_read_timeout (\d+)s;", nginx):
+        assert int(seconds) > int(graceful[1]), "a request may take as long as a stopping worker waits for it"
+
+
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     certificate(tmp_path)
@@ -177,3 +190,38 @@ def test_caddy_accepts_the_configuration(tmp_path: Path) -> None:
     )
     assert checked.returncode == 0, checked.stderr
     assert '"level":"error"' not in checked.stderr
+
+
+ENGINE = """#!/bin/sh
+# A container engine that builds nothing: `inspect` prints the image of the test, and programs in it succeed.
+echo "$*" >> "$CALLS"
+case "$1 $2" in
+  "image inspect") cat "$IMAGE" ;;
+  "run --rm") case "$*" in *" id -u") echo 10001 ;; esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "message"),
+    [
+        ('"User": "10001:10001", "Healthcheck": {}', 0, "passed all checks"),
+        ('"User": "10001:10001"', 1, "the image has no health check"),
+        ('"User": "", "Healthcheck": {}', 1, "does not run as user 10001"),
+        ('"User": "10001:10001", "Healthcheck": {}, "Env": "KATAVEN_PEPPERS=x"', 1, "contains a secret setting"),
+    ],
+)
+def test_check_of_the_image_reports_what_is_wrong(tmp_path: Path, image: str, code: int, message: str) -> None:
+    engine = tmp_path / "podman"
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    (tmp_path / "image").write_text(image)
+    ran = subprocess.run(
+        ["sh", str(DEPLOY / "check-image")],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "IMAGE": str(tmp_path / "image")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, message in ran.stdout + ran.stderr) == (code, True), ran.stderr
+    assert (tmp_path / "calls").read_text().startswith("build --format docker ")
