@@ -27,6 +27,7 @@ from kataven.settings import Settings, Traces
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.fallback_channel import SystemFallbackChannel
+from kataven.system.recent_revocations import RecentRevocations
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.serving.histories import ServerHistories
@@ -59,7 +60,8 @@ def foundation(settings: Settings) -> Foundation:
         fallback=SystemFallbackChannel(database, settings.revocation_journal_days),
     )
     histories.subscribe(revocation.guard.clear)
-    directory = Directory(database, revocation.guard)
+    recent = RecentRevocations(revocation, histories)
+    directory = Directory(database, revocation.guard, is_recently_revoked=recent.covers)
     registry = EngineRegistry(
         PoolLimits(
             engines=settings.registry_engines,

@@ -96,6 +96,7 @@ def test_system_database_follows_the_primary(pair: Pair) -> None:
     ):
         pass
     registry.close()
+    wait_until(lambda: ask(pair.standby, "SELECT to_regclass('kept') IS NOT NULL") == [(True,)], 60)
     wait_until(lambda: ask(pair.standby, "SELECT n FROM kept") == [(1,)], 60)
 
     promote(pair)

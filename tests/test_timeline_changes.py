@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, select, text
+from sqlalchemy import delete, make_url, select, text
 
 import app as factory
 from kataven import settings
@@ -21,15 +21,18 @@ from kataven.dev.personas import Persona, org_id
 from kataven.identity.principal import Role
 from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
+from kataven.operations.journal_replay import JournalReplayer
 from kataven.system import server_histories, servers
-from kataven.system.models import ServerHistory
+from kataven.system.models import JournalledKey, ServerHistory
+from kataven.system.sessions import AccountSessions
 from kataven.system.suitability import server_url
 from kataven.tenancy import pg_connection
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.serving.histories import ServerHistories
+from kataven.tenancy.serving.histories import UNSETTLED_SECONDS, ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.services import EXTENSION, Services
 from tests.support.app_harness import AppHarness, Caller, environ_for
+from tests.support.clock import Clock
 from tests.support.oidc import IssuerWithPen
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
@@ -215,6 +218,70 @@ def test_process_that_starts_after_the_failover_applies_the_journal(
         far.services.journal_replay.start()
     assert reapplied(far, lost) == expected_events(lost)
     wait_until(lambda: lost.spared.get("/v1/agents").status_code == 200, 60)
+
+
+def sessions_of(services: Services) -> AccountSessions:
+    return AccountSessions(services.directory, services.registry)
+
+
+def lose_journal_entries(far: AppHarness) -> None:
+    with far.services.directory.database.autocommit() as session:
+        session.execute(delete(JournalledKey).where(JournalledKey.account == ACCOUNT))
+
+
+@pytest.fixture
+def without_replayer(far: AppHarness) -> Iterator[None]:
+    """The worker does not replay the journal."""
+    far.services.journal_replay.stop()
+    yield
+    assert far.services.journal_replay.start is not None
+    far.services.journal_replay.start()
+
+
+@pytest.mark.usefixtures("without_replayer")
+def test_failover_that_loses_the_journal_entry_too(far: AppHarness, far_server: EmbeddedPostgres) -> None:
+    """As for an account on the server of the system database. Redis has the remaining record."""
+    lost = lose_two_revocations(far, far_server)
+    lose_journal_entries(far)
+    start_timeline(far_server)
+    wait_until(lambda: lost.spared.get("/v1/agents").status_code == 200, 60)
+    assert lost.disabled_rows(far_server) == [False, False]
+    assert far.bearer(lost.api_key).get("/v1/me").get_json()["code"] == "revoked_credential", "before the replay"
+    services = far.services
+    JournalReplayer(
+        services.directory.database, sessions_of(services), services.revocation, services.histories
+    ).handle_reports()
+    assert lost.disabled_rows(far_server) == [True, True]
+    assert reapplied(far, lost) == expected_events(lost)
+    assert far.bearer(lost.api_key).get("/v1/me").get_json()["code"] == "revoked_credential", "after the replay"
+    assert lost.spared.get("/v1/me").status_code == 200
+
+
+@pytest.mark.usefixtures("without_replayer")
+def test_commits_on_the_old_server_after_the_replay(far: AppHarness, far_server: EmbeddedPostgres) -> None:
+    """A primary that was paused accepts commits until it is demoted. They are lost, after the first replay."""
+    clock, services = Clock(), far.services
+    first, second = (
+        JournalReplayer(
+            services.directory.database, sessions_of(services), services.revocation, services.histories, clock
+        )
+        for _ in range(2)
+    )
+    start_timeline(far_server)
+    wait_until(lambda: far.user(OWNER).get("/v1/agents").status_code == 200, 60)
+    first.handle_reports()
+    lost = lose_two_revocations(far, far_server)
+    lose_journal_entries(far)
+    assert far.bearer(lost.api_key).get("/v1/me").get_json()["code"] == "revoked_credential"
+    first.handle_reports()
+    assert lost.disabled_rows(far_server) == [False, False], "the last replay is not due yet"
+    clock.advance(UNSETTLED_SECONDS)
+    first.handle_reports()
+    assert lost.disabled_rows(far_server) == [True, True]
+    assert reapplied(far, lost) == expected_events(lost)
+    with services.directory.database.reading() as session:
+        assert not server_histories.is_unsettled(session, "far")
+    second.handle_reports()  # has nothing to do
 
 
 def test_only_one_process_replays(far: AppHarness) -> None:

@@ -8,7 +8,7 @@
     python -m topologies --write-docs                     generate docs/topologies.md from topologies/results.json
 
 Exits with 1 if a revoked key was accepted after its receipt, if a revoked key is valid again at the end, if a response
-was a 5xx other than 503, or if a row could not be run. With `--allow-known`, rows with a known fault do not count.
+was a 5xx other than 503, or if a row could not be run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from topologies.packages import MissingPrograms, require
 from topologies.report import RESULTS, print_table, write_page, write_results
-from topologies.rows import KNOWN_FAULTS, ROWS
+from topologies.rows import ROWS
 from topologies.run_row import Outcome, Row, run_row
 from topologies.without_rule import RULES
 
@@ -31,31 +31,25 @@ DEFAULT_SECONDS = 6.0
 def main() -> int:
     arguments = _arguments()
     if arguments.list:
-        print("\n".join(f"{row.name:32} {row.disabled or ''}".rstrip() for row in ROWS))
+        print("\n".join(f"{row.name}" for row in ROWS))
         return 0
     if arguments.write_docs:
         write_page()
         return 0
     chosen = [row for row in ROWS if row.name in arguments.only] if arguments.only else ROWS
-    running = [row for row in chosen if row.disabled is None]
     try:
-        require({name for row in running for name in row.programs})
+        require({name for row in chosen for name in row.programs})
     except MissingPrograms as missing:
         print(f"topologies: {missing}", file=sys.stderr)
         return 1
     # As in the product's workers, so that the thread that receives a receipt does not wait for other threads.
     sys.setswitchinterval(0.0005)
-    outcomes, failed = _run(running, arguments)
-    disabled = [row for row in chosen if row.disabled is not None]
-    print_table(outcomes, disabled)
+    outcomes, failed = _run(list(chosen), arguments)
+    print_table(outcomes)
     for name, reason in failed.items():
         print(f"NOT RUN {name}: {reason}", file=sys.stderr)
-    for name, fault in KNOWN_FAULTS.items():
-        if any(one.name == name and not one.passed for one in outcomes):
-            print(f"{'KNOWN' if arguments.allow_known else 'KNOWN, BUT FAILS'} {name}: {fault}", file=sys.stderr)
-    allowed = KNOWN_FAULTS if arguments.allow_known else {}
-    held = all(one.passed or one.name in allowed for one in outcomes)
-    return 0 if running and not failed and held else 1
+    held = all(one.passed for one in outcomes)
+    return 0 if chosen and not failed and held else 1
 
 
 def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome], dict[str, str]]:
@@ -73,6 +67,8 @@ def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome],
         took = time.monotonic() - started
         print(f"  {'held' if outcome.passed else 'DID NOT HOLD'}, {took:.0f} s; {outcome.events}", flush=True)
         print(f"  unexpected responses: {dict(outcome.traffic.unexpected) or 'none'}", flush=True)
+        if outcome.two_hosts is not None:
+            print(f"  two hosts: {outcome.two_hosts}", flush=True)
         if arguments.json:
             write_results(arguments.json, outcome, arguments.seconds)
     return outcomes, failed
@@ -88,9 +84,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the temporary folders with the logs")
     parser.add_argument(
         "--without-rule", choices=RULES, help="disable a rule of the revocation protocol: the row must then fail"
-    )
-    parser.add_argument(
-        "--allow-known", action="store_true", help="exit with 0 if only rows of KNOWN_FAULTS (rows.py) did not hold"
     )
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--write-docs", action="store_true", help="generate docs/topologies.md and exit")

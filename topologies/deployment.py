@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, make_url, text
 
@@ -24,6 +26,7 @@ from kataven.operations import account_creation
 from kataven.system import limits
 from tests.support.gunicorn import Gunicorn, free_port
 from tests.support.waiting import wait_until
+from topologies.network import Link, inside, namespace_of, place, start_relay
 from topologies.observation import Observation, send
 
 ACCOUNT = ALICE.account
@@ -32,6 +35,9 @@ LIMIT = 80
 """Requests per minute of the limited accounts."""
 EARLY, LATE = "limited-early", "limited-late"
 """Accounts with a limit: the first is used up before the failure, the second is used from the failure on."""
+EXACT, EXACT_LIMIT = "limited-exact", 60
+"""An account that the load does not use, and its requests per minute."""
+_LIMITS = {ACCOUNT: None, EARLY: LIMIT, LATE: LIMIT, EXACT: EXACT_LIMIT}
 WORKERS_PER_HOST = 2
 TOKEN_SECONDS = 12 * 3600
 HEALTHY_SECONDS = 90.0
@@ -46,6 +52,8 @@ class Urls:
 
     database: str = field(repr=False)
     redis: str
+    link: Link | None = None
+    """How a host without its own servers reaches those of the first host."""
 
 
 @dataclass
@@ -73,12 +81,16 @@ class Deployment:
         found: dict[str, Mapping[str, str]] = {}
         for _ in range(20 * WORKERS_PER_HOST):
             # In development, the details are only for requests from 127.0.0.1.
-            with suppress(OSError), closing(Connection(port)) as connection:
+            with suppress(OSError), closing(self._connect(port)) as connection:
                 response = connection.exchange(_READY)
                 found[response.worker] = response.json()["checks"]
             if len(found) == WORKERS_PER_HOST:
                 break
         return found
+
+    def _connect(self, port: int) -> Connection:
+        with inside(namespace_of(port)):
+            return Connection(port)
 
     def unhealthy(self) -> list[str]:
         """What is degraded, by worker; empty if every worker reaches Redis and the system database, and has a lease."""
@@ -153,7 +165,16 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str
                 "KATAVEN_HOST_SLOTS_DIR": str(folder / f"slots-{number}"),
             }
             log = folder / f"gunicorn-{number}.log"
-            hosts.append(stack.enter_context(Gunicorn(environ, log, WORKERS_PER_HOST, application, port=port)))
+            server = Gunicorn(environ, log, WORKERS_PER_HOST, application, port=port)
+            if host.link is not None and (namespace := host.link.namespace) is not None:
+                place(port, namespace)
+                server.prefix, server.network = host.link.prefix, partial(inside, namespace)
+                # The issuer listens on a loopback port of the first host. Its URL is the same on both.
+                issuer_port = urlsplit(issuer.url).port
+                assert issuer_port is not None
+                delay = host.link.round_trip_milliseconds
+                start_relay(folder, stack, str(issuer_port), delay, port=issuer_port, namespace=namespace)
+            hosts.append(stack.enter_context(server))
         headers = {"Authorization": f"Bearer {token}", "X-Account-ID": ACCOUNT}
         yield Deployment(hosts, admin_url, headers, keys)
 
@@ -184,11 +205,11 @@ def _prepare(environ: Mapping[str, str]) -> dict[str, Key]:
     issuer = assembly.local_issuer(configured)
     keys = {}
     with open_foundation(assembly.foundation(configured)) as parts:
-        for account in (ACCOUNT, EARLY, LATE):
+        for account, limit in _LIMITS.items():
             database = parts.directory.database
             new = account_creation.NewAccount(account, account.title(), org_id(account))
             account_creation.create(database, new, actor="topologies")
-            minute = {} if account == ACCOUNT else {"per_minute": LIMIT}
+            minute = {} if limit is None else {"per_minute": limit}
             with database.writing() as session:
                 limits.change(session, account, {**UNLIMITED, **minute})
             issued = issuer.issue(TokenKind.API_KEY, account)

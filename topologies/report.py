@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from topologies.network import CONNECTION_RELAY, NETEM, PACKET_RELAY
 from topologies.packages import MissingPrograms, program
-from topologies.rows import KNOWN_FAULTS, ROWS
-from topologies.run_row import Outcome, Row
+from topologies.rows import ROWS
+from topologies.run_row import Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("topologies") / "results.json"
@@ -60,17 +61,14 @@ COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
-def print_table(outcomes: Sequence[Outcome], disabled: Sequence[Row]) -> None:
+def print_table(outcomes: Sequence[Outcome]) -> None:
     """Print a line for each row."""
-    names = [*(one.name for one in outcomes), *(row.name for row in disabled)]
-    width = max(map(len, names), default=0)
+    width = max((len(one.name) for one in outcomes), default=0)
     heads = [head for head, _ in COLUMNS]
     print("\n" + "  ".join(["row".ljust(width), *heads]))
     for outcome in outcomes:
         cells = [cell(outcome.as_json()).rjust(len(head)) for head, cell in COLUMNS]
         print("  ".join([outcome.name.ljust(width), *cells]))
-    for row in disabled:
-        print(f"{row.name.ljust(width)}  disabled: {row.disabled}")
 
 
 def write_results(path: Path, outcome: Outcome, seconds: float) -> None:
@@ -81,12 +79,6 @@ def write_results(path: Path, outcome: Outcome, seconds: float) -> None:
         "machine": machine(),
         "seconds": seconds,
         "rows": [rows[row.name] for row in ROWS if row.name in rows],
-        "disabled": [
-            {"name": row.name, "topology": row.topology, "failure": row.failure, "reason": row.disabled}
-            for row in ROWS
-            if row.disabled is not None
-        ],
-        "known_faults": KNOWN_FAULTS,
     }
     path.write_text(json.dumps(results, indent=1) + "\n")
 
@@ -117,12 +109,11 @@ def page_of(results: Mapping[str, Any]) -> str:
     return TEMPLATE.read_text().format(
         table="\n".join(lines),
         details="\n".join(details),
+        two_hosts=_two_hosts(results["rows"]),
         engines=engines,
         cores=machine["cores"],
         python=machine["python"],
         seconds=f"{results['seconds']:g}",
-        known_faults=_known_faults(results),
-        not_run=_not_run(results["disabled"]),
     )
 
 
@@ -139,21 +130,28 @@ def _details(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _known_faults(results: Mapping[str, Any]) -> str:
-    rows = {row["name"]: row for row in results["rows"]}
-    return "\n".join(
-        f"- {rows[name]['topology']}; {rows[name]['failure']}: {fault}."
-        for name, fault in results["known_faults"].items()
-        if name in rows
-    )
+LINKS = {
+    NETEM: "network namespaces, `tc netem`",
+    PACKET_RELAY: "network namespaces, packets delayed by a relay in user space",
+    CONNECTION_RELAY: "one network namespace, connections delayed by a relay in user space",
+}
 
 
-def _not_run(disabled: Sequence[Mapping[str, str]]) -> str:
-    if not disabled:
-        return "Every row ran."
-    heads = ["topology", "failure", "reason"]
-    rows = [_row([row["topology"], row["failure"], row["reason"]]) for row in disabled]
-    return "\n".join(["These rows are disabled:", "", _row(heads), _row(["---"] * len(heads)), *rows])
+def _two_hosts(rows: Sequence[Mapping[str, Any]]) -> str:
+    measured = [(row, row["two_hosts"]) for row in rows if row.get("two_hosts")]
+    if not measured:
+        return "These rows were not measured."
+    heads = ["row", "link", "round trip, measured", "late accepts", "receipts that count all workers"]
+    heads += ["receipt through host A, p50 / p99", "receipt through host B, p50 / p99", "admitted, of a limit"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for row, one in measured:
+        cells = [f"`{row['name']}`", LINKS[one["link"]], f"{one['measured_round_trip_ms']:.1f} ms"]
+        cells += [str(one["late_accepts"] + row["late_accepts"])]
+        cells += [f"{one['receipts_with_all_workers']} of {one['receipts']}"]
+        cells += [f"{one[host]['p50_ms']:.0f} / {one[host]['p99_ms']:.0f} ms" for host in ("receipts_a", "receipts_b")]
+        cells += [f"{one['admitted']} of {one['limit']}, {one['limit_requests']} sent"]
+        lines.append(_row(cells))
+    return "\n".join(lines)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -2,9 +2,12 @@
 
     a server has a new history      ServerHistories reports it when a connection is opened
     one process claims the replay   in the system database
+    complete the journal            with Redis's record of the last day, because the failover may have lost entries too
     for each account                disable the journalled keys again, with an event in the account's audit log
     receipt                         for each account with a key that was disabled again
     record the history              so that no other process replays
+    settle                          after `UNSETTLED_SECONDS`, all this once more: until the old server was demoted, it
+                                    may have accepted commits, which are lost too
 
 Until the replay is complete, workers refuse the journalled keys because they read the journal with the account.
 """
@@ -12,6 +15,8 @@ Until the replay is complete, workers refuse the journalled keys because they re
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from time import monotonic
 
 from sqlalchemy.exc import DBAPIError
 
@@ -19,7 +24,7 @@ from kataven.account import restore_keys
 from kataven.account.audit import Actor
 from kataven.background import BackgroundLoop, jittered
 from kataven.revocation.receipt import RevocationUnconfirmed
-from kataven.revocation.revocation import Revocation
+from kataven.revocation.revocation import RecentRevocationsUnknown, Revocation
 from kataven.revocation.target import RevocationTarget
 from kataven.system import journal, server_histories
 from kataven.system.database import SystemDatabase
@@ -33,6 +38,9 @@ ACTOR = Actor("system:journal", "Kataven")
 
 _log = logging.getLogger(__name__)
 
+_TEMPORARY = (SystemDatabaseUnavailable, TenancyError, RevocationUnconfirmed, RecentRevocationsUnknown, DBAPIError)
+RETRY_SECONDS = 5.0
+
 
 class JournalReplayer:
     """Handles the reports of one process in a background thread. Start it after the fork."""
@@ -43,11 +51,14 @@ class JournalReplayer:
         sessions: AccountSessions,
         revocation: Revocation,
         histories: ServerHistories,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._database = database
         self._sessions = sessions
         self._revocation = revocation
         self._histories = histories
+        self._clock = clock
+        self._settle_at: dict[str, float] = {}
         self._loop = BackgroundLoop("journal-replay", self.handle_reports, jittered(1.0))
 
     def start(self) -> None:
@@ -62,40 +73,73 @@ class JournalReplayer:
         while (report := self._histories.next_report()) is not None:
             try:
                 handled = self._handle(report)
-            except (SystemDatabaseUnavailable, TenancyError, RevocationUnconfirmed, DBAPIError) as error:
+            except _TEMPORARY as error:
                 _log.warning("journal: the replay is not complete and will be repeated: %s", type(error).__name__)
                 handled = False
             if not handled:
                 postponed.append(report)
         for report in postponed:
             self._histories.report_again(report)
+        self._settle()
 
     def _handle(self, report: HistoryReport) -> bool:
         """Returns False if another process is replaying: this process then checks again."""
-        claimed = None
+        unsettled_seconds = self._histories.unsettled_seconds
         with without_journal(), self._database.autocommit() as session:
             server = server_histories.server_of(session, report.account)
-            if server is not None and server_histories.recorded(session, server, report.history) != report.history:
-                if not server_histories.claim(session, server):
-                    return False
-                claimed = server
-        if claimed is not None:
-            if not report.is_change:
-                self._histories.count_change()
-            self._replay(claimed, report.history)
+            if server is None:
+                return True
+            recorded = server_histories.recorded(session, server, report.history)
+            if recorded.history == report.history:
+                if not recorded.settled:
+                    self._settle_in(server, max(0.0, unsettled_seconds - recorded.changed_seconds_ago))
+                return True
+            self._histories.mark_unsettled(unsettled_seconds)
+            if not server_histories.claim(session, server):
+                return False
+        if not report.is_change:
+            self._histories.count_change()
+        self._replay(server, report.history)
+        self._settle_in(server, unsettled_seconds)
         return True
 
-    def _replay(self, server: str, history: str) -> None:
+    def _settle_in(self, server: str, seconds: float) -> None:
+        self._histories.mark_unsettled(seconds)
+        self._settle_at[server] = self._clock() + seconds
+
+    def _settle(self) -> None:
+        """Replay once more for the servers whose time has come, unless another process does or did."""
+        for server in [server for server, due in self._settle_at.items() if due <= self._clock()]:
+            try:
+                with without_journal(), self._database.autocommit() as session:
+                    unsettled = server_histories.is_unsettled(session, server)
+                    claimed = unsettled and server_histories.claim(session, server)
+                if claimed:
+                    self._replay(server, None)
+                if claimed or not unsettled:
+                    del self._settle_at[server]
+                    continue
+            except _TEMPORARY as error:
+                _log.warning("journal: the last replay is not complete: %s", type(error).__name__)
+            self._settle_at[server] = self._clock() + RETRY_SECONDS
+
+    def _replay(self, server: str, history: str | None) -> None:
+        """Replay for a claimed server. `history` is None for the last replay after a change."""
         complete = False
         try:
-            with self._database.reading() as session:
+            recent = self._revocation.recently_revoked()
+            with self._database.autocommit() as session:
+                for key in recent:
+                    journal.add(session, key)
                 accounts = journal.accounts_on(session, server)
             keys = sum(self.replay_account(account) for account in accounts)
             complete = True
             _log.warning("the journal was applied again on server %s: %d keys were disabled again", server, keys)
         finally:
             with self._database.autocommit() as session:
-                server_histories.release(session, server, history if complete else None)
+                server_histories.release(
+                    session, server, history if complete else None, settled=complete and history is None
+                )
         self._revocation.guard.clear()
 
     def replay_account(self, account: str) -> int:

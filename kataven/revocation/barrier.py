@@ -26,7 +26,7 @@ from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreach
 from kataven.revocation.fallback.publisher import FallbackPublisher, HasExited
 from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
 from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
-from kataven.revocation.target import EVERYTHING, RevocationTarget
+from kataven.revocation.target import EVERYTHING, RevocationTarget, RevokedKey
 
 MAX_PENDING = 100
 
@@ -73,8 +73,10 @@ class Barrier:
         self._pending: set[RevocationTarget] = set()
         self._pending_lock = Lock()
 
-    def revoke(self, target: RevocationTarget) -> Receipt:
+    def revoke(self, target: RevocationTarget, revoked_key: RevokedKey | None = None) -> Receipt:
         """Return when every worker has evicted what `target` covers. Call this after the change is committed.
+
+        Redis records `revoked_key` with the event.
 
         Takes a few milliseconds; one lease if a worker does not acknowledge; about half a lease if Redis is unavailable
         or a worker has another home Redis.
@@ -83,7 +85,7 @@ class Barrier:
         reaches have then evicted their entries, but the revoker cannot determine whether those are all workers.
         """
         started = self._clock()
-        published = self._publish(target)
+        published = self._publish(target, revoked_key)
         if published is None:
             return self._revoke_by_notice(target, started, Channel.UNREACHABLE)
         # Read after the commit: a worker that moves to another Redis later clears its cache when it moves.
@@ -123,7 +125,7 @@ class Barrier:
             if len(self._pending) > MAX_PENDING:
                 self._pending = {EVERYTHING}
 
-    def _publish(self, target: RevocationTarget) -> Published | None:
+    def _publish(self, target: RevocationTarget, revoked_key: RevokedKey | None) -> Published | None:
         """None if Redis is unreachable or not writable. Workers may have received the event of a failed attempt.
 
         A pooled connection may lead to a Redis that the workers have stopped using, or to a demoted primary that
@@ -131,7 +133,7 @@ class Barrier:
         repeated once over a new connection. Each attempt has its own id, so an acknowledgement belongs to one attempt.
         """
         try:
-            published = self._store.publish(target)
+            published = self._store.publish(target, revoked_key)
         except RedisError:
             pass
         else:
@@ -139,7 +141,7 @@ class Barrier:
                 return published
         self._reconnect()
         try:
-            return self._store.publish(target)
+            return self._store.publish(target, revoked_key)
         except RedisError:
             return None
 

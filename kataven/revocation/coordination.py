@@ -1,8 +1,9 @@
 """The state that workers and revokers share in Redis: the list of workers, the epoch and pending acknowledgements.
 
 One hash contains the list and the epoch, so that they can only be lost together. `…:pending:<id>` contains the workers
-that have not acknowledged an event, and `…:done:<id>` wakes the revoker. All keys hash to one slot, so the protocol
-also works on a Redis Cluster.
+that have not acknowledged an event, and `…:done:<id>` wakes the revoker. `…:recent` contains the keys that were revoked
+recently: a third record of each revocation, for a failover that loses both of the others. The protocol does not
+rely on it. All keys hash to one slot, so the protocol also works on a Redis Cluster.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from dataclasses import dataclass
 from kataven.redis_clients.script import Execute
 from kataven.revocation.epoch import Epoch, encode_body
 from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import RevocationTarget, RevokedKey
 
 KEEP_ACKNOWLEDGEMENTS_MILLISECONDS = 60_000
 """How long Redis keeps the acknowledgements of one event: longer than any revoker waits. Losing them earlier only makes
 that revocation slower."""
+
+KEEP_RECENT_MILLISECONDS = 24 * 60 * 60 * 1000
+"""How long Redis keeps a revoked key: longer than a failed PostgreSQL server takes to be replaced or demoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class CoordinationStore:
         self._execute = execute
         self._prefix = f"{{{namespace}:revocation}}"
         self._state = f"{self._prefix}:state"
+        self._recent = f"{self._prefix}:recent"
         self.channel = f"{self._prefix}:events"
 
     def renew(self, worker: str, record: str) -> Epoch:
@@ -59,10 +64,11 @@ class CoordinationStore:
         redis, count = RENEW(self._execute, [self._state], [_nonce(), worker, record])
         return Epoch(redis, int(count))
 
-    def publish(self, target: RevocationTarget) -> Published:
-        """Publish an event that every worker must acknowledge."""
+    def publish(self, target: RevocationTarget, revoked_key: RevokedKey | None = None) -> Published:
+        """Publish an event that every worker must acknowledge, and record `revoked_key`."""
         ack_id = _nonce()
-        redis, count, microseconds, workers = self._publish(target, ack_id, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS)
+        keep = KEEP_ACKNOWLEDGEMENTS_MILLISECONDS
+        redis, count, microseconds, workers = self._publish(target, ack_id, keep, revoked_key)
         records = dict(zip(workers[::2], workers[1::2], strict=True))
         return Published(Epoch(redis, int(count)), int(microseconds), records, ack_id)
 
@@ -87,6 +93,20 @@ class CoordinationStore:
         # Redis has lost the set before it became empty, so no acknowledgement is known.
         return frozenset(published.workers)
 
+    def is_recently_revoked(self, key: RevokedKey) -> bool:
+        """Whether the key was revoked within about the last day, as far as Redis still has the record.
+
+        For a key with a generation: whether that generation was revoked.
+        """
+        generation = self._execute("HGET", self._recent, _field(key))
+        if generation is None or key.generation is None:
+            return generation is not None
+        return generation == "" or key.generation < int(generation)
+
+    def recently_revoked(self) -> list[RevokedKey]:
+        """All keys that were revoked recently."""
+        return [_revoked_key(*item) for item in self._execute("HGETALL", self._recent).items()]
+
     def records(self) -> dict[str, str]:
         """Every listed worker with its record."""
         return {
@@ -110,10 +130,16 @@ class CoordinationStore:
         now = int(seconds) + int(microseconds) / 1_000_000
         return sorted((_member(*item, now) for item in self.records().items()), key=lambda member: member.id)
 
-    def _publish(self, target: RevocationTarget, ack_id: str | None, keep: int) -> tuple[str, str, str, list[str]]:
-        keys = [self._state, self._ack_keys(ack_id or "none")[0]]
+    def _publish(
+        self, target: RevocationTarget, ack_id: str | None, keep: int, revoked_key: RevokedKey | None = None
+    ) -> tuple[str, str, str, list[str]]:
+        keys = [self._state, self._ack_keys(ack_id or "none")[0], self._recent, f"{self._recent}-times"]
+        recent: tuple[str | int, ...] = ("", "", 0)
+        if revoked_key is not None:
+            generation = "" if revoked_key.generation is None else revoked_key.generation
+            recent = (_field(revoked_key), generation, KEEP_RECENT_MILLISECONDS)
         reply: tuple[str, str, str, list[str]] = PUBLISH(
-            self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep]
+            self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep, *recent]
         )
         return reply
 
@@ -135,6 +161,15 @@ def _member(worker: str, text: str, now: float) -> Member:
     microseconds, written = text.split(" ", 1)
     _, lease_seconds, host, pid = json.loads(written)
     return Member(worker, host, pid, lease_seconds, max(0.0, now - int(microseconds) / 1_000_000))
+
+
+def _field(key: RevokedKey) -> str:
+    return f"{key.account} {key.key_id}"
+
+
+def _revoked_key(field: str, generation: str) -> RevokedKey:
+    account, key_id = field.split(" ", 1)
+    return RevokedKey(account, key_id, int(generation) if generation else None)
 
 
 def _nonce() -> str:

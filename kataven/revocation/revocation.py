@@ -27,6 +27,10 @@ from kataven.revocation.target import RevocationTarget, RevokedKey
 _log = logging.getLogger(__name__)
 
 
+class RecentRevocationsUnknown(Exception):
+    """Redis is unreachable, so its record of the recent revocations can't be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A revocation that is about to be committed. `id` is None if the intent could not be written."""
@@ -144,7 +148,7 @@ class Revocation:
             intent = Intent(intent, None)
         self._journal(intent.revoked_key)
         try:
-            receipt = self._barrier.revoke(intent.target)
+            receipt = self._barrier.revoke(intent.target, intent.revoked_key)
         except RevocationUnconfirmed:
             self.stats.unconfirmed += 1
             raise
@@ -181,6 +185,21 @@ class Revocation:
     def announce(self, target: RevocationTarget) -> None:
         """Make every worker evict `target` soon, without waiting. Only for changes that revoke no access."""
         self._barrier.announce(target)
+
+    def is_recently_revoked(self, key: RevokedKey) -> bool:
+        """Whether Redis has a record that the key was revoked within about the last day. For a key with a generation:
+        that generation. Raises RecentRevocationsUnknown."""
+        try:
+            return self._store.is_recently_revoked(key)
+        except RedisError as error:
+            raise RecentRevocationsUnknown from error
+
+    def recently_revoked(self) -> list[RevokedKey]:
+        """The keys that were revoked within about the last day. Raises RecentRevocationsUnknown."""
+        try:
+            return self._store.recently_revoked()
+        except RedisError as error:
+            raise RecentRevocationsUnknown from error
 
     def status(self) -> Status:
         worker = self._subscriber

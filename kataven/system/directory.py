@@ -15,7 +15,7 @@ from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
-from kataven.revocation.target import ANY_KEY, RevocationTarget
+from kataven.revocation.target import ANY_KEY, RevocationTarget, RevokedKey
 from kataven.system import journal
 from kataven.system.database import SystemDatabase
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
@@ -111,8 +111,16 @@ def _listed_keys(row: Row[*tuple[Any, ...]]) -> journal.Generations | None:
 class Directory:
     """Finds accounts by name. Its caches are invalidated by the revocation guard, like everything a verifier reads."""
 
-    def __init__(self, database: SystemDatabase, guard: Guard, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        database: SystemDatabase,
+        guard: Guard,
+        *,
+        is_recently_revoked: Callable[[RevokedKey], bool] = lambda _: False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.database = database
+        self._is_recently_revoked = is_recently_revoked
         self._clock = clock
         self._no_journal_until = 0.0
         # Creating an account publishes an event that invalidates its name here.
@@ -163,12 +171,15 @@ class Directory:
     ) -> bool:
         """Whether the journal contains the key. `listed` is the record's `revoked_keys`, which saves the lookup.
 
-        Raises SystemDatabaseUnavailable.
+        After a failover that may have lost the entry as well, Redis's record is read. Raises SystemDatabaseUnavailable,
+        or VerifierUnavailable if that record can't be read.
         """
         if listed is None:
             with self.database.reading() as session:
                 listed = journal.of_key(session, account, key_id)
-        return journal.covers(listed, key_id, generation)
+        return journal.covers(listed, key_id, generation) or self._is_recently_revoked(
+            RevokedKey(account, key_id, generation)
+        )
 
     def account(self, name: str) -> KnownAccount | None:
         """`find`, in the form that the identity package needs."""

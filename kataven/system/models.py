@@ -209,7 +209,10 @@ class JournalledKey(SystemBase):
 
 
 class ServerHistory(SystemBase):
-    """The history of a database server: its system identifier and timeline, when the journal was last replayed."""
+    """The history of a database server: its system identifier and timeline, when the journal was last replayed.
+
+    After a change, the journal is replayed once more: `settled` is False until then.
+    """
 
     __tablename__ = "server_histories"
 
@@ -217,3 +220,5 @@ class ServerHistory(SystemBase):
     history: Mapped[str]
     claimed_at: Mapped[datetime | None]
     """Since when a process replays the journal because the history has changed."""
+    changed_at: Mapped[datetime | None]
+    settled: Mapped[bool] = mapped_column(server_default=text("true"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import func, or_, select, update
@@ -16,6 +17,17 @@ CLAIM_SECONDS = 300
 """How long a claim is valid. A process that dies during a replay delays the replay by this time."""
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedHistory:
+    """The recorded history of a server."""
+
+    history: str
+    settled: bool
+    """False if the journal must be replayed once more."""
+    changed_seconds_ago: float
+    """Infinite if the history never changed."""
+
+
 def server_of(session: Session, account: str) -> str | None:
     """The name of the server that holds the database of an account; None if the account does not exist."""
     if account == SYSTEM_DATABASE:
@@ -23,10 +35,18 @@ def server_of(session: Session, account: str) -> str | None:
     return session.scalar(select(Account.server).where(Account.account_id == account))
 
 
-def recorded(session: Session, server: str, history: str) -> str:
+def recorded(session: Session, server: str, history: str) -> RecordedHistory:
     """The recorded history of a server. If none is recorded, `history` is recorded first."""
     session.execute(insert(ServerHistory).values(server=server, history=history).on_conflict_do_nothing())
-    return session.execute(select(ServerHistory.history).where(ServerHistory.server == server)).scalar_one()
+    age = func.extract("epoch", func.clock_timestamp() - ServerHistory.changed_at)
+    columns = select(ServerHistory.history, ServerHistory.settled, age).where(ServerHistory.server == server)
+    found, settled, seconds = session.execute(columns).one()
+    return RecordedHistory(found, settled, float("inf") if seconds is None else float(seconds))
+
+
+def is_unsettled(session: Session, server: str) -> bool:
+    """Whether the journal must be replayed once more for a server."""
+    return session.scalar(select(ServerHistory.settled).where(ServerHistory.server == server)) is False
 
 
 def claim(session: Session, server: str) -> bool:
@@ -37,7 +57,11 @@ def claim(session: Session, server: str) -> bool:
     return session.execute(claimed.returning(ServerHistory.server)).first() is not None
 
 
-def release(session: Session, server: str, history: str | None = None) -> None:
-    """Release the claim. `history` is recorded if the replay is complete."""
-    values = {"claimed_at": None} if history is None else {"claimed_at": None, "history": history}
+def release(session: Session, server: str, history: str | None = None, *, settled: bool = False) -> None:
+    """Release the claim. `history` is recorded if the replay is complete, and `settled` if it was the last one."""
+    values: dict[str, object] = {"claimed_at": None}
+    if settled:
+        values["settled"] = True
+    elif history is not None:
+        values |= {"history": history, "changed_at": func.clock_timestamp(), "settled": False}
     session.execute(update(ServerHistory).where(ServerHistory.server == server).values(values))

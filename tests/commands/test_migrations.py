@@ -129,8 +129,7 @@ def test_draft_has_the_next_revision_number(
     path = scratch_schemas / branch / f"{following}_what_the_models_have.py"
     assert str(path) in written.output
     assert f'revision = "{following}"' in path.read_text().replace("'", '"')
-    added = {"account": "op.create_table", "system": "op.add_column"}[branch]
-    assert added in path.read_text(), "the draft lacks what the emptied last revision no longer adds"
+    assert "op.create_table" in path.read_text(), "the draft lacks what the emptied last revision no longer adds"
     assert databases(server) == before
 
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from kataven.revocation import RevocationTarget
+from kataven.revocation import RevocationTarget, coordination
 from kataven.revocation.coordination import CoordinationStore, encode_record
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.scripts import RENEW
+from kataven.revocation.target import RevokedKey
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.simulation.redis_model import RedisModel
 
@@ -190,3 +191,40 @@ class TestRealRedis:
             lifetimes = {key: client.ttl(key) for key in client.keys("*") if not key.endswith(":state")}
             assert len(lifetimes) == 2
             assert all(0 < seconds <= 60 for seconds in lifetimes.values())
+
+
+def test_revoked_key_is_recorded_with_its_event(under_test: StoreUnderTest) -> None:
+    key, other = RevokedKey("globex", "charlies-key"), RevokedKey("globex", "dora's key")
+    under_test.store.publish(CHARLIES_KEY)
+    assert not under_test.store.is_recently_revoked(key), "a limit of the key was changed"
+    under_test.store.publish(CHARLIES_KEY, key)
+    assert under_test.store.is_recently_revoked(key)
+    assert not under_test.store.is_recently_revoked(other)
+    assert under_test.store.recently_revoked() == [key]
+    under_test.flush()
+    assert not under_test.store.is_recently_revoked(key)
+    assert under_test.store.recently_revoked() == []
+
+
+@pytest.mark.parametrize(
+    ("published", "recorded"), [((2, 3), 3), ((3, 2), 3), ((3, None), None), ((None, 3), None), ((9, 10), 10)]
+)
+def test_highest_revoked_generation_is_recorded(
+    under_test: StoreUnderTest, published: tuple[int | None, ...], recorded: int | None
+) -> None:
+    for generation in published:
+        under_test.store.publish(ACME, RevokedKey("acme", "site", generation))
+    assert under_test.store.recently_revoked() == [RevokedKey("acme", "site", recorded)]
+    for generation in (1, 2, 3, 9, 10):
+        covered = under_test.store.is_recently_revoked(RevokedKey("acme", "site", generation))
+        assert covered == (recorded is None or generation < recorded)
+
+
+def test_records_of_revoked_keys_expire(scratch_redis: ScratchRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scratch_redis.client() as client:
+        store = CoordinationStore(client.execute_command, "test")
+        store.publish(ACME, RevokedKey("acme", "first"))
+        monkeypatch.setattr(coordination, "KEEP_RECENT_MILLISECONDS", -1)
+        store.publish(ACME, RevokedKey("acme", "second"))
+        assert store.recently_revoked() == []
+        assert client.zcard("{test:revocation}:recent-times") == 0

@@ -11,11 +11,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from kataven.tenancy.dialect import server_key
 from kataven.tenancy.directory import Tenant
 
 _log = logging.getLogger(__name__)
+
+UNSETTLED_SECONDS = 600.0
+"""How long after a change of history a process may still commit on the old server, where the commit will be lost. A
+primary that was paused or cut off, and resumes, does that until it is demoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,10 @@ class HistoryReport:
 class ServerHistories:
     """The histories that the connections of this process found. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, unsettled_seconds: float = UNSETTLED_SECONDS, clock: Callable[[], float] = monotonic) -> None:
+        self.unsettled_seconds = unsettled_seconds
+        self._clock = clock
+        self._unsettled_until = 0.0
         self.changes = 0
         """Counter: how often a server had another history than before."""
         self._lock = threading.Lock()
@@ -43,6 +51,19 @@ class ServerHistories:
         """Have `on_change()` called when a history changes, in the connecting thread and before its first statement."""
         self._subscribers.append(on_change)
 
+    def changed_recently(self) -> bool:
+        """Whether a server has had another history for less than `unsettled_seconds`."""
+        return self._clock() < self._unsettled_until
+
+    def may_have_changed(self) -> bool:
+        """Whether a server has another history since recently, or its history was not compared with the recorded one
+        yet."""
+        return bool(self._reports) or self.changed_recently()
+
+    def mark_unsettled(self, seconds: float) -> None:
+        """A server has another history, which will be settled in `seconds`."""
+        self._unsettled_until = max(self._unsettled_until, self._clock() + seconds)
+
     def observe(self, tenant: Tenant, history: str) -> bool:
         """A new connection to the tenant's database found this history. Returns whether it was another one before."""
         server = server_key(tenant.url)
@@ -51,7 +72,9 @@ class ServerHistories:
             if before == history:
                 return False
             self._seen[server] = history
-            self.changes += before is not None
+            if before is not None:
+                self.changes += 1
+                self.mark_unsettled(self.unsettled_seconds)
             self._reports.append(HistoryReport(tenant.account, history, before is not None))
         if before is not None:
             _log.warning(

@@ -21,6 +21,7 @@ class Memory:
     state: dict[str, str] = field(default_factory=dict)
     sets: dict[str, set[str]] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
+    recent: dict[str, str] = field(default_factory=dict)
 
 
 class RedisModel:
@@ -67,7 +68,7 @@ class RedisModel:
         if script is RENEW:
             return self._renew(keys[0], *arguments)
         if script is PUBLISH:
-            return self._publish(keys[0], keys[1], *arguments)
+            return self._publish(keys, *arguments)
         if script is ACKNOWLEDGE:
             return self._acknowledge(keys[0], keys[1], arguments[0])
         return self._sweep(arguments)
@@ -77,14 +78,28 @@ class RedisModel:
         self.memory.state[f"worker:{worker}"] = f"{self._microseconds()} {record}"
         return [redis_id, self.memory.state.get("count", "0")]
 
-    def _publish(self, _state: str, pending: str, nonce: str, channel: str, body: str, keep: str) -> list[Any]:
+    def _publish(
+        self,
+        keys: tuple[str, ...],
+        nonce: str,
+        channel: str,
+        body: str,
+        keep: str,
+        revoked: str,
+        generation: str,
+        _keep_revoked: str,
+    ) -> list[Any]:
         redis_id = self._whoami(nonce)
         self.earlier = copy.deepcopy(self.memory)
         state = self.memory.state
         state["count"] = str(int(state.get("count", "0")) + 1)
         workers = self._workers()
         if keep != "0" and workers:
-            self.memory.sets[pending] = set(workers)
+            self.memory.sets[keys[1]] = set(workers)
+        if revoked:
+            known = self.memory.recent.setdefault(revoked, generation)
+            if known and (not generation or int(generation) > int(known)):
+                self.memory.recent[revoked] = generation
         for deliver in self._subscribers:
             deliver(f"{redis_id} {state['count']} {body}")
         return [redis_id, state["count"], self._microseconds(), [text for pair in workers.items() for text in pair]]
@@ -106,8 +121,11 @@ class RedisModel:
         ]
         return self._hdel("", *unchanged)
 
-    def _hgetall(self, _key: str) -> dict[str, str]:
-        return dict(self.memory.state)
+    def _hgetall(self, key: str) -> dict[str, str]:
+        return dict(self.memory.recent if key.endswith(":recent") else self.memory.state)
+
+    def _hget(self, _key: str, name: str) -> str | None:
+        return self.memory.recent.get(name)
 
     def _hdel(self, _key: str, *fields: str) -> int:
         return sum(self.memory.state.pop(name, None) is not None for name in fields)
