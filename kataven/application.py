@@ -39,6 +39,7 @@ from kataven.web import (
     problems,
     reference,
     scrape,
+    security_txt,
 )
 from kataven.web.operation import ApiBlueprint
 from kataven.web.schema import MAX_BODY_BYTES
@@ -53,7 +54,7 @@ class SynchronousFlask(Flask):
         return func
 
 
-API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, reference.blueprint)
+API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, security_txt.blueprint, reference.blueprint)
 
 
 def create_api(settings: Settings, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
@@ -82,6 +83,8 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
+    if services.traces is not None:
+        services.traces.install(pages)
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
     return hub
 
@@ -137,4 +140,6 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     reference.install(app, every, settings.public_url)
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
+    if services.traces is not None:
+        services.traces.install(app)
     return app

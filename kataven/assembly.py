@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from redis import Redis
+
+from kataven import __version__
 from kataven.account.key_store import SqlKeyStore
+from kataven.authservice import codec
+from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.jwks import JwksClient
@@ -13,8 +20,10 @@ from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
+from kataven.ratelimit.redis_socket import RedisSocket
+from kataven.redis_clients.cluster_client import ClusterClient
 from kataven.revocation.revocation import Revocation
-from kataven.settings import Settings
+from kataven.settings import Settings, Traces
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.fallback_channel import SystemFallbackChannel
@@ -25,6 +34,9 @@ from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.serving.slots import HostSlots
+
+if TYPE_CHECKING:
+    from kataven.telemetry.spans import Telemetry
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,24 @@ def foundation(settings: Settings) -> Foundation:
         histories=histories,
     )
     return Foundation(revocation, directory, registry, AccountSessions(directory, registry), histories)
+
+
+def telemetry(settings: Settings, service: str, count: Callable[[str, int], None]) -> Telemetry | None:
+    """The export of this process's spans; None, and no OpenTelemetry module is loaded, if traces are off.
+
+    Call it before `foundation`: clients of Redis keep references to the methods that this replaces.
+    """
+    if settings.traces is Traces.OFF:
+        return None
+    from kataven.telemetry import instruments, spans
+
+    calls = (
+        instruments.sqlalchemy,
+        instruments.packed_redis(RedisSocket),
+        instruments.redis_py(Redis, ClusterClient),
+        instruments.grpc_client(AuthServiceChannel, codec.SERVICE),
+    )
+    return spans.Telemetry(service, __version__, count, calls)
 
 
 def peppers(settings: Settings) -> PepperRing:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
+from flask import Flask, g
+
 from kataven import assembly
 from kataven.account import last_used_tracker
 from kataven.assembly import Foundation
@@ -25,11 +27,12 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.target import EVERYTHING
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
+from kataven.web import observe
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
 from kataven.web.metrics import Metrics
 from kataven.web.request_context import client_address
-from kataven.web.services import BackgroundService, Services
+from kataven.web.services import BackgroundService, SecurityContact, Services, TraceExport
 from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
@@ -38,8 +41,10 @@ from kataven.widget.store import WidgetStore
 
 def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. `app_name` is `api` or `hub`; each app has its own rate limits."""
-    parts = assembly.foundation(settings)
     metrics = Metrics()
+    # Before the clients of Redis are created, which keep references to their own methods.
+    traces = _traces(settings, f"kataven-{app_name}", metrics)
+    parts = assembly.foundation(settings)
     parts.revocation.canary.subscribe(metrics.record_receipt)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
@@ -83,7 +88,27 @@ def build_services(settings: Settings, app_name: str) -> Services:
         internal_access=InternalAccess(
             None if metrics_token is None else metrics_token.get_secret_value(), trust_loopback=settings.development
         ),
+        traces=traces,
+        security_contact=_security_contact(settings),
     )
+
+
+def _traces(settings: Settings, service: str, metrics: Metrics) -> TraceExport | None:
+    telemetry = assembly.telemetry(settings, service, lambda outcome, n: metrics.spans.labels(outcome).inc(n))
+    if telemetry is None:
+        return None
+    from kataven.telemetry import instruments  # loads OpenTelemetry
+
+    def install(app: Flask) -> None:
+        instruments.flask(app, telemetry, lambda: observe.span_attributes(g.get("kataven")))
+
+    return TraceExport(BackgroundService("traces", telemetry.start, telemetry.stop), install)
+
+
+def _security_contact(settings: Settings) -> SecurityContact | None:
+    if settings.security_contact is None:
+        return None
+    return SecurityContact(settings.security_contact, settings.security_policy, (settings.public_url, settings.hub_url))
 
 
 def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:

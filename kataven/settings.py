@@ -6,7 +6,9 @@ secret's value. `docs/configuration.md` lists the variables; a test compares tha
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -38,6 +40,11 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Traces(StrEnum):
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class Environment(StrEnum):
@@ -205,6 +212,22 @@ class Settings(BaseModel):
         description="Bearer token for `/metrics`, the details of `/readyz` and `flask revocation measure`. Unset: "
         "production rejects all such requests; development accepts direct requests from the same machine.",
     )
+    security_contact: str | None = Field(
+        None,
+        max_length=500,
+        description="Where to report a vulnerability of this deployment: a `mailto:` or `https:` URI, published at "
+        "`/.well-known/security.txt` of the API and the Hub. Unset: that path returns 404.",
+    )
+    security_policy: str | None = Field(
+        None,
+        max_length=500,
+        description="https URL of the disclosure policy, published with `KATAVEN_SECURITY_CONTACT`.",
+    )
+    traces: Traces = Field(
+        Traces.OFF,
+        description="`otlp` exports traces with OTLP over HTTP, which requires the `otel` extra; `OTEL_…` variables "
+        "configure the exporter. `off`: no spans.",
+    )
     head_seconds: float = Field(
         10.0,
         ge=0.5,
@@ -318,6 +341,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         _issuer_problems,
         _client_problems,
         _url_problems,
+        _security_problems,
+        _traces_problems,
         _production_problems,
     )
     problems = [problem for check in checks for problem in check(values)]
@@ -400,6 +425,32 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
         elif name in _ORIGINS and (url.path or url.query or url.fragment):
             yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
+
+
+_MAIL_ADDRESS = re.compile(r"mailto:[!-?A-~]+@[!-?A-~]+")
+_HTTPS_URL = re.compile(r"https://[!-~]+")
+
+
+def _security_problems(values: Mapping[str, str]) -> Iterator[str]:
+    contact, policy = values.get("security_contact"), values.get("security_policy")
+    # The patterns accept no space and no line break: each value is one line of a file whose lines are fields.
+    if contact is not None and not (_MAIL_ADDRESS.fullmatch(contact) or _HTTPS_URL.fullmatch(contact)):
+        yield "KATAVEN_SECURITY_CONTACT: must be a URI, as in mailto:security@example.com or https://example.com/report"
+    if policy is not None and not _HTTPS_URL.fullmatch(policy):
+        yield "KATAVEN_SECURITY_POLICY: must be an https URL, as in https://example.com/security"
+    if policy is not None and contact is None:
+        yield "KATAVEN_SECURITY_CONTACT: is missing; KATAVEN_SECURITY_POLICY is published together with it"
+
+
+def _traces_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if values.get("traces") != Traces.OTLP:
+        return
+    try:
+        installed = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # a package above it is missing
+        installed = False
+    if not installed:
+        yield "KATAVEN_TRACES: requires the `otel` extra; install requirements/otel.txt, or unset the setting"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:

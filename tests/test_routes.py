@@ -36,6 +36,7 @@ def test_every_route_declares_its_access(harness: AppHarness) -> None:
 
 def test_only_these_paths_are_public(harness: AppHarness) -> None:
     assert sorted(operation.path for operation in declared(harness.app) if operation.access.public) == [
+        "/.well-known/security.txt",
         "/api/accounts",
         "/api/accounts/validate/<string:account>",
         "/docs",

@@ -181,7 +181,7 @@ def identity_headers(principal: Principal) -> dict[str, str]:
 
 
 def _finish(response: Response) -> Response:
-    context: RequestContext | None = g.get("context")
+    context: RequestContext | None = g.get("kataven")
     if context is None or context.gateway is None:
         return response
     context.services.metrics.gateway_decisions.labels(context.problem or "accepted").inc()

@@ -170,6 +170,9 @@ class Metrics:
             "auth_service_seconds", "Duration of calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
 
+        self.spans = self._counter("spans", "Spans of traces, by whether the collector accepted them.", "outcome")
+        for outcome in ("exported", "dropped"):
+            self.spans.labels(outcome)
         self.key_fetches = self._counter(
             "issuer_key_fetches", "Fetches of the OIDC issuer's keys; none with an auth-service.", "outcome"
         )

@@ -15,6 +15,9 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.json"})
 """The page that a problem's `type` links to, and what that page links to. Served by every host that returns
 problems."""
+SECURITY_TXT = "/.well-known/security.txt"
+"""Served by every host, because a reporter requests it from the host that is affected (RFC 9116, section 3)."""
+_SERVED_BY_API = PROBES | REFERENCE | {SECURITY_TXT}
 REQUESTED = "kataven.requested_path"
 """Key in the WSGI environment of the path that the client requested."""
 
@@ -42,8 +45,8 @@ class Aliases:
 
 
 class HubPaths:
-    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference and the probes to the API, the rest to the
-    pages."""
+    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference, the probes and `security.txt` to the API,
+    the rest to the pages."""
 
     def __init__(self, api: WsgiApp, pages: WsgiApp) -> None:
         self._api = api
@@ -51,7 +54,7 @@ class HubPaths:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{HUB_PREFIX}/") or path in PROBES or path in REFERENCE:
+        if path.startswith(f"{HUB_PREFIX}/") or path in _SERVED_BY_API:
             return self._api(environ, start_response)
         # `GET http://host HTTP/1.1` has no path, and the router would redirect to `/` at the host that the client sent.
         if not path:
