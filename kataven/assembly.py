@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
+
+from sqlalchemy.exc import DBAPIError
 
 from kataven.account.key_store import SqlKeyStore
 from kataven.identity.fetch import HttpFetcher
@@ -14,16 +17,20 @@ from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
 from kataven.revocation.revocation import Revocation
-from kataven.settings import Settings
+from kataven.settings import Settings, SettingsError
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.fallback_channel import SystemFallbackChannel
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
+from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.serving.slots import HostSlots
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Foundation:
 def foundation(settings: Settings) -> Foundation:
     """The objects for any process."""
     histories = ServerHistories()
-    database = SystemDatabase(settings.database_url.get_secret_value(), histories=histories)
+    database = system_database(settings, histories)
     revocation = Revocation(
         settings.redis_url.get_secret_value(),
         lease_seconds=settings.lease_seconds,
@@ -59,6 +66,32 @@ def foundation(settings: Settings) -> Foundation:
         histories=histories,
     )
     return Foundation(revocation, directory, registry, AccountSessions(directory, registry), histories)
+
+
+def system_database(settings: Settings, histories: ServerHistories | None = None) -> SystemDatabase:
+    """The system database, by its two addresses."""
+    direct = settings.direct_database_url
+    return SystemDatabase(
+        settings.database_url.get_secret_value(),
+        direct_url=None if direct is None else direct.get_secret_value(),
+        histories=histories,
+    )
+
+
+def require_usable_pooler(settings: Settings) -> None:
+    """Check at startup how the settings lead to the system database. The connections are closed again.
+
+    Raises SettingsError if a connection pooler would lose a guarantee. A database that can't be reached is no reason
+    not to start.
+    """
+    database = system_database(settings)
+    try:
+        database.check_pooler()
+    except PoolerUnsuitable as error:
+        name = "KATAVEN_DATABASE_URL" if settings.direct_database_url is None else "KATAVEN_DIRECT_DATABASE_URL"
+        raise SettingsError([f"{name}: {error}"]) from None
+    except DBAPIError as error:
+        _log.warning("the system database can't be checked at startup: %s", in_words(error))
 
 
 def peppers(settings: Settings) -> PepperRing:

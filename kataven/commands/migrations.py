@@ -87,7 +87,7 @@ def upgrade(
     if not (system or accounts or all_accounts):
         raise click.UsageError("Nothing to upgrade. Pass --system, --account NAME or --all.")
     if system:
-        account_creation.prepare_system(database.url.render_as_string(hide_password=False))
+        account_creation.prepare_system(database.direct_url.render_as_string(hide_password=False))
         click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
     if accounts or all_accounts:
         options = RunOptions(
@@ -125,7 +125,7 @@ def revision(message: str, system: bool) -> None:
     if not any(character.isalnum() for character in message):
         raise click.BadParameter("describe the change in a few words.", param_hint="MESSAGE")
     schema = SYSTEM_SCHEMA if system else ACCOUNT_SCHEMA
-    written = draft_revision(schema, DatabaseServer(services().directory.database.url), message.strip())
+    written = draft_revision(schema, DatabaseServer(services().directory.database.direct_url), message.strip())
     click.echo(written)
     if is_empty(written):
         click.echo("The models match the last revision. Fill in the draft by hand, or delete it.", err=True)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from kataven.account.errors import AccountError
 from kataven.identity.errors import VerifierUnavailable
 from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.system.database import pooler_problem
 from kataven.system.errors import SystemDatabaseUnavailable, SystemRefusal
 from kataven.tenancy.error_classification import fault_of, in_words
 from kataven.tenancy.errors import TenancyError
@@ -106,7 +107,9 @@ def reported_errors() -> Iterator[None]:
             raise
         raise click.ClickException(f"A database server is unavailable: {in_words(error)}") from error
     except SystemDatabaseUnavailable as error:
-        raise click.ClickException("The system database is unavailable. Check KATAVEN_DATABASE_URL.") from error
+        reason = pooler_problem(error)
+        why = f": {reason}." if reason else ". Check KATAVEN_DATABASE_URL."
+        raise click.ClickException(f"The system database is unavailable{why}") from error
     except VerifierUnavailable as error:
         raise click.ClickException(str(error)) from error
 
