@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: run bench prove topologies test check lint lint-openapi types contracts generate docs audit lock clean
+.PHONY: run bench prove poolers topologies test check lint lint-openapi types contracts generate docs audit lock clean
 
 run: .venv/run-installed
 	@exec .venv/bin/python -m kataven.dev
@@ -15,7 +15,12 @@ PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node")
+	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+
+# The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
+# without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.
+poolers: .venv/test-installed
+	.venv/bin/python -m pytest -m pgbouncer tests/test_poolers.py
 
 check: lint types contracts test
 

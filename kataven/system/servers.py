@@ -81,8 +81,10 @@ def require_open(session: Session, name: str) -> None:
         raise NoSuchServer(name)
 
 
-def add(database: SystemDatabase, name: str, address: ServerAddress, *, actor: str) -> Replication:
+def add(database: SystemDatabase, name: str, url: URL, *, direct_url: URL | None = None, actor: str) -> Replication:
     """Add a server to the list after checking that it can hold accounts. The URLs are results of `server_url`.
+
+    If `url` leads to a connection pooler, `direct_url` leads past it.
 
     Returns how the server replicates.
 
@@ -90,6 +92,7 @@ def add(database: SystemDatabase, name: str, address: ServerAddress, *, actor: s
     accounts.
     """
     check_account_name(name)
+    address = ServerAddress(url, direct_url)
     with database.reading() as session:
         _require_column(session, address)
         known = addresses(session, database)
@@ -108,12 +111,15 @@ def add(database: SystemDatabase, name: str, address: ServerAddress, *, actor: s
     return server.replication
 
 
-def change_address(database: SystemDatabase, name: str, address: ServerAddress, *, actor: str) -> Replication:
+def change_address(
+    database: SystemDatabase, name: str, url: URL, *, direct_url: URL | None = None, actor: str
+) -> Replication:
     """Change how a listed server is reached, for example when a connection pooler is placed in front of it.
 
     Workers use the new address within 30 s. Raises NoSuchServer, ServerUnsuitable or SystemSchemaBehind. The server of
     the system database has its address in the settings.
     """
+    address = ServerAddress(url, direct_url)
     with database.reading() as session:
         _require_column(session, address)
         before = read_address(session, database, name)
@@ -127,13 +133,16 @@ def change_address(database: SystemDatabase, name: str, address: ServerAddress, 
         raise ServerUnsuitable(f"The new address leads to another server than {name!r}.")
     with database.writing() as session:
         read(session, name, lock=True)
-        session.execute(update(RegisteredServer).where(RegisteredServer.name == name).values(_columns(address)))
+        columns = _columns(address)
+        if before.direct is not None:
+            columns.setdefault("direct_url", None)
+        session.execute(update(RegisteredServer).where(RegisteredServer.name == name).values(columns))
         operators.record(session, actor, "server.address_changed", None, {"server": name, **_hosts(address)})
     return server.replication
 
 
-def _columns(address: ServerAddress) -> dict[str, str]:
-    columns = {"url": address.url.render_as_string(hide_password=False)}
+def _columns(address: ServerAddress) -> dict[str, str | None]:
+    columns: dict[str, str | None] = {"url": address.url.render_as_string(hide_password=False)}
     if address.direct is not None:
         columns["direct_url"] = address.direct.render_as_string(hide_password=False)
     return columns

@@ -135,7 +135,7 @@ class PgBouncer:
 
 
 def _admit(server: EmbeddedPostgres) -> None:
-    """Accept the pooler's user, which has no name that peer authentication could map. Its socket's folder is private."""
+    """Accept the pooler's user, which has no name that peer authentication could map. The socket remains private."""
     (file,) = ask(server, "SHOW hba_file")[0]
     Path(str(file)).write_text("local all kataven trust\n")
     ask(server, "SELECT pg_reload_conf()")
