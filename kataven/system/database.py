@@ -90,7 +90,7 @@ class SystemDatabase:
 
     @property
     def direct_url(self) -> URL:
-        """The URL of the database past any pooler: for locks, DDL and copies, which need a session of their own."""
+        """The URL of the database past any pooler: for locks, DDL and copies, which a pooler would break."""
         return self._direct_url or self.url
 
     def check_pooler(self) -> None:

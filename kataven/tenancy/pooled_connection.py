@@ -26,19 +26,19 @@ _TIMELINE = "kataven: the pooler now leads to a server with another timeline"
 
 def transaction_prefix(settings: ConnectionSettings, history: str | None) -> str:
     """The statements before the first one of each transaction. `history` is that of `SessionFacts`."""
-    timeouts = settings.timeouts()
-    statement_timeout = timeouts.pop("statement_timeout")
+    parameters = {**settings.timeouts(), "timezone": "UTC"}
+    statement_timeout = parameters.pop("statement_timeout")
     # A database that Kataven has made read-only must remain so, so the check is not `SET TRANSACTION READ WRITE`.
     checks = f"WHEN pg_is_in_recovery() THEN '{_STANDBY}' "
     if history is not None:
         timeline = f"{int(history.rpartition('/')[2]):08X}"
         checks += f"WHEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) <> '{timeline}' THEN '{_TIMELINE}' "
     return (
-        # The isolation level can't be changed after a query.
-        "SET LOCAL transaction_isolation = 'read committed'; SET LOCAL timezone = 'UTC'; "
-        + "".join(f"SET LOCAL {name} = {value}; " for name, value in timeouts.items())
+        "SET LOCAL transaction_isolation = 'read committed'; "  # can't be changed after a query
         # A text that is no timeout ends the transaction with an error that quotes it.
-        + f"SELECT set_config('statement_timeout', CASE {checks}ELSE '{statement_timeout}' END, true); "
+        f"SELECT set_config('statement_timeout', CASE {checks}ELSE '{statement_timeout}' END, true)"
+        + "".join(f", set_config('{name}', '{value}', true)" for name, value in parameters.items())
+        + "; "
     )
 
 

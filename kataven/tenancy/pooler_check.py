@@ -1,6 +1,8 @@
 """Checks how an address leads to a server: to PostgreSQL itself, or through a pooler that can be used."""
 
-from sqlalchemy import URL, Connection, NullPool, text
+from typing import Any
+
+from sqlalchemy import URL, Connection, NullPool, Row, text
 from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.dialect import EngineFactory
@@ -54,16 +56,10 @@ def require_no_pooler(url: URL, settings: ConnectionSettings) -> None:
 def require_usable(pooled: URL, direct: URL, settings: ConnectionSettings) -> None:
     """Check a pooler in front of a server, which `direct` leads to. Both URLs name an existing database.
 
-    Raises PoolerUnsuitable, or DBAPIError if one of the addresses can't be reached.
+    Without access to the direct address, as on a host of the API, only the pooler is checked. Raises PoolerUnsuitable,
+    or DBAPIError if the pooler can't be reached.
     """
-    try:
-        with _connect(direct, settings) as connection:
-            require_direct(connection)
-            about = connection.execute(_ABOUT).one()
-    except DBAPIError as error:
-        if refuses_options(error):
-            raise PoolerUnsuitable(NOT_DIRECT) from None
-        raise
+    about = _about_direct(direct, settings)
     try:
         with _connect(pooled, settings, pooled=True) as connection:
             if _pg_connection(connection).read_facts().in_recovery:
@@ -76,6 +72,8 @@ def require_usable(pooled: URL, direct: URL, settings: ConnectionSettings) -> No
                 f"The pooler refuses a connection: {in_words(error)}. Add the parameter to ignore_startup_parameters."
             ) from None
         raise
+    if about is None:
+        return
     if found.system_identifier != about.system_identifier:
         raise PoolerUnsuitable("The pooler and the direct address lead to different servers.")
     if found.current_database != about.current_database:
@@ -88,6 +86,17 @@ def require_usable(pooled: URL, direct: URL, settings: ConnectionSettings) -> No
             f"The pooler connects as {found.current_user!r}, and the direct address as {about.current_user!r}. Use one"
             " user, because it must own the accounts' tables."
         )
+
+
+def _about_direct(direct: URL, settings: ConnectionSettings) -> Row[*tuple[Any, ...]] | None:
+    try:
+        with _connect(direct, settings) as connection:
+            require_direct(connection)
+            return connection.execute(_ABOUT).one()
+    except DBAPIError as error:
+        if refuses_options(error):
+            raise PoolerUnsuitable(NOT_DIRECT) from None
+        return None
 
 
 def _require_transactions(connection: Connection) -> None:
