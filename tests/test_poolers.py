@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +25,7 @@ import app as factory
 from kataven import assembly, settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.embedded.redis_server import EmbeddedRedis
+from kataven.dev.external import require_postgres
 from kataven.dev.personas import Persona, org_id
 from kataven.identity.principal import Role
 from kataven.operations import account_creation
@@ -454,6 +457,7 @@ def test_usable_address_is_accepted_at_startup(harness: AppHarness, server: Embe
     assembly.require_usable_pooler(settings.load(environ_of(harness, server.url("postgres"))))
     for mode in POOL_MODES:
         with PgBouncer(server, mode) as pooler:
+            require_postgres(pooler.url("postgres"), pooled=True)  # `make run`
             given = environ_of(harness, pooler.url("postgres"), server.url("postgres"))
             assembly.require_usable_pooler(settings.load(given))
     assembly.require_usable_pooler(settings.load(given))  # the pooler is down, which is no reason not to start
@@ -466,6 +470,15 @@ def test_gunicorn_does_not_start_with_an_unusable_pooler(
         given = environ_of(harness, pooler.url("postgres"), server.url("postgres"))
         with pytest.raises(RuntimeError, match="statement pooling mode"), Gunicorn(given, tmp_path / "log"):
             pass
+
+
+def test_auth_service_does_not_start_with_an_unusable_pooler(harness: AppHarness, server: EmbeddedPostgres) -> None:
+    with PgBouncer(server, "transaction") as pooler:
+        given = environ_of(harness, pooler.url("postgres"))
+        command = [sys.executable, "-m", "kataven.authservice"]
+        ended = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "KATAVEN_DATABASE_URL: the address leads to a connection pooler" in ended.stderr
 
 
 def test_server_behind_a_pooler_is_added_with_its_direct_url(harness: AppHarness) -> None:

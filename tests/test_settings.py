@@ -46,7 +46,7 @@ def test_all_problems_are_reported_together() -> None:
         ({"DATABASE_URL": "mysql://x/y"}, "KATAVEN_DATABASE_URL: must be PostgreSQL"),
         ({"DATABASE_URL": "not a url"}, "KATAVEN_DATABASE_URL: is not a database URL"),
         ({"DATABASE_URL": "postgresql://db.example"}, "KATAVEN_DATABASE_URL: must name the system database"),
-        ({"DIRECT_DATABASE_URL": "mysql://x/y"}, "KATAVEN_DIRECT_DATABASE_URL: must be PostgreSQL"),
+        ({"DIRECT_DATABASE_URL": "mysql://x/kataven_system"}, "KATAVEN_DIRECT_DATABASE_URL: must be PostgreSQL"),
         ({"DIRECT_DATABASE_URL": "postgresql://db/other"}, "KATAVEN_DIRECT_DATABASE_URL: must name the same database"),
         (
             {

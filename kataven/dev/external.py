@@ -18,9 +18,10 @@ POOLER_HINT = (
 
 
 def require_postgres(url: str, name: str = "KATAVEN_DATABASE_URL", *, pooled: bool = False) -> None:
-    """Raise DevError if PostgreSQL is not reachable at `url`, the value of the variable `name`. The database in `url` need not exist.
+    """Raise DevError if PostgreSQL is not reachable at `url`. The database in `url` need not exist yet.
 
-    With `pooled`, the URL may lead to a connection pooler, which refuses options.
+    `name` is the variable that contains the URL. With `pooled`, the URL may lead to a connection pooler, which refuses
+    options.
     """
     options = {} if pooled else {"options": OPTIONS}
     given = make_url(url).set(drivername="postgresql+psycopg2")
