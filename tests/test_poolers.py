@@ -35,6 +35,7 @@ from kataven.system.models import Account, RegisteredServer
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import TenantUnavailable
+from kataven.tenancy.hosts import only_primary
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.pooled_connection import PooledCursor
 from kataven.tenancy.serving.histories import ServerHistories
@@ -409,6 +410,20 @@ def test_connection_that_the_pooler_moves_to_another_server_executes_nothing_the
         assert ask(movable, "SELECT count(*) FROM kept") == [(1,)]
         assert outcome(insert) == "executed"
         assert histories.changes == 2
+        registry.close()
+
+
+def test_two_poolers_in_one_url(server: EmbeddedPostgres) -> None:
+    direct, registry = make_url(server.url("postgres")), EngineRegistry(PoolLimits(breaker_failures=1_000))
+    with PgBouncer(server, "transaction") as first, PgBouncer(server, "transaction") as second:
+        hosts = [str(make_url(pooler.url("x")).query["host"]) for pooler in (first, second)]
+        tenant = Tenant("twice", only_primary(direct.update_query_dict({"host": hosts})), direct_url=direct)
+        statement = text("SELECT current_setting('statement_timeout')")
+        with registry.reading(tenant) as session:
+            assert session.scalar(statement) == "5s"
+        first.kill()
+        with registry.reading(tenant) as session:
+            assert session.scalar(statement) == "5s"
         registry.close()
 
 
