@@ -79,6 +79,8 @@ def address(
 
     The URLs are read as in `add`, and must lead to the same server as before. Workers use them within 30 s.
     """
+    with _database().reading() as session:
+        servers.read(session, name)  # before the prompt
     given = _given_address(url_file, url_env, direct_url=direct_url, direct_url_env=direct_url_env)
     _report_replication(servers.change_address(_database(), name, given.url, direct_url=given.direct, actor=ACTOR))
     _show(name, as_json)
