@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: help run install gateways bench prove topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate clients typescript-client docs audit sbom image lock clean
+.PHONY: help run install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate clients typescript-client docs audit sbom image lock clean
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
@@ -22,7 +22,12 @@ PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in two processes; without npm, skip the tests of sign-in at an independent provider
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope $(if $(filter yes,$(NODE_TESTS)),,-m "not node")
+	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+
+# The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
+# without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.
+poolers: .venv/test-installed ## run the same tests behind PgBouncer and without it; needs the Debian package `pgbouncer` and a minute
+	.venv/bin/python -m pytest -m pgbouncer tests/test_poolers.py
 
 # Envoy and Traefik, which Debian does not have, for the tests of the gateways. x86-64 Linux only. Without this, and without
 # nginx, Caddy and HAProxy on the PATH, those tests are skipped. `.ci/run` sets GATEWAY_TESTS=yes, and then they fail.

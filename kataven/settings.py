@@ -100,6 +100,12 @@ class Settings(BaseModel):
         description="URL of the system database: `postgresql+psycopg2://…/kataven_system`. With several hosts: "
         "`postgresql+psycopg2://user@/kataven_system?host=db1:5432&host=db2:5432&target_session_attrs=read-write`."
     )
+    direct_database_url: DatabaseUrl | None = Field(
+        None,
+        description="URL of the same database past the connection pooler, if `KATAVEN_DATABASE_URL` leads to a pooler "
+        "such as PgBouncer. Locks, DDL, copies and dumps use it. Unset: `KATAVEN_DATABASE_URL` must lead to PostgreSQL "
+        "itself.",
+    )
     redis_url: RedisUrl = Field(
         description="URL of Redis: `redis://host:6379/0`, `rediss://…`, `unix:///path?db=0`, `redis+sentinel://…` or "
         "`redis+cluster://…`."
@@ -303,6 +309,11 @@ class Settings(BaseModel):
     data_dir: Path = Field(Path(".kataven"), description="Data folder of `make run`; not used in production.")
 
     @property
+    def database_url_past_poolers(self) -> str:
+        """The URL of the system database for what a connection pooler would break."""
+        return (self.direct_database_url or self.database_url).get_secret_value()
+
+    @property
     def auth_tls(self) -> tuple[Path, Path, Path] | None:
         """Paths of the authority, certificate and key; None without TLS."""
         if self.auth_tls_authority is None or self.auth_tls_certificate is None or self.auth_tls_key is None:
@@ -335,6 +346,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     if "oidc_role_claims" not in values and "oidc_audience" in values:
         values["oidc_role_claims"] = role_claims_for(values["oidc_audience"])
     checks = (
+        _pooler_problems,
         _pepper_problems,
         _tls_problems,
         _slots_problems,
@@ -353,6 +365,22 @@ def load(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _pooler_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if "database_url" not in values or "direct_database_url" not in values:
+        return
+    try:
+        pooled, direct = make_url(values["database_url"]), make_url(values["direct_database_url"])
+    except (ArgumentError, ValueError):
+        return  # reported for the field
+    if "options" in pooled.query:
+        yield (
+            "KATAVEN_DATABASE_URL: has `options`, which poolers refuse; remove them, and set the parameters with ALTER "
+            "ROLE"
+        )
+    if pooled.database and direct.database and pooled.database != direct.database:
+        yield "KATAVEN_DIRECT_DATABASE_URL: must name the same database as KATAVEN_DATABASE_URL"
 
 
 def _pepper_problems(values: Mapping[str, str]) -> Iterator[str]:

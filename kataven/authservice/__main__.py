@@ -23,6 +23,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT. Returns 2 if the configuration is invalid, 1 if the address cannot be bound."""
     try:
         configured = settings.load(os.environ)
+        assembly.require_usable_pooler(configured)
     except SettingsError as error:
         sys.stderr.write("\n".join(["The configuration is invalid:", *(f"  {line}" for line in error.problems), ""]))
         return 2

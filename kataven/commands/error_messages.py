@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from kataven.account.errors import AccountError, ChangeLost
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.system.database import pooler_problem
 from kataven.system.errors import SystemDatabaseUnavailable, SystemRefusal
 from kataven.tenancy.error_classification import fault_of, in_words
 from kataven.tenancy.errors import TenancyError
@@ -28,7 +29,9 @@ def message_of(error: Exception, program: str) -> str | None:
     if isinstance(error, DBAPIError):
         return None if fault_of(error) is None else f"A database server is unavailable: {in_words(error)}"
     if isinstance(error, SystemDatabaseUnavailable):
-        return "The system database is unavailable. Check KATAVEN_DATABASE_URL."
+        reason = pooler_problem(error)
+        why = f": {reason}." if reason else ". Check KATAVEN_DATABASE_URL."
+        return f"The system database is unavailable{why}"
     if isinstance(error, VerifierUnavailable):
         return str(error)
     return None

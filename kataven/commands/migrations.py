@@ -86,7 +86,7 @@ def upgrade(
     if not (system or accounts or all_accounts):
         raise click.UsageError("Nothing to upgrade. Pass --system, --account NAME or --all.")
     if system:
-        account_creation.prepare_system(database.url.render_as_string(hide_password=False))
+        account_creation.prepare_system(database.direct_url.render_as_string(hide_password=False))
         click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
     if accounts or all_accounts:
         options = RunOptions(
@@ -131,7 +131,7 @@ def revision(message: str, system: bool, as_json: bool) -> None:
     if not any(character.isalnum() for character in message):
         raise click.BadParameter("describe the change in a few words.", param_hint="MESSAGE")
     schema = SYSTEM_SCHEMA if system else ACCOUNT_SCHEMA
-    written = draft_revision(schema, DatabaseServer(current().operator.system.url), message.strip())
+    written = draft_revision(schema, DatabaseServer(current().operator.system.direct_url), message.strip())
     if as_json:
         print_fields({"file": written, "empty": is_empty(written)}, as_json=True)
     else:

@@ -119,7 +119,10 @@ class DevSupervisor:
     def _start_postgres(self) -> str:
         if self._options.database_url:
             print_line("using the PostgreSQL in KATAVEN_DATABASE_URL")
-            require_postgres(self._options.database_url)
+            direct = self._given.get("KATAVEN_DIRECT_DATABASE_URL")
+            require_postgres(self._options.database_url, pooled=bool(direct))
+            if direct:
+                require_postgres(direct, "KATAVEN_DIRECT_DATABASE_URL")
             return self._options.database_url
         print_line("starting PostgreSQL")
         server = EmbeddedPostgres(self._data_dir / "postgres", log=self._logs / "postgres.log")

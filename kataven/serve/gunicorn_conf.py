@@ -14,6 +14,7 @@ from typing import Any
 from gunicorn.sock import close_sockets
 
 from kataven import settings
+from kataven.assembly import require_usable_pooler
 from kataven.web import metrics_folder
 from kataven.web.server import crash
 from kataven.web.server.timeouts import SocketTimeouts
@@ -64,7 +65,7 @@ proc_name = "kataven"
 def on_starting(server: Any) -> None:
     """Report configuration problems once, in the master, instead of in every worker."""
     try:
-        settings.load(settings.development_environ(os.environ))
+        require_usable_pooler(settings.load(settings.development_environ(os.environ)))
     except settings.SettingsError as error:
         sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
 

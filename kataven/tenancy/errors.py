@@ -6,6 +6,7 @@ TenancyError
 ├── ReadOnlySession       a write in a read-only session
 ├── RegistryClosed        a session was requested from a closed registry
 ├── TenantUnavailable     the account's database is unavailable; other accounts are not affected
+├── PoolerUnsuitable      a server is reached through a connection pooler in a way that loses guarantees
 ├── SchemaMismatch        the account's schema is too old or too new for this code, or for one of its statements
 │   └── BehindSchema      the schema is served, but this statement needs a newer one
 ├── ProvisioningError     a database could not be created or removed
@@ -77,6 +78,10 @@ class TenantUnavailable(TenancyError):
         self.account = account
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class PoolerUnsuitable(TenancyError):
+    """Raised when a connection pooler would lose a guarantee. The message names the problem and the fix."""
 
 
 class SchemaMismatch(TenancyError):

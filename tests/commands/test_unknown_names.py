@@ -42,6 +42,7 @@ UNKNOWN = {
     "migrations status accounts": ["--account", "typo"],
     "migrations upgrade accounts": ["--account", "typo"],
     "peppers retire pepper": ["typo"],
+    "servers address name": ["typo"],
     "servers drain name": ["typo"],
     "servers remove name": ["typo"],
     "servers resume name": ["typo"],

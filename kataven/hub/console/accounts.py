@@ -131,7 +131,7 @@ def _limits(hub_request: HubRequest, found: Sequence[Account]) -> dict[str, Limi
     with database.reading() as session:
         names = [account.account_id for account in found]
         rows = session.execute(record_query().where(Account.account_id.in_(names)))
-        return {row.account_id: record_of(database.url, row).limits for row in rows}
+        return {row.account_id: record_of(database, row).limits for row in rows}
 
 
 def _status(text: str) -> AccountStatus | None:

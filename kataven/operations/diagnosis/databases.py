@@ -14,7 +14,7 @@ from kataven.identity.errors import VerifierUnavailable
 from kataven.operations.diagnosis.findings import CheckResult, clock, failed, ok, warning
 from kataven.operations.operator import Operator
 from kataven.system import accounts, schema, servers
-from kataven.system.directory import tenant_url
+from kataven.system.addresses import addresses
 from kataven.system.suitability import Replication
 from kataven.tenancy.error_classification import in_words
 from kataven.tenancy.pg_connection import ConnectionSettings
@@ -86,6 +86,7 @@ def check_servers(operator: Operator, budget: HostConnections) -> Iterator[Check
     try:
         with operator.system.reading() as session:
             registered = servers.listing(session)
+            reached_at = addresses(session, operator.system)
     except VerifierUnavailable:
         return  # `check_system` reports it
     if not registered:
@@ -96,12 +97,12 @@ def check_servers(operator: Operator, budget: HostConnections) -> Iterator[Check
             "servers", "no server accepts new accounts", "Run: kataven servers resume NAME, or kataven servers add NAME"
         )
     for server, count in registered:
-        url = tenant_url(operator.system.url, server.url, "postgres")
+        url = reached_at[server.name].past_pooler
         yield from check_server(f"server {server.name}", url, count, budget)
 
 
 def check_server(check: str, url: URL, accounts_there: int, budget: HostConnections) -> Iterator[CheckResult]:
-    """One server. `url` is that of its maintenance database."""
+    """One server. `url` is that of its maintenance database, past a connection pooler."""
     try:
         with DatabaseServer(url, PROBE).connect("postgres") as connection:
             began = time.perf_counter()
