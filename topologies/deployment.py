@@ -54,6 +54,13 @@ class Urls:
     redis: str
     link: Link | None = None
     """How a host without its own servers reaches those of the first host."""
+    direct_database: str | None = field(default=None, repr=False)
+    """Past the pooler that `database` leads to; None if it leads to no pooler."""
+
+    @property
+    def database_settings(self) -> dict[str, str]:
+        direct = {} if self.direct_database is None else {"KATAVEN_DIRECT_DATABASE_URL": self.direct_database}
+        return {"KATAVEN_DATABASE_URL": self.database, **direct}
 
 
 @dataclass
@@ -140,7 +147,7 @@ class Deployment:
 
 @contextmanager
 def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str | None = None) -> Iterator[Deployment]:
-    """The product on a host for each of `urls`. `admin_url` leads commands to the primary, past any pooler.
+    """The product on a host for each of `urls`. `admin_url` leads to the primary, past any pooler.
 
     `without_rule` disables a rule of the revocation protocol.
     """
@@ -148,7 +155,9 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str
         issuer = stack.enter_context(DevIssuer(folder / "issuer"))
         ports = [free_port() for _ in urls]
         common = _common_settings(issuer.url, ports[0])
-        keys = _prepare({**common, "KATAVEN_DATABASE_URL": admin_url, "KATAVEN_REDIS_URL": "unix:///nowhere"})
+        # The host's own settings for a pooler. Otherwise the primary's address: the first host can be a far one.
+        databases = urls[0].database_settings if urls[0].direct_database else {"KATAVEN_DATABASE_URL": admin_url}
+        keys = _prepare({**common, **databases, "KATAVEN_REDIS_URL": "unix:///nowhere"})
         token = sign(folder / "issuer", issuer.url, ACCOUNT, ALICE.role, ttl_seconds=TOKEN_SECONDS)
         hosts = []
         application = "wsgi:app"
@@ -159,7 +168,7 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str
         for number, (host, port) in enumerate(zip(urls, ports, strict=True)):
             environ = {
                 **common,
-                "KATAVEN_DATABASE_URL": host.database,
+                **host.database_settings,
                 "KATAVEN_REDIS_URL": host.redis,
                 "KATAVEN_WORKERS": str(WORKERS_PER_HOST * len(urls)),
                 "KATAVEN_HOST_SLOTS_DIR": str(folder / f"slots-{number}"),
@@ -200,8 +209,8 @@ def _common_settings(issuer_url: str, hub_port: int) -> dict[str, str]:
 
 def _prepare(environ: Mapping[str, str]) -> dict[str, Key]:
     """Create the system database, the accounts and a key of each, as commands do."""
-    account_creation.prepare_system(environ["KATAVEN_DATABASE_URL"])
     configured = settings.load(environ)
+    account_creation.prepare_system(configured.database_url_past_poolers)
     issuer = assembly.local_issuer(configured)
     keys = {}
     with open_foundation(assembly.foundation(configured)) as parts:

@@ -145,7 +145,7 @@ def _pgbouncer(folder: Path, stack: ExitStack, *, mode: str) -> Topology:
     redis = stack.enter_context(PlainRedis(folder, persistent=False))
     server = stack.enter_context(PostgresServer(folder))
     pooler = stack.enter_context(PgBouncer(folder, server, mode))
-    return Topology([Urls(pooler.url, redis.url)], server.url, pooler)
+    return Topology([Urls(pooler.url, redis.url, direct_database=server.url)], server.url, pooler)
 
 
 def _restart_pooler(pooler: PgBouncer, timeline: Timeline) -> None:
@@ -289,7 +289,7 @@ ROWS: list[Row] = [
     *(
         Row(
             f"pgbouncer-{mode}",
-            f"PgBouncer in {mode} mode between the product and PostgreSQL; commands connect to PostgreSQL",
+            f"PgBouncer in {mode} mode between the product and PostgreSQL, by two addresses",
             "PgBouncer killed, and started again after 2 s",
             _PGBOUNCER_PROGRAMS,
             partial(_pgbouncer, mode=mode),

@@ -32,6 +32,11 @@ _VERIFIED = (
     *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),
     *("account_suspended", "malformed_token", "rate_limited", "unavailable"),
 )
+_GATEWAY_OUTCOMES = (
+    *_VERIFIED,
+    *("missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"),
+    *("schema_mismatch", "gateway_misconfigured", "internal_error"),
+)
 
 
 class Metrics:
@@ -65,6 +70,11 @@ class Metrics:
         )
         for credential, outcome in itertools.product(_CREDENTIALS, _VERIFIED):
             self.verifications.labels(credential, outcome)
+        self.gateway_decisions = self._counter(
+            "gateway_decisions", "Responses to gateways (`/v1/verify`): `accepted`, or the problem code.", "outcome"
+        )
+        for outcome in _GATEWAY_OUTCOMES:
+            self.gateway_decisions.labels(outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
         self.connections_refused = self._counter(
@@ -160,6 +170,9 @@ class Metrics:
             "auth_service_seconds", "Duration of calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
 
+        self.spans = self._counter("spans", "Spans of traces, by whether the collector accepted them.", "outcome")
+        for outcome in ("exported", "dropped"):
+            self.spans.labels(outcome)
         self.key_fetches = self._counter(
             "issuer_key_fetches", "Fetches of the OIDC issuer's keys; none with an auth-service.", "outcome"
         )

@@ -14,10 +14,10 @@ from kataven.identity.errors import AccountMismatch, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
-from kataven.web import observe
+from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
-from kataven.web.operation import operation_of
-from kataven.web.request_context import AuthContext, RequestContext
+from kataven.web.operation import Operation, operation_of
+from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
 
 
 def install(app: Flask) -> None:
@@ -32,15 +32,24 @@ def install(app: Flask) -> None:
 
 def open_context() -> None:
     """The edge: sets the request id and the trusted client address."""
-    g.context = observe.open_context(_request())
+    g.kataven = observe.open_context(_request())
 
 
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
-    access = _declared_access()
-    if access is None:
+    operation = _declared_operation()
+    if operation is None:
         return
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
+    if operation.forward_auth:
+        context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
+        context.gateway = forward_auth.read_request(request)
+    admit_as(operation.access)
+
+
+def admit_as(access: Access) -> None:
+    """The same for a route whose access is known. Raises the same errors."""
+    context: RequestContext = g.kataven
     if access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
         return
@@ -57,22 +66,29 @@ def admit() -> None:
 
 def limit() -> None:
     """Apply the limits of the account and the key, in one decision over all windows. Raises LimitExceeded."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is None:
         return
     principal = context.principal
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
     context.admitted.admission = context.services.limiter.admit(
-        principal.account, context.account.limits, key_id, key_limits
+        principal.account,
+        context.account.limits,
+        key_id,
+        key_limits,
+        cost=1 if context.gateway is None else context.gateway.cost,
     )
 
 
 def _authenticate(context: RequestContext) -> Principal:
     headers = request.headers
-    credential = parse_credential(
-        headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
-    )
+    if context.gateway is not None:
+        credential = forward_auth.parse(context.gateway, headers)
+    else:
+        credential = parse_credential(
+            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+        )
     context.named = credential.account
     outcome = "unavailable"
     try:
@@ -92,7 +108,7 @@ def _authenticate(context: RequestContext) -> Principal:
 
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
@@ -101,7 +117,7 @@ def finish(response: Response) -> Response:
 
 def release(_error: BaseException | None) -> None:
     """Release the in-flight slot. Does not wait for Redis."""
-    context: RequestContext | None = g.get("context")
+    context: RequestContext | None = g.get("kataven")
     if context is not None and context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 
@@ -112,11 +128,11 @@ def _request() -> Request:
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
 
 
-def _declared_access() -> Access | None:
-    """The matched route's access; None if no route matched, so that 404 and 405 require no credential."""
+def _declared_operation() -> Operation | None:
+    """The matched route's operation; None if no route matched, so that 404 and 405 require no credential."""
     if request.routing_exception is not None or request.method == "OPTIONS":
         return None
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     if operation is None:
         raise Forbidden("This route declares no access, so all requests are rejected.")
-    return operation.access
+    return operation

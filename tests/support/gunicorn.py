@@ -56,10 +56,11 @@ class Gunicorn:
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "gunicorn", "-c", self.configuration, self.application],
-                cwd=CHECKOUT,
+                [*self.prefix, sys.executable, *self.arguments()],
+                cwd=self.folder,
                 env={
                     **os.environ,
+                    "PYTHONPATH": str(CHECKOUT),
                     **self.environ,
                     "HOST": self.host,
                     "PORT": str(self.port),
@@ -83,6 +84,15 @@ class Gunicorn:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
         self.kill()
+
+    def arguments(self) -> list[str]:
+        """The arguments of the interpreter."""
+        return ["-m", "gunicorn", "-c", self.configuration, self.application]
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which the server runs."""
+        return CHECKOUT
 
     def kill(self) -> None:
         """Stop the server and its workers, whatever they are doing."""

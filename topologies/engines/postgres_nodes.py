@@ -153,8 +153,6 @@ class PgBouncer:
             f"[pgbouncer]\nlisten_addr = {LOCALHOST}\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {self._mode}\n"
             "max_client_conn = 500\ndefault_pool_size = 20\n"
-            # PgBouncer rejects startup parameters that it does not recognize.
-            "ignore_startup_parameters = options,extra_float_digits\n"
         )
         for path in (users, self._folder / "pgbouncer.ini", self._folder):
             private_to(path, self._uid)
