@@ -13,6 +13,8 @@ from enum import StrEnum
 from socket import gaierror
 from typing import Any
 
+import httpx2
+
 from kataven.hub.provider_metadata import SIGN_OUT_ENDPOINT, provider_metadata
 from kataven.hub.sign_in_reasons import OF_DISCOVERY
 from kataven.identity import jws, strict
@@ -77,7 +79,12 @@ def describe_failure(failed: FetchFailed) -> str:
                 "KATAVEN_OIDC_CA to the PEM file of the authority. SSL_CERT_FILE is not read."
             )
         if isinstance(cause, gaierror):
-            return "The host name can't be resolved. Check KATAVEN_OIDC_ISSUER and the DNS of this host."
+            return (
+                "The host name can't be resolved. Check KATAVEN_OIDC_ISSUER and the DNS of this host. If only a proxy "
+                "can resolve it, set KATAVEN_OIDC_PROXY."
+            )
+        if isinstance(cause, httpx2.ProxyError):
+            return f"The proxy refused the connection: {cause}. Check the user and password in KATAVEN_OIDC_PROXY."
     if str(failed).startswith("status 3"):
         return f"The issuer returned a redirect ({failed}), and the Hub follows none. Use the URL that it redirects to."
     if str(failed).startswith("status "):

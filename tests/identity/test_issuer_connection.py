@@ -113,7 +113,9 @@ def test_wrong_password_of_the_proxy_is_reported_without_the_password(
     fetcher = HttpFetcher(IssuerConnection(hidden_issuer.ca, proxy.url("wr0ng")))
     with pytest.raises(FetchFailed, match="ProxyError: 407") as failed:
         fetcher.get(f"{hidden_issuer.url}/keys", timeout_seconds=30)
-    assert "wr0ng" not in str(failed.value)
+    (finding,) = check(hidden_issuer.url, fetcher, has_secret=False)
+    assert finding.words.startswith("The proxy refused the connection: 407")
+    assert "wr0ng" not in str(failed.value) + finding.words
 
 
 def test_proxy_of_the_environment_is_not_used(
