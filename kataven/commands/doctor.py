@@ -39,7 +39,8 @@ def command(all_accounts: bool, as_json: bool) -> None:
     if as_json:
         print_json(shown)
     else:
-        click.echo(f"{counted['ok']} ok, {counted['warning']} warnings, {counted['failed']} failed", err=True)
+        warnings = "1 warning" if counted["warning"] == 1 else f"{counted['warning']} warnings"
+        click.echo(f"{counted['ok']} ok, {warnings}, {counted['failed']} failed", err=True)
     if counted["failed"]:
         raise click.exceptions.Exit(1)
 

@@ -24,14 +24,14 @@ from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.token import ACCOUNT_PATTERN
 from kataven.validation import Shaped
 from kataven.web.misplaced_keys import misplaced_key
-from kataven.web.paths import REQUESTED
+from kataven.web.paths import REQUESTED, VERIFY
 from kataven.web.problems import FieldError, GatewayMisconfigured, InvalidRequest
 from kataven.web.request_context import GatewayRequest, RequestContext
 from kataven.web.schema import Query, read_query
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-PATH = "/v1/verify"
+PATH = VERIFY
 ENVOY_PATH = f"{PATH}/envoy"
 """Envoy appends the path and the query string of its client's request to this path."""
 MAX_COST = 100

@@ -55,7 +55,7 @@ def test_healthy_installation_has_no_failed_check(harness: AppHarness) -> None:
     assert (result.exit_code, [row for row in found.values() if row["state"] == "failed"]) == (0, [])
     assert found["system schema"]["state"] == "ok"
     assert found["server default: connections"]["state"] == "ok"
-    assert found["workers"]["found"].startswith("1 on 1 hosts")
+    assert found["workers"]["found"].startswith("1 on 1 host,")
     assert found["issuer: keys"]["state"] == "ok"
     assert found["environment"]["fix"].startswith("Set KATAVEN_ENV=production")
     for secret in ("KATAVEN_PEPPERS", "KATAVEN_WIDGET_SIGNING_KEYS"):
