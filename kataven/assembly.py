@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
 from kataven import __version__
 from kataven.account.key_store import SqlKeyStore
-from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.issuer_connection import IssuerConnection
@@ -23,8 +20,6 @@ from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
-from kataven.ratelimit.redis_socket import RedisSocket
-from kataven.redis_clients.cluster_client import ClusterClient
 from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings, SettingsError, Traces
 from kataven.system.database import SystemDatabase
@@ -89,6 +84,13 @@ def telemetry(settings: Settings, service: str, count: Callable[[str, int], None
     """
     if settings.traces is Traces.OFF:
         return None
+    # Commands use this module as well, and need none of these.
+    from redis import Redis
+
+    from kataven.authservice import codec
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.ratelimit.redis_socket import RedisSocket
+    from kataven.redis_clients.cluster_client import ClusterClient
     from kataven.telemetry import instruments, spans
 
     calls = (

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 from flask import Flask
 from werkzeug.routing import Rule
 
+from kataven.web.openapi import published_name
 from kataven.web.operation import ApiBlueprint, Operation, operation_of
 
 GROUP = "kataven.blueprints"
@@ -94,12 +95,12 @@ def _shape(rule: Rule, method: str) -> tuple[str, str]:
 
 
 def _check_schemas(app: Flask) -> None:
-    """The OpenAPI document names schemas by their class."""
+    """The OpenAPI document names schemas by their class, without the suffix `View`."""
     classes: dict[str, type] = {}
     for view in app.view_functions.values():
         operation = operation_of(view)
         for model in () if operation is None else _models(operation):
-            other = classes.setdefault(model.__name__, model)
+            other = classes.setdefault(published_name(model.__name__), model)
             if other is not model:
                 raise BlueprintRefused(
                     f"{other.__module__} and {model.__module__} both have a model {model.__name__!r}; rename one"

@@ -51,7 +51,7 @@ def test_operation_of_another_package_is_in_the_document_and_in_the_metrics(
     caller(extended, harness.new_key("acme")).get("/v1/greetings")
     document = Caller(extended, {}).get("/v1/openapi.json").get_json()
     assert set(document["paths"]["/v1/greetings"]) == {"get", "post"}
-    assert {"GreetingInput", "GreetingView"} <= set(document["components"]["schemas"])
+    assert {"GreetingInput", "Greeting"} <= set(document["components"]["schemas"])
     assert {"name": "greetings", "description": "Greetings."} in document["tags"]
     services: Services = extended.extensions[EXTENSION]
     assert b'route="/v1/greetings"' in services.metrics.exposition()
@@ -67,6 +67,10 @@ class AgentView(View):
     """Another model with the name of one of the API."""
 
 
+class Agent(View):
+    """A model that would be published under the name of AgentView."""
+
+
 @pytest.mark.parametrize(
     ("blueprints", "message"),
     [
@@ -77,6 +81,7 @@ class AgentView(View):
         ([greetings.create(path="/v1/files/<path:name>")], "has a converter"),
         ([_undeclared()], "/v1/hidden declares no access"),
         ([greetings.create(model=AgentView)], "both have a model 'AgentView'"),
+        ([greetings.create(model=Agent)], "both have a model 'Agent'"),
         ([Blueprint("plain", __name__)], "is not an ApiBlueprint"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

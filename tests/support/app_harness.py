@@ -126,6 +126,7 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
         "KATAVEN_PUBLIC_URL": "http://127.0.0.1:8000",
         "KATAVEN_OIDC_ISSUER": issuer_url,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
+        "KATAVEN_SECURITY_CONTACT": "mailto:security@example.com",
         "KATAVEN_POSTGRES_PROGRAMS": str(postgres_programs()),
     }
 

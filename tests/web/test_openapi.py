@@ -164,6 +164,7 @@ OPERATION_IDS = """
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
+    verify
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
@@ -171,7 +172,7 @@ SCHEMAS = """
     AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
     ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyStatus Limit Limits Me NewApiKey
     NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role UserToken
-    UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
+    UserTokenInput Verified VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
     WidgetKeyPatch WidgetPosition WidgetTheme
 """
 
