@@ -17,6 +17,7 @@ from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
+from kataven.identity.issuer_connection import IssuerConnection
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import AccessTokens
@@ -132,9 +133,16 @@ def peppers(settings: Settings) -> PepperRing:
     return PepperRing.parse(settings.peppers.get_secret_value())
 
 
+def issuer_connection(settings: Settings) -> IssuerConnection:
+    """How this process connects to the OIDC issuer."""
+    proxy = settings.oidc_proxy
+    return IssuerConnection(settings.oidc_ca, None if proxy is None else proxy.get_secret_value())
+
+
 def issuer_keys(settings: Settings) -> JwksClient:
     """The public keys of the OIDC issuer."""
-    return JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
+    fetcher = HttpFetcher(issuer_connection(settings))
+    return JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
 
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:

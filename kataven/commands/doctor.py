@@ -95,6 +95,7 @@ def _readable(checks: Iterator[CheckResult]) -> Iterator[CheckResult]:
 
 
 def _issuer(settings: Settings) -> Iterator[CheckResult]:
+    from kataven.assembly import issuer_connection
     from kataven.hub import issuer_check
     from kataven.hub.issuer_check import CheckState
     from kataven.identity.fetch import HttpFetcher
@@ -107,7 +108,7 @@ def _issuer(settings: Settings) -> Iterator[CheckResult]:
     }
     for found in issuer_check.check(
         settings.oidc_issuer,
-        HttpFetcher(),
+        HttpFetcher(issuer_connection(settings)),
         has_secret=settings.hub_client_secret is not None,
         allow_loopback_http=settings.development,
     ):
