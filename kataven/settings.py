@@ -455,6 +455,7 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")
 _URLS = {"public_url": _WEB, "hub_url": _WEB, "voice_url": _ANY}
+_ONE_WORD = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")
 _ORIGINS = frozenset({"public_url", "hub_url"})
 
 
@@ -463,15 +464,19 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
     for name, schemes in _URLS.items():
         if name not in values:
             continue
+        if not _ONE_WORD.fullmatch(values[name]):  # urlsplit would remove a line break
+            yield f"{PREFIX}{name.upper()}: contains a space or a control character; remove it"
+            continue
         try:
             url = urlsplit(values[name])
+            _ = url.port  # raises ValueError if it is not a port
         except ValueError:
             url = urlsplit("")
         local = development and is_loopback(url.hostname or "", subdomains=True)
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
             rule = "without TLS only for this machine, in development"
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
-        elif name in _ORIGINS and (url.path or url.query or url.fragment):
+        elif name in _ORIGINS and (url.path or url.query or url.fragment or "@" in url.netloc):
             yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
 
 
