@@ -59,6 +59,7 @@ export async function everyOperation(): Promise<unknown[]> {
     read(await client.GET('/v1/widget-settings'))?.theme,
     read(await client.PATCH('/v1/widget-settings', { body: { theme: 'dark', title: null } }))?.title,
     read(await client.GET('/v1/me'))?.limits.per_minute.remaining,
+    read(await client.GET('/v1/verify', { params: { query: { cost: 0 } } }))?.key_id,
     read(await client.GET('/v1/widget/config', { params: { query: { client_key: 'pk' } } }))?.branding.position,
     guest?.visitor_token,
     read(await client.POST('/v1/widget/auth/user-token', { body: { external_user_id: 'u' } }))?.user_token,
