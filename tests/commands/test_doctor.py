@@ -24,16 +24,36 @@ from kataven.revocation.coordination import Member
 from kataven.settings import Settings
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RegisteredServer
+from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.program import kataven, kataven_json, unconfigured
 
 OK, WARNING, FAILED = ResultState.OK, ResultState.WARNING, ResultState.FAILED
 NO_BUDGET = HostConnections(1, 1)
+REVISIONS = databases._revisions
 
 
 @pytest.fixture
 def operator(harness: AppHarness) -> Operator:
     return Operator("test", harness.services)
+
+
+@pytest.fixture(autouse=True)
+def without_accounts_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests leave accounts at revisions that this release does not serve."""
+    window = ACCOUNT_SCHEMA.window
+    monkeypatch.setattr(
+        databases,
+        "_revisions",
+        lambda counts: REVISIONS({revision: number for revision, number in counts.items() if revision in window}),
+    )
+
+
+def test_revisions_of_accounts() -> None:
+    oldest, head = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
+    assert REVISIONS({head: 2, None: 1}).state is OK
+    assert REVISIONS({head: 2, oldest: 1}).state is WARNING
+    assert REVISIONS({head: 2, "account_9999": 1}).state is FAILED
 
 
 def by_check(findings: Iterator[CheckResult]) -> dict[str, CheckResult]:
