@@ -49,13 +49,6 @@ def without_accounts_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_revisions_of_accounts() -> None:
-    oldest, head = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
-    assert REVISIONS({head: 2, None: 1}).state is OK
-    assert REVISIONS({head: 2, oldest: 1}).state is WARNING
-    assert REVISIONS({head: 2, "account_9999": 1}).state is FAILED
-
-
 def by_check(findings: Iterator[CheckResult]) -> dict[str, CheckResult]:
     found = {finding.check: finding for finding in findings}
     assert all(one.fix for one in found.values() if one.state is not OK), "every problem names its fix"
@@ -232,7 +225,7 @@ def test_servers_that_are_all_draining_are_a_failed_check(operator: Operator, mo
     ids=str,
 )
 def test_accounts_at_old_revisions(counts: dict[str, int], expected: ResultState) -> None:
-    assert databases._revisions(counts).state is expected
+    assert REVISIONS(counts).state is expected
 
 
 def test_clock_that_differs_is_a_warning() -> None:
