@@ -12,6 +12,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+KEY_RULES = "key_rules"
+"""The group of the columns of an API key that `account_0003` added."""
+
+
 class AccountBase(DeclarativeBase):
     """Base class of the tables of an account's database."""
 
@@ -139,6 +143,22 @@ class ApiKey(AccountBase):
     disabled_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
+    # Since `account_0003`. Deferred, so that keys of an account at an older revision can be revoked.
+    scopes: Mapped[list[str] | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """NULL: full access."""
+    allowed_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    denied_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    from_browsers: Mapped[bool] = mapped_column(
+        server_default=text("false"), deferred=True, deferred_group=KEY_RULES
+    )
+    browser_use_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """When a browser last sent the key, and it was refused."""
+    not_before: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    paused_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
 
 
 class WidgetKey(AccountBase):

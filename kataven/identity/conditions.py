@@ -1,0 +1,83 @@
+"""Conditions of an API key that depend on the request: the client address, and whether a browser sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from kataven.identity.errors import AddressNotAllowed, BrowserUse
+
+MAX_NETWORKS = 50
+"""The maximum length of each list of networks."""
+_MAX_DECISIONS = 1_024
+
+Network = IPv4Network | IPv6Network
+
+
+def network_of(text: str) -> str:
+    """An address or a network in CIDR notation, normalized: `192.0.2.7` becomes `192.0.2.7/32`.
+
+    IPv4-mapped IPv6 (RFC 4291, section 2.5.5.2) becomes IPv4. Raises ValueError; the message is written for callers.
+    """
+    try:
+        found = ip_network(text.strip())
+    except ValueError:
+        try:
+            loose = ip_network(text.strip(), strict=False)
+        except ValueError:
+            raise ValueError(
+                "must be an IP address, or a network in CIDR notation such as 192.0.2.0/24 or 2001:db8::/32"
+            ) from None
+        raise ValueError(f"has bits set after its prefix: did you mean {loose}?") from None
+    if isinstance(found, IPv6Network) and (mapped := found.network_address.ipv4_mapped) is not None:
+        if found.prefixlen < 96:
+            raise ValueError("covers more than the IPv4-mapped addresses: send it as an IPv4 network")
+        found = IPv4Network((mapped, found.prefixlen - 96))
+    return str(found)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRules:
+    """The networks from which a key may be used. `denied` takes precedence; an empty `allowed` allows all others."""
+
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    _decisions: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
+    """The result for each address so far: comparing 50 networks takes longer than the rest of the check."""
+
+    @classmethod
+    def of(cls, allowed: Sequence[str], denied: Sequence[str]) -> AddressRules | None:
+        """None if there are no rules."""
+        return cls(tuple(allowed), tuple(denied)) if allowed or denied else None
+
+    def permits(self, address: str) -> bool:
+        """Whether a client at this address may use the key. An unknown address is permitted only without `allowed`."""
+        decision = self._decisions.get(address)
+        if decision is None:
+            decision = not _is_in(address, self.denied) and (not self.allowed or _is_in(address, self.allowed))
+            if len(self._decisions) >= _MAX_DECISIONS:
+                self._decisions.clear()
+            self._decisions[address] = decision
+        return decision
+
+
+def check(rules: AddressRules | None, address: str, *, from_browsers: bool, is_browser: bool) -> None:
+    """Raises AddressNotAllowed or BrowserUse."""
+    if rules is not None and not rules.permits(address):
+        raise AddressNotAllowed(
+            f"This API key can't be used from the address {address}. Send the request from a server whose address the "
+            "key allows."
+        )
+    if is_browser and not from_browsers:
+        raise BrowserUse
+
+
+def _is_in(address: str, networks: Iterable[str]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:  # the peer of a Unix socket has no address
+        return False
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in ip_network(one) for one in networks)
