@@ -194,9 +194,13 @@ def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | 
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)
 
 
-def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
+def _store_last_used(
+    sessions: AccountSessions, account: str, uses: Mapping[str, datetime], browser_uses: Mapping[str, datetime]
+) -> None:
     with sessions.recording_usage(account) as session:  # a worker that is paused here must not lock a key's row
         last_used_tracker.store(session, uses)
+        if browser_uses:
+            last_used_tracker.store_browser_uses(session, browser_uses)
 
 
 def _create_flask(name: str, settings: Settings, services: Services) -> Flask:

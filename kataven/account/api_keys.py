@@ -7,20 +7,24 @@ of `kataven.revocation`, which invalidates the key in every worker.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, func, literal_column, or_, select, update
+from sqlalchemy.orm import Session, undefer_group
 
 from kataven.account import audit
 from kataven.account.audit import Actor
-from kataven.account.errors import LimitAboveAccount, NotFound
-from kataven.account.models import ApiKey
+from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderScopes
+from kataven.account.models import KEY_RULES, ApiKey
 from kataven.account.paging import Page, Position, newest_first
+from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
+from kataven.tenancy.directory import Tenant
 
 
 class KeyStatus(StrEnum):
@@ -29,18 +33,72 @@ class KeyStatus(StrEnum):
     ACTIVE = "active"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    PAUSED = "paused"
+    NOT_YET_VALID = "not_yet_valid"
 
 
-def status(key: ApiKey, now: datetime) -> KeyStatus:
-    """A key that is revoked and expired is reported as revoked."""
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """What a key may do, from where and since when. The default is full access from everywhere, except browsers."""
+
+    scopes: tuple[str, ...] | None = None
+    """None: full access."""
+    allowed_addresses: tuple[str, ...] = ()
+    denied_addresses: tuple[str, ...] = ()
+    from_browsers: bool = False
+    not_before: datetime | None = None
+
+    @classmethod
+    def of(cls, key: ApiKey) -> KeyRules:
+        """The rules of a stored key."""
+        return cls(
+            None if key.scopes is None else tuple(key.scopes),
+            tuple(key.allowed_addresses),
+            tuple(key.denied_addresses),
+            key.from_browsers,
+            key.not_before,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For the audit log."""
+        moment = None if self.not_before is None else self.not_before.isoformat()
+        return {**asdict(self), "not_before": moment}
+
+
+DEFAULT_RULES = KeyRules()
+KEY_RULES_SINCE = "account_0003"
+
+# Also right before `account_0003`, which adds the column.
+_NOT_PAUSED = literal_column("(to_jsonb(api_keys) ->> 'paused_at')").is_(None)
+
+
+def has_rules(tenant: Tenant) -> bool:
+    """Whether the account's database has columns for rules, according to the directory."""
+    return tenant.revision is None or tenant.revision >= KEY_RULES_SINCE
+
+
+def status(key: ApiKey, now: datetime, *, with_rules: bool = True) -> KeyStatus:
+    """A key that is revoked and expired is reported as revoked. `with_rules` is False before `account_0003`."""
     if key.disabled_at is not None:
         return KeyStatus.REVOKED
     if key.expires_at is not None and key.expires_at <= now:
         return KeyStatus.EXPIRED
+    if with_rules and key.paused_at is not None:
+        return KeyStatus.PAUSED
+    if with_rules and key.not_before is not None and now < key.not_before:
+        return KeyStatus.NOT_YET_VALID
     return KeyStatus.ACTIVE
 
 
-def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime | None, actor: Actor) -> ApiKey:
+def issue(
+    session: Session,
+    name: str,
+    issued: IssuedKey,
+    expires_at: datetime | None,
+    actor: Actor,
+    rules: KeyRules = DEFAULT_RULES,
+    limits: Mapping[str, int] | None = None,
+) -> ApiKey:
     """Store the hash of a new key. This function does not receive the key itself."""
     key = ApiKey(
         name=name,
@@ -49,17 +107,24 @@ def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime |
         hint=issued.hint,
         created_by=actor.label,
         expires_at=expires_at,
+        limits=dict(limits) if limits else None,
     )
+    _set_rules(key, rules)
     session.add(key)
     session.flush()
     expiry = None if expires_at is None else expires_at.isoformat()
-    audit.record(session, actor, "api_key.created", key.id, {"name": name, "hint": key.hint, "expires_at": expiry})
+    detail: dict[str, Any] = {"name": name, "hint": key.hint, "expires_at": expiry}
+    if rules != DEFAULT_RULES:
+        detail["rules"] = rules.as_json()
+    if limits:
+        detail["limits"] = dict(limits)
+    audit.record(session, actor, "api_key.created", key.id, detail)
     return key
 
 
 def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
     """A page of keys, newest first, including revoked and expired keys."""
-    return newest_first(session, ApiKey, limit, after)
+    return newest_first(session, ApiKey, limit, after, options=(undefer_group(KEY_RULES),))
 
 
 def read(session: Session, key_id: UUID) -> ApiKey:
@@ -72,7 +137,7 @@ def read(session: Session, key_id: UUID) -> ApiKey:
 
 def is_usable(session: Session, key_id: UUID) -> bool:
     """Whether a key exists and is neither revoked nor expired now, by the clock of the database."""
-    usable = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    usable = ApiKey.disabled_at.is_(None) & _NOT_PAUSED & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
     return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, usable)) is not None
 
 
@@ -98,6 +163,40 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     event = audit.record(session, actor, "api_key.revoked", key_id, {"name": key.name, "hint": key.hint})
     session.flush()
     return key, event.id
+
+
+def pause(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
+    """Pause a key until it is resumed. A paused key is not changed. Raises NotFound, or Conflict if it is revoked."""
+    key = _not_revoked(session, key_id)
+    if key.paused_at is None:
+        key.paused_at = session.scalar(select(func.clock_timestamp()))
+        audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
+        session.flush()
+    return key
+
+
+def resume(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
+    """Accept a paused key again. Raises NotFound, or Conflict if it is revoked."""
+    key = _not_revoked(session, key_id)
+    if key.paused_at is not None:
+        key.paused_at = None
+        audit.record(session, actor, "api_key.resumed", key_id, {"name": key.name, "hint": key.hint})
+        session.flush()
+    return key
+
+
+def change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
+    """Change fields of the key's rules. Raises NotFound, Conflict if it is revoked, or WiderScopes."""
+    key = _not_revoked(session, key_id)
+    before = KeyRules.of(key)
+    after = replace(before, **changes)
+    if not scopes.includes_all(before.scopes, after.scopes):
+        raise WiderScopes
+    if after != before:
+        _set_rules(key, after)
+        audit.record(session, actor, "api_key.rules_changed", key_id, {"from": before.as_json(), "to": after.as_json()})
+        session.flush()
+    return key
 
 
 def change_limits(
@@ -149,6 +248,23 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     if count:
         audit.record(session, actor, "api_keys.expiry_shortened", None, {"max_days": max_days, "keys": count})
     return count
+
+
+def _set_rules(key: ApiKey, rules: KeyRules) -> None:
+    key.scopes = None if rules.scopes is None else list(rules.scopes)
+    key.allowed_addresses = list(rules.allowed_addresses)
+    key.denied_addresses = list(rules.denied_addresses)
+    key.from_browsers = rules.from_browsers
+    key.not_before = rules.not_before
+
+
+def _not_revoked(session: Session, key_id: UUID) -> ApiKey:
+    key = session.get(ApiKey, key_id, with_for_update=True, options=[undefer_group(KEY_RULES)])
+    if key is None:
+        raise NotFound("API key")
+    if key.disabled_at is not None:
+        raise Conflict("A revoked API key can't be changed. Create a new one.")
+    return key
 
 
 def _locked(session: Session, key_id: UUID) -> ApiKey:

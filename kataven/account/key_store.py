@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, literal_column, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from kataven.account.models import ApiKey
+from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
 from kataven.identity.verifier import AccountFacts, StoredKey
@@ -25,8 +29,16 @@ IsJournalled = Callable[[str, Mapping[str, int | None] | None, str], bool]
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
+# The row as JSON has the columns of any revision: a database before `account_0003` has no rules.
 _BY_HASH = select(
-    ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
+    ApiKey.id,
+    ApiKey.name,
+    ApiKey.key_hash,
+    ApiKey.pepper_id,
+    ApiKey.expires_at,
+    ApiKey.disabled_at,
+    ApiKey.limits,
+    func.to_jsonb(literal_column("api_keys"), type_=JSONB).op("-")(text("'key_hash'")).label("columns"),
 ).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
 
 
@@ -58,6 +70,7 @@ class SqlKeyStore:
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
             revoked=revoked or self._is_journalled(account.name, account.revoked_keys, key_id),
             limits=row.limits,
+            **_rules(row.columns),
         )
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
@@ -67,6 +80,20 @@ class SqlKeyStore:
                 .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)
                 .values(key_hash=new.digest, pepper_id=new.pepper_id)
             )
+
+
+def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of StoredKey for the key's rules; none for a database without them."""
+    if "scopes" not in columns:
+        return {}
+    not_before = columns["not_before"]
+    return {
+        "scopes": columns["scopes"],
+        "addresses": AddressRules.of(columns["allowed_addresses"], columns["denied_addresses"]),
+        "from_browsers": columns["from_browsers"],
+        "not_before": None if not_before is None else datetime.fromisoformat(not_before).timestamp(),
+        "paused": columns["paused_at"] is not None,
+    }
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, SmallInteg
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
 KEY_RULES = "key_rules"
 """The group of the columns of an API key that `account_0003` added."""
 
@@ -152,9 +151,7 @@ class ApiKey(AccountBase):
     denied_addresses: Mapped[list[str]] = mapped_column(
         server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
     )
-    from_browsers: Mapped[bool] = mapped_column(
-        server_default=text("false"), deferred=True, deferred_group=KEY_RULES
-    )
+    from_browsers: Mapped[bool] = mapped_column(server_default=text("false"), deferred=True, deferred_group=KEY_RULES)
     browser_use_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
     """When a browser last sent the key, and it was refused."""
     not_before: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)

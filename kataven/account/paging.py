@@ -35,16 +35,21 @@ class Page(Generic[Row]):
 
 
 def newest_first(
-    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
+    session: Session,
+    model: type[Row],
+    limit: int,
+    start: Position | None,
+    *where: ColumnElement[bool],
+    options: Sequence[ExecutableOption] = (),
 ) -> Page[Row]:
     """Up to `limit` rows after `start`, or before it if `start.to_newer`. The model needs `created_at` and `id`."""
     if start is not None and start.to_newer:
-        rows = _rows(session, model, limit, start, *where)
+        rows = _rows(session, model, limit, start, *where, options=options)
         if len(rows) > limit:
             shown = rows[:limit][::-1]
             return Page(shown, _position(shown[-1]), _position(shown[0], to_newer=True))
         start = None  # return a full first page
-    rows = _rows(session, model, limit, start, *where)
+    rows = _rows(session, model, limit, start, *where, options=options)
     previous = _position(rows[0], to_newer=True) if start is not None and rows else None
     if len(rows) <= limit:
         return Page(rows, None, previous)

@@ -9,7 +9,7 @@ from flask import Response
 
 from kataven.identity.principal import CredentialKind, Role
 from kataven.ratelimit.policy import LIMIT_FIELDS
-from kataven.web.access import READ
+from kataven.web.access import ANY_CALLER
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, with_fields, write_json
@@ -49,7 +49,7 @@ class MeView(View):
 
 
 @blueprint.operation(
-    "GET", "/v1/me", access=READ, summary="Retrieve the caller", response=ResponseSpec(200, "The caller.", MeView)
+    "GET", "/v1/me", access=ANY_CALLER, summary="Retrieve the caller", response=ResponseSpec(200, "The caller.", MeView)
 )
 def read_me(context: RequestContext) -> Response:
     """Returns the account, the credential, the role (null for an API key), and the limits with their remaining

@@ -40,7 +40,9 @@ def normalized(scopes: Iterable[str]) -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not a scope. The scopes are {', '.join(SCOPES)}")
     return tuple(
-        scope for scope in SCOPES if scope in given and scope.removesuffix(READ) + WRITE not in given.difference({scope})
+        scope
+        for scope in SCOPES
+        if scope in given and scope.removesuffix(READ) + WRITE not in given.difference({scope})
     )
 
 

@@ -13,6 +13,18 @@ class Forbidden(Exception):
     callers."""
 
 
+class InsufficientScope(Exception):
+    """Raised when the API key lacks the scope that the operation requires (RFC 6750, section 3.1). The message is
+    written for callers."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"This operation requires the scope `{scope}`, which this API key does not have. Scopes are set when a key "
+            "is created."
+        )
+        self.scope = scope
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """The callers that an operation accepts: API keys if `keys` is true, and JWTs with one of `roles`."""
@@ -22,6 +34,8 @@ class Access:
     """Whether a public route has a budget per client address. Malformed requests are rejected before it is spent."""
     keys: bool = False
     roles: frozenset[Role] = frozenset()
+    scoped: bool = True
+    """Whether an API key needs a scope. False for operations that every valid key may perform."""
 
     def check(self, principal: Principal) -> None:
         """Raises Forbidden."""
@@ -45,6 +59,8 @@ PUBLIC_BY_ADDRESS = Access(public=True, by_address=True)
 KEYS_ONLY = Access(keys=True)
 """For operations that a customer's server performs on behalf of its users."""
 READ = Access(keys=True, roles=_ALL_ROLES)
+ANY_CALLER = Access(keys=True, roles=_ALL_ROLES, scoped=False)
+"""For operations about the caller itself."""
 WRITE = Access(keys=True, roles=_MANAGERS)
 MANAGE = Access(keys=False, roles=_MANAGERS)
 """For operations that an API key must not perform: create keys, revoke keys, read the audit log."""

@@ -12,9 +12,11 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
+from kataven.identity import scopes
+from kataven.identity.principal import Principal
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
-from kataven.web.access import Access
+from kataven.web.access import Access, InsufficientScope
 from kataven.web.problems import InvalidRequest
 from kataven.web.request_context import current_context
 from kataven.web.schema import (
@@ -70,6 +72,8 @@ class Operation:
     refusals: tuple[str, ...] = ()
     """Problem codes in addition to those that every route with this access and these inputs can return."""
     noun: str = "resource"
+    scope: str | None = None
+    """The scope that an API key needs."""
     conditional: bool = False
     """Whether the resource has an ETag and supports `If-Match` and `If-None-Match`."""
     others: tuple[ResponseSpec, ...] = ()
@@ -84,13 +88,26 @@ class Operation:
     def __post_init__(self) -> None:
         if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
             raise ValueError(f"{self.method} {self.path}: max_body_bytes of a public operation must be at most 64 KiB")
+        if self.access.keys and self.access.scoped and self.scope not in scopes.SCOPES:
+            raise ValueError(f"{self.method} {self.path}: {self.scope!r} is not in identity.scopes.SCOPES")
+
+    def check(self, principal: Principal) -> None:
+        """Raises Forbidden or InsufficientScope."""
+        self.access.check(principal)
+        if principal.scopes is not None and self.scope is not None and self.scope not in principal.scopes:
+            raise InsufficientScope(self.scope)
 
 
 class ApiBlueprint(Blueprint):
-    """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages."""
+    """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages.
 
-    def __init__(self, name: str, import_name: str, noun: str, doc: str) -> None:
+    The scope of an operation is `<resource>:read` for GET, and `<resource>:write` for other methods. `resource` is the
+    blueprint's name by default.
+    """
+
+    def __init__(self, name: str, import_name: str, noun: str, doc: str, *, resource: str | None = None) -> None:
         super().__init__(name, import_name)
+        self.resource = resource or name
         self.noun = noun
         self.doc = doc
 
@@ -122,6 +139,7 @@ class ApiBlueprint(Blueprint):
                 access=access,
                 tag=self.name,
                 noun=self.noun,
+                scope=self._scope(method) if access.keys and access.scoped else None,
                 summary=summary,
                 description=(handler.__doc__ or "").strip(),
                 response=response,
@@ -138,6 +156,9 @@ class ApiBlueprint(Blueprint):
             return handler
 
         return register
+
+    def _scope(self, method: str) -> str:
+        return f"{self.resource}:{scopes.READ if method == 'GET' else scopes.WRITE}"
 
     def page(self, path: str, *, access: Access, summary: str) -> Callable[[Handler], Handler]:
         """Register an HTML page: a GET that the OpenAPI document omits."""

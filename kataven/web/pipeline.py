@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from flask import Flask, Request, Response, current_app, g, request
 
+from kataven.identity import conditions
 from kataven.identity.credential import ApiKeyCredential, parse_credential
-from kataven.identity.errors import AccountMismatch, Refused
+from kataven.identity.errors import AccountMismatch, BrowserUse, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import observe
-from kataven.web.access import Access, Forbidden
-from kataven.web.operation import operation_of
+from kataven.web.access import Forbidden
+from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, RequestContext
 
 
@@ -37,11 +38,11 @@ def open_context() -> None:
 
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
-    access = _declared_access()
-    if access is None:
+    operation = _declared_operation()
+    if operation is None:
         return
     context: RequestContext = g.context
-    if access.public:
+    if operation.access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
         return
     principal = _authenticate(context)
@@ -49,7 +50,9 @@ def admit() -> None:
     if account is None:
         raise AccountMismatch
     context.known = principal
-    access.check(principal)
+    if principal.kind is CredentialKind.API_KEY:
+        _check_conditions(context, principal)
+    operation.check(principal)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
         context.services.last_used.record_use(principal.account, principal.id)
@@ -112,11 +115,24 @@ def _request() -> Request:
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
 
 
-def _declared_access() -> Access | None:
-    """The matched route's access; None if no route matched, so that 404 and 405 require no credential."""
+def _check_conditions(context: RequestContext, principal: Principal) -> None:
+    """Raises AddressNotAllowed or BrowserUse."""
+    environ = _request().environ
+    is_browser = "HTTP_ORIGIN" in environ or "HTTP_SEC_FETCH_SITE" in environ
+    try:
+        conditions.check(
+            principal.addresses, context.address, from_browsers=principal.from_browsers, is_browser=is_browser
+        )
+    except BrowserUse:
+        context.services.last_used.record_browser_use(principal.account, principal.id)
+        raise
+
+
+def _declared_operation() -> Operation | None:
+    """The matched route's operation; None if no route matched, so that 404 and 405 require no credential."""
     if request.routing_exception is not None or request.method == "OPTIONS":
         return None
     operation = operation_of(current_app.view_functions.get(request.endpoint or ""))
     if operation is None:
         raise Forbidden("This route declares no access, so all requests are rejected.")
-    return operation.access
+    return operation
