@@ -136,8 +136,12 @@ def read(session: Session, key_id: UUID) -> ApiKey:
 
 
 def is_usable(session: Session, key_id: UUID) -> bool:
-    """Whether a key exists and is neither revoked nor expired now, by the clock of the database."""
-    usable = ApiKey.disabled_at.is_(None) & _NOT_PAUSED & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    """Whether a key exists and is neither revoked nor paused nor expired now, by the clock of the database."""
+    usable = (
+        ApiKey.disabled_at.is_(None)
+        & _NOT_PAUSED
+        & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
+    )
     return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, usable)) is not None
 
 

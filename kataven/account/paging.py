@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Integer, Select, bindparam, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.base import ExecutableOption
 
 Row = TypeVar("Row")
 
@@ -66,7 +67,12 @@ def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
 
 
 def _rows(
-    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
+    session: Session,
+    model: type[Row],
+    limit: int,
+    start: Position | None,
+    *where: ColumnElement[bool],
+    options: Sequence[ExecutableOption] = (),
 ) -> Sequence[Row]:
     """Up to `limit` + 1 rows. The extra row shows that another page exists."""
     table: Any = model
@@ -74,6 +80,8 @@ def _rows(
     values: dict[str, Any] = {"at_most": limit + 1}
     if where:
         statement = statement.where(*where)
+    if options:
+        statement = statement.options(*options)
     if start is not None:
         values |= {"moment": start.created_at, "row": start.id}
     return session.scalars(statement, values).all()

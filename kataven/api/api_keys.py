@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry
-from kataven.account.api_keys import KeyStatus
+from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus
+from kataven.account.audit import Actor
+from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
+from kataven.identity import conditions, scopes
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.policy import LIMIT_FIELDS
+from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
 from kataven.web.access import MANAGE, READ
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
+from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
@@ -25,11 +31,83 @@ from kataven.web.schema import Input, SingleLine, View, no_default, with_fields,
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
 SERVER_SET = frozenset(
-    {"id", "hint", "status", "created_at", "created_by", "expires_at", "disabled_at", "last_used_at", "limits", "key"}
+    {
+        "id",
+        "hint",
+        "status",
+        "created_at",
+        "created_by",
+        "expires_at",
+        "disabled_at",
+        "paused_at",
+        "last_used_at",
+        "browser_use_at",
+        "key",
+    }
 )
+MAX_SCOPES = 100
 
 
 KeyName = Annotated[str, SingleLine(200)]
+
+
+def _scopes(names: list[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    if not names:
+        raise ValueError("must have at least one scope; null means full access")
+    return list(scopes.normalized(names))
+
+
+def _network(text: str) -> str:
+    return conditions.network_of(text)
+
+
+def _time(given: object) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError("must be a time with a time zone (RFC 3339), for example 2027-01-31T12:00:00Z")
+    return moment
+
+
+ScopeList = Annotated[
+    list[Annotated[str, Field(max_length=50)]] | None,
+    Field(max_length=MAX_SCOPES),
+    AfterValidator(_scopes),
+    Field(description="What the key may do, such as `agents:read`. `write` includes `read`. Null means full access."),
+]
+Networks = Annotated[
+    list[Annotated[str, Field(max_length=64), AfterValidator(_network)]], Field(max_length=conditions.MAX_NETWORKS)
+]
+AllowedAddresses = Annotated[
+    Networks,
+    Field(description="The addresses or networks from which the key may be used. Empty means all."),
+]
+DeniedAddresses = Annotated[
+    Networks,
+    Field(description="The addresses or networks from which the key is rejected, even if they are allowed."),
+]
+FromBrowsers = Annotated[
+    bool,
+    Field(
+        description="Whether browsers may send the key. If false, requests with `Origin` or `Sec-Fetch-Site` are "
+        "rejected with 403 `browser_use`."
+    ),
+]
+NotBefore = Annotated[
+    datetime | None, BeforeValidator(_time), Field(description="The key is rejected before this time.")
+]
+LimitValue = Annotated[int | None, Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)]
+
+
+@with_fields((limit.field for limit in LIMIT_FIELDS), LimitValue)
+class KeyLimitsInput(Input):
+    """Limits of the key, at most the account's. A limit that is omitted or null is the account's."""
 
 
 class ApiKeyInput(Input):
@@ -39,6 +117,12 @@ class ApiKeyInput(Input):
 
     name: KeyName
     expiry: Expiry = Field(description="When the key expires. The account's policy can limit it.")
+    scopes: ScopeList = Field(default=None, json_schema_extra=no_default)
+    allowed_addresses: AllowedAddresses = Field(default=[], json_schema_extra=no_default)
+    denied_addresses: DeniedAddresses = Field(default=[], json_schema_extra=no_default)
+    from_browsers: FromBrowsers = Field(default=False, json_schema_extra=no_default)
+    not_before: NotBefore = Field(default=None, json_schema_extra=no_default)
+    limits: KeyLimitsInput | None = Field(default=None, json_schema_extra=no_default)
 
 
 def _only_true(disabled: bool) -> bool:
@@ -51,12 +135,20 @@ RevokedFlag = Annotated[bool, AfterValidator(_only_true), WithJsonSchema({"type"
 
 
 class ApiKeyPatch(Input):
-    """A new name, or `disabled: true` to revoke the key. A revoked key can't be restored."""
+    """A new name, limits or conditions; fewer scopes; `paused` to pause or resume the key; or `disabled: true` to
+    revoke it. A revoked key can't be restored."""
 
     server_set = SERVER_SET
 
     name: KeyName = Field(default="", json_schema_extra=no_default)
     disabled: RevokedFlag = Field(default=True, json_schema_extra=no_default)
+    paused: bool = Field(default=False, json_schema_extra=no_default)
+    scopes: ScopeList = Field(default=None, json_schema_extra=no_default)
+    allowed_addresses: AllowedAddresses = Field(default=[], json_schema_extra=no_default)
+    denied_addresses: DeniedAddresses = Field(default=[], json_schema_extra=no_default)
+    from_browsers: FromBrowsers = Field(default=False, json_schema_extra=no_default)
+    not_before: NotBefore = Field(default=None, json_schema_extra=no_default)
+    limits: KeyLimitsInput | None = Field(default=None, json_schema_extra=no_default)
 
 
 @with_fields((limit.field for limit in LIMIT_FIELDS), int | None)
@@ -77,6 +169,13 @@ class ApiKeyView(View):
     disabled_at: datetime | None
     last_used_at: datetime | None
     limits: KeyLimitsView | None
+    scopes: list[str] | None = Field(description="What the key may do. Null means full access.")
+    allowed_addresses: list[str]
+    denied_addresses: list[str]
+    from_browsers: bool
+    browser_use_at: datetime | None = Field(description="When a browser last sent the key, and it was rejected.")
+    not_before: datetime | None
+    paused_at: datetime | None
 
 
 class NewApiKeyView(ApiKeyView):
@@ -86,7 +185,7 @@ class NewApiKeyView(ApiKeyView):
 
 
 class ChangedApiKeyView(ApiKeyView):
-    """An API key, and the receipt if the request revoked it."""
+    """An API key, and the receipt if the request changed more than its name."""
 
     receipt: ReceiptView | None = None
 
@@ -126,12 +225,22 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     refusals=("expiry_exceeds_policy",),
 )
 def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
-    """A key has full access to the account, except managing keys. `expiry` must be within the account's policy."""
+    """A key without `scopes` has full access to the account, except managing keys. `expiry` must be within the
+    account's policy."""
     now = datetime.now(UTC)
+    limits = _key_limits(body.limits, context.account.limits)
+    rules = KeyRules(
+        None if body.scopes is None else tuple(body.scopes),
+        tuple(body.allowed_addresses),
+        tuple(body.denied_addresses),
+        body.from_browsers,
+        body.not_before,
+    )
     expires_at = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
     issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
     with context.writing() as session:
-        created = shape(api_keys.issue(session, body.name, issued, expires_at, context.actor), now)
+        key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
+        created = shape(key, now)
     return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
 
 
@@ -139,21 +248,34 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     "PATCH",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
-    summary="Rename or revoke an API key",
-    response=ResponseSpec(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
+    summary="Update or revoke an API key",
+    response=ResponseSpec(
+        200, "The updated API key, with a receipt if more than its name was changed.", ChangedApiKeyView
+    ),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
 def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> Response:
-    """`disabled: true` revokes the key. Once the response is returned, no worker on any host accepts the key."""
+    """`disabled: true` revokes the key, and `paused: true` pauses it. Once the response is returned, every worker on
+    every host applies the change."""
     given = body.given()
+    rules = {name: _immutable(given[name]) for name in RULES if name in given}
     intent = event = None
     with context.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
+        if "limits" in given:
+            limits = _key_limits(body.limits, context.account.limits)
+            key, _ = api_keys.change_limits(session, key_id, limits, context.account.limits, context.actor, clear=True)
+        if rules:
+            key = _change_rules(session, key_id, rules, context.actor)
+        if "paused" in given:
+            change = api_keys.pause if body.paused else api_keys.resume
+            key = change(session, key_id, context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
-            intent = record_intent(context, str(key_id))
-        changed = shape(key, datetime.now(UTC))
+        if given.keys() - {"name"}:
+            intent = record_intent(context, str(key_id), revoked="disabled" in given)
+        changed = shape(key, datetime.now(UTC), with_rules=api_keys.has_rules(context.account.tenant))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -180,17 +302,53 @@ def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     return write_json({"id": key_id, "outcome": "removed" if removed else "revoked", "receipt": receipt})
 
 
-def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
-    """An API key as the API returns it."""
+RULES = ("scopes", "allowed_addresses", "denied_addresses", "from_browsers", "not_before")
+
+
+def _immutable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _key_limits(given: KeyLimitsInput | None, account: Limits) -> dict[str, int]:
+    """The limits that are set. Raises InvalidRequest if one exceeds the account's, or contradicts another."""
+    limits = {} if given is None else {name: value for name, value in given.given().items() if value is not None}
+    problems = [
+        FieldError(f"limits.{name}", f"is {value}, above the account's limit of {getattr(account, name)}")
+        for name, value in limits.items()
+        if value > getattr(account, name)
+    ]
+    problems += [FieldError("limits", problem) for problem in contradictions(KeyLimits(**limits), limits)]
+    if problems:
+        raise InvalidRequest(problems)
+    return limits
+
+
+def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
+    try:
+        return api_keys.change_rules(session, key_id, changes, actor)
+    except WiderScopes as error:
+        raise InvalidRequest([FieldError("scopes", str(error))]) from None
+
+
+def shape(key: ApiKey, now: datetime, *, with_rules: bool = True) -> dict[str, Any]:
+    """An API key as the API returns it. `with_rules` is False for an account's database without rules."""
+    rules = KeyRules.of(key) if with_rules else DEFAULT_RULES
     return {
         "id": key.id,
         "name": key.name,
         "hint": key.hint,
-        "status": api_keys.status(key, now),
+        "status": api_keys.status(key, now, with_rules=with_rules),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,
         "disabled_at": key.disabled_at,
         "last_used_at": key.last_used_at,
         "limits": key.limits and {limit.field: key.limits.get(limit.field) for limit in LIMIT_FIELDS},
+        "scopes": rules.scopes,
+        "allowed_addresses": rules.allowed_addresses,
+        "denied_addresses": rules.denied_addresses,
+        "from_browsers": rules.from_browsers,
+        "browser_use_at": key.browser_use_at if with_rules else None,
+        "not_before": rules.not_before,
+        "paused_at": key.paused_at if with_rules else None,
     }

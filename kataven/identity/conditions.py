@@ -31,8 +31,6 @@ def network_of(text: str) -> str:
             ) from None
         raise ValueError(f"has bits set after its prefix: did you mean {loose}?") from None
     if isinstance(found, IPv6Network) and (mapped := found.network_address.ipv4_mapped) is not None:
-        if found.prefixlen < 96:
-            raise ValueError("covers more than the IPv4-mapped addresses: send it as an IPv4 network")
         found = IPv4Network((mapped, found.prefixlen - 96))
     return str(found)
 

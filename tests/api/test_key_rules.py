@@ -1,0 +1,218 @@
+"""Scopes, conditions, limits and pause of API keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.identity.scopes import READ_ONLY, SCOPES
+from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.web.operation import Operation, operation_of
+from tests.support.app_harness import AppHarness, Caller
+from tests.support.waiting import wait_until
+from tests.support.walk import REQUESTS, World, prefixes
+
+
+def create_key(owner: Caller, **body: Any) -> dict[str, Any]:
+    response = owner.post("/v1/api-keys", {"name": "CI", "expiry": "90d", **body})
+    assert response.status_code == 201, response.text
+    created: dict[str, Any] = response.get_json()
+    return created
+
+
+def change(owner: Caller, key: dict[str, Any], **body: Any) -> dict[str, Any]:
+    response = owner.patch(f"/v1/api-keys/{key['id']}", body)
+    assert response.status_code == 200, response.text
+    changed: dict[str, Any] = response.get_json()
+    return changed
+
+
+def outcome(harness: AppHarness, key: dict[str, Any], path: str = "/v1/me", **options: Any) -> tuple[int, str | None]:
+    response = harness.bearer(key["key"]).get(path, **options)
+    body = response.get_json()
+    return response.status_code, body.get("code") if isinstance(body, dict) else None
+
+
+ACCEPTED = (200, None)
+
+
+def operations(app: Flask) -> list[Operation]:
+    declared = (operation_of(view) for view in app.view_functions.values())
+    return [one for one in declared if one is not None and not one.access.public]
+
+
+@pytest.fixture(scope="module")
+def world(harness: AppHarness, postgres: EmbeddedPostgres) -> World:
+    return World(harness, postgres, "walked-by-scope", ACCOUNT_SCHEMA.head)
+
+
+def test_scopes_are_those_of_the_operations_that_accept_keys(harness: AppHarness) -> None:
+    declared = {one.scope for one in operations(harness.app) if one.access.keys and one.access.scoped}
+    assert declared | {scope.replace(":write", ":read") for scope in declared if scope} >= set(SCOPES)
+    assert declared <= set(SCOPES)
+
+
+@pytest.mark.parametrize("scopes", [None, READ_ONLY, *([scope] for scope in SCOPES)], ids=str)
+def test_each_operation_is_answered_as_its_scope_says(
+    harness: AppHarness, world: World, scopes: list[str] | None
+) -> None:
+    key = create_key(world.owner, scopes=scopes and list(scopes))["key"]
+    granted = set(SCOPES) if scopes is None else {*scopes, *(scope.replace(":write", ":read") for scope in scopes)}
+    for operation in operations(harness.app):
+        allowed = operation.scope is None or operation.scope in granted
+        for prefix in prefixes(operation.path):
+            if prefix.startswith("/hub-api"):
+                continue
+            request = REQUESTS[operation.method, operation.path](world)
+            for method in [operation.method, *(["HEAD"] if operation.method == "GET" else [])]:
+                headers = {"Authorization": f"Bearer {key}", "If-None-Match": "*"}
+                response = harness.app.test_client().open(
+                    prefix + request.path, method=method, json=request.body, headers=headers
+                )
+                where = f"{method} {prefix}{request.path} with {scopes}: {response.status_code}"
+                if not operation.access.keys:
+                    assert response.status_code == 403, where
+                elif allowed:
+                    assert response.status_code not in (401, 403), where
+                else:
+                    assert response.status_code == 403, where
+                    challenge = f'Bearer realm="kataven", error="insufficient_scope", scope="{operation.scope}"'
+                    assert response.headers["WWW-Authenticate"] == challenge
+
+
+def test_error_names_the_missing_scope(harness: AppHarness, alice: Caller) -> None:
+    key = create_key(alice, scopes=["widget-keys:read"])
+    problem = harness.bearer(key["key"]).get("/v1/agents").get_json()
+    assert problem["code"] == "insufficient_scope"
+    assert "`agents:read`" in problem["detail"]
+
+
+def test_scopes_are_normalized_and_validated(alice: Caller) -> None:
+    assert create_key(alice, scopes=["agents:write", "api-keys:read", "agents:read"])["scopes"] == [
+        "agents:write",
+        "api-keys:read",
+    ]
+    for wrong, message in ((["agents:reed"], "agents:read"), ([], "null means full access"), (["*"], "not a scope")):
+        response = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d", "scopes": wrong})
+        assert response.status_code == 400
+        assert message in response.get_json()["errors"][0]["message"]
+
+
+def test_scopes_can_be_reduced_with_a_receipt_and_not_extended(harness: AppHarness, alice: Caller) -> None:
+    key = create_key(alice)
+    assert outcome(harness, key, "/v1/widget-keys") == ACCEPTED
+    assert change(alice, key, scopes=["agents:write"])["receipt"]["workers"] >= 1
+    assert outcome(harness, key, "/v1/widget-keys") == (403, "insufficient_scope")
+    for wider in (None, ["agents:write", "api-keys:read"]):
+        response = alice.patch(f"/v1/api-keys/{key['id']}", {"scopes": wider})
+        assert response.status_code == 400
+        assert response.get_json()["errors"][0]["field"] == "scopes"
+    assert change(alice, key, scopes=["agents:read"])["scopes"] == ["agents:read"]
+
+
+def test_key_is_accepted_from_allowed_addresses_only(harness: AppHarness, alice: Caller) -> None:
+    key = create_key(alice, allowed_addresses=["192.0.2.0/24", "2001:db8::7"], denied_addresses=["192.0.2.66"])
+    assert key["allowed_addresses"] == ["192.0.2.0/24", "2001:db8::7/128"]
+    for address, expected in (
+        ("192.0.2.1", ACCEPTED),
+        ("::ffff:192.0.2.1", ACCEPTED),
+        ("192.0.2.66", (403, "address_not_allowed")),
+        ("192.0.3.1", (403, "address_not_allowed")),
+        ("2001:db8::7", ACCEPTED),
+        ("2001:db8::8", (403, "address_not_allowed")),
+    ):
+        environ = {"REMOTE_ADDR": address}
+        for _ in range(2):
+            assert outcome(harness, key, environ_overrides=environ) == expected, address
+    changed = change(alice, key, allowed_addresses=[], denied_addresses=["2001:db8::/32"])
+    assert changed["receipt"]["workers"] >= 1
+    assert outcome(harness, key, environ_overrides={"REMOTE_ADDR": "192.0.3.1"}) == ACCEPTED
+    assert outcome(harness, key, environ_overrides={"REMOTE_ADDR": "2001:db8::7"}) == (403, "address_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("acme.com", "CIDR"),
+        ("192.0.2.7/24", "did you mean 192.0.2.0/24?"),
+        ("::ffff:0:0/90", "did you mean ::ffc0:0:0/90?"),
+        ("192.0.2.0/33", "CIDR"),
+    ],
+)
+def test_wrong_networks_are_explained(alice: Caller, address: str, message: str) -> None:
+    response = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d", "allowed_addresses": [address]})
+    assert response.status_code == 400
+    (error,) = response.get_json()["errors"]
+    assert error["field"] == "allowed_addresses[0]"
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("header", [{"Origin": "https://acme.com"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_key_that_a_browser_sends_is_rejected_and_flagged(
+    harness: AppHarness, alice: Caller, header: dict[str, str]
+) -> None:
+    key, allowed = create_key(alice), create_key(alice, from_browsers=True)
+    caller = Caller(harness.app, {"Authorization": f"Bearer {key['key']}", **header})
+    assert caller.get("/v1/me").get_json()["code"] == "browser_use"
+
+    def flagged() -> set[str]:
+        keys = alice.get("/v1/api-keys?limit=100").get_json()
+        return {one["id"] for one in keys if one["browser_use_at"] is not None}
+
+    wait_until(lambda: key["id"] in flagged(), 20)
+    assert Caller(harness.app, {"Authorization": f"Bearer {allowed['key']}", **header}).get("/v1/me").status_code == 200
+    assert allowed["id"] not in flagged()
+    assert outcome(harness, key) == ACCEPTED, "from a server, the key is valid"
+
+
+def test_key_is_rejected_before_its_time(harness: AppHarness, alice: Caller) -> None:
+    later, before = datetime.now(UTC) + timedelta(days=1), datetime.now(UTC) - timedelta(days=1)
+    key = create_key(alice, not_before=later.isoformat())
+    assert key["status"] == "not_yet_valid"
+    assert outcome(harness, key) == (403, "credential_not_yet_valid")
+    assert change(alice, key, not_before=before.isoformat())["status"] == "active"
+    assert outcome(harness, key) == ACCEPTED
+    response = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d", "not_before": "2027-01-01T00:00:00"})
+    assert "time zone" in response.get_json()["errors"][0]["message"]
+
+
+def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: Caller) -> None:
+    key = create_key(alice)
+    assert outcome(harness, key) == ACCEPTED
+    for _ in range(3):
+        paused = change(alice, key, paused=True)
+        assert (paused["status"], paused["receipt"]["workers"] >= 1) == ("paused", True)
+        assert outcome(harness, key) == (403, "paused_credential")
+        assert change(alice, key, paused=False)["status"] == "active"
+        assert outcome(harness, key) == ACCEPTED
+    change(alice, key, paused=True)
+    assert change(alice, key, disabled=True)["status"] == "revoked"
+    response = alice.patch(f"/v1/api-keys/{key['id']}", {"paused": False})
+    assert (response.status_code, response.get_json()["code"]) == (409, "conflict")
+    assert outcome(harness, key) == (403, "revoked_credential")
+
+
+def test_owner_sets_limits_of_a_key_below_the_accounts(harness: AppHarness, alice: Caller) -> None:
+    key = create_key(alice, limits={"per_minute": 2})
+    assert key["limits"]["per_minute"] == 2
+    assert [outcome(harness, key)[0] for _ in range(3)] == [200, 200, 429]
+    assert change(alice, key, limits={"per_minute": 50})["limits"]["per_minute"] == 50
+    assert outcome(harness, key) == ACCEPTED
+    assert change(alice, key, limits=None)["limits"] is None
+    too_many = alice.get("/v1/me").get_json()["limits"]["per_minute"]["limit"] + 1
+    for wrong, field in (({"per_minute": too_many}, "limits.per_minute"), ({"per_minute": 9, "per_hour": 5}, "limits")):
+        response = alice.patch(f"/v1/api-keys/{key['id']}", {"limits": wrong})
+        assert response.status_code == 400, response.text
+        assert response.get_json()["errors"][0]["field"] == field
+
+
+def test_changes_are_recorded_in_the_audit_log(alice: Caller) -> None:
+    key = create_key(alice, scopes=["agents:read"])
+    change(alice, key, allowed_addresses=["192.0.2.0/24"], paused=True)
+    events = alice.get("/v1/audit-events?limit=10").get_json()
+    actions = [event["action"] for event in events if event["target"] == key["id"]]
+    assert actions == ["api_key.paused", "api_key.rules_changed", "api_key.created"]
