@@ -54,13 +54,12 @@ KeyName = Annotated[str, SingleLine(200)]
 def _scopes(names: list[str] | None) -> list[str] | None:
     if names is None:
         return None
-    if not names:
-        raise ValueError("must have at least one scope; null means full access")
     return list(scopes.normalized(names))
 
 
-def _network(text: str) -> str:
-    return conditions.network_of(text)
+def _whole(given: object) -> object:
+    """In JSON Schema, 5.0 is an integer."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 def _time(given: object) -> datetime | None:
@@ -75,15 +74,20 @@ def _time(given: object) -> datetime | None:
     return moment
 
 
+ScopeName = Annotated[str, Field(max_length=50), WithJsonSchema({"type": "string", "enum": list(scopes.SCOPES)})]
 ScopeList = Annotated[
-    list[Annotated[str, Field(max_length=50)]] | None,
-    Field(max_length=MAX_SCOPES),
+    list[ScopeName] | None,
+    Field(min_length=1, max_length=MAX_SCOPES),
     AfterValidator(_scopes),
     Field(description="What the key may do, such as `agents:read`. `write` includes `read`. Null means full access."),
 ]
-Networks = Annotated[
-    list[Annotated[str, Field(max_length=64), AfterValidator(_network)]], Field(max_length=conditions.MAX_NETWORKS)
+NetworkText = Annotated[
+    str,
+    Field(max_length=64),
+    AfterValidator(conditions.network_of),
+    WithJsonSchema({"type": "string", "format": "ip-network", "maxLength": 64}),
 ]
+Networks = Annotated[list[NetworkText], Field(max_length=conditions.MAX_NETWORKS)]
 AllowedAddresses = Annotated[
     Networks,
     Field(description="The addresses or networks from which the key may be used. Empty means all."),
@@ -102,7 +106,7 @@ FromBrowsers = Annotated[
 NotBefore = Annotated[
     datetime | None, BeforeValidator(_time), Field(description="The key is rejected before this time.")
 ]
-LimitValue = Annotated[int | None, Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)]
+LimitValue = Annotated[int | None, BeforeValidator(_whole), Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)]
 
 
 @with_fields((limit.field for limit in LIMIT_FIELDS), LimitValue)

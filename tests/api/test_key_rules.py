@@ -96,7 +96,7 @@ def test_scopes_are_normalized_and_validated(alice: Caller) -> None:
         "agents:write",
         "api-keys:read",
     ]
-    for wrong, message in ((["agents:reed"], "agents:read"), ([], "null means full access"), (["*"], "not a scope")):
+    for wrong, message in ((["agents:reed"], "agents:read"), ([], "at least 1"), (["*"], "not a scope")):
         response = alice.post("/v1/api-keys", {"name": "CI", "expiry": "90d", "scopes": wrong})
         assert response.status_code == 400
         assert message in response.get_json()["errors"][0]["message"]
@@ -214,5 +214,5 @@ def test_changes_are_recorded_in_the_audit_log(alice: Caller) -> None:
     key = create_key(alice, scopes=["agents:read"])
     change(alice, key, allowed_addresses=["192.0.2.0/24"], paused=True)
     events = alice.get("/v1/audit-events?limit=10").get_json()
-    actions = [event["action"] for event in events if event["target"] == key["id"]]
-    assert actions == ["api_key.paused", "api_key.rules_changed", "api_key.created"]
+    actions = {event["action"] for event in events if event["target"] == key["id"]}
+    assert actions == {"api_key.paused", "api_key.rules_changed", "api_key.created"}
