@@ -1,39 +1,16 @@
-"""The WSGI objects `wsgi:api`, `wsgi:hub`, and `wsgi:app`, which serves both and routes by host name.
+"""`wsgi:api`, `wsgi:hub` and `wsgi:app` of a checkout, and the module in which `flask …` finds the app.
 
-Each is built on first access, so that a service that runs the API never builds the Hub.
+`kataven.serve.wsgi` builds each of them on first access.
 """
 
-from __future__ import annotations
-
-import os
-import sys
 from typing import TYPE_CHECKING
 
-import click
-
-import app as factory
-from kataven import commands, settings
+from kataven.serve import wsgi
 
 if TYPE_CHECKING:
     from flask import Flask
 
-_BUILDERS = {"api": factory.create_api, "hub": factory.create_hub, "app": factory.create_app}
 
-
-def __getattr__(name: str) -> Flask:
-    if name not in _BUILDERS:
-        raise AttributeError(name)
-    try:
-        built = _BUILDERS[name](settings.load(settings.development_environ(os.environ)))
-    except settings.SettingsError as error:
-        if _is_command_lookup():
-            return commands.without_settings(error.problems)
-        sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
-    globals()[name] = built
+def __getattr__(name: str) -> "Flask":
+    built: Flask = getattr(wsgi, name)
     return built
-
-
-def _is_command_lookup() -> bool:
-    """Whether `flask` only looks up its commands: `--help` needs no settings."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.parent is None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from redis import Redis
+from sqlalchemy.exc import DBAPIError
+
+from kataven import __version__
 from kataven.account.key_store import SqlKeyStore
+from kataven.authservice import codec
+from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.jwks import JwksClient
@@ -13,18 +22,27 @@ from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
+from kataven.ratelimit.redis_socket import RedisSocket
+from kataven.redis_clients.cluster_client import ClusterClient
 from kataven.revocation.revocation import Revocation
-from kataven.settings import Settings
+from kataven.settings import Settings, SettingsError, Traces
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import Directory
 from kataven.system.fallback_channel import SystemFallbackChannel
 from kataven.system.recent_revocations import RecentRevocations
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.system.sessions import AccountSessions
+from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.serving.slots import HostSlots
+
+if TYPE_CHECKING:
+    from kataven.telemetry.spans import Telemetry
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Foundation:
 def foundation(settings: Settings) -> Foundation:
     """The objects for any process."""
     histories = ServerHistories()
-    database = SystemDatabase(settings.database_url.get_secret_value(), histories=histories)
+    database = system_database(settings, histories)
     revocation = Revocation(
         settings.redis_url.get_secret_value(),
         lease_seconds=settings.lease_seconds,
@@ -61,6 +79,50 @@ def foundation(settings: Settings) -> Foundation:
         histories=histories,
     )
     return Foundation(revocation, directory, registry, AccountSessions(directory, registry), histories)
+
+
+def telemetry(settings: Settings, service: str, count: Callable[[str, int], None]) -> Telemetry | None:
+    """The export of this process's spans; None, and no OpenTelemetry module is loaded, if traces are off.
+
+    Call it before `foundation`: clients of Redis keep references to the methods that this replaces.
+    """
+    if settings.traces is Traces.OFF:
+        return None
+    from kataven.telemetry import instruments, spans
+
+    calls = (
+        instruments.sqlalchemy,
+        instruments.packed_redis(RedisSocket),
+        instruments.redis_py(Redis, ClusterClient),
+        instruments.grpc_client(AuthServiceChannel, codec.SERVICE),
+    )
+    return spans.Telemetry(service, __version__, count, calls)
+
+
+def system_database(settings: Settings, histories: ServerHistories | None = None) -> SystemDatabase:
+    """The system database, by its two addresses."""
+    direct = settings.direct_database_url
+    return SystemDatabase(
+        settings.database_url.get_secret_value(),
+        direct_url=None if direct is None else direct.get_secret_value(),
+        histories=histories,
+    )
+
+
+def require_usable_pooler(settings: Settings) -> None:
+    """Check at startup how the settings lead to the system database. The connections are closed again.
+
+    Raises SettingsError if a connection pooler would lose a guarantee. A database that can't be reached is no reason
+    not to start.
+    """
+    database = system_database(settings)
+    try:
+        database.check_pooler()
+    except PoolerUnsuitable as error:
+        name = "KATAVEN_DATABASE_URL" if settings.direct_database_url is None else "KATAVEN_DIRECT_DATABASE_URL"
+        raise SettingsError([f"{name}: {error}"]) from None
+    except DBAPIError as error:
+        _log.warning("the system database can't be checked at startup: %s", in_words(error))
 
 
 def peppers(settings: Settings) -> PepperRing:

@@ -6,7 +6,9 @@ secret's value. `docs/configuration.md` lists the variables; a test compares tha
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -38,6 +40,11 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Traces(StrEnum):
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class Environment(StrEnum):
@@ -93,6 +100,12 @@ class Settings(BaseModel):
         description="URL of the system database: `postgresql+psycopg2://…/kataven_system`. With several hosts: "
         "`postgresql+psycopg2://user@/kataven_system?host=db1:5432&host=db2:5432&target_session_attrs=read-write`."
     )
+    direct_database_url: DatabaseUrl | None = Field(
+        None,
+        description="URL of the same database past the connection pooler, if `KATAVEN_DATABASE_URL` leads to a pooler "
+        "such as PgBouncer. Locks, DDL, copies and dumps use it. Unset: `KATAVEN_DATABASE_URL` must lead to PostgreSQL "
+        "itself.",
+    )
     redis_url: RedisUrl = Field(
         description="URL of Redis: `redis://host:6379/0`, `rediss://…`, `unix:///path?db=0`, `redis+sentinel://…` or "
         "`redis+cluster://…`."
@@ -129,6 +142,11 @@ class Settings(BaseModel):
         (),
         description="Clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: all "
         "clients of the issuer.",
+    )
+    blueprints: tuple[str, ...] = Field(
+        (),
+        description="Blueprints of other installed packages that the API adds, by the name of their entry point in the "
+        "group `kataven.blueprints`, comma-separated. Unset: none.",
     )
     public_url: str = Field(
         "https://api.kataven.ai",
@@ -199,6 +217,22 @@ class Settings(BaseModel):
         min_length=16,
         description="Bearer token for `/metrics`, the details of `/readyz` and `flask revocation measure`. Unset: "
         "production rejects all such requests; development accepts direct requests from the same machine.",
+    )
+    security_contact: str | None = Field(
+        None,
+        max_length=500,
+        description="Where to report a vulnerability of this deployment: a `mailto:` or `https:` URI, published at "
+        "`/.well-known/security.txt` of the API and the Hub. Unset: that path returns 404.",
+    )
+    security_policy: str | None = Field(
+        None,
+        max_length=500,
+        description="https URL of the disclosure policy, published with `KATAVEN_SECURITY_CONTACT`.",
+    )
+    traces: Traces = Field(
+        Traces.OFF,
+        description="`otlp` exports traces with OTLP over HTTP, which requires the `otel` extra; `OTEL_…` variables "
+        "configure the exporter. `off`: no spans.",
     )
     head_seconds: float = Field(
         10.0,
@@ -275,6 +309,11 @@ class Settings(BaseModel):
     data_dir: Path = Field(Path(".kataven"), description="Data folder of `make run`; not used in production.")
 
     @property
+    def database_url_past_poolers(self) -> str:
+        """The URL of the system database for what a connection pooler would break."""
+        return (self.direct_database_url or self.database_url).get_secret_value()
+
+    @property
     def auth_tls(self) -> tuple[Path, Path, Path] | None:
         """Paths of the authority, certificate and key; None without TLS."""
         if self.auth_tls_authority is None or self.auth_tls_certificate is None or self.auth_tls_key is None:
@@ -301,18 +340,21 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    for name in ("oidc_role_claims", "oidc_client_ids"):
+    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints"):
         if name in values:
             values[name] = [entry.strip() for entry in values[name].split(",") if entry.strip()]
     if "oidc_role_claims" not in values and "oidc_audience" in values:
         values["oidc_role_claims"] = role_claims_for(values["oidc_audience"])
     checks = (
+        _pooler_problems,
         _pepper_problems,
         _tls_problems,
         _slots_problems,
         _issuer_problems,
         _client_problems,
         _url_problems,
+        _security_problems,
+        _traces_problems,
         _production_problems,
     )
     problems = [problem for check in checks for problem in check(values)]
@@ -323,6 +365,22 @@ def load(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _pooler_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if "database_url" not in values or "direct_database_url" not in values:
+        return
+    try:
+        pooled, direct = make_url(values["database_url"]), make_url(values["direct_database_url"])
+    except (ArgumentError, ValueError):
+        return  # reported for the field
+    if "options" in pooled.query:
+        yield (
+            "KATAVEN_DATABASE_URL: has `options`, which poolers refuse; remove them, and set the parameters with ALTER "
+            "ROLE"
+        )
+    if pooled.database and direct.database and pooled.database != direct.database:
+        yield "KATAVEN_DIRECT_DATABASE_URL: must name the same database as KATAVEN_DATABASE_URL"
 
 
 def _pepper_problems(values: Mapping[str, str]) -> Iterator[str]:
@@ -395,6 +453,32 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
         elif name in _ORIGINS and (url.path or url.query or url.fragment):
             yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
+
+
+_MAIL_ADDRESS = re.compile(r"mailto:[!-?A-~]+@[!-?A-~]+")
+_HTTPS_URL = re.compile(r"https://[!-~]+")
+
+
+def _security_problems(values: Mapping[str, str]) -> Iterator[str]:
+    contact, policy = values.get("security_contact"), values.get("security_policy")
+    # The patterns accept no space and no line break: each value is one line of a file whose lines are fields.
+    if contact is not None and not (_MAIL_ADDRESS.fullmatch(contact) or _HTTPS_URL.fullmatch(contact)):
+        yield "KATAVEN_SECURITY_CONTACT: must be a URI, as in mailto:security@example.com or https://example.com/report"
+    if policy is not None and not _HTTPS_URL.fullmatch(policy):
+        yield "KATAVEN_SECURITY_POLICY: must be an https URL, as in https://example.com/security"
+    if policy is not None and contact is None:
+        yield "KATAVEN_SECURITY_CONTACT: is missing; KATAVEN_SECURITY_POLICY is published together with it"
+
+
+def _traces_problems(values: Mapping[str, str]) -> Iterator[str]:
+    if values.get("traces") != Traces.OTLP:
+        return
+    try:
+        installed = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # a package above it is missing
+        installed = False
+    if not installed:
+        yield "KATAVEN_TRACES: requires the `otel` extra; install requirements/otel.txt, or unset the setting"
 
 
 def _production_problems(values: Mapping[str, str]) -> Iterator[str]:

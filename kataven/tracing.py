@@ -1,13 +1,14 @@
 """W3C Trace Context: continues the trace of the client's `traceparent` header, or starts a new one.
 
-https://www.w3.org/TR/trace-context/, sections 3.2 (`traceparent`) and 4 (processing of malformed headers). Spans are
-not recorded or exported: the ids are written to the log and sent to the services that a request calls.
+https://www.w3.org/TR/trace-context/, sections 3.2 (`traceparent`) and 4 (processing of malformed headers). The ids are
+written to the log and sent to the services that a request calls. `telemetry` records spans with these ids, if enabled.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -34,13 +35,19 @@ class Trace:
     @classmethod
     def from_header(cls, header: str | None) -> Trace:
         """The next span in the trace of a `traceparent`; a new trace if the header is missing or malformed."""
+        parent = cls.parent(header)
+        return cls.new() if parent is None else cls(parent.trace_id, secrets.token_hex(8), parent.flags)
+
+    @classmethod
+    def parent(cls, header: str | None) -> Trace | None:
+        """The caller's span; None if the header is missing or malformed."""
         found = _WELL_FORMED.fullmatch(header or "")
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
-            return cls.new()
+            return None
         if not int(found["trace_id"], 16) or not int(found["parent_id"], 16):
-            return cls.new()
+            return None
         sampled = int(found["flags"], 16) & 1  # the only flag of version 00; other flags must not be propagated
-        return cls(found["trace_id"], secrets.token_hex(8), f"{sampled:02x}")
+        return cls(found["trace_id"], found["parent_id"], f"{sampled:02x}")
 
     @property
     def header(self) -> str:
@@ -50,3 +57,6 @@ class Trace:
 
 current: ContextVar[Trace | None] = ContextVar("kataven_trace", default=None)
 """The trace of the request on this thread."""
+
+open_trace: Callable[[str | None], Trace] = Trace.from_header
+"""Opens the trace of a request from its `traceparent` header. Replaced while spans are exported."""

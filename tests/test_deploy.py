@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kataven.settings import PREFIX, Settings
 from tests.support.certificates import authority
@@ -34,6 +36,13 @@ def test_production_uses_the_tested_versions_and_no_development_server() -> None
     assert not DEVELOPMENT_ALONE & set(production)
 
 
+def test_traces_add_packages_and_change_no_version() -> None:
+    production, otel = locked("production"), locked("otel")
+    assert production.items() <= otel.items()
+    assert otel.items() <= locked("test").items()
+    assert "opentelemetry-sdk" in set(otel) - set(production)
+
+
 def test_every_setting_in_deploy_exists() -> None:
     files = [*DEPLOY.glob("*.example"), *DEPLOY.glob("systemd/*"), DEPLOY / "compose.yaml", DEPLOY / "Containerfile"]
     named = {name for file in files for name in re.findall(rf"\b{PREFIX}([A-Z_]+)\s*[=:]", file.read_text())}
@@ -58,6 +67,31 @@ def test_image_is_built_from_copied_files_only() -> None:
     assert not re.search(r"^(ENV|ARG).*(PEPPER|PASSWORD|SECRET)", file, re.MULTILINE)
 
 
+def test_apps_have_health_checks_in_compose_and_in_the_image() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    [in_image] = re.findall(r"CMD (\[.*healthz.*\])", (DEPLOY / "Containerfile").read_text())
+    for name in ("api", "hub"):
+        assert services[name]["healthcheck"]["test"] == ["CMD", *json.loads(in_image)]
+    documented = re.findall(r"(?:podman|buildah) build (.*)", (ROOT / "docs" / "production.md").read_text())
+    assert documented
+    assert all("--format docker" in options for options in documented)
+
+
+@pytest.mark.skipif(shutil.which("dash") is None, reason="dash is not installed")
+def test_check_of_the_image_reports_that_no_engine_exists(tmp_path: Path) -> None:
+    for program in ("dirname", "cat"):
+        (tmp_path / program).symlink_to(str(shutil.which(program)))
+    ran = subprocess.run(
+        [str(shutil.which("dash")), str(DEPLOY / "check-image")],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "the image was NOT built or checked" in ran.stderr
+
+
 def test_only_the_apps_are_published_on_loopback() -> None:
     published = re.findall(r"^    ports: (.*)$", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
     assert published == ['["127.0.0.1:8000:8000"]', '["127.0.0.1:8001:8000"]']
@@ -75,7 +109,9 @@ def test_units_share_slots_are_sandboxed_and_wait_for_in_flight_requests(name: s
     ):
         assert line in text.splitlines()
     stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
-    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    graceful = re.search(
+        r"^graceful_timeout = (\d+)$", (ROOT / "kataven/serve/gunicorn_conf.py").read_text(), re.MULTILINE
+    )
     assert stop
     assert graceful
     assert int(stop[1]) > int(graceful[1])
@@ -99,6 +135,19 @@ def test_proxies_buffer_requests_and_use_the_sockets_of_the_units(file: str) -> 
     assert text.count("proxy_request_buffering on;" if file == "nginx.conf" else "request_buffers 1MiB") == 2
     assert "KATAVEN_TRUSTED_PROXIES=1" in text
     assert not re.search(r"proxy_request_buffering off|\$request\b|\$request_uri [^;]*\$status|\$http_", text)
+
+
+def test_timeouts_of_the_proxies_match_those_of_the_workers() -> None:
+    head, body = (f"{Settings.model_fields[name].default:.0f}s" for name in ("head_seconds", "body_seconds"))
+    nginx, caddy = (DEPLOY / "nginx.conf").read_text(), (DEPLOY / "Caddyfile").read_text()
+    assert set(re.findall(r"client_header_timeout (\w+);", nginx)) == {head}
+    assert set(re.findall(r"client_body_timeout (\w+);", nginx)) == {body}
+    assert re.findall(r"read_header (\w+)", caddy) == [head]
+    assert re.findall(r"read_body (\w+)", caddy) == [body]
+    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert graceful is not None
+    for seconds in re.findall(r"proxy_read_timeout (\d+)s;", nginx):
+        assert int(seconds) > int(graceful[1]), "a request may take as long as a stopping worker waits for it"
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
@@ -143,3 +192,38 @@ def test_caddy_accepts_the_configuration(tmp_path: Path) -> None:
     )
     assert checked.returncode == 0, checked.stderr
     assert '"level":"error"' not in checked.stderr
+
+
+ENGINE = """#!/bin/sh
+# A container engine that builds nothing: `inspect` prints the image of the test, and programs in it succeed.
+echo "$*" >> "$CALLS"
+case "$1 $2" in
+  "image inspect") cat "$IMAGE" ;;
+  "run --rm") case "$*" in *" id -u") echo 10001 ;; esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "message"),
+    [
+        ('"User": "10001:10001", "Healthcheck": {}', 0, "passed all checks"),
+        ('"User": "10001:10001"', 1, "the image has no health check"),
+        ('"User": "", "Healthcheck": {}', 1, "does not run as user 10001"),
+        ('"User": "10001:10001", "Healthcheck": {}, "Env": "KATAVEN_PEPPERS=x"', 1, "contains a secret setting"),
+    ],
+)
+def test_check_of_the_image_reports_what_is_wrong(tmp_path: Path, image: str, code: int, message: str) -> None:
+    engine = tmp_path / "podman"
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    (tmp_path / "image").write_text(image)
+    ran = subprocess.run(
+        ["sh", str(DEPLOY / "check-image")],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls"), "IMAGE": str(tmp_path / "image")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, message in ran.stdout + ran.stderr) == (code, True), ran.stderr
+    assert (tmp_path / "calls").read_text().startswith("build --format docker ")

@@ -136,7 +136,8 @@ def test_every_command_is_documented(harness: AppHarness) -> None:
     assert set(ours) >= {"accounts", "migrations"}
     for group_name, group in ours.items():
         for command in group.commands:
-            assert re.search(rf"flask {group_name} [^\n]*\b{command}\b", pages), f"flask {group_name} {command}"
+            written = rf"(?:flask|kataven) {group_name} [^\n]*\b{command}\b"
+            assert re.search(written, pages), f"{group_name} {command}"
 
 
 def is_ours(command: click.Command) -> bool:
@@ -146,7 +147,8 @@ def is_ours(command: click.Command) -> bool:
 
 def test_every_console_script_is_documented() -> None:
     pages = "\n".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]:
+    projects = [tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"] for folder in (".", "sdk")]
+    for name in [name for project in projects for name in project.get("scripts", {})]:
         assert f"\n    {name} " in pages, f"no example of {name}"
 
 
@@ -160,7 +162,9 @@ def test_every_make_target_is_documented() -> None:
 
 def test_every_environment_variable_of_gunicorn_is_documented() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
-    names = re.findall(r"""environ(?:\.get\(|\.setdefault\(|\[)["'](\w+)""", (ROOT / "gunicorn.conf.py").read_text())
+    names = re.findall(
+        r"""environ(?:\.get\(|\.setdefault\(|\[)["'](\w+)""", (ROOT / "kataven/serve/gunicorn_conf.py").read_text()
+    )
     assert set(names) >= {"PORT", "WORKERS"}
     for name in names:
         assert f"`{name}`" in page

@@ -48,9 +48,9 @@ def test_new_field_of_the_api_reaches_all_modules(document: Json) -> None:
     language = {"anyOf": [{"type": "string", "maxLength": 35}, {"type": "null"}], "description": "A BCP 47 tag."}
 
     def add(schemas: Json) -> None:
-        for name in ("AgentView", "AgentPatch"):
+        for name in ("Agent", "AgentPatch"):
             schemas[name]["properties"]["language"] = language
-        schemas["AgentView"]["required"].append("language")
+        schemas["Agent"]["required"].append("language")
 
     found = {str(path.relative_to(ROOT)): source for path, source in modules(edited(document, add)).items()}
     assert '    language: str | None\n    """A BCP 47 tag."""' in found["kataven/client/models.py"]
@@ -61,72 +61,72 @@ def test_new_field_of_the_api_reaches_all_modules(document: Json) -> None:
 
 def test_optional_field_of_a_response_may_be_missing(document: Json) -> None:
     def add(schemas: Json) -> None:
-        schemas["LimitView"]["properties"]["reset"] = {"type": "integer"}
+        schemas["Limit"]["properties"]["reset"] = {"type": "integer"}
 
     assert "    reset: int | None = None" in modules(edited(document, add))[ROOT / "kataven/client/models.py"]
 
 
 def test_optional_secret_is_hidden_from_repr(document: Json) -> None:
     def change(schemas: Json) -> None:
-        schemas["NewWidgetKeyView"]["required"].remove("key")
+        schemas["NewWidgetKey"]["required"].remove("key")
 
     source = modules(edited(document, change))[ROOT / "kataven/client/models.py"]
     assert "    key: str | None = field(default=None, repr=False)" in source
 
 
 def _remove_schema(schemas: Json) -> None:
-    del schemas["LimitView"]
+    del schemas["Limit"]
 
 
 def _refer_to_unmapped_object(schemas: Json) -> None:
-    schemas["AgentView"]["properties"]["owner"] = {"$ref": "#/components/schemas/AccountView"}
+    schemas["Agent"]["properties"]["owner"] = {"$ref": "#/components/schemas/UserToken"}
 
 
 def _use_untranslatable_type(schemas: Json) -> None:
-    schemas["AgentView"]["properties"]["labels"] = {"type": "object"}
+    schemas["Agent"]["properties"]["labels"] = {"type": "object"}
 
 
 def _use_unknown_format(schemas: Json) -> None:
-    schemas["AgentView"]["properties"]["birthday"] = {"type": "string", "format": "date"}
+    schemas["Agent"]["properties"]["birthday"] = {"type": "string", "format": "date"}
 
 
 def _use_alternatives(schemas: Json) -> None:
-    schemas["AgentView"]["properties"]["size"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    schemas["Agent"]["properties"]["size"] = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
 
 
 def _add_secret(schemas: Json) -> None:
-    schemas["ApiKeyView"]["properties"]["key"] = {"type": "string"}
+    schemas["ApiKey"]["properties"]["key"] = {"type": "string"}
 
 
 def _remove_secret(schemas: Json) -> None:
-    del schemas["NewWidgetKeyView"]["properties"]["snippet"]
+    del schemas["NewWidgetKey"]["properties"]["snippet"]
 
 
 def _differ_from_base(schemas: Json) -> None:
-    schemas["NewWidgetKeyView"]["properties"]["name"] = {"type": "integer"}
+    schemas["NewWidgetKey"]["properties"]["name"] = {"type": "integer"}
 
 
 def _remove_default(schemas: Json) -> None:
-    del schemas["AgentInput"]["properties"]["category"]["default"]
+    del schemas["AgentInput"]["properties"]["category"]["x-default"]
 
 
 def _remove_description(schemas: Json) -> None:
-    schemas["MeView"]["description"] = ""
+    schemas["Me"]["description"] = ""
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (_remove_schema, "no schema LimitView"),
-        (_refer_to_unmapped_object, "No class for AccountView"),
+        (_remove_schema, "no schema Limit"),
+        (_refer_to_unmapped_object, "No class for UserToken"),
         (_use_untranslatable_type, "No Python type"),
         (_use_unknown_format, "No Python type"),
         (_use_alternatives, "No Python type"),
-        (_add_secret, r"ApiKeyView\.key may be a secret"),
-        (_remove_secret, "NewWidgetKeyView has no field snippet"),
-        (_differ_from_base, r"NewWidgetKeyView\.name differs from WidgetKey\.name"),
+        (_add_secret, r"ApiKey\.key may be a secret"),
+        (_remove_secret, "NewWidgetKey has no field snippet"),
+        (_differ_from_base, r"NewWidgetKey\.name differs from WidgetKey\.name"),
         (_remove_default, r"AgentInput\.category has no default"),
-        (_remove_description, "MeView has no description"),
+        (_remove_description, "Me has no description"),
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else "",
 )

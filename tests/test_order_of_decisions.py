@@ -146,7 +146,10 @@ PAIRS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _special_accounts(harness: AppHarness) -> None:
-    """`asleep` is suspended, and `throttled` has used up its limit of one request per day."""
+    """`asleep` is suspended, and `throttled` has used up its limit of one request per day. Once per
+    harness: other modules use them too."""
+    if harness.services.directory.read("asleep") is not None:
+        return
     for account in ("asleep", "throttled"):
         new_account(harness.services, account)
     with harness.services.directory.database.writing() as session:

@@ -15,6 +15,8 @@ import redis
 import app as factory
 from kataven import settings
 from kataven.hub.sessions import Sessions, SignedInUser
+from kataven.operations.diagnosis.findings import ResultState
+from kataven.operations.diagnosis.redis import check_redis
 from kataven.ratelimit.budget import AddressBudget, AddressBudgetKind
 from kataven.ratelimit.cluster_pool import ClusterPool, pool_at
 from kataven.ratelimit.fallback import FallbackWindows
@@ -326,6 +328,24 @@ ACCOUNTS = ("acme", "globex", "initech", "umbrella", "hooli", "soylent")
 
 def limit_keys(account: str) -> tuple[RateLimitKey, ...]:
     return rate_limit_keys_of(account, Limits(), "ci", KeyLimits(per_minute=30, concurrent=5))
+
+
+def test_doctor_checks_the_sentinels_and_the_primary_that_they_name(sentinel: SentinelDeployment) -> None:
+    found = {finding.check: finding for finding in check_redis(sentinel.url)}
+    primary = f"redis {HOST}:{sentinel.primary().port}"
+    assert found["redis sentinels"].found == "3 of 3 respond, 3 are known, quorum 2"
+    assert found[primary].state is ResultState.OK
+    assert found[f"{primary}: replicas"].found.startswith("2 replicas")
+    assert not any(finding.state is ResultState.FAILED for finding in found.values())
+    assert "s-fe" not in str(found)
+
+
+def test_doctor_checks_every_primary_of_the_cluster(cluster: ClusterDeployment) -> None:
+    found = {finding.check: finding for finding in check_redis(cluster.url)}
+    assert found["redis cluster"].found == "state ok, 16384 of 16384 slots assigned"
+    for node in cluster.primaries():
+        assert found[f"redis {HOST}:{node.port}"].state is ResultState.OK
+    assert {finding.state for finding in found.values()} == {ResultState.OK}
 
 
 @pytest.fixture

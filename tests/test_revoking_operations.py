@@ -138,6 +138,21 @@ def test_every_account_command_is_listed_as_revoking_or_harmless(harness: AppHar
     }
 
 
+def test_every_command_for_keys_is_listed_as_revoking_or_harmless(harness: AppHarness) -> None:
+    group = harness.app.cli.commands["keys"]
+    assert isinstance(group, click.Group)
+    assert set(group.commands) - HARMLESS_COMMANDS == {"revoke"}
+
+
+def test_revoking_a_key_as_an_operator_commits_before_the_revocation(
+    harness: AppHarness, alice: Caller, revoked: Revoked
+) -> None:
+    key_id = _new_key(alice)
+    result = harness.app.test_cli_runner().invoke(args=["keys", "revoke", key_id, "--account", "acme"])
+    assert result.exit_code == 0, result.output
+    assert revoked == [(RevocationTarget("acme", key_id), True, True)]
+
+
 @pytest.mark.parametrize(
     "words",
     [

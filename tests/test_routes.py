@@ -36,6 +36,7 @@ def test_every_route_declares_its_access(harness: AppHarness) -> None:
 
 def test_only_these_paths_are_public(harness: AppHarness) -> None:
     assert sorted(operation.path for operation in declared(harness.app) if operation.access.public) == [
+        "/.well-known/security.txt",
         "/api/accounts",
         "/api/accounts/validate/<string:account>",
         "/docs",
@@ -44,6 +45,7 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
         "/healthz",
         "/metrics",
         "/readyz",
+        "/v1/openapi-operators.json",
         "/v1/openapi.json",
         "/v1/widget/auth/exchange",
         "/v1/widget/auth/guest",
@@ -76,7 +78,16 @@ def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> No
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs", "/docs/errors", "/docs/style.css", "/healthz", "/readyz", "/v1/openapi.json"]
+    "path",
+    [
+        "/docs",
+        "/docs/errors",
+        "/docs/style.css",
+        "/healthz",
+        "/readyz",
+        "/v1/openapi.json",
+        "/v1/openapi-operators.json",
+    ],
 )
 def test_public_pages_return_200(harness: AppHarness, path: str) -> None:
     assert harness.caller().get(path).status_code == 200

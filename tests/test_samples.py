@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def samples(language: str) -> list[tuple[str, str]]:
 
 
 PYTHON = samples("python")
+TYPESCRIPT = samples("typescript")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,25 @@ def test_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, samp
         timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("sample", [text for _, text in TYPESCRIPT], ids=[name for name, _ in TYPESCRIPT])
+def test_typescript_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sample: str) -> None:
+    """The samples have no type annotations, so Node.js runs them as they are."""
+    (tmp_path / "sample.mjs").write_text(sample)
+    environ = {"KATAVEN_API_KEY": harness.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
+    ran = subprocess.run(
+        ["node", "sample.mjs"],
+        cwd=tmp_path,
+        env={**environ, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("samples ")
 
 
 @pytest.mark.parametrize("sample", [text for _, text in samples("json")], ids=[name for name, _ in samples("json")])

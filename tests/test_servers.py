@@ -17,10 +17,12 @@ from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
 from kataven.system import servers
-from kataven.system.errors import NoSuchServer
+from kataven.system.addresses import read_address
+from kataven.system.database import SystemDatabase
+from kataven.system.errors import NoSuchServer, SystemSchemaBehind
 from kataven.system.models import Account, OperatorEvent
 from kataven.system.models import RegisteredServer as ServerRow
-from kataven.system.schema import ACCOUNT_SCHEMA
+from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.system.suitability import server_url
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
@@ -271,6 +273,29 @@ def test_url_is_stored_without_a_database() -> None:
     assert server_url("postgres://kataven@db.example:5433/anything?sslmode=verify-full").render_as_string() == (
         "postgresql+psycopg2://kataven@db.example:5433/?sslmode=verify-full"
     )
+
+
+def test_direct_url_needs_the_newest_system_schema(postgres: EmbeddedPostgres, other: EmbeddedPostgres) -> None:
+    """This release serves older system databases, in which a server has no direct URL."""
+    server = DatabaseServer(make_url(postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        maintenance.create("kataven_older", "template0")
+    with server.connect("kataven_older") as connection:
+        SYSTEM_SCHEMA.upgrade(connection, "system_0007")
+    database = SystemDatabase(postgres.url("kataven_older"))
+    with database.writing() as session:
+        servers.ensure_default(session)
+    url = server_url(other.url(""))
+    with pytest.raises(SystemSchemaBehind, match="flask migrations upgrade --system"):
+        servers.add(database, "europe", url, direct_url=url, actor="test")
+    servers.add(database, "europe", url, actor="test")
+    with database.reading() as session:
+        assert [(row.name, row.direct_url) for row, _ in servers.listing(session)] == [
+            ("default", None),
+            ("europe", None),
+        ]
+        assert not read_address(session, database, "europe").direct
+    database.close()
 
 
 def test_prompt_hides_the_url(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,15 @@ def test_all_problems_are_reported_together() -> None:
         ({"DATABASE_URL": "mysql://x/y"}, "KATAVEN_DATABASE_URL: must be PostgreSQL"),
         ({"DATABASE_URL": "not a url"}, "KATAVEN_DATABASE_URL: is not a database URL"),
         ({"DATABASE_URL": "postgresql://db.example"}, "KATAVEN_DATABASE_URL: must name the system database"),
+        ({"DIRECT_DATABASE_URL": "mysql://x/kataven_system"}, "KATAVEN_DIRECT_DATABASE_URL: must be PostgreSQL"),
+        ({"DIRECT_DATABASE_URL": "postgresql://db/other"}, "KATAVEN_DIRECT_DATABASE_URL: must name the same database"),
+        (
+            {
+                "DATABASE_URL": "postgresql://pooler/kataven_system?options=-c%20work_mem%3D2MB",
+                "DIRECT_DATABASE_URL": "postgresql://db/kataven_system",
+            },
+            "KATAVEN_DATABASE_URL: has `options`, which poolers refuse",
+        ),
         ({"REDIS_URL": "http://x"}, "KATAVEN_REDIS_URL: must start with"),
         ({"REDIS_URL": "redis+cluster://x/1"}, "KATAVEN_REDIS_URL: selects a database"),
         ({"REDIS_URL": "redis+sentinel://x"}, "KATAVEN_REDIS_URL: doesn't name the service"),

@@ -125,7 +125,7 @@ def test_new_timeline_is_reported_before_the_first_statement(
 def test_server_that_does_not_report_its_history_is_served(
     postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pg_connection, "_HISTORY", "SELECT no_such_function()")
+    monkeypatch.setattr(pg_connection, "_SESSION_WITH_HISTORY", "SELECT no_such_function()")
     histories = ServerHistories()
     registry = EngineRegistry(histories=histories)
     with registry.reading(Tenant("somebody", make_url(postgres.url("postgres")))) as session:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.scenarios.environment import Key
-from topologies import packages
+from topologies import network, packages
 from topologies.columns import count, over_admission, receipts_by_channel
 from topologies.load import KeyUnderTest
 from topologies.observation import Observation
 from topologies.packages import MissingPrograms
 from topologies.report import PAGE, RESULTS, page_of
 from topologies.rows import ROWS
+from topologies.two_hosts import HostReceipts, TwoHosts, unexplained
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,3 +131,44 @@ def test_the_page_is_generated_from_the_results() -> None:
 def test_the_results_contain_every_row() -> None:
     results = json.loads((ROOT / RESULTS).read_text())
     assert [row["name"] for row in results["rows"]] == [row.name for row in ROWS]
+
+
+def revoked(asked_at: float, workers: int, lapsed: int = 0) -> KeyUnderTest:
+    receipt = {"workers": workers} | ({"lapsed": lapsed} if lapsed else {})
+    return KeyUnderTest(Key("k", ""), asked_at, asked_at + 0.1, receipt)
+
+
+def test_a_receipt_without_all_workers_is_unexplained_unless_one_had_just_expired() -> None:
+    assert unexplained([revoked(1.0, 4), revoked(2.0, 3)], workers=4) == [revoked(2.0, 3)]
+    assert unexplained([revoked(1.0, 4, lapsed=1), revoked(2.0, 3)], workers=4) == []
+    assert unexplained([revoked(1.0, 4, lapsed=1), revoked(60.0, 3)], workers=4) == [revoked(60.0, 3)]
+    assert unexplained([revoked(1.0, 3), revoked(2.0, 4, lapsed=1)], workers=4) == [revoked(1.0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [({}, True), ({"admitted": 61}, False), ({"late_accepts": 1}, False), ({"unexplained_receipts": 1}, False)],
+)
+def test_two_hosts_pass_without_late_accepts_missing_workers_or_excess(change: dict[str, Any], passed: bool) -> None:
+    receipts = HostReceipts(40, 9.0, 20.0, 30.0, 40.0)
+    seen = TwoHosts("netem", 5, 5.1, receipts, receipts, 0, 100, 100, 0, 60, 60, 180)
+    assert replace(seen, **change).passed is passed
+
+
+def test_a_port_of_another_namespace_is_passed_to_other_processes() -> None:
+    assert network.parse("1234@host-b") == 1234
+    assert network.namespace_of(1234) == "host-b"
+    assert network.spell(1234) == "1234@host-b"
+    assert network.spell(1235) == "1235"
+
+
+@pytest.mark.parametrize("kind", network.LINKS)
+def test_a_link_delays_what_host_b_sends_and_is_removed_afterwards(kind: str) -> None:
+    command = [sys.executable, "-m", "topologies.network", "--link", kind, "--round-trip", "40"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if "not supported" in done.stderr:
+        pytest.skip(done.stderr)
+    found = re.fullmatch(rf"{kind}: (\S+) ms, namespace (\S+)\n", done.stdout)
+    assert found, done.stderr
+    assert float(found[1]) >= 40
+    assert not Path("/run/netns", found[2]).exists()

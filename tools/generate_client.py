@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kataven.web.openapi import default_sentence
 from tools.openapi.print_document import openapi_document
 
 Json = Mapping[str, Any]
@@ -62,24 +63,24 @@ class Argument:
 
 
 MODELS = (
-    Model(name="Agent", schema="AgentView"),
-    Model(name="AgentWidgetSettings", schema="WidgetSettingsView"),
-    Model(name="Receipt", schema="ReceiptView", without=("lapsed", "redis")),
-    Model(name="WidgetKey", schema="ChangedWidgetKeyView"),
-    Model(name="NewWidgetKey", schema="NewWidgetKeyView", extends="WidgetKey", secret=("key", "snippet")),
-    Model(name="RemovedWidgetKey", schema="RemovedWidgetKeyView"),
-    Model(name="WidgetSettings", schema="BrandingView"),
-    Model(name="KeyLimits", schema="KeyLimitsView"),
-    Model(name="ApiKey", schema="ApiKeyView"),
-    Model(name="Credential", schema="CredentialView"),
-    Model(name="Limit", schema="LimitView"),
-    Model(name="Limits", schema="LimitsView"),
-    Model(name="Me", schema="MeView"),
+    Model(name="Agent", schema="Agent"),
+    Model(name="AgentWidgetSettings", schema="AgentWidgetSettings"),
+    Model(name="Receipt", schema="Receipt", without=("lapsed", "redis")),
+    Model(name="WidgetKey", schema="ChangedWidgetKey"),
+    Model(name="NewWidgetKey", schema="NewWidgetKey", extends="WidgetKey", secret=("key", "snippet")),
+    Model(name="RemovedWidgetKey", schema="RemovedWidgetKey"),
+    Model(name="WidgetSettings", schema="Branding"),
+    Model(name="KeyLimits", schema="KeyLimits"),
+    Model(name="ApiKey", schema="ApiKey"),
+    Model(name="Credential", schema="Credential"),
+    Model(name="Limit", schema="Limit"),
+    Model(name="Limits", schema="Limits"),
+    Model(name="Me", schema="Me"),
 )
 BODIES = (
     Body(name="AgentFields", schema="AgentInput", without=("name",)),
     Body(name="AgentChanges", schema="AgentPatch"),
-    Body(name="AgentWidgetChanges", schema="WidgetSettingsPatch"),
+    Body(name="AgentWidgetChanges", schema="AgentWidgetSettingsPatch"),
     Body(name="WidgetKeyChanges", schema="WidgetKeyPatch"),
     Body(
         name="WidgetSettingsChanges",
@@ -314,7 +315,7 @@ def _tool_inputs(source: Document) -> Iterator[str]:
     for body in BODIES:
         fields = source.fields(body.schema, body.without)
         _require_fields(body.schema, fields, body.patterns)
-        creates = any("default" in schema for schema in fields.values())
+        creates = any("x-default" in schema for schema in fields.values())
         lines = [f"class {body.name}({'Fields' if creates else 'Changes'}):"]
         lines += [_docstring(_body_description(source, body)), ""]
         for name, schema in fields.items():
@@ -324,9 +325,9 @@ def _tool_inputs(source: Document) -> Iterator[str]:
                 kind = f"Annotated[{kind}, Shaped({_literal(pattern)}, {_literal(body.patterns[name])})]"
             default = "OMITTED"
             if creates:
-                if "default" not in schema:
+                if "x-default" not in schema:
                     raise GenerationError(f"{body.schema}.{name} has no default. Add it to `without`.")
-                default = _literal(schema["default"])
+                default = _literal(schema["x-default"])
             settings = list(_field_settings(source, schema))
             value = f"Field({', '.join([default, *settings])})" if settings else default
             lines.append(f"    {name}: {kind} = {value}")
@@ -348,7 +349,10 @@ def _field_settings(source: Document, schema: Json) -> Iterator[str]:
         if name in value:
             yield f"{argument}={value[name]:_}"
     description = _description_of(source, schema)
-    if description is not None:
+    if description is not None and "x-default" in schema:
+        # The JSON Schema of a tool has the default as such.
+        description = description.removesuffix(default_sentence(schema["x-default"])).rstrip()
+    if description:
         yield f"description={_long_literal(description)}"
 
 

@@ -67,6 +67,8 @@ def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome],
         took = time.monotonic() - started
         print(f"  {'held' if outcome.passed else 'DID NOT HOLD'}, {took:.0f} s; {outcome.events}", flush=True)
         print(f"  unexpected responses: {dict(outcome.traffic.unexpected) or 'none'}", flush=True)
+        if outcome.two_hosts is not None:
+            print(f"  two hosts: {outcome.two_hosts}", flush=True)
         if arguments.json:
             write_results(arguments.json, outcome, arguments.seconds)
     return outcomes, failed

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import create_engine, make_url, text
 
@@ -24,6 +26,7 @@ from kataven.operations import account_creation
 from kataven.system import limits
 from tests.support.gunicorn import Gunicorn, free_port
 from tests.support.waiting import wait_until
+from topologies.network import Link, inside, namespace_of, place, start_relay
 from topologies.observation import Observation, send
 
 ACCOUNT = ALICE.account
@@ -32,6 +35,9 @@ LIMIT = 80
 """Requests per minute of the limited accounts."""
 EARLY, LATE = "limited-early", "limited-late"
 """Accounts with a limit: the first is used up before the failure, the second is used from the failure on."""
+EXACT, EXACT_LIMIT = "limited-exact", 60
+"""An account that the load does not use, and its requests per minute."""
+_LIMITS = {ACCOUNT: None, EARLY: LIMIT, LATE: LIMIT, EXACT: EXACT_LIMIT}
 WORKERS_PER_HOST = 2
 TOKEN_SECONDS = 12 * 3600
 HEALTHY_SECONDS = 90.0
@@ -46,6 +52,15 @@ class Urls:
 
     database: str = field(repr=False)
     redis: str
+    link: Link | None = None
+    """How a host without its own servers reaches those of the first host."""
+    direct_database: str | None = field(default=None, repr=False)
+    """Past the pooler that `database` leads to; None if it leads to no pooler."""
+
+    @property
+    def database_settings(self) -> dict[str, str]:
+        direct = {} if self.direct_database is None else {"KATAVEN_DIRECT_DATABASE_URL": self.direct_database}
+        return {"KATAVEN_DATABASE_URL": self.database, **direct}
 
 
 @dataclass
@@ -73,12 +88,16 @@ class Deployment:
         found: dict[str, Mapping[str, str]] = {}
         for _ in range(20 * WORKERS_PER_HOST):
             # In development, the details are only for requests from 127.0.0.1.
-            with suppress(OSError), closing(Connection(port)) as connection:
+            with suppress(OSError), closing(self._connect(port)) as connection:
                 response = connection.exchange(_READY)
                 found[response.worker] = response.json()["checks"]
             if len(found) == WORKERS_PER_HOST:
                 break
         return found
+
+    def _connect(self, port: int) -> Connection:
+        with inside(namespace_of(port)):
+            return Connection(port)
 
     def unhealthy(self) -> list[str]:
         """What is degraded, by worker; empty if every worker reaches Redis and the system database, and has a lease."""
@@ -128,7 +147,7 @@ class Deployment:
 
 @contextmanager
 def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str | None = None) -> Iterator[Deployment]:
-    """The product on a host for each of `urls`. `admin_url` leads commands to the primary, past any pooler.
+    """The product on a host for each of `urls`. `admin_url` leads to the primary, past any pooler.
 
     `without_rule` disables a rule of the revocation protocol.
     """
@@ -136,7 +155,9 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str
         issuer = stack.enter_context(DevIssuer(folder / "issuer"))
         ports = [free_port() for _ in urls]
         common = _common_settings(issuer.url, ports[0])
-        keys = _prepare({**common, "KATAVEN_DATABASE_URL": admin_url, "KATAVEN_REDIS_URL": "unix:///nowhere"})
+        # The host's own settings for a pooler. Otherwise the primary's address: the first host can be a far one.
+        databases = urls[0].database_settings if urls[0].direct_database else {"KATAVEN_DATABASE_URL": admin_url}
+        keys = _prepare({**common, **databases, "KATAVEN_REDIS_URL": "unix:///nowhere"})
         token = sign(folder / "issuer", issuer.url, ACCOUNT, ALICE.role, ttl_seconds=TOKEN_SECONDS)
         hosts = []
         application = "wsgi:app"
@@ -147,13 +168,22 @@ def deploy(folder: Path, urls: Sequence[Urls], admin_url: str, without_rule: str
         for number, (host, port) in enumerate(zip(urls, ports, strict=True)):
             environ = {
                 **common,
-                "KATAVEN_DATABASE_URL": host.database,
+                **host.database_settings,
                 "KATAVEN_REDIS_URL": host.redis,
                 "KATAVEN_WORKERS": str(WORKERS_PER_HOST * len(urls)),
                 "KATAVEN_HOST_SLOTS_DIR": str(folder / f"slots-{number}"),
             }
             log = folder / f"gunicorn-{number}.log"
-            hosts.append(stack.enter_context(Gunicorn(environ, log, WORKERS_PER_HOST, application, port=port)))
+            server = Gunicorn(environ, log, WORKERS_PER_HOST, application, port=port)
+            if host.link is not None and (namespace := host.link.namespace) is not None:
+                place(port, namespace)
+                server.prefix, server.network = host.link.prefix, partial(inside, namespace)
+                # The issuer listens on a loopback port of the first host. Its URL is the same on both.
+                issuer_port = urlsplit(issuer.url).port
+                assert issuer_port is not None
+                delay = host.link.round_trip_milliseconds
+                start_relay(folder, stack, str(issuer_port), delay, port=issuer_port, namespace=namespace)
+            hosts.append(stack.enter_context(server))
         headers = {"Authorization": f"Bearer {token}", "X-Account-ID": ACCOUNT}
         yield Deployment(hosts, admin_url, headers, keys)
 
@@ -179,16 +209,16 @@ def _common_settings(issuer_url: str, hub_port: int) -> dict[str, str]:
 
 def _prepare(environ: Mapping[str, str]) -> dict[str, Key]:
     """Create the system database, the accounts and a key of each, as commands do."""
-    account_creation.prepare_system(environ["KATAVEN_DATABASE_URL"])
     configured = settings.load(environ)
+    account_creation.prepare_system(configured.database_url_past_poolers)
     issuer = assembly.local_issuer(configured)
     keys = {}
     with open_foundation(assembly.foundation(configured)) as parts:
-        for account in (ACCOUNT, EARLY, LATE):
+        for account, limit in _LIMITS.items():
             database = parts.directory.database
             new = account_creation.NewAccount(account, account.title(), org_id(account))
             account_creation.create(database, new, actor="topologies")
-            minute = {} if account == ACCOUNT else {"per_minute": LIMIT}
+            minute = {} if limit is None else {"per_minute": limit}
             with database.writing() as session:
                 limits.change(session, account, {**UNLIMITED, **minute})
             issued = issuer.issue(TokenKind.API_KEY, account)

@@ -1,7 +1,7 @@
 """A process of the load: sends credentials continuously, and writes an observation for each request.
 
-`python -m topologies.hammer OUTPUT PORT[,PORT]`. Standard input has a JSON object for each credential, and says when a
-credential was revoked. At the end of the input, the process stops.
+`python -m topologies.hammer OUTPUT PORT[@NAMESPACE][,…]`. Standard input has a JSON object for each credential, and
+says when a credential was revoked. At the end of the input, the process stops.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TextIO
 
 from bench.scenarios.connection import request
 from topologies.http_client import ClientConnection
+from topologies.network import parse
 from topologies.observation import Observation, observed
 
 THREADS = 4
@@ -101,4 +102,4 @@ def _hammer(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [int(port) for port in sys.argv[2].split(",")])
+    main(Path(sys.argv[1]), [parse(port) for port in sys.argv[2].split(",")])

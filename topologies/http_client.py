@@ -10,6 +10,7 @@ import random
 import socket
 
 from bench.scenarios.connection import Connection
+from topologies.network import inside, namespace_of
 
 LOCALHOST = "127.0.0.1"
 TIMEOUT_SECONDS = 30.0
@@ -19,7 +20,8 @@ class ClientConnection(Connection):
     """A connection from a random loopback address. Raises OSError if the server refuses or closes it."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((LOCALHOST, port), TIMEOUT_SECONDS, (random_address(), 0))
+        with inside(namespace_of(port)):
+            self._socket = socket.create_connection((LOCALHOST, port), TIMEOUT_SECONDS, (random_address(), 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 

@@ -19,6 +19,7 @@ from bench.scenarios.environment import Key
 from tests.support.gunicorn import CHECKOUT
 from topologies.deployment import ACCOUNT, EARLY, LATE, Deployment, direct_request
 from topologies.hub_sessions import HubUser, read_page_and_record, sign_in_and_record
+from topologies.network import spell
 from topologies.observation import Observation, Recorder, read_observations, send
 
 HAMMERS = 2
@@ -135,7 +136,7 @@ class Load:
 
     def _start_hammer(self, number: int) -> None:
         output = self._folder / f"hammer-{number}.jsonl"
-        ports = ",".join(str(port) for port in self.deployment.ports)
+        ports = ",".join(spell(port) for port in self.deployment.ports)
         self._outputs.append(output)
         output.touch()
         self._hammers.append(

@@ -15,6 +15,8 @@ PACKAGES = {
     "etcd": "etcd-server",
     "pgbouncer": "pgbouncer",
     "postgres": "postgresql",
+    "ip": "iproute2",
+    "tc": "iproute2",
 }
 _SYSTEM_FOLDERS = (Path("/usr/sbin"), Path("/sbin"), Path("/usr/local/sbin"))
 _POSTGRES_VERSIONS = Path("/usr/lib/postgresql")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from topologies.network import CONNECTION_RELAY, NETEM, PACKET_RELAY
 from topologies.packages import MissingPrograms, program
 from topologies.rows import ROWS
 from topologies.run_row import Outcome
@@ -108,6 +109,7 @@ def page_of(results: Mapping[str, Any]) -> str:
     return TEMPLATE.read_text().format(
         table="\n".join(lines),
         details="\n".join(details),
+        two_hosts=_two_hosts(results["rows"]),
         engines=engines,
         cores=machine["cores"],
         python=machine["python"],
@@ -126,6 +128,30 @@ def _details(row: Mapping[str, Any]) -> list[str]:
         f"{row['traffic']['after_receipt']:,}",
         f"{row['lost_agents']} of {row['agents']}",
     ]
+
+
+LINKS = {
+    NETEM: "network namespaces, `tc netem`",
+    PACKET_RELAY: "network namespaces, packets delayed by a relay in user space",
+    CONNECTION_RELAY: "one network namespace, connections delayed by a relay in user space",
+}
+
+
+def _two_hosts(rows: Sequence[Mapping[str, Any]]) -> str:
+    measured = [(row, row["two_hosts"]) for row in rows if row.get("two_hosts")]
+    if not measured:
+        return "These rows were not measured."
+    heads = ["row", "link", "round trip, measured", "late accepts", "receipts that count all workers"]
+    heads += ["receipt through host A, p50 / p99", "receipt through host B, p50 / p99", "admitted, of a limit"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for row, one in measured:
+        cells = [f"`{row['name']}`", LINKS[one["link"]], f"{one['measured_round_trip_ms']:.1f} ms"]
+        cells += [str(one["late_accepts"] + row["late_accepts"])]
+        cells += [f"{one['receipts_with_all_workers']} of {one['receipts']}"]
+        cells += [f"{one[host]['p50_ms']:.0f} / {one[host]['p99_ms']:.0f} ms" for host in ("receipts_a", "receipts_b")]
+        cells += [f"{one['admitted']} of {one['limit']}, {one['limit_requests']} sent"]
+        lines.append(_row(cells))
+    return "\n".join(lines)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
-import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
-from bench.scenarios.site import PG_SOCKET
 from kataven.dev.embedded.postgres import EmbeddedPostgres
-from tests.support.gunicorn import CHECKOUT, free_port
-from tests.support.waiting import wait_until
-from topologies.deployment import Urls
-from topologies.engine_process import EngineProcess
+from topologies.deployment import Deployment, Urls
 from topologies.engines.postgres_nodes import PatroniCluster, PgBouncer, PostgresServer
 from topologies.engines.redis_nodes import PlainRedis, RedisCluster, SentinelRedis
+from topologies.load import Load
+from topologies.network import CONNECTION_RELAY, LINK_VARIABLE, open_link, relayed
 from topologies.run_row import Row, Timeline, Topology
+from topologies.two_hosts import TwoHosts, examine
 
 
 def embedded_postgres(folder: Path, stack: ExitStack) -> str:
@@ -147,7 +145,7 @@ def _pgbouncer(folder: Path, stack: ExitStack, *, mode: str) -> Topology:
     redis = stack.enter_context(PlainRedis(folder, persistent=False))
     server = stack.enter_context(PostgresServer(folder))
     pooler = stack.enter_context(PgBouncer(folder, server, mode))
-    return Topology([Urls(pooler.url, redis.url)], server.url, pooler)
+    return Topology([Urls(pooler.url, redis.url, direct_database=server.url)], server.url, pooler)
 
 
 def _restart_pooler(pooler: PgBouncer, timeline: Timeline) -> None:
@@ -159,40 +157,29 @@ def _restart_pooler(pooler: PgBouncer, timeline: Timeline) -> None:
 
 
 def _far_host(folder: Path, stack: ExitStack, *, milliseconds: int) -> Topology:
-    """Two hosts; the second reaches Redis and PostgreSQL over relays that delay."""
-    redis = stack.enter_context(PlainRedis(folder, persistent=False))
-    database = embedded_postgres(folder, stack)
-    parsed = make_url(database)
-    far_database_port = _relay(folder, stack, f"{parsed.query['host']}/{PG_SOCKET}", milliseconds)
-    far_redis_port = _relay(folder, stack, str(redis.node.port), milliseconds)
-    far = parsed.set(host="127.0.0.1", port=far_database_port, query={"sslmode": "disable"})
-    far_url = far.render_as_string(hide_password=False)
-    urls = [Urls(database, redis.url), Urls(far_url, f"redis://127.0.0.1:{far_redis_port}/0")]
-    return Topology(urls, database, redis)
-
-
-def _relay(folder: Path, stack: ExitStack, upstream: str, milliseconds: int) -> int:
-    port = free_port()
-    command: list[str | Path] = [Path(sys.executable), "-m", "topologies.engines.delay_relay"]
-    name = f"relay-{port}"
-    relay = EngineProcess(
-        [*command, str(port), upstream, str(milliseconds)], folder, name=name, environ={"PYTHONPATH": str(CHECKOUT)}
-    )
-    relay.start()
-    stack.callback(relay.stop)
-    wait_until(lambda: _accepts(port, relay), 60.0, relay.tail)
-    return port
-
-
-def _accepts(port: int, relay: EngineProcess) -> bool:
-    relay.require_running()
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
+    """Two hosts; the second reaches Redis and PostgreSQL over a link with a delay."""
+    link = open_link(folder, stack, milliseconds, os.environ.get(LINK_VARIABLE))
+    redis = stack.enter_context(PlainRedis(folder, persistent=False, address=link.address))
+    postgres = stack.enter_context(PostgresServer(folder, link.address))
+    database, redis_port, database_port = make_url(postgres.url), redis.node.port, postgres.port
+    if link.kind == CONNECTION_RELAY:
+        redis_port = relayed(folder, stack, str(redis_port), milliseconds)
+        database_port = relayed(folder, stack, str(database_port), milliseconds)
+    far_database = database.set(host=link.address, port=database_port).render_as_string(hide_password=False)
+    far = Urls(far_database, f"redis://{link.address}:{redis_port}/0", link)
+    return Topology([Urls(postgres.url, redis.url), far], postgres.url, redis)
 
 
 def _only_delay(redis: PlainRedis, timeline: Timeline) -> None:
     timeline.note(f"no failure; Redis listens on port {redis.node.port}")
+
+
+def _examine_two_hosts(deployment: Deployment, topology: Topology, load: Load) -> TwoHosts:
+    link = topology.urls[1].link
+    assert link is not None
+    redis_port = urlsplit(topology.urls[1].redis).port
+    assert redis_port is not None
+    return examine(deployment, link, redis_port, load.receipts())
 
 
 REVOCATION_SLOT = 14_215
@@ -210,7 +197,6 @@ _PAUSED = "primary paused, and resumed 3 s after the promotion"
 
 _PATRONI_PROGRAMS = ("patroni", "etcd", "postgres", "redis-server")
 _PGBOUNCER_PROGRAMS = ("pgbouncer", "postgres", "redis-server")
-
 
 
 ROWS: list[Row] = [
@@ -303,7 +289,7 @@ ROWS: list[Row] = [
     *(
         Row(
             f"pgbouncer-{mode}",
-            f"PgBouncer in {mode} mode between the product and PostgreSQL; commands connect to PostgreSQL",
+            f"PgBouncer in {mode} mode between the product and PostgreSQL, by two addresses",
             "PgBouncer killed, and started again after 2 s",
             _PGBOUNCER_PROGRAMS,
             partial(_pgbouncer, mode=mode),
@@ -316,9 +302,10 @@ ROWS: list[Row] = [
             f"two-hosts-{milliseconds}ms",
             f"Two hosts, one of them with a round trip of {milliseconds} ms to Redis and PostgreSQL",
             "none besides the delay",
-            ("redis-server",),
+            ("redis-server", "postgres"),
             partial(_far_host, milliseconds=milliseconds),
             _only_delay,
+            examine=_examine_two_hosts,
         )
         for milliseconds in (5, 30)
     ),

@@ -18,6 +18,7 @@ from topologies.engine_process import engine_folder
 from topologies.hub_sessions import read_page_and_record
 from topologies.load import KeyUnderTest, Load
 from topologies.observation import Recorder
+from topologies.two_hosts import TwoHosts
 
 WARM_SECONDS = 120.0
 RECOVERY_SECONDS = 90.0
@@ -63,6 +64,8 @@ class Row:
     programs: tuple[str, ...]
     start: Callable[[Path, ExitStack], Topology]
     disturb: Callable[[Any, Timeline], None]
+    examine: Callable[[Deployment, Topology, Load], TwoHosts] | None = None
+    """What is measured after the load."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,14 @@ class Outcome:
     resurrected_in_database: int
     traffic: Traffic
     events: Sequence[tuple[float, str]]
+    two_hosts: TwoHosts | None
 
     @property
     def passed(self) -> bool:
         """Whether nothing happened that must not happen, and the load was sufficient to see it."""
         seen = self.revocations_after_failure > 0 and self.traffic.after_receipt > 0
-        return seen and not (self.late_accepts or self.resurrected_keys or self.other_5xx)
+        examined = self.two_hosts is None or self.two_hosts.passed
+        return seen and examined and not (self.late_accepts or self.resurrected_keys or self.other_5xx)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -120,13 +125,15 @@ def run_row(row: Row, seconds: float, *, keep: bool = False, without_rule: str |
             deployment.wait_until_healthy()
             load = Load(deployment, folder)
             load.start()
-            return _measure(row, topology, deployment, load, seconds)
+            return _measure(row, topology, deployment, load, seconds, broken=without_rule is not None)
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure(row: Row, topology: Topology, deployment: Deployment, load: Load, seconds: float) -> Outcome:
+def _measure(
+    row: Row, topology: Topology, deployment: Deployment, load: Load, seconds: float, *, broken: bool
+) -> Outcome:
     timeline = Timeline(load.started_at)
     try:
         wait_until(load.ready_for_disturbance, WARM_SECONDS, lambda: _progress(load))
@@ -137,12 +144,13 @@ def _measure(row: Row, topology: Topology, deployment: Deployment, load: Load, s
         row.disturb(topology.engine, timeline)
         timeline.note("failure is over")
         time.sleep(seconds)
-        _recover(deployment, load, timeline)
+        if not broken:  # late accepts are unexpected responses
+            _recover(deployment, load, timeline)
         replaced = len(pids - deployment.worker_pids())
     finally:
         load.stop()
     timeline.note("load stopped")
-    return _outcome(row, deployment, load, timeline, replaced)
+    return _outcome(row, topology, deployment, load, timeline, replaced)
 
 
 def _recover(deployment: Deployment, load: Load, timeline: Timeline) -> None:
@@ -169,7 +177,9 @@ def _is_quiet(load: Load) -> bool:
     return bool(recent) and not any(is_unexpected(one, load.keys) for one in recent)
 
 
-def _outcome(row: Row, deployment: Deployment, load: Load, timeline: Timeline, replaced: int) -> Outcome:
+def _outcome(
+    row: Row, topology: Topology, deployment: Deployment, load: Load, timeline: Timeline, replaced: int
+) -> Outcome:
     receipts = load.receipts()
     accepted = {key.key.id for key in receipts if _is_accepted(deployment, key)}
     enabled = deployment.enabled_keys([key.key.id for key in receipts])
@@ -201,6 +211,7 @@ def _outcome(row: Row, deployment: Deployment, load: Load, timeline: Timeline, r
         local_limit_fallbacks=sum(host.log.read_text().count(FALLBACK_LINE) for host in deployment.hosts),
         traffic=traffic,
         events=timeline.events,
+        two_hosts=row.examine(deployment, topology, load) if row.examine is not None else None,
     )
 
 

@@ -14,9 +14,7 @@ _TEXTS = postgresql.ARRAY(sa.Text())
 
 def upgrade() -> None:
     op.add_column("api_keys", sa.Column("scopes", _TEXTS, nullable=True))
-    op.add_column(
-        "api_keys", sa.Column("allowed_addresses", _TEXTS, server_default=sa.text("'{}'"), nullable=False)
-    )
+    op.add_column("api_keys", sa.Column("allowed_addresses", _TEXTS, server_default=sa.text("'{}'"), nullable=False))
     op.add_column("api_keys", sa.Column("denied_addresses", _TEXTS, server_default=sa.text("'{}'"), nullable=False))
     op.add_column("api_keys", sa.Column("from_browsers", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.add_column("api_keys", sa.Column("browser_use_at", sa.DateTime(timezone=True), nullable=True))

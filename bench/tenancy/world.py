@@ -11,15 +11,14 @@ from pathlib import Path
 from sqlalchemy import Connection, ForeignKey, insert, make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-import kataven
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.directory import Tenant
-from kataven.tenancy.schema import Schema
+from kataven.tenancy.schema import Schema, scripts_folder
 from kataven.tenancy.server import DatabaseServer, Strategy
 from kataven.tenancy.testing import plant_canary
 
-SCRIPTS = Path(kataven.__file__).parent.parent / "alembic"
+SCRIPTS = scripts_folder()
 ROWS = 10
 
 FIRST = """
@@ -75,7 +74,7 @@ class World:
 
     def schema(self) -> Schema:
         """The schema as newly started code loads it."""
-        return Schema("bench", SCRIPTS, "bench.tenancy.world:Base.metadata", versions=self.revisions)
+        return Schema("bench", "bench.tenancy.world:Base.metadata", versions=self.revisions)
 
     def add_revision(self, name: str, down: str, body: str) -> None:
         """Add a revision that records in the database that it ran."""

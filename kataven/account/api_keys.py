@@ -6,14 +6,14 @@ of `kataven.revocation`, which invalidates the key in every worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal_column, or_, select, update
 from sqlalchemy.orm import Session, undefer_group
 
 from kataven.account import audit
@@ -23,6 +23,7 @@ from kataven.account.models import KEY_RULES, ApiKey
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
+from kataven.identity.peppers import KeyHash
 from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
 from kataven.tenancy.directory import Tenant
 
@@ -125,6 +126,32 @@ def issue(
 def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
     """A page of keys, newest first, including revoked and expired keys."""
     return newest_first(session, ApiKey, limit, after, options=(undefer_group(KEY_RULES),))
+
+
+def search(
+    session: Session, limit: int, start: Position | None, text: str = "", only: KeyStatus | None = None
+) -> Page[ApiKey]:
+    """A page of keys, newest first, with this status, by the clock of the database.
+
+    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys.
+    """
+    where: list[ColumnElement[bool]] = []
+    if text:
+        found = [ApiKey.name.icontains(text, autoescape=True), ApiKey.hint == text]
+        if (key_id := _id_in(text)) is not None:
+            found.append(ApiKey.id == key_id)
+        where.append(or_(*found))
+    expired = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
+    if only is KeyStatus.REVOKED:
+        where.append(ApiKey.disabled_at.is_not(None))
+    elif only is not None:
+        where += [ApiKey.disabled_at.is_(None), expired if only is KeyStatus.EXPIRED else ~expired]
+    return newest_first(session, ApiKey, limit, start, *where)
+
+
+def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
+    """The key that is stored under one of these hashes: the candidates of one secret. None if no key is."""
+    return session.scalar(select(ApiKey).where(ApiKey.key_hash.in_([candidate.digest for candidate in candidates])))
 
 
 def read(session: Session, key_id: UUID) -> ApiKey:
@@ -269,6 +296,13 @@ def _not_revoked(session: Session, key_id: UUID) -> ApiKey:
     if key.disabled_at is not None:
         raise Conflict("A revoked API key can't be changed. Create a new one.")
     return key
+
+
+def _id_in(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _locked(session: Session, key_id: UUID) -> ApiKey:

@@ -71,7 +71,10 @@ def without_receipt(session: Session, action: str, target: object, revoked_at: d
 
 
 def revoked_by(session: Session, action: str, revoked: Mapping[UUID, datetime]) -> Mapping[str, str]:
-    """The actor of `action` for each target, by target id. Reads the events at the time of the revocation."""
+    """The actor of `action` for each target, by target id: a name, or the label of an operator, as in `operator:cli`.
+
+    Reads the events at the time of the revocation.
+    """
     if not revoked:
         return {}
     when_each_was_revoked = (
@@ -79,10 +82,14 @@ def revoked_by(session: Session, action: str, revoked: Mapping[UUID, datetime]) 
         and_(AuditEvent.target == str(target), AuditEvent.created_at.between(revoked_at - MAX_TRANSACTION, revoked_at))
         for target, revoked_at in revoked.items()
     )
-    events = select(AuditEvent.target, AuditEvent.actor_name).where(
+    events = select(AuditEvent.target, AuditEvent.actor, AuditEvent.actor_name).where(
         AuditEvent.action == action, or_(*when_each_was_revoked)
     )
-    return {target: name for target, name in session.execute(events.order_by(AuditEvent.created_at)) if target}
+    return {
+        target: label if label.startswith("operator:") else name
+        for target, label, name in session.execute(events.order_by(AuditEvent.created_at))
+        if target
+    }
 
 
 def listing(

@@ -1,8 +1,9 @@
-"""The number of an account's keys per pepper."""
+"""The number of an account's keys per pepper, and when they were created."""
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -21,3 +22,12 @@ def in_use(session: Session) -> Counter[str]:
         for pepper_id, count in session.execute(statement):
             counted[pepper_id] += count
     return counted
+
+
+def created(session: Session) -> dict[str, tuple[datetime, datetime]]:
+    """When the first and the last API key under each pepper was created, including revoked keys.
+
+    A key that is used moves to the current pepper, so the first time is not when the pepper came into use.
+    """
+    times = select(ApiKey.pepper_id, func.min(ApiKey.created_at), func.max(ApiKey.created_at))
+    return {pepper_id: (first, last) for pepper_id, first, last in session.execute(times.group_by(ApiKey.pepper_id))}

@@ -13,12 +13,14 @@ from kataven.tenancy.errors import InvalidAccountName
 from kataven.tenancy.names import check_account_name
 from kataven.validation import Shaped
 from kataven.web.access import PUBLIC_BY_ADDRESS
-from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
 from kataven.web.paging import DEFAULT_LIMIT, INVALID_CURSOR, MAX_LIMIT, link_to_next
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
 
-blueprint = ApiBlueprint("accounts", __name__, "account", "Find the account to sign in to. Requires no credential.")
+blueprint = ApiBlueprint(
+    "accounts", __name__, "account", "Find the account to sign in to. Requires no credential.", Audience.OPERATORS
+)
 
 
 class AccountsQuery(Query):
@@ -27,9 +29,11 @@ class AccountsQuery(Query):
     q: Annotated[str, Shaped(r"^[a-z0-9_-]*$", "must be the start of an account name: a-z, 0-9, - and _", 63)] = Field(
         default="", description="Prefix of the account name."
     )
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        default=DEFAULT_LIMIT, description="The maximum number of items per page."
+    )
     cursor: Annotated[str, Shaped(f"^{ACCOUNT_PATTERN}$", INVALID_CURSOR)] | None = Field(
-        default=None, description="The cursor from the `Link` header of the previous page: the last account on it."
+        default=None, description="The value of `X-Next-Cursor` of the previous page: the last account on it."
     )
 
 
@@ -40,7 +44,7 @@ class AccountView(View):
     name: str
 
 
-class ValidityView(View):
+class AccountValidityView(View):
     """Whether users can sign in to this account. If not, `reason` states why."""
 
     account: str
@@ -72,7 +76,7 @@ def list_accounts(context: RequestContext, query: AccountsQuery) -> Response:
     "/api/accounts/validate/<string:account>",
     access=PUBLIC_BY_ADDRESS,
     summary="Validate an account name",
-    response=ResponseSpec(200, "Whether the name belongs to an active account.", ValidityView),
+    response=ResponseSpec(200, "Whether the name belongs to an active account.", AccountValidityView),
 )
 def validate_account(context: RequestContext, account: str) -> Response:
     """Returns `valid: false` and the reason if the name is malformed or no active account has it."""

@@ -12,7 +12,7 @@ from kataven.account import agents
 from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
-from kataven.web.inputs.agents import AgentInput, AgentPatch, WidgetSettingsPatch
+from kataven.web.inputs.agents import AgentInput, AgentPatch, AgentWidgetSettingsPatch
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.request_context import RequestContext
@@ -45,7 +45,7 @@ class AgentView(View):
     created_by: str
 
 
-class WidgetSettingsView(View):
+class AgentWidgetSettingsView(View):
     """Whether an agent can be embedded in web pages, and which visitors it accepts."""
 
     widget_enabled: bool
@@ -137,7 +137,7 @@ def delete_agent(context: RequestContext, agent_id: UUID) -> Response:
     "/v1/agents/<agent_id>/widget-settings",
     access=READ,
     summary="Retrieve an agent's widget settings",
-    response=ResponseSpec(200, "The widget settings.", WidgetSettingsView),
+    response=ResponseSpec(200, "The widget settings.", AgentWidgetSettingsView),
     conditional=True,
 )
 def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Response:
@@ -151,12 +151,12 @@ def read_agent_widget_settings(context: RequestContext, agent_id: UUID) -> Respo
     "/v1/agents/<agent_id>/widget-settings",
     access=WRITE,
     summary="Update an agent's widget settings",
-    response=ResponseSpec(200, "The updated widget settings.", WidgetSettingsView),
-    body=WidgetSettingsPatch,
+    response=ResponseSpec(200, "The updated widget settings.", AgentWidgetSettingsView),
+    body=AgentWidgetSettingsPatch,
     max_body_bytes=8 * 1024,
     conditional=True,
 )
-def change_agent_widget_settings(context: RequestContext, agent_id: UUID, body: WidgetSettingsPatch) -> Response:
+def change_agent_widget_settings(context: RequestContext, agent_id: UUID, body: AgentWidgetSettingsPatch) -> Response:
     """Fields that you omit keep their values. The update applies to new visitor sessions."""
     columns = {"widget_enabled": "widget_enabled", "auth_mode": "widget_auth_mode"}
     fields = {columns[name]: value for name, value in body.given().items()}

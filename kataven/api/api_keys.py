@@ -106,7 +106,9 @@ FromBrowsers = Annotated[
 NotBefore = Annotated[
     datetime | None, BeforeValidator(_time), Field(description="The key is rejected before this time.")
 ]
-LimitValue = Annotated[int | None, BeforeValidator(_whole), Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)]
+LimitValue = Annotated[
+    int | None, BeforeValidator(_whole), Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)
+]
 
 
 @with_fields((limit.field for limit in LIMIT_FIELDS), LimitValue)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from flask import Response
+from pydantic import Field
 
 from kataven.account import audit
 from kataven.account.models import AuditEvent
@@ -23,8 +24,12 @@ blueprint = ApiBlueprint("audit-events", __name__, "audit event", "The account's
 class AuditQuery(PageQuery):
     """Query parameters to filter events."""
 
-    action: Annotated[str, Shaped(r"^[a-z_.]{1,100}$", "must be an action like agent.created")] | None = None
-    actor: Annotated[str, Shaped(r"^[!-~]{1,300}$", "must be the actor of an event, like jwt:alice")] | None = None
+    action: Annotated[str, Shaped(r"^[a-z_.]{1,100}$", "must be an action like agent.created")] | None = Field(
+        default=None, description="Only events of this action, such as `api_key.revoked`."
+    )
+    actor: Annotated[str, Shaped(r"^[!-~]{1,300}$", "must be the actor of an event, like jwt:alice")] | None = Field(
+        default=None, description="Only events of this actor, such as `jwt:alice`."
+    )
 
 
 class AuditEventView(View):

@@ -8,7 +8,6 @@ from flask import Response, request
 
 from kataven.api.widget_schemas import (
     ConfigQuery,
-    ConfigView,
     ExchangeInput,
     GuestInput,
     JwksView,
@@ -16,6 +15,7 @@ from kataven.api.widget_schemas import (
     UserTokenInput,
     UserTokenView,
     VisitorTokenView,
+    WidgetConfigView,
 )
 from kataven.api.widget_settings import shape as branding_shape
 from kataven.identity import token as tokens
@@ -54,11 +54,11 @@ REFRESH = OpenApiLink("POST", "/v1/widget/auth/refresh", body={"refresh_token": 
     "/v1/widget/config",
     access=PUBLIC_BY_ADDRESS,
     summary="Retrieve the widget's configuration",
-    response=ResponseSpec(200, "The branding, the agent and the allowed visitor types.", ConfigView),
+    response=ResponseSpec(200, "The branding, the agent and the allowed visitor types.", WidgetConfigView),
     query=ConfigQuery,
     refusals=PAGE_REFUSALS,
 )
-def read_config(context: RequestContext, query: ConfigQuery) -> Response:
+def read_widget_config(context: RequestContext, query: ConfigQuery) -> Response:
     """The page's `Origin` (or `Referer`, if `Origin` is missing) must be in the key's domain allowlist."""
     page, branding = context.services.widget.config(_token(context, query.client_key), page_origin(), query.agent_id)
     config = {
@@ -146,7 +146,7 @@ def exchange_user_token(context: RequestContext, body: ExchangeInput) -> Respons
     refusals=(*PAGE_REFUSALS, "refresh_token_unknown", "refresh_token_reused", "minting_key_ended"),
     links=(REFRESH,),
 )
-def refresh(context: RequestContext, body: RefreshInput) -> Response:
+def refresh_visitor_token(context: RequestContext, body: RefreshInput) -> Response:
     """All conditions for the visitor session are checked again. Sending a refresh token twice ends the session."""
     issued = context.services.widget.refresh(body.refresh_token, page_origin())
     context.named = issued.visitor_session.account
@@ -161,7 +161,7 @@ def refresh(context: RequestContext, body: RefreshInput) -> Response:
     response=ResponseSpec(200, "A JWK Set (RFC 7517).", JwksView),
     refusals=("widget_not_configured",),
 )
-def read_jwks(context: RequestContext) -> Response:
+def read_visitor_token_keys(context: RequestContext) -> Response:
     """The voice edge verifies visitor tokens offline with these keys."""
     ring = context.services.widget.ring
     if ring is None:

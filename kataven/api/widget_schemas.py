@@ -56,8 +56,11 @@ RefreshToken = Annotated[
     AfterValidator(_refresh_token),
     WithJsonSchema({"type": "string", "pattern": f"^{opaque_tokens.REFRESH_TOKEN_PATTERN}$"}),
 ]
+# Spaces and controls are listed, because `\s` matches different characters in Python and in ECMA-262, which JSON Schema
+# uses. Bidirectional controls could make an address look like another one.
+_NOT_IN_AN_EMAIL = r"@\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028-\u202f\u205f\u2066-\u2069\u3000\ufeff"
 Email = Annotated[
-    str, Shaped(r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", "must be an email address like ada@acme.com", 254)
+    str, Shaped(f"^[^{_NOT_IN_AN_EMAIL}]+@[^{_NOT_IN_AN_EMAIL}]+$", "must be an email address like ada@acme.com", 254)
 ]
 
 
@@ -108,7 +111,7 @@ class PublicAgentView(View):
     greeting_mode: str
 
 
-class ConfigView(View):
+class WidgetConfigView(View):
     """The appearance of the widget, its agent, and the allowed visitor types."""
 
     branding: BrandingView

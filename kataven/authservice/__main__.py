@@ -6,17 +6,24 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
+
+import grpc
 
 from kataven import assembly, logs, settings
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.authservice.tls import TlsFiles
 from kataven.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from kataven.telemetry.spans import Telemetry
+
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. Returns 2 if the configuration is invalid, 1 if the address cannot be bound."""
     try:
         configured = settings.load(os.environ)
+        assembly.require_usable_pooler(configured)
     except SettingsError as error:
         sys.stderr.write("\n".join(["The configuration is invalid:", *(f"  {line}" for line in error.problems), ""]))
         return 2
@@ -39,13 +46,16 @@ def serve(configured: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    telemetry = assembly.telemetry(configured, "kataven-auth", lambda outcome, n: None)  # it has no metrics endpoint
     parts = assembly.foundation(configured)
     service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
     tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
-    server = AuthServer(service, configured.auth_bind, tls)
+    server = AuthServer(service, configured.auth_bind, tls, _interceptors(telemetry))
     # This process takes no lease, so it caches nothing and queries the databases for every call. With a cache, it might
     # not have evicted an entry yet when a worker that already has calls it, and return a stale result for that worker
     # to cache.
+    if telemetry is not None:
+        telemetry.start()
     parts.registry.start()
     server.start()
     try:
@@ -54,6 +64,16 @@ def serve(configured: Settings) -> None:
         server.stop()
         parts.registry.close()
         parts.directory.database.close()
+        if telemetry is not None:
+            telemetry.stop()
+
+
+def _interceptors(telemetry: Telemetry | None) -> list[grpc.ServerInterceptor]:
+    if telemetry is None:
+        return []
+    from kataven.telemetry.instruments import GrpcServerSpans  # loads OpenTelemetry
+
+    return [GrpcServerSpans(telemetry)]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
@@ -75,9 +75,19 @@ class AuthService:
 class AuthServer:
     """A listening server. `address` is `host:port` or `unix:/path`; port 0 selects a free port, see `port`."""
 
-    def __init__(self, service: AuthService, address: str, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self,
+        service: AuthService,
+        address: str,
+        tls: TlsFiles | None = None,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+    ) -> None:
         self._health = health.HealthServicer()
-        self._server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="auth"), options=SERVER_OPTIONS)
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="auth"),
+            interceptors=list(interceptors),
+            options=SERVER_OPTIONS,
+        )
         self._server.add_generic_rpc_handlers((service.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = (
@@ -112,7 +122,7 @@ def _logged(name: str, rpc: Rpc) -> Rpc:
 
     def logged(request: Message, context: grpc.ServicerContext) -> Message:
         headers = {str(key): str(value) for key, value in context.invocation_metadata()}
-        trace = tracing.Trace.from_header(headers.get(tracing.HEADER))
+        trace = tracing.open_trace(headers.get(tracing.HEADER))
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
         started = time.perf_counter()

@@ -14,23 +14,31 @@ class AgentFields(TypedDict, total=False):
     description: str | None
     """A note for the people who manage the agent."""
     category: Literal["customer_support", "sales", "operations", "custom"]
+    """Default: `custom`."""
     status: Literal["draft", "active", "paused", "archived"]
-    """Only an `active` agent accepts visitors."""
+    """Only an `active` agent accepts visitors. Default: `draft`."""
     system_prompt: str | None
     """The instructions for the language model."""
     greeting_message: str | None
     """The first message of a conversation."""
     greeting_mode: Literal["interruptible", "locked"]
+    """Default: `interruptible`."""
     llm_model: str
+    """Default: `gpt-4o`."""
     voice_provider: Literal["cartesia", "elevenlabs", "deepgram"]
+    """Default: `cartesia`."""
     voice_id: str | None
     """A voice of the voice provider."""
     auth_mode: Literal["public", "authenticated"]
+    """Default: `authenticated`."""
     ringing_enabled: bool
+    """Default: `false`."""
     background_audio_enabled: bool
+    """Default: `false`."""
     background_audio_volume: float
-    """From 0 (silent) to 1."""
+    """From 0 (silent) to 1. Default: `0.5`."""
     noise_suppression_enabled: bool
+    """Default: `false`."""
 
 
 class AgentChanges(TypedDict, total=False):

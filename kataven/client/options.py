@@ -9,8 +9,6 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import httpx2
-
 from kataven.client.errors import ConfigurationError
 
 DEFAULT_BASE_URL = "https://api.kataven.ai/v1"
@@ -95,6 +93,8 @@ def _is_encrypted(url: str) -> bool:
 
     Raises ConfigurationError if the URL is invalid, or not https and not on this machine.
     """
+    import httpx2  # here, for the same reason as in `KatavenClient`
+
     try:
         parts = urlsplit(url)
         host, _, _ = parts.hostname, parts.port, httpx2.URL(url)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from time import sleep
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-import httpx2
-
-from kataven.client import api_requests, models, transport
-from kataven.client.api_requests import ApiRequest, Id
-from kataven.client.errors import ClientClosedError
+from kataven.client import api_requests, models
+from kataven.client.api_requests import Id
 from kataven.client.fields import AgentChanges, AgentFields, AgentWidgetChanges, WidgetKeyChanges, WidgetSettingsChanges
 from kataven.client.models import Page
-from kataven.client.options import DEFAULT_TIMEOUT_SECONDS, Options, options
-from kataven.client.retries import Retry, delay_before_retry, policy
+from kataven.client.options import DEFAULT_TIMEOUT_SECONDS, options
+from kataven.client.retries import Retry, policy
 
-Result = TypeVar("Result")
-Item = TypeVar("Item")
+if TYPE_CHECKING:
+    from kataven.client.sync_sender import Sender
 
 
 class KatavenClient:
@@ -37,7 +33,10 @@ class KatavenClient:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         retry: bool | Retry = False,
     ) -> None:
-        self._sender = _Sender(options(api_key, base_url, timeout), policy(retry))
+        # Importing httpx2 takes several times longer than importing the SDK, so only the first client does it.
+        from kataven.client.sync_sender import Sender
+
+        self._sender = Sender(options(api_key, base_url, timeout), policy(retry))
         self.agents = Agents(self._sender)
         self.widget_keys = WidgetKeys(self._sender)
         self.widget_settings = WidgetSettings(self._sender)
@@ -63,50 +62,8 @@ class KatavenClient:
         return f"<KatavenClient {self._sender.options.base_url}>"
 
 
-class _Sender:
-    def __init__(self, options: Options, retry: Retry) -> None:
-        self.options = options
-        self._retry = retry
-        self._http = httpx2.Client(**transport.http_options(options))
-
-    def send(self, request: ApiRequest[Result]) -> Result:
-        failed_attempts = 0
-        while True:
-            outcome = self._send_once(request)
-            if outcome.error is None:
-                return outcome.result  # type: ignore[return-value]  # without an error, the result is set
-            failed_attempts += 1
-            delay = delay_before_retry(self._retry, request.method, failed_attempts, outcome.error)
-            if delay is None:
-                raise outcome.error
-            sleep(delay)
-
-    def iterate(self, page_after: Callable[[str | None], ApiRequest[Page[Item]]]) -> Iterator[Item]:
-        cursor: str | None = None
-        while True:
-            page = self.send(page_after(cursor))
-            yield from page.items
-            cursor = api_requests.require_progress(cursor, page)
-            if cursor is None:
-                return
-
-    def close(self) -> None:
-        self._http.close()
-
-    def _send_once(self, request: ApiRequest[Result]) -> transport.Outcome[Result]:
-        try:
-            response = self._http.request(**transport.request_options(self.options, request))
-        except httpx2.RequestError as error:
-            return transport.Outcome(error=transport.request_error(error))
-        except RuntimeError:
-            if not self._http.is_closed:
-                raise
-            return transport.Outcome(error=ClientClosedError())
-        return transport.outcome(self.options, request, response)
-
-
 class _Resource:
-    def __init__(self, sender: _Sender) -> None:
+    def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
 

@@ -1,29 +1,27 @@
-"""`flask accounts …`: create accounts, show them, change their status, limits and policy."""
+"""`kataven accounts …`: create accounts, show them, change their status, limits and policy."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
 
-from kataven.account.errors import LimitAboveAccount
+from kataven.commands.context import current
 from kataven.commands.limit_options import limit_options
-from kataven.commands.operator import cli_operator
-from kataven.commands.options import WholeNumber
+from kataven.commands.options import KeyId, WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
-from kataven.operations import account_creation, account_limits, account_status, database_repair
-from kataven.operations import key_limits as limits_of_key
-from kataven.system import accounts, limits
-from kataven.system.models import AccountRateLimits, AccountStatus
-from kataven.web.services import services
+
+if TYPE_CHECKING:
+    from kataven.operations.database_repair import RepairResult
 
 MAX_DAYS = 36_500
+STATUSES = ("provisioning", "active", "suspended", "archived", "failed", "deleting")
+"""The values of `AccountStatus`, whose module imports the database's libraries."""
 
-group = AppGroup("accounts", help="Manage accounts and their databases.")
+group = click.Group("accounts", help="Manage accounts and their databases.")
 
 
 @group.command("create")
@@ -38,22 +36,27 @@ def create(
     account: str, name: str | None, org_id: str | None, server: str | None, discoverable: bool, as_json: bool
 ) -> None:
     """Create ACCOUNT and its database. If a step fails, neither is kept."""
+    from kataven.operations import account_creation
+
     new = account_creation.NewAccount(account, name or account, org_id, server, discoverable)
-    account_creation.create_account(cli_operator(), new)
+    account_creation.create_account(current().operator, new)
     _show_account(account, as_json)
 
 
 @group.command("list")
 @click.option(
     "--status",
-    type=click.Choice([str(status) for status in AccountStatus]),
+    type=click.Choice(STATUSES),
     help="Only accounts with this status.",
 )
 @as_json
 @report_errors
 def list_accounts(status: str | None, as_json: bool) -> None:
     """List all accounts."""
-    with services().directory.database.reading() as session:
+    from kataven.system import accounts
+    from kataven.system.models import AccountStatus
+
+    with current().operator.system.reading() as session:
         found = accounts.listing(session, AccountStatus(status) if status else None)
     rows = [
         {
@@ -66,7 +69,7 @@ def list_accounts(status: str | None, as_json: bool) -> None:
         }
         for account in found
     ]
-    print_rows(rows, as_json=as_json, empty="No accounts yet. Create one: flask accounts create NAME")
+    print_rows(rows, as_json=as_json, empty=f"No accounts yet. Create one: {current().program} accounts create NAME")
 
 
 @group.command("show")
@@ -85,15 +88,12 @@ def show_account(account: str, as_json: bool) -> None:
 @report_errors
 def change_limits(account: str, as_json: bool, **given: int | None) -> None:
     """Show the rate limits of ACCOUNT, or change the given ones. Every worker applies them within a second."""
-    operator = cli_operator()
-    changes = {name: value for name, value in given.items() if value is not None}
-    shown = account_limits.change(operator, account, changes) if changes else account_limits.read(operator, account)
-    print_fields(asdict(shown), as_json=as_json)
+    show_limits(account, given, as_json=as_json)
 
 
 @group.command("key-limits")
 @click.argument("account")
-@click.argument("key_id", type=click.UUID)
+@click.argument("key_id", type=KeyId())
 @limit_options
 @click.option("--clear", is_flag=True, help="Remove the key's own limits first.")
 @as_json
@@ -103,18 +103,7 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
 
     KEY_ID is the `id` in GET /v1/api-keys; logs contain it as `api_key:ID`. Limits above those of ACCOUNT are refused.
     """
-    operator = cli_operator()
-    changes = {name: value for name, value in given.items() if value is not None}
-    try:
-        if changes or clear:
-            key = limits_of_key.change(operator, account, key_id, changes, clear=clear)
-        else:
-            key = limits_of_key.read(operator, account, key_id)
-    except LimitAboveAccount as error:
-        fix = f"flask accounts limits {account} --{error.name} {error.requested}"
-        raise click.ClickException(f"{error}. Use a lower limit, or raise the account's: {fix}") from error
-    own = {name: key.limits.get(name) for name in limits.COLUMNS}
-    print_fields({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)
+    show_key_limits(account, key_id, given, clear=clear, as_json=as_json)
 
 
 @group.command("suspend")
@@ -123,7 +112,9 @@ def key_limits(account: str, key_id: UUID, clear: bool, as_json: bool, **given: 
 @report_errors
 def suspend(account: str, as_json: bool) -> None:
     """Suspend ACCOUNT: refuse its requests until `resume`. Takes effect on every worker before the command returns."""
-    print_fields(account_status.suspend(cli_operator(), account).as_json(), as_json=as_json)
+    from kataven.operations import account_status
+
+    print_fields(account_status.suspend(current().operator, account).as_json(), as_json=as_json)
 
 
 @group.command("resume")
@@ -132,7 +123,9 @@ def suspend(account: str, as_json: bool) -> None:
 @report_errors
 def resume(account: str, as_json: bool) -> None:
     """Reactivate a suspended ACCOUNT. Use `restore` for an archived one."""
-    print_fields(account_status.resume(cli_operator(), account).as_json(), as_json=as_json)
+    from kataven.operations import account_status
+
+    print_fields(account_status.resume(current().operator, account).as_json(), as_json=as_json)
 
 
 @group.command("archive")
@@ -141,7 +134,9 @@ def resume(account: str, as_json: bool) -> None:
 @report_errors
 def archive(account: str, as_json: bool) -> None:
     """Archive ACCOUNT: refuse its requests and keep its database. Use `restore` to reactivate it."""
-    print_fields(account_status.archive(cli_operator(), account).as_json(), as_json=as_json)
+    from kataven.operations import account_status
+
+    print_fields(account_status.archive(current().operator, account).as_json(), as_json=as_json)
 
 
 @group.command("repair")
@@ -152,7 +147,9 @@ def repair(as_json: bool) -> None:
 
     The exit status is 1 if a server could not be reached.
     """
-    results = database_repair.repair_all(cli_operator())
+    from kataven.operations import database_repair
+
+    results = database_repair.repair_all(current().operator)
     print_rows([_repaired(result) for result in results], as_json=as_json, empty="Nothing to repair.")
     if any(result.error for result in results):
         sys.exit(1)
@@ -171,13 +168,45 @@ def policy(
     """Set the maximum lifetime of the API keys of ACCOUNT."""
     if (max_key_expiry_days is None) != no_max_key_expiry:
         raise click.UsageError("Pass either --max-key-expiry-days N or --no-max-key-expiry.")
+    from kataven.operations import account_status
+
     shortened, receipt = account_status.change_key_policy(
-        cli_operator(), account, max_key_expiry_days, existing=existing
+        current().operator, account, max_key_expiry_days, existing=existing
     )
     print_fields({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
 
 
-def _repaired(found: database_repair.RepairResult) -> dict[str, Any]:
+def show_limits(account: str, given: dict[str, int | None], *, as_json: bool) -> None:
+    """Change the given limits of an account, if any, and show all of them."""
+    from kataven.operations import account_limits
+
+    operator = current().operator
+    changes = {name: value for name, value in given.items() if value is not None}
+    shown = account_limits.change(operator, account, changes) if changes else account_limits.read(operator, account)
+    print_fields(asdict(shown), as_json=as_json)
+
+
+def show_key_limits(account: str, key_id: UUID, given: dict[str, int | None], *, clear: bool, as_json: bool) -> None:
+    """Change the given limits of a key, if any, and show all of them."""
+    from kataven.account.errors import LimitAboveAccount
+    from kataven.operations import key_limits as limits_of_key
+    from kataven.system import limits
+
+    operator = current().operator
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        if changes or clear:
+            key = limits_of_key.change(operator, account, key_id, changes, clear=clear)
+        else:
+            key = limits_of_key.read(operator, account, key_id)
+    except LimitAboveAccount as error:
+        fix = f"{current().program} accounts limits {account} --{error.name} {error.requested}"
+        raise click.ClickException(f"{error}. Use a lower limit, or raise the account's: {fix}") from error
+    own = {name: key.limits.get(name) for name in limits.COLUMNS}
+    print_fields({"key": str(key.id), "name": key.name, "hint": key.hint, **own}, as_json=as_json)
+
+
+def _repaired(found: RepairResult) -> dict[str, Any]:
     if found.repair is None:
         nothing = {"database": None, "account": None}
         return {"server": found.server, **nothing, "found": "unreachable", "repaired": False, "reason": found.error}
@@ -193,7 +222,10 @@ def _repaired(found: database_repair.RepairResult) -> dict[str, Any]:
 
 
 def _show_account(account: str, as_json: bool) -> None:
-    with services().directory.database.reading() as session:
+    from kataven.system import accounts, limits
+    from kataven.system.models import AccountRateLimits
+
+    with current().operator.system.reading() as session:
         row = accounts.read(session, account)
         own = limits.limits_of(session.get(AccountRateLimits, account))
     fields: dict[str, Any] = {

@@ -1,29 +1,24 @@
-"""`flask migrations …`: migrate databases to the schema of this release, and show the revision of each."""
+"""`kataven migrations …`: migrate databases to the schema of this release, and show the revision of each."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
-from flask.cli import AppGroup
-from rich.progress import Progress
 
-from kataven.commands.operator import ACTOR, cli_operator
+from kataven.commands.context import ACTOR, current
 from kataven.commands.options import WholeNumber
-from kataven.commands.output import as_json, console, print_rows, report_errors
-from kataven.operations import account_creation, account_migrations, migration_runs
-from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
-from kataven.tenancy.migrations.draft import draft_revision, is_empty
-from kataven.tenancy.migrations.fleet import RunOptions
-from kataven.tenancy.migrations.report import AccountResult, MigrationReport
-from kataven.tenancy.server import DatabaseServer
-from kataven.web.services import services
+from kataven.commands.output import as_json, console, print_fields, print_rows, report_errors
 
-group = AppGroup("migrations", help="Migrate the system database and the databases of accounts.")
+if TYPE_CHECKING:
+    from kataven.tenancy.migrations.fleet import RunOptions
+    from kataven.tenancy.migrations.report import AccountResult, MigrationReport
+
+group = click.Group("migrations", help="Migrate the system database and the databases of accounts.")
 
 accounts_option = click.option("--account", "accounts", multiple=True, help="Account to process; can be repeated.")
 jobs_option = click.option(
@@ -80,14 +75,18 @@ def upgrade(
 
     With --sql and --account, the SQL starts at the current revision of the account's database.
     """
-    database = services().directory.database
+    from kataven.operations import account_creation, migration_runs
+    from kataven.system.schema import SYSTEM_SCHEMA
+    from kataven.tenancy.migrations.fleet import RunOptions
+
+    database = current().operator.system
     if only_sql:
         _print_sql(system, accounts, all_accounts=all_accounts, jobs=jobs)
         return
     if not (system or accounts or all_accounts):
         raise click.UsageError("Nothing to upgrade. Pass --system, --account NAME or --all.")
     if system:
-        account_creation.prepare_system(database.url.render_as_string(hide_password=False))
+        account_creation.prepare_system(database.direct_url.render_as_string(hide_password=False))
         click.echo(f"system database is at {SYSTEM_SCHEMA.head}", err=True)
     if accounts or all_accounts:
         options = RunOptions(
@@ -109,24 +108,34 @@ def upgrade(
 @report_errors
 def carry_out(run_id: UUID) -> None:
     """Execute the migration run RUN_ID. Only the console should start this command."""
-    account_migrations.run(cli_operator(), run_id)
+    from kataven.operations import account_migrations
+
+    account_migrations.run(current().operator, run_id)
 
 
 @group.command("revision")
 @click.argument("message")
 @click.option("--system", is_flag=True, help="Draft for the system database instead of the accounts' databases.")
+@as_json
 @report_errors
-def revision(message: str, system: bool) -> None:
+def revision(message: str, system: bool, as_json: bool) -> None:
     """Draft the next schema revision from the models, for developers. MESSAGE names it, as in "notes about agents".
 
     The models are compared with a scratch database on the server of the system database. Review the draft before you
     use it: the comparison doesn't detect renamed columns or changed CHECK constraints.
     """
+    from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
+    from kataven.tenancy.migrations.draft import draft_revision, is_empty
+    from kataven.tenancy.server import DatabaseServer
+
     if not any(character.isalnum() for character in message):
         raise click.BadParameter("describe the change in a few words.", param_hint="MESSAGE")
     schema = SYSTEM_SCHEMA if system else ACCOUNT_SCHEMA
-    written = draft_revision(schema, DatabaseServer(services().directory.database.url), message.strip())
-    click.echo(written)
+    written = draft_revision(schema, DatabaseServer(current().operator.system.direct_url), message.strip())
+    if as_json:
+        print_fields({"file": written, "empty": is_empty(written)}, as_json=True)
+    else:
+        click.echo(written)
     if is_empty(written):
         click.echo("The models match the last revision. Fill in the draft by hand, or delete it.", err=True)
 
@@ -141,7 +150,9 @@ def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
 
     The exit status is 1 if an account has drifted, or if this release can't serve its revision.
     """
-    database = services().directory.database
+    from kataven.operations import account_migrations
+
+    database = current().operator.system
     states = account_migrations.status(database, account_migrations.tenants(database, accounts), jobs)
     print_rows([asdict(state) for state in states], as_json=as_json, empty="No accounts yet.")
     if not all(state.served and not state.drifted for state in states):
@@ -150,7 +161,10 @@ def status(accounts: tuple[str, ...], jobs: int, as_json: bool) -> None:
 
 def _print_sql(system: bool, accounts: tuple[str, ...], *, all_accounts: bool, jobs: int) -> None:
     """The system database's SQL is printed first, because it is upgraded first. Default: the accounts' SQL."""
-    database = services().directory.database
+    from kataven.operations import account_migrations
+    from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
+
+    database = current().operator.system
     if system:
         click.echo(account_migrations.sql(database, SYSTEM_SCHEMA, None))
     if all_accounts or not (system or accounts):
@@ -173,7 +187,12 @@ def _print_sql(system: bool, accounts: tuple[str, ...], *, all_accounts: bool, j
 
 
 def _upgrade(accounts: tuple[str, ...], options: RunOptions) -> MigrationReport:
-    operator = cli_operator()
+    from rich.progress import Progress
+
+    from kataven.operations import account_migrations, migration_runs
+    from kataven.system.schema import ACCOUNT_SCHEMA
+
+    operator = current().operator
     database = operator.system
     count = len(account_migrations.tenants(database, accounts))
     with Progress(console=console(stderr=True), transient=True) as bar:

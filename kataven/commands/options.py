@@ -1,9 +1,14 @@
-"""Parameter types for numbers, with readable errors. The errors of click's own types print an inequality."""
+"""Parameter types with readable errors.
+
+The errors of click's own number types print an inequality, and that of its UUID type repeats the input, which can be a
+key that was pasted in place of its id.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -42,3 +47,24 @@ class Seconds(click.ParamType[float]):
         if not 1 <= number < math.inf:  # also refuses NaN
             self.fail(f"must be a number of seconds, at least 1, not {str(value)[:20]!r}", param, ctx)
         return number
+
+
+class KeyId(click.ParamType[UUID]):
+    """The id of a key. The error never repeats the input."""
+
+    name = "key_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> UUID:
+        if isinstance(value, UUID):
+            return value
+        text = str(value).lower()
+        if "sk_live_" in text or "pk_live_" in text:
+            message = (
+                "is a key, not the id of a key. Other users of this machine can read arguments, and your shell may "
+                "have saved it. Revoke the key: kataven keys revoke --secret-stdin"
+            )
+            self.fail(message, param, ctx)
+        try:
+            return UUID(text)
+        except ValueError:
+            self.fail("is not the id of a key. List the ids: kataven keys list --account ACCOUNT", param, ctx)

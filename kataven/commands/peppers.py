@@ -1,24 +1,15 @@
-"""`flask peppers …`: count the keys under each pepper, and check whether a pepper can be removed from the ring."""
+"""`kataven peppers …`: count the keys under each pepper, and check whether a pepper can be removed from the ring."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 import click
-from flask.cli import AppGroup
 
-from kataven.account import peppers
-from kataven.commands.operator import ACTOR
-from kataven.commands.output import as_json, print_rows, report_errors
-from kataven.system import accounts, operators
-from kataven.system.models import AccountStatus
-from kataven.system.sessions import AccountSessions
-from kataven.tenancy.errors import TenancyError
-from kataven.web.services import services
+from kataven.commands.context import ACTOR, current
+from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
-group = AppGroup("peppers", help="Manage the peppers, the secrets that stored keys are hashed with.")
-
-WITH_DATABASE = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
+group = click.Group("peppers", help="Manage the peppers, the secrets that stored keys are hashed with.")
 
 
 @group.command("status")
@@ -44,12 +35,15 @@ def status(by_account: bool, as_json: bool) -> None:
 
 @group.command("retire")
 @click.argument("pepper")
+@as_json
 @report_errors
-def retire(pepper: str) -> None:
+def retire(pepper: str, as_json: bool) -> None:
     """Check that no usable key is stored under PEPPER, so that it can be removed from KATAVEN_PEPPERS.
 
     A key moves to the current pepper when it is next used. Revoke the remaining keys, or wait until they are used.
     """
+    from kataven.system import operators
+
     counted, unreachable = _in_use()
     holders = {account: counts[pepper] for account, counts in counted.items() if counts[pepper]}
     _require_in_ring(pepper, in_use=bool(holders))
@@ -59,8 +53,11 @@ def retire(pepper: str) -> None:
     if unreachable:
         raise click.ClickException(_not_counted(unreachable))
     _require_not_current(pepper)
-    with services().directory.database.writing() as session:
+    with current().operator.system.writing() as session:
         operators.record(session, ACTOR, "pepper.retired", None, {"pepper": pepper})
+    if as_json:
+        print_fields({"retired": pepper}, as_json=True)
+        return
     click.echo(
         f"No usable key is stored under pepper {pepper!r}. Remove it from KATAVEN_PEPPERS, and restart every process"
         " that has it."
@@ -69,13 +66,13 @@ def retire(pepper: str) -> None:
 
 def _require_in_ring(pepper: str, *, in_use: bool) -> None:
     """Refuse an unknown id, which may be a typo. An id that is in use is accepted, even if the ring lacks it."""
-    ring = services().issuer.pepper_ids()
+    ring = current().services.issuer.pepper_ids()
     if pepper not in ring and not in_use:
         raise click.BadParameter(f"No pepper {pepper!r} in the ring, only {', '.join(ring)}.", param_hint="PEPPER")
 
 
 def _require_not_current(pepper: str) -> None:
-    if services().issuer.pepper_ids()[0] == pepper:
+    if current().services.issuer.pepper_ids()[0] == pepper:
         raise click.ClickException(
             f"Pepper {pepper!r} is the current one: new keys are stored under it. First put another pepper at the "
             "front of KATAVEN_PEPPERS."
@@ -84,19 +81,10 @@ def _require_not_current(pepper: str) -> None:
 
 def _in_use() -> tuple[dict[str, Counter[str]], list[str]]:
     """The number of usable keys by account and pepper, and the accounts whose database is unavailable."""
-    found = services()
-    sessions = AccountSessions(found.directory, found.registry)
-    with found.directory.database.reading() as session:
-        names = [account.account_id for account in accounts.listing(session) if account.status in WITH_DATABASE]
-    counted: dict[str, Counter[str]] = {}
-    unreachable = []
-    for name in names:
-        try:
-            with sessions.reading(name) as tenant:
-                counted[name] = peppers.in_use(tenant)
-        except TenancyError:
-            unreachable.append(name)
-    return counted, unreachable
+    from kataven.operations import peppers_in_use
+
+    use = peppers_in_use.count(current().operator)
+    return use.by_account, use.unreachable
 
 
 def _not_counted(accounts: list[str]) -> str:

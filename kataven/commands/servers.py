@@ -1,36 +1,55 @@
-"""`flask servers …`: manage the PostgreSQL servers that accounts are placed on."""
+"""`kataven servers …`: manage the PostgreSQL servers that accounts are placed on."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
 import click
-from flask.cli import AppGroup
-from sqlalchemy import URL
 
-from kataven.commands.operator import ACTOR
+from kataven.commands.context import ACTOR, current
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
-from kataven.system import servers
-from kataven.system.database import SystemDatabase
-from kataven.system.directory import tenant_url
-from kataven.system.models import RegisteredServer
-from kataven.system.suitability import server_url
-from kataven.web.services import services
 
-group = AppGroup("servers", help="Manage the PostgreSQL servers that accounts are placed on.")
+if TYPE_CHECKING:
+    from kataven.system.addresses import ServerAddress
+    from kataven.system.database import SystemDatabase
+    from kataven.system.models import RegisteredServer
+    from kataven.system.suitability import Replication
+
+group = click.Group("servers", help="Manage the PostgreSQL servers that accounts are placed on.")
 
 force_option = click.option("--force", is_flag=True, help="Proceed even if no other server accepts new accounts.")
 
 
+P = ParamSpec("P")
+
+
+def address_options(command: Callable[P, None]) -> Callable[P, None]:
+    """The options that say where the URLs of a server are read from."""
+    for option in (
+        click.option("--direct-url-env", metavar="VARIABLE", help="Read the direct URL from this variable."),
+        click.option(
+            "--direct-url",
+            is_flag=True,
+            help="The URL leads to a connection pooler: read the URL of PostgreSQL itself from the next line.",
+        ),
+        click.option("--url-env", metavar="VARIABLE", help="Read the URL from this environment variable."),
+        click.option("--url-file", type=click.File(), help="Read the URL from this file's first line; - for stdin."),
+    ):
+        command = option(command)
+    return command
+
+
 @group.command("add")
 @click.argument("name")
-@click.option("--url-file", type=click.File(), help="Read the URL from this file's first line; - for stdin.")
-@click.option("--url-env", metavar="VARIABLE", help="Read the URL from this environment variable.")
+@address_options
 @as_json
 @report_errors
-def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
+def add(
+    name: str, url_file: Any, url_env: str | None, direct_url: bool, direct_url_env: str | None, as_json: bool
+) -> None:
     """Add the server NAME, so that accounts can be placed on it.
 
     The command prompts for the URL, postgresql://user@host:5432. If standard input is not a terminal, it reads the URL
@@ -38,14 +57,44 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
     password: on every host, libpq reads it from the file named by PGPASSFILE. The command connects to the server and
     refuses it if it can't hold accounts. For a server with replicas, list all hosts, so that the workers find the
     primary after a failover: postgresql://user@?host=db1:5432&host=db2:5432&target_session_attrs=read-write
+
+    If the URL leads to a connection pooler such as PgBouncer, pass --direct-url, and give the URL of PostgreSQL itself
+    after it: at the prompt, on the next line, or with --direct-url-env.
     """
-    replication = servers.add(_database(), name, server_url(_given_url(url_file, url_env)), actor=ACTOR)
+    from kataven.system import servers
+
+    address = _given_address(url_file, url_env, direct_url=direct_url, direct_url_env=direct_url_env)
+    _report_replication(servers.add(_database(), name, address.url, direct_url=address.direct, actor=ACTOR))
+    _show(name, as_json)
+
+
+@group.command("address")
+@click.argument("name")
+@address_options
+@as_json
+@report_errors
+def address(
+    name: str, url_file: Any, url_env: str | None, direct_url: bool, direct_url_env: str | None, as_json: bool
+) -> None:
+    """Change how the server NAME is reached, for example after a connection pooler was placed in front of it.
+
+    The URLs are read as in `add`, and must lead to the same server as before. Workers use them within 30 s.
+    """
+    from kataven.system import servers
+
+    with _database().reading() as session:
+        servers.read(session, name)  # before the prompt
+    given = _given_address(url_file, url_env, direct_url=direct_url, direct_url_env=direct_url_env)
+    _report_replication(servers.change_address(_database(), name, given.url, direct_url=given.direct, actor=ACTOR))
+    _show(name, as_json)
+
+
+def _report_replication(replication: Replication) -> None:
     if replication.warning:
         click.echo(f"Warning: {replication.warning}", err=True)
     else:
         state = "on" if replication.synchronous else "off; the server has no standbys"
         click.echo(f"Synchronous replication is {state}.", err=True)
-    _show(name, as_json)
 
 
 @group.command("list")
@@ -53,7 +102,7 @@ def add(name: str, url_file: Any, url_env: str | None, as_json: bool) -> None:
 @report_errors
 def list_servers(as_json: bool) -> None:
     """List all servers and the number of accounts on each."""
-    print_rows(_rows(), as_json=as_json, empty="No servers yet. Run: flask migrations upgrade --system")
+    print_rows(_rows(), as_json=as_json, empty=f"No servers yet. Run: {current().program} migrations upgrade --system")
 
 
 @group.command("drain")
@@ -64,6 +113,8 @@ def list_servers(as_json: bool) -> None:
 @report_errors
 def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
     """Stop placing new accounts on the server NAME. Its existing accounts remain there and are served."""
+    from kataven.system import servers
+
     servers.drain(_database(), name, draining=not undo, actor=ACTOR, force=force)
     _show(name, as_json)
 
@@ -74,6 +125,8 @@ def drain(name: str, undo: bool, force: bool, as_json: bool) -> None:
 @report_errors
 def resume(name: str, as_json: bool) -> None:
     """Place new accounts on the server NAME again."""
+    from kataven.system import servers
+
     servers.drain(_database(), name, draining=False, actor=ACTOR)
     _show(name, as_json)
 
@@ -81,14 +134,37 @@ def resume(name: str, as_json: bool) -> None:
 @group.command("remove")
 @click.argument("name")
 @force_option
+@as_json
 @report_errors
-def remove(name: str, force: bool) -> None:
+def remove(name: str, force: bool, as_json: bool) -> None:
     """Remove the server NAME from the list. It must not hold accounts; the server itself is not changed."""
+    from kataven.system import servers
+
     servers.remove(_database(), name, actor=ACTOR, force=force)
-    click.echo(f"Removed {name} from the list.")
+    if as_json:
+        print_fields({"removed": name}, as_json=True)
+    else:
+        click.echo(f"Removed {name} from the list.")
 
 
-def _given_url(url_file: Any, url_env: str | None) -> str:
+def _given_address(
+    url_file: Any, url_env: str | None, *, direct_url: bool, direct_url_env: str | None
+) -> ServerAddress:
+    from kataven.system.addresses import ServerAddress
+    from kataven.system.suitability import server_url
+
+    url = server_url(_given_url(url_file, url_env))
+    if direct_url_env is not None:
+        return ServerAddress(url, server_url(_given_url(None, direct_url_env)))
+    if not direct_url:
+        return ServerAddress(url)
+    if url_env is not None:
+        raise click.UsageError("With --url-env, pass --direct-url-env instead of --direct-url.")
+    prompt = "URL of PostgreSQL itself (postgresql://user@host:5432)"
+    return ServerAddress(url, server_url(_given_url(url_file, None, prompt)))
+
+
+def _given_url(url_file: Any, url_env: str | None, prompt: str = "URL (postgresql://user@host:5432)") -> str:
     if url_file is not None and url_env is not None:
         raise click.UsageError("Pass either --url-file or --url-env, not both.")
     if url_env is not None:
@@ -100,7 +176,7 @@ def _given_url(url_file: Any, url_env: str | None) -> str:
     standard_input = _standard_input()
     if standard_input.isatty():
         # Hidden, because a pasted URL may contain a password.
-        return str(click.prompt("URL (postgresql://user@host:5432)", hide_input=True))
+        return str(click.prompt(prompt, hide_input=True))
     return standard_input.readline()
 
 
@@ -113,18 +189,26 @@ def _show(name: str, as_json: bool) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
+    from kataven.system import servers
+
     database = _database()
     with database.reading() as session:
-        return [_row(database.url, server, accounts) for server, accounts in servers.listing(session)]
+        return [_row(database, server, accounts) for server, accounts in servers.listing(session)]
 
 
-def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, Any]:
-    url = tenant_url(system_url, server.url, "postgres")
+def _row(database: SystemDatabase, server: RegisteredServer, accounts: int) -> dict[str, Any]:
+    from kataven.system import servers
+    from kataven.system.addresses import address_of
+
+    address = address_of(database, server.url, server.direct_url)
+    url, direct = address.url, address.direct
     return {
         "server": server.name,
         "host": servers.host_of(url),
         "port": servers.port_of(url),
         "user": url.username,
+        "direct_host": None if direct is None else servers.host_of(direct),
+        "direct_port": None if direct is None else servers.port_of(direct),
         "accounts": accounts,
         "draining": server.draining,
         "added_at": server.created_at.isoformat(timespec="seconds"),
@@ -132,4 +216,4 @@ def _row(system_url: URL, server: RegisteredServer, accounts: int) -> dict[str, 
 
 
 def _database() -> SystemDatabase:
-    return services().directory.database
+    return current().operator.system

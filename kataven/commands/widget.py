@@ -1,15 +1,18 @@
-"""`flask widget …`: show and create the keys that sign visitor tokens."""
+"""`kataven widget …`: show and create the keys that sign visitor tokens."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
-from flask.cli import AppGroup
 
-from kataven.commands.output import as_json, print_rows, report_errors
-from kataven.identity import signing
-from kataven.web.services import services
+from kataven.commands.context import current
+from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
-group = AppGroup("widget", help="Show and create the keys that sign visitor tokens.")
+if TYPE_CHECKING:
+    from kataven.identity.signing import SigningKey
+
+group = click.Group("widget", help="Show and create the keys that sign visitor tokens.")
 
 
 @group.command("keys")
@@ -17,24 +20,36 @@ group = AppGroup("widget", help="Show and create the keys that sign visitor toke
 @report_errors
 def keys(as_json: bool) -> None:
     """List the keys in the ring; the first one signs. Prints public parts only."""
-    ring = services().widget.ring
     rows = [
         {"kid": key.id, "role": "published" if at else "signs", "x": key.public_jwk()["x"]}
-        for at, key in enumerate(ring.keys if ring else ())
+        for at, key in enumerate(_ring())
     ]
     print_rows(
         rows,
         as_json=as_json,
-        empty="No signing keys: visitors are refused. Create one: flask widget new-key ID",
+        empty=f"No signing keys: visitors are refused. Create one: {current().program} widget new-key ID",
     )
 
 
 @group.command("new-key")
 @click.argument("key_id")
+@as_json
 @report_errors
-def new_key(key_id: str) -> None:
+def new_key(key_id: str, as_json: bool) -> None:
     """Print a new key KEY_ID for KATAVEN_WIDGET_SIGNING_KEYS. The key is secret: store it like a pepper."""
-    ring = services().widget.ring
-    if ring is not None and key_id in {key.id for key in ring.keys}:
+    from kataven.identity import signing
+
+    if key_id in {key.id for key in _ring()}:
         raise click.ClickException(f"The ring already contains a key {key_id!r}. Use a different id.")
-    click.echo(signing.new_key(key_id))
+    created = signing.new_key(key_id)
+    if as_json:
+        print_fields({"kid": key_id, "key": created}, as_json=True)
+    else:
+        click.echo(created)
+
+
+def _ring() -> tuple[SigningKey, ...]:
+    from kataven.identity.signing import SigningRing
+
+    keys = current().settings.widget_signing_keys
+    return () if keys is None else tuple(SigningRing.parse(keys.get_secret_value()).keys)

@@ -28,7 +28,9 @@ from kataven.dev.ports import HOST, free_port, require_free_port, responds
 from kataven.dev.server_group import ServerGroup
 from kataven.dev.terminal import StopRequested, ignore_stop_signals, print_error, print_line
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+IMPORT_FOLDER = Path(__file__).resolve().parents[2]
+"""A checkout, or `site-packages`. A process that starts in this folder imports the same `kataven`."""
+
 SYSTEM_DATABASE = "kataven_system"
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -117,7 +119,10 @@ class DevSupervisor:
     def _start_postgres(self) -> str:
         if self._options.database_url:
             print_line("using the PostgreSQL in KATAVEN_DATABASE_URL")
-            require_postgres(self._options.database_url)
+            direct = self._given.get("KATAVEN_DIRECT_DATABASE_URL")
+            require_postgres(self._options.database_url, pooled=bool(direct))
+            if direct:
+                require_postgres(direct, "KATAVEN_DIRECT_DATABASE_URL")
             return self._options.database_url
         print_line("starting PostgreSQL")
         server = EmbeddedPostgres(self._data_dir / "postgres", log=self._logs / "postgres.log")
@@ -179,7 +184,8 @@ class DevSupervisor:
         port = self._options.port
         print_line(f"starting gunicorn on port {port}, WORKERS={self._options.workers}")
         # The name lets a later run recognize it.
-        arguments = ["gunicorn", "--name", self._gunicorn_mark.word, "-c", "gunicorn.conf.py", "wsgi:app"]
+        configuration = "python:kataven.serve.gunicorn_conf"
+        arguments = ["gunicorn", "--name", self._gunicorn_mark.word, "-c", configuration, "kataven.serve.wsgi:app"]
         self._start_module("gunicorn", arguments, self._gunicorn_mark, environ, port, "/healthz", None)
 
     def _start_module(
@@ -194,7 +200,7 @@ class DevSupervisor:
     ) -> None:
         """Run `python -m` with `arguments`, and return when `path` on `port` returns 200."""
         command = [sys.executable, "-m", *arguments]
-        child = Child(name, command, mark=mark, environ=environ, folder=CHECKOUT, log=log)
+        child = Child(name, command, mark=mark, environ=environ, folder=IMPORT_FOLDER, log=log)
         self._servers.start(child)
         child.wait_until(lambda: responds(port, path), READY_SECONDS)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from kataven import settings
+from kataven import assembly, settings
 from kataven.account import agents, api_keys, widget_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, WidgetKey
@@ -93,9 +93,9 @@ def migrate(environ: Mapping[str, str]) -> dict[str, str]:
 
     Returns the accounts that could not be migrated, each with the reason. They do not prevent the others' migration.
     """
-    url = settings.load(environ).database_url.get_secret_value()
-    account_creation.prepare_system(url)
-    database = SystemDatabase(url)
+    configured = settings.load(environ)
+    account_creation.prepare_system(configured.database_url_past_poolers)
+    database = assembly.system_database(configured)
     try:
         outdated = [one for one in account_migrations.tenants(database) if one.revision != ACCOUNT_SCHEMA.head]
         try:
@@ -192,7 +192,7 @@ class _Seeder:
 def _seeder(environ: Mapping[str, str]) -> Iterator[_Seeder]:
     configured = settings.load(environ)
     assert configured.peppers is not None  # noqa: S101  a development run has no auth-service
-    system = SystemDatabase(configured.database_url.get_secret_value())
+    system = assembly.system_database(configured)
     registry = EngineRegistry(schema=ACCOUNT_SCHEMA)
     try:
         yield _Seeder(system, registry, PepperRing.parse(configured.peppers.get_secret_value()))

@@ -55,7 +55,7 @@ def install(app: Flask) -> None:
 
 
 def _sign_in_failed(error: SignInFailed) -> Response:
-    sign_in_audit.failed(g.context, error)
+    sign_in_audit.failed(g.kataven, error)
     return _page(ProblemType(400, "sign_in_failed", "Sign-in failed"), str(error), {}, error.advice, error.reason.value)
 
 
@@ -74,7 +74,7 @@ def _provider_unavailable(error: ProviderUnavailable) -> Response:
 def _page(
     kind: ProblemType, detail: str, headers: Mapping[str, str], advice: str | None = None, reason: str | None = None
 ) -> Response:
-    hub_request: HubRequest = g.context
+    hub_request: HubRequest = g.kataven
     hub_request.problem = kind.code
     if kind.code == "rate_limited":
         detail = _rate_limit_detail(headers.get("Retry-After"))

@@ -90,8 +90,8 @@ def moment(when: datetime) -> str:
 
 
 def actor_name(label: str) -> str:
-    """`alice` for `jwt:alice`. Other labels stay unchanged."""
-    return label.removeprefix("jwt:")
+    """`alice` for `jwt:alice`, `operator:olivia` for `operator:jwt:olivia`. Other labels stay unchanged."""
+    return label.removeprefix("jwt:").replace("operator:jwt:", "operator:")
 
 
 def describe_limits(limits: Mapping[str, int | None]) -> str:

@@ -156,7 +156,7 @@ def is_called_while_typing(view: Callable[..., Any] | None) -> bool:
 
 def current_hub_request() -> HubRequest:
     """The Hub request of the current Flask request."""
-    hub_request: HubRequest = g.context
+    hub_request: HubRequest = g.kataven
     return hub_request
 
 

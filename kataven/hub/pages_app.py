@@ -11,7 +11,7 @@ from flask import Flask, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import edits, errors, formatting, late_forms, session_middleware, sign_in, sign_in_audit
-from kataven.hub.console import account, accounts, audit_log, health, migrations
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.page_blueprint import current_hub_request
 from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
 from kataven.hub.session_middleware import HubServices
@@ -30,6 +30,7 @@ BLUEPRINTS = (
     audit.blueprint,
     accounts.blueprint,
     account.blueprint,
+    keys.blueprint,
     migrations.blueprint,
     health.blueprint,
     audit_log.blueprint,

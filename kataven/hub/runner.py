@@ -23,10 +23,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """`folder` contains `wsgi.py`. The id of a run is appended to `command`."""
+    """`folder` contains the package `kataven`. The id of a run is appended to `command`."""
 
     folder: Path
-    command: Sequence[str] = (sys.executable, "-m", "flask", "--app", "wsgi:app", "migrations", "carry-out")
+    command: Sequence[str] = (
+        sys.executable,
+        "-m",
+        "flask",
+        "--app",
+        "kataven.serve.wsgi:app",
+        "migrations",
+        "carry-out",
+    )
 
     def start(self, run_id: UUID, on_exit: Callable[[], None]) -> None:
         """Start a run and return immediately. `on_exit` is called on another thread when its process exits.

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.server import DatabaseServer
 
@@ -123,7 +124,7 @@ class ServerWatch:
         found = ServerState(responds=False)
         try:
             found = self._probe_server(url, databases, connected)
-        except DBAPIError:
+        except (DBAPIError, PoolerUnsuitable):
             pass  # refused, timed out, or closed: the page shows that the server does not respond
         finally:
             with self._lock:

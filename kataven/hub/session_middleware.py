@@ -130,7 +130,7 @@ def open_hub_request() -> None:
     """Assign a request id, check the budget of the client address, and read the session of the cookie."""
     context = observe.open_context(request)
     hub_request = HubRequest(context.services, context.request_id, context.address, context.started)
-    g.context = hub_request
+    g.kataven = hub_request
     if request.endpoint == "static":
         return
     if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
@@ -279,7 +279,7 @@ def save_session(hub_request: HubRequest, session: Session) -> None:
 
 def finish(response: Response) -> Response:
     """Add the headers of every page and the cookie, and write the access log line."""
-    hub_request: HubRequest = g.context
+    hub_request: HubRequest = g.kataven
     _set_cookie(hub_request, response)
     response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers["Referrer-Policy"] = "same-origin"

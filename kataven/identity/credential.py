@@ -49,17 +49,24 @@ class JwtCredential:
 Credential = ApiKeyCredential | JwtCredential
 
 
-def parse_credential(authorization: str | None, account: str | None, *, in_x_api_key: bool = False) -> Credential:
+def parse_credential(
+    authorization: str | None,
+    account: str | None,
+    *,
+    in_x_api_key: bool = False,
+    account_of_jwt: str | None = None,
+) -> Credential:
     """Parse the values of `Authorization` and `X-Account-ID`; None if a header is absent.
 
     `in_x_api_key` is whether the request has an `X-API-Key` header. That header is not read, and the error mentions it.
+    `account_of_jwt` is the account of a JWT without `X-Account-ID`.
 
     Raises MissingCredential, MalformedToken, NotACredential, MissingAccount, InvalidAccount, ReservedAccount or
     AccountMismatch, in this order of precedence.
     """
     text = _bearer(authorization, in_x_api_key=in_x_api_key)
     if text.startswith("eyJ"):
-        return _jwt(text, account)
+        return _jwt(text, account_of_jwt if account is None else account)
     return _api_key(text, account)
 
 

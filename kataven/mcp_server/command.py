@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kataven.client import AsyncKatavenClient, ConfigurationError
 
-INSTALL = "kataven-mcp requires the `mcp` extra. Run: pip install 'kataven-hub[mcp]'"
+INSTALL = "kataven-mcp requires the package `mcp`. Run: pip install 'mcp>=2.3,<3' 'pydantic>=2.14,<3'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

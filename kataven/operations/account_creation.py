@@ -7,17 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kataven.operations.operator import Operator
+from kataven.operations.operator import Operator, OperatorServices
 from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
 from kataven.system import accounts, limits, operators, schema, servers
+from kataven.system.addresses import read_address
 from kataven.system.database import SystemDatabase
-from kataven.system.directory import tenant_url
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.databases.provision import Provisioned, Provisioner, Reservation
 from kataven.tenancy.names import check_new_account_name
 from kataven.tenancy.server import DatabaseServer
-from kataven.web.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class NewAccount:
 
 
 def prepare_system(url: str) -> None:
-    """Create the system database, or upgrade it to the newest revision."""
+    """Create the system database, or upgrade it to the newest revision. `url` must lead past any pooler."""
     schema.upgrade_system(url)
     database = SystemDatabase(url)
     try:
@@ -53,7 +52,7 @@ def create_account(operator: Operator, new: NewAccount) -> None:
     invalidate_unknown(operator.services, new.account)
 
 
-def invalidate_unknown(services: Services, account: str) -> None:
+def invalidate_unknown(services: OperatorServices, account: str) -> None:
     """Make every worker drop the cached entry that says this account does not exist.
 
     Workers that could not be notified keep the entry for up to 5 s. This is not an error: the account exists.
@@ -105,14 +104,13 @@ def find(database: SystemDatabase, account: str) -> tuple[Account, DatabaseServe
     """The row of an account, and the server of its database. Raises NoSuchAccount."""
     with database.reading() as session:
         row = accounts.read(session, account)
-        url = servers.read(session, row.server).url
-    return row, DatabaseServer(tenant_url(database.url, url, "postgres"))
+        return row, DatabaseServer(read_address(session, database, row.server).past_pooler)
 
 
 def _choose_server(database: SystemDatabase, name: str | None) -> tuple[str, DatabaseServer]:
     with database.reading() as session:
         chosen = servers.choose(session, name)
-        return chosen.name, DatabaseServer(tenant_url(database.url, chosen.url, "postgres"))
+        return chosen.name, DatabaseServer(read_address(session, database, chosen.name).past_pooler)
 
 
 def _row(new: NewAccount, server: str) -> Account:

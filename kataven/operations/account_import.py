@@ -18,7 +18,7 @@ from kataven.system.database import SystemDatabase
 from kataven.system.errors import ImportRefused, NoSuchServer, SystemRefusal
 from kataven.system.models import Account, AccountStatus
 from kataven.tenancy.error_classification import in_words
-from kataven.tenancy.errors import TenancyError
+from kataven.tenancy.errors import InvalidAccountName, TenancyError
 
 
 class ImportOutcome(StrEnum):
@@ -93,7 +93,7 @@ def _create(operator: Operator, line: AccountFileLine, *, dry_run: bool) -> Impo
             create_account(operator, line.new)
             created = _find(operator.system, account)
             return ImportResult(line.number, account, ImportOutcome.CREATED, created.server if created else None)
-    except (SystemRefusal, TenancyError) as error:
+    except (SystemRefusal, TenancyError, InvalidAccountName) as error:
         return ImportResult(line.number, account, ImportOutcome.FAILED, error=str(error))
     except DBAPIError as error:
         return ImportResult(line.number, account, ImportOutcome.FAILED, error=in_words(error))

@@ -27,24 +27,25 @@ Progress = Callable[[AccountResult], None]
 
 
 def tenants(database: SystemDatabase, names: Sequence[str] = ()) -> list[Tenant]:
-    """The named accounts, or all; without accounts that have no database or are being deleted. Raises NoSuchAccount."""
+    """The named accounts, or all; without accounts that have no database or are being deleted. Their URLs lead past
+    poolers. Raises NoSuchAccount."""
     with database.reading() as session:
         for name in names:
             accounts.read(session, name)
         migratable = Account.schema_revision.is_not(None), Account.status != AccountStatus.DELETING
         query = record_query().where(*migratable).order_by(Account.account_id)
         rows = session.execute(query.where(Account.account_id.in_(names)) if names else query).all()
-    return [record_of(database.url, row).tenant for row in rows]
+    return [record_of(database, row).tenant.past_pooler() for row in rows]
 
 
 def fleet(database: SystemDatabase, settings: ConnectionSettings = MIGRATION_SETTINGS) -> Fleet:
     """All accounts' databases. The lock that prevents two runs at once is held on the system database's server."""
-    return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.url), settings)
+    return Fleet(ACCOUNT_SCHEMA, DatabaseServer(database.direct_url), settings)
 
 
 def sql(database: SystemDatabase, schema: Schema, start: str | None) -> str:
     """The SQL that migrates a database from `start` to the head, for review. Raises MigrationError."""
-    return Fleet(schema, DatabaseServer(database.url)).sql(start)
+    return Fleet(schema, DatabaseServer(database.direct_url)).sql(start)
 
 
 def status(

@@ -11,13 +11,14 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven.operations.account_creation import invalidate_unknown
 from kataven.operations.operator import Operator
-from kataven.system import accounts, operators, servers
+from kataven.system import accounts, operators
+from kataven.system.addresses import addresses
 from kataven.system.database import SystemDatabase
-from kataven.system.directory import tenant_url
 from kataven.system.models import Account, AccountStatus
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.databases.repair import KnownAccount, Repair, find_orphans, repair
 from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.server import DatabaseServer
 
 
@@ -44,13 +45,14 @@ def repair_all(operator: Operator) -> list[RepairResult]:
 
 def _repair_servers(database: SystemDatabase, actor: str) -> Iterator[RepairResult]:
     with database.reading() as session:
-        urls = [
-            (server.name, tenant_url(database.url, server.url, "postgres")) for server, _ in servers.listing(session)
-        ]
-    for name, url in urls:
+        known = addresses(session, database)
+    for name, address in sorted(known.items()):
         try:
-            yield from _repair_server(database, actor, name, DatabaseServer(url))
-        except DBAPIError as error:  # an unreachable server must not prevent the repair of the others
+            yield from _repair_server(database, actor, name, DatabaseServer(address.past_pooler))
+        except (
+            DBAPIError,
+            PoolerUnsuitable,
+        ) as error:  # the other servers are still repaired
             yield RepairResult(name, error=in_words(error))
 
 

@@ -209,7 +209,7 @@ def executing(database: SystemDatabase, run_id: UUID) -> Iterator[RunRecorder]:
     Raises NoSuchRun, SystemSchemaBehind, or RunUnderWay if another process executes a run or if this run has already
     started or ended. An error that the block raises ends the run and is recorded.
     """
-    with DatabaseServer(database.url).connect(str(database.url.database)) as connection:
+    with DatabaseServer(database.direct_url).connect(str(database.direct_url.database)) as connection:
         take = text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))")
         if not connection.execute(take, {"name": _LOCK}).scalar_one():
             raise RunUnderWay

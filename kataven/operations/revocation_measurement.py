@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,14 +14,15 @@ from uuid import UUID
 
 import httpx2
 from sqlalchemy import delete, func
+from sqlalchemy.exc import DBAPIError
 
-from kataven.account import api_keys
+from kataven.account import api_keys, audit
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey, AuditEvent
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.token import TokenKind
 from kataven.operations import account_creation
-from kataven.operations.operator import Operator
+from kataven.operations.operator import Operator, OperatorServices
 from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
@@ -30,7 +31,6 @@ from kataven.system import limits, operators
 from kataven.system.errors import SystemRefusal
 from kataven.tenancy.errors import TenancyError
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
-from kataven.web.services import Services
 
 MEASURED = "revocation.measured"
 """The action in the operator audit log."""
@@ -38,6 +38,8 @@ CONSOLE_ROUNDS = 20
 CONSOLE_SECONDS = 5.0
 CANARY_ACCOUNT = "kataven-canary"
 CANARY = Actor("cli:canary", "revocation measure")
+CANARY_ROUND = "canary.round"
+"""The only event in the audit log of the canary's account: its last round."""
 CANARY_LIMITS = {name: 1_000_000 * 10**place for place, name in enumerate(WINDOWS)} | {"concurrent": 1_000}
 DISCOVERY_REQUESTS = 60
 MAX_WARM_UP_REQUESTS = 2_000
@@ -182,7 +184,7 @@ def measure_for_console(operator: Operator, api_url: str) -> dict[str, Any]:
 class CanaryWatch:
     """Runs single rounds for `flask revocation canary`; each result is counted and logged."""
 
-    def __init__(self, services: Services, url: str) -> None:
+    def __init__(self, services: OperatorServices, url: str) -> None:
         self._operator = Operator("canary", services)
         self._url = url
         self.broken = 0
@@ -208,8 +210,17 @@ class CanaryWatch:
                 **measurement.receipts[0].as_json(),
                 "evicted_ms": measurement.receipts[0].publish_to_last_ack_ms,
             }
+        self._record(outcome, figures)
         self._operator.services.metrics.canaries.labels(outcome).inc()
         log.log(logging.INFO if outcome == "kept" else logging.ERROR, "canary", extra={"outcome": outcome, **figures})
+
+    def _record(self, outcome: str, figures: dict[str, Any]) -> None:
+        """Record the round in the canary's own account, for `kataven status`. The next round deletes the event."""
+        with (
+            suppress(TenancyError, VerifierUnavailable, DBAPIError),
+            self._operator.sessions.writing(CANARY_ACCOUNT) as session,
+        ):
+            audit.record(session, CANARY, CANARY_ROUND, None, {"outcome": outcome, **figures})
 
 
 def _row(what: str, samples: list[float], workers: int) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class QuotaStatus:
     quota: Quota
     used: int
     reset_seconds: int
-    """Seconds until the next request is admitted or, if one is admitted now, until `remaining` increases; rounded up.
-    0 if unknown."""
+    """Seconds until a request of the same cost is admitted or, if one is admitted now, until `remaining` increases;
+    rounded up. 0 if unknown."""
 
     @property
     def remaining(self) -> int:
@@ -29,10 +29,12 @@ class QuotaStatus:
 class Decision:
     """Whether a request was admitted, and the state of every quota. Compares by value."""
 
-    __slots__ = ("admitted", "counts", "quota_sets")
+    __slots__ = ("admitted", "cost", "counts", "quota_sets")
 
-    def __init__(self, quota_sets: Sequence[QuotaSet], admitted: bool, counts: Sequence[int]) -> None:
-        """`counts` has two numbers per quota: the used amount, and the microseconds until it changes."""
+    def __init__(self, quota_sets: Sequence[QuotaSet], admitted: bool, counts: Sequence[int], cost: int = 1) -> None:
+        """`counts` has two numbers per quota: the used amount, and the microseconds until it changes. `cost` is how
+        many units of each window the request needs."""
+        self.cost = cost
         self.quota_sets = quota_sets
         self.admitted = admitted
         self.counts = counts
@@ -54,11 +56,12 @@ class Decision:
 
     @property
     def refused_by(self) -> QuotaStatus | None:
-        """The exhausted quota with the longest wait; None if the request was admitted."""
+        """The quota with the longest wait, of those that have too little left; None if the request was admitted."""
         if self.admitted:
             return None
-        used_up = [quota_status for quota_status in self._statuses() if not quota_status.remaining]
-        return max(used_up, key=lambda quota_status: quota_status.reset_seconds)
+        used_up = [found for found in self._statuses() if found.remaining < self._units(found.quota)]
+        # A quota below the cost can never admit the request, so it is the one that the caller must know about.
+        return max(used_up, key=lambda found: (found.quota.limit < self._units(found.quota), found.reset_seconds))
 
     @property
     def retry_after_seconds(self) -> int | None:
@@ -70,7 +73,14 @@ class Decision:
     def detail(self) -> str:
         """A message such as `per-minute (60) exceeded`. Empty if the request was admitted."""
         quota_status = self.refused_by
-        return f"{quota_status.quota.name} ({quota_status.quota.limit}) exceeded" if quota_status else ""
+        if quota_status is None:
+            return ""
+        quota = quota_status.quota
+        if quota.limit < self._units(quota):
+            return f"a cost of {self.cost} exceeds the whole of {quota.name} ({quota.limit})"
+        if quota_status.remaining:
+            return f"a cost of {self.cost} exceeds the {quota_status.remaining} left of {quota.name} ({quota.limit})"
+        return f"{quota.name} ({quota.limit}) exceeded"
 
     def headers(self) -> list[tuple[str, str]]:
         """The fields of draft-ietf-httpapi-ratelimit-headers-11 and, if rejected, `Retry-After` (RFC 9110, 10.2.3)."""
@@ -80,6 +90,9 @@ class Decision:
         if not self.admitted:
             fields.append(("Retry-After", str(self.retry_after_seconds)))
         return fields
+
+    def _units(self, quota: Quota) -> int:
+        return self.cost if quota.seconds else min(self.cost, 1)
 
     def _limits(self) -> Iterator[str]:
         # Runs on every request, so it creates no QuotaStatus objects.

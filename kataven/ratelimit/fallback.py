@@ -101,10 +101,10 @@ class FallbackWindows:
             self._redis.leave(self._worker)
         self._redis.close()
 
-    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str, cost: int = 1) -> Decision:
         if not self.degraded:
             try:
-                decision = self._redis.take(limit_keys, slot)
+                decision = self._redis.take(limit_keys, slot, cost)
             except SlotMoving:
                 pass  # only this request is decided locally; a later heartbeat reports it
             except (Unreachable, Refusal) as error:
@@ -117,20 +117,20 @@ class FallbackWindows:
                 return decision
         # Redis is unavailable: decide from its last replies and this worker's own requests since then.
         self._stats.decided_locally()
-        decision = self._memory.take(limit_keys, slot)
+        decision = self._memory.take(limit_keys, slot, cost)
         if slot and decision.admitted:
             self._local[slot] = limit_keys
         return decision
 
-    def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
+    def peek(self, limit_keys: tuple[RateLimitKey, ...], cost: int = 1) -> Decision:
         if not self.degraded:
             try:
-                return self._redis.peek(limit_keys)
+                return self._redis.peek(limit_keys, cost)
             except SlotMoving:
                 pass
             except (Unreachable, Refusal) as error:
                 self._stop_using_redis(str(error))
-        return self._memory.peek(limit_keys)
+        return self._memory.peek(limit_keys, cost)
 
     def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         if self._held.pop(slot, None) is None:

@@ -51,15 +51,15 @@ class Window:
                 break
         return last + self._length - now
 
-    def add(self, now: int) -> None:
+    def add(self, now: int, cost: int) -> None:
         last, count = self._buckets[-1] if self._buckets else (now, 0)
         at, width = max(last, now), self._length / BUCKETS
         if self._buckets and floor(last / width) == floor(at / width):
             self._buckets.pop()
         else:
             count = 0
-        self._buckets.append((at, count + 1))
-        self.total += 1
+        self._buckets.append((at, count + cost))
+        self.total += cost
 
 
 @dataclass(slots=True)
@@ -68,11 +68,11 @@ class _KeyState:
     windows: dict[int, Window] = field(default_factory=dict)
     slots: set[str] = field(default_factory=set)
 
-    def consume(self, quota: Quota, slot: str, now: int) -> None:
+    def consume(self, quota: Quota, slot: str, now: int, cost: int) -> None:
         if quota.seconds == 0:
             self.slots.add(slot)
         else:
-            self.windows.setdefault(quota.seconds, Window(quota.seconds)).add(now)
+            self.windows.setdefault(quota.seconds, Window(quota.seconds)).add(now, cost)
 
 
 class MemoryWindows:
@@ -95,21 +95,21 @@ class MemoryWindows:
         self.recent: RecentCounts | None = None
         """The last replies of Redis; None if these windows are not a fallback for Redis."""
 
-    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str, cost: int = 1) -> Decision:
         with self._lock:
             now = self.now()
-            decision = self._decide(limit_keys, now)
+            decision = self._decide(limit_keys, now, cost)
             if not decision.admitted:
                 return decision
             for limit_key in limit_keys:
                 state = self._keep(limit_key)
                 for quota in limit_key.quota_set.quotas:
-                    state.consume(quota, slot, now)
-            return Decision(decision.quota_sets, True, self._counts(limit_keys, now))
+                    state.consume(quota, slot, now, cost)
+            return Decision(decision.quota_sets, True, self._counts(limit_keys, now, 1), cost)
 
-    def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
+    def peek(self, limit_keys: tuple[RateLimitKey, ...], cost: int = 1) -> Decision:
         with self._lock:
-            return self._decide(limit_keys, self.now())
+            return self._decide(limit_keys, self.now(), cost)
 
     def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
         with self._lock:
@@ -162,19 +162,23 @@ class MemoryWindows:
         unreported = {seconds: window.buckets for seconds, window in windows.items() if window.total}
         return UsageEntry(state.limit_key, unreported) if unreported else None
 
-    def _decide(self, limit_keys: tuple[RateLimitKey, ...], now: int) -> Decision:
-        counts = self._counts(limit_keys, now)
-        limits = [quota.limit for limit_key in limit_keys for quota in limit_key.quota_set.quotas]
-        admitted = all(used < limit for used, limit in zip(counts[::2], limits, strict=True))
-        return Decision([limit_key.quota_set for limit_key in limit_keys], admitted, counts)
+    def _decide(self, limit_keys: tuple[RateLimitKey, ...], now: int, cost: int) -> Decision:
+        counts = self._counts(limit_keys, now, cost)
+        quotas = [quota for limit_key in limit_keys for quota in limit_key.quota_set.quotas]
+        admitted = all(
+            used + (cost if quota.seconds else min(cost, 1)) <= quota.limit
+            for used, quota in zip(counts[::2], quotas, strict=True)
+        )
+        return Decision([limit_key.quota_set for limit_key in limit_keys], admitted, counts, cost)
 
-    def _counts(self, limit_keys: tuple[RateLimitKey, ...], now: int) -> list[int]:
+    def _counts(self, limit_keys: tuple[RateLimitKey, ...], now: int, cost: int) -> list[int]:
+        """`cost` is the cost of the request that the times are for: they are until it is admitted."""
         return [
             number
             for limit_key in limit_keys
             for quota in limit_key.quota_set.quotas
             for number in (
-                self._window(limit_key.name, quota, now) if quota.seconds else self._slots(limit_key.name, quota)
+                self._window(limit_key.name, quota, now, cost) if quota.seconds else self._slots(limit_key.name, quota)
             )
         ]
 
@@ -184,17 +188,17 @@ class MemoryWindows:
             own += self.recent.in_flight(name)
         return quota.limit - self._share(quota.limit) + own, 0
 
-    def _window(self, name: str, quota: Quota, now: int) -> tuple[int, int]:
+    def _window(self, name: str, quota: Quota, now: int, cost: int) -> tuple[int, int]:
         """The used amount of a window, and the microseconds until it changes."""
         own = self._own(name, quota.seconds, now)
         counted, until = (0, 0.0) if self.recent is None else self.recent.used(name, quota)
         share = self._share(quota.limit)
         if not counted:
             used = quota.limit - share + own.total
-            return used, own.frees_in(now, used - quota.limit + 1) if own.total else quota.seconds * 1_000_000
+            return used, own.frees_in(now, used - quota.limit + cost) if own.total else quota.seconds * 1_000_000
         left = max(0, quota.limit - counted) // self.sharers
         # The next request is admitted when enough local requests, or all that Redis had counted, have left the window.
-        excess, excess_then = own.total - left + 1, own.total - share + 1
+        excess, excess_then = own.total - left + cost, own.total - share + cost
         then = max(round(until * 1_000_000) - now, own.frees_in(now, excess_then) if excess_then > 0 else 0)
         here = own.frees_in(now, excess) if own.total and excess <= own.total else inf
         return quota.limit - left + own.total, round(min(here, then))

@@ -32,10 +32,10 @@ _PING = pack("PING")
 class Windows(Protocol):
     """Decides whether a request fits into every quota of every rate limit key."""
 
-    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
-        """Count a request in every window and acquire its slots, or change nothing if any quota is exhausted."""
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str, cost: int = 1) -> Decision:
+        """Consume `cost` units of every window and acquire a slot, or change nothing if any quota has less left."""
 
-    def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
+    def peek(self, limit_keys: tuple[RateLimitKey, ...], cost: int = 1) -> Decision:
         """The decision that `take` would make. Nothing is consumed, and the counts exclude this request."""
 
     def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
@@ -74,15 +74,15 @@ class RedisWindows:
         """Whether Redis has been slow for long enough to fall back to local limits."""
         return self._pool.too_slow
 
-    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
-        return self._run("take", limit_keys, slot)
+    def take(self, limit_keys: tuple[RateLimitKey, ...], slot: str, cost: int = 1) -> Decision:
+        return self._run("take", limit_keys, slot, cost)
 
-    def peek(self, limit_keys: tuple[RateLimitKey, ...]) -> Decision:
-        return self._run("peek", limit_keys, "")
+    def peek(self, limit_keys: tuple[RateLimitKey, ...], cost: int = 1) -> Decision:
+        return self._run("peek", limit_keys, "", cost)
 
     def peek_all(self, requests: Sequence[tuple[RateLimitKey, ...]]) -> list[Decision]:
         """The decisions of `peek` for several requests, in one round trip. Other requests can be decided in between."""
-        packed = [self._command("peek", limit_keys, self._now(), 0) for limit_keys in requests]
+        packed = [self._command("peek", limit_keys, self._now(), 0, 1) for limit_keys in requests]
         replies = self._run_all([(_WINDOWS, b"%b\r\n" % command, at) for command, _, at in packed])
         return [
             Decision(quota_sets, bool(reply[0]), reply[1:])
@@ -141,8 +141,8 @@ class RedisWindows:
         """Wait for pending replies and close the connections."""
         self._pool.close()
 
-    def _run(self, verb: str, limit_keys: tuple[RateLimitKey, ...], slot: str) -> Decision:
-        command, quota_sets, at = self._command(verb, limit_keys, self._now(), len(slot))
+    def _run(self, verb: str, limit_keys: tuple[RateLimitKey, ...], slot: str, cost: int) -> Decision:
+        command, quota_sets, at = self._command(verb, limit_keys, self._now(), len(slot), cost)
         call = b"%b%b\r\n" % (command, slot.encode())
         try:
             reply = self._pool.call(call, at)
@@ -150,7 +150,7 @@ class RedisWindows:
             if not is_unknown_script(str(refusal)):
                 raise
             reply = self._pool.call(_WINDOWS.with_source(call), at)
-        return Decision(quota_sets, bool(reply[0]), reply[1:])
+        return Decision(quota_sets, bool(reply[0]), reply[1:], cost)
 
     def _run_all(self, calls: Sequence[tuple[RedisScript | None, bytes, int]]) -> list[Any]:
         """The replies to packed calls of scripts, or of commands, each with its slot, in one round trip.
@@ -177,13 +177,13 @@ class RedisWindows:
         return replies
 
     def _pack(
-        self, verb: str, limit_keys: tuple[RateLimitKey, ...], now: str | int, slot_length: int
+        self, verb: str, limit_keys: tuple[RateLimitKey, ...], now: str | int, slot_length: int, cost: int
     ) -> tuple[bytes, tuple[QuotaSet, ...], int]:
         """The encoded command without the slot, which is the only part that differs between requests of a key; the
         quotas; and the slot of the cluster that has the keys."""
         keys = [key for limit_key in limit_keys for key in (self._prefix + limit_key.name, self._slots(limit_key.name))]
         numbers = [number for limit_key in limit_keys for number in limit_key.quota_set.arguments]
-        packed = _WINDOWS.pack(keys, (verb, now, self._slot_lease, *numbers, "?" * slot_length))
+        packed = _WINDOWS.pack(keys, (verb, now, self._slot_lease, cost, *numbers, "?" * slot_length))
         quota_sets = tuple(limit_key.quota_set for limit_key in limit_keys)
         return packed[: -slot_length - len("\r\n")], quota_sets, slot_of(keys[0])
 

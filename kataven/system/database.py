@@ -14,6 +14,7 @@ from kataven.tenancy.directory import DRIVER, Tenant
 from kataven.tenancy.errors import TenantUnavailable
 from kataven.tenancy.names import SYSTEM_DATABASE
 from kataven.tenancy.pg_connection import ConnectionSettings
+from kataven.tenancy.pooler_check import NEEDS_DIRECT_URL, require_no_pooler, require_usable
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
@@ -29,6 +30,12 @@ _CONNECTION = ConnectionSettings(
     lock_timeout_seconds=STATEMENT_TIMEOUT_SECONDS,
     idle_in_transaction_timeout_seconds=SESSION_SECONDS,
 )
+
+
+def pooler_problem(error: BaseException) -> str | None:
+    """Why the system database can't be used, if the reason is a connection pooler; otherwise None."""
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, TenantUnavailable) and cause.reason == NEEDS_DIRECT_URL else None
 
 
 def _pool_limits(pool_size: int) -> PoolLimits:
@@ -51,16 +58,47 @@ def _pool_limits(pool_size: int) -> PoolLimits:
 class SystemDatabase:
     """Sessions on the system database. Connects on first use; a forked child opens its own connections.
 
+    If `url` leads to a connection pooler, `direct_url` leads past it; otherwise it is None.
+
     After several connection failures in a row, a circuit breaker rejects sessions for a short time, so that requests
     that need the system database don't occupy the threads of requests that don't.
     """
 
-    def __init__(self, url: str, pool_size: int = 2, *, histories: ServerHistories | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool_size: int = 2,
+        *,
+        direct_url: str | None = None,
+        histories: ServerHistories | None = None,
+    ) -> None:
         self.url: URL = make_url(url)
-        self._tenant = Tenant(SYSTEM_DATABASE, self.url.set(drivername=DRIVER))
+        self._direct_url = None if direct_url is None else make_url(direct_url)
+        self._tenant = Tenant(
+            SYSTEM_DATABASE,
+            self.url.set(drivername=DRIVER),
+            direct_url=None if self._direct_url is None else self._direct_url.set(drivername=DRIVER),
+        )
         self._registry = EngineRegistry(
             _pool_limits(pool_size), _CONNECTION, histories=histories, session_options={"expire_on_commit": False}
         )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether sessions go through a connection pooler."""
+        return self._direct_url is not None
+
+    @property
+    def direct_url(self) -> URL:
+        """The URL of the database past any pooler: for locks, DDL and copies, which a pooler would break."""
+        return self._direct_url or self.url
+
+    def check_pooler(self) -> None:
+        """Check how the URLs lead to the server. Raises PoolerUnsuitable, or DBAPIError if it can't be reached."""
+        if self._direct_url is not None:
+            require_usable(self.url, self._direct_url, _CONNECTION)
+        else:
+            require_no_pooler(self.url, _CONNECTION)
 
     def reading(self) -> AbstractContextManager[Session]:
         """A read-only session in AUTOCOMMIT. Raises SystemDatabaseUnavailable, and ReadOnlySession for a write."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, make_url, select
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, Row, Select, bindparam, select
 from sqlalchemy.exc import ProgrammingError
 
 from kataven.identity.verifier import AccountFacts as KnownAccount
@@ -17,11 +16,12 @@ from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
 from kataven.revocation.target import ANY_KEY, RevocationTarget, RevokedKey
 from kataven.system import journal
+from kataven.system.addresses import DIRECT_URL, address_of
 from kataven.system.database import SystemDatabase
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
-from kataven.tenancy.directory import DRIVER, Tenant
+from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import is_about_schema
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
@@ -66,6 +66,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
             Account.schema_revision,
             *(getattr(AccountRateLimits, column) for column in LIMIT_COLUMNS),
             RegisteredServer.url,
+            DIRECT_URL,
         )
         .join(RegisteredServer, Account.server == RegisteredServer.name)
         .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
@@ -80,14 +81,8 @@ JOURNAL_RETRY_SECONDS = 60.0
 """How often to check whether a system database without a journal has been migrated."""
 
 
-def tenant_url(system_url: URL, server_url: str | None, database_name: str) -> URL:
-    """The URL of a database. `server_url` is None for the server that holds the system database."""
-    server = system_url if server_url is None else make_url(server_url)
-    return server.set(drivername=DRIVER, database=database_name)
-
-
 def record_of(
-    system_url: URL, row: Row[*tuple[Any, ...]], revoked_keys: journal.Generations | None = None
+    database: SystemDatabase, row: Row[*tuple[Any, ...]], revoked_keys: journal.Generations | None = None
 ) -> AccountRecord:
     """Convert a row of `record_query`."""
     return AccountRecord(
@@ -97,7 +92,9 @@ def record_of(
         zitadel_org_id=row.zitadel_org_id,
         max_key_expiry_days=row.max_key_expiry_days,
         limits=limits_of(row),
-        tenant=Tenant(row.account_id, tenant_url(system_url, row.url, row.database_name), revision=row.schema_revision),
+        tenant=address_of(database, row.url, row.direct_url).tenant(
+            row.account_id, row.database_name, row.schema_revision
+        ),
         revoked_keys=revoked_keys,
     )
 
@@ -154,7 +151,7 @@ class Directory:
             row = self._read_row(session.connection(), account)  # columns need no ORM
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
-        return record_of(self.database.url, row, _listed_keys(row))
+        return record_of(self.database, row, _listed_keys(row))
 
     def _read_row(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
         if self._clock() >= self._no_journal_until:

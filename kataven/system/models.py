@@ -42,12 +42,17 @@ class AccountStatus(StrEnum):
 
 
 class RegisteredServer(SystemBase):
-    """A PostgreSQL server that accounts can be placed on. `url` is None for the server of the system database."""
+    """A PostgreSQL server that accounts can be placed on. `url` is None for the server of the system database.
+
+    If `url` leads to a connection pooler, `direct_url` leads to the server itself. It is not loaded with the row,
+    because a system database before `system_0008` lacks the column: see `servers.listing` and `system.addresses`.
+    """
 
     __tablename__ = "database_servers"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     url: Mapped[str | None]
+    direct_url: Mapped[str | None] = mapped_column(deferred=True)
     draining: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

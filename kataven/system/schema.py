@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
@@ -11,13 +9,12 @@ from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "alembic"
-
 OLDEST_SYSTEM_SERVED = "system_0005"
 """The oldest revision of the system database that this release serves. `system_0006` is needed only for migration runs,
-and `system_0007` only for the journal, so the release can be deployed before the system database is upgraded."""
+`system_0007` only for the journal, and `system_0008` only for servers behind a connection pooler, so the release can be
+deployed before the system database is upgraded."""
 
-SYSTEM_SCHEMA = Schema("system", SCRIPTS, "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
+SYSTEM_SCHEMA = Schema("system", "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 
 OLDEST_SERVED = "account_0001"
 """The oldest revision of an account's database that this release serves; the window reaches to the newest.
@@ -27,7 +24,7 @@ constant to it. The release before only adds the revision, so that accounts can 
 tests/hub/test_served_revisions.py tests the API, the Hub and the commands at each revision of the window.
 """
 
-ACCOUNT_SCHEMA = Schema("account", SCRIPTS, "kataven.account.models:AccountBase.metadata", oldest=OLDEST_SERVED)
+ACCOUNT_SCHEMA = Schema("account", "kataven.account.models:AccountBase.metadata", oldest=OLDEST_SERVED)
 
 
 def upgrade_system(url: str) -> str:

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import URL, func, select
+from sqlalchemy import URL, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from kataven.system import operators
+from kataven.system.addresses import DIRECT_URL, ServerAddress, addresses, read_address
 from kataven.system.database import SystemDatabase
-from kataven.system.directory import tenant_url
-from kataven.system.errors import LastServer, NoSuchServer, ServerExists, ServerInUse, ServerUnsuitable
+from kataven.system.errors import (
+    LastServer,
+    NoSuchServer,
+    ServerExists,
+    ServerInUse,
+    ServerUnsuitable,
+    SystemSchemaBehind,
+)
 from kataven.system.models import Account, RegisteredServer
+from kataven.system.schema import system_has, system_revision
 from kataven.system.suitability import Replication, identity_of, require_suitable
 from kataven.tenancy.hosts import hosts_of
 from kataven.tenancy.names import check_account_name
 
+DIRECT_URL_REVISION = "system_0008"
 DEFAULT_SERVER = "default"
 """The server that holds the system database."""
 
@@ -39,16 +49,16 @@ def read(session: Session, name: str, *, lock: bool = False) -> RegisteredServer
 
 
 def listing(session: Session) -> Sequence[tuple[RegisteredServer, int]]:
-    """All servers and their numbers of accounts, ordered by name."""
-    return [
-        (server, count)
-        for server, count in session.execute(
-            select(RegisteredServer, func.count(Account.account_id))
-            .join(Account, Account.server == RegisteredServer.name, isouter=True)
-            .group_by(RegisteredServer.name)
-            .order_by(RegisteredServer.name)
-        )
-    ]
+    """All servers with their `direct_url`, and their numbers of accounts, ordered by name."""
+    found = session.execute(
+        select(RegisteredServer, func.count(Account.account_id), DIRECT_URL)
+        .join(Account, Account.server == RegisteredServer.name, isouter=True)
+        .group_by(RegisteredServer.name)
+        .order_by(RegisteredServer.name)
+    ).all()
+    for server, _, direct_url in found:
+        set_committed_value(server, "direct_url", direct_url)
+    return [(server, count) for server, count, _ in found]
 
 
 def choose(session: Session, name: str | None) -> RegisteredServer:
@@ -71,29 +81,81 @@ def require_open(session: Session, name: str) -> None:
         raise NoSuchServer(name)
 
 
-def add(database: SystemDatabase, name: str, url: URL, *, actor: str) -> Replication:
-    """Add a server to the list after checking that it can hold accounts. `url` is the result of `server_url`.
+def add(database: SystemDatabase, name: str, url: URL, *, direct_url: URL | None = None, actor: str) -> Replication:
+    """Add a server to the list after checking that it can hold accounts. The URLs are results of `server_url`.
+
+    If `url` leads to a connection pooler, `direct_url` leads past it.
 
     Returns how the server replicates.
 
-    Raises ServerExists, ServerUnsuitable, or InvalidAccountName: servers follow the naming rules of accounts.
+    Raises ServerExists, ServerUnsuitable, SystemSchemaBehind, or InvalidAccountName: servers follow the naming rules of
+    accounts.
     """
     check_account_name(name)
+    address = ServerAddress(url, direct_url)
     with database.reading() as session:
-        known = {row.name: row.url for row, _ in listing(session)}
+        _require_column(session, address)
+        known = addresses(session, database)
     if name in known:
         raise ServerExists(name)
-    server = require_suitable(url)
-    for other, other_url in known.items():
-        if identity_of(tenant_url(database.url, other_url, "postgres")) == server.identity:
+    server = require_suitable(address.url, address.direct)
+    for other, other_address in known.items():
+        if identity_of(other_address.past_pooler) == server.identity:
             raise ServerUnsuitable(f"This server is already listed as {other!r}, and can't be listed twice.")
     with database.writing() as session:
-        row = {"name": name, "url": url.render_as_string(hide_password=False)}
+        row = {"name": name, **_columns(address)}
         added = insert(RegisteredServer).values(row).on_conflict_do_nothing().returning(RegisteredServer.name)
         if session.scalar(added) is None:
             raise ServerExists(name)
-        operators.record(session, actor, "server.added", None, {"server": name, "host": host_of(url)})
+        operators.record(session, actor, "server.added", None, {"server": name, **_hosts(address)})
     return server.replication
+
+
+def change_address(
+    database: SystemDatabase, name: str, url: URL, *, direct_url: URL | None = None, actor: str
+) -> Replication:
+    """Change how a listed server is reached, for example when a connection pooler is placed in front of it.
+
+    Workers use the new address within 30 s. Raises NoSuchServer, ServerUnsuitable or SystemSchemaBehind. The server of
+    the system database has its address in the settings.
+    """
+    address = ServerAddress(url, direct_url)
+    with database.reading() as session:
+        _require_column(session, address)
+        before = read_address(session, database, name)
+    if name == DEFAULT_SERVER:
+        raise ServerUnsuitable(
+            "The address of this server is set by KATAVEN_DATABASE_URL and KATAVEN_DIRECT_DATABASE_URL."
+        )
+    server = require_suitable(address.url, address.direct)
+    known = identity_of(before.past_pooler)
+    if known is not None and known != server.identity:
+        raise ServerUnsuitable(f"The new address leads to another server than {name!r}.")
+    with database.writing() as session:
+        read(session, name, lock=True)
+        columns = _columns(address)
+        if before.direct is not None:
+            columns.setdefault("direct_url", None)
+        session.execute(update(RegisteredServer).where(RegisteredServer.name == name).values(columns))
+        operators.record(session, actor, "server.address_changed", None, {"server": name, **_hosts(address)})
+    return server.replication
+
+
+def _columns(address: ServerAddress) -> dict[str, str | None]:
+    columns: dict[str, str | None] = {"url": address.url.render_as_string(hide_password=False)}
+    if address.direct is not None:
+        columns["direct_url"] = address.direct.render_as_string(hide_password=False)
+    return columns
+
+
+def _hosts(address: ServerAddress) -> dict[str, str | None]:
+    hosts = {"host": host_of(address.url)}
+    return hosts if address.direct is None else {**hosts, "direct_host": host_of(address.direct)}
+
+
+def _require_column(session: Session, address: ServerAddress) -> None:
+    if address.direct is not None and not system_has(session, DIRECT_URL_REVISION):
+        raise SystemSchemaBehind(system_revision(session), DIRECT_URL_REVISION)
 
 
 def drain(database: SystemDatabase, name: str, *, draining: bool, actor: str, force: bool = False) -> None:

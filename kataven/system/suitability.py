@@ -11,8 +11,15 @@ from kataven.system.errors import ServerUnsuitable
 from kataven.tenancy.dialect import EngineFactory
 from kataven.tenancy.directory import DRIVER
 from kataven.tenancy.error_classification import in_words
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.hosts import only_primary
+from kataven.tenancy.pooler_check import NOT_DIRECT, refuses_options, require_direct, require_usable
 from kataven.tenancy.server import OPERATOR_SETTINGS
+
+_POOLER = (
+    "The address leads to a connection pooler. Commands need sessions of PostgreSQL itself: add --direct-url, and give"
+    " its address too."
+)
 
 OLDEST_VERSION = 150_000
 """PostgreSQL 15 introduced `CREATE DATABASE … STRATEGY`, which is used to copy databases."""
@@ -90,14 +97,43 @@ class SuitableServer:
     replication: Replication
 
 
-def require_suitable(url: URL) -> SuitableServer:
-    """Connect to the server and check it. Raises ServerUnsuitable."""
+def require_suitable(url: URL, direct: URL | None = None) -> SuitableServer:
+    """Connect to the server and check it. If `url` leads to a connection pooler, `direct` leads past it.
+
+    Raises ServerUnsuitable.
+    """
+    server = _require_suitable(url if direct is None else direct, is_only_address=direct is None)
+    if direct is not None:
+        _require_suitable_pooler(url, direct)
+    return server
+
+
+def _require_suitable_pooler(url: URL, direct: URL) -> None:
+    if "options" in url.query:
+        raise ServerUnsuitable("The pooler's URL has `options`, which poolers refuse. Remove them.")
+    try:
+        require_usable(url.set(database="postgres"), direct.set(database="postgres"), OPERATOR_SETTINGS)
+    except PoolerUnsuitable as error:
+        raise ServerUnsuitable(str(error)) from None
+    except DBAPIError as error:
+        raise ServerUnsuitable(
+            f"Can't connect through the pooler: {in_words(error)}. Check the address, the pooler's users, and its list"
+            " of databases, which must contain * for the accounts' databases."
+        ) from None
+
+
+def _require_suitable(url: URL, *, is_only_address: bool) -> SuitableServer:
     try:
         with _connect(url) as connection:
+            require_direct(connection)
             about = connection.execute(_ABOUT).one()
             replication = Replication(*connection.execute(_REPLICATION).one())
             identity = _identity(connection)
+    except PoolerUnsuitable:
+        raise ServerUnsuitable(_POOLER if is_only_address else NOT_DIRECT) from None
     except DBAPIError as error:
+        if refuses_options(error):
+            raise ServerUnsuitable(_POOLER if is_only_address else NOT_DIRECT) from None
         raise ServerUnsuitable(
             f"Can't connect to the server: {in_words(error)}. Check the address, pg_hba.conf, and the server's line in"
             " the password file (mode 0600) that PGPASSFILE names."

@@ -44,11 +44,19 @@ class EngineFactory:
         self._servers: dict[object, SharedServerState] = {}
 
     def create_engine(
-        self, url: URL, connection_factory: Callable[..., PgConnection] = PgConnection, **options: Any
+        self,
+        url: URL,
+        connection_factory: Callable[..., PgConnection] = PgConnection,
+        *,
+        pooled: bool = False,
+        **options: Any,
     ) -> Engine:
-        """An engine for `url`; it connects on first use. `options` are SQLAlchemy's, mostly for the pool."""
+        """An engine for `url`; it connects on first use. `options` are SQLAlchemy's, mostly for the pool.
+
+        `pooled` if `url` leads to a pooler. Then `connection_factory` must create PooledConnections.
+        """
         with self._lock:
-            server = self._servers.setdefault(server_key(url), SharedServerState())
+            server = self._servers.setdefault((server_key(url), pooled), SharedServerState())
         with server.lock:
             return create_engine(
                 url.set(drivername=DRIVER),
@@ -57,7 +65,10 @@ class EngineFactory:
                 hide_parameters=True,  # error messages must not contain customers' data
                 query_cache_size=0,
                 execution_options={"compiled_cache": server.compiled_cache},
-                connect_args={"connection_factory": connection_factory, **self._settings.connect_args(url)},
+                connect_args={
+                    "connection_factory": connection_factory,
+                    **self._settings.connect_args(url, pooled=pooled),
+                },
                 **options,
             )
 

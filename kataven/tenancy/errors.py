@@ -5,9 +5,8 @@ TenancyError
 ├── WrongTenant           a row or a bind of one account was passed to a session of another
 ├── ReadOnlySession       a write in a read-only session
 ├── RegistryClosed        a session was requested from a closed registry
-├── InvalidAccountName    the account name is invalid; `reason` may be shown to the user
-│   └── ReservedAccountName
 ├── TenantUnavailable     the account's database is unavailable; other accounts are not affected
+├── PoolerUnsuitable      a server is reached through a connection pooler in a way that loses guarantees
 ├── SchemaMismatch        the account's schema is too old or too new for this code, or for one of its statements
 │   └── BehindSchema      the schema is served, but this statement needs a newer one
 ├── ProvisioningError     a database could not be created or removed
@@ -21,6 +20,12 @@ TenancyError
     ├── AccountBusy       another run holds the lock on this account
     ├── RevisionMoved     the database is not at the revision that this step starts from
     └── VerificationFailed  after its migration, the database does not have the expected schema
+
+ValueError
+└── InvalidAccountName    the account name is invalid; `reason` may be shown to the user
+    └── ReservedAccountName
+
+A handler that maps TenancyError to 503 therefore never hides an invalid name, which is an error in the input (400).
 """
 
 
@@ -52,8 +57,8 @@ class RegistryClosed(TenancyError):
     """Raised when a session is requested from a closed registry."""
 
 
-class InvalidAccountName(TenancyError):
-    """Raised for an invalid account name. `reason` is a sentence for the user."""
+class InvalidAccountName(ValueError):
+    """Raised for an invalid account name. Not a TenancyError. `reason` is a sentence for the user."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
@@ -73,6 +78,10 @@ class TenantUnavailable(TenancyError):
         self.account = account
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class PoolerUnsuitable(TenancyError):
+    """Raised when a connection pooler would lose a guarantee. The message names the problem and the fix."""
 
 
 class SchemaMismatch(TenancyError):

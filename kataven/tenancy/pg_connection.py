@@ -23,13 +23,29 @@ from sqlalchemy import URL
 # backend has exited.
 _LINGER_SECONDS = 1.0
 
-# NULL on a server in recovery, which has no current WAL file.
-_HISTORY = """
+_OPTIONS_MARK = "kataven.options"
+"""A parameter in the `options` of each direct connection. If the session lacks it, a pooler has dropped the options."""
+# The first column is NULL on a server in recovery, which has no current WAL file.
+_SESSION = f"pg_is_in_recovery(), current_setting('{_OPTIONS_MARK}', true) = 'on', pg_backend_pid()"
+_SESSION_WITH_HISTORY = f"""
 SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || ('x' || substr(
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_insert_lsn()) END, 1, 8
-))::bit(32)::int
-"""
+))::bit(32)::int, {_SESSION}
+"""  # noqa: S608 - constants
 _CONNECTION_CLASSES = frozenset({"08", "57"})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What a new connection reads about its server and its session, in one round trip."""
+
+    history: str | None
+    """The server's system identifier and timeline; None if it does not report them, or is in recovery."""
+    in_recovery: bool
+    has_options: bool
+    """Whether the session has the `options` of `ConnectionSettings`."""
+    is_own: bool
+    """Whether the session's process is the one that the server named when connecting. Poolers name another."""
 
 
 class PgConnection(Psycopg2Connection):
@@ -62,21 +78,25 @@ class PgConnection(Psycopg2Connection):
         """Whether the server is in recovery. The server reports this when connecting, so it costs no round trip."""
         return bool(self.info.parameter_status("in_hot_standby") == "on")
 
-    def read_history(self) -> str | None:
-        """The server's system identifier and timeline; None if it does not report them. Call it in AUTOCOMMIT.
+    def read_facts(self) -> SessionFacts:
+        """Facts about the server and the session. Call it in AUTOCOMMIT.
 
         The control file has the timeline only after the first checkpoint of a promoted server, so the current WAL file
         is used. All roles may call these functions. Some managed services don't provide them.
         """
         try:
-            with self.cursor() as cursor:
-                cursor.execute(_HISTORY)
-                (history,) = cursor.fetchone()
+            return self._read_facts(_SESSION_WITH_HISTORY)
         except Error as error:
             if error.pgcode is None or error.pgcode[:2] in _CONNECTION_CLASSES:
                 raise
-            return None
-        return str(history) if history is not None else None
+        return self._read_facts(f"SELECT NULL, {_SESSION}")
+
+    def _read_facts(self, query: str) -> SessionFacts:
+        with self.cursor() as cursor:
+            cursor.execute(query)
+            history, in_recovery, has_options, pid = cursor.fetchone()
+        is_own = pid == self.info.backend_pid
+        return SessionFacts(None if history is None else str(history), bool(in_recovery), bool(has_options), is_own)
 
     def cut(self) -> None:
         """Shut the socket down. A statement that waits on it in another thread fails with a disconnect error."""
@@ -149,22 +169,33 @@ class ConnectionSettings:
     lock_timeout_seconds: float = 3.0
     idle_in_transaction_timeout_seconds: float = 2.0
 
-    def connect_args(self, url: URL) -> dict[str, Any]:
-        """libpq's parameters, in addition to those in `url`. `options` in the URL follow these, and take precedence."""
+    def connect_args(self, url: URL, *, pooled: bool = False) -> dict[str, Any]:
+        """libpq's parameters, in addition to those in `url`. `options` in the URL follow these, and take precedence.
+
+        Poolers refuse or drop `options`. With `pooled`, they are omitted, and each statement carries the timeouts: see
+        `PooledConnection`.
+        """
+        return {
+            "application_name": self.application_name,
+            "connect_timeout": self.connect_timeout_seconds,
+            **({} if pooled else {"options": self._options(url)}),
+            # A host that is down acknowledges nothing: the kernel closes the connection after this time.
+            "tcp_user_timeout": round(self.statement_timeout_seconds * 2000),
+            "keepalives_idle": 30,
+        }
+
+    def timeouts(self) -> dict[str, int]:
+        """PostgreSQL's timeout parameters, in milliseconds."""
         timeouts = {
             "statement_timeout": self.statement_timeout_seconds,
             "lock_timeout": self.lock_timeout_seconds,
             "idle_in_transaction_session_timeout": self.idle_in_transaction_timeout_seconds,
         }
-        ours = r"-c timezone=UTC -c default_transaction_isolation=read\ committed " + " ".join(
-            f"-c {name}={round(seconds * 1000)}" for name, seconds in timeouts.items()
+        return {name: round(seconds * 1000) for name, seconds in timeouts.items()}
+
+    def _options(self, url: URL) -> str:
+        ours = rf"-c {_OPTIONS_MARK}=on -c timezone=UTC -c default_transaction_isolation=read\ committed " + " ".join(
+            f"-c {name}={value}" for name, value in self.timeouts().items()
         )
         theirs = url.query.get("options", "")
-        return {
-            "application_name": self.application_name,
-            "connect_timeout": self.connect_timeout_seconds,
-            "options": f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}".strip(),
-            # A host that is down acknowledges nothing: the kernel closes the connection after this time.
-            "tcp_user_timeout": round(self.statement_timeout_seconds * 2000),
-            "keepalives_idle": 30,
-        }
+        return f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}".strip()

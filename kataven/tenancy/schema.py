@@ -9,7 +9,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +23,21 @@ from sqlalchemy.exc import DBAPIError
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.fingerprint import FINGERPRINT
+from kataven.tenancy.names import KATAVEN_NAMES, DatabaseNames
 
 _ALEMBIC = threading.RLock()
 _REVISION = "SELECT string_agg(version_num, '+' ORDER BY version_num) FROM alembic_version"
 _READ = text(_REVISION)
 _READ_BOTH = text(f"SELECT ({_REVISION}), ({FINGERPRINT})")
 _READ_FINGERPRINT = text(FINGERPRINT)
+
+
+def scripts_folder() -> Path:
+    """Alembic's folder of this release: `alembic/` in a checkout, `kataven/alembic_scripts/` in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    # In `site-packages`, the folder `alembic` next to the package is the library.
+    installed = package / "alembic_scripts"
+    return installed if installed.is_dir() else package.parent / "alembic"
 
 
 class SchemaState(NamedTuple):
@@ -42,19 +51,21 @@ class SchemaState(NamedTuple):
 class Schema:
     """The schemas of one branch, a linear history from the first revision to the head.
 
-    `scripts` is Alembic's folder, `versions` the branch's folder in it (default: the one with the branch's name).
     `metadata` locates the models, as `"package.module:Base.metadata"`. `oldest` is the oldest revision that this code
-    serves (default: only the head). Instances can be pickled, for use in other processes.
+    serves (default: only the head). `versions` is the folder of the branch's revisions (default: the one in `scripts`
+    that has the branch's name). `scripts` is Alembic's folder, with `env.py` (default: the one of this release).
+    `names` are those of template and scratch databases. Instances can be pickled, for use in other processes.
     """
 
     branch: str
-    scripts: Path
     metadata: str
     oldest: str | None = None
     versions: Path | None = None
+    scripts: Path = field(default_factory=scripts_folder)
+    names: DatabaseNames = KATAVEN_NAMES
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # without the cached properties
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # without the cached properties
 
     @cached_property
     def revisions(self) -> tuple[str, ...]:

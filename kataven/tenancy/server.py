@@ -9,8 +9,10 @@ from sqlalchemy import URL, Connection, NullPool, text
 from sqlalchemy.exc import DBAPIError
 
 from kataven.tenancy.dialect import EngineFactory
+from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.names import quoted
 from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
+from kataven.tenancy.pooler_check import NOT_DIRECT, refuses_options, require_direct
 
 Strategy = Literal["wal_log", "file_copy"]
 
@@ -151,7 +153,10 @@ class Maintenance:
 
 
 class DatabaseServer:
-    """Opens unpooled connections for maintenance. `url` names the server; its database is ignored."""
+    """Opens unpooled connections for maintenance. `url` names the server; its database is ignored.
+
+    The URL must lead to PostgreSQL itself: a pooler would lose locks, and keep databases from being copied and renamed.
+    """
 
     def __init__(
         self, url: URL, settings: ConnectionSettings = OPERATOR_SETTINGS, maintenance_database: str = "postgres"
@@ -166,9 +171,19 @@ class DatabaseServer:
 
     @contextmanager
     def connect(self, database: str) -> Iterator[Connection]:
-        """A connection in AUTOCOMMIT. At the end of the block it is closed, and its backend has exited."""
+        """A connection in AUTOCOMMIT. At the end of the block it is closed, and its backend has exited.
+
+        Raises PoolerUnsuitable if the URL leads to a connection pooler.
+        """
         engine = self._servers.create_engine(self.url_of(database), poolclass=NullPool)
-        with engine.connect() as connection:
+        try:
+            connection = engine.connect()
+        except DBAPIError as error:
+            if refuses_options(error):
+                raise PoolerUnsuitable(NOT_DIRECT) from error
+            raise
+        with connection:
+            require_direct(connection)
             yield connection
 
     @contextmanager

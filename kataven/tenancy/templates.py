@@ -5,17 +5,11 @@ lock and under a scratch name until it is complete. After that it rejects connec
 make every copy fail. Its comment contains a digest of its revision files: if one is edited, the template is recreated.
 """
 
-import hashlib
 from dataclasses import dataclass
 
-from kataven.tenancy.names import SCRATCH_PREFIX, TEMPLATE_PREFIX
+from kataven.tenancy.names import DatabaseNames
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer, Maintenance
-
-
-def scratch_name(purpose: str) -> str:
-    """The name of a database until it is complete. A database that is found under a scratch name is orphaned."""
-    return SCRATCH_PREFIX + hashlib.sha256(purpose.encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +19,14 @@ class Templates:
     server: DatabaseServer
     schema: Schema
 
+    @property
+    def names(self) -> DatabaseNames:
+        """The names of templates and scratch databases."""
+        return self.schema.names
+
     def name_of(self, revision: str) -> str:
         """The name of the template for `revision`."""
-        return TEMPLATE_PREFIX + revision.replace("-", "_").lower()
+        return self.names.template(revision)
 
     def ensure(self, maintenance: Maintenance, revision: str | None = None) -> str:
         """The name of the template at `revision` (default: the head). Created if needed, under a lock."""
@@ -57,7 +56,7 @@ class Templates:
 
     def _create(self, maintenance: Maintenance, revision: str) -> None:
         template = self.name_of(revision)
-        scratch = scratch_name(template)
+        scratch = self.names.scratch(template)
         maintenance.discard(scratch)
         try:
             maintenance.create(scratch, "template0")

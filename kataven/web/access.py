@@ -17,10 +17,12 @@ class InsufficientScope(Exception):
     """Raised when the API key lacks the scope that the operation requires (RFC 6750, section 3.1). The message is
     written for callers."""
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str | None) -> None:
         super().__init__(
-            f"This operation requires the scope `{scope}`, which this API key does not have. Scopes are set when a key "
-            "is created."
+            "This operation requires an API key with full access."
+            if scope is None
+            else f"This operation requires the scope `{scope}`, which this API key does not have. Scopes are set when a "
+            "key is created."
         )
         self.scope = scope
 
@@ -37,11 +39,13 @@ class Access:
     scoped: bool = True
     """Whether an API key needs a scope. False for operations that every valid key may perform."""
 
-    def check(self, principal: Principal) -> None:
-        """Raises Forbidden."""
+    def check(self, principal: Principal, scope: str | None = None) -> None:
+        """`scope` is that which an API key needs. Raises Forbidden or InsufficientScope."""
         if principal.kind is CredentialKind.API_KEY:
             if not self.keys:
                 raise Forbidden("API keys can't perform this operation. Sign in and use a JWT.")
+            if principal.scopes is not None and self.scoped and scope not in principal.scopes:
+                raise InsufficientScope(scope)
         elif not self.roles:
             raise Forbidden("This operation requires an API key. Call it from your server.")
         elif principal.role not in self.roles:

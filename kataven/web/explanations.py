@@ -90,6 +90,8 @@ EXPLANATIONS = {
     "unsupported_transfer_coding": "The only supported transfer coding is `chunked`.",
     "schema_mismatch": "The account's database is being migrated to another version. Retry after `Retry-After` "
     "seconds.",
+    "gateway_misconfigured": "The gateway in front of this API calls `/v1/verify` with parameters that don't exist or "
+    "have a wrong value. `errors` names them. Only the operator of the gateway can fix this.",
     "unavailable": "A dependency of this request is unavailable. Retry after `Retry-After` seconds. Other accounts may "
     "not be affected.",
 }

@@ -9,13 +9,14 @@ from flask import Response, request
 
 from kataven.identity.errors import VerifierUnavailable
 from kataven.system import accounts, schema
+from kataven.system.database import pooler_problem
 from kataven.web.access import PUBLIC
-from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 from kataven.web.services import Services
 
-blueprint = ApiBlueprint("health", __name__, "check", "Health of the process and its dependencies.")
+blueprint = ApiBlueprint("health", __name__, "check", "Health of the process and its dependencies.", Audience.OPERATORS)
 
 FAILING = "failing"
 NEEDED = ("system_database",)
@@ -88,8 +89,8 @@ def _system_database(services: Services) -> str:
     try:
         with services.directory.database.reading() as session:
             have = schema.system_revision(session)
-    except VerifierUnavailable:
-        return "failing: unreachable"
+    except VerifierUnavailable as error:
+        return f"{FAILING}: {pooler_problem(error) or 'unreachable'}"
     needed = schema.SYSTEM_SCHEMA
     if not needed.serves(have):
         return (
@@ -97,6 +98,12 @@ def _system_database(services: Services) -> str:
             "run `flask migrations upgrade --system`"
         )
     return "ok"
+
+
+def _pooler(services: Services) -> str:
+    if services.directory.database.pooled:
+        return "on: the system database is reached through a connection pooler"
+    return "off: KATAVEN_DIRECT_DATABASE_URL is not set"
 
 
 def _redis(services: Services) -> str:
@@ -143,6 +150,7 @@ def _widget(services: Services) -> str:
 
 CHECKS: dict[str, Callable[[Services], str]] = {
     "system_database": _system_database,
+    "pooler": _pooler,
     "migrations": _migrations,
     "auth_service": _auth_service,
     "redis": _redis,

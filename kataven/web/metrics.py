@@ -33,6 +33,11 @@ _VERIFIED = (
     *("paused_credential", "credential_not_yet_valid", "address_not_allowed", "browser_use", "account_suspended"),
     *("malformed_token", "rate_limited", "unavailable"),
 )
+_GATEWAY_OUTCOMES = (
+    *_VERIFIED,
+    *("missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"),
+    *("schema_mismatch", "gateway_misconfigured", "internal_error"),
+)
 
 
 class Metrics:
@@ -66,6 +71,11 @@ class Metrics:
         )
         for credential, outcome in itertools.product(_CREDENTIALS, _VERIFIED):
             self.verifications.labels(credential, outcome)
+        self.gateway_decisions = self._counter(
+            "gateway_decisions", "Responses to gateways (`/v1/verify`): `accepted`, or the problem code.", "outcome"
+        )
+        for outcome in _GATEWAY_OUTCOMES:
+            self.gateway_decisions.labels(outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
         self.connections_refused = self._counter(
@@ -161,6 +171,9 @@ class Metrics:
             "auth_service_seconds", "Duration of calls to the auth-service.", _CALL_BUCKETS, "method", "outcome"
         )
 
+        self.spans = self._counter("spans", "Spans of traces, by whether the collector accepted them.", "outcome")
+        for outcome in ("exported", "dropped"):
+            self.spans.labels(outcome)
         self.key_fetches = self._counter(
             "issuer_key_fetches", "Fetches of the OIDC issuer's keys; none with an auth-service.", "outcome"
         )

@@ -12,7 +12,7 @@ from flask import Request, Response, current_app
 from kataven import tracing
 from kataven.logs import access_logger
 from kataven.ratelimit.address import client_address
-from kataven.web.request_context import RequestContext
+from kataven.web.request_context import RequestContext, set_client_address
 from kataven.web.services import services
 
 log = access_logger("kataven.access")
@@ -33,18 +33,33 @@ def open_context(request: Request) -> RequestContext:
     found = services()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    trace = tracing.Trace.from_header(request.headers.get(tracing.HEADER))
+    trace = tracing.open_trace(request.headers.get(tracing.HEADER))
     tracing.current.set(trace)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
     address = client_address(request.remote_addr or "", request.headers.get("X-Forwarded-For"), found.trusted_proxies)
+    set_client_address(address)
     return RequestContext(found, request_id, address)
 
 
+def span_attributes(context: RequestContext | None) -> dict[str, str]:
+    """What a span has in addition to its route and status: the ids of the log line, and never a credential."""
+    if context is None:
+        return {}
+    principal = context.admitted.principal if context.admitted else context.known
+    found = {
+        "kataven.request_id": context.request_id,
+        "kataven.account": principal.account if principal else None,
+        "kataven.problem.code": context.problem,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def close_context(_error: BaseException | None) -> None:
-    """Detach this thread's log lines and traces from the request."""
+    """Detach this thread's log lines, traces and client address from the request."""
     structlog.contextvars.clear_contextvars()
     tracing.current.set(None)
+    set_client_address(None)
 
 
 def finish(context: RequestContext, request: Request, response: Response) -> Response:

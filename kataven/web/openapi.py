@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 from flask import Flask
@@ -12,32 +14,47 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.web.conditional import IF_MATCH_PATTERN
-from kataven.web.operation import ApiBlueprint, OpenApiLink, Operation, operation_of
-from kataven.web.problems import PROBLEM_TYPES
+from kataven.web.operation import ApiBlueprint, Audience, OpenApiLink, Operation, operation_of
+from kataven.web.paging import NEXT_CURSOR
+from kataven.web.problems import PROBLEM_TYPES, status_of
 from kataven.web.schema import Input, in_words
 
 Json = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
 SCHEMA_REF = "#/components/schemas/{model}"
-_DESCRIPTION = """\
-Errors are RFC 9457 problems. Program against `code`.
+_CUSTOMERS_DESCRIPTION = """\
+Errors are RFC 9457 problems. Program against `code`. New codes can be added, so handle an unknown code by its status.
+A client that prefers `text/plain` in `Accept` receives the line `code: detail` instead.
 
 Each path is served under `/v1` and, with the same behaviour, under `/api/v1` and `/hub-api/api/v1`. The latter two are
 deprecated: their responses have a `Deprecation` header (RFC 9745) and a `Link` to the canonical path.
 
-`HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential. Large responses to `GET`
-are compressed for clients that send `Accept-Encoding: gzip`. Lists are paginated by cursors, which remain valid while
-rows are added: follow `Link: <…>; rel="next"`.
+`HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential, except at `/v1/verify`,
+which treats every method like `GET`. Large responses to `GET` are compressed for clients that send
+`Accept-Encoding: gzip`.
+
+Lists are paginated by cursors, which remain valid while rows are added. A response that is not the last page has the
+headers `X-Next-Cursor` and `Link: <…>; rel="next"` (RFC 8288). Send the value of `X-Next-Cursor` as `cursor` to
+retrieve the next page, or follow the link. Operations with pages have `x-pagination` and a link `nextPage`.
 
 Single resources have an `ETag`. Send it as `If-Match` with an update: if the resource changed after you fetched it, the
 update is not applied and the API returns 412 `precondition_failed`. Send it as `If-None-Match` with a `GET`: if the
 resource has not changed, the API returns 304 without a body.
 """
+_OPERATORS_DESCRIPTION = """\
+Endpoints for operators and for sign-in pages. None requires a credential. The customers' document is at
+`/v1/openapi.json`. Prometheus metrics, at `/metrics`, are not JSON and not described here.
+"""
 _PART = re.compile(r"<(?:string:)?(\w+)>")
 
 _EVERYWHERE = {"X-Request-ID": "Identifies this request in our logs."}
 _ETAG = "The version of the resource, for `If-Match` and `If-None-Match`."
+
+_PAGE_HEADERS = {
+    "Link": 'A link to the next page, `<…>; rel="next"` (RFC 8288), relative to the requested URL. Absent on the last.',
+    NEXT_CURSOR: "The `cursor` of the next page. Absent on the last page.",
+}
 
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
@@ -49,49 +66,94 @@ _PUBLIC_REFUSALS = ("unavailable",)
 _BODY_REFUSALS = ("payload_too_large", "unsupported_media_type")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What an OpenAPI document states about itself."""
+
+    audience: Audience
+    title: str
+    summary: str
+    description: str
+
+
+CUSTOMERS = Document(
+    audience=Audience.CUSTOMERS,
+    title="Kataven Hub API",
+    summary="Manage the agents, keys and settings of a Kataven account.",
+    description=_CUSTOMERS_DESCRIPTION,
+)
+OPERATORS = Document(
+    audience=Audience.OPERATORS,
+    title="Kataven Hub operations",
+    summary="Check the health of a deployment, and find accounts to sign in to.",
+    description=_OPERATORS_DESCRIPTION,
+)
+
+
+class DuplicateName(Exception):
+    """Two operations have the same `operationId`, or two models have the same name in the document."""
+
+
 def operations_of(app: Flask) -> list[Operation]:
     """Every published operation of an application, in the order of declaration."""
     found = (operation_of(app.view_functions[rule.endpoint]) for rule in app.url_map.iter_rules())
     return [operation for operation in found if operation is not None and operation.published]
 
 
-def document(operations: Iterable[Operation], blueprints: Iterable[ApiBlueprint], version: str) -> Json:
-    operations = list(operations)
+def document(
+    about: Document, operations: Iterable[Operation], blueprints: Iterable[ApiBlueprint], version: str, server_url: str
+) -> Json:
+    """The OpenAPI document for one audience. Raises DuplicateName."""
+    tags = {blueprint.name: blueprint.doc for blueprint in blueprints if blueprint.audience is about.audience}
+    operations = [operation for operation in operations if operation.tag in tags]
+    used = {operation.tag for operation in operations}
+    _require_unique(operation.operation_id for operation in operations)
     paths: Json = {}
     for operation in operations:
         paths.setdefault(template(operation.path), {})[operation.method.lower()] = _operation(operation)
     for operation in operations:
         _add_links(paths[template(operation.path)][operation.method.lower()]["responses"], operation, operations)
+    components: Json = {"schemas": _schemas(operations)}
+    if not all(operation.access.public for operation in operations):
+        components["securitySchemes"] = _SECURITY_SCHEMES
     return {
         "openapi": OPENAPI_VERSION,
         "info": {
-            "title": "Kataven Hub API",
+            "title": about.title,
             "version": version,
-            "summary": "Manage the agents, keys and settings of a Kataven account.",
-            "description": _DESCRIPTION,
+            "summary": about.summary,
+            "description": about.description,
             "contact": {"name": "Kataven", "url": "https://kataven.ai"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "This server"}],
-        "tags": [{"name": blueprint.name, "description": blueprint.doc} for blueprint in blueprints],
+        "servers": [{"url": server_url, "description": "The API"}],
+        "tags": [{"name": name, "description": doc} for name, doc in tags.items() if name in used],
         "paths": paths,
-        "components": {
-            "schemas": _schemas(operations),
-            "securitySchemes": {
-                "apiKey": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys.",
-                },
-                "jwt": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": "An OIDC JWT. Specify the account in `X-Account-ID`.",
-                },
-            },
-        },
+        "components": components,
     }
+
+
+_SECURITY_SCHEMES: Json = {
+    "apiKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys.",
+    },
+    "jwt": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An OIDC JWT. Specify the account in `X-Account-ID`.",
+    },
+}
+
+
+def _require_unique(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DuplicateName(f"The OpenAPI document would have two {name}. Rename one.")
+        seen.add(name)
 
 
 def template(path: str) -> str:
@@ -101,7 +163,7 @@ def template(path: str) -> str:
 
 def _operation(operation: Operation) -> Json:
     described: Json = {
-        "operationId": _operation_id(operation),
+        "operationId": operation.operation_id,
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": list(_parameters(operation)),
@@ -110,8 +172,10 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         described["description"] = operation.description
+    if operation.paginated:
+        described["x-pagination"] = _PAGINATION
     if operation.body is not None:
-        schema = {"$ref": SCHEMA_REF.format(model=operation.body.__name__)}
+        schema = _reference(operation.body)
         described["requestBody"] = {
             "required": True,
             "description": f"At most {in_words(operation.max_body_bytes)}.",
@@ -123,18 +187,17 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
-def _operation_id(operation: Operation) -> str:
-    return re.sub(r"\W+", "_", f"{operation.method.lower()}_{template(operation.path)}").strip("_")
-
-
 def _parameters(operation: Operation) -> Iterator[Json]:
     for name in _PART.findall(operation.path):
         schema = {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string", "minLength": 1}
-        yield {"name": name, "in": "path", "required": True, "schema": schema}
+        described = f"The {'ID' if name.endswith('_id') else 'name'} of the {operation.noun}."
+        yield {"name": name, "in": "path", "required": True, "description": described, "schema": schema}
     if operation.query is not None:
         for name, schema in operation.query.model_json_schema()["properties"].items():
             required = operation.query.model_fields[name].is_required()
-            yield {"name": name, "in": "query", "required": required, "schema": _not_null(schema)}
+            value = _not_null(_without_title(schema))
+            text = value.pop("description", "")
+            yield {"name": name, "in": "query", "required": required, "description": text, "schema": value}
     if operation.conditional:
         yield _CONDITIONS["If-None-Match" if operation.method == "GET" else "If-Match"]
     if not operation.access.public:
@@ -146,6 +209,15 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         }
 
+
+_PAGINATION: Json = {
+    "type": "cursor",
+    "cursor": {"in": "query", "name": "cursor"},
+    "limit": {"in": "query", "name": "limit"},
+    "items": "$response.body",
+    "nextCursor": f"$response.header.{NEXT_CURSOR}",
+}
+"""How to request the next page, in OpenAPI's runtime expressions."""
 
 _CONDITIONS: dict[str, Json] = {
     "If-Match": {
@@ -178,7 +250,7 @@ def _responses(operation: Operation) -> Json:
         responses["304"] = {"description": "Not modified.", "headers": _headers({"ETag": _ETAG, **_EVERYWHERE})}
     by_status: dict[int, list[str]] = {}
     for code in _codes(operation):
-        by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
+        by_status.setdefault(status_of(code, forward_auth=operation.forward_auth), []).append(code)
     for status, codes in by_status.items():
         responses[str(status)] = _problem(status, codes)
     for other in operation.others:
@@ -191,12 +263,15 @@ def _add_links(responses: Json, operation: Operation, operations: list[Operation
     """Add links from operations that create, list or show a resource to its other operations, and the declared
     links."""
     links = {
-        _operation_id(target): {"operationId": _operation_id(target), "parameters": {name: place}}
+        target.operation_id: {"operationId": target.operation_id, "parameters": {name: place}}
         for target, name, place in _onward(operation, operations)
     }
+    if operation.paginated:
+        following = {"operationId": operation.operation_id, "parameters": {"cursor": _PAGINATION["nextCursor"]}}
+        links["nextPage"] = following
     for link in operation.links:
         target = _target(link, operations)
-        links[_operation_id(target)] = _link(link, target)
+        links[target.operation_id] = _link(link, target)
     if links:
         responses[str(operation.response.status)]["links"] = links
 
@@ -222,7 +297,7 @@ def _target(link: OpenApiLink, operations: list[Operation]) -> Operation:
 
 
 def _link(link: OpenApiLink, target: Operation) -> Json:
-    described: Json = {"operationId": _operation_id(target)}
+    described: Json = {"operationId": target.operation_id}
     if link.query:
         described["parameters"] = {name: f"$response.body#/{field}" for name, field in link.query.items()}
     if link.body:
@@ -234,7 +309,8 @@ def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
     if operation.access.by_address:
         codes.append("rate_limited")
-    codes.append("invalid_request")  # every operation validates `If-Match`
+    if not operation.forward_auth:
+        codes.append("invalid_request")  # every other operation validates `If-Match`
     if operation.body is not None:
         codes.extend(_BODY_REFUSALS)
     if "<" in operation.path:
@@ -247,6 +323,8 @@ def _codes(operation: Operation) -> list[str]:
 def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
     headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
+    if operation.paginated:
+        headers |= _PAGE_HEADERS
     response: Json = {"description": operation.response.description, "headers": _headers(headers)}
     if operation.response.model is not None:
         response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}
@@ -260,7 +338,12 @@ def _headers(described: Mapping[str, str]) -> Json:
 def _reference(model: Any) -> Json:
     if get_origin(model) is list:
         return {"type": "array", "items": _reference(get_args(model)[0])}
-    return {"$ref": SCHEMA_REF.format(model=model.__name__)}
+    return {"$ref": SCHEMA_REF.format(model=published_name(model.__name__))}
+
+
+def published_name(name: str) -> str:
+    """The name of a model in the document: `AgentView` is published as `Agent`."""
+    return name.removesuffix("View")
 
 
 def _problem(status: int, codes: list[str]) -> Json:
@@ -269,7 +352,6 @@ def _problem(status: int, codes: list[str]) -> Json:
         "description": described,
         "content": {
             "application/problem+json": {"schema": {"$ref": SCHEMA_REF.format(model="Problem")}},
-            "text/plain": {"schema": {"type": "string"}},
         },
     }
     if status in {429, 503}:
@@ -283,25 +365,71 @@ def _schemas(operations: Iterable[Operation]) -> Json:
     for operation in operations:
         if operation.body is not None:
             wanted[(operation.body, "validation")] = None
-        model = operation.response.model
-        if model is not None:
-            wanted[(get_args(model)[0] if get_origin(model) is list else model, "serialization")] = None
+        for response in (operation.response, *operation.others):
+            model = response.model
+            if model is not None:
+                wanted[(get_args(model)[0] if get_origin(model) is list else model, "serialization")] = None
     _, generated = models_json_schema(list(wanted), ref_template=SCHEMA_REF)
-    schemas: Json = generated.get("$defs", {})
+    found: Json = generated.get("$defs", {})
+    bodies = {model.__name__ for model, mode in wanted if mode == "validation"}
+    for name, schema in found.items():
+        fields = schema.get("properties", {})
+        fields.update({field: _without_default(value, stated=name in bodies) for field, value in fields.items()})
     for model, _mode in wanted:
-        schemas[model.__name__] = _tidy(model, schemas[model.__name__])
-    schemas["Problem"] = _PROBLEM
-    return dict(sorted(schemas.items()))
+        found[model.__name__] = _tidy(model, found[model.__name__])
+    _require_unique([*map(published_name, found), *_PROBLEMS])
+    schemas = {published_name(name): _published(schema) for name, schema in found.items()}
+    return dict(sorted({**schemas, **_PROBLEMS}.items()))
+
+
+def _published(schema: Any) -> Any:
+    """A schema with the published names of the models that it refers to, and without Pydantic's titles."""
+    if isinstance(schema, list):
+        return [_published(value) for value in schema]
+    if not isinstance(schema, dict):
+        return schema
+    published = {name: _published(value) for name, value in _without_title(schema).items()}
+    if "$ref" in published:
+        path, _, name = published["$ref"].rpartition("/")
+        published["$ref"] = f"{path}/{published_name(name)}"
+    return published
+
+
+def _without_title(schema: Json) -> Json:
+    """Titles repeat the name of the field or the model. `title` can also be the name of a field: its value is then an
+    object."""
+    return {name: value for name, value in schema.items() if name != "title" or not isinstance(value, str)}
 
 
 def _tidy(model: type[BaseModel], schema: Json) -> Json:
     schema["description"] = inspect.cleandoc(model.__doc__ or "")
+    properties = schema.setdefault("properties", {})
     if issubclass(model, Input):
         # Clients may send back fields that only the server sets, for example after they edited a fetched resource.
-        properties = schema.setdefault("properties", {})
         for name in sorted(model.server_set):
             properties.setdefault(name, {"readOnly": True, "description": "Set by the server. Ignored in requests."})
     return schema
+
+
+def _without_default(field: Json, *, stated: bool) -> Json:
+    """The schema of a field without `default`; if the default is stated, with `x-default` instead.
+
+    Generators of clients, such as openapi-typescript, treat a field with a `default` as always present, so that callers
+    would have to send it. The description states the default for readers.
+    """
+    if "default" not in field:
+        return field
+    without = {name: value for name, value in field.items() if name != "default"}
+    if stated:
+        without["x-default"] = field["default"]
+    if stated and field["default"] is not None:
+        without["description"] = f"{without.get('description', '')} {default_sentence(field['default'])}".strip()
+    return without
+
+
+def default_sentence(default: Any) -> str:
+    """How a description states the default of a field."""
+    return f"Default: `{default if isinstance(default, str) else json.dumps(default)}`."
 
 
 _PROBLEM: Json = {
@@ -313,15 +441,26 @@ _PROBLEM: Json = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
-        "code": {"type": "string", "enum": list(PROBLEM_TYPES)},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-            },
+        # Not only the enumeration: a client that is older than a code must be able to read the problem.
+        "code": {
+            "description": "Program against this. New codes can be added.",
+            "anyOf": [{"$ref": SCHEMA_REF.format(model="ProblemCode")}, {"type": "string"}],
         },
+        "request_id": {"type": "string"},
+        "errors": {"type": "array", "items": {"$ref": SCHEMA_REF.format(model="FieldProblem")}},
+    },
+}
+_PROBLEMS: Json = {
+    "Problem": _PROBLEM,
+    "FieldProblem": {
+        "type": "object",
+        "description": "A field of the request that is invalid, and why.",
+        "required": ["field", "message"],
+        "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+    },
+    "ProblemCode": {
+        "type": "string",
+        "description": "The codes of this version. Each is explained at `/docs/errors`.",
+        "enum": list(PROBLEM_TYPES),
     },
 }

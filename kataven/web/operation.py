@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from flask import Blueprint, Response, request
@@ -13,10 +14,9 @@ from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
 from kataven.identity import scopes
-from kataven.identity.principal import Principal
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
-from kataven.web.access import Access, InsufficientScope
+from kataven.web.access import Access
 from kataven.web.problems import InvalidRequest
 from kataven.web.request_context import current_context
 from kataven.web.schema import (
@@ -31,6 +31,17 @@ from kataven.web.schema import (
 from kataven.web.server.errors import BodyError
 
 Handler = TypeVar("Handler", bound=Callable[..., Response])
+
+
+_VERBS = {"read": "get", "change": "update"}
+"""Verbs of handlers to verbs of operations."""
+
+
+class Audience(StrEnum):
+    """Whose OpenAPI document describes the operations of a blueprint."""
+
+    CUSTOMERS = "customers"
+    OPERATORS = "operators"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,8 @@ class Operation:
 
     method: str
     path: str
+    operation_id: str
+    """The name of the operation in generated clients: `listAgents`. A change breaks the callers of those clients."""
     access: Access
     tag: str
     summary: str
@@ -82,8 +95,15 @@ class Operation:
     """Links in addition to those to the resource that the response creates or shows."""
     published: bool = True
     """False for HTML pages, which the OpenAPI document omits."""
+    forward_auth: bool = False
+    """Whether gateways call it: problems have statuses that gateways understand (see `forward_auth`)."""
     max_body_bytes: int = MAX_BODY_BYTES
     """Longer bodies are rejected with 413 before they are parsed."""
+
+    @property
+    def paginated(self) -> bool:
+        """Whether it returns a list in pages."""
+        return self.query is not None and "cursor" in self.query.model_fields
 
     def __post_init__(self) -> None:
         if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
@@ -91,25 +111,30 @@ class Operation:
         if self.access.keys and self.access.scoped and self.scope not in scopes.SCOPES:
             raise ValueError(f"{self.method} {self.path}: {self.scope!r} is not in identity.scopes.SCOPES")
 
-    def check(self, principal: Principal) -> None:
-        """Raises Forbidden or InsufficientScope."""
-        self.access.check(principal)
-        if principal.scopes is not None and self.scope is not None and self.scope not in principal.scopes:
-            raise InsufficientScope(self.scope)
-
 
 class ApiBlueprint(Blueprint):
-    """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages.
+    """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages. `audience`
+    selects the OpenAPI document that describes it.
 
     The scope of an operation is `<resource>:read` for GET, and `<resource>:write` for other methods. `resource` is the
     blueprint's name by default.
     """
 
-    def __init__(self, name: str, import_name: str, noun: str, doc: str, *, resource: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        import_name: str,
+        noun: str,
+        doc: str,
+        audience: Audience = Audience.CUSTOMERS,
+        *,
+        resource: str | None = None,
+    ) -> None:
         super().__init__(name, import_name)
         self.resource = resource or name
         self.noun = noun
         self.doc = doc
+        self.audience = audience
 
     def operation(
         self,
@@ -125,9 +150,11 @@ class ApiBlueprint(Blueprint):
         conditional: bool = False,
         others: tuple[ResponseSpec, ...] = (),
         links: tuple[OpenApiLink, ...] = (),
+        forward_auth: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
-        """Register a handler `(context, *, <path parameters>, body, query) -> Response`.
+        """Register a handler `(context, *, <path parameters>, body, query) -> Response`. The handler's name is the
+        name of the operation in clients: `change_agent` is `updateAgent`.
 
         Path parameters named `…_id` are passed as a UUID. A value that is not a UUID returns 404, since no row has it.
         """
@@ -136,6 +163,7 @@ class ApiBlueprint(Blueprint):
             described = Operation(
                 method=method,
                 path=path,
+                operation_id=operation_id(handler.__name__),
                 access=access,
                 tag=self.name,
                 noun=self.noun,
@@ -149,6 +177,7 @@ class ApiBlueprint(Blueprint):
                 body=body,
                 query=query,
                 conditional=conditional,
+                forward_auth=forward_auth,
                 max_body_bytes=max_body_bytes,
             )
             view = _view(handler, described)
@@ -167,6 +196,7 @@ class ApiBlueprint(Blueprint):
             described = Operation(
                 method="GET",
                 path=path,
+                operation_id=operation_id(handler.__name__),
                 access=access,
                 tag=self.name,
                 noun="page",
@@ -179,6 +209,12 @@ class ApiBlueprint(Blueprint):
             return handler
 
         return register
+
+
+def operation_id(handler_name: str) -> str:
+    """The `operationId` of a handler: `change_agent` is `updateAgent`."""
+    verb, *rest = handler_name.split("_")
+    return _VERBS.get(verb, verb) + "".join(map(str.capitalize, rest))
 
 
 def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..., Response]:

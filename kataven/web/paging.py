@@ -18,6 +18,8 @@ from kataven.web.schema import Query, write_json
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+NEXT_CURSOR = "X-Next-Cursor"
+"""A header: the cursor of the next page. Generated clients can use it without parsing `Link`."""
 CURSOR_PATTERN = "^[0-9]{1,16}-[0-9a-f]{32}$"
 INVALID_CURSOR = "must be the cursor from the `Link` header of the previous page"
 
@@ -40,9 +42,11 @@ def decode(cursor: str) -> Position:
 class PageQuery(Query):
     """Query parameters of a paginated list."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = Field(
+        default=DEFAULT_LIMIT, description="The maximum number of items per page."
+    )
     cursor: Annotated[str, Shaped(CURSOR_PATTERN, INVALID_CURSOR)] | None = Field(
-        default=None, description="The cursor from the `Link` header of the previous page. Treat it as opaque."
+        default=None, description="The value of `X-Next-Cursor` of the previous page. Treat it as opaque."
     )
 
     @property
@@ -59,9 +63,11 @@ def write_page(page: Page[Row], shape: Callable[[Row], Any], query: PageQuery) -
 
 
 def link_to_next(response: Response, query: Mapping[str, str]) -> None:
-    """Set the `Link` header to the next page, under the path that the client requested, alias or not.
+    """Set `X-Next-Cursor` to the cursor in `query`, and the `Link` header to the next page, under the path that the
+    client requested, alias or not.
 
     The reference is relative (RFC 8288, section 3.1), so that it is correct behind a TLS proxy and never repeats a
     forged `Host`.
     """
+    response.headers[NEXT_CURSOR] = query["cursor"]
     response.headers["Link"] = f'<{requested_path()}?{urlencode(query)}>; rel="next"'

@@ -15,7 +15,11 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.json"})
 """The page that a problem's `type` links to, and what that page links to. Served by every host that returns
 problems."""
-_REQUESTED = "kataven.requested_path"
+SECURITY_TXT = "/.well-known/security.txt"
+"""Served by every host, because a reporter requests it from the host that is affected (RFC 9116, section 3)."""
+_SERVED_BY_API = PROBES | REFERENCE | {SECURITY_TXT}
+REQUESTED = "kataven.requested_path"
+"""Key in the WSGI environment of the path that the client requested."""
 
 
 def canonical(path: str) -> str:
@@ -35,14 +39,14 @@ class Aliases:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         requested = environ.get("PATH_INFO", "")
-        environ[_REQUESTED] = requested
+        environ[REQUESTED] = requested
         environ["PATH_INFO"] = canonical(requested)
         return self._app(environ, start_response)
 
 
 class HubPaths:
-    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference and the probes to the API, the rest to the
-    pages."""
+    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference, the probes and `security.txt` to the API,
+    the rest to the pages."""
 
     def __init__(self, api: WsgiApp, pages: WsgiApp) -> None:
         self._api = api
@@ -50,7 +54,7 @@ class HubPaths:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{HUB_PREFIX}/") or path in PROBES or path in REFERENCE:
+        if path.startswith(f"{HUB_PREFIX}/") or path in _SERVED_BY_API:
             return self._api(environ, start_response)
         # `GET http://host HTTP/1.1` has no path, and the router would redirect to `/` at the host that the client sent.
         if not path:
@@ -60,7 +64,7 @@ class HubPaths:
 
 def requested_path() -> str:
     """The path that the client requested, alias or not, quoted for a URL."""
-    path = str(request.environ.get(_REQUESTED, request.environ["PATH_INFO"]))
+    path = str(request.environ.get(REQUESTED, request.environ["PATH_INFO"]))
     # Exactly one leading slash: a path that starts with two would name a host (RFC 3986, section 4.2).
     return quote("/" + path.lstrip("/"), encoding="latin-1")  # PEP 3333: PATH_INFO has one character per byte
 
@@ -68,6 +72,6 @@ def requested_path() -> str:
 def canonical_path_if_alias() -> str | None:
     """The canonical path if the client requested an alias, quoted for a URL; otherwise None."""
     path: str = request.environ["PATH_INFO"]
-    if request.environ.get(_REQUESTED, path) == path:
+    if request.environ.get(REQUESTED, path) == path:
         return None
     return quote(path.encode("latin-1"))  # PEP 3333: PATH_INFO has one character per byte

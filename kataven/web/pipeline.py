@@ -15,10 +15,10 @@ from kataven.identity.errors import AccountMismatch, BrowserUse, Refused
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
-from kataven.web import observe
-from kataven.web.access import Forbidden
+from kataven.web import forward_auth, observe
+from kataven.web.access import Access, Forbidden
 from kataven.web.operation import Operation, operation_of
-from kataven.web.request_context import AuthContext, RequestContext
+from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
 
 
 def install(app: Flask) -> None:
@@ -33,7 +33,7 @@ def install(app: Flask) -> None:
 
 def open_context() -> None:
     """The edge: sets the request id and the trusted client address."""
-    g.context = observe.open_context(_request())
+    g.kataven = observe.open_context(_request())
 
 
 def admit() -> None:
@@ -41,8 +41,17 @@ def admit() -> None:
     operation = _declared_operation()
     if operation is None:
         return
-    context: RequestContext = g.context
-    if operation.access.public:
+    context: RequestContext = g.kataven
+    if operation.forward_auth:
+        context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
+        context.gateway = forward_auth.read_request(request)
+    admit_as(operation.access, operation.scope)
+
+
+def admit_as(access: Access, scope: str | None = None) -> None:
+    """The same for a route whose access is known. `scope` is that which an API key needs. Raises the same errors."""
+    context: RequestContext = g.kataven
+    if access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
         return
     principal = _authenticate(context)
@@ -52,7 +61,7 @@ def admit() -> None:
     context.known = principal
     if principal.kind is CredentialKind.API_KEY:
         _check_conditions(context, principal)
-    operation.check(principal)
+    access.check(principal, scope)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
         context.services.last_used.record_use(principal.account, principal.id)
@@ -60,22 +69,29 @@ def admit() -> None:
 
 def limit() -> None:
     """Apply the limits of the account and the key, in one decision over all windows. Raises LimitExceeded."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is None:
         return
     principal = context.principal
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
     context.admitted.admission = context.services.limiter.admit(
-        principal.account, context.account.limits, key_id, key_limits
+        principal.account,
+        context.account.limits,
+        key_id,
+        key_limits,
+        cost=1 if context.gateway is None else context.gateway.cost,
     )
 
 
 def _authenticate(context: RequestContext) -> Principal:
     headers = request.headers
-    credential = parse_credential(
-        headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
-    )
+    if context.gateway is not None:
+        credential = forward_auth.parse(context.gateway, headers)
+    else:
+        credential = parse_credential(
+            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+        )
     context.named = credential.account
     outcome = "unavailable"
     try:
@@ -95,7 +111,7 @@ def _authenticate(context: RequestContext) -> Principal:
 
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
@@ -104,7 +120,7 @@ def finish(response: Response) -> Response:
 
 def release(_error: BaseException | None) -> None:
     """Release the in-flight slot. Does not wait for Redis."""
-    context: RequestContext | None = g.get("context")
+    context: RequestContext | None = g.get("kataven")
     if context is not None and context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 

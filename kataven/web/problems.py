@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 from flask import Flask, Response, current_app, g, request
 from flask_limiter import RateLimitExceeded
+from sqlalchemy.exc import ProgrammingError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
@@ -23,6 +24,7 @@ from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import RevocationUnconfirmed
+from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.web.access import Forbidden, InsufficientScope
 from kataven.web.nearby import Nearby
@@ -56,6 +58,11 @@ class InvalidRequest(Exception):
             shown.append(f"and {len(errors) - MAX_IN_DETAIL} more")
         super().__init__("The request is invalid: " + "; ".join(shown))
         self.errors = tuple(errors)
+
+
+class GatewayMisconfigured(InvalidRequest):
+    """Raised when the parameters of a request to `/v1/verify` are invalid (503): no client of the gateway can fix them,
+    and the gateway must not accept any."""
 
 
 class PublicHTTPException(HTTPException):
@@ -134,10 +141,16 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(501, "unsupported_transfer_coding", "Unsupported transfer coding"),
         ProblemType(503, "schema_mismatch", "Schema mismatch"),
         ProblemType(503, "widget_not_configured", "Widget not configured"),
+        ProblemType(503, "gateway_misconfigured", "Gateway misconfigured"),
         ProblemType(503, "unavailable", "Service unavailable"),
     )
 }
 """Every problem code. `explanations.py` has the explanation that the page behind a problem's `type` shows."""
+
+FORWARD_AUTH_STATUSES = frozenset({401, 403, 429, 503})
+"""The statuses of problems that a gateway understands: see `forward_auth`."""
+_FORWARD_AUTH = {"malformed_token": 401, "missing_account": 403, "invalid_account": 403}
+"""The statuses of problems at `/v1/verify`, where they differ. All others become 503, so that the gateway refuses."""
 
 _BY_HTTP_STATUS = {
     400: "invalid_request",
@@ -157,6 +170,9 @@ NEARBY_EXTENSION = "kataven.nearby"
 """Key in an application's `extensions` of its Nearby, which suggests a documented path for an unknown one."""
 PAGE_EXTENSION = "kataven.problem_page"
 """Key in an application's `extensions` of its ProblemPage, if it renders problems as HTML."""
+EXPLAINED_AT_EXTENSION = "kataven.explained_at"
+"""Key in an application's `extensions` of the URL of the API whose `/docs/errors` explains the problem codes. Missing:
+the application serves that page itself."""
 
 _CHALLENGE = 'Bearer realm="kataven"'
 
@@ -166,26 +182,49 @@ def install(app: Flask) -> None:
     attached: Services = app.extensions[EXTENSION]
     for code in PROBLEM_TYPES:
         attached.metrics.problems.labels(code)  # create the series at startup, so that the first problem is an increase
+    install_own(app)
+    app.register_error_handler(RateLimitExceeded, _rate_limited)
+    app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(ClientDisconnected, _broken_body)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def install_own(app: Flask) -> None:
+    """Return the errors of these packages as problem responses, and leave all others to `app`, such as those of an
+    application that embeds Kataven."""
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
     app.register_error_handler(InsufficientScope, _insufficient_scope)
     app.register_error_handler(InvalidRequest, _invalid_request)
+    app.register_error_handler(GatewayMisconfigured, _gateway_misconfigured)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
     app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
-    app.register_error_handler(RateLimitExceeded, _rate_limited)
-    app.register_error_handler(TenancyError, _tenancy)
+    app.register_error_handler(LimitExceeded, _rate_limited)
+    app.register_error_handler(SchemaMismatch, _tenancy)
+    app.register_error_handler(TenantUnavailable, _tenancy)
     app.register_error_handler(RevocationUnconfirmed, _revocation_unconfirmed)
     app.register_error_handler(ChangeLost, _change_lost)
     app.register_error_handler(WidgetRefused, _widget_refused)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(BrokenBody, _broken_body)
     app.register_error_handler(SlowBody, _slow_body)
-    app.register_error_handler(ClientDisconnected, _broken_body)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+
+
+def install_missing_tables(app: Flask) -> None:
+    """Return 503 if a statement of an application needs tables that the account's database does not have yet."""
+    app.register_error_handler(ProgrammingError, _missing_tables)
+
+
+def status_of(code: str, *, forward_auth: bool) -> int:
+    """The status of a problem, at an operation that gateways call or at another one."""
+    status = PROBLEM_TYPES[code].status
+    if not forward_auth or status in FORWARD_AUTH_STATUSES:
+        return status
+    return _FORWARD_AUTH.get(code, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def problem(
@@ -198,9 +237,9 @@ def problem(
 
     An application with an entry under `PAGE_EXTENSION`, such as the Hub, returns an HTML page instead.
     """
-    kind = PROBLEM_TYPES[code]
+    kind = _problem_type(code)
     services().metrics.problems.labels(code).inc()
-    g.context.problem = code
+    g.kataven.problem = code
     page: ProblemPage | None = current_app.extensions.get(PAGE_EXTENSION)
     if page is not None:
         response = page(kind, detail, headers or {})
@@ -209,21 +248,38 @@ def problem(
     response.status_code = kind.status
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(headers or {})
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_SECONDS))
     return response
+
+
+def _problem_type(code: str) -> ProblemType:
+    """The problem type of `code` in the current request."""
+    kind, context = PROBLEM_TYPES[code], g.kataven
+    status = status_of(code, forward_auth=context.gateway is not None)
+    return kind if status == kind.status else replace(kind, status=status)
 
 
 def _json(kind: ProblemType, detail: str, errors: Sequence[FieldError]) -> Response:
     body: dict[str, Any] = {
-        "type": f"/docs/errors#{kind.code}",
+        "type": f"{_documentation_host()}/docs/errors#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
         "code": kind.code,
-        "request_id": g.context.request_id,
+        "request_id": g.kataven.request_id,
     }
     if errors:
         body["errors"] = [{"field": error.field, "message": error.message} for error in errors]
     return Response(orjson.dumps(body), content_type="application/problem+json")
+
+
+def _documentation_host() -> str:
+    """Empty, unless a relative reference would lead to another API: behind a gateway, or in an application."""
+    if g.kataven.gateway is not None:
+        return services().widget.public_url
+    host: str = current_app.extensions.get(EXPLAINED_AT_EXTENSION, "")
+    return host
 
 
 def _plain(code: str, detail: str) -> Response:
@@ -241,16 +297,19 @@ def _prefers_text() -> bool:
 
 def _refused(error: identity.Refused) -> Response:
     headers = {}
-    if PROBLEM_TYPES[error.code].status == HTTPStatus.UNAUTHORIZED:
+    status = _problem_type(error.code).status
+    if status == HTTPStatus.UNAUTHORIZED:
         # RFC 6750, section 3.1: no error code for a request without any credential.
         missing = isinstance(error, identity.MissingCredential)
         headers["WWW-Authenticate"] = _CHALLENGE if missing else f'{_CHALLENGE}, error="invalid_token"'
-    errors = [FieldError(error.field, str(error))] if error.field and PROBLEM_TYPES[error.code].status == 400 else []
+    errors = [FieldError(error.field, str(error))] if error.field and status == HTTPStatus.BAD_REQUEST else []
     return problem(error.code, str(error), errors, headers)
 
 
 def _insufficient_scope(error: InsufficientScope) -> Response:
-    challenge = f'{_CHALLENGE}, error="insufficient_scope", scope="{error.scope}"'  # RFC 6750, section 3.1
+    challenge = f'{_CHALLENGE}, error="insufficient_scope"'  # RFC 6750, section 3.1
+    if error.scope is not None:
+        challenge += f', scope="{error.scope}"'
     return problem("insufficient_scope", str(error), headers={"WWW-Authenticate": challenge})
 
 
@@ -267,6 +326,13 @@ def unavailable(
 
 def _invalid_request(error: InvalidRequest) -> Response:
     return problem("invalid_request", str(error), error.errors)
+
+
+def _gateway_misconfigured(error: GatewayMisconfigured) -> Response:
+    shown = "; ".join(f"{found.field}: {found.message}" for found in error.errors[:MAX_IN_DETAIL])
+    return problem(
+        "gateway_misconfigured", f"The gateway calls /v1/verify with wrong parameters: {shown}", error.errors
+    )
 
 
 def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:
@@ -289,6 +355,15 @@ def _tenancy(error: TenancyError) -> Response:
             "The account's database is currently unavailable. Try again in a few seconds.", error.retry_after_seconds
         )
     return _unexpected(error)
+
+
+def _missing_tables(error: ProgrammingError) -> Response:
+    if not is_about_schema(error):
+        raise error
+    log.error("the account's database lacks tables of this application; upgrade its tables", exc_info=error)
+    return unavailable(
+        "The account's database is not ready for this application yet.", MIGRATION_SECONDS, "schema_mismatch"
+    )
 
 
 def _revocation_unconfirmed(_: RevocationUnconfirmed) -> Response:

@@ -7,9 +7,8 @@ from uuid import UUID
 
 from pydantic import Field
 
-from kataven.account import audit
+from kataven.account import key_revocation
 from kataven.revocation.revocation import Intent
-from kataven.revocation.target import RevocationTarget, RevokedKey
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
@@ -42,9 +41,8 @@ def record_intent(
     Call it as the last step of the transaction. If this process dies before `revoke_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
-    account = context.account.account
-    revoked_key = RevokedKey(account, key_id, generation) if revoked else None
-    return context.services.revocation.write_intent(RevocationTarget(account, key_id), revoked_key)
+    revocation, account = context.services.revocation, context.account.account
+    return key_revocation.write_intent(revocation, account, key_id, revoked=revoked, generation=generation)
 
 
 def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID | None = None) -> dict[str, Any]:
@@ -54,8 +52,4 @@ def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID |
     Raises RevocationUnconfirmed if neither Redis nor the system database is reachable, and ChangeLost if the event does
     not exist any more.
     """
-    receipt = context.services.revocation.revoke(intent).as_json()
-    if event_id is not None:
-        with context.writing() as session:
-            audit.add_detail(session, event_id, {"receipt": receipt})
-    return receipt
+    return key_revocation.complete(context.services.revocation, intent, event_id, context.writing).as_json()

@@ -1,4 +1,4 @@
-"""Serves `/v1/openapi.json` and the reference at `/docs`, which works offline and without JavaScript."""
+"""Serves the OpenAPI documents and the reference at `/docs`, which works offline and without JavaScript."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from kataven.web import openapi
 from kataven.web.access import PUBLIC
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
-from kataven.web.operation import ApiBlueprint, ResponseSpec
+from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
 from kataven.web.problems import NEARBY_EXTENSION, PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
-blueprint = ApiBlueprint("reference", __name__, "page", "This API reference in machine-readable form.")
+blueprint = ApiBlueprint(
+    "reference", __name__, "page", "The API reference in machine-readable form.", Audience.OPERATORS
+)
 blueprint.template_folder = "templates"
 
 EXTENSION = "kataven.openapi"
+OPERATORS_EXTENSION = "kataven.openapi.operators"
+OPERATORS_PATH = "/v1/openapi-operators.json"
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 """Equal for all callers, and constant within a release."""
 _STYLE = (Path(__file__).parent / "static" / "docs.css").read_bytes()
 
 
-class OpenApiView(View):
+class OpenApiDocumentView(View):
     """An OpenAPI 3.1 document."""
 
     openapi: str
@@ -35,10 +39,12 @@ class OpenApiView(View):
     components: dict[str, Any]
 
 
-def install(app: Flask, blueprints: tuple[ApiBlueprint, ...]) -> None:
-    """Generate the document of `app`. Call it after every blueprint is registered."""
+def install(app: Flask, blueprints: tuple[ApiBlueprint, ...], server_url: str) -> None:
+    """Generate the documents of `app`. Call it after every blueprint is registered. `server_url` is the public URL of
+    the API."""
     operations = openapi.operations_of(app)
-    app.extensions[EXTENSION] = openapi.document(operations, blueprints, __version__)
+    for extension, about in ((EXTENSION, openapi.CUSTOMERS), (OPERATORS_EXTENSION, openapi.OPERATORS)):
+        app.extensions[extension] = openapi.document(about, operations, blueprints, __version__, server_url)
     app.extensions[NEARBY_EXTENSION] = Nearby(operation.path for operation in operations)
 
 
@@ -46,23 +52,42 @@ def install(app: Flask, blueprints: tuple[ApiBlueprint, ...]) -> None:
     "GET",
     "/v1/openapi.json",
     access=PUBLIC,
-    summary="Retrieve the OpenAPI document",
-    response=ResponseSpec(200, "The OpenAPI document.", OpenApiView),
+    summary="Retrieve the customers' OpenAPI document",
+    response=ResponseSpec(200, "The OpenAPI document.", OpenApiDocumentView),
 )
-def read_openapi(context: RequestContext) -> Response:
-    """Returns the OpenAPI 3.1 document, which is generated from the declarations that validate requests."""
-    return write_json(_document(), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
+def read_open_api_document(context: RequestContext) -> Response:
+    """Describes the operations for customers. It is generated from the declarations that validate requests."""
+    return _json(EXTENSION)
+
+
+@blueprint.operation(
+    "GET",
+    OPERATORS_PATH,
+    access=PUBLIC,
+    summary="Retrieve the operators' OpenAPI document",
+    response=ResponseSpec(200, "The OpenAPI document.", OpenApiDocumentView),
+)
+def read_operators_open_api_document(context: RequestContext) -> Response:
+    """Describes the health checks, the search for accounts, and the documents."""
+    return _json(OPERATORS_EXTENSION)
 
 
 @blueprint.page("/docs", access=PUBLIC, summary="API reference")
 def show_reference(context: RequestContext) -> Response:
-    document = _document()
+    documents = [_document(EXTENSION), _document(OPERATORS_EXTENSION)]
     operations = [
         (method.upper(), path, operation)
+        for document in documents
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    return _page("docs/reference.html", document=document, operations=operations)
+    return _page(
+        "docs/reference.html",
+        info=documents[0]["info"],
+        tags=[tag for document in documents for tag in document["tags"]],
+        operations=operations,
+        schemas={name: schema for document in documents for name, schema in document["components"]["schemas"].items()},
+    )
 
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
@@ -75,9 +100,13 @@ def show_style(context: RequestContext) -> Response:
     return Response(_STYLE, content_type="text/css; charset=utf-8", headers=CACHEABLE)
 
 
-def _document() -> dict[str, Any]:
-    found: dict[str, Any] = current_app.extensions[EXTENSION]
+def _document(extension: str) -> dict[str, Any]:
+    found: dict[str, Any] = current_app.extensions[extension]
     return found
+
+
+def _json(extension: str) -> Response:
+    return write_json(_document(extension), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
 
 
 def _page(template: str, **context: Any) -> Response:

@@ -1,4 +1,4 @@
-"""The state of one request, and the only attribute of `flask.g`.
+"""The state of one request: `flask.g.kataven`, the only attribute of `flask.g`.
 
 A handler can't choose a tenant: `context.reading()` and `context.writing()` open the database of the caller's account.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from flask import g, has_app_context
+from flask import g
 
 from kataven.account.audit import Actor
 from kataven.identity.principal import Principal
@@ -30,6 +31,19 @@ class AuthContext:
     admission: Admission | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """The parameters of a request to `/v1/verify`, which the operator of a gateway configures."""
+
+    cost: int = 1
+    """Units of each limit."""
+    account: str | None = None
+    """The only account whose credentials are accepted."""
+    credential_header: str = "Authorization"
+    nginx: bool = False
+    """Whether the response must have a status that nginx understands."""
+
+
 @dataclass(slots=True)
 class RequestContext:
     """What the steps of the pipeline and the handler know about one request."""
@@ -44,6 +58,8 @@ class RequestContext:
     """The requested account, for the access log; also set when access is denied."""
     known: Principal | None = None
     """The verified caller, for the access log; also set when access is denied."""
+    gateway: GatewayRequest | None = None
+    """On `/v1/verify`: the gateway's parameters."""
     problem: str | None = None
     """The problem code of the response, if any, for the access log."""
 
@@ -102,11 +118,19 @@ class RequestContext:
 
 
 def current_context() -> RequestContext:
-    context: RequestContext = g.context
+    context: RequestContext = g.kataven
     return context
 
 
+_address: ContextVar[str | None] = ContextVar("kataven_client_address", default=None)
+
+
 def client_address() -> str | None:
-    """The trusted client address; None outside a request, such as in a command."""
-    context: RequestContext | None = g.get("context") if has_app_context() else None
-    return None if context is None else context.address
+    """The trusted client address of the request that this thread handles; None outside a request, such as in a
+    command."""
+    return _address.get()
+
+
+def set_client_address(address: str | None) -> None:
+    """Set the address at the start of a request, and None at its end."""
+    _address.set(address)

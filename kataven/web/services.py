@@ -1,4 +1,4 @@
-"""The collaborators of one process, which `app.py` creates and the request handlers use."""
+"""The collaborators of one process, which `kataven.application` creates and the request handlers use."""
 
 from __future__ import annotations
 
@@ -36,6 +36,29 @@ class BackgroundService:
     stop: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class TraceExport:
+    """The export of spans, if it is enabled."""
+
+    background: BackgroundService
+    install: Callable[[Flask], None]
+    """Records a span for each request of an app."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityContact:
+    """Where to report a vulnerability of this deployment."""
+
+    contact: str
+    """A `mailto:`, `tel:` or `https:` URI."""
+
+    policy: str | None
+    """The URL of the disclosure policy."""
+
+    urls: tuple[str, ...]
+    """The public URLs of the apps that publish the contact."""
+
+
 @dataclass(frozen=True)
 class Services:
     """One process's collaborators. They connect on first use, and never before the fork."""
@@ -63,6 +86,11 @@ class Services:
     issuer_keys: JwksClient | None = None
     """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
 
+    traces: TraceExport | None = None
+    """Records and exports spans; None if traces are off."""
+    security_contact: SecurityContact | None = None
+    """None if no contact is configured."""
+
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""
 
@@ -80,6 +108,8 @@ class Services:
             issuer_keys=self.issuer_keys,
         )
         background = (
+            # Stops last, so that the last spans of the other services are exported.
+            *([] if self.traces is None else [self.traces.background]),
             # Stops last: the engine registry and the usage tracker read accounts from the system database.
             BackgroundService("system database", None, self.directory.database.close),
             # Stops after every service that opens tenant sessions, such as the usage tracker.

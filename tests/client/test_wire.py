@@ -23,8 +23,8 @@ from kataven.client import (
     ServerError,
     UnavailableError,
     UnexpectedResponse,
-    asynchronous,
-    sync,
+    async_sender,
+    sync_sender,
 )
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
@@ -84,8 +84,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(sync, "sleep", slept.append)
-    monkeypatch.setattr(asynchronous, "sleep", sleep)
+    monkeypatch.setattr(sync_sender, "sleep", slept.append)
+    monkeypatch.setattr(async_sender, "sleep", sleep)
     return slept
 
 

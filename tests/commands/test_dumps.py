@@ -211,7 +211,7 @@ def test_file_that_is_not_an_account_dump_is_refused(
     ask(postgres, "CREATE DATABASE unrelated")
     ask(postgres, "CREATE TABLE misc (id int)", "unrelated")
     path = tmp_path / "unrelated.dump"
-    harness.app.extensions["kataven-tools"].programs.run(
+    harness.app.extensions["kataven-commands"].programs.run(
         "pg_dump", _url(postgres, "unrelated"), ["--format=custom", f"--file={path}"]
     )
     run_json(harness, "suspend", "particular")
@@ -250,7 +250,7 @@ def test_outdated_client_programs_are_refused_before_anything_changes(
     harness: AppHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caller = new_account_with_key(harness, "well-equipped")
-    tools = harness.app.extensions["kataven-tools"]
+    tools = harness.app.extensions["kataven-commands"]
     for name in ("pg_dump", "pg_restore"):
         program = tmp_path / name
         program.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
@@ -438,7 +438,7 @@ def test_shell_opens_psql_and_is_audited(harness: AppHarness, tmp_path: Path, mo
     psql = tmp_path / "psql"
     psql.write_text(f'#!/bin/sh\nenv > {told}\necho "$#" >> {told}\nexit 3\n')
     psql.chmod(0o755)
-    tools = harness.app.extensions["kataven-tools"]
+    tools = harness.app.extensions["kataven-commands"]
     with monkeypatch.context() as patch:
         patch.setattr(tools.programs, "_folder", tmp_path)
         assert flask(harness, "shell", "inspected").exit_code == 3

@@ -11,7 +11,7 @@ import click
 import pytest
 from flask import Flask
 
-from kataven import commands
+from kataven.commands import flask_commands
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT
 
@@ -28,7 +28,7 @@ def run_unconfigured(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def unconfigured() -> Flask:
-    return commands.without_settings(MISSING)
+    return flask_commands.without_settings(MISSING)
 
 
 def leaves(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -56,12 +56,17 @@ def test_every_command_prints_help_and_reports_missing_settings(unconfigured: Fl
     runner = unconfigured.test_cli_runner()
     tried = 0
     for path, command in leaves(unconfigured.cli):
+        if path == ("doctor",):  # reports the settings as failed checks, on standard output
+            continue
         helped = runner.invoke(args=[*path, "--help"])
         assert helped.exit_code == 0
         assert "Usage: " in helped.stdout
         arguments = [
             str(VALUES.get(str(one.name), "acme")) for one in command.params if isinstance(one, click.Argument)
         ]
+        for option in command.params:
+            if isinstance(option, click.Option) and option.required:
+                arguments += [option.opts[0], "acme"]
         refused = runner.invoke(args=[*path, *arguments])
         assert refused.exit_code == 1, (path, refused.output)
         assert all(problem in refused.stderr for problem in MISSING), path

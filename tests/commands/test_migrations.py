@@ -10,11 +10,10 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Connection, make_url, text
 
-from kataven.commands import migrations as commands
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.system import schema
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
-from kataven.tenancy.schema import Schema
+from kataven.tenancy.schema import Schema, scripts_folder
 from kataven.tenancy.server import DatabaseServer
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.walk import put_at
@@ -109,9 +108,9 @@ def test_system_upgrade_uses_the_lock_timeout_of_its_sql(
 def scratch_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the product's revisions in a temporary folder."""
     folder = tmp_path / "alembic"
-    shutil.copytree(schema.SCRIPTS, folder)
+    shutil.copytree(scripts_folder(), folder)
     for name in ("SYSTEM_SCHEMA", "ACCOUNT_SCHEMA"):
-        monkeypatch.setattr(commands, name, replace(getattr(schema, name), scripts=folder))
+        monkeypatch.setattr(schema, name, replace(getattr(schema, name), scripts=folder))
     return folder
 
 

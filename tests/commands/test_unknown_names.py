@@ -14,7 +14,7 @@ from tests.support.app_harness import AppHarness
 
 NAMES = {"account", "accounts", "name", "server", "pepper", "run_id"}
 """Parameters that name an existing object."""
-NEW = {"accounts create account", "accounts create name", "servers add name"}
+NEW = {"accounts create account", "accounts create name", "keys create name", "servers add name"}
 """Parameters that name a new object."""
 UNKNOWN = {
     "accounts archive account": ["typo"],
@@ -32,10 +32,17 @@ UNKNOWN = {
     "accounts show account": ["typo"],
     "accounts suspend account": ["typo"],
     "dev token account": ["--account", "typo"],
+    "keys create account": ["--account", "typo", "--name", "x"],
+    "keys list account": ["--account", "typo"],
+    "keys revoke account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "keys show account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "limits set account": ["--account", "typo", "--per-minute", "5"],
+    "limits show account": ["--account", "typo"],
     "migrations carry-out run_id": [str(uuid4())],
     "migrations status accounts": ["--account", "typo"],
     "migrations upgrade accounts": ["--account", "typo"],
     "peppers retire pepper": ["typo"],
+    "servers address name": ["typo"],
     "servers drain name": ["typo"],
     "servers remove name": ["typo"],
     "servers resume name": ["typo"],

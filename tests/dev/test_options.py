@@ -193,7 +193,7 @@ def test_pooler_that_rejects_the_options_is_reported() -> None:
     message = str(rejected.value)
     assert message.startswith("KATAVEN_DATABASE_URL: ")
     assert "unsupported startup parameter: options" in message
-    assert "use the URL of PostgreSQL itself" in message
+    assert "set KATAVEN_DIRECT_DATABASE_URL to the URL of PostgreSQL itself" in message
     assert len(message.splitlines()) == 1
     assert "pass-word" not in message
 

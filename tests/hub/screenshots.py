@@ -36,6 +36,8 @@ CONSOLE = {
     "console-accounts": "/console",
     "console-accounts-none": "/console?q=nobody-there",
     "console-account": "/console/accounts/acme",
+    "console-keys": "/console/accounts/acme/keys",
+    "console-keys-none": "/console/accounts/acme/keys?q=nothing",
     "console-migrations": "/console/migrations",
     "console-migrations-checked": "/console/migrations?check=1",
     "console-health": "/console/health",

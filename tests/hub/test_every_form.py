@@ -90,6 +90,12 @@ def account(*steps: str) -> Callable[[HubBrowser, AppHarness], Things]:
     return made
 
 
+def account_with_key(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = account()(browser, harness)
+    key = harness.bearer(harness.new_key(things["account"]))
+    return {**things, "key_id": key.get("/v1/me").get_json()["credential"]["id"]}
+
+
 def new_name(_: HubBrowser, __: AppHarness) -> Things:
     return {"name": f"form-{next(NAMES)}"}
 
@@ -133,6 +139,12 @@ EXAMPLES: dict[str, Example] = {
     "/console/accounts/<account>/archive": of_account(CONFIRMED, CONFIRMED, "said"),
     "/console/accounts/<account>/resume": of_account({}, {}, "said", "suspend"),
     "/console/accounts/<account>/restore": of_account({}, {}, "said", "archive"),
+    "/console/accounts/<account>/keys": Example(
+        "/console/accounts/{account}/keys", {"name": "One"}, {"name": "Two"}, "done", OLIVIA, account()
+    ),
+    "/console/accounts/<account>/keys/<key_id>/revoke": Example(
+        "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key
+    ),
     "/console/migrations": Example(
         "/console/migrations",
         {"confirm": ACCOUNT_SCHEMA.head, "account": "acme"},

@@ -50,6 +50,8 @@ EXAMPLES = {
     "/help/sign-in": "/help/sign-in",
     "/sent/<place>": "/sent/1",
     "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",
+    "/console/accounts/<account>/keys": f"/console/accounts/{ACCOUNT}/keys",
+    "/console/accounts/<account>/keys/<key_id>": f"/console/accounts/{ACCOUNT}/keys/{{key}}",
     "/console/health": "/console/health",
     "/console/migrations": "/console/migrations",
     "/console/migrations/run": "/console/migrations/run",
@@ -65,6 +67,7 @@ EXAMPLES = {
 MORE = (
     "/audit-log?action=api_key&actor=alice&target=Server",
     "/console?q=bank",
+    f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
 )
@@ -171,8 +174,12 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
     widget_key = made.text.partition("/settings/widget-keys/")[2][:36]
     owner.get("/settings/api-keys")
     owner.post("/settings/api-keys", {"name": "Server", "expiry": "30d"})
-    places = [*EXAMPLES.items(), *((path.partition("?")[0], path) for path in MORE)]
-    return [(rule, path.format(agent=agent, widget_key=widget_key)) for rule, path in places]
+    key = owner.get("/settings/api-keys").text.partition('id="key-')[2][:36]
+    places = [
+        *EXAMPLES.items(),
+        *((path.partition("?")[0].replace(f"/{ACCOUNT}/", "/<account>/"), path) for path in MORE),
+    ]
+    return [(rule, path.format(agent=agent, key=key, widget_key=widget_key)) for rule, path in places]
 
 
 def _seen(browser: HubBrowser, path: str) -> Cost:
@@ -240,5 +247,7 @@ def test_large_account_fills_every_list(results: WalkResults) -> None:
     """A precondition of the tests above."""
     lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
+    lists |= {f"/console/accounts/{ACCOUNT}/keys": "operator"}
     for path, role in lists.items():
-        assert results.large[path, path, role].bytes > results.small[path, path, role].bytes + 50 * 100, path
+        rule = path.replace(f"/{ACCOUNT}/", "/<account>/")
+        assert results.large[rule, path, role].bytes > results.small[rule, path, role].bytes + 50 * 100, path

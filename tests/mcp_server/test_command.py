@@ -70,11 +70,11 @@ def test_missing_extra_prints_the_install_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
     assert command.main([]) == 2
-    assert "kataven-hub[mcp]" in capsys.readouterr().err
+    assert command.INSTALL in capsys.readouterr().err
 
 
 def test_package_declares_the_script_and_the_extra() -> None:
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((CHECKOUT / "sdk" / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["kataven-mcp"].partition(":")
     assert getattr(importlib.import_module(module), name) is command.main
     assert any(wanted.startswith("mcp>=") for wanted in project["optional-dependencies"]["mcp"])

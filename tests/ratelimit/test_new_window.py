@@ -13,16 +13,20 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-MAX_FILES = 6
+MAX_FILES = 5
+"""How many files a new window may change by hand."""
+GENERATED = {
+    "docs/commands.md": "generated from the commands",
+    "kataven/client/models.py": "generated from the OpenAPI document",
+}
 LISTS_EVERY_WINDOW = {
     "kataven/ratelimit/policy.py": "declares the limits",
     "kataven/system/models.py": "declares their columns",
     "alembic/system/system_0001_accounts.py": "creates the columns; a new window needs a new revision",
-    "kataven/client/models.py": "generated from the OpenAPI document",
     "docs/limits.md": "documents the limits and their headers",
     "README.md": "shows the response of `/v1/me`",
 }
-"""The files that may list the windows, with the reason. All others iterate over `LIMIT_FIELDS`."""
+"""The other files that may list the windows, with the reason. All others iterate over `LIMIT_FIELDS`."""
 SOURCES = ("kataven", "alembic", "bench", "tools", "deploy", "docs", "tests/support")
 SUFFIXES = {".py", ".html", ".js", ".lua", ".md", ".json", ".yaml", ".yml", ".toml", ".proto", ".sh"}
 WINDOW_NAMES = tuple(re.compile(f"per[_ -]{unit}", re.IGNORECASE) for unit in ("minute", "hour", "day"))
@@ -63,14 +67,14 @@ from kataven.web import metrics, reference
 api = Flask("reference", static_folder=None)
 for blueprint in API_BLUEPRINTS:
     api.register_blueprint(blueprint)
-reference.install(api, API_BLUEPRINTS)
+reference.install(api, API_BLUEPRINTS, "https://api.example.com")
 schemas = api.extensions[reference.EXTENSION]["components"]["schemas"]
 option_of = lambda command: next(one.help for one in command.params if "--per-week" in one.opts)
 pages = Flask("pages", static_folder=None)
 formatting.install(pages)
 print(json.dumps({
-    "response of /v1/me": list(schemas["LimitsView"]["properties"]),
-    "API key": list(schemas["KeyLimitsView"]["properties"]),
+    "response of /v1/me": list(schemas["Limits"]["properties"]),
+    "API key": list(schemas["KeyLimits"]["properties"]),
     "accounts limits": option_of(accounts.change_limits),
     "accounts key-limits": option_of(accounts.key_limits),
     "CSV columns": account_file.COLUMNS,
@@ -119,9 +123,9 @@ def test_new_window_is_an_option_of_both_commands(listed: dict[str, Any]) -> Non
 
 def test_only_the_allowed_files_list_every_window() -> None:
     found = {str(path.relative_to(CHECKOUT)) for path in _files() if _lists_every_window(path)}
-    unexpected = sorted(found - LISTS_EVERY_WINDOW.keys())
+    unexpected = sorted(found - LISTS_EVERY_WINDOW.keys() - GENERATED.keys())
     assert not unexpected, f"iterate over LIMIT_FIELDS instead of listing the windows: {', '.join(unexpected)}"
-    assert found == LISTS_EVERY_WINDOW.keys()
+    assert found == LISTS_EVERY_WINDOW.keys() | GENERATED.keys()
     assert len(LISTS_EVERY_WINDOW) <= MAX_FILES
 
 

@@ -82,6 +82,7 @@ steps = st.tuples(
     waits,
     st.booleans(),
     st.integers(0, 5),
+    st.sampled_from([1, 1, 1, 0, 2, 3, 5]),
 )
 
 
@@ -92,23 +93,22 @@ steps = st.tuples(
     steps=st.lists(steps, min_size=1, max_size=50),
 )
 def test_memory_decides_like_redis_at_every_step(
-    pool: RedisPool, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int]]
+    pool: RedisPool, account_limits: list[Limits], key_limits: KeyLimits, steps: list[tuple[str, int, bool, int, int]]
 ) -> None:
     clock = MicrosecondClock()
     pool.call(pack("FLUSHALL"))
     in_redis = RedisWindows(pool, clock=clock, slot_lease_seconds=10_000_000)
     in_memory = MemoryWindows(clock=clock)
-    for number, (verb, wait, with_key, slot) in enumerate(steps):
+    for number, (verb, wait, with_key, slot, cost) in enumerate(steps):
         clock.microseconds += wait
         # Operators can change limits at any time.
         account = acme(account_limits[number % len(account_limits)])
         limit_keys = (account, ci_key(key_limits)) if with_key else (account,)
         if verb == "take":
-            assert in_redis.take(limit_keys, f"slot-{slot}-{number}") == in_memory.take(
-                limit_keys, f"slot-{slot}-{number}"
-            )
+            name = f"slot-{slot}-{number}"
+            assert in_redis.take(limit_keys, name, max(1, cost)) == in_memory.take(limit_keys, name, max(1, cost))
         elif verb == "peek":
-            assert in_redis.peek(limit_keys) == in_memory.peek(limit_keys)
+            assert in_redis.peek(limit_keys, cost) == in_memory.peek(limit_keys, cost)
         else:
             for windows in (in_redis, in_memory):
                 windows.release(limit_keys, f"slot-{slot}-{number - 1}")

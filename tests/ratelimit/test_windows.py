@@ -255,3 +255,51 @@ def test_decision_contains_every_quota_of_account_and_key(windows: Windows) -> N
         ("key-per-minute", 1),
         ("key-concurrent", 1),
     ]
+
+
+# Cost.
+
+
+def test_cost_consumes_as_many_units_of_every_window_and_one_slot(windows: Windows) -> None:
+    limits = Limits(per_minute=10, per_hour=20, per_day=30, concurrent=2)
+    decision = windows.take((acme(limits),), "a", 4)
+    assert [quota_status.used for quota_status in decision.quota_statuses] == [4, 4, 4, 1]
+    decision = windows.take((acme(limits),), "b", 6)
+    assert (decision.admitted, [found.used for found in decision.quota_statuses]) == (True, [10, 10, 10, 2])
+
+
+def test_cost_above_what_is_left_of_any_window_consumes_nothing(windows: Windows) -> None:
+    limit_keys = (acme(Limits(per_minute=10)), ci_key(KeyLimits(per_minute=5)))
+    windows.take(limit_keys, "a", 3)
+    before = windows.peek(limit_keys)
+    refusal = windows.take(limit_keys, "b", 3)
+    assert not refusal.admitted
+    assert refusal.detail == "a cost of 3 exceeds the 2 left of key-per-minute (5)"
+    assert windows.peek(limit_keys) == before
+    assert windows.take(limit_keys, "b", 2).admitted
+
+
+def test_retry_after_is_until_the_cost_fits(windows: Windows, clock: Clock) -> None:
+    limit_key = one_window(10, MINUTE)
+    for _ in range(2):
+        windows.take((limit_key,), "", 4)
+        clock.advance(10)
+    assert windows.peek((limit_key,), 2).admitted
+    assert windows.take((limit_key,), "", 5).retry_after_seconds == 40  # the first 4 leave
+    assert windows.take((limit_key,), "", 7).retry_after_seconds == 50  # and the other 4
+    clock.advance(40)
+    assert windows.take((limit_key,), "", 5).admitted
+
+
+def test_cost_above_a_limit_names_this_limit(windows: Windows) -> None:
+    limit_key = acme(Limits(per_minute=5, per_hour=100))
+    windows.take((limit_key,), "", 5)
+    refusal = windows.take((limit_key,), "", 50)
+    assert refusal.detail == "a cost of 50 exceeds the whole of per-minute (5)"
+    assert refusal.retry_after_seconds == 60
+
+
+def test_cost_0_is_admitted_at_the_limit(windows: Windows) -> None:
+    windows.take((one_window(1, MINUTE),), "")
+    assert not windows.peek((one_window(1, MINUTE),)).admitted
+    assert windows.peek((one_window(1, MINUTE),), 0).admitted

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -47,13 +47,20 @@ class Gunicorn:
     unix: Path | None = None
     """The Unix socket that it listens on instead, if `environ` sets one."""
 
+    prefix: Sequence[str] = ()
+    """A command that runs gunicorn elsewhere, for example `ip netns exec NAME`."""
+
+    network: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    """Moves the calling thread to where the server's address is reachable."""
+
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", self.configuration, self.application],
-                cwd=CHECKOUT,
+                [*self.prefix, sys.executable, *self.arguments()],
+                cwd=self.folder,
                 env={
                     **os.environ,
+                    "PYTHONPATH": str(CHECKOUT),
                     **self.environ,
                     "HOST": self.host,
                     "PORT": str(self.port),
@@ -77,6 +84,15 @@ class Gunicorn:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
         self.kill()
+
+    def arguments(self) -> list[str]:
+        """The arguments of the interpreter."""
+        return ["-m", "gunicorn", "-c", self.configuration, self.application]
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which the server runs."""
+        return CHECKOUT
 
     def kill(self) -> None:
         """Stop the server and its workers, whatever they are doing."""
@@ -125,6 +141,6 @@ class Gunicorn:
                 probe.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
                 return probe.recv(12) == b"HTTP/1.1 200"
             return False
-        with contextlib.suppress(httpx2.TransportError):
+        with contextlib.suppress(httpx2.TransportError), self.network():
             return httpx2.get(f"{self.url}/healthz", trust_env=False).status_code == 200
         return False

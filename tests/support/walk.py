@@ -214,7 +214,14 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     **{
         ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
         for path in (
-            *("/widget.js", "/v1/openapi.json", "/docs", "/docs/errors", "/docs/style.css"),
+            *(
+                "/widget.js",
+                "/v1/openapi.json",
+                "/v1/openapi-operators.json",
+                "/docs",
+                "/docs/errors",
+                "/docs/style.css",
+            ),
             *("/healthz", "/readyz", "/metrics"),
         )
     },
@@ -265,6 +272,16 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", f"{CONSOLE_ACCOUNT}/limits"): lambda w: Form(f"/console/accounts/{w.account}/limits", LIMITS, DONE),
     ("POST", f"{CONSOLE_ACCOUNT}/policy"): lambda w: Form(
         f"/console/accounts/{w.account}/policy", {"max_days": "3650", "existing": "on"}, DONE
+    ),
+    ("GET", f"{CONSOLE_ACCOUNT}/keys"): lambda w: Form(f"/console/accounts/{w.account}/keys?q=CI&status=active"),
+    ("POST", f"{CONSOLE_ACCOUNT}/keys"): lambda w: Form(
+        f"/console/accounts/{w.account}/keys",
+        {"name": "CI", "expiry": "30d", "form_id": uuid4().hex},
+        frozenset({201}),
+    ),
+    ("GET", f"{CONSOLE_ACCOUNT}/keys/<key_id>"): lambda w: Form(f"/console/accounts/{w.account}/keys/{w.api_key()[0]}"),
+    ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/revoke"): lambda w: Form(
+        f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/revoke", {}, DONE
     ),
     ("POST", f"{CONSOLE_ACCOUNT}/suspend"): lambda w: Form(
         f"/console/accounts/{w.account}/suspend", {"confirm": w.account}, DONE

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import kataven
 from kataven.tenancy.schema import Schema
-
-SCRIPTS = Path(kataven.__file__).parent.parent / "alembic"
 
 FIRST = """
 op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", sa.Text, nullable=False))
@@ -44,4 +41,4 @@ class Line:
 
     def schema(self, oldest: str | None = None) -> Schema:
         """The schema as a process reads it at startup."""
-        return Schema("test", SCRIPTS, "tests.tenancy.models:Base.metadata", oldest=oldest, versions=self.folder)
+        return Schema("test", "tests.tenancy.models:Base.metadata", oldest=oldest, versions=self.folder)

@@ -37,11 +37,10 @@ from kataven.tenancy.directory import Tenant
 from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS, Fleet, RunOptions
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.schema import Schema
-from tests.tenancy.revisions import SCRIPTS
 
 folder, report, *urls = sys.argv[1:]
 tenants = [Tenant(make_url(url).database, make_url(url)) for url in urls]
-schema = Schema("test", SCRIPTS, "tests.tenancy.models:Base.metadata", versions=Path(folder))
+schema = Schema("test", "tests.tenancy.models:Base.metadata", versions=Path(folder))
 slow = replace(MIGRATION_SETTINGS, lock_timeout_seconds=60)
 fleet = Fleet(schema, DatabaseServer(tenants[0].url), slow)
 options = RunOptions(jobs=1, report_file=Path(report))

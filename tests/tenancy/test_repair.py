@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.tenancy.databases.provision import Provisioner
 from kataven.tenancy.databases.repair import KnownAccount, Orphan, OrphanKind, Repair, find_orphans, repair
+from kataven.tenancy.names import KATAVEN_NAMES
 from kataven.tenancy.server import DatabaseServer
-from kataven.tenancy.templates import scratch_name
 from tests.tenancy.revisions import Line
 
 STOP_DURING_CREATION = """
@@ -68,7 +68,7 @@ def test_every_kind_of_orphan_is_found() -> None:
         "misc",
         "hub",
         "stark",
-        scratch_name("x"),
+        KATAVEN_NAMES.scratch("x"),
     }
     accounts = [
         KnownAccount("acme", "acme", unfinished=False),
@@ -79,7 +79,7 @@ def test_every_kind_of_orphan_is_found() -> None:
         KnownAccount("wayne", "wayne", unfinished=False, deleting=True),
     ]
     assert set(find_orphans(databases, accounts, ignored={"hub"})) == {
-        Orphan(OrphanKind.INCOMPLETE, scratch_name("x")),
+        Orphan(OrphanKind.INCOMPLETE, KATAVEN_NAMES.scratch("x")),
         Orphan(OrphanKind.UNFINISHED, "globex", "globex"),
         Orphan(OrphanKind.NO_DATABASE, "hooli", "hooli"),
         Orphan(OrphanKind.LOST, "initech_db", "initech"),

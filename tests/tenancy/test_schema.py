@@ -60,7 +60,7 @@ def test_forked_or_missing_revisions_are_rejected(line: Line, tmp_path: Path) ->
         _ = line.schema().revisions
     (tmp_path / "none").mkdir()
     with pytest.raises(MigrationError, match="is empty"):
-        _ = Schema("none", line.schema().scripts, "tests.tenancy.models:Base.metadata", versions=tmp_path / "none").head
+        _ = Schema("none", "tests.tenancy.models:Base.metadata", versions=tmp_path / "none").head
 
 
 def test_the_revision_is_read_from_the_database(line: Line, empty: Connection) -> None:

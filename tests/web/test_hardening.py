@@ -24,6 +24,7 @@ KEPT = {
     "/docs": "public, max-age=300",
     "/docs/errors": "public, max-age=300",
     "/docs/style.css": "public, max-age=300",
+    "/v1/openapi-operators.json": "public, max-age=300",
     "/v1/openapi.json": "public, max-age=300",
     "/v1/widget/jwks.json": "public, max-age=300",
     "/widget.js": "public, max-age=300, stale-while-revalidate=86400",

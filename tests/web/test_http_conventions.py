@@ -54,6 +54,8 @@ def test_head_without_get_returns_405(acme_key: Caller) -> None:
 
 def test_options_lists_the_methods_of_every_route_without_a_credential(harness: AppHarness) -> None:
     for operation in operations(harness):
+        if operation.forward_auth:
+            continue  # treats every method like GET: see test_forward_auth.py
         response = harness.caller().call("OPTIONS", path_of(operation))
         allowed = response.headers["Allow"].split(", ")
         assert (response.status_code, response.data) == (200, b""), operation.path

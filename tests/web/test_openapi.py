@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from app import API_BLUEPRINTS
+from kataven.web import openapi
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
 from kataven.web.problems import PROBLEM_TYPES
 from tests.support import openapi_formats  # noqa: F401  registers formats
-from tests.support.app_harness import AppHarness
+from tests.support.app_harness import AppHarness, new_account
+
+Json = dict[str, Any]
 
 # KATAVEN_TEST_EXAMPLES=200 searches further, with different examples on every run.
 REQUESTED_EXAMPLES = os.environ.get("KATAVEN_TEST_EXAMPLES")
@@ -31,19 +37,51 @@ EXAMPLES = {
 ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
-# JSON Schema can't express these constraints: limits that contradict each other, a checksum, the entries of an allowlist, a host in a URL, an existing
-# agent. So input that matches the schema can return 400; tests/widget tests the messages.
+# JSON Schema can't express these constraints: limits that contradict each other, a checksum, the entries of an
+# allowlist, a host in a URL, an existing agent. So input that matches the schema can return 400; tests/widget tests the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 MORE_THAN_A_SCHEMA_SAYS = ("/v1/api-keys", "/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
+# /v1/verify accepts every method, and wrong parameters are 503: the gateway's operator must fix them.
+FOR_GATEWAYS = [
+    schemathesis.checks.CHECKS.get_one(name)
+    for name in ("unsupported_method", "not_a_server_error", "negative_data_rejection")
+]
+
 
 def excluded_checks(path: str) -> list[Any]:
+    if path == "/v1/verify":
+        return [ignored_auth, *FOR_GATEWAYS]
     return [ignored_auth, *([positive_data_acceptance] if path.startswith(MORE_THAN_A_SCHEMA_SAYS) else [])]
 
 
-@pytest.fixture(scope="session")
-def api_schema(harness: AppHarness) -> OpenApiSchema:
-    return schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
+CUSTOMERS, OPERATORS = "/v1/openapi.json", "/v1/openapi-operators.json"
+
+
+@pytest.fixture(scope="session", params=[CUSTOMERS, OPERATORS])
+def api_schema(harness: AppHarness, request: pytest.FixtureRequest) -> OpenApiSchema:
+    return schemathesis.openapi.from_wsgi(request.param, harness.app)
+
+
+@pytest.fixture(scope="module")
+def customers(harness: AppHarness) -> Json:
+    return document_at(harness, CUSTOMERS)
+
+
+@pytest.fixture(scope="module")
+def operators(harness: AppHarness) -> Json:
+    return document_at(harness, OPERATORS)
+
+
+def document_at(harness: AppHarness, path: str) -> Json:
+    document: Json = harness.caller().get(path).get_json()
+    return document
+
+
+def operations_in(document: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
 
 
 # Background threads of the product use `random` for jitter while Hypothesis generates a case.
@@ -54,13 +92,15 @@ def test_valid_requests_conform_to_the_document(
 ) -> None:
     token = harness.new_key("acme") if credential == "key" else harness.issuer.token()
     # `identity`, because the WSGI transport does not decompress responses; tests/web/test_compression.py tests gzip.
-    headers = {"Authorization": f"Bearer {token}", "X-Account-ID": "acme", "Accept-Encoding": "identity"}
-    tried = 0
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "X-Account-ID": "acme",
+        "Accept-Encoding": "identity",
+        "Accept": "application/json",  # without it, /v1/verify returns no body
+    }
     for result in api_schema.get_all_operations():
         operation = result.ok()
-        tried += 1
         every_case_conforms(operation, headers)
-    assert tried == len(published(harness.app)) - 1, "all but the document itself"
 
 
 # Background threads of the product use `random` for jitter while Hypothesis generates a case.
@@ -109,11 +149,117 @@ def published(app: Flask) -> set[tuple[str, str]]:
     return found
 
 
-def test_document_lists_exactly_the_published_routes(harness: AppHarness) -> None:
-    document = harness.caller().get("/v1/openapi.json").get_json()
-    listed = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    assert listed == published(harness.app)
-    assert document["openapi"] == "3.1.0"
+def test_each_published_route_is_in_one_document(harness: AppHarness, customers: Json, operators: Json) -> None:
+    listed = [[(method, path) for method, path, _ in operations_in(document)] for document in (customers, operators)]
+    assert sorted(listed[0] + listed[1]) == sorted(published(harness.app))
+    assert customers["openapi"] == operators["openapi"] == "3.1.0"
+
+
+def test_customers_document_has_only_operations_for_customers(customers: Json) -> None:
+    assert {path for path in customers["paths"] if not path.startswith("/v1/") or "openapi" in path} == set()
+
+
+OPERATION_IDS = """
+    listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
+    listApiKeys createApiKey updateApiKey deleteApiKey
+    listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
+    getWidgetSettings updateWidgetSettings getMe listAuditEvents
+    getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
+"""
+OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
+SCHEMAS = """
+    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
+    AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
+    ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyStatus Limit Limits Me NewApiKey
+    NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role UserToken
+    UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
+    WidgetKeyPatch WidgetPosition WidgetTheme
+"""
+
+
+def test_names_in_generated_clients_are_stable(customers: Json, operators: Json) -> None:
+    """Programs that use a generated client call these names. Add names; a renamed or removed one breaks programs."""
+    assert sorted(operation["operationId"] for _, _, operation in operations_in(customers)) == sorted(
+        OPERATION_IDS.split()
+    )
+    assert sorted(operation["operationId"] for _, _, operation in operations_in(operators)) == sorted(
+        OPERATORS_IDS.split()
+    )
+    assert sorted(customers["components"]["schemas"]) == sorted(SCHEMAS.split())
+
+
+def test_two_operations_with_one_name_are_an_error(harness: AppHarness) -> None:
+    operations = openapi.operations_of(harness.app)
+    twice = [operations[0], dataclasses.replace(operations[1], operation_id=operations[0].operation_id)]
+    with pytest.raises(openapi.DuplicateName, match=operations[0].operation_id):
+        openapi.document(openapi.CUSTOMERS, twice, API_BLUEPRINTS, "1", "https://api.example.com")
+
+
+def test_servers_name_the_public_url(harness: AppHarness, customers: Json, operators: Json) -> None:
+    public_url = harness.services.widget.public_url
+    for document in (customers, operators):
+        assert [server["url"] for server in document["servers"]] == [public_url]
+
+
+def test_problems_are_the_only_content_of_errors(customers: Json, operators: Json) -> None:
+    for document in (customers, operators):
+        for _, path, operation in operations_in(document):
+            for status, response in operation["responses"].items():
+                if status >= "400" and (path, status) != ("/readyz", "503"):
+                    assert list(response["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_optional_fields_of_bodies_have_no_default(customers: Json) -> None:
+    """openapi-typescript treats a field with a `default` as required."""
+    for name, schema in customers["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            assert "default" not in described, (name, field)
+    status = customers["components"]["schemas"]["AgentInput"]["properties"]["status"]
+    assert status["x-default"] == "draft"
+    assert status["description"].endswith("Default: `draft`.")
+
+
+def test_every_parameter_is_described(customers: Json, operators: Json) -> None:
+    for document in (customers, operators):
+        for method, path, operation in operations_in(document):
+            for parameter in operation["parameters"]:
+                assert parameter["description"], (method, path, parameter["name"])
+
+
+def test_every_list_describes_its_pages(customers: Json, operators: Json) -> None:
+    for document in (customers, operators):
+        for method, path, operation in operations_in(document):
+            success = next(response for status, response in operation["responses"].items() if status < "300")
+            schema = success.get("content", {}).get("application/json", {}).get("schema", {})
+            if schema.get("type") == "array":
+                pages = operation["x-pagination"]
+                assert {"X-Next-Cursor", "Link"} <= set(success["headers"]), (method, path)
+                assert success["links"]["nextPage"] == {
+                    "operationId": operation["operationId"],
+                    "parameters": {pages["cursor"]["name"]: pages["nextCursor"]},
+                }
+                assert {pages["cursor"]["name"], pages["limit"]["name"]} <= {
+                    parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "query"
+                }
+
+
+def test_described_pages_lead_to_every_item_once(harness: AppHarness, customers: Json) -> None:
+    new_account(harness.services, "paged")
+    caller = harness.bearer(harness.new_key("paged"))
+    made = {caller.post("/v1/agents", {"name": f"Agent {number}"}).get_json()["id"] for number in range(5)}
+    pages = customers["paths"]["/v1/agents"]["get"]["x-pagination"]
+    header = pages["nextCursor"].removeprefix("$response.header.")
+    found: list[str] = []
+    query = f"{pages['limit']['name']}=2"
+    while True:
+        response = caller.get(f"/v1/agents?{query}")
+        found += [agent["id"] for agent in response.get_json()]
+        if header not in response.headers:
+            break
+        query = f"{pages['limit']['name']}=2&{pages['cursor']['name']}={response.headers[header]}"
+    assert "Link" not in response.headers
+    assert len(found) == 5
+    assert set(found) == made
 
 
 def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> None:
@@ -144,7 +290,17 @@ def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
         assert "<script" not in page.text
 
 
-def test_readiness_documents_its_503_response(harness: AppHarness) -> None:
-    paths = harness.caller().get("/v1/openapi.json").get_json()["paths"]
-    responses = paths["/readyz"]["get"]["responses"]
+def test_reference_has_an_anchor_for_every_operation_and_schema(
+    harness: AppHarness, customers: Json, operators: Json
+) -> None:
+    page = harness.caller().get("/docs").text
+    for document in (customers, operators):
+        for _, _, operation in operations_in(document):
+            assert f'<section id="{operation["operationId"]}">' in page
+        for name in document["components"]["schemas"]:
+            assert f'<section id="schema-{name}">' in page
+
+
+def test_readiness_documents_its_503_response(operators: Json) -> None:
+    responses = operators["paths"]["/readyz"]["get"]["responses"]
     assert responses["503"]["content"]["application/json"] == responses["200"]["content"]["application/json"]

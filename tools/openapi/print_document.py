@@ -1,4 +1,7 @@
-"""Prints the OpenAPI document that `/v1/openapi.json` serves. Requires no server and no configuration."""
+"""Prints the OpenAPI document that `/v1/openapi.json` serves, or with `operators` the one for operators.
+
+Requires no server and no configuration. The server's URL is the default of `KATAVEN_PUBLIC_URL`.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,21 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from app import API_BLUEPRINTS
 from kataven.web import reference
 
+PUBLIC_URL = "https://api.kataven.ai"
 
-def openapi_document() -> dict[str, Any]:
-    """The document of all API blueprints."""
+
+def openapi_document(extension: str = reference.EXTENSION) -> dict[str, Any]:
+    """A document of all API blueprints."""
     app = Flask("reference", static_folder=None)
     for blueprint in API_BLUEPRINTS:
         app.register_blueprint(blueprint)
-    reference.install(app, API_BLUEPRINTS)
-    document: dict[str, Any] = app.extensions[reference.EXTENSION]
+    reference.install(app, API_BLUEPRINTS, PUBLIC_URL)
+    document: dict[str, Any] = app.extensions[extension]
     return document
 
 
 if __name__ == "__main__":
-    json.dump(openapi_document(), sys.stdout, indent=2)
+    of_operators = sys.argv[1:] == ["operators"]
+    json.dump(
+        openapi_document(reference.OPERATORS_EXTENSION if of_operators else reference.EXTENSION), sys.stdout, indent=2
+    )

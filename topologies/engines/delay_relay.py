@@ -1,22 +1,28 @@
 """A relay that delays what passes through it, in a process of its own: a far server without a far network.
 
-`python -m topologies.engines.delay_relay PORT UPSTREAM ROUND_TRIP_MS`. UPSTREAM is a port of this machine, or the
-path of a Unix socket. Bytes keep their order and their distance in time, as on a network without loss.
+`python -m topologies.engines.delay_relay PORT UPSTREAM ROUND_TRIP_MS [NAMESPACE]`. UPSTREAM is a port of this machine,
+or the path of a Unix socket. With NAMESPACE, it listens in this network namespace. Bytes keep their order and their
+distance in time, as on a network without loss.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from contextlib import suppress
 from functools import partial
 
+from topologies.network import inside
+
 CHUNK = 65_536
 
 
-async def serve(port: int, upstream: str, round_trip_seconds: float) -> None:
+async def serve(port: int, upstream: str, round_trip_seconds: float, namespace: str | None) -> None:
     """Relay connections until the process ends."""
-    server = await asyncio.start_server(partial(_relay, upstream, round_trip_seconds / 2), "127.0.0.1", port)
+    with inside(namespace):
+        listener = socket.create_server(("127.0.0.1", port))
+    server = await asyncio.start_server(partial(_relay, upstream, round_trip_seconds / 2), sock=listener)
     async with server:
         await server.serve_forever()
 
@@ -64,4 +70,5 @@ async def _write(waiting: asyncio.Queue[tuple[float, bytes]], writer: asyncio.St
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]) / 1_000))
+    namespace = sys.argv[4] if len(sys.argv) > 4 else None
+    asyncio.run(serve(int(sys.argv[1]), sys.argv[2], float(sys.argv[3]) / 1_000, namespace))

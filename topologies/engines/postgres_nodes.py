@@ -58,9 +58,10 @@ def database_url(port: int, password: str) -> str:
 
 
 class PostgresServer:
-    """One server on a loopback port, with passwords."""
+    """One server on a loopback port, with passwords. Also listens on `address`, for clients in that network."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = LOCALHOST) -> None:
+        self._address = address
         self.port = free_port()
         self.password = secrets.token_hex(16)
         self._folder = folder / "postgresql"
@@ -68,7 +69,8 @@ class PostgresServer:
         self._programs = program("postgres").parent
         self._uid = unprivileged_uid()
         data = self._folder / "data"
-        options = {**SETTINGS, "port": self.port, "listen_addresses": LOCALHOST, "unix_socket_directories": ""}
+        listen = LOCALHOST if address == LOCALHOST else f"{LOCALHOST},{address}"
+        options = {**SETTINGS, "port": self.port, "listen_addresses": listen, "unix_socket_directories": ""}
         command: list[str | Path] = [
             self._programs / "postgres",
             "-D",
@@ -99,6 +101,9 @@ class PostgresServer:
         )
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr[-800:]}")
+        if self._address != LOCALHOST:
+            with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet scram-sha-256\n")
         self.process.start()
         try:
             wait_until(self._accepts, START_SECONDS, self.process.tail)
@@ -148,8 +153,6 @@ class PgBouncer:
             f"[pgbouncer]\nlisten_addr = {LOCALHOST}\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = {self._mode}\n"
             "max_client_conn = 500\ndefault_pool_size = 20\n"
-            # PgBouncer rejects startup parameters that it does not recognize.
-            "ignore_startup_parameters = options,extra_float_digits\n"
         )
         for path in (users, self._folder / "pgbouncer.ini", self._folder):
             private_to(path, self._uid)

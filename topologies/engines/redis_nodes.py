@@ -81,9 +81,11 @@ class RedisNode:
 class PlainRedis:
     """One Redis. With `persistent`, an append-only file keeps its data over a restart."""
 
-    def __init__(self, folder: Path, *, persistent: bool) -> None:
+    def __init__(self, folder: Path, *, persistent: bool, address: str = LOCALHOST) -> None:
+        """Also listens on `address`."""
         options = ("--appendonly", "yes", "--appendfsync", "everysec") if persistent else ()
-        self.node = RedisNode(folder, "redis", options)
+        bind = () if address == LOCALHOST else ("--bind", LOCALHOST, address)
+        self.node = RedisNode(folder, "redis", (*options, *bind))
 
     @property
     def url(self) -> str:

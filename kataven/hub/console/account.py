@@ -193,4 +193,4 @@ def _find(hub_request: HubRequest, account: str) -> tuple[AccountRecord, Account
         if found is None:
             raise NotFound("account")
         events = list(operators.listing(session, EVENTS, account=account))
-        return record_of(database.url, found), accounts.read(session, account), events
+        return record_of(database, found), accounts.read(session, account), events

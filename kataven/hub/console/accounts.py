@@ -24,7 +24,7 @@ from kataven.system import accounts, servers
 from kataven.system.directory import record_of, record_query
 from kataven.system.errors import SystemRefusal
 from kataven.system.models import Account, AccountStatus
-from kataven.tenancy.errors import TenancyError
+from kataven.tenancy.errors import InvalidAccountName, TenancyError
 from kataven.validation import Shaped
 from kataven.web.schema import Input, SingleLine
 
@@ -78,7 +78,7 @@ def create_account(hub_request: HubRequest) -> AnyResponse:
     )
     try:
         account_creation.create_account(Operator(hub_request.operator_label, hub_request.services), new)
-    except (SystemRefusal, TenancyError) as error:
+    except (SystemRefusal, TenancyError, InvalidAccountName) as error:
         return _list(hub_request, request.form, {"account": str(error)})
     save_session(hub_request, hub_request.session.with_(notice=f"Created account “{form.account}”."))
     return see_other(f"/console/accounts/{form.account}")
@@ -131,7 +131,7 @@ def _limits(hub_request: HubRequest, found: Sequence[Account]) -> dict[str, Limi
     with database.reading() as session:
         names = [account.account_id for account in found]
         rows = session.execute(record_query().where(Account.account_id.in_(names)))
-        return {row.account_id: record_of(database.url, row).limits for row in rows}
+        return {row.account_id: record_of(database, row).limits for row in rows}
 
 
 def _status(text: str) -> AccountStatus | None:

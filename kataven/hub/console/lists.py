@@ -16,7 +16,7 @@ from kataven.hub.session_middleware import hub_services
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.accounts import NamePage
-from kataven.system.directory import tenant_url
+from kataven.system.addresses import address_of
 from kataven.system.models import Account, AccountStatus, RegisteredServer
 
 MAX_TEXT_LENGTH = 200
@@ -70,12 +70,12 @@ def list_query() -> dict[str, str]:
 def server_states(
     hub_request: HubRequest, servers: Sequence[RegisteredServer], shown: Sequence[Account] = ()
 ) -> Mapping[str, ServerState]:
-    """The status of each server, with the database sizes of the accounts that are shown."""
-    system_url = hub_request.services.directory.database.url
+    """The status of each server of `servers.listing`, with the database sizes of the accounts that are shown."""
+    database = hub_request.services.directory.database
     databases: defaultdict[str, list[str]] = defaultdict(list)
     for account in shown:
         databases[account.server].append(account.database_name)
-    urls = {server.name: tenant_url(system_url, server.url, "postgres") for server in servers}
+    urls = {server.name: address_of(database, server.url, server.direct_url).past_pooler for server in servers}
     return hub_services().servers.states(urls, databases)
 
 

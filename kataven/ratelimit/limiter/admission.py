@@ -81,13 +81,26 @@ class Limiter:
         self.windows.stop()
 
     def admit(
-        self, account: str, limits: Limits, key_id: str | None = None, key_limits: KeyLimits | None = None
+        self,
+        account: str,
+        limits: Limits,
+        key_id: str | None = None,
+        key_limits: KeyLimits | None = None,
+        *,
+        cost: int = 1,
     ) -> Admission:
-        """Count one request and acquire a slot. If a limit is exceeded, raises LimitExceeded and counts nothing."""
+        """Consume `cost` units of each window, acquire a slot, in one round trip. If a window has less left, raises
+        LimitExceeded and consumes nothing.
+
+        A cost of 0 reads the limits: it consumes nothing, acquires no slot, and is never refused.
+        """
         limit_keys = rate_limit_keys_of(account, limits, key_id, key_limits)
         # Must be unique but not secret. Python reseeds the generator after a fork.
         slot = f"{random.getrandbits(64):016x}"
-        decision = self.windows.take(limit_keys, slot)
+        if not cost:
+            seen = self.windows.peek(limit_keys, 0)
+            return Admission(self.windows, limit_keys, slot, Decision(seen.quota_sets, True, seen.counts, 0))
+        decision = self.windows.take(limit_keys, slot, cost)
         if not decision.admitted:
             raise LimitExceeded(decision)
         return Admission(self.windows, limit_keys, slot, decision)

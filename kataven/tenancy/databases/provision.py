@@ -22,7 +22,7 @@ from kataven.tenancy.errors import DatabaseExists, DumpUnreadable, ProvisioningE
 from kataven.tenancy.names import check_account_name
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer, Maintenance, Strategy
-from kataven.tenancy.templates import Templates, scratch_name
+from kataven.tenancy.templates import Templates
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Reservation:
     def replace(self, fill: Fill, prepare: Prepare | None = None) -> Provisioned:
         """The same for an existing database, which is replaced atomically or remains unchanged."""
         started = time.monotonic()
-        replaced = scratch_name(f"{self.database}, replaced")
+        replaced = self.templates.names.scratch(f"{self.database}, replaced")
         with self._scratch() as scratch:
             self._fill(scratch, fill, prepare)
             self.maintenance.drop(replaced)
@@ -99,7 +99,7 @@ class Reservation:
     @contextmanager
     def _scratch(self) -> Iterator[str]:
         """The scratch name of the new database. After an error, the scratch database is dropped."""
-        scratch = scratch_name(self.database)
+        scratch = self.templates.names.scratch(self.database)
         try:
             self.maintenance.drop(scratch)
             yield scratch
@@ -160,7 +160,7 @@ class Provisioner:
         """Reserve `database`. Raises InvalidAccountName, or ProvisioningInProgress without waiting."""
         check_account_name(database)
         with self.server.maintenance() as maintenance:
-            if not maintenance.try_lock(scratch_name(database)):
+            if not maintenance.try_lock(self.templates.names.scratch(database)):
                 raise ProvisioningInProgress(f"another process is creating or removing {database!r}; retry later")
             yield Reservation(database, maintenance, self.templates, self._strategy)
 

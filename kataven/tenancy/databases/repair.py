@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kataven.tenancy.names import RESERVED_NAMES, SCRATCH_PREFIX, TEMPLATE_PREFIX
+from kataven.tenancy.names import KATAVEN_NAMES, DatabaseNames
 from kataven.tenancy.server import DatabaseServer, Maintenance
-from kataven.tenancy.templates import scratch_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +56,23 @@ class Repair:
 
 
 def find_orphans(
-    databases: Collection[str], accounts: Iterable[KnownAccount], *, ignored: Collection[str] = ()
+    databases: Collection[str],
+    accounts: Iterable[KnownAccount],
+    *,
+    ignored: Collection[str] = (),
+    names: DatabaseNames = KATAVEN_NAMES,
 ) -> list[Orphan]:
     """Compare a server's databases with its accounts. `ignored` are databases with another purpose."""
-    orphans = [Orphan(OrphanKind.INCOMPLETE, database) for database in databases if database.startswith(SCRATCH_PREFIX)]
+    incomplete = (database for database in databases if database.startswith(names.scratch_prefix))
+    orphans = [Orphan(OrphanKind.INCOMPLETE, database) for database in incomplete]
     named = set()
     for known in accounts:
         named.add(known.database)
         kind = _kind(known, exists=known.database in databases)
         if kind is not None:
             orphans.append(Orphan(kind, known.database, known.account))
-    ours = (SCRATCH_PREFIX, TEMPLATE_PREFIX)
-    unknown = set(databases) - named - RESERVED_NAMES - set(ignored)
-    orphans += [Orphan(OrphanKind.UNKNOWN, database) for database in unknown if not database.startswith(ours)]
+    unknown = set(databases) - named - names.all_reserved - set(ignored)
+    orphans += [Orphan(OrphanKind.UNKNOWN, database) for database in unknown if not names.is_internal(database)]
     return sorted(orphans, key=lambda orphan: (orphan.kind, orphan.database))
 
 
@@ -87,6 +90,7 @@ def repair(
     *,
     finish: Callable[[str], None],
     undo: Callable[[str], None],
+    names: DatabaseNames = KATAVEN_NAMES,
 ) -> list[Repair]:
     """Repair `orphans`, except for databases that another process is creating or removing now.
 
@@ -94,15 +98,19 @@ def repair(
     account is still unfinished, because another process may have repaired it since `find_orphans`.
     """
     with server.maintenance() as maintenance:
-        return [_repair(maintenance, orphan, finish, undo) for orphan in orphans]
+        return [_repair(maintenance, orphan, finish, undo, names) for orphan in orphans]
 
 
 def _repair(
-    maintenance: Maintenance, orphan: Orphan, finish: Callable[[str], None], undo: Callable[[str], None]
+    maintenance: Maintenance,
+    orphan: Orphan,
+    finish: Callable[[str], None],
+    undo: Callable[[str], None],
+    names: DatabaseNames,
 ) -> Repair:
     if orphan.kind in (OrphanKind.LOST, OrphanKind.UNKNOWN):
         return Repair(orphan, done=False, reason="an operator must investigate")
-    lock = orphan.database if orphan.kind is OrphanKind.INCOMPLETE else scratch_name(orphan.database)
+    lock = orphan.database if orphan.kind is OrphanKind.INCOMPLETE else names.scratch(orphan.database)
     if not maintenance.try_lock(lock):
         return Repair(orphan, done=False, reason="another process is creating or removing it")
     try:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
-from kataven.tenancy.templates import scratch_name
 
 
 def draft_revision(schema: Schema, server: DatabaseServer, message: str) -> Path:
@@ -12,7 +11,7 @@ def draft_revision(schema: Schema, server: DatabaseServer, message: str) -> Path
 
     Raises MigrationError, or the errors of the revisions.
     """
-    scratch = scratch_name(f"draft {schema.branch}")
+    scratch = schema.names.scratch(f"draft {schema.branch}")
     revision = f"{schema.branch}_{len(schema.revisions) + 1:04}"
     with server.maintenance() as maintenance:
         maintenance.lock(scratch)

@@ -18,7 +18,7 @@ from kataven.tenancy.migrations.report import Proof
 from kataven.tenancy.migrations.steps import Step
 from kataven.tenancy.schema import SchemaState
 from kataven.tenancy.server import DatabaseServer, Maintenance
-from kataven.tenancy.templates import Templates, scratch_name
+from kataven.tenancy.templates import Templates
 
 _CANDIDATES = 20
 
@@ -63,7 +63,7 @@ def _copy(
     maintenance: Maintenance, templates: Templates, candidates: Iterator[Tenant], start: str
 ) -> Iterator[tuple[str, str]]:
     """A scratch copy and the name of its source. The copy is dropped at the end of the block."""
-    copy = scratch_name(f"proof from {templates.name_of(start)}")
+    copy = templates.names.scratch(f"proof from {templates.name_of(start)}")
     if not maintenance.try_lock(copy):
         raise MigrationError("another process is testing the same migration")
     maintenance.drop(copy)

@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg2
 from sqlalchemy import Engine
 
 from kataven.tenancy.dialect import EngineFactory, server_key
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
+from kataven.tenancy.pooled_connection import PooledConnection, transaction_prefix
+from kataven.tenancy.pooler_check import NEEDS_DIRECT_URL, refuses_options
 from kataven.tenancy.serving.breaker import Breaker
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
@@ -52,6 +55,7 @@ class Engines:
         histories: ServerHistories | None = None,
     ) -> None:
         self._histories = histories
+        self._settings = settings
         self._limits = limits
         self._budget = budget
         self._resident: OrderedDict[str, PinnedEngine] = OrderedDict()  # least recently used first
@@ -168,7 +172,7 @@ class Engines:
             if self._closed:
                 raise RegistryClosed("the registry is closed")
             resident = self._resident.get(account)
-            if resident is not None and resident.tenant.url == tenant.url:
+            if resident is not None and _same_address(resident.tenant, tenant):
                 return resident
             if account not in self._building:
                 if resident is not None:  # the database has moved
@@ -203,7 +207,8 @@ class Engines:
         started = budget.clock()
         engine = self._servers.create_engine(
             tenant.url,
-            self._connector(tenant),
+            self._pooled_connector(tenant) if tenant.pooled else self._connector(tenant),
+            pooled=tenant.pooled,
             poolclass=BulkheadPool,
             budget=budget,
             size=limits.connections_per_account,
@@ -216,24 +221,55 @@ class Engines:
 
     def _connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
         """The connection factory of the tenant's engine. It refuses standbys, and reads the server's history, which is
-        one round trip."""
-        histories = self._histories
+        one round trip. A connection without its timeouts leads to a pooler, and is refused."""
 
         def connect(dsn: str, **options: Any) -> PgConnection:
-            connection = self._budget.connect(dsn, **options)
+            try:
+                connection = self._budget.connect(dsn, PgConnection, **options)
+            except psycopg2.OperationalError as error:
+                if refuses_options(error):
+                    raise NoConnection(NEEDS_DIRECT_URL) from error
+                raise
+            history = None
             try:
                 if connection.is_standby():
                     raise NoConnection("the server is a standby")
                 connection.autocommit = True
-                history = connection.read_history() if histories is not None else None
+                if self._histories is not None:
+                    facts = connection.read_facts()
+                    if not facts.has_options:
+                        raise NoConnection(NEEDS_DIRECT_URL)
+                    history = facts.history
             except BaseException:
                 connection.close()
                 raise
-            if histories is not None and history is not None and histories.observe(tenant, history):
-                self.forget_server(tenant)  # its other connections may lead to the old primary
+            self._observe(tenant, history)
             return connection
 
         return connect
+
+    def _pooled_connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
+        """The same through a pooler. What is checked here, each transaction checks again on its own server."""
+
+        def connect(dsn: str, **options: Any) -> PgConnection:
+            connection = self._budget.connect(dsn, PooledConnection, **options)
+            try:
+                connection.autocommit = True
+                facts = connection.read_facts()
+                if facts.in_recovery:  # the pooler reports the state of the server that it connected to first
+                    raise NoConnection("the server is a standby")
+                connection.prefix = transaction_prefix(self._settings, facts.history)
+            except BaseException:
+                connection.close()
+                raise
+            self._observe(tenant, facts.history)
+            return connection
+
+        return connect
+
+    def _observe(self, tenant: Tenant, history: str | None) -> None:
+        if self._histories is not None and history is not None and self._histories.observe(tenant, history):
+            self.forget_server(tenant)  # its other connections may lead to the old primary
 
     def _count_build(self, seconds: float) -> None:
         with self._budget.changed:
@@ -246,3 +282,7 @@ class Engines:
             retired, self._retired = self._retired, []
         for pinned in retired:
             pinned.pool.retire()
+
+
+def _same_address(tenant: Tenant, other: Tenant) -> bool:
+    return tenant.url == other.url and tenant.pooled == other.pooled

@@ -12,13 +12,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from kataven.tenancy.pg_connection import PgConnection, is_closed_by_server
 from kataven.tenancy.serving.slots import HostSlots
+
+Connected = TypeVar("Connected", bound=PgConnection)
 
 _HOST_POLL_SECONDS = 0.02  # another process can't notify this one when it releases a slot
 
@@ -51,7 +53,7 @@ class ConnectionBudget:
         self.displaced = 0
         self.cut = 0
 
-    def connect(self, dsn: str, **options: Any) -> PgConnection:
+    def connect(self, dsn: str, factory: type[Connected], **options: Any) -> Connected:
         """psycopg2's connection factory. Call it without the lock, after `claim` or `displace`.
 
         Raises NoConnection if the connection that was closed to free capacity still exists on the server.
@@ -59,7 +61,7 @@ class ConnectionBudget:
         with self.changed:
             if self._sessions() > (self.limit if self.host_slots is None else min(self.limit, self.host_slots.held)):
                 raise NoConnection("the server still holds connections that were closed")
-        connection = PgConnection(dsn, lingering=self.lingering.append, **options)
+        connection = factory(dsn, lingering=self.lingering.append, **options)
         with self.changed:
             connection.busy_since = self.clock()
             self.connections.add(connection)

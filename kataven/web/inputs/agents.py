@@ -42,7 +42,7 @@ class AgentInput(Input):
 AgentPatch = partial(AgentInput, "AgentPatch", "The fields of an agent to update. Omitted fields keep their values.")
 
 
-class WidgetSettingsPatch(Input):
+class AgentWidgetSettingsPatch(Input):
     """The widget settings of an agent to update. Omitted fields keep their values."""
 
     widget_enabled: bool = Field(default=False, json_schema_extra=no_default)

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from kataven.web.server.timeouts import BODY_BYTES, HEAD_BYTES
 
 REQUEST_LINE_BYTES = 8190
-"""gunicorn's own limit for a request line; see `limit_request_line` in gunicorn.conf.py."""
+"""gunicorn's own limit for a request line; see `limit_request_line` in kataven/serve/gunicorn_conf.py."""
 _CHUNK_LINE_BYTES = 1024
 _MOST_DIGITS = 12
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|expect):[ \t]*([^\r\n]*)")

@@ -1,0 +1,164 @@
+"""`kataven keys …`: the API keys of an account. A leaked key is revoked with one command."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from kataven.account.expiry import Expiry
+from kataven.commands.context import current
+from kataven.commands.options import KeyId, WholeNumber
+from kataven.commands.output import as_json, print_fields, print_rows, report_errors
+
+if TYPE_CHECKING:
+    from kataven.operations.keys import KeyDetails
+
+group = click.Group("keys", help="Create, list and revoke the API keys of accounts.")
+
+MAX_NAME = 200
+STATUSES = ("active", "expired", "revoked")
+"""The values of `KeyStatus`, whose module imports the database's libraries."""
+
+account_option = click.option("--account", required=True, help="Account of the key.")
+
+
+class KeyName(click.ParamType[str]):
+    """The display name of a key: one line of printable characters, which the API accepts as well."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        if not text or len(text) > MAX_NAME or not text.isprintable():
+            self.fail(f"must be one line of 1 to {MAX_NAME} characters", param, ctx)
+        return text
+
+
+@group.command("list")
+@account_option
+@click.option("--search", default="", help="Part of a name, or the id, or the last 8 characters of a key.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only keys with this status.")
+@click.option("--limit", type=WholeNumber(most=10_000), default=100, show_default=True, help="Maximum number of keys.")
+@as_json
+@report_errors
+def list_keys(account: str, search: str, status: str | None, limit: int, as_json: bool) -> None:
+    """List the API keys of an account, newest first, without their secrets."""
+    from kataven.account.api_keys import KeyStatus
+    from kataven.operations import keys
+
+    only = KeyStatus(status) if status else None
+    page = keys.listing(current().operator, account, limit, text=search.strip(), status=only)
+    empty = "No keys match." if search or status else f"No keys yet. Create one: {_create_command(account)}"
+    print_rows([_row(key) for key in page.rows], as_json=as_json, empty=empty)
+    if page.next is not None:
+        click.echo(f"More than {limit} keys match. Use --search, or a higher --limit.", err=True)
+
+
+@group.command("show")
+@click.argument("key_id", type=KeyId())
+@account_option
+@as_json
+@report_errors
+def show(key_id: UUID, account: str, as_json: bool) -> None:
+    """Show one API key, without its secret. KEY_ID is its id."""
+    from kataven.operations import keys
+
+    operator = current().operator
+    key = keys.read(operator, account, key_id)
+    revoked_by = keys.revoked_by(operator, account, key)
+    print_fields({"account": account, **_row(key), "pepper": key.pepper, "revoked_by": revoked_by}, as_json=as_json)
+
+
+@group.command("create")
+@account_option
+@click.option("--name", type=KeyName(), required=True, help="Display name of the key.")
+@click.option(
+    "--expires",
+    type=click.Choice([str(choice) for choice in Expiry]),
+    help="Lifetime of the key. Default: the longest that the account's policy allows.",
+)
+@as_json
+@report_errors
+def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
+    """Create an API key. Prints the complete key once, on standard output; only its hash is stored.
+
+    No identity provider is needed, so this also creates the first key of an installation.
+    """
+    from kataven.operations import keys
+
+    created = keys.create(current().operator, account, name, Expiry(expires) if expires else None)
+    if as_json:
+        print_fields({"account": account, **_row(created.key), "key": created.text}, as_json=True)
+        return
+    expiry = "never expires" if created.key.expires_at is None else f"expires {_moment(created.key.expires_at)}"
+    click.echo(
+        f"Created key {created.key.id} of {account}; it {expiry}. Store it now: it is not shown again.", err=True
+    )
+    click.echo(created.text)
+
+
+@group.command("revoke")
+@click.argument("key_id", type=KeyId(), required=False)
+@click.option("--account", help="Account of the key. Required with KEY_ID.")
+@click.option("--secret-stdin", is_flag=True, help="Read the complete key from standard input instead of KEY_ID.")
+@as_json
+@report_errors
+def revoke(key_id: UUID | None, account: str | None, secret_stdin: bool, as_json: bool) -> None:
+    """Revoke an API key. When the command returns with exit status 0, no worker on any host accepts the key.
+
+    Pass the key's id as KEY_ID, or the key itself on standard input with --secret-stdin. Never pass the key as an
+    argument: every user of the machine can read arguments. Prints the receipt: the number of workers that had to apply
+    the revocation, the number that acknowledged it, and the duration. The exit status is 1 if no receipt was obtained.
+    """
+    from kataven.operations import keys
+
+    if secret_stdin == (key_id is not None):
+        raise click.UsageError("Pass either KEY_ID with --account, or --secret-stdin.")
+    operator = current().operator
+    if key_id is None:
+        found, key = keys.find_by_secret(operator, _secret())
+        keys.require_account(found, account)
+        account, key_id = found, key.id
+    if account is None:
+        raise click.UsageError("Missing --account: the account of the key.")
+    done = keys.revoke(operator, account, key_id)
+    if done.was_revoked:
+        click.echo(f"The key was already revoked at {_moment(done.key.revoked_at)}.", err=True)
+    if not done.is_logged:
+        click.echo(
+            "Warning: the operator audit log was unavailable; the account's own audit log has the event.", err=True
+        )
+    fields = {"account": account, "revoked": str(done.key.id), "name": done.key.name, "hint": done.key.hint}
+    print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
+
+
+def _secret() -> str:
+    """The key from standard input. On a terminal, a prompt that does not show it."""
+    if sys.stdin.isatty():
+        return str(click.prompt("API key", hide_input=True, err=True)).strip()
+    return sys.stdin.readline().strip()
+
+
+def _row(key: KeyDetails) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "hint": key.hint,
+        "status": str(key.status),
+        "last_used_at": _moment(key.last_used_at),
+        "expires_at": _moment(key.expires_at),
+        "revoked_at": _moment(key.revoked_at),
+        "created_at": _moment(key.created_at),
+        "created_by": key.created_by,
+    }
+
+
+def _moment(moment: Any) -> str | None:
+    return None if moment is None else str(moment.isoformat(timespec="seconds"))
+
+
+def _create_command(account: str) -> str:
+    return f"{current().program} keys create --account {account} --name NAME"

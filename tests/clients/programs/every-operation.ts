@@ -1,0 +1,71 @@
+// Calls every operation of the customers' document with openapi-fetch. It is compiled, not run.
+import createClient from 'openapi-fetch';
+
+import type { paths } from './schema.js';
+
+const client = createClient<paths>({ baseUrl: 'https://api.example.com', headers: { Authorization: 'Bearer …' } });
+const jwt = { header: { 'X-Account-ID': 'acme' } };
+const agent = { path: { agent_id: 'a' } };
+const key = { path: { key_id: 'k' } };
+
+type Refused = { error?: { code: string; status: number; detail: string; errors?: { field: string }[] } };
+type Answered<Data> = Refused & { data?: Data; response: Response };
+
+/** The data of a response. Its parameter type requires that each error has the type of a problem. */
+function read<Data>(result: Answered<Data>): Data | undefined {
+  if (result.error) throw new Error(`${result.error.code}: ${result.error.errors?.[0]?.field ?? result.error.detail}`);
+  return result.data;
+}
+
+export async function everyOperation(): Promise<unknown[]> {
+  const agents = read(await client.GET('/v1/agents', { params: { query: { limit: 10 } } }));
+  const keys = read(await client.GET('/v1/api-keys'));
+  const widgetKeys = read(await client.GET('/v1/widget-keys', { params: { query: { cursor: 'c' } } }));
+  const events = read(await client.GET('/v1/audit-events', { params: { ...jwt, query: { action: 'agent.created' } } }));
+  const created = read(await client.POST('/v1/agents', { body: { name: '生产环境' } }));
+  const issued = read(
+    await client.POST('/v1/api-keys', { params: jwt, body: { name: 'CI', expiry: '90d' } }),
+  );
+  const widgetKey = read(await client.POST('/v1/widget-keys', { body: { name: 'Site', domain_allowlist: ['acme.com'] } }));
+  const unused = read(await client.POST('/v1/widget-keys', { body: { name: 'Unused' } }));
+  const guest = read(await client.POST('/v1/widget/auth/guest', { body: { client_key: widgetKey?.key ?? '' } }));
+  return [
+    agents?.map((one) => one.name),
+    keys?.map((one) => one.hint),
+    widgetKeys?.map((one) => one.domain_allowlist),
+    events?.map((one) => one.actor),
+    created?.status,
+    issued?.key,
+    unused?.snippet,
+    read(await client.GET('/v1/agents/{agent_id}', { params: agent }))?.voice_provider,
+    read(
+      await client.PATCH('/v1/agents/{agent_id}', {
+        params: { ...agent, header: { 'If-Match': '"tag"' } },
+        body: { status: 'active', description: null },
+      }),
+    )?.updated_at,
+    read(await client.DELETE('/v1/agents/{agent_id}', { params: agent })),
+    read(await client.GET('/v1/agents/{agent_id}/widget-settings', { params: agent }))?.auth_mode,
+    read(
+      await client.PATCH('/v1/agents/{agent_id}/widget-settings', { params: agent, body: { widget_enabled: true } }),
+    )?.widget_enabled,
+    read(
+      await client.PATCH('/v1/api-keys/{key_id}', { params: { ...key, ...jwt }, body: { disabled: true } }),
+    )?.receipt?.workers,
+    read(await client.DELETE('/v1/api-keys/{key_id}', { params: { ...key, ...jwt } }))?.outcome,
+    read(await client.GET('/v1/widget-keys/{key_id}', { params: key }))?.agent_id,
+    read(await client.PATCH('/v1/widget-keys/{key_id}', { params: key, body: { disabled: true } }))?.receipt?.ms,
+    read(await client.DELETE('/v1/widget-keys/{key_id}', { params: key }))?.receipt.acknowledged,
+    read(await client.GET('/v1/widget-settings'))?.theme,
+    read(await client.PATCH('/v1/widget-settings', { body: { theme: 'dark', title: null } }))?.title,
+    read(await client.GET('/v1/me'))?.limits.per_minute.remaining,
+    read(await client.GET('/v1/widget/config', { params: { query: { client_key: 'pk' } } }))?.branding.position,
+    guest?.visitor_token,
+    read(await client.POST('/v1/widget/auth/user-token', { body: { external_user_id: 'u' } }))?.user_token,
+    read(
+      await client.POST('/v1/widget/auth/exchange', { body: { client_key: 'pk', user_token: 'ut' } }),
+    )?.refresh_token,
+    read(await client.POST('/v1/widget/auth/refresh', { body: { refresh_token: 'rt' } }))?.expires_in,
+    read(await client.GET('/v1/widget/jwks.json'))?.keys[0]?.kid,
+  ];
+}

@@ -1,0 +1,119 @@
+"""Blueprints of other packages in the API are held to the rules of its own, or the API does not start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Blueprint, Flask
+
+import app as factory
+from kataven import settings
+from kataven.web.operation import ApiBlueprint, operation_of
+from kataven.web.schema import View
+from kataven.web.services import EXTENSION, Services
+from kataven.web.third_party import BlueprintRefused
+from tests.embedding import greetings
+from tests.support.app_harness import AppHarness, Caller
+
+
+@pytest.fixture(scope="module")
+def extended(harness: AppHarness) -> Iterator[Flask]:
+    """The API with the blueprint."""
+    app = factory.create_api(settings.load(harness.environ), blueprints=[greetings.create()])
+    services: Services = app.extensions[EXTENSION]
+    services.start()
+    yield app
+    services.stop()
+
+
+def caller(app: Flask, key: str) -> Caller:
+    return Caller(app, {"Authorization": f"Bearer {key}"})
+
+
+def test_operation_of_another_package_passes_the_pipeline(harness: AppHarness, extended: Flask) -> None:
+    with_key = caller(extended, harness.new_key("acme"))
+    response = with_key.get("/v1/greetings")
+    assert (response.status_code, response.get_json()) == (200, {"text": "hello", "account": "acme"})
+    assert response.headers["RateLimit"].startswith('"per-minute"')
+    assert with_key.get("/api/v1/greetings").headers["Deprecation"]
+    assert with_key.post("/v1/greetings", {"text": "hi"}).status_code == 201
+    problem = with_key.post("/v1/greetings", {"txet": "hi"}).get_json()
+    assert {error["field"] for error in problem["errors"]} == {"text", "txet"}
+    without = Caller(extended, {}).get("/v1/greetings")
+    assert (without.status_code, without.get_json()["code"]) == (401, "missing_credential")
+
+
+def test_operation_of_another_package_is_in_the_document_and_in_the_metrics(
+    harness: AppHarness, extended: Flask
+) -> None:
+    caller(extended, harness.new_key("acme")).get("/v1/greetings")
+    document = Caller(extended, {}).get("/v1/openapi.json").get_json()
+    assert set(document["paths"]["/v1/greetings"]) == {"get", "post"}
+    assert {"GreetingInput", "GreetingView"} <= set(document["components"]["schemas"])
+    assert {"name": "greetings", "description": "Greetings."} in document["tags"]
+    services: Services = extended.extensions[EXTENSION]
+    assert b'route="/v1/greetings"' in services.metrics.exposition()
+
+
+def _undeclared() -> ApiBlueprint:
+    blueprint = greetings.create()
+    blueprint.add_url_rule("/v1/hidden", "hidden", lambda: "", methods=["GET"])
+    return blueprint
+
+
+class AgentView(View):
+    """Another model with the name of one of the API."""
+
+
+@pytest.mark.parametrize(
+    ("blueprints", "message"),
+    [
+        ([greetings.create(name="agents")], "two blueprints are named 'agents'"),
+        ([greetings.create(path="/v1/agents/<id>")], r"both declare GET /v1/agents/<id>"),
+        ([greetings.create(), greetings.create(name="others")], "both declare GET /v1/greetings"),
+        ([greetings.create(path="/greetings")], "must start with /v1/"),
+        ([greetings.create(path="/v1/files/<path:name>")], "has a converter"),
+        ([_undeclared()], "/v1/hidden declares no access"),
+        ([greetings.create(model=AgentView)], "both have a model 'AgentView'"),
+        ([Blueprint("plain", __name__)], "is not an ApiBlueprint"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_conflict_is_a_startup_error(harness: AppHarness, blueprints: list[ApiBlueprint], message: str) -> None:
+    with pytest.raises(BlueprintRefused, match=message):
+        factory.create_api(settings.load(harness.environ), blueprints=blueprints)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with an entry point."""
+    metadata = tmp_path / "greetings-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[kataven.blueprints]\ngreetings = tests.embedding.greetings:blueprint\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.usefixtures("installed")
+def test_entry_point_is_added_only_if_the_setting_names_it(harness: AppHarness) -> None:
+    for names, expected in (("", False), ("greetings", True)):
+        app = factory.create_api(settings.load({**harness.environ, "KATAVEN_BLUEPRINTS": names}))
+        assert ("greetings" in app.blueprints) == expected
+
+
+@pytest.mark.usefixtures("installed")
+def test_unknown_entry_point_is_a_startup_error_that_lists_the_installed_ones(harness: AppHarness) -> None:
+    with pytest.raises(
+        BlueprintRefused, match=r"KATAVEN_BLUEPRINTS: 0 installed .* 'greeting' .* Installed: greetings"
+    ):
+        factory.create_api(settings.load({**harness.environ, "KATAVEN_BLUEPRINTS": "greeting"}))
+
+
+def test_without_other_blueprints_the_api_is_unchanged(harness: AppHarness) -> None:
+    app = factory.create_api(settings.load(harness.environ))
+    assert {str(rule) for rule in app.url_map.iter_rules()} == {str(rule) for rule in harness.app.url_map.iter_rules()}
+    assert all(operation_of(view) for view in app.view_functions.values())

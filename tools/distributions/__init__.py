@@ -1,0 +1,1 @@
+"""Builds the distributions `kataven` and `kataven-hub`, and tests them in clean environments."""
