@@ -21,8 +21,8 @@ class InsufficientScope(Exception):
         super().__init__(
             "This operation requires an API key with full access."
             if scope is None
-            else f"This operation requires the scope `{scope}`, which this API key does not have. Scopes are set when a "
-            "key is created."
+            else f"This operation requires the scope `{scope}`, which this API key does not have. Scopes are set when "
+            "a key is created."
         )
         self.scope = scope
 

@@ -38,7 +38,8 @@ ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
 # JSON Schema can't express these constraints: limits that contradict each other, a checksum, the entries of an
-# allowlist, a host in a URL, an existing agent. So input that matches the schema can return 400; tests/widget tests the messages.
+# allowlist, a host in a URL, an existing agent. So input that matches the schema can return 400; tests/widget tests
+# the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
 MORE_THAN_A_SCHEMA_SAYS = ("/v1/api-keys", "/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
