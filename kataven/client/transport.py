@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import ssl
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 _BASE_URL_HINT = f"Check `base_url`: it must be the API's URL including the path, such as {DEFAULT_BASE_URL}."
 _HUB_TITLE = b"Kataven Hub</title>"
+_SCOPE = re.compile(r'\bscope="([a-z0-9:-]{1,100})"')
 _HTML_RESPONSE = f"The response is a web page, so it does not come from the API. {_BASE_URL_HINT}"
 
 
@@ -175,7 +177,14 @@ def _problem(options: Options, response: httpx2.Response) -> Problem:
             if isinstance(item, Mapping)
         ),
         retry_after=_retry_after(response.headers.get("Retry-After")),
+        scope=_missing_scope(response.headers.get("WWW-Authenticate", "")),
     )
+
+
+def _missing_scope(challenge: str) -> str | None:
+    """The scope in `WWW-Authenticate: Bearer …, error="insufficient_scope", scope="agents:write"` (RFC 6750)."""
+    found = _SCOPE.search(challenge) if "insufficient_scope" in challenge else None
+    return found and found[1]
 
 
 def _retry_after(value: str | None) -> float | None:
