@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, literal_column, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
-from kataven.account.models import ApiKey
+from kataven.account.api_keys import KeyRules, moment_in
+from kataven.account.models import KEY_COLUMNS, ApiKey
 from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
@@ -29,7 +28,6 @@ IsJournalled = Callable[[str, Mapping[str, int | None] | None, str], bool]
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
-# The row as JSON has the columns of any revision: a database before `account_0003` has no rules.
 _BY_HASH = select(
     ApiKey.id,
     ApiKey.name,
@@ -38,7 +36,7 @@ _BY_HASH = select(
     ApiKey.expires_at,
     ApiKey.disabled_at,
     ApiKey.limits,
-    func.to_jsonb(literal_column("api_keys"), type_=JSONB).op("-")(text("'key_hash'")).label("columns"),
+    KEY_COLUMNS.label("columns"),
 ).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
 
 
@@ -83,16 +81,14 @@ class SqlKeyStore:
 
 
 def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of StoredKey for the key's rules; none for a database without them."""
-    if "scopes" not in columns:
-        return {}
-    not_before = columns["not_before"]
+    """The fields of StoredKey for the key's rules."""
+    rules = KeyRules.of_columns(columns)
     return {
-        "scopes": columns["scopes"],
-        "addresses": AddressRules.of(columns["allowed_addresses"], columns["denied_addresses"]),
-        "from_browsers": columns["from_browsers"],
-        "not_before": None if not_before is None else datetime.fromisoformat(not_before).timestamp(),
-        "paused": columns["paused_at"] is not None,
+        "scopes": rules.scopes,
+        "addresses": AddressRules.of(rules.allowed_addresses, rules.denied_addresses),
+        "from_browsers": rules.from_browsers,
+        "not_before": None if rules.not_before is None else rules.not_before.timestamp(),
+        "paused": moment_in(columns, "paused_at") is not None,
     }
 
 

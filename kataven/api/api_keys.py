@@ -8,25 +8,35 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry
-from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus
+from kataven.account.api_keys import KeyRules, KeyStatus, moment_in
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
-from kataven.identity import conditions, scopes
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import MANAGE, READ
+from kataven.web.inputs.api_keys import (
+    AllowedAddresses,
+    DeniedAddresses,
+    FromBrowsers,
+    KeyLimitsInput,
+    KeyName,
+    NotBefore,
+    ScopeList,
+    checked_limits,
+    known_scopes,
+)
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
+from kataven.web.schema import Input, View, no_default, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -45,75 +55,6 @@ SERVER_SET = frozenset(
         "key",
     }
 )
-MAX_SCOPES = 100
-
-
-KeyName = Annotated[str, SingleLine(200)]
-
-
-def _scopes(names: list[str] | None) -> list[str] | None:
-    if names is None:
-        return None
-    return list(scopes.normalized(names))
-
-
-def _whole(given: object) -> object:
-    """In JSON Schema, 5.0 is an integer."""
-    return int(given) if isinstance(given, float) and given.is_integer() else given
-
-
-def _time(given: object) -> datetime | None:
-    if given is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a time with a time zone (RFC 3339), for example 2027-01-31T12:00:00Z")
-    return moment
-
-
-ScopeName = Annotated[str, Field(max_length=50), WithJsonSchema({"type": "string", "enum": list(scopes.SCOPES)})]
-ScopeList = Annotated[
-    list[ScopeName] | None,
-    Field(min_length=1, max_length=MAX_SCOPES),
-    AfterValidator(_scopes),
-    Field(description="What the key may do, such as `agents:read`. `write` includes `read`. Null means full access."),
-]
-NetworkText = Annotated[
-    str,
-    Field(max_length=64),
-    AfterValidator(conditions.network_of),
-    WithJsonSchema({"type": "string", "format": "ip-network", "maxLength": 64}),
-]
-Networks = Annotated[list[NetworkText], Field(max_length=conditions.MAX_NETWORKS)]
-AllowedAddresses = Annotated[
-    Networks,
-    Field(description="The addresses or networks from which the key may be used. Empty means all."),
-]
-DeniedAddresses = Annotated[
-    Networks,
-    Field(description="The addresses or networks from which the key is rejected, even if they are allowed."),
-]
-FromBrowsers = Annotated[
-    bool,
-    Field(
-        description="Whether browsers may send the key. If false, requests with `Origin` or `Sec-Fetch-Site` are "
-        "rejected with 403 `browser_use`."
-    ),
-]
-NotBefore = Annotated[
-    datetime | None, BeforeValidator(_time), Field(description="The key is rejected before this time.")
-]
-LimitValue = Annotated[
-    int | None, BeforeValidator(_whole), Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)
-]
-
-
-@with_fields((limit.field for limit in LIMIT_FIELDS), LimitValue)
-class KeyLimitsInput(Input):
-    """Limits of the key, at most the account's. A limit that is omitted or null is the account's."""
 
 
 class ApiKeyInput(Input):
@@ -234,9 +175,9 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     """A key without `scopes` has full access to the account, except managing keys. `expiry` must be within the
     account's policy."""
     now = datetime.now(UTC)
-    limits = _key_limits(body.limits, context.account.limits)
+    limits = checked_limits(body.limits, context.account.limits)
     rules = KeyRules(
-        None if body.scopes is None else tuple(body.scopes),
+        known_scopes(body.scopes, context.services.scopes),
         tuple(body.allowed_addresses),
         tuple(body.denied_addresses),
         body.from_browsers,
@@ -266,11 +207,13 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
     every host applies the change."""
     given = body.given()
     rules = {name: _immutable(given[name]) for name in RULES if name in given}
+    if "scopes" in rules:
+        rules["scopes"] = known_scopes(body.scopes, context.services.scopes)
     intent = event = None
     with context.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "limits" in given:
-            limits = _key_limits(body.limits, context.account.limits)
+            limits = checked_limits(body.limits, context.account.limits)
             key, _ = api_keys.change_limits(session, key_id, limits, context.account.limits, context.actor, clear=True)
         if rules:
             key = _change_rules(session, key_id, rules, context.actor)
@@ -281,7 +224,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:
             intent = record_intent(context, str(key_id), revoked="disabled" in given)
-        changed = shape(key, datetime.now(UTC), with_rules=api_keys.has_rules(context.account.tenant))
+        changed = shape(key, datetime.now(UTC))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -315,20 +258,6 @@ def _immutable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _key_limits(given: KeyLimitsInput | None, account: Limits) -> dict[str, int]:
-    """The limits that are set. Raises InvalidRequest if one exceeds the account's, or contradicts another."""
-    limits = {} if given is None else {name: value for name, value in given.given().items() if value is not None}
-    problems = [
-        FieldError(f"limits.{name}", f"is {value}, above the account's limit of {getattr(account, name)}")
-        for name, value in limits.items()
-        if value > getattr(account, name)
-    ]
-    problems += [FieldError("limits", problem) for problem in contradictions(KeyLimits(**limits), limits)]
-    if problems:
-        raise InvalidRequest(problems)
-    return limits
-
-
 def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
     try:
         return api_keys.change_rules(session, key_id, changes, actor)
@@ -336,14 +265,14 @@ def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], ac
         raise InvalidRequest([FieldError("scopes", str(error))]) from None
 
 
-def shape(key: ApiKey, now: datetime, *, with_rules: bool = True) -> dict[str, Any]:
-    """An API key as the API returns it. `with_rules` is False for an account's database without rules."""
-    rules = KeyRules.of(key) if with_rules else DEFAULT_RULES
+def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
+    """An API key as the API returns it."""
+    rules = KeyRules.of(key)
     return {
         "id": key.id,
         "name": key.name,
         "hint": key.hint,
-        "status": api_keys.status(key, now, with_rules=with_rules),
+        "status": api_keys.status(key, now),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,
@@ -354,7 +283,7 @@ def shape(key: ApiKey, now: datetime, *, with_rules: bool = True) -> dict[str, A
         "allowed_addresses": rules.allowed_addresses,
         "denied_addresses": rules.denied_addresses,
         "from_browsers": rules.from_browsers,
-        "browser_use_at": key.browser_use_at if with_rules else None,
+        "browser_use_at": moment_in(key.columns, "browser_use_at"),
         "not_before": rules.not_before,
-        "paused_at": key.paused_at if with_rules else None,
+        "paused_at": moment_in(key.columns, "paused_at"),
     }

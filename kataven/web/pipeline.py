@@ -7,6 +7,8 @@ On a cache hit no step opens a database connection. A malformed token requires n
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Flask, Request, Response, current_app, g, request
 
 from kataven.identity import conditions
@@ -45,6 +47,9 @@ def admit() -> None:
     if operation.forward_auth:
         context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
         context.gateway = forward_auth.read_request(request)
+        if context.gateway.scope is not None:
+            admit_as(replace(operation.access, scoped=True), context.gateway.scope)
+            return
     admit_as(operation.access, operation.scope)
 
 
@@ -58,9 +63,6 @@ def admit_as(access: Access, scope: str | None = None) -> None:
     account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
-    context.known = principal
-    if principal.kind is CredentialKind.API_KEY:
-        _check_conditions(context, principal)
     access.check(principal, scope)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
@@ -95,7 +97,9 @@ def _authenticate(context: RequestContext) -> Principal:
     context.named = credential.account
     outcome = "unavailable"
     try:
-        principal = context.services.verifier.verify(credential)
+        principal = context.known = context.services.verifier.verify(credential)
+        if principal.kind is CredentialKind.API_KEY:
+            _check_conditions(context, principal)
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately

@@ -164,6 +164,7 @@ WIDGET_KEY = {"name": "Site", "domain_allowlist": ["www.acme.com"]}
 
 REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("GET", "/v1/me"): lambda w: Request("/v1/me", w.key),
+    ("GET", "/v1/verify"): lambda w: Request("/v1/verify", w.key),
     ("GET", "/v1/agents"): lambda w: Request("/v1/agents", w.key),
     ("POST", "/v1/agents"): lambda w: Request("/v1/agents", w.key, AGENT),
     ("GET", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent_id}", w.key),
@@ -222,7 +223,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
                 "/docs/errors",
                 "/docs/style.css",
             ),
-            *("/healthz", "/readyz", "/metrics"),
+            *("/healthz", "/readyz", "/metrics", "/.well-known/security.txt"),
         )
     },
 }
