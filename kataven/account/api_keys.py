@@ -340,6 +340,11 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     return count
 
 
+def lock(session: Session, key_id: UUID) -> ApiKey:
+    """A key that can still be changed, locked. Raises NotFound, or Conflict if it is revoked."""
+    return _not_revoked(session, key_id)
+
+
 def _not_revoked(session: Session, key_id: UUID) -> ApiKey:
     key = session.get(ApiKey, key_id, with_for_update=True, options=[undefer_group(KEY_RULES)])
     if key is None:

@@ -67,7 +67,7 @@ READ_ONLY = read_only(SCOPES)
 def checked(name: str) -> str:
     """Raises ValueError if `name` can't be a scope. The message is written for programmers and operators."""
     if len(name) > MAX_LENGTH or re.fullmatch(PATTERN, name) is None:
-        raise ValueError(f"{name!r} can't be a scope: write <noun>:read or <noun>:write, such as notes:read")
+        raise ValueError("a scope must be <noun>:read or <noun>:write, such as notes:read")
     return name
 
 

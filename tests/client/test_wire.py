@@ -57,6 +57,13 @@ KEY_LISTED = {
     "disabled_at": None,
     "last_used_at": None,
     "limits": None,
+    "scopes": ["agents:read"],
+    "allowed_addresses": [],
+    "denied_addresses": [],
+    "from_browsers": False,
+    "browser_use_at": None,
+    "not_before": None,
+    "paused_at": None,
 }
 
 

@@ -252,7 +252,7 @@ def test_extension_is_installed_once_and_found_again(shop: Flask, configured: Se
         ({"roles": "owner"}, r"roles must be a tuple, such as roles=\('owner',\)"),
         ({"roles": ("owner", "amdin")}, "unknown role 'amdin'; the roles are owner, admin, member"),
         ({"access": READ, "keys": True}, "not both"),
-        ({"access": READ, "scope": "notes"}, "write <noun>:read or <noun>:write"),
+        ({"access": READ, "scope": "notes"}, "must be <noun>:read or <noun>:write"),
         ({"roles": ("owner",), "scope": "notes:read"}, "does not accept"),
     ],
 )

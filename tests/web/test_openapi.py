@@ -165,7 +165,7 @@ OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
     listApiKeys createApiKey updateApiKey deleteApiKey
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
-    getWidgetSettings updateWidgetSettings getMe listAuditEvents
+    getWidgetSettings updateWidgetSettings getMe listAuditEvents verify
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
@@ -174,7 +174,7 @@ SCHEMAS = """
     AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
     ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyLimitsInput KeyStatus Limit Limits
     Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role
-    Scope UserToken UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey
+    Scope UserToken UserTokenInput Verified VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey
     WidgetKeyInput WidgetKeyPatch WidgetPosition WidgetTheme
 """
 

@@ -35,7 +35,12 @@ def _time(given: object) -> datetime | None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise ValueError("must be a time with a time zone (RFC 3339), for example 2027-01-31T12:00:00Z")
-    if moment.year not in _YEARS:  # at both ends, the same moment in UTC may be in a year that Python can't represent
+    return time_in_range(moment)
+
+
+def time_in_range(moment: datetime) -> datetime:
+    """The moment in UTC. Raises ValueError: at both ends, it may be in a year that Python can't represent."""
+    if moment.year not in _YEARS:
         raise ValueError(f"must be between the years {_YEARS[0]} and {_YEARS[-1]}")
     return moment.astimezone(UTC)
 
