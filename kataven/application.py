@@ -90,7 +90,8 @@ def _hub(settings: Settings, services: Services) -> Flask:
 
 
 def _hub_services(settings: Settings) -> HubServices:
-    fetcher = HttpFetcher()
+    connection = assembly.issuer_connection(settings)
+    fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
     secret = settings.hub_client_secret
     client = Client(
@@ -111,6 +112,7 @@ def _hub_services(settings: Settings) -> HubServices:
             JwtVerifier(keys, settings.oidc_issuer, client.id, time.time, IdTokens(client.id)),
             access_tokens,
             fetcher,
+            connection=connection,
             allow_loopback_http=settings.development,
         ),
         access_tokens=access_tokens,

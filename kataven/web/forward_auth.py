@@ -24,14 +24,15 @@ from kataven.identity.errors import AccountMismatch, MissingCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.token import ACCOUNT_PATTERN
 from kataven.validation import Shaped
-from kataven.web.paths import REQUESTED
+from kataven.web.misplaced_keys import misplaced_key
+from kataven.web.paths import REQUESTED, VERIFY
 from kataven.web.problems import FieldError, GatewayMisconfigured, InvalidRequest
 from kataven.web.request_context import GatewayRequest, RequestContext
 from kataven.web.schema import Query, read_query
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-PATH = "/v1/verify"
+PATH = VERIFY
 ENVOY_PATH = f"{PATH}/envoy"
 """Envoy appends the path and the query string of its client's request to this path."""
 MAX_COST = 100
@@ -170,7 +171,7 @@ def parse(gateway: GatewayRequest, headers: Headers) -> Credential:
             )
         given = f"Bearer {given}"
     credential = parse_credential(
-        given, headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers, account_of_jwt=gateway.account
+        given, headers.get("X-Account-ID"), misplaced=misplaced_key(headers), account_of_jwt=gateway.account
     )
     if gateway.account is not None and credential.account != gateway.account:
         raise AccountMismatch("This credential belongs to another account than the one that this API serves.")

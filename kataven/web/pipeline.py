@@ -19,6 +19,7 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
+from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
 
@@ -92,7 +93,9 @@ def _authenticate(context: RequestContext) -> Principal:
         credential = forward_auth.parse(context.gateway, headers)
     else:
         credential = parse_credential(
-            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+            headers.get("Authorization"),
+            headers.get("X-Account-ID"),
+            misplaced=misplaced_key(headers, request.query_string),
         )
     context.named = credential.account
     outcome = "unavailable"

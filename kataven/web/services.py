@@ -51,7 +51,7 @@ class SecurityContact:
     """Where to report a vulnerability of this deployment."""
 
     contact: str
-    """A `mailto:`, `tel:` or `https:` URI."""
+    """A `mailto:` or `https:` URI."""
 
     policy: str | None
     """The URL of the disclosure policy."""

@@ -216,6 +216,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
         ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
         for path in (
             *(
+                "/",
                 "/widget.js",
                 "/v1/openapi.json",
                 "/v1/openapi-operators.json",

@@ -108,7 +108,13 @@ def test_no_subject_can_inject_a_header(subject: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-@pytest.mark.parametrize("path", [VERIFY, "/v1/verify/envoy", "/v1/verify/envoy/orders/17", "/api/v1/verify"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(VERIFY, "/v1/verify/envoy", "/v1/verify/envoy/orders/17", "/api/v1/verify"),
+        *("/%2Fv1/verify", "/%2Fv1/verify/envoy/orders/17", "/%2F%2Fapi/v1/verify"),  # the base URL ends in a slash
+    ],
+)
 def test_every_method_is_verified_like_get(harness: AppHarness, acme_key: Caller, method: str, path: str) -> None:
     accepted = acme_key.call(method, path, data=b"x" * 100)
     assert (accepted.status_code, accepted.headers["X-Kataven-Account"], accepted.data) == (200, "acme", b"")

@@ -165,8 +165,9 @@ OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
     listApiKeys createApiKey updateApiKey deleteApiKey
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
-    getWidgetSettings updateWidgetSettings getMe listAuditEvents verify
+    getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
+    verify
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
