@@ -190,11 +190,19 @@ def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey
 
 
 def search(
-    session: Session, limit: int, start: Position | None, text: str = "", only: KeyStatus | None = None
+    session: Session,
+    limit: int,
+    start: Position | None,
+    text: str = "",
+    only: KeyStatus | None = None,
+    *,
+    unused_for: timedelta | None = None,
+    expires_within: timedelta | None = None,
 ) -> Page[ApiKey]:
     """A page of keys, newest first, with this status, by the clock of the database.
 
-    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys.
+    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys. A key that was never used
+    counts as unused since its creation. Expired keys don't expire any more.
     """
     where: list[ColumnElement[bool]] = []
     if text:
@@ -204,6 +212,12 @@ def search(
         where.append(or_(*found))
     if only is not None:
         where += has_status(only)
+    if unused_for is not None:
+        last_use = func.coalesce(ApiKey.last_used_at, ApiKey.created_at)
+        where.append(last_use < func.clock_timestamp() - unused_for)
+    if expires_within is not None:
+        where += [ApiKey.disabled_at.is_(None), ApiKey.expires_at > func.clock_timestamp()]
+        where.append(ApiKey.expires_at <= func.clock_timestamp() + expires_within)
     return newest_first(session, ApiKey, limit, start, *where)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry
@@ -32,11 +32,11 @@ from kataven.web.inputs.api_keys import (
     known_scopes,
 )
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.paging import PageQuery, write_page
+from kataven.web.paging import FilteredPageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, View, no_default, with_fields, write_json
+from kataven.web.schema import Input, View, no_default, no_nul, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -145,19 +145,50 @@ class RemovedApiKeyView(View):
     receipt: ReceiptView
 
 
+Days = Annotated[int, Field(ge=1, le=3650)]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(no_nul)]
+
+
+class ApiKeyQuery(FilteredPageQuery):
+    """Filters of the list. A key must match all of them."""
+
+    status: Literal["active", "expired", "revoked", "paused", "not_yet_valid"] | None = Field(
+        default=None, description="Only keys with this status."
+    )
+    unused_for: Days | None = Field(
+        default=None,
+        description="Only keys that were not used for this number of days. A key that was never used counts from its "
+        "creation.",
+    )
+    expires_within: Days | None = Field(
+        default=None, description="Only valid keys that expire within this number of days."
+    )
+    q: SearchText | None = Field(
+        default=None, description="A part of the name, ignoring case; or the complete ID, or the last 8 characters."
+    )
+
+
 @blueprint.operation(
     "GET",
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
     response=ResponseSpec(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
-    query=PageQuery,
+    query=ApiKeyQuery,
 )
-def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
-    """Includes revoked and expired keys."""
-    now = datetime.now(UTC)
+def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
+    """Includes revoked and expired keys, unless a filter excludes them."""
+    now, after = datetime.now(UTC), query.after
     with context.reading() as session:
-        page = api_keys.listing(session, query.limit, query.after)
+        page = api_keys.search(
+            session,
+            query.limit,
+            after,
+            query.q or "",
+            None if query.status is None else KeyStatus(query.status),
+            unused_for=None if query.unused_for is None else timedelta(days=query.unused_for),
+            expires_within=None if query.expires_within is None else timedelta(days=query.expires_within),
+        )
         return write_page(page, lambda key: shape(key, now), query)
 
 

@@ -53,6 +53,9 @@ Endpoints for operators and for sign-in pages. None requires a credential. The c
 _PART = re.compile(r"<(?:string:)?(\w+)>")
 
 _EVERYWHERE = {"X-Request-ID": "Identifies this request in our logs."}
+_KEY_EXPIRES_IN = {
+    "Kataven-Key-Expires-In": "The seconds until the API key expires. Present from 14 days before that.",
+}
 _ETAG = "The version of the resource, for `If-Match` and `If-None-Match`."
 
 _PAGE_HEADERS = {
@@ -353,6 +356,8 @@ def _success(operation: Operation) -> Json:
     headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
     if operation.paginated:
         headers |= _PAGE_HEADERS
+    if operation.access.keys:
+        headers |= _KEY_EXPIRES_IN
     response: Json = {"description": operation.response.description, "headers": _headers(headers)}
     if operation.response.model is not None:
         response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}

@@ -8,6 +8,7 @@ On a cache hit no step opens a database connection. A malformed token requires n
 from __future__ import annotations
 
 from dataclasses import replace
+from time import time
 
 from flask import Flask, Request, Response, current_app, g, request
 
@@ -22,6 +23,10 @@ from kataven.web.access import Access, Forbidden
 from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
+
+EXPIRES_SOON_SECONDS = 14 * 24 * 3600.0
+EXPIRES_IN = "Kataven-Key-Expires-In"
+"""A header: the seconds until the API key expires."""
 
 
 def install(app: Flask) -> None:
@@ -119,10 +124,20 @@ def _authenticate(context: RequestContext) -> Principal:
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
     context: RequestContext = g.kataven
+    if context.admitted is not None:
+        _announce_expiry(context.admitted.principal, response)
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
     return observe.finish(context, _request(), response)
+
+
+def _announce_expiry(principal: Principal, response: Response) -> None:
+    """State how long an API key is still valid, from two weeks before it expires."""
+    if principal.kind is CredentialKind.API_KEY and principal.expires_at is not None:
+        left = principal.expires_at - time()
+        if left < EXPIRES_SOON_SECONDS:
+            response.headers[EXPIRES_IN] = str(max(0, int(left)))
 
 
 def release(_error: BaseException | None) -> None:

@@ -234,6 +234,19 @@ def test_rejection_of_a_key_raises_its_own_error(
     assert type(raised.value) is error
 
 
+def test_expiry_of_the_key_is_logged_once(
+    script: Script, kind: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"Kataven-Key-Expires-In": str(3 * 86_400 + 5)}
+    script.respond_with(*(ScriptedResponse(body=WIDGET_SETTINGS, headers=headers) for _ in range(2)))
+    with client_of(kind, key, base_url=script.url) as kataven:
+        kataven.widget_settings.get()
+        kataven.widget_settings.get()
+    warnings = [record.getMessage() for record in caplog.records if record.name == "kataven.client"]
+    assert warnings == ["kataven: the API key expires in 3 days; create a new one and replace it"]
+    assert key not in caplog.text
+
+
 def test_error_page_of_a_proxy_raises_server_error(script: Script, kind: str, key: str) -> None:
     script.respond_with(ScriptedResponse(502, b"<html>Bad gateway</html>", {"Content-Type": "text/html"}))
     with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(ServerError) as raised:
