@@ -354,6 +354,58 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     return count
 
 
+class KeyOutcome(StrEnum):
+    """What a change of several keys did to one of them."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    """It was in this state before."""
+    REVOKED = "revoked"
+    """A revoked key can't be paused or resumed."""
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What a change of several keys did to one of them, and its audit event if that needs a receipt."""
+
+    key_id: UUID
+    outcome: KeyOutcome
+    event_id: UUID | None = None
+
+
+class BulkAction(StrEnum):
+    REVOKE = "revoke"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+def change_many(session: Session, action: BulkAction, key_ids: Sequence[UUID], actor: Actor) -> list[KeyChange]:
+    """Revoke, pause or resume keys. Returns the outcomes in the order of `key_ids`."""
+    statement = select(ApiKey.id, ApiKey.disabled_at, _PAUSED_AT.is_not(None)).where(ApiKey.id.in_(key_ids))
+    # In the order of the ids, so that two requests never wait for each other's rows.
+    rows = session.execute(statement.order_by(ApiKey.id).with_for_update()).all()
+    known = {key_id: (disabled_at is not None, paused) for key_id, disabled_at, paused in rows}
+    return [_change_one(session, action, key_id, known.get(key_id), actor) for key_id in key_ids]
+
+
+def _change_one(
+    session: Session, action: BulkAction, key_id: UUID, state: tuple[bool, bool] | None, actor: Actor
+) -> KeyChange:
+    if state is None:
+        return KeyChange(key_id, KeyOutcome.NOT_FOUND)
+    revoked, paused = state
+    if action is BulkAction.REVOKE:
+        _, event_id = revoke(session, key_id, actor)
+        return KeyChange(key_id, KeyOutcome.UNCHANGED if revoked else KeyOutcome.CHANGED, event_id)
+    if revoked:
+        return KeyChange(key_id, KeyOutcome.REVOKED)
+    if paused == (action is BulkAction.PAUSE):
+        return KeyChange(key_id, KeyOutcome.UNCHANGED)
+    (pause if action is BulkAction.PAUSE else resume)(session, key_id, actor)
+    return KeyChange(key_id, KeyOutcome.CHANGED)
+
+
 def lock(session: Session, key_id: UUID) -> ApiKey:
     """A key that can still be changed, locked. Raises NotFound, or Conflict if it is revoked."""
     return _not_revoked(session, key_id)

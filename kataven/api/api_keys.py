@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry
-from kataven.account.api_keys import KeyRules, KeyStatus, moment_in
+from kataven.account.api_keys import BulkAction, KeyOutcome, KeyRules, KeyStatus, moment_in
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
@@ -34,12 +34,19 @@ from kataven.web.inputs.api_keys import (
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import FilteredPageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
-from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
+from kataven.web.receipts import (
+    ReceiptView,
+    record_account_intent,
+    record_intent,
+    revoke_credentials,
+    revoke_together,
+)
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, View, no_default, no_nul, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
+MAX_BULK = 100
 SERVER_SET = frozenset(
     {
         "id",
@@ -145,6 +152,34 @@ class RemovedApiKeyView(View):
     receipt: ReceiptView
 
 
+class ApiKeyBulkInput(Input):
+    """A change of several API keys."""
+
+    action: Literal["revoke", "pause", "resume"] = Field(
+        description="What to do with the keys. A revoked key can't be restored."
+    )
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BULK)] = Field(
+        description="The IDs of the keys. A repeated ID counts once."
+    )
+
+
+class BulkOutcomeView(View):
+    """What the request did to one key."""
+
+    id: UUID
+    outcome: KeyOutcome = Field(
+        description="`changed`; `unchanged` if the key was in this state before; `revoked` if it is revoked and "
+        "can't be paused or resumed; or `not_found`."
+    )
+
+
+class BulkResultView(View):
+    """The outcomes, and the receipt; null if no key was found."""
+
+    results: list[BulkOutcomeView]
+    receipt: ReceiptView | None
+
+
 Days = Annotated[int, Field(ge=1, le=3650)]
 SearchText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(no_nul)]
 
@@ -220,6 +255,34 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
         key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
         created = shape(key, now)
     return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
+
+
+@blueprint.operation(
+    "POST",
+    "/v1/api-keys/bulk",
+    access=MANAGE,
+    summary="Revoke, pause or resume several API keys",
+    response=ResponseSpec(200, "The outcome for each key, in the order of `ids`, and one receipt.", BulkResultView),
+    body=ApiKeyBulkInput,
+    max_body_bytes=8 * 1024,
+)
+def change_api_keys(context: RequestContext, body: ApiKeyBulkInput) -> Response:
+    """Changes all keys in one transaction. Once the response is returned, every worker on every host applies the
+    changes. Keys that are not found, or that are revoked and can't be paused or resumed, are reported and do not
+    prevent the others."""
+    action, ids = BulkAction(body.action), list(dict.fromkeys(body.ids))
+    with context.writing() as session:
+        changes = api_keys.change_many(session, action, ids, context.actor)
+        found = [change for change in changes if change.outcome is not KeyOutcome.NOT_FOUND]
+        intent = record_account_intent(context) if found else None
+    receipt = None
+    if intent is not None:
+        # Even for keys that were revoked before: the first request may have failed before its receipt.
+        revoked = [change.key_id for change in found] if action is BulkAction.REVOKE else []
+        events = [change.event_id for change in found if change.event_id is not None]
+        receipt = revoke_together(context, intent, revoked, events)
+    results = [{"id": change.key_id, "outcome": change.outcome} for change in changes]
+    return write_json({"results": results, "receipt": receipt})
 
 
 @blueprint.operation(

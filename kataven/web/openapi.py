@@ -38,6 +38,10 @@ deprecated: their responses have a `Deprecation` header (RFC 9745) and a `Link` 
 which treats every method like `GET`. Large responses to `GET` are compressed for clients that send
 `Accept-Encoding: gzip`.
 
+An API key has full access to its account, except managing keys, unless it has `scopes`. Presets: *Full access* (no
+scopes), *Read only* (every scope that ends with `:read`), and *Custom*. `x-required-scope` of an operation is the scope
+that it requires; a key without it gets 403 `insufficient_scope`.
+
 Lists are paginated by cursors, which remain valid while rows are added. A response that is not the last page has the
 headers `X-Next-Cursor` and `Link: <…>; rel="next"` (RFC 8288). Send the value of `X-Next-Cursor` as `cursor` to
 retrieve the next page, or follow the link. Operations with pages have `x-pagination` and a link `nextPage`.

@@ -82,6 +82,16 @@ def test_key_with_scopes_reaches_only_endpoints_that_require_one_of_them(
         assert statuses == expected
 
 
+def test_conditions_of_a_key_apply(asgi_shop: AsgiClient, harness: AppHarness) -> None:
+    key, restricted = harness.new_key("acme"), harness.new_key("acme", allowed_addresses=["203.0.113.0/24"])
+    for headers, code in (
+        ({"Authorization": f"Bearer {key}", "Origin": "https://acme.com"}, "browser_use"),
+        ({"Authorization": f"Bearer {restricted}"}, "address_not_allowed"),
+    ):
+        refused = asgi_shop.call("GET", "/v1/agents", headers)
+        assert (refused.status_code, refused.get_json()["code"]) == (403, code)
+
+
 def test_responses_of_the_router_itself_require_no_credential(asgi_shop: AsgiClient) -> None:
     assert asgi_shop.get("/missing").status_code == 404
     assert asgi_shop.get("/v1/agents/").status_code == 307

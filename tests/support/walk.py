@@ -178,6 +178,9 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ),
     ("GET", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.key),
     ("POST", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.owner, {"name": "CI", "expiry": "30d"}),
+    ("POST", "/v1/api-keys/bulk"): lambda w: Request(
+        "/v1/api-keys/bulk", w.owner, {"action": "revoke", "ids": [w.api_key()[0]]}
+    ),
     ("PATCH", "/v1/api-keys/<key_id>"): lambda w: Request(
         f"/v1/api-keys/{w.api_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
     ),

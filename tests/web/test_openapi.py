@@ -163,7 +163,7 @@ def test_customers_document_has_only_operations_for_customers(customers: Json) -
 
 OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
-    listApiKeys createApiKey updateApiKey deleteApiKey
+    listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
@@ -171,7 +171,8 @@ OPERATION_IDS = """
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
-    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
+    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyBulkInput
+    ApiKeyInput ApiKeyPatch BulkOutcome BulkResult KeyOutcome
     AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
     ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyLimitsInput KeyStatus Limit Limits
     Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role
@@ -288,7 +289,10 @@ def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> 
     paths = harness.caller().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
-            methods["operationId"] for at, ops in paths.items() if at.startswith(f"{path}/") for methods in ops.values()
+            methods["operationId"]
+            for at, ops in paths.items()
+            if at.startswith(f"{path}/{{")
+            for methods in ops.values()
         }
         links = paths[path]["post"]["responses"]["201"]["links"]
         assert beneath
