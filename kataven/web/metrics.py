@@ -36,7 +36,7 @@ _VERIFIED = (
 _GATEWAY_OUTCOMES = (
     *_VERIFIED,
     *("missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"),
-    *("schema_mismatch", "gateway_misconfigured", "internal_error"),
+    *("insufficient_scope", "schema_mismatch", "gateway_misconfigured", "internal_error"),
 )
 
 

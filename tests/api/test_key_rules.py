@@ -124,6 +124,17 @@ def test_wrong_networks_are_explained(alice: Caller, address: str, message: str)
     assert message in error["message"]
 
 
+def test_rejection_by_a_condition_is_counted_as_such(harness: AppHarness, alice: Caller) -> None:
+    def count(result: str) -> float:
+        counter = harness.services.metrics.verifications.labels("api_key", result)
+        return next(sample.value for sample in counter.collect()[0].samples if sample.name.endswith("_total"))
+
+    key = create_key(alice, allowed_addresses=["192.0.2.0/24"])
+    accepted, rejected = count("accepted"), count("address_not_allowed")
+    assert outcome(harness, key) == (403, "address_not_allowed")
+    assert (count("accepted"), count("address_not_allowed")) == (accepted, rejected + 1)
+
+
 @pytest.mark.parametrize("header", [{"Origin": "https://acme.com"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_key_that_a_browser_sends_is_rejected_and_flagged(
     harness: AppHarness, alice: Caller, header: dict[str, str]
