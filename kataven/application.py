@@ -139,6 +139,8 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     http_conventions.install(app)
     cors.install(app)
     every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
+    for blueprint in every:
+        services.scopes.add(sorted(blueprint.scopes))
     reference.install(app, every, settings.public_url)
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]

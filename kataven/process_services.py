@@ -18,6 +18,7 @@ from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
+from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
@@ -90,6 +91,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         ),
         traces=traces,
         security_contact=_security_contact(settings),
+        scopes=KnownScopes(settings.scopes),
     )
 
 
@@ -131,6 +133,10 @@ def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | 
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)
 
 
-def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
+def _store_last_used(
+    sessions: AccountSessions, account: str, uses: Mapping[str, datetime], browser_uses: Mapping[str, datetime]
+) -> None:
     with sessions.recording_usage(account) as session:  # a worker that is paused here must not lock a key's row
         last_used_tracker.store(session, uses)
+        if browser_uses:
+            last_used_tracker.store_browser_uses(session, browser_uses)

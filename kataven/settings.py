@@ -25,6 +25,7 @@ from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.issuer_connection import check_authorities, check_proxy
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
+from kataven.identity.scopes import checked as checked_scope
 from kataven.identity.signing import SigningRing
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
@@ -94,6 +95,7 @@ def _proxy(url: SecretStr) -> SecretStr:
 
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+ScopeName = Annotated[str, AfterValidator(checked_scope)]
 Peppers = Annotated[SecretStr, AfterValidator(_peppers)]
 SigningKeys = Annotated[SecretStr, AfterValidator(_signing_keys)]
 Authorities = Annotated[Path, AfterValidator(check_authorities)]
@@ -167,6 +169,12 @@ class Settings(BaseModel):
         (),
         description="Blueprints of other installed packages that the API adds, by the name of their entry point in the "
         "group `kataven.blueprints`, comma-separated. Unset: none.",
+    )
+    scopes: tuple[ScopeName, ...] = Field(
+        (),
+        description="Scopes of other applications, such as `notes:read,notes:write`, that API keys can have in "
+        "addition to those of the API and its blueprints. Applications name them with `requires(scope=…)`, and "
+        "gateways with `/v1/verify?scope=…`. Unset: none.",
     )
     public_url: str = Field(
         "https://api.kataven.ai",
@@ -360,7 +368,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints"):
+    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints", "scopes"):
         if name in values:
             values[name] = [entry.strip() for entry in values[name].split(",") if entry.strip()]
     if "oidc_role_claims" not in values and "oidc_audience" in values:

@@ -3,6 +3,7 @@
 AccountError
 ├── NotFound              raised if the row does not exist in this account's database
 ├── Conflict              raised if the current state of a resource does not allow the operation
+├── WiderScopes           raised if a key would get more access than it was created with
 ├── ExpiryExceedsPolicy   raised if the requested expiry exceeds the account's policy
 └── LimitAboveAccount     raised if a key's limit would exceed the account's limit
 
@@ -29,6 +30,13 @@ class Conflict(AccountError):
     Pass a message for the caller that names the resource, its state, and what to do. A mismatched `If-Match` is
     `PreconditionFailed` in `web/problems.py`.
     """
+
+
+class WiderScopes(AccountError):
+    """The scopes of an existing key can only be reduced."""
+
+    def __init__(self) -> None:
+        super().__init__("can only be reduced. Create a new API key with these scopes")
 
 
 class ExpiryExceedsPolicy(AccountError):

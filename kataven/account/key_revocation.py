@@ -8,7 +8,7 @@ credentials on their own when the intent is due.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
@@ -30,6 +30,24 @@ def write_intent(
     """
     revoked_key = RevokedKey(account, key_id, generation) if revoked else None
     return revocation.write_intent(RevocationTarget(account, key_id), revoked_key)
+
+
+def complete_together(
+    revocation: Revocation,
+    intent: Intent,
+    revoked_key_ids: Sequence[UUID],
+    event_ids: Sequence[UUID],
+    writing: Callable[[], AbstractContextManager[Session]],
+) -> Receipt:
+    """Like `complete`, for several keys of the account that `intent` covers. Every event gets the same receipt."""
+    account = intent.target.account
+    assert account is not None  # noqa: S101  the intent names an account
+    receipt = revocation.revoke_together(intent, [RevokedKey(account, str(key_id)) for key_id in revoked_key_ids])
+    if event_ids:
+        with writing() as session:
+            for event_id in event_ids:
+                audit.add_detail(session, event_id, {"receipt": receipt.as_json()})
+    return receipt
 
 
 def complete(

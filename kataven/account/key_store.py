@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
-from kataven.account.models import ApiKey
+from kataven.account.api_keys import KeyRules, moment_in
+from kataven.account.models import KEY_COLUMNS, ApiKey
+from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
 from kataven.identity.verifier import AccountFacts, StoredKey
@@ -26,7 +29,14 @@ MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
 _BY_HASH = select(
-    ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
+    ApiKey.id,
+    ApiKey.name,
+    ApiKey.key_hash,
+    ApiKey.pepper_id,
+    ApiKey.expires_at,
+    ApiKey.disabled_at,
+    ApiKey.limits,
+    KEY_COLUMNS.label("columns"),
 ).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
 
 
@@ -58,6 +68,7 @@ class SqlKeyStore:
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
             revoked=revoked or self._is_journalled(account.name, account.revoked_keys, key_id),
             limits=row.limits,
+            **_rules(row.columns),
         )
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
@@ -67,6 +78,18 @@ class SqlKeyStore:
                 .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)
                 .values(key_hash=new.digest, pepper_id=new.pepper_id)
             )
+
+
+def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of StoredKey for the key's rules."""
+    rules = KeyRules.of_columns(columns)
+    return {
+        "scopes": rules.scopes,
+        "addresses": AddressRules.of(rules.allowed_addresses, rules.denied_addresses),
+        "from_browsers": rules.from_browsers,
+        "not_before": None if rules.not_before is None else rules.not_before.timestamp(),
+        "paused": moment_in(columns, "paused_at") is not None,
+    }
 
 
 @contextmanager

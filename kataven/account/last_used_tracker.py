@@ -25,8 +25,8 @@ INTERVAL_SECONDS = 60.0
 WAIT_SECONDS = 0.05
 MAX_KEYS = 100_000
 
-Write = Callable[[str, Mapping[str, datetime]], None]
-"""Stores an account's uses, `{key_id: time}`. May raise any exception."""
+Write = Callable[[str, Mapping[str, datetime], Mapping[str, datetime]], None]
+"""Stores an account's uses and its uses by browsers, `{key_id: time}`. May raise any exception."""
 
 
 class LastUsedTracker:
@@ -37,6 +37,7 @@ class LastUsedTracker:
         self._clock = clock
         self._recorded: dict[str, float] = {}
         self._pending: dict[str, dict[str, datetime]] = {}
+        self._pending_browser_uses: dict[str, dict[str, datetime]] = {}
         self._unwritten: set[str] = set()
         self._lock = threading.Lock()
         self._written = threading.Condition(self._lock)
@@ -55,13 +56,27 @@ class LastUsedTracker:
             self._unwritten.add(key_id)
         self._thread.wake()
 
+    def record_browser_use(self, account: str, key_id: str) -> None:
+        """Record that a browser sent a key now, and that it was refused. At most once a minute for each key."""
+        now = self._clock()
+        with self._lock:
+            if now - self._recorded.get(f"browser {key_id}", 0.0) < INTERVAL_SECONDS:
+                return
+            if len(self._recorded) >= MAX_KEYS:
+                self._recorded.clear()
+            self._recorded[f"browser {key_id}"] = now
+            self._pending_browser_uses.setdefault(account, {})[key_id] = datetime.fromtimestamp(now, UTC)
+        self._thread.wake()
+
     def flush(self) -> None:
         """Write all recorded uses. If this fails for an account, its uses are lost, but not its later uses."""
         with self._lock:
             pending, self._pending = self._pending, {}
-        for account, uses in pending.items():
+            browser_uses, self._pending_browser_uses = self._pending_browser_uses, {}
+        for account in pending | browser_uses:
+            uses = pending.get(account, {})
             try:
-                self._write(account, uses)
+                self._write(account, uses, browser_uses.get(account, {}))
             except Exception as error:
                 # An error in one account's database must not prevent writing the uses of other accounts.
                 log.warning("last use not stored", extra={"account": account, "error": type(error).__name__})
@@ -95,6 +110,17 @@ class LastUsedTracker:
         with self._lock:
             for key_id in uses:
                 self._recorded.pop(key_id, None)
+
+
+def store_browser_uses(session: Session, uses: Mapping[str, datetime]) -> None:
+    """Write when browsers sent an account's keys, except for keys that another worker updated within the interval."""
+    for key_id, at in sorted(uses.items()):
+        stale = at - timedelta(seconds=INTERVAL_SECONDS)
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == UUID(key_id), or_(ApiKey.browser_use_at.is_(None), ApiKey.browser_use_at < stale))
+            .values(browser_use_at=at)
+        )
 
 
 def store(session: Session, uses: Mapping[str, datetime]) -> None:

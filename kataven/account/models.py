@@ -7,9 +7,26 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, SmallInteger, Text, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
+
+KEY_RULES = "key_rules"
+"""The group of the columns of an API key that `account_0003` added."""
+
+KEY_COLUMNS: ColumnElement[Any] = func.to_jsonb(literal_column("api_keys"), type_=JSONB).op("-")(text("'key_hash'"))
+"""An API key's row as JSON, with the columns that the table has at the database's revision."""
 
 
 class AccountBase(DeclarativeBase):
@@ -139,6 +156,22 @@ class ApiKey(AccountBase):
     disabled_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
+    # Since `account_0003`. Deferred, so that keys of an account at an older revision can be listed and revoked. To
+    # read them at any revision, use `columns`.
+    scopes: Mapped[list[str] | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """NULL: full access."""
+    allowed_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    denied_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    from_browsers: Mapped[bool] = mapped_column(server_default=text("false"), deferred=True, deferred_group=KEY_RULES)
+    browser_use_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """When a browser last sent the key, and it was refused."""
+    not_before: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    paused_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    columns: Mapped[dict[str, Any]] = column_property(KEY_COLUMNS)
 
 
 class WidgetKey(AccountBase):

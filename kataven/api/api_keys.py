@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
+from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry
-from kataven.account.api_keys import KeyStatus
+from kataven.account.api_keys import BulkAction, KeyOutcome, KeyRules, KeyStatus, moment_in
+from kataven.account.audit import Actor
+from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity.token import TokenKind
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import MANAGE, READ
+from kataven.web.inputs.api_keys import (
+    AllowedAddresses,
+    DeniedAddresses,
+    FromBrowsers,
+    KeyLimitsInput,
+    KeyName,
+    NotBefore,
+    ScopeList,
+    checked_limits,
+    known_scopes,
+)
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
+from kataven.web.paging import FilteredPageQuery, write_page
+from kataven.web.problems import FieldError, InvalidRequest
+from kataven.web.receipts import (
+    ReceiptView,
+    record_account_intent,
+    record_intent,
+    revoke_credentials,
+    revoke_together,
+)
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
+from kataven.web.schema import Input, View, no_default, no_nul, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
+MAX_BULK = 100
 SERVER_SET = frozenset(
-    {"id", "hint", "status", "created_at", "created_by", "expires_at", "disabled_at", "last_used_at", "limits", "key"}
+    {
+        "id",
+        "hint",
+        "status",
+        "created_at",
+        "created_by",
+        "expires_at",
+        "disabled_at",
+        "paused_at",
+        "last_used_at",
+        "browser_use_at",
+        "key",
+    }
 )
-
-
-KeyName = Annotated[str, SingleLine(200)]
 
 
 class ApiKeyInput(Input):
@@ -39,6 +71,12 @@ class ApiKeyInput(Input):
 
     name: KeyName
     expiry: Expiry = Field(description="When the key expires. The account's policy can limit it.")
+    scopes: ScopeList = Field(default=None, json_schema_extra=no_default)
+    allowed_addresses: AllowedAddresses = Field(default=[], json_schema_extra=no_default)
+    denied_addresses: DeniedAddresses = Field(default=[], json_schema_extra=no_default)
+    from_browsers: FromBrowsers = Field(default=False, json_schema_extra=no_default)
+    not_before: NotBefore = Field(default=None, json_schema_extra=no_default)
+    limits: KeyLimitsInput | None = Field(default=None, json_schema_extra=no_default)
 
 
 def _only_true(disabled: bool) -> bool:
@@ -51,12 +89,20 @@ RevokedFlag = Annotated[bool, AfterValidator(_only_true), WithJsonSchema({"type"
 
 
 class ApiKeyPatch(Input):
-    """A new name, or `disabled: true` to revoke the key. A revoked key can't be restored."""
+    """A new name, limits or conditions; fewer scopes; `paused` to pause or resume the key; or `disabled: true` to
+    revoke it. A revoked key can't be restored."""
 
     server_set = SERVER_SET
 
     name: KeyName = Field(default="", json_schema_extra=no_default)
     disabled: RevokedFlag = Field(default=True, json_schema_extra=no_default)
+    paused: bool = Field(default=False, json_schema_extra=no_default)
+    scopes: ScopeList = Field(default=None, json_schema_extra=no_default)
+    allowed_addresses: AllowedAddresses = Field(default=[], json_schema_extra=no_default)
+    denied_addresses: DeniedAddresses = Field(default=[], json_schema_extra=no_default)
+    from_browsers: FromBrowsers = Field(default=False, json_schema_extra=no_default)
+    not_before: NotBefore = Field(default=None, json_schema_extra=no_default)
+    limits: KeyLimitsInput | None = Field(default=None, json_schema_extra=no_default)
 
 
 @with_fields((limit.field for limit in LIMIT_FIELDS), int | None)
@@ -77,6 +123,13 @@ class ApiKeyView(View):
     disabled_at: datetime | None
     last_used_at: datetime | None
     limits: KeyLimitsView | None
+    scopes: list[str] | None = Field(description="What the key may do. Null means full access.")
+    allowed_addresses: list[str]
+    denied_addresses: list[str]
+    from_browsers: bool
+    browser_use_at: datetime | None = Field(description="When a browser last sent the key, and it was rejected.")
+    not_before: datetime | None
+    paused_at: datetime | None
 
 
 class NewApiKeyView(ApiKeyView):
@@ -86,7 +139,7 @@ class NewApiKeyView(ApiKeyView):
 
 
 class ChangedApiKeyView(ApiKeyView):
-    """An API key, and the receipt if the request revoked it."""
+    """An API key, and the receipt if the request changed more than its name."""
 
     receipt: ReceiptView | None = None
 
@@ -99,19 +152,78 @@ class RemovedApiKeyView(View):
     receipt: ReceiptView
 
 
+class ApiKeyBulkInput(Input):
+    """A change of several API keys."""
+
+    action: Literal["revoke", "pause", "resume"] = Field(
+        description="What to do with the keys. A revoked key can't be restored."
+    )
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BULK)] = Field(
+        description="The IDs of the keys. A repeated ID counts once."
+    )
+
+
+class BulkOutcomeView(View):
+    """What the request did to one key."""
+
+    id: UUID
+    outcome: KeyOutcome = Field(
+        description="`changed`; `unchanged` if the key was in this state before; `revoked` if it is revoked and "
+        "can't be paused or resumed; or `not_found`."
+    )
+
+
+class BulkResultView(View):
+    """The outcomes, and the receipt; null if no key was found."""
+
+    results: list[BulkOutcomeView]
+    receipt: ReceiptView | None
+
+
+Days = Annotated[int, Field(ge=1, le=3650)]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(no_nul)]
+
+
+class ApiKeyQuery(FilteredPageQuery):
+    """Filters of the list. A key must match all of them."""
+
+    status: Literal["active", "expired", "revoked", "paused", "not_yet_valid"] | None = Field(
+        default=None, description="Only keys with this status."
+    )
+    unused_for: Days | None = Field(
+        default=None,
+        description="Only keys that were not used for this number of days. A key that was never used counts from its "
+        "creation.",
+    )
+    expires_within: Days | None = Field(
+        default=None, description="Only valid keys that expire within this number of days."
+    )
+    q: SearchText | None = Field(
+        default=None, description="A part of the name, ignoring case; or the complete ID, or the last 8 characters."
+    )
+
+
 @blueprint.operation(
     "GET",
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
     response=ResponseSpec(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
-    query=PageQuery,
+    query=ApiKeyQuery,
 )
-def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
-    """Includes revoked and expired keys."""
-    now = datetime.now(UTC)
+def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
+    """Includes revoked and expired keys, unless a filter excludes them."""
+    now, after = datetime.now(UTC), query.after
     with context.reading() as session:
-        page = api_keys.listing(session, query.limit, query.after)
+        page = api_keys.search(
+            session,
+            query.limit,
+            after,
+            query.q or "",
+            None if query.status is None else KeyStatus(query.status),
+            unused_for=None if query.unused_for is None else timedelta(days=query.unused_for),
+            expires_within=None if query.expires_within is None else timedelta(days=query.expires_within),
+        )
         return write_page(page, lambda key: shape(key, now), query)
 
 
@@ -126,33 +238,86 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     refusals=("expiry_exceeds_policy",),
 )
 def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
-    """A key has full access to the account, except managing keys. `expiry` must be within the account's policy."""
+    """A key without `scopes` has full access to the account, except managing keys. `expiry` must be within the
+    account's policy."""
     now = datetime.now(UTC)
+    limits = checked_limits(body.limits, context.account.limits)
+    rules = KeyRules(
+        known_scopes(body.scopes, context.services.scopes),
+        tuple(body.allowed_addresses),
+        tuple(body.denied_addresses),
+        body.from_browsers,
+        body.not_before,
+    )
     expires_at = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
     issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
     with context.writing() as session:
-        created = shape(api_keys.issue(session, body.name, issued, expires_at, context.actor), now)
+        key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
+        created = shape(key, now)
     return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
+
+
+@blueprint.operation(
+    "POST",
+    "/v1/api-keys/bulk",
+    access=MANAGE,
+    summary="Revoke, pause or resume several API keys",
+    response=ResponseSpec(200, "The outcome for each key, in the order of `ids`, and one receipt.", BulkResultView),
+    body=ApiKeyBulkInput,
+    max_body_bytes=8 * 1024,
+)
+def change_api_keys(context: RequestContext, body: ApiKeyBulkInput) -> Response:
+    """Changes all keys in one transaction. Once the response is returned, every worker on every host applies the
+    changes. Keys that are not found, or that are revoked and can't be paused or resumed, are reported and do not
+    prevent the others."""
+    action, ids = BulkAction(body.action), list(dict.fromkeys(body.ids))
+    with context.writing() as session:
+        changes = api_keys.change_many(session, action, ids, context.actor)
+        found = [change for change in changes if change.outcome is not KeyOutcome.NOT_FOUND]
+        intent = record_account_intent(context) if found else None
+    receipt = None
+    if intent is not None:
+        # Even for keys that were revoked before: the first request may have failed before its receipt.
+        revoked = [change.key_id for change in found] if action is BulkAction.REVOKE else []
+        events = [change.event_id for change in found if change.event_id is not None]
+        receipt = revoke_together(context, intent, revoked, events)
+    results = [{"id": change.key_id, "outcome": change.outcome} for change in changes]
+    return write_json({"results": results, "receipt": receipt})
 
 
 @blueprint.operation(
     "PATCH",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
-    summary="Rename or revoke an API key",
-    response=ResponseSpec(200, "The updated API key, with a receipt if it was revoked.", ChangedApiKeyView),
+    summary="Update or revoke an API key",
+    response=ResponseSpec(
+        200, "The updated API key, with a receipt if more than its name was changed.", ChangedApiKeyView
+    ),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
 )
 def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> Response:
-    """`disabled: true` revokes the key. Once the response is returned, no worker on any host accepts the key."""
+    """`disabled: true` revokes the key, and `paused: true` pauses it. Once the response is returned, every worker on
+    every host applies the change."""
     given = body.given()
+    rules = {name: _immutable(given[name]) for name in RULES if name in given}
+    if "scopes" in rules:
+        rules["scopes"] = known_scopes(body.scopes, context.services.scopes)
     intent = event = None
     with context.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
+        if "limits" in given:
+            limits = checked_limits(body.limits, context.account.limits)
+            key, _ = api_keys.change_limits(session, key_id, limits, context.account.limits, context.actor, clear=True)
+        if rules:
+            key = _change_rules(session, key_id, rules, context.actor)
+        if "paused" in given:
+            change = api_keys.pause if body.paused else api_keys.resume
+            key = change(session, key_id, context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
-            intent = record_intent(context, str(key_id))
+        if given.keys() - {"name"}:
+            intent = record_intent(context, str(key_id), revoked="disabled" in given)
         changed = shape(key, datetime.now(UTC))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
@@ -180,8 +345,23 @@ def delete_api_key(context: RequestContext, key_id: UUID) -> Response:
     return write_json({"id": key_id, "outcome": "removed" if removed else "revoked", "receipt": receipt})
 
 
+RULES = ("scopes", "allowed_addresses", "denied_addresses", "from_browsers", "not_before")
+
+
+def _immutable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
+    try:
+        return api_keys.change_rules(session, key_id, changes, actor)
+    except WiderScopes as error:
+        raise InvalidRequest([FieldError("scopes", str(error))]) from None
+
+
 def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
     """An API key as the API returns it."""
+    rules = KeyRules.of(key)
     return {
         "id": key.id,
         "name": key.name,
@@ -193,4 +373,11 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "disabled_at": key.disabled_at,
         "last_used_at": key.last_used_at,
         "limits": key.limits and {limit.field: key.limits.get(limit.field) for limit in LIMIT_FIELDS},
+        "scopes": rules.scopes,
+        "allowed_addresses": rules.allowed_addresses,
+        "denied_addresses": rules.denied_addresses,
+        "from_browsers": rules.from_browsers,
+        "browser_use_at": moment_in(key.columns, "browser_use_at"),
+        "not_before": rules.not_before,
+        "paused_at": moment_in(key.columns, "paused_at"),
     }

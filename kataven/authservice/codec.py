@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kataven.authservice import auth_pb2 as pb
 from kataven.identity import errors
+from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
@@ -57,17 +58,25 @@ def credential_in(request: pb.VerifyRequest) -> Credential:
 
 
 def principal_out(principal: Principal) -> pb.VerifyResponse:
-    return pb.VerifyResponse(
-        principal=pb.Principal(
-            kind=_KINDS[principal.kind],
-            account=principal.account,
-            id=principal.id,
-            name=principal.name,
-            role=principal.role,
-            expires_at=principal.expires_at,
-            limits=principal.limits,
-        )
+    message = pb.Principal(
+        kind=_KINDS[principal.kind],
+        account=principal.account,
+        id=principal.id,
+        name=principal.name,
+        role=principal.role,
+        expires_at=principal.expires_at,
+        limits=principal.limits,
+        from_browsers=principal.from_browsers,
     )
+    if principal.scopes is None and principal.addresses is None:
+        return pb.VerifyResponse(principal=message)
+    if principal.scopes is not None:
+        message.scopes.names.extend(sorted(principal.scopes))
+        message.scopes.SetInParent()
+    if principal.addresses is not None:
+        message.allowed_addresses.extend(principal.addresses.allowed)
+        message.denied_addresses.extend(principal.addresses.denied)
+    return pb.VerifyResponse(restricted_principal=message)
 
 
 def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
@@ -92,9 +101,11 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         unavailable = response.unavailable
         kind = UNAVAILABLE.get(unavailable.code, errors.VerifierUnavailable)
         raise kind(unavailable.detail, retry_after_seconds=unavailable.retry_after_seconds)
-    if outcome != "principal":
-        raise UnknownMessage("no outcome")
-    return _principal(response.principal)
+    if outcome == "principal":
+        return _principal(response.principal)
+    if outcome == "restricted_principal":
+        return _principal(response.restricted_principal)
+    raise UnknownMessage("no outcome")
 
 
 def _principal(message: pb.Principal) -> Principal:
@@ -113,6 +124,9 @@ def _principal(message: pb.Principal) -> Principal:
         role=role,
         expires_at=message.expires_at if message.HasField("expires_at") else None,
         limits=dict(message.limits) or None,
+        scopes=frozenset(message.scopes.names) if message.HasField("scopes") else None,
+        addresses=AddressRules.of(message.allowed_addresses, message.denied_addresses),
+        from_browsers=message.from_browsers,
     )
 
 

@@ -11,6 +11,10 @@
     ├── InvalidCredential     the credential is not recognized: unknown key, invalid signature, wrong issuer
     ├── ExpiredCredential     the credential has expired
     ├── RevokedCredential     the credential has been revoked
+    ├── PausedCredential      the API key is paused
+    ├── NotYetValid           the API key is not valid yet
+    ├── AddressNotAllowed     the API key can't be used from the client's address
+    ├── BrowserUse            a browser sent the API key
     └── AccountSuspended      the credential is valid, and its account is suspended
 
     VerifierUnavailable       the credential cannot be checked right now; neither an acceptance nor a refusal
@@ -91,6 +95,29 @@ class ExpiredCredential(Refused):
 class RevokedCredential(Refused):
     code = "revoked_credential"
     explanation = "The credential has been revoked."
+
+
+class PausedCredential(Refused):
+    code = "paused_credential"
+    explanation = "The API key is paused. A user with the role owner or admin can resume it."
+
+
+class NotYetValid(Refused):
+    code = "credential_not_yet_valid"
+    explanation = "The API key is not valid yet."
+
+
+class AddressNotAllowed(Refused):
+    code = "address_not_allowed"
+    explanation = "This API key can't be used from this address."
+
+
+class BrowserUse(Refused):
+    code = "browser_use"
+    explanation = (
+        "A browser sent this API key, so every visitor of the page can read it. Revoke the key, and call the API from "
+        "your server. For web pages, use a widget key."
+    )
 
 
 class AccountSuspended(Refused):

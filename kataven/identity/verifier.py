@@ -10,15 +10,19 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
-from kataven.identity import grants
+from kataven.identity import grants, scopes
+from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import (
     AccountMismatch,
     AccountSuspended,
     ExpiredCredential,
     InvalidCredential,
+    NotYetValid,
+    PausedCredential,
     RevokedCredential,
 )
 from kataven.identity.jwt import JwtVerifier
@@ -57,6 +61,12 @@ class StoredKey:
     expires_at: float | None
     revoked: bool
     limits: Mapping[str, int] | None = None
+    scopes: Sequence[str] | None = None
+    """None: full access."""
+    addresses: AddressRules | None = None
+    from_browsers: bool = False
+    not_before: float | None = None
+    paused: bool = False
 
 
 class AccountLookup(Protocol):
@@ -109,10 +119,23 @@ class LocalVerifier:
             raise ExpiredCredential
         if key.revoked:
             raise RevokedCredential
+        if key.paused:
+            raise PausedCredential
+        if key.not_before is not None and self._clock() < key.not_before:
+            moment = datetime.fromtimestamp(key.not_before, UTC).isoformat(timespec="seconds")
+            raise NotYetValid(f"The API key is not valid before {moment}.")
         if not account.open:
             raise AccountSuspended
         return Principal(
-            CredentialKind.API_KEY, account_name, key.id, key.name, expires_at=key.expires_at, limits=key.limits
+            CredentialKind.API_KEY,
+            account_name,
+            key.id,
+            key.name,
+            expires_at=key.expires_at,
+            limits=key.limits,
+            scopes=None if key.scopes is None else scopes.granted(key.scopes),
+            addresses=key.addresses,
+            from_browsers=key.from_browsers,
         )
 
     def _find_key(self, token: str, account: AccountFacts) -> StoredKey:

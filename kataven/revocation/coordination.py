@@ -76,9 +76,9 @@ class CoordinationStore:
         records = dict(zip(workers[::2], workers[1::2], strict=True))
         return Published(Epoch(redis, int(count)), int(microseconds), records, ack_id)
 
-    def announce(self, target: RevocationTarget) -> None:
-        """Publish an event that needs no acknowledgement."""
-        self._publish(target, None, 0)
+    def announce(self, target: RevocationTarget, revoked_key: RevokedKey | None = None) -> None:
+        """Publish an event that needs no acknowledgement, and record `revoked_key`."""
+        self._publish(target, None, 0, revoked_key)
 
     def acknowledge(self, ack_id: str, worker: str) -> None:
         ACKNOWLEDGE(self._execute, self._ack_keys(ack_id), [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS])

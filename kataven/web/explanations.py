@@ -22,6 +22,17 @@ EXPLANATIONS = {
     "reserved_account": "`kataven-admin` is reserved for operators and has no API resources.",
     "account_mismatch": "The credential is valid, but does not grant access to the requested account.",
     "revoked_credential": "The API key was revoked. A revoked key can't be restored. Create a new one.",
+    "paused_credential": "The API key is paused. A user with the role owner or admin can resume it, in the Hub or with "
+    "`PATCH /v1/api-keys/{id}` and `paused: false`.",
+    "credential_not_yet_valid": "The API key was created with a `not_before` that has not been reached.",
+    "address_not_allowed": "The API key has `allowed_addresses` or `denied_addresses`, and the client's address does "
+    "not match. `detail` states the address that the API sees. If it is that of a proxy, the operator must set "
+    "`KATAVEN_TRUSTED_PROXIES`.",
+    "browser_use": "The request has an `Origin` or `Sec-Fetch-Site` header, so a browser sent the API key, and every "
+    "visitor of the page can read it. Revoke the key, and call the API from your server. If the caller is not a web "
+    "page, create a key with `from_browsers: true`.",
+    "insufficient_scope": "The API key does not have the scope that `WWW-Authenticate` names. Create a key with this "
+    "scope: the scopes of a key can only be reduced.",
     "account_suspended": "The account is suspended. Contact us, or the operator of this installation.",
     "forbidden": "The caller is not allowed to perform this operation: the role is insufficient, or the operation does "
     "not accept API keys.",

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
+from kataven.identity import scopes
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
 from kataven.web.access import Access
@@ -84,6 +85,8 @@ class Operation:
     refusals: tuple[str, ...] = ()
     """Problem codes in addition to those that every route with this access and these inputs can return."""
     noun: str = "resource"
+    scope: str | None = None
+    """The scope that an API key needs."""
     conditional: bool = False
     """Whether the resource has an ETag and supports `If-Match` and `If-None-Match`."""
     others: tuple[ResponseSpec, ...] = ()
@@ -109,12 +112,26 @@ class Operation:
 
 class ApiBlueprint(Blueprint):
     """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages. `audience`
-    selects the OpenAPI document that describes it."""
+    selects the OpenAPI document that describes it.
+
+    The scope of an operation is `<resource>:read` for GET, and `<resource>:write` for other methods. `resource` is the
+    blueprint's name by default.
+    """
 
     def __init__(
-        self, name: str, import_name: str, noun: str, doc: str, audience: Audience = Audience.CUSTOMERS
+        self,
+        name: str,
+        import_name: str,
+        noun: str,
+        doc: str,
+        audience: Audience = Audience.CUSTOMERS,
+        *,
+        resource: str | None = None,
     ) -> None:
         super().__init__(name, import_name)
+        self.resource = resource or name
+        self.scopes: set[str] = set()
+        """The scopes that its operations require."""
         self.noun = noun
         self.doc = doc
         self.audience = audience
@@ -142,6 +159,10 @@ class ApiBlueprint(Blueprint):
         Path parameters named `…_id` are passed as a UUID. A value that is not a UUID returns 404, since no row has it.
         """
 
+        scope = scopes.checked(self._scope(method)) if access.keys and access.scoped else None
+        if scope is not None:
+            self.scopes.add(scope)
+
         def register(handler: Handler) -> Handler:
             described = Operation(
                 method=method,
@@ -150,6 +171,7 @@ class ApiBlueprint(Blueprint):
                 access=access,
                 tag=self.name,
                 noun=self.noun,
+                scope=scope,
                 summary=summary,
                 description=(handler.__doc__ or "").strip(),
                 response=response,
@@ -167,6 +189,9 @@ class ApiBlueprint(Blueprint):
             return handler
 
         return register
+
+    def _scope(self, method: str) -> str:
+        return f"{self.resource}:{scopes.READ if method == 'GET' else scopes.WRITE}"
 
     def page(self, path: str, *, access: Access, summary: str) -> Callable[[Handler], Handler]:
         """Register an HTML page: a GET that the OpenAPI document omits."""

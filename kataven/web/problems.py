@@ -26,7 +26,7 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
-from kataven.web.access import Forbidden
+from kataven.web.access import Forbidden, InsufficientScope
 from kataven.web.nearby import Nearby
 from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
@@ -102,6 +102,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(403, "reserved_account", "Reserved account"),
         ProblemType(403, "account_mismatch", "Account mismatch"),
         ProblemType(403, "revoked_credential", "Credential revoked"),
+        ProblemType(403, "paused_credential", "Credential paused"),
+        ProblemType(403, "credential_not_yet_valid", "Credential not valid yet"),
+        ProblemType(403, "address_not_allowed", "Address not allowed"),
+        ProblemType(403, "browser_use", "API key sent by a browser"),
+        ProblemType(403, "insufficient_scope", "Scope missing"),
         ProblemType(403, "account_suspended", "Account suspended"),
         ProblemType(403, "forbidden", "Access denied"),
         ProblemType(400, "agent_missing", "Agent not specified"),
@@ -191,6 +196,7 @@ def install_own(app: Flask) -> None:
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
+    app.register_error_handler(InsufficientScope, _insufficient_scope)
     app.register_error_handler(InvalidRequest, _invalid_request)
     app.register_error_handler(GatewayMisconfigured, _gateway_misconfigured)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
@@ -298,6 +304,13 @@ def _refused(error: identity.Refused) -> Response:
         headers["WWW-Authenticate"] = _CHALLENGE if missing else f'{_CHALLENGE}, error="invalid_token"'
     errors = [FieldError(error.field, str(error))] if error.field and status == HTTPStatus.BAD_REQUEST else []
     return problem(error.code, str(error), errors, headers)
+
+
+def _insufficient_scope(error: InsufficientScope) -> Response:
+    challenge = f'{_CHALLENGE}, error="insufficient_scope"'  # RFC 6750, section 3.1
+    if error.scope is not None:
+        challenge += f', scope="{error.scope}"'
+    return problem("insufficient_scope", str(error), headers={"WWW-Authenticate": challenge})
 
 
 def _verifier_unavailable(error: identity.VerifierUnavailable) -> Response:

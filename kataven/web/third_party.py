@@ -48,6 +48,11 @@ def register_blueprints(
     return (*own, *others)
 
 
+def scopes_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The scopes that the blueprints of these entry points require. Raises BlueprintRefused."""
+    return tuple(sorted(scope for name in names for scope in _load(name).scopes))
+
+
 def _load(name: str) -> ApiBlueprint:
     found: list[EntryPoint] = list(entry_points(group=GROUP, name=name))
     if len(found) != 1:

@@ -66,7 +66,7 @@ def test_bash_completes_commands_options_and_values(path_with_program: str, line
 
 
 def test_fish_completes_commands(path_with_program: str, tmp_path: Path) -> None:
-    script = 'kataven completion fish | source; complete -C "kataven keys re"'
+    script = 'kataven completion fish | source; complete -C "kataven keys rev"'
     environ = f"HOME={tmp_path}"
     found = run(path_with_program, "env", environ, require_program("fish", "NODE_TESTS"), "--no-config", "-c", script)
     assert found.startswith("revoke\tRevoke an API key.")

@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, Response
 
 import app as factory
 from kataven import settings
+from kataven.dev.personas import ALICE
 from kataven.web.access import KEYS_ONLY
 from kataven.web.operation import ApiBlueprint, ResponseSpec, operation_of
 from kataven.web.request_context import RequestContext
@@ -57,6 +58,22 @@ def test_operation_of_another_package_is_in_the_document_and_in_the_metrics(
     assert {"name": "greetings", "description": "Greetings."} in document["tags"]
     services: Services = extended.extensions[EXTENSION]
     assert b'route="/v1/greetings"' in services.metrics.exposition()
+
+
+def test_scopes_of_another_package_are_granted_and_required(harness: AppHarness, extended: Flask) -> None:
+    alice = Caller(extended, harness.user(ALICE).headers)
+    body = {"name": "CI", "expiry": "30d"}
+    created = alice.post("/v1/api-keys", {**body, "scopes": ["greetings:read"]})
+    assert (created.status_code, created.get_json()["scopes"]) == (201, ["greetings:read"])
+    key = caller(extended, created.get_json()["key"])
+    assert key.get("/v1/greetings").status_code == 200
+    problem = key.post("/v1/greetings", {"text": "hi"}).get_json()
+    assert (problem["code"], "`greetings:write`" in problem["detail"]) == ("insufficient_scope", True)
+    assert key.get("/v1/agents").get_json()["code"] == "insufficient_scope"
+    schemas = Caller(extended, {}).get("/v1/openapi.json").get_json()["components"]["schemas"]
+    assert {"greetings:read", "greetings:write", "agents:read"} <= set(schemas["Scope"]["enum"])
+    unknown = harness.user(ALICE).post("/v1/api-keys", {**body, "scopes": ["greetings:read"]})
+    assert unknown.status_code == 400, "the API without the package has no such scope"
 
 
 def _with_options() -> ApiBlueprint:

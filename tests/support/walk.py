@@ -178,6 +178,9 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ),
     ("GET", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.key),
     ("POST", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.owner, {"name": "CI", "expiry": "30d"}),
+    ("POST", "/v1/api-keys/bulk"): lambda w: Request(
+        "/v1/api-keys/bulk", w.owner, {"action": "revoke", "ids": [w.api_key()[0]]}
+    ),
     ("PATCH", "/v1/api-keys/<key_id>"): lambda w: Request(
         f"/v1/api-keys/{w.api_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
     ),
@@ -250,6 +253,16 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/settings/api-keys"): lambda _: Form(
         "/settings/api-keys", {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
     ),
+    ("GET", "/settings/api-keys/<key_id>"): lambda w: Form(f"/settings/api-keys/{w.api_key()[0]}"),
+    ("POST", "/settings/api-keys/<key_id>"): lambda w: Form(
+        f"/settings/api-keys/{w.api_key()[0]}", {"allowed_addresses": ""}, DONE
+    ),
+    **{
+        ("POST", f"/settings/api-keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/settings/api-keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", "/settings/api-keys/<key_id>/revoke"): lambda w: Form(
         f"/settings/api-keys/{w.api_key()[0]}/revoke", {}, DONE
     ),
@@ -282,6 +295,12 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
         frozenset({201}),
     ),
     ("GET", f"{CONSOLE_ACCOUNT}/keys/<key_id>"): lambda w: Form(f"/console/accounts/{w.account}/keys/{w.api_key()[0]}"),
+    **{
+        ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/revoke"): lambda w: Form(
         f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/revoke", {}, DONE
     ),
