@@ -183,6 +183,30 @@ class WidgetKey(AccountBase):
     generation: Mapped[int] = mapped_column(server_default=text("0"))
 
 
+class IdempotencyKey(AccountBase):
+    """A request that created something, for clients that repeat it. Since `account_0004`.
+
+    `id` is a digest of the caller, the operation and the header `Idempotency-Key`, which is not stored.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(id) = 32", name="idempotency_keys_id_length"),
+        Index("idempotency_keys_created_at", "created_at"),
+        Index("idempotency_keys_with_nonce", "created_at", postgresql_where=text("nonce IS NOT NULL")),
+    )
+
+    id: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    representation: Mapped[str]
+    """The created resource as JSON, without a secret."""
+    # From which the secret of a created key is derived again: removed after ten minutes.
+    nonce: Mapped[bytes | None] = mapped_column(LargeBinary)
+    pepper_id: Mapped[str | None]
+    key_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
 class WidgetSettings(AccountBase):
     """The widget's branding. One row, or none if the account has the defaults."""
 

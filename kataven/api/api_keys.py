@@ -18,9 +18,11 @@ from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
 from kataven.identity import conditions, scopes
+from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
 from kataven.web.access import MANAGE, READ
+from kataven.web.idempotency import issue_once
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
@@ -227,6 +229,8 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     summary="Create an API key",
     response=ResponseSpec(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
     body=ApiKeyInput,
+    idempotent=True,
+    returns_secret=True,
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
 )
@@ -243,11 +247,15 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
         body.not_before,
     )
     expires_at = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
-    issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
-    with context.writing() as session:
+
+    def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
         key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
-        created = shape(key, now)
-    return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
+        return shape(key, now)
+
+    def respond(created: dict[str, Any], key: str) -> Response:
+        return write_json({**created, "key": key}, 201, {"Cache-Control": "no-store"})
+
+    return issue_once(context, TokenKind.API_KEY, create, respond)
 
 
 @blueprint.operation(

@@ -113,12 +113,16 @@ class KeyHash(_message.Message):
     def __init__(self, pepper_id: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("kind", "account")
+    __slots__ = ("kind", "account", "seed", "pepper_id")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PEPPER_ID_FIELD_NUMBER: _ClassVar[int]
     kind: TokenKind
     account: str
-    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ...) -> None: ...
+    seed: bytes
+    pepper_id: str
+    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ..., seed: _Optional[bytes] = ..., pepper_id: _Optional[str] = ...) -> None: ...
 
 class IssueResponse(_message.Message):
     __slots__ = ("text", "hash", "hint")

@@ -8,7 +8,7 @@ from kataven.authservice import auth_pb2 as pb
 from kataven.identity import errors
 from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
-from kataven.identity.issuer import IssuedKey
+from kataven.identity.issuer import IssuedKey, Seed
 from kataven.identity.peppers import KeyHash
 from kataven.identity.principal import CredentialKind, Principal, Role
 from kataven.identity.token import TokenKind
@@ -148,6 +148,17 @@ def hash_out(stored: KeyHash) -> pb.KeyHash:
 
 def hash_in(message: pb.KeyHash) -> KeyHash:
     return KeyHash(message.pepper_id, message.digest)
+
+
+def issue_out(kind: TokenKind, account: str, seed: Seed | None) -> pb.IssueRequest:
+    request = pb.IssueRequest(kind=token_kind_out(kind), account=account)
+    if seed is not None:
+        request.seed, request.pepper_id = seed.data, seed.pepper_id
+    return request
+
+
+def seed_in(request: pb.IssueRequest) -> Seed | None:
+    return Seed(request.seed, request.pepper_id) if request.seed else None
 
 
 def issued_out(issued: IssuedKey) -> pb.IssueResponse:

@@ -73,6 +73,13 @@ EXPLANATIONS = {
     "conflict": "The request is valid, but the current state of the resource does not allow it. `detail` names the "
     "state. Fetch the resource again and change it, or change your request. Reserved for state conflicts of future "
     "operations: no current operation returns it.",
+    "idempotency_mismatch": "The `Idempotency-Key` was used within 24 hours for a request with another body or path. "
+    "Nothing was changed. Use a new key for each request, and repeat a request without changes.",
+    "idempotency_in_progress": "Another request with the same `Idempotency-Key` is in progress. Repeat the request "
+    "after `Retry-After` seconds: it then returns the response to the first request.",
+    "idempotency_secret_expired": "The first request with this `Idempotency-Key` succeeded. Its response had a secret, "
+    "which is not stored and is returned again for ten minutes only. `detail` names the key. If you don't have the "
+    "secret, delete the key or rotate it, with a new `Idempotency-Key`.",
     "precondition_failed": "The resource changed after you fetched it, so its ETag no longer matches `If-Match`. Your "
     "update was not applied. Fetch it again and retry.",
     "payload_too_large": "The body exceeds the operation's limit of 8 KiB to 1 MiB, which `detail` states. The API did "
