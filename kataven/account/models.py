@@ -7,10 +7,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, SmallInteger, Text, func, text
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+KEY_ROTATION = "key_rotation"
+"""The group of the columns of an API key that `account_0004` added."""
 KEY_RULES = "key_rules"
 """The group of the columns of an API key that `account_0003` added."""
 
@@ -156,6 +158,39 @@ class ApiKey(AccountBase):
     """When a browser last sent the key, and it was refused."""
     not_before: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
     paused_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    # Since `account_0004`.
+    generation: Mapped[int] = mapped_column(server_default=text("0"), deferred=True, deferred_group=KEY_ROTATION)
+    """How often the secret was replaced. Each secret of a key has the generation at which it was the current one."""
+    rotated_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_ROTATION)
+
+
+class FormerSecret(AccountBase):
+    """A secret of an API key that was replaced. Since `account_0004`."""
+
+    __tablename__ = "former_secrets"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="former_secrets_key_hash_length"),
+        CheckConstraint("grace_seconds >= 0", name="former_secrets_grace_seconds_range"),
+        Index("former_secrets_of_key", "key_id", "generation"),
+        Index("former_secrets_pepper_id", "pepper_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    key_id: Mapped[UUID] = mapped_column(
+        ForeignKey("api_keys.id", name="former_secrets_key_id_fkey", ondelete="CASCADE")
+    )
+    generation: Mapped[int]
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    pepper_id: Mapped[str]
+    hint: Mapped[str]
+    rotated_at: Mapped[datetime]
+    grace_seconds: Mapped[int]
+    """How long it is accepted after the first use of the secret that replaced it."""
+    ends_at: Mapped[datetime | None]
+    """NULL until that first use: the secret is accepted without an end."""
+    late_uses: Mapped[int] = mapped_column(server_default=text("0"))
+    last_late_use_at: Mapped[datetime | None]
+    last_late_address: Mapped[str | None]
 
 
 class WidgetKey(AccountBase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,16 +11,17 @@ from flask import Response
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from sqlalchemy.orm import Session
 
-from kataven.account import api_keys, audit, expiry
+from kataven.account import api_keys, audit, expiry, rotation
 from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
-from kataven.account.models import ApiKey
+from kataven.account.models import ApiKey, FormerSecret
 from kataven.identity import conditions, scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
+from kataven.revocation.revocation import Intent
 from kataven.web.access import MANAGE, READ
 from kataven.web.idempotency import issue_once
 from kataven.web.operation import ApiBlueprint, ResponseSpec
@@ -28,7 +29,7 @@ from kataven.web.paging import PageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, no_default, with_fields, write_json
+from kataven.web.schema import Input, SingleLine, View, fields_of, no_default, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -44,6 +45,8 @@ SERVER_SET = frozenset(
         "paused_at",
         "last_used_at",
         "browser_use_at",
+        "secret_created_at",
+        "former_secrets",
         "key",
     }
 )
@@ -164,6 +167,20 @@ class KeyLimitsView(View):
     """The key's own limits, which are lower than the account's. Null means the account's limit."""
 
 
+class FormerSecretView(View):
+    """A secret of an API key that was replaced by a rotation."""
+
+    hint: str = Field(description="The last 8 characters.")
+    rotated_at: datetime
+    grace_seconds: int
+    ends_at: datetime | None = Field(
+        description="When it is refused, or was. Null until the new secret is used: the former one is accepted."
+    )
+    late_uses: int = Field(description="How often it was used after its end, and refused.")
+    last_late_use_at: datetime | None
+    last_late_address: str | None
+
+
 class ApiKeyView(View):
     """An API key, without its secret. The complete key is returned once, when it is created."""
 
@@ -184,12 +201,45 @@ class ApiKeyView(View):
     browser_use_at: datetime | None = Field(description="When a browser last sent the key, and it was rejected.")
     not_before: datetime | None
     paused_at: datetime | None
+    secret_created_at: datetime = Field(description="When the current secret was created.")
+    former_secrets: list[FormerSecretView] = Field(description="Up to 5 secrets that were replaced, latest first.")
+
+
+class RotateInput(Input):
+    """How to rotate an API key."""
+
+    grace_seconds: int = Field(
+        default=rotation.DEFAULT_GRACE_SECONDS,
+        ge=0,
+        le=rotation.MAX_GRACE_SECONDS,
+        description="How long the current secret is accepted after the first use of the new one. At most 7 days.",
+    )
+
+
+class FormerSecretPatch(Input):
+    """When the former secret of an API key ends."""
+
+    ends_in_seconds: int = Field(
+        ge=0,
+        le=rotation.MAX_GRACE_SECONDS,
+        description="The former secret is refused after this time at the latest, even if the new secret was not used. "
+        "0: at once. A later end than the current one changes nothing.",
+    )
 
 
 class NewApiKeyView(ApiKeyView):
     """A new API key with the complete key, which is returned only once."""
 
     key: str
+
+
+class RotatedApiKeyView(ApiKeyView):
+    """An API key with its new secret, which is returned only once."""
+
+    key: str
+    receipt: ReceiptView | None = Field(
+        None, description="Set if a new secret that had not been used was replaced: no worker accepts it."
+    )
 
 
 class ChangedApiKeyView(ApiKeyView):
@@ -219,7 +269,8 @@ def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
     now = datetime.now(UTC)
     with context.reading() as session:
         page = api_keys.listing(session, query.limit, query.after)
-        return write_page(page, lambda key: shape(key, now), query)
+        former = _former_secrets(context, session, [key.id for key in page.rows])
+        return write_page(page, lambda key: shape(key, now, former=former.get(key.id, ())), query)
 
 
 @blueprint.operation(
@@ -259,6 +310,63 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
 
 
 @blueprint.operation(
+    "POST",
+    "/v1/api-keys/<key_id>/rotate",
+    access=MANAGE,
+    summary="Rotate an API key",
+    response=ResponseSpec(200, "The API key with its new secret. Store it securely.", RotatedApiKeyView),
+    body=RotateInput,
+    idempotent=True,
+    returns_secret=True,
+    max_body_bytes=8 * 1024,
+    refusals=("conflict",),
+)
+def rotate_api_key(context: RequestContext, key_id: UUID, body: RotateInput) -> Response:
+    """The key keeps its id, name, scopes and limits. The current secret is accepted until the new one is used for the
+    first time, and then for `grace_seconds`. If you rotate again before that first use, the unused secret is replaced
+    and refused. Returns 409 `conflict` during the grace period, and for a key that is revoked or expired."""
+    now = datetime.now(UTC)
+    replaced: list[tuple[Intent, UUID]] = []
+
+    def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
+        rotated = rotation.rotate(session, key_id, issued, body.grace_seconds, context.actor)
+        shaped = shape(rotated.key, now, former=rotation.former_secrets(session, [key_id])[key_id])
+        if rotated.replaced:
+            replaced.append((record_intent(context, str(key_id), revoked=False), rotated.event_id))
+        return shaped
+
+    def respond(rotated: dict[str, Any], key: str) -> Response:
+        response = {**rotated, "key": key}
+        if replaced:
+            response["receipt"] = revoke_credentials(context, *replaced[-1])
+        return write_json(response, 200, {"Cache-Control": "no-store"})
+
+    return issue_once(context, TokenKind.API_KEY, create, respond)
+
+
+@blueprint.operation(
+    "PATCH",
+    "/v1/api-keys/<key_id>/former-secret",
+    access=MANAGE,
+    summary="End the former secret of an API key",
+    response=ResponseSpec(200, "The API key, and the receipt.", ChangedApiKeyView),
+    body=FormerSecretPatch,
+    max_body_bytes=8 * 1024,
+    refusals=("conflict",),
+)
+def change_former_secret(context: RequestContext, key_id: UUID, body: FormerSecretPatch) -> Response:
+    """Once the response is returned, every worker on every host applies the change. Returns 409 `conflict` if no former
+    secret is accepted any more, unless `ends_in_seconds` is 0."""
+    with context.writing() as session:
+        ended = rotation.shorten(session, key_id, body.ends_in_seconds, context.actor)
+        former = rotation.former_secrets(session, [key_id]).get(key_id, ())
+        changed = shape(ended.key, datetime.now(UTC), former=former)
+        intent = record_intent(context, str(key_id), revoked=False, secrets_below=ended.below)
+    changed["receipt"] = revoke_credentials(context, intent, ended.event_id)
+    return write_json(changed)
+
+
+@blueprint.operation(
     "PATCH",
     "/v1/api-keys/<key_id>",
     access=MANAGE,
@@ -289,7 +397,9 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:
             intent = record_intent(context, str(key_id), revoked="disabled" in given)
-        changed = shape(key, datetime.now(UTC), with_rules=api_keys.has_rules(context.account.tenant))
+        former = _former_secrets(context, session, [key_id]).get(key_id, ())
+        with_rules = api_keys.has_rules(context.account.tenant)
+        changed = shape(key, datetime.now(UTC), with_rules=with_rules, former=former)
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -344,8 +454,17 @@ def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], ac
         raise InvalidRequest([FieldError("scopes", str(error))]) from None
 
 
-def shape(key: ApiKey, now: datetime, *, with_rules: bool = True) -> dict[str, Any]:
-    """An API key as the API returns it. `with_rules` is False for an account's database without rules."""
+def _former_secrets(
+    context: RequestContext, session: Session, key_ids: Sequence[UUID]
+) -> Mapping[UUID, Sequence[FormerSecret]]:
+    return rotation.former_secrets(session, key_ids) if rotation.has_rotation(context.account.tenant) else {}
+
+
+def shape(
+    key: ApiKey, now: datetime, *, with_rules: bool = True, former: Sequence[FormerSecret] = ()
+) -> dict[str, Any]:
+    """An API key as the API returns it. `with_rules` is False for an account's database without rules. `former` are its
+    former secrets, the latest first."""
     rules = KeyRules.of(key) if with_rules else DEFAULT_RULES
     return {
         "id": key.id,
@@ -365,4 +484,6 @@ def shape(key: ApiKey, now: datetime, *, with_rules: bool = True) -> dict[str, A
         "browser_use_at": key.browser_use_at if with_rules else None,
         "not_before": rules.not_before,
         "paused_at": key.paused_at if with_rules else None,
+        "secret_created_at": former[0].rotated_at if former else key.created_at,
+        "former_secrets": [fields_of(secret, FormerSecretView.model_fields) for secret in former],
     }

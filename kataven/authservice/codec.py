@@ -67,6 +67,7 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
         expires_at=principal.expires_at,
         limits=principal.limits,
         from_browsers=principal.from_browsers,
+        completes_rotation=principal.completes_rotation or "",
     )
     if principal.scopes is None and principal.addresses is None:
         return pb.VerifyResponse(principal=message)
@@ -80,7 +81,8 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
 
 
 def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
-    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal)))
+    secret_id = refusal.secret_id if isinstance(refusal, errors.RotatedCredential) else None
+    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal), secret_id=secret_id or ""))
 
 
 def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
@@ -96,6 +98,8 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         refusal = REFUSALS.get(response.refusal.code)
         if refusal is None:
             raise UnknownMessage("unknown code of a refusal")
+        if refusal is errors.RotatedCredential:
+            raise errors.RotatedCredential(response.refusal.detail, secret_id=response.refusal.secret_id or None)
         raise refusal(response.refusal.detail)
     if outcome == "unavailable":
         unavailable = response.unavailable
@@ -127,6 +131,7 @@ def _principal(message: pb.Principal) -> Principal:
         scopes=frozenset(message.scopes.names) if message.HasField("scopes") else None,
         addresses=AddressRules.of(message.allowed_addresses, message.denied_addresses),
         from_browsers=message.from_browsers,
+        completes_rotation=message.completes_rotation or None,
     )
 
 

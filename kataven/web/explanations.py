@@ -22,6 +22,8 @@ EXPLANATIONS = {
     "reserved_account": "`kataven-admin` is reserved for operators and has no API resources.",
     "account_mismatch": "The credential is valid, but does not grant access to the requested account.",
     "revoked_credential": "The API key was revoked. A revoked key can't be restored. Create a new one.",
+    "rotated_credential": "The secret of this API key was rotated, and its grace period has ended. Use the key's new "
+    "secret. The key shows how often, when and from where the former secret was used.",
     "paused_credential": "The API key is paused. A user with the role owner or admin can resume it, in the Hub or with "
     "`PATCH /v1/api-keys/{id}` and `paused: false`.",
     "credential_not_yet_valid": "The API key was created with a `not_before` that has not been reached.",

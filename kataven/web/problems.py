@@ -111,6 +111,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(403, "reserved_account", "Reserved account"),
         ProblemType(403, "account_mismatch", "Account mismatch"),
         ProblemType(403, "revoked_credential", "Credential revoked"),
+        ProblemType(403, "rotated_credential", "Secret rotated"),
         ProblemType(403, "paused_credential", "Credential paused"),
         ProblemType(403, "credential_not_yet_valid", "Credential not valid yet"),
         ProblemType(403, "address_not_allowed", "Address not allowed"),

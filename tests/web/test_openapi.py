@@ -162,19 +162,19 @@ def test_customers_document_has_only_operations_for_customers(customers: Json) -
 
 OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
-    listApiKeys createApiKey updateApiKey deleteApiKey
+    listApiKeys createApiKey updateApiKey deleteApiKey rotateApiKey updateFormerSecret
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
-    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
-    AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
-    ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyStatus Limit Limits Me NewApiKey
-    NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role UserToken
-    UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
-    WidgetKeyPatch WidgetPosition WidgetTheme
+    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput
+    ApiKeyPatch AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential
+    CredentialKind ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks
+    KeyLimits KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
+    RotateInput RotatedApiKey RemovedApiKey RemovedWidgetKey Role UserToken UserTokenInput VisitorKind VisitorToken
+    VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition WidgetTheme
 """
 
 
