@@ -17,6 +17,7 @@ from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
+from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
@@ -90,6 +91,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         ),
         traces=traces,
         security_contact=_security_contact(settings),
+        scopes=KnownScopes(settings.scopes),
     )
 
 

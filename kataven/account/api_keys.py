@@ -13,19 +13,32 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, undefer_group
 
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderScopes
-from kataven.account.models import KEY_RULES, ApiKey, FormerSecret
+from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
 from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
-from kataven.tenancy.directory import Tenant
 
 
 class KeyStatus(StrEnum):
@@ -52,13 +65,31 @@ class KeyRules:
     @classmethod
     def of(cls, key: ApiKey) -> KeyRules:
         """The rules of a stored key."""
+        return cls.of_columns(key.columns)
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Any]) -> KeyRules:
+        """The rules in a row as JSON (`KEY_COLUMNS`). A database before `account_0003` has no rules."""
+        if not has_rules(columns):
+            return DEFAULT_RULES
+        scopes = columns["scopes"]
         return cls(
-            None if key.scopes is None else tuple(key.scopes),
-            tuple(key.allowed_addresses),
-            tuple(key.denied_addresses),
-            key.from_browsers,
-            key.not_before,
+            None if scopes is None else tuple(scopes),
+            tuple(columns["allowed_addresses"]),
+            tuple(columns["denied_addresses"]),
+            columns["from_browsers"],
+            moment_in(columns, "not_before"),
         )
+
+    def as_columns(self) -> dict[str, Any]:
+        """The columns of `api_keys`."""
+        return {
+            "scopes": None if self.scopes is None else list(self.scopes),
+            "allowed_addresses": list(self.allowed_addresses),
+            "denied_addresses": list(self.denied_addresses),
+            "from_browsers": self.from_browsers,
+            "not_before": self.not_before,
+        }
 
     def as_json(self) -> dict[str, Any]:
         """For the audit log."""
@@ -67,28 +98,56 @@ class KeyRules:
 
 
 DEFAULT_RULES = KeyRules()
-KEY_RULES_SINCE = "account_0003"
 
-# Also right before `account_0003`, which adds the column.
-_NOT_PAUSED = literal_column("(to_jsonb(api_keys) ->> 'paused_at')").is_(None)
+# From the row as JSON, which exists before `account_0003`, too. A NULL there and a missing column are the same.
+_PAUSED_AT = KEY_COLUMNS.op("->>")(literal_column("'paused_at'"))
+_NOT_BEFORE = cast(KEY_COLUMNS.op("->>")(literal_column("'not_before'")), DateTime(timezone=True))
+
+_REVOKED = ApiKey.disabled_at.is_not(None)
+_EXPIRED = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
+_PAUSED = _PAUSED_AT.is_not(None)
+_NOT_YET_VALID = and_(_NOT_BEFORE.is_not(None), func.clock_timestamp() < _NOT_BEFORE)
 
 
-def has_rules(tenant: Tenant) -> bool:
-    """Whether the account's database has columns for rules, according to the directory."""
-    return tenant.revision is None or tenant.revision >= KEY_RULES_SINCE
+def has_rules(columns: Mapping[str, Any]) -> bool:
+    """Whether a row as JSON has columns for rules. False before `account_0003`."""
+    return "scopes" in columns
 
 
-def status(key: ApiKey, now: datetime, *, with_rules: bool = True) -> KeyStatus:
-    """A key that is revoked and expired is reported as revoked. `with_rules` is False before `account_0003`."""
+def moment_in(columns: Mapping[str, Any], name: str) -> datetime | None:
+    """A time in a row as JSON. None if the column is NULL or does not exist."""
+    text = columns.get(name)
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def status(key: ApiKey, now: datetime) -> KeyStatus:
+    """A key that is revoked and expired is reported as revoked."""
     if key.disabled_at is not None:
         return KeyStatus.REVOKED
     if key.expires_at is not None and key.expires_at <= now:
         return KeyStatus.EXPIRED
-    if with_rules and key.paused_at is not None:
+    if moment_in(key.columns, "paused_at") is not None:
         return KeyStatus.PAUSED
-    if with_rules and key.not_before is not None and now < key.not_before:
+    not_before = moment_in(key.columns, "not_before")
+    if not_before is not None and now < not_before:
         return KeyStatus.NOT_YET_VALID
     return KeyStatus.ACTIVE
+
+
+def has_status(only: KeyStatus) -> list[ColumnElement[bool]]:
+    """The conditions of `status`, by the clock of the database."""
+    order = (
+        (KeyStatus.REVOKED, _REVOKED),
+        (KeyStatus.EXPIRED, _EXPIRED),
+        (KeyStatus.PAUSED, _PAUSED),
+        (KeyStatus.NOT_YET_VALID, _NOT_YET_VALID),
+    )
+    conditions: list[ColumnElement[bool]] = []
+    for candidate, condition in order:
+        if candidate is only:
+            return [*conditions, condition]
+        conditions.append(not_(func.coalesce(condition, false())))
+    return conditions
 
 
 def issue(
@@ -101,18 +160,20 @@ def issue(
     limits: Mapping[str, int] | None = None,
 ) -> ApiKey:
     """Store the hash of a new key. This function does not receive the key itself."""
-    key = ApiKey(
-        name=name,
-        key_hash=issued.hash.digest,
-        pepper_id=issued.hash.pepper_id,
-        hint=issued.hint,
-        created_by=actor.label,
-        expires_at=expires_at,
-        limits=dict(limits) if limits else None,
-    )
-    _set_rules(key, rules)
-    session.add(key)
-    session.flush()
+    values: dict[str, Any] = {
+        "name": name,
+        "key_hash": issued.hash.digest,
+        "pepper_id": issued.hash.pepper_id,
+        "hint": issued.hint,
+        "created_by": actor.label,
+        "expires_at": expires_at,
+    }
+    if limits:
+        values["limits"] = dict(limits)
+    if rules != DEFAULT_RULES:  # so that keys without rules can be created before `account_0003`
+        values |= rules.as_columns()
+    # Not `session.add`, which names every column.
+    key = session.scalars(insert(ApiKey).values(**values).returning(ApiKey)).one()
     expiry = None if expires_at is None else expires_at.isoformat()
     detail: dict[str, Any] = {"name": name, "hint": key.hint, "expires_at": expiry}
     if rules != DEFAULT_RULES:
@@ -125,15 +186,23 @@ def issue(
 
 def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
     """A page of keys, newest first, including revoked and expired keys."""
-    return newest_first(session, ApiKey, limit, after, options=(undefer_group(KEY_RULES),))
+    return newest_first(session, ApiKey, limit, after)
 
 
 def search(
-    session: Session, limit: int, start: Position | None, text: str = "", only: KeyStatus | None = None
+    session: Session,
+    limit: int,
+    start: Position | None,
+    text: str = "",
+    only: KeyStatus | None = None,
+    *,
+    unused_for: timedelta | None = None,
+    expires_within: timedelta | None = None,
 ) -> Page[ApiKey]:
     """A page of keys, newest first, with this status, by the clock of the database.
 
-    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys.
+    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys. A key that was never used
+    counts as unused since its creation. Expired keys don't expire any more.
     """
     where: list[ColumnElement[bool]] = []
     if text:
@@ -141,11 +210,14 @@ def search(
         if (key_id := _id_in(text)) is not None:
             found.append(ApiKey.id == key_id)
         where.append(or_(*found))
-    expired = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
-    if only is KeyStatus.REVOKED:
-        where.append(ApiKey.disabled_at.is_not(None))
-    elif only is not None:
-        where += [ApiKey.disabled_at.is_(None), expired if only is KeyStatus.EXPIRED else ~expired]
+    if only is not None:
+        where += has_status(only)
+    if unused_for is not None:
+        last_use = func.coalesce(ApiKey.last_used_at, ApiKey.created_at)
+        where.append(last_use < func.clock_timestamp() - unused_for)
+    if expires_within is not None:
+        where += [ApiKey.disabled_at.is_(None), ApiKey.expires_at > func.clock_timestamp()]
+        where.append(ApiKey.expires_at <= func.clock_timestamp() + expires_within)
     return newest_first(session, ApiKey, limit, start, *where)
 
 
@@ -167,14 +239,14 @@ def read(session: Session, key_id: UUID) -> ApiKey:
     return key
 
 
-def is_usable(session: Session, key_id: UUID) -> bool:
-    """Whether a key exists and is neither revoked nor paused nor expired now, by the clock of the database."""
-    usable = (
-        ApiKey.disabled_at.is_(None)
-        & _NOT_PAUSED
-        & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
-    )
-    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, usable)) is not None
+def is_usable(session: Session, key_id: UUID, scope: str) -> bool:
+    """Whether a key exists, its status is active by the clock of the database, and it has `scope`."""
+    statement = select(KEY_COLUMNS).where(ApiKey.id == key_id, *has_status(KeyStatus.ACTIVE))
+    columns = session.scalar(statement)
+    if columns is None:
+        return False
+    own = KeyRules.of_columns(columns).scopes
+    return own is None or scope in scopes.granted(own)
 
 
 def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> ApiKey:
@@ -229,7 +301,8 @@ def change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], act
     if not scopes.includes_all(before.scopes, after.scopes):
         raise WiderScopes
     if after != before:
-        _set_rules(key, after)
+        for name, value in after.as_columns().items():
+            setattr(key, name, value)
         audit.record(session, actor, "api_key.rules_changed", key_id, {"from": before.as_json(), "to": after.as_json()})
         session.flush()
     return key
@@ -286,12 +359,9 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     return count
 
 
-def _set_rules(key: ApiKey, rules: KeyRules) -> None:
-    key.scopes = None if rules.scopes is None else list(rules.scopes)
-    key.allowed_addresses = list(rules.allowed_addresses)
-    key.denied_addresses = list(rules.denied_addresses)
-    key.from_browsers = rules.from_browsers
-    key.not_before = rules.not_before
+def lock(session: Session, key_id: UUID) -> ApiKey:
+    """A key that can still be changed, locked. Raises NotFound, or Conflict if it is revoked."""
+    return _not_revoked(session, key_id)
 
 
 def _not_revoked(session: Session, key_id: UUID) -> ApiKey:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from sqlalchemy import Row, bindparam, text, update
 from sqlalchemy.orm import Session
 
 from kataven.account import rotation
+from kataven.account.api_keys import KeyRules, moment_in
 from kataven.account.models import ApiKey, FormerSecret
 from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
@@ -133,16 +133,14 @@ def _text(value: UUID | None) -> str | None:
 
 
 def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of StoredKey for the key's rules; none for a database without them."""
-    if "scopes" not in columns:
-        return {}
-    not_before = columns["not_before"]
+    """The fields of StoredKey for the key's rules."""
+    rules = KeyRules.of_columns(columns)
     return {
-        "scopes": columns["scopes"],
-        "addresses": AddressRules.of(columns["allowed_addresses"], columns["denied_addresses"]),
-        "from_browsers": columns["from_browsers"],
-        "not_before": None if not_before is None else datetime.fromisoformat(not_before).timestamp(),
-        "paused": columns["paused_at"] is not None,
+        "scopes": rules.scopes,
+        "addresses": AddressRules.of(rules.allowed_addresses, rules.denied_addresses),
+        "from_browsers": rules.from_browsers,
+        "not_before": None if rules.not_before is None else rules.not_before.timestamp(),
+        "paused": moment_in(columns, "paused_at") is not None,
     }
 
 

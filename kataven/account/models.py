@@ -7,14 +7,29 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, SmallInteger, Text, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 KEY_ROTATION = "key_rotation"
 """The group of the columns of an API key that `account_0004` added."""
 KEY_RULES = "key_rules"
 """The group of the columns of an API key that `account_0003` added."""
+
+KEY_COLUMNS: ColumnElement[Any] = func.to_jsonb(literal_column("api_keys"), type_=JSONB).op("-")(text("'key_hash'"))
+"""An API key's row as JSON, with the columns that the table has at the database's revision."""
 
 
 class AccountBase(DeclarativeBase):
@@ -144,7 +159,8 @@ class ApiKey(AccountBase):
     disabled_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
-    # Since `account_0003`. Deferred, so that keys of an account at an older revision can be revoked.
+    # Since `account_0003`. Deferred, so that keys of an account at an older revision can be listed and revoked. To
+    # read them at any revision, use `columns`.
     scopes: Mapped[list[str] | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
     """NULL: full access."""
     allowed_addresses: Mapped[list[str]] = mapped_column(
@@ -162,6 +178,7 @@ class ApiKey(AccountBase):
     generation: Mapped[int] = mapped_column(server_default=text("0"), deferred=True, deferred_group=KEY_ROTATION)
     """How often the secret was replaced. Each secret of a key has the generation at which it was the current one."""
     rotated_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_ROTATION)
+    columns: Mapped[dict[str, Any]] = column_property(KEY_COLUMNS)
 
 
 class FormerSecret(AccountBase):

@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import Integer, Select, bindparam, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
-from sqlalchemy.sql.base import ExecutableOption
 
 Row = TypeVar("Row")
 
@@ -36,21 +35,16 @@ class Page(Generic[Row]):
 
 
 def newest_first(
-    session: Session,
-    model: type[Row],
-    limit: int,
-    start: Position | None,
-    *where: ColumnElement[bool],
-    options: Sequence[ExecutableOption] = (),
+    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
 ) -> Page[Row]:
     """Up to `limit` rows after `start`, or before it if `start.to_newer`. The model needs `created_at` and `id`."""
     if start is not None and start.to_newer:
-        rows = _rows(session, model, limit, start, *where, options=options)
+        rows = _rows(session, model, limit, start, *where)
         if len(rows) > limit:
             shown = rows[:limit][::-1]
             return Page(shown, _position(shown[-1]), _position(shown[0], to_newer=True))
         start = None  # return a full first page
-    rows = _rows(session, model, limit, start, *where, options=options)
+    rows = _rows(session, model, limit, start, *where)
     previous = _position(rows[0], to_newer=True) if start is not None and rows else None
     if len(rows) <= limit:
         return Page(rows, None, previous)
@@ -67,12 +61,7 @@ def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
 
 
 def _rows(
-    session: Session,
-    model: type[Row],
-    limit: int,
-    start: Position | None,
-    *where: ColumnElement[bool],
-    options: Sequence[ExecutableOption] = (),
+    session: Session, model: type[Row], limit: int, start: Position | None, *where: ColumnElement[bool]
 ) -> Sequence[Row]:
     """Up to `limit` + 1 rows. The extra row shows that another page exists."""
     table: Any = model
@@ -80,8 +69,6 @@ def _rows(
     values: dict[str, Any] = {"at_most": limit + 1}
     if where:
         statement = statement.where(*where)
-    if options:
-        statement = statement.options(*options)
     if start is not None:
         values |= {"moment": start.created_at, "row": start.id}
     return session.scalars(statement, values).all()

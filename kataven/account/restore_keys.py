@@ -1,5 +1,5 @@
 """Keys of an account whose database is restored, or has lost commits. It contains an earlier state, in which keys that
-were revoked since are valid.
+were revoked or paused since are valid, and keys have scopes and conditions that were changed since.
 
 Any other revocable record in an account's database must be handled here too.
 """
@@ -17,38 +17,75 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from kataven.account import audit
+from kataven.account.api_keys import DEFAULT_RULES, KeyRules, has_rules, moment_in
 from kataven.account.audit import Actor
-from kataven.account.models import ApiKey, FormerSecret, WidgetKey
+from kataven.account.models import KEY_COLUMNS, ApiKey, FormerSecret, WidgetKey
 from kataven.account.rotation import is_accepted
 from kataven.revocation.target import secrets_of
 
-UsableKeys = Mapping[UUID, datetime | None]
-"""Keys that are not revoked, with their expiry (None: never)."""
+
+@dataclass(frozen=True, slots=True)
+class UsableKey:
+    """A key that is not revoked."""
+
+    expires_at: datetime | None = None
+    """None: never."""
+    rules: KeyRules = DEFAULT_RULES
+    paused_at: datetime | None = None
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether a database without columns for rules would grant more than the key may do."""
+        return self.rules != DEFAULT_RULES or self.paused_at is not None
+
+
+UsableKeys = Mapping[UUID, UsableKey]
+"""The keys that are not revoked."""
 
 
 def usable_keys(session: Session) -> UsableKeys:
     """The API keys and widget keys that are not revoked."""
-    found: dict[UUID, datetime | None] = {}
-    for key_id, expires_at in session.execute(select(ApiKey.id, ApiKey.expires_at).where(ApiKey.disabled_at.is_(None))):
-        found[key_id] = expires_at
+    found: dict[UUID, UsableKey] = {}
+    api_keys = select(ApiKey.id, ApiKey.expires_at, KEY_COLUMNS).where(ApiKey.disabled_at.is_(None))
+    for key_id, expires_at, columns in session.execute(api_keys):
+        found[key_id] = UsableKey(expires_at, KeyRules.of_columns(columns), moment_in(columns, "paused_at"))
     for key_id in session.scalars(select(WidgetKey.id).where(WidgetKey.disabled_at.is_(None))):
-        found[key_id] = None
+        found[key_id] = UsableKey()
     return found
 
 
 def revoke_other_keys(session: Session, usable: UsableKeys, actor: Actor) -> int:
-    """Revoke every key that is not in `usable`, and cap the expiry of the others. Returns how many were revoked."""
+    """Revoke every key that is not in `usable`, cap the expiry of the others, and keep their scopes, conditions and
+    pause. A loaded database without columns for these is at an older revision: keys that need them are revoked.
+
+    Returns how many keys were revoked.
+    """
+    usable = _enforceable(session, usable)
     now, revoked = session.scalar(select(func.clock_timestamp())), 0
     for model in (ApiKey, WidgetKey):
         others = update(model).where(model.disabled_at.is_(None), model.id.not_in(list(usable)))
         revoked += len(session.execute(others.values(disabled_at=now).returning(model.id)).all())
-    for key_id, expires_at in usable.items():
-        if expires_at is not None:
-            earliest = func.least(ApiKey.expires_at, expires_at)  # PostgreSQL's ignores NULL, which is "never" here
+    for key_id, key in usable.items():
+        if key.expires_at is not None:
+            earliest = func.least(ApiKey.expires_at, key.expires_at)  # PostgreSQL's ignores NULL, which is "never" here
             session.execute(update(ApiKey).where(ApiKey.id == key_id).values(expires_at=earliest))
     if revoked:
         audit.record(session, actor, "keys.ended_on_load", None, {"keys": revoked})
     return revoked
+
+
+def _enforceable(session: Session, usable: UsableKeys) -> UsableKeys:
+    """The usable keys whose rules the loaded database can store, after it has stored them."""
+    loaded = session.execute(select(ApiKey.id, KEY_COLUMNS).where(ApiKey.id.in_(list(usable)))).all()
+    refused: set[UUID] = set()
+    for key_id, columns in loaded:
+        key = usable[key_id]
+        if has_rules(columns):
+            values = {**key.rules.as_columns(), "paused_at": key.paused_at}
+            session.execute(update(ApiKey).where(ApiKey.id == key_id).values(**values))
+        elif key.is_restricted:
+            refused.add(key_id)
+    return {key_id: key for key_id, key in usable.items() if key_id not in refused}
 
 
 def apply_journal(session: Session, entries: Mapping[str, int | None], actor: Actor) -> int:

@@ -26,6 +26,8 @@ from kataven.identity.issuer import IssuedKey
 from kataven.tenancy.directory import Tenant
 
 ROTATION_SINCE = "account_0004"
+SINCE_COLUMN = "generation"
+"""A column of API keys that `account_0004` added."""
 MAX_GRACE_SECONDS = 7 * 24 * 3600
 DEFAULT_GRACE_SECONDS = 24 * 3600
 SHOWN = 5

@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry, rotation
-from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus
+from kataven.account.api_keys import KeyRules, KeyStatus, moment_in
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey, FormerSecret
-from kataven.identity import conditions, scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
-from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
+from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.revocation.revocation import Intent
 from kataven.web.access import MANAGE, READ
 from kataven.web.idempotency import issue_once
+from kataven.web.inputs.api_keys import (
+    AllowedAddresses,
+    DeniedAddresses,
+    FromBrowsers,
+    KeyLimitsInput,
+    KeyName,
+    NotBefore,
+    ScopeList,
+    checked_limits,
+    known_scopes,
+)
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.paging import PageQuery, write_page
+from kataven.web.paging import FilteredPageQuery, write_page
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.receipts import ReceiptView, record_intent, revoke_credentials
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, SingleLine, View, fields_of, no_default, with_fields, write_json
+from kataven.web.schema import Input, View, fields_of, no_default, no_nul, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -50,75 +60,6 @@ SERVER_SET = frozenset(
         "key",
     }
 )
-MAX_SCOPES = 100
-
-
-KeyName = Annotated[str, SingleLine(200)]
-
-
-def _scopes(names: list[str] | None) -> list[str] | None:
-    if names is None:
-        return None
-    return list(scopes.normalized(names))
-
-
-def _whole(given: object) -> object:
-    """In JSON Schema, 5.0 is an integer."""
-    return int(given) if isinstance(given, float) and given.is_integer() else given
-
-
-def _time(given: object) -> datetime | None:
-    if given is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(given) if isinstance(given, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError("must be a time with a time zone (RFC 3339), for example 2027-01-31T12:00:00Z")
-    return moment
-
-
-ScopeName = Annotated[str, Field(max_length=50), WithJsonSchema({"type": "string", "enum": list(scopes.SCOPES)})]
-ScopeList = Annotated[
-    list[ScopeName] | None,
-    Field(min_length=1, max_length=MAX_SCOPES),
-    AfterValidator(_scopes),
-    Field(description="What the key may do, such as `agents:read`. `write` includes `read`. Null means full access."),
-]
-NetworkText = Annotated[
-    str,
-    Field(max_length=64),
-    AfterValidator(conditions.network_of),
-    WithJsonSchema({"type": "string", "format": "ip-network", "maxLength": 64}),
-]
-Networks = Annotated[list[NetworkText], Field(max_length=conditions.MAX_NETWORKS)]
-AllowedAddresses = Annotated[
-    Networks,
-    Field(description="The addresses or networks from which the key may be used. Empty means all."),
-]
-DeniedAddresses = Annotated[
-    Networks,
-    Field(description="The addresses or networks from which the key is rejected, even if they are allowed."),
-]
-FromBrowsers = Annotated[
-    bool,
-    Field(
-        description="Whether browsers may send the key. If false, requests with `Origin` or `Sec-Fetch-Site` are "
-        "rejected with 403 `browser_use`."
-    ),
-]
-NotBefore = Annotated[
-    datetime | None, BeforeValidator(_time), Field(description="The key is rejected before this time.")
-]
-LimitValue = Annotated[
-    int | None, BeforeValidator(_whole), Field(default=None, ge=1, le=MAX_LIMIT, json_schema_extra=no_default)
-]
-
-
-@with_fields((limit.field for limit in LIMIT_FIELDS), LimitValue)
-class KeyLimitsInput(Input):
-    """Limits of the key, at most the account's. A limit that is omitted or null is the account's."""
 
 
 class ApiKeyInput(Input):
@@ -256,21 +197,52 @@ class RemovedApiKeyView(View):
     receipt: ReceiptView
 
 
+Days = Annotated[int, Field(ge=1, le=3650)]
+SearchText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(no_nul)]
+
+
+class ApiKeyQuery(FilteredPageQuery):
+    """Filters of the list. A key must match all of them."""
+
+    status: Literal["active", "expired", "revoked", "paused", "not_yet_valid"] | None = Field(
+        default=None, description="Only keys with this status."
+    )
+    unused_for: Days | None = Field(
+        default=None,
+        description="Only keys that were not used for this number of days. A key that was never used counts from its "
+        "creation.",
+    )
+    expires_within: Days | None = Field(
+        default=None, description="Only valid keys that expire within this number of days."
+    )
+    q: SearchText | None = Field(
+        default=None, description="A part of the name, ignoring case; or the complete ID, or the last 8 characters."
+    )
+
+
 @blueprint.operation(
     "GET",
     "/v1/api-keys",
     access=READ,
     summary="List API keys",
     response=ResponseSpec(200, "A page of API keys, newest first, without their secrets.", list[ApiKeyView]),
-    query=PageQuery,
+    query=ApiKeyQuery,
 )
-def list_api_keys(context: RequestContext, query: PageQuery) -> Response:
-    """Includes revoked and expired keys."""
-    now = datetime.now(UTC)
+def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
+    """Includes revoked and expired keys, unless a filter excludes them."""
+    now, after = datetime.now(UTC), query.after
     with context.reading() as session:
-        page = api_keys.listing(session, query.limit, query.after)
-        former = _former_secrets(context, session, [key.id for key in page.rows])
-        return write_page(page, lambda key: shape(key, now, former=former.get(key.id, ())), query)
+        page = api_keys.search(
+            session,
+            query.limit,
+            after,
+            query.q or "",
+            None if query.status is None else KeyStatus(query.status),
+            unused_for=None if query.unused_for is None else timedelta(days=query.unused_for),
+            expires_within=None if query.expires_within is None else timedelta(days=query.expires_within),
+        )
+        former = _former_secrets(session, page.rows)
+        return write_page(page, lambda key: shape(key, now, former.get(key.id, ())), query)
 
 
 @blueprint.operation(
@@ -289,9 +261,9 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
     """A key without `scopes` has full access to the account, except managing keys. `expiry` must be within the
     account's policy."""
     now = datetime.now(UTC)
-    limits = _key_limits(body.limits, context.account.limits)
+    limits = checked_limits(body.limits, context.account.limits)
     rules = KeyRules(
-        None if body.scopes is None else tuple(body.scopes),
+        known_scopes(body.scopes, context.services.scopes),
         tuple(body.allowed_addresses),
         tuple(body.denied_addresses),
         body.from_browsers,
@@ -330,7 +302,7 @@ def rotate_api_key(context: RequestContext, key_id: UUID, body: RotateInput) -> 
 
     def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
         rotated = rotation.rotate(session, key_id, issued, body.grace_seconds, context.actor)
-        shaped = shape(rotated.key, now, former=rotation.former_secrets(session, [key_id])[key_id])
+        shaped = shape(rotated.key, now, rotation.former_secrets(session, [key_id])[key_id])
         if rotated.replaced:
             replaced.append((record_intent(context, str(key_id), revoked=False), rotated.event_id))
         return shaped
@@ -360,7 +332,7 @@ def change_former_secret(context: RequestContext, key_id: UUID, body: FormerSecr
     with context.writing() as session:
         ended = rotation.shorten(session, key_id, body.ends_in_seconds, context.actor)
         former = rotation.former_secrets(session, [key_id]).get(key_id, ())
-        changed = shape(ended.key, datetime.now(UTC), former=former)
+        changed = shape(ended.key, datetime.now(UTC), former)
         intent = record_intent(context, str(key_id), revoked=False, secrets_below=ended.below)
     changed["receipt"] = revoke_credentials(context, intent, ended.event_id)
     return write_json(changed)
@@ -382,11 +354,13 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
     every host applies the change."""
     given = body.given()
     rules = {name: _immutable(given[name]) for name in RULES if name in given}
+    if "scopes" in rules:
+        rules["scopes"] = known_scopes(body.scopes, context.services.scopes)
     intent = event = None
     with context.writing() as session:
         key = api_keys.rename(session, key_id, given.get("name"), context.actor)
         if "limits" in given:
-            limits = _key_limits(body.limits, context.account.limits)
+            limits = checked_limits(body.limits, context.account.limits)
             key, _ = api_keys.change_limits(session, key_id, limits, context.account.limits, context.actor, clear=True)
         if rules:
             key = _change_rules(session, key_id, rules, context.actor)
@@ -397,9 +371,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:
             intent = record_intent(context, str(key_id), revoked="disabled" in given)
-        former = _former_secrets(context, session, [key_id]).get(key_id, ())
-        with_rules = api_keys.has_rules(context.account.tenant)
-        changed = shape(key, datetime.now(UTC), with_rules=with_rules, former=former)
+        changed = shape(key, datetime.now(UTC), _former_secrets(session, [key]).get(key_id, ()))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -433,20 +405,6 @@ def _immutable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _key_limits(given: KeyLimitsInput | None, account: Limits) -> dict[str, int]:
-    """The limits that are set. Raises InvalidRequest if one exceeds the account's, or contradicts another."""
-    limits = {} if given is None else {name: value for name, value in given.given().items() if value is not None}
-    problems = [
-        FieldError(f"limits.{name}", f"is {value}, above the account's limit of {getattr(account, name)}")
-        for name, value in limits.items()
-        if value > getattr(account, name)
-    ]
-    problems += [FieldError("limits", problem) for problem in contradictions(KeyLimits(**limits), limits)]
-    if problems:
-        raise InvalidRequest(problems)
-    return limits
-
-
 def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
     try:
         return api_keys.change_rules(session, key_id, changes, actor)
@@ -454,23 +412,19 @@ def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], ac
         raise InvalidRequest([FieldError("scopes", str(error))]) from None
 
 
-def _former_secrets(
-    context: RequestContext, session: Session, key_ids: Sequence[UUID]
-) -> Mapping[UUID, Sequence[FormerSecret]]:
-    return rotation.former_secrets(session, key_ids) if rotation.has_rotation(context.account.tenant) else {}
+def _former_secrets(session: Session, keys: Sequence[ApiKey]) -> Mapping[UUID, Sequence[FormerSecret]]:
+    """None before `account_0004`, which the columns of a key show."""
+    return rotation.former_secrets(session, [key.id for key in keys if rotation.SINCE_COLUMN in key.columns])
 
 
-def shape(
-    key: ApiKey, now: datetime, *, with_rules: bool = True, former: Sequence[FormerSecret] = ()
-) -> dict[str, Any]:
-    """An API key as the API returns it. `with_rules` is False for an account's database without rules. `former` are its
-    former secrets, the latest first."""
-    rules = KeyRules.of(key) if with_rules else DEFAULT_RULES
+def shape(key: ApiKey, now: datetime, former: Sequence[FormerSecret] = ()) -> dict[str, Any]:
+    """An API key as the API returns it. `former` are its former secrets, the latest first."""
+    rules = KeyRules.of(key)
     return {
         "id": key.id,
         "name": key.name,
         "hint": key.hint,
-        "status": api_keys.status(key, now, with_rules=with_rules),
+        "status": api_keys.status(key, now),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,
@@ -481,9 +435,9 @@ def shape(
         "allowed_addresses": rules.allowed_addresses,
         "denied_addresses": rules.denied_addresses,
         "from_browsers": rules.from_browsers,
-        "browser_use_at": key.browser_use_at if with_rules else None,
+        "browser_use_at": moment_in(key.columns, "browser_use_at"),
         "not_before": rules.not_before,
-        "paused_at": key.paused_at if with_rules else None,
+        "paused_at": moment_in(key.columns, "paused_at"),
         "secret_created_at": former[0].rotated_at if former else key.created_at,
         "former_secrets": [fields_of(secret, FormerSecretView.model_fields) for secret in former],
     }

@@ -24,6 +24,7 @@ class AsyncSender:
 
     def __init__(self, options: Options, retry: Retry) -> None:
         self.options = options
+        self._expiry = transport.ExpiryWarning()
         self._retry = retry
         self._http = httpx2.AsyncClient(**transport.http_options(options))
 
@@ -61,4 +62,5 @@ class AsyncSender:
             if not self._http.is_closed:
                 raise
             return transport.Outcome(error=ClientClosedError())
+        self._expiry.check(response)
         return transport.outcome(self.options, request, response)

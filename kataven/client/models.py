@@ -139,6 +139,15 @@ class ApiKey:
     disabled_at: datetime | None
     last_used_at: datetime | None
     limits: KeyLimits | None
+    scopes: tuple[str, ...] | None
+    """What the key may do. Null means full access."""
+    allowed_addresses: tuple[str, ...]
+    denied_addresses: tuple[str, ...]
+    from_browsers: bool
+    browser_use_at: datetime | None
+    """When a browser last sent the key, and it was rejected."""
+    not_before: datetime | None
+    paused_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,5 +187,7 @@ class Me:
     account_name: str
     credential: Credential
     role: str | None
-    """What a user may do in an account. A key has no role: it grants access to everything except API keys."""
+    """What a user may do in an account. A key has no role, but scopes."""
+    scopes: tuple[str, ...] | None
+    """What the API key may do, including the scopes that others include. Null means full access, as for a JWT."""
     limits: Limits

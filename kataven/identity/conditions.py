@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from kataven.identity.errors import AddressNotAllowed, BrowserUse
 
@@ -20,6 +20,8 @@ def network_of(text: str) -> str:
 
     IPv4-mapped IPv6 (RFC 4291, section 2.5.5.2) becomes IPv4. Raises ValueError; the message is written for callers.
     """
+    if "%" in text:
+        raise ValueError("must not have a zone: a zone is a network interface of one machine (RFC 4007)")
     try:
         found = ip_network(text.strip())
     except ValueError:
@@ -50,14 +52,26 @@ class AddressRules:
         return cls(tuple(allowed), tuple(denied)) if allowed or denied else None
 
     def permits(self, address: str) -> bool:
-        """Whether a client at this address may use the key. An unknown address is permitted only without `allowed`."""
+        """Whether a client at this address may use the key. An unknown address, such as that of a Unix socket's peer,
+        is not permitted: no rule can be checked for it."""
         decision = self._decisions.get(address)
         if decision is None:
-            decision = not _is_in(address, self.denied) and (not self.allowed or _is_in(address, self.allowed))
+            decision = self._decide(address)
             if len(self._decisions) >= _MAX_DECISIONS:
                 self._decisions.clear()
             self._decisions[address] = decision
         return decision
+
+    def _decide(self, address: str) -> bool:
+        try:
+            client = ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(client, IPv6Address) and client.ipv4_mapped is not None:
+            client = client.ipv4_mapped
+        if _is_in(client, self.denied):
+            return False
+        return not self.allowed or _is_in(client, self.allowed)
 
 
 def check(rules: AddressRules | None, address: str, *, from_browsers: bool, is_browser: bool) -> None:
@@ -71,11 +85,5 @@ def check(rules: AddressRules | None, address: str, *, from_browsers: bool, is_b
         raise BrowserUse
 
 
-def _is_in(address: str, networks: Iterable[str]) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:  # the peer of a Unix socket has no address
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in ip_network(one) for one in networks)
+def _is_in(client: IPv4Address | IPv6Address, networks: Iterable[str]) -> bool:
+    return any(client in ip_network(one) for one in networks)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from kataven.account import restore_keys
+from kataven.account.restore_keys import UsableKeys
 from kataven.operations import account_creation, account_status
 from kataven.operations.account_dumps import DumpStore, audit_detail, locked, require_database, take_dump
 from kataven.operations.dump_manifest import read_manifest
@@ -133,7 +131,7 @@ class _RevokeKeys:
 
     operator: Operator
     journalled: journal.Generations
-    usable: Mapping[UUID, datetime | None] | None
+    usable: UsableKeys | None
     secrets: restore_keys.KeySecrets | None = None
     revoked: int = 0
 

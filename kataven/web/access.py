@@ -38,19 +38,24 @@ class Access:
     roles: frozenset[Role] = frozenset()
     scoped: bool = True
     """Whether an API key needs a scope. False for operations that every valid key may perform."""
+    scope: str | None = None
+    """The scope that an API key needs, for a view of another application. Operations of the API derive theirs."""
 
     def check(self, principal: Principal, scope: str | None = None) -> None:
-        """`scope` is that which an API key needs. Raises Forbidden or InsufficientScope."""
+        """`scope` is the scope that an API key needs, by default that of this declaration. An API key with scopes is
+        rejected if there is none. Raises Forbidden or InsufficientScope."""
         if principal.kind is CredentialKind.API_KEY:
             if not self.keys:
                 raise Forbidden("API keys can't perform this operation. Sign in and use a JWT.")
-            if principal.scopes is not None and self.scoped and scope not in principal.scopes:
-                raise InsufficientScope(scope)
+            if principal.scopes is not None and self.scoped:
+                needed = scope or self.scope
+                if needed not in principal.scopes:
+                    raise InsufficientScope(needed)
         elif not self.roles:
             raise Forbidden("This operation requires an API key. Call it from your server.")
         elif principal.role not in self.roles:
-            needed = " or ".join(sorted(self.roles))
-            raise Forbidden(f"This operation requires the role {needed}. Your role is {principal.role}.")
+            roles = " or ".join(sorted(self.roles))
+            raise Forbidden(f"This operation requires the role {roles}. Your role is {principal.role}.")
 
 
 _ALL_ROLES = frozenset({Role.OWNER, Role.ADMIN, Role.MEMBER})

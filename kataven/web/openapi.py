@@ -13,6 +13,7 @@ from flask import Flask
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from kataven.identity.scopes import KnownScopes
 from kataven.web import idempotency
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, Audience, OpenApiLink, Operation, operation_of
@@ -24,6 +25,9 @@ Json = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
 SCHEMA_REF = "#/components/schemas/{model}"
+SCOPE_SCHEMA: Json = {"type": "string", "format": "scope"}
+"""The JSON Schema of a scope in a model. The document has a reference to its schema `Scope`, with the application's
+scopes, instead."""
 _CUSTOMERS_DESCRIPTION = """\
 Errors are RFC 9457 problems. Program against `code`. New codes can be added, so handle an unknown code by its status.
 A client that prefers `text/plain` in `Accept` receives the line `code: detail` instead.
@@ -50,6 +54,9 @@ Endpoints for operators and for sign-in pages. None requires a credential. The c
 _PART = re.compile(r"<(?:string:)?(\w+)>")
 
 _EVERYWHERE = {"X-Request-ID": "Identifies this request in our logs."}
+_KEY_EXPIRES_IN = {
+    "Kataven-Key-Expires-In": "The seconds until the API key expires. Present from 14 days before that.",
+}
 _ETAG = "The version of the resource, for `If-Match` and `If-None-Match`."
 
 _PAGE_HEADERS = {
@@ -60,7 +67,8 @@ _PAGE_HEADERS = {
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
     *("missing_credential", "not_a_credential", "invalid_credential", "expired_credential"),
-    *("reserved_account", "account_mismatch", "revoked_credential", "account_suspended", "forbidden"),
+    *("reserved_account", "account_mismatch", "revoked_credential", "paused_credential", "credential_not_yet_valid"),
+    *("account_suspended", "address_not_allowed", "browser_use", "forbidden"),
     *("rate_limited", "schema_mismatch", "unavailable"),
 )
 _PUBLIC_REFUSALS = ("unavailable",)
@@ -114,7 +122,10 @@ def document(
         paths.setdefault(template(operation.path), {})[operation.method.lower()] = _operation(operation)
     for operation in operations:
         _add_links(paths[template(operation.path)][operation.method.lower()]["responses"], operation, operations)
-    components: Json = {"schemas": _schemas(operations)}
+    schemas = _schemas(operations)
+    if any(operation.scope for operation in operations):
+        schemas = dict(sorted({**schemas, "Scope": _scope_schema(operations)}.items()))
+    components: Json = {"schemas": schemas}
     if not all(operation.access.public for operation in operations):
         components["securitySchemes"] = _SECURITY_SCHEMES
     return {
@@ -134,11 +145,22 @@ def document(
     }
 
 
+def _scope_schema(operations: Iterable[Operation]) -> Json:
+    required = {operation.scope for operation in operations if operation.scope is not None}
+    return {
+        "type": "string",
+        "description": "The scopes of this version. `<noun>:write` includes `<noun>:read`. Operations state the scope "
+        "that they require as `x-required-scope`.",
+        "enum": list(KnownScopes(sorted(required))),
+    }
+
+
 _SECURITY_SCHEMES: Json = {
     "apiKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys.",
+        "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys, or only "
+        "what the key's `scopes` allow. `x-required-scope` of an operation is the scope that it requires.",
     },
     "jwt": {
         "type": "http",
@@ -173,6 +195,9 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         described["description"] = operation.description
+    if operation.scope is not None:
+        described["x-required-scope"] = operation.scope
+        described["description"] = f"{operation.description}\n\n{_scope_sentence(operation)}".strip()
     if operation.paginated:
         described["x-pagination"] = _PAGINATION
     if operation.body is not None:
@@ -186,6 +211,10 @@ def _operation(operation: Operation) -> Json:
         accepted = (("apiKey", operation.access.keys), ("jwt", operation.access.roles))
         described["security"] = [{name: []} for name, is_accepted in accepted if is_accepted]
     return described
+
+
+def _scope_sentence(operation: Operation) -> str:
+    return f"API keys with scopes need `{operation.scope}`."
 
 
 def _parameters(operation: Operation) -> Iterator[Json]:
@@ -319,6 +348,8 @@ def _link(link: OpenApiLink, target: Operation) -> Json:
 
 def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
+    if operation.scope is not None or operation.forward_auth:
+        codes.append("insufficient_scope")
     if operation.access.by_address:
         codes.append("rate_limited")
     if not operation.forward_auth:
@@ -343,6 +374,8 @@ def _success(operation: Operation) -> Json:
         headers[idempotency.REPLAYED] = "`true` if this is the response to an earlier request with the same key."
     if operation.paginated:
         headers |= _PAGE_HEADERS
+    if operation.access.keys:
+        headers |= _KEY_EXPIRES_IN
     response: Json = {"description": operation.response.description, "headers": _headers(headers)}
     if operation.response.model is not None:
         response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}
@@ -406,6 +439,8 @@ def _published(schema: Any) -> Any:
         return [_published(value) for value in schema]
     if not isinstance(schema, dict):
         return schema
+    if {name: schema.get(name) for name in SCOPE_SCHEMA} == SCOPE_SCHEMA:
+        return {"$ref": SCHEMA_REF.format(model="Scope")}
     published = {name: _published(value) for name, value in _without_title(schema).items()}
     if "$ref" in published:
         path, _, name = published["$ref"].rpartition("/")

@@ -115,8 +115,6 @@ class Operation:
             raise ValueError(f"{self.method} {self.path}: max_body_bytes of a public operation must be at most 64 KiB")
         if self.idempotent and (self.access.public or self.method != "POST"):
             raise ValueError(f"{self.method} {self.path}: only a POST with a credential can be idempotent")
-        if self.access.keys and self.access.scoped and self.scope not in scopes.SCOPES:
-            raise ValueError(f"{self.method} {self.path}: {self.scope!r} is not in identity.scopes.SCOPES")
 
 
 class ApiBlueprint(Blueprint):
@@ -139,6 +137,8 @@ class ApiBlueprint(Blueprint):
     ) -> None:
         super().__init__(name, import_name)
         self.resource = resource or name
+        self.scopes: set[str] = set()
+        """The scopes that its operations require."""
         self.noun = noun
         self.doc = doc
         self.audience = audience
@@ -168,6 +168,10 @@ class ApiBlueprint(Blueprint):
         Path parameters named `…_id` are passed as a UUID. A value that is not a UUID returns 404, since no row has it.
         """
 
+        scope = scopes.checked(self._scope(method)) if access.keys and access.scoped else None
+        if scope is not None:
+            self.scopes.add(scope)
+
         def register(handler: Handler) -> Handler:
             described = Operation(
                 method=method,
@@ -176,7 +180,7 @@ class ApiBlueprint(Blueprint):
                 access=access,
                 tag=self.name,
                 noun=self.noun,
-                scope=self._scope(method) if access.keys and access.scoped else None,
+                scope=scope,
                 summary=summary,
                 description=(handler.__doc__ or "").strip(),
                 response=response,

@@ -7,6 +7,9 @@ On a cache hit no step opens a database connection. A malformed token requires n
 
 from __future__ import annotations
 
+from dataclasses import replace
+from time import time
+
 from flask import Flask, Request, Response, current_app, g, request
 
 from kataven.identity import conditions
@@ -17,8 +20,13 @@ from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
+from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
+
+EXPIRES_SOON_SECONDS = 14 * 24 * 3600.0
+EXPIRES_IN = "Kataven-Key-Expires-In"
+"""A header: the seconds until the API key expires."""
 
 
 def install(app: Flask) -> None:
@@ -45,6 +53,9 @@ def admit() -> None:
     if operation.forward_auth:
         context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
         context.gateway = forward_auth.read_request(request)
+        if context.gateway.scope is not None:
+            admit_as(replace(operation.access, scoped=True), context.gateway.scope)
+            return
     admit_as(operation.access, operation.scope)
 
 
@@ -58,9 +69,6 @@ def admit_as(access: Access, scope: str | None = None) -> None:
     account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
-    context.known = principal
-    if principal.kind is CredentialKind.API_KEY:
-        _check_conditions(context, principal)
     access.check(principal, scope)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
@@ -93,12 +101,16 @@ def _authenticate(context: RequestContext) -> Principal:
         credential = forward_auth.parse(context.gateway, headers)
     else:
         credential = parse_credential(
-            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+            headers.get("Authorization"),
+            headers.get("X-Account-ID"),
+            misplaced=misplaced_key(headers, request.query_string),
         )
     context.named = credential.account
     outcome = "unavailable"
     try:
-        principal = context.services.verifier.verify(credential)
+        principal = context.known = context.services.verifier.verify(credential)
+        if principal.kind is CredentialKind.API_KEY:
+            _check_conditions(context, principal)
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately
@@ -117,10 +129,20 @@ def _authenticate(context: RequestContext) -> Principal:
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
     context: RequestContext = g.kataven
+    if context.admitted is not None:
+        _announce_expiry(context.admitted.principal, response)
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
     return observe.finish(context, _request(), response)
+
+
+def _announce_expiry(principal: Principal, response: Response) -> None:
+    """State how long an API key is still valid, from two weeks before it expires."""
+    if principal.kind is CredentialKind.API_KEY and principal.expires_at is not None:
+        left = principal.expires_at - time()
+        if left < EXPIRES_SOON_SECONDS:
+            response.headers[EXPIRES_IN] = str(max(0, int(left)))
 
 
 def release(_error: BaseException | None) -> None:

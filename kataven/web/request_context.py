@@ -43,6 +43,8 @@ class GatewayRequest:
     credential_header: str = "Authorization"
     nginx: bool = False
     """Whether the response must have a status that nginx understands."""
+    scope: str | None = None
+    """The scope that an API key needs."""
 
 
 @dataclass(slots=True)

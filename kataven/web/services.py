@@ -11,6 +11,7 @@ from kataven.account.last_used_tracker import LastUsedTracker
 from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
+from kataven.identity.scopes import KnownScopes
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
@@ -50,7 +51,7 @@ class SecurityContact:
     """Where to report a vulnerability of this deployment."""
 
     contact: str
-    """A `mailto:`, `tel:` or `https:` URI."""
+    """A `mailto:` or `https:` URI."""
 
     policy: str | None
     """The URL of the disclosure policy."""
@@ -90,6 +91,9 @@ class Services:
     """Records and exports spans; None if traces are off."""
     security_contact: SecurityContact | None = None
     """None if no contact is configured."""
+
+    scopes: KnownScopes = field(default_factory=KnownScopes)
+    """The scopes that API keys can have."""
 
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""

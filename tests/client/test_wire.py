@@ -13,11 +13,16 @@ from uuid import UUID
 import pytest
 
 from kataven.client import (
+    AddressNotAllowedError,
     ApiError,
+    BrowserUseError,
     ConflictError,
     ConnectionFailed,
+    InsufficientScopeError,
     KatavenError,
     NotFoundError,
+    PausedKeyError,
+    PermissionDeniedError,
     RateLimitError,
     RequestTimedOut,
     Retry,
@@ -53,6 +58,13 @@ KEY_LISTED = {
     "disabled_at": None,
     "last_used_at": None,
     "limits": None,
+    "scopes": ["agents:read"],
+    "allowed_addresses": [],
+    "denied_addresses": [],
+    "from_browsers": False,
+    "browser_use_at": None,
+    "not_before": None,
+    "paused_at": None,
 }
 
 
@@ -213,6 +225,46 @@ def test_unknown_code_raises_the_error_of_its_status(
         kataven.widget_settings.get()
     assert type(raised.value) is error
     assert (raised.value.code, raised.value.detail) == ("not_thought_of_yet", "New.")
+
+
+def test_missing_scope_is_read_from_the_challenge(script: Script, kind: str, key: str) -> None:
+    challenge = 'Bearer realm="kataven", error="insufficient_scope", scope="agents:write"'
+    for headers, expected in (({"WWW-Authenticate": challenge}, "agents:write"), ({}, None)):
+        script.respond_with(ScriptedResponse(403, {"code": "insufficient_scope", "detail": "No."}, headers))
+        with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(InsufficientScopeError) as raised:
+            kataven.widget_settings.get()
+        assert raised.value.scope == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("paused_credential", PausedKeyError),
+        ("address_not_allowed", AddressNotAllowedError),
+        ("browser_use", BrowserUseError),
+        ("revoked_credential", PermissionDeniedError),
+    ],
+)
+def test_rejection_of_a_key_raises_its_own_error(
+    script: Script, kind: str, key: str, code: str, error: type[ApiError]
+) -> None:
+    script.respond_with(ScriptedResponse(403, {"code": code, "detail": "No."}))
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(PermissionDeniedError) as raised:
+        kataven.widget_settings.get()
+    assert type(raised.value) is error
+
+
+def test_expiry_of_the_key_is_logged_once(
+    script: Script, kind: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"Kataven-Key-Expires-In": str(3 * 86_400 + 5)}
+    script.respond_with(*(ScriptedResponse(body=WIDGET_SETTINGS, headers=headers) for _ in range(2)))
+    with client_of(kind, key, base_url=script.url) as kataven:
+        kataven.widget_settings.get()
+        kataven.widget_settings.get()
+    warnings = [record.getMessage() for record in caplog.records if record.name == "kataven.client"]
+    assert warnings == ["kataven: the API key expires in 3 days; create a new one and replace it"]
+    assert key not in caplog.text
 
 
 def test_error_page_of_a_proxy_raises_server_error(script: Script, kind: str, key: str) -> None:

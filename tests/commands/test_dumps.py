@@ -177,6 +177,30 @@ def test_shortened_key_remains_short_after_a_load(harness: AppHarness) -> None:
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] == short
 
 
+def test_rules_of_keys_remain_after_a_load(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    reader = new_account_with_key(harness, "ruled")
+    key_id = reader.get("/v1/me").get_json()["credential"]["id"]
+    paused = harness.bearer(harness.new_key("ruled"))
+    paused_id = paused.get("/v1/me").get_json()["credential"]["id"]
+    dump = run_json(harness, "dump", "ruled")["dump"]
+    owner = harness.user(_owner("ruled"))
+    rules = {"scopes": ["api-keys:read"], "denied_addresses": ["192.0.2.0/24"]}
+    assert owner.patch(f"/v1/api-keys/{key_id}", rules).status_code == 200
+    assert owner.patch(f"/v1/api-keys/{paused_id}", {"paused": True}).status_code == 200
+
+    def load() -> dict[str, Any]:
+        run_json(harness, "suspend", "ruled")
+        done: dict[str, Any] = run_json(harness, "load", "ruled", "--from", dump, "--yes-replace", "ruled")
+        run_json(harness, "resume", "ruled")
+        return done
+
+    assert load()["keys_ended"] == 0
+    assert code(paused) == "paused_credential"
+    assert reader.get("/v1/agents").get_json()["code"] == "insufficient_scope"
+    assert reader.get("/v1/me", environ_overrides={"REMOTE_ADDR": "192.0.2.7"}).status_code == 403
+    assert reader.get("/v1/api-keys").status_code == 200
+
+
 def _owner(account: str) -> Persona:
     return Persona("dora", "Dora", account, Role.OWNER)
 

@@ -164,6 +164,7 @@ WIDGET_KEY = {"name": "Site", "domain_allowlist": ["www.acme.com"]}
 
 REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("GET", "/v1/me"): lambda w: Request("/v1/me", w.key),
+    ("GET", "/v1/verify"): lambda w: Request("/v1/verify", w.key),
     ("GET", "/v1/agents"): lambda w: Request("/v1/agents", w.key),
     ("POST", "/v1/agents"): lambda w: Request("/v1/agents", w.key, AGENT),
     ("GET", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent_id}", w.key),
@@ -219,6 +220,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
         ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
         for path in (
             *(
+                "/",
                 "/widget.js",
                 "/v1/openapi.json",
                 "/v1/openapi-operators.json",
@@ -226,7 +228,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
                 "/docs/errors",
                 "/docs/style.css",
             ),
-            *("/healthz", "/readyz", "/metrics"),
+            *("/healthz", "/readyz", "/metrics", "/.well-known/security.txt"),
         )
     },
 }
@@ -252,6 +254,16 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/settings/api-keys"): lambda _: Form(
         "/settings/api-keys", {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
     ),
+    ("GET", "/settings/api-keys/<key_id>"): lambda w: Form(f"/settings/api-keys/{w.api_key()[0]}"),
+    ("POST", "/settings/api-keys/<key_id>"): lambda w: Form(
+        f"/settings/api-keys/{w.api_key()[0]}", {"allowed_addresses": ""}, DONE
+    ),
+    **{
+        ("POST", f"/settings/api-keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/settings/api-keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", "/settings/api-keys/<key_id>/revoke"): lambda w: Form(
         f"/settings/api-keys/{w.api_key()[0]}/revoke", {}, DONE
     ),
@@ -284,6 +296,12 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
         frozenset({201}),
     ),
     ("GET", f"{CONSOLE_ACCOUNT}/keys/<key_id>"): lambda w: Form(f"/console/accounts/{w.account}/keys/{w.api_key()[0]}"),
+    **{
+        ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/revoke"): lambda w: Form(
         f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/revoke", {}, DONE
     ),

@@ -16,6 +16,7 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app import API_BLUEPRINTS
+from kataven.identity.scopes import SCOPES
 from kataven.web import openapi
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
@@ -166,15 +167,17 @@ OPERATION_IDS = """
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
+    verify
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
-    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput
-    ApiKeyPatch AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential
-    CredentialKind ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks
-    KeyLimits KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
-    RotateInput RotatedApiKey RemovedApiKey RemovedWidgetKey Role UserToken UserTokenInput VisitorKind VisitorToken
-    VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition WidgetTheme
+    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
+    AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
+    ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks KeyLimits
+    KeyLimitsInput KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
+    RemovedApiKey RemovedWidgetKey Role RotateInput RotatedApiKey Scope UserToken UserTokenInput Verified VisitorKind
+    VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition
+    WidgetTheme
 """
 
 
@@ -187,6 +190,25 @@ def test_names_in_generated_clients_are_stable(customers: Json, operators: Json)
         OPERATORS_IDS.split()
     )
     assert sorted(customers["components"]["schemas"]) == sorted(SCHEMAS.split())
+
+
+def test_operations_state_the_scope_that_keys_need(harness: AppHarness, customers: Json) -> None:
+    required = {path: {} for path in customers["paths"]}
+    for method, path, operation in operations_in(customers):
+        required[path][method] = scope = operation.get("x-required-scope")
+        accepts_keys = {"apiKey": []} in operation["security"]
+        assert (scope is not None) == (accepts_keys and path not in ("/v1/me", "/v1/verify")), (method, path)
+        assert scope is None or f"`{scope}`" in operation["description"]
+        codes = operation["responses"].get("403", {}).get("description", "")
+        assert scope is None or "insufficient_scope" in codes, (method, path)
+    assert required["/v1/agents/{agent_id}"] == {
+        "get": "agents:read",
+        "patch": "agents:write",
+        "delete": "agents:write",
+    }
+    assert customers["components"]["schemas"]["Scope"]["enum"] == list(SCOPES)
+    scopes = customers["components"]["schemas"]["ApiKeyInput"]["properties"]["scopes"]
+    assert {"$ref": "#/components/schemas/Scope"} in [one.get("items") for one in scopes["anyOf"]]
 
 
 def test_two_operations_with_one_name_are_an_error(harness: AppHarness) -> None:
