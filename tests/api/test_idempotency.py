@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
+from bench.scenarios.rotation_load import THREADS, rotate_under_load
 from kataven.account import idempotency
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE
@@ -352,6 +353,39 @@ def test_one_row_and_one_response_while_workers_are_killed(
     with connected(postgres, "acme") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM api_keys WHERE name = %s", (name,))
         assert cursor.fetchone() == (1,)
+
+
+def test_rotations_under_load_refuse_and_accept_each_secret_at_the_right_time(
+    harness: AppHarness, gunicorn: Gunicorn
+) -> None:
+    """`python -m bench.rotation --rounds 1000` runs it for longer."""
+    with gunicorn.client(harness.issuer.token(ALICE), "acme") as owner:
+        load = rotate_under_load(owner, gunicorn.client, 3)
+    assert load.wrong == []
+    assert load.receipts == 3
+    assert load.refused >= 3 * THREADS
+
+
+@pytest.mark.parametrize("path", ["/v1/api-keys/{}/rotate"])
+def test_two_rotations_at_once_leave_one_usable_secret(harness: AppHarness, gunicorn: Gunicorn, path: str) -> None:
+    with gunicorn.client(harness.issuer.token(ALICE), "acme") as owner:
+        created = owner.post("/v1/api-keys", json={"name": "Raced", "expiry": "30d"}).json()
+        start = threading.Barrier(4)
+
+        def rotate(_: int) -> httpx2.Response:
+            start.wait(60)
+            return owner.post(path.format(created["id"]), json={})
+
+        with ThreadPoolExecutor(4) as pool:
+            responses = list(pool.map(rotate, range(4)))
+        assert {response.status_code for response in responses} == {200}
+        secrets = [response.json()["key"] for response in responses]
+        statuses = []
+        for secret in (created["key"], *secrets):
+            with gunicorn.client(secret) as client:
+                statuses.append(client.get("/v1/me").status_code)
+    assert sorted(statuses) == [200, 200, 403, 403, 403], "the first secret, and the last"
+    assert statuses[0] == 200
 
 
 @pytest.fixture(scope="module")
