@@ -73,8 +73,7 @@ EXPLANATIONS = {
     "request_timeout": "The request did not arrive in time: its headers and its body each have 10 seconds. The server "
     "closes the connection. Send the request again.",
     "conflict": "The request is valid, but the current state of the resource does not allow it. `detail` names the "
-    "state. Fetch the resource again and change it, or change your request. Reserved for state conflicts of future "
-    "operations: no current operation returns it.",
+    "state. Fetch the resource again and change it, or change your request.",
     "idempotency_mismatch": "The `Idempotency-Key` was used within 24 hours for a request with another body or path. "
     "Nothing was changed. Use a new key for each request, and repeat a request without changes.",
     "idempotency_in_progress": "Another request with the same `Idempotency-Key` is in progress. Repeat the request "
