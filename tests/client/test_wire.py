@@ -65,6 +65,8 @@ KEY_LISTED = {
     "browser_use_at": None,
     "not_before": None,
     "paused_at": None,
+    "secret_created_at": "2026-01-02T03:04:05Z",
+    "former_secrets": [],
 }
 
 
