@@ -157,9 +157,7 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
     """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(
-            parts.sessions.reading_at, parts.sessions.recording_usage_at, is_journalled=parts.directory.is_journalled
-        ),
+        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,

@@ -26,6 +26,8 @@ HARMLESS_ROUTES = {
     ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
     ("POST", "/v1/api-keys"),
     ("POST", "/v1/widget-keys"),
+    ("POST", "/v1/api-keys/<key_id>/rotate"),  # revokes only an unused secret: see tests/api/test_rotation.py
+    ("PATCH", "/v1/api-keys/<key_id>/former-secret"),  # likewise
     ("PATCH", "/v1/widget-settings"),
     ("POST", "/v1/widget/auth/guest"),
     ("POST", "/v1/widget/auth/user-token"),

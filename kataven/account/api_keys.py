@@ -33,7 +33,7 @@ from sqlalchemy.orm import Session, undefer_group
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderScopes
-from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey
+from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
@@ -222,8 +222,13 @@ def search(
 
 
 def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
-    """The key that is stored under one of these hashes: the candidates of one secret. None if no key is."""
-    return session.scalar(select(ApiKey).where(ApiKey.key_hash.in_([candidate.digest for candidate in candidates])))
+    """The key that has or had one of these hashes: the candidates of one secret. None if no key has."""
+    digests = [candidate.digest for candidate in candidates]
+    found = session.scalar(select(ApiKey).where(ApiKey.key_hash.in_(digests)))
+    if found is not None or not session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+        return found
+    former = select(FormerSecret.key_id).where(FormerSecret.key_hash.in_(digests))
+    return session.scalar(select(ApiKey).where(ApiKey.id.in_(former)))
 
 
 def read(session: Session, key_id: UUID) -> ApiKey:

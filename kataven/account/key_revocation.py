@@ -17,18 +17,27 @@ from sqlalchemy.orm import Session
 from kataven.account import audit
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent, Revocation
-from kataven.revocation.target import RevocationTarget, RevokedKey
+from kataven.revocation.target import RevocationTarget, RevokedKey, secrets_of
 
 
 def write_intent(
-    revocation: Revocation, account: str, key_id: str, *, revoked: bool = True, generation: int | None = None
+    revocation: Revocation,
+    account: str,
+    key_id: str,
+    *,
+    revoked: bool = True,
+    generation: int | None = None,
+    secrets_below: int | None = None,
 ) -> Intent:
     """Record a revocation intent for a key.
 
     `revoked` is False if the change only restricts the key, so that it must not be journalled as revoked. `generation`
-    is set for a widget key: generations below it are revoked.
+    is set for a widget key: generations below it are revoked. `secrets_below` is set if only former secrets of the key
+    end: those of lower generations.
     """
     revoked_key = RevokedKey(account, key_id, generation) if revoked else None
+    if secrets_below is not None:
+        revoked_key = RevokedKey(account, secrets_of(key_id), secrets_below)
     return revocation.write_intent(RevocationTarget(account, key_id), revoked_key)
 
 

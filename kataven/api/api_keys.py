@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,15 +11,18 @@ from flask import Response
 from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.orm import Session
 
-from kataven.account import api_keys, audit, expiry
+from kataven.account import api_keys, audit, expiry, rotation
 from kataven.account.api_keys import BulkAction, KeyOutcome, KeyRules, KeyStatus, moment_in
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
-from kataven.account.models import ApiKey
+from kataven.account.models import ApiKey, FormerSecret
+from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
 from kataven.ratelimit.policy import LIMIT_FIELDS
+from kataven.revocation.revocation import Intent
 from kataven.web.access import MANAGE, READ
+from kataven.web.idempotency import issue_once
 from kataven.web.inputs.api_keys import (
     AllowedAddresses,
     DeniedAddresses,
@@ -42,7 +45,7 @@ from kataven.web.receipts import (
     revoke_together,
 )
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import Input, View, no_default, no_nul, with_fields, write_json
+from kataven.web.schema import Input, View, fields_of, no_default, no_nul, with_fields, write_json
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
@@ -59,6 +62,8 @@ SERVER_SET = frozenset(
         "paused_at",
         "last_used_at",
         "browser_use_at",
+        "secret_created_at",
+        "former_secrets",
         "key",
     }
 )
@@ -110,6 +115,20 @@ class KeyLimitsView(View):
     """The key's own limits, which are lower than the account's. Null means the account's limit."""
 
 
+class FormerSecretView(View):
+    """A secret of an API key that was replaced by a rotation."""
+
+    hint: str = Field(description="The last 8 characters.")
+    rotated_at: datetime
+    grace_seconds: int
+    ends_at: datetime | None = Field(
+        description="When it is refused, or was. Null until the new secret is used: the former one is accepted."
+    )
+    late_uses: int = Field(description="How often it was used after its end, and refused.")
+    last_late_use_at: datetime | None
+    last_late_address: str | None
+
+
 class ApiKeyView(View):
     """An API key, without its secret. The complete key is returned once, when it is created."""
 
@@ -130,12 +149,45 @@ class ApiKeyView(View):
     browser_use_at: datetime | None = Field(description="When a browser last sent the key, and it was rejected.")
     not_before: datetime | None
     paused_at: datetime | None
+    secret_created_at: datetime = Field(description="When the current secret was created.")
+    former_secrets: list[FormerSecretView] = Field(description="Up to 5 secrets that were replaced, latest first.")
+
+
+class RotateInput(Input):
+    """How to rotate an API key."""
+
+    grace_seconds: int = Field(
+        default=rotation.DEFAULT_GRACE_SECONDS,
+        ge=0,
+        le=rotation.MAX_GRACE_SECONDS,
+        description="How long the current secret is accepted after the first use of the new one. At most 7 days.",
+    )
+
+
+class FormerSecretPatch(Input):
+    """When the former secret of an API key ends."""
+
+    ends_in_seconds: int = Field(
+        ge=0,
+        le=rotation.MAX_GRACE_SECONDS,
+        description="The former secret is refused after this time at the latest, even if the new secret was not used. "
+        "0: at once. A later end than the current one changes nothing.",
+    )
 
 
 class NewApiKeyView(ApiKeyView):
     """A new API key with the complete key, which is returned only once."""
 
     key: str
+
+
+class RotatedApiKeyView(ApiKeyView):
+    """An API key with its new secret, which is returned only once."""
+
+    key: str
+    receipt: ReceiptView | None = Field(
+        None, description="Set if a new secret that had not been used was replaced: no worker accepts it."
+    )
 
 
 class ChangedApiKeyView(ApiKeyView):
@@ -224,7 +276,8 @@ def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
             unused_for=None if query.unused_for is None else timedelta(days=query.unused_for),
             expires_within=None if query.expires_within is None else timedelta(days=query.expires_within),
         )
-        return write_page(page, lambda key: shape(key, now), query)
+        former = _former_secrets(session, page.rows)
+        return write_page(page, lambda key: shape(key, now, former.get(key.id, ())), query)
 
 
 @blueprint.operation(
@@ -234,6 +287,8 @@ def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
     summary="Create an API key",
     response=ResponseSpec(201, "The API key. Store it securely: it is not returned again.", NewApiKeyView),
     body=ApiKeyInput,
+    idempotent=True,
+    returns_secret=True,
     max_body_bytes=8 * 1024,
     refusals=("expiry_exceeds_policy",),
 )
@@ -250,11 +305,72 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
         body.not_before,
     )
     expires_at = expiry.expires_at(body.expiry, now, context.account.max_key_expiry_days)
-    issued = context.services.issuer.issue(TokenKind.API_KEY, context.account.account)
-    with context.writing() as session:
+
+    def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
         key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
-        created = shape(key, now)
-    return write_json({**created, "key": issued.text}, 201, {"Cache-Control": "no-store"})
+        return shape(key, now)
+
+    def respond(created: dict[str, Any], key: str) -> Response:
+        return write_json({**created, "key": key}, 201, {"Cache-Control": "no-store"})
+
+    return issue_once(context, TokenKind.API_KEY, create, respond)
+
+
+@blueprint.operation(
+    "POST",
+    "/v1/api-keys/<key_id>/rotate",
+    access=MANAGE,
+    summary="Rotate an API key",
+    response=ResponseSpec(200, "The API key with its new secret. Store it securely.", RotatedApiKeyView),
+    body=RotateInput,
+    idempotent=True,
+    returns_secret=True,
+    max_body_bytes=8 * 1024,
+    refusals=("conflict",),
+)
+def rotate_api_key(context: RequestContext, key_id: UUID, body: RotateInput) -> Response:
+    """The key keeps its id, name, scopes and limits. The current secret is accepted until the new one is used for the
+    first time, and then for `grace_seconds`. If you rotate again before that first use, the unused secret is replaced
+    and refused. Returns 409 `conflict` during the grace period, and for a key that is revoked or expired."""
+    now = datetime.now(UTC)
+    replaced: list[tuple[Intent, UUID]] = []
+
+    def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
+        rotated = rotation.rotate(session, key_id, issued, body.grace_seconds, context.actor)
+        shaped = shape(rotated.key, now, rotation.former_secrets(session, [key_id])[key_id])
+        if rotated.replaced:
+            replaced.append((record_intent(context, str(key_id), revoked=False), rotated.event_id))
+        return shaped
+
+    def respond(rotated: dict[str, Any], key: str) -> Response:
+        response = {**rotated, "key": key}
+        if replaced:
+            response["receipt"] = revoke_credentials(context, *replaced[-1])
+        return write_json(response, 200, {"Cache-Control": "no-store"})
+
+    return issue_once(context, TokenKind.API_KEY, create, respond)
+
+
+@blueprint.operation(
+    "PATCH",
+    "/v1/api-keys/<key_id>/former-secret",
+    access=MANAGE,
+    summary="End the former secret of an API key",
+    response=ResponseSpec(200, "The API key, and the receipt.", ChangedApiKeyView),
+    body=FormerSecretPatch,
+    max_body_bytes=8 * 1024,
+    refusals=("conflict",),
+)
+def change_former_secret(context: RequestContext, key_id: UUID, body: FormerSecretPatch) -> Response:
+    """Once the response is returned, every worker on every host applies the change. Returns 409 `conflict` if no former
+    secret is accepted any more, unless `ends_in_seconds` is 0."""
+    with context.writing() as session:
+        ended = rotation.shorten(session, key_id, body.ends_in_seconds, context.actor)
+        former = rotation.former_secrets(session, [key_id]).get(key_id, ())
+        changed = shape(ended.key, datetime.now(UTC), former)
+        intent = record_intent(context, str(key_id), revoked=False, secrets_below=ended.below)
+    changed["receipt"] = revoke_credentials(context, intent, ended.event_id)
+    return write_json(changed)
 
 
 @blueprint.operation(
@@ -318,7 +434,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:
             intent = record_intent(context, str(key_id), revoked="disabled" in given)
-        changed = shape(key, datetime.now(UTC))
+        changed = shape(key, datetime.now(UTC), _former_secrets(session, [key]).get(key_id, ()))
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -359,8 +475,13 @@ def _change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], ac
         raise InvalidRequest([FieldError("scopes", str(error))]) from None
 
 
-def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
-    """An API key as the API returns it."""
+def _former_secrets(session: Session, keys: Sequence[ApiKey]) -> Mapping[UUID, Sequence[FormerSecret]]:
+    """None before `account_0004`, which the columns of a key show."""
+    return rotation.former_secrets(session, [key.id for key in keys if rotation.SINCE_COLUMN in key.columns])
+
+
+def shape(key: ApiKey, now: datetime, former: Sequence[FormerSecret] = ()) -> dict[str, Any]:
+    """An API key as the API returns it. `former` are its former secrets, the latest first."""
     rules = KeyRules.of(key)
     return {
         "id": key.id,
@@ -380,4 +501,6 @@ def shape(key: ApiKey, now: datetime) -> dict[str, Any]:
         "browser_use_at": moment_in(key.columns, "browser_use_at"),
         "not_before": rules.not_before,
         "paused_at": moment_in(key.columns, "paused_at"),
+        "secret_created_at": former[0].rotated_at if former else key.created_at,
+        "former_secrets": [fields_of(secret, FormerSecretView.model_fields) for secret in former],
     }

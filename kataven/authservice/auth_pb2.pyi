@@ -48,7 +48,7 @@ class VerifyResponse(_message.Message):
     def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ..., restricted_principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class Principal(_message.Message):
-    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "scopes", "allowed_addresses", "denied_addresses", "from_browsers")
+    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "scopes", "allowed_addresses", "denied_addresses", "from_browsers", "completes_rotation")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class Principal(_message.Message):
     ALLOWED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     DENIED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     FROM_BROWSERS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETES_ROTATION_FIELD_NUMBER: _ClassVar[int]
     kind: CredentialKind
     account: str
     id: str
@@ -78,7 +79,8 @@ class Principal(_message.Message):
     allowed_addresses: _containers.RepeatedScalarFieldContainer[str]
     denied_addresses: _containers.RepeatedScalarFieldContainer[str]
     from_browsers: bool
-    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., scopes: _Optional[_Union[Scopes, _Mapping]] = ..., allowed_addresses: _Optional[_Iterable[str]] = ..., denied_addresses: _Optional[_Iterable[str]] = ..., from_browsers: _Optional[bool] = ...) -> None: ...
+    completes_rotation: str
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., scopes: _Optional[_Union[Scopes, _Mapping]] = ..., allowed_addresses: _Optional[_Iterable[str]] = ..., denied_addresses: _Optional[_Iterable[str]] = ..., from_browsers: _Optional[bool] = ..., completes_rotation: _Optional[str] = ...) -> None: ...
 
 class Scopes(_message.Message):
     __slots__ = ("names",)
@@ -87,12 +89,14 @@ class Scopes(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "detail")
+    __slots__ = ("code", "detail", "secret_id")
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SECRET_ID_FIELD_NUMBER: _ClassVar[int]
     code: str
     detail: str
-    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    secret_id: str
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., secret_id: _Optional[str] = ...) -> None: ...
 
 class Unavailable(_message.Message):
     __slots__ = ("detail", "retry_after_seconds", "code")
@@ -113,12 +117,16 @@ class KeyHash(_message.Message):
     def __init__(self, pepper_id: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("kind", "account")
+    __slots__ = ("kind", "account", "seed", "pepper_id")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PEPPER_ID_FIELD_NUMBER: _ClassVar[int]
     kind: TokenKind
     account: str
-    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ...) -> None: ...
+    seed: bytes
+    pepper_id: str
+    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ..., seed: _Optional[bytes] = ..., pepper_id: _Optional[str] = ...) -> None: ...
 
 class IssueResponse(_message.Message):
     __slots__ = ("text", "hash", "hint")

@@ -8,7 +8,7 @@ from kataven.authservice import auth_pb2 as pb
 from kataven.identity import errors
 from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
-from kataven.identity.issuer import IssuedKey
+from kataven.identity.issuer import IssuedKey, Seed
 from kataven.identity.peppers import KeyHash
 from kataven.identity.principal import CredentialKind, Principal, Role
 from kataven.identity.token import TokenKind
@@ -67,6 +67,7 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
         expires_at=principal.expires_at,
         limits=principal.limits,
         from_browsers=principal.from_browsers,
+        completes_rotation=principal.completes_rotation or "",
     )
     if principal.scopes is None and principal.addresses is None:
         return pb.VerifyResponse(principal=message)
@@ -80,7 +81,8 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
 
 
 def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
-    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal)))
+    secret_id = refusal.secret_id if isinstance(refusal, errors.RotatedCredential) else None
+    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal), secret_id=secret_id or ""))
 
 
 def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
@@ -96,6 +98,8 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         refusal = REFUSALS.get(response.refusal.code)
         if refusal is None:
             raise UnknownMessage("unknown code of a refusal")
+        if refusal is errors.RotatedCredential:
+            raise errors.RotatedCredential(response.refusal.detail, secret_id=response.refusal.secret_id or None)
         raise refusal(response.refusal.detail)
     if outcome == "unavailable":
         unavailable = response.unavailable
@@ -127,6 +131,7 @@ def _principal(message: pb.Principal) -> Principal:
         scopes=frozenset(message.scopes.names) if message.HasField("scopes") else None,
         addresses=AddressRules.of(message.allowed_addresses, message.denied_addresses),
         from_browsers=message.from_browsers,
+        completes_rotation=message.completes_rotation or None,
     )
 
 
@@ -148,6 +153,17 @@ def hash_out(stored: KeyHash) -> pb.KeyHash:
 
 def hash_in(message: pb.KeyHash) -> KeyHash:
     return KeyHash(message.pepper_id, message.digest)
+
+
+def issue_out(kind: TokenKind, account: str, seed: Seed | None) -> pb.IssueRequest:
+    request = pb.IssueRequest(kind=token_kind_out(kind), account=account)
+    if seed is not None:
+        request.seed, request.pepper_id = seed.data, seed.pepper_id
+    return request
+
+
+def seed_in(request: pb.IssueRequest) -> Seed | None:
+    return Seed(request.seed, request.pepper_id) if request.seed else None
 
 
 def issued_out(issued: IssuedKey) -> pb.IssueResponse:

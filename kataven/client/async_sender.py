@@ -35,7 +35,7 @@ class AsyncSender:
             if outcome.error is None:
                 return outcome.result  # type: ignore[return-value]  # without an error, the result is set
             failed_attempts += 1
-            delay = delay_before_retry(self._retry, request.method, failed_attempts, outcome.error)
+            delay = delay_before_retry(self._retry, request, failed_attempts, outcome.error)
             if delay is None:
                 raise outcome.error
             await sleep(delay)

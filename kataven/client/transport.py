@@ -85,7 +85,8 @@ def _tls_context() -> ssl.SSLContext:
 
 def request_options(options: Options, request: ApiRequest[Any]) -> dict[str, Any]:
     """Arguments for the `request` method of both httpx2 clients."""
-    headers = {} if request.if_match is None else {"If-Match": request.if_match}
+    named = {"If-Match": request.if_match, "Idempotency-Key": request.idempotency_key}
+    headers = {name: value for name, value in named.items() if value is not None}
     sent: dict[str, Any] = {"method": request.method, "url": f"{options.base_url}{request.path}", "headers": headers}
     if request.query:
         sent["params"] = dict(request.query)

@@ -11,6 +11,7 @@
     ├── InvalidCredential     the credential is not recognized: unknown key, invalid signature, wrong issuer
     ├── ExpiredCredential     the credential has expired
     ├── RevokedCredential     the credential has been revoked
+    ├── RotatedCredential     a former secret of an API key is sent after its grace period
     ├── PausedCredential      the API key is paused
     ├── NotYetValid           the API key is not valid yet
     ├── AddressNotAllowed     the API key can't be used from the client's address
@@ -40,6 +41,10 @@ class Refused(Exception):
         super().__init__(detail or self.explanation)
         self.rule = rule
         """The rule that a JWT violates, for the log and the Hub's sign-in page. None for other credentials."""
+
+    def copy(self) -> Refused:
+        """Another instance, without the traceback."""
+        return type(self)(*self.args)
 
 
 class MissingCredential(Refused):
@@ -95,6 +100,21 @@ class ExpiredCredential(Refused):
 class RevokedCredential(Refused):
     code = "revoked_credential"
     explanation = "The credential has been revoked."
+
+
+class RotatedCredential(Refused):
+    code = "rotated_credential"
+    explanation = (
+        "The secret of this API key was rotated, and this former one is not accepted any more. Use the new one."
+    )
+
+    def __init__(self, detail: str | None = None, *, rule: str | None = None, secret_id: str | None = None) -> None:
+        super().__init__(detail, rule=rule)
+        self.secret_id = secret_id
+        """The former secret, whose late uses are counted."""
+
+    def copy(self) -> RotatedCredential:
+        return type(self)(*self.args, secret_id=self.secret_id)
 
 
 class PausedCredential(Refused):

@@ -47,6 +47,9 @@ class Principal:
     from_browsers: bool = False
     """Whether browsers may send the key."""
 
+    completes_rotation: str | None = None
+    """The former secret whose grace period starts with the first use of this one, if that is not recorded yet."""
+
     @property
     def label(self) -> str:
         """The label for `created_by` and the audit log, such as `jwt:alice`. Contains the kind and no secret."""

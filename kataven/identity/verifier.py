@@ -24,6 +24,7 @@ from kataven.identity.errors import (
     NotYetValid,
     PausedCredential,
     RevokedCredential,
+    RotatedCredential,
 )
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.peppers import KeyHash, PepperRing
@@ -67,6 +68,13 @@ class StoredKey:
     from_browsers: bool = False
     not_before: float | None = None
     paused: bool = False
+    former_id: str | None = None
+    """The id of the secret, if it is a former one."""
+    ends_at: float | None = None
+    """For a former secret: when it ends. None: when the new one is used for the first time, plus the grace period."""
+    ended: bool = False
+    """Whether the secret is journalled as ended, whatever its row states."""
+    completes_rotation: str | None = None
 
 
 class AccountLookup(Protocol):
@@ -119,6 +127,8 @@ class LocalVerifier:
             raise ExpiredCredential
         if key.revoked:
             raise RevokedCredential
+        if key.ended or (key.ends_at is not None and key.ends_at <= self._clock()):
+            raise RotatedCredential(secret_id=key.former_id)
         if key.paused:
             raise PausedCredential
         if key.not_before is not None and self._clock() < key.not_before:
@@ -131,11 +141,12 @@ class LocalVerifier:
             account_name,
             key.id,
             key.name,
-            expires_at=key.expires_at,
+            expires_at=min((one for one in (key.expires_at, key.ends_at) if one is not None), default=None),
             limits=key.limits,
             scopes=None if key.scopes is None else scopes.granted(key.scopes),
             addresses=key.addresses,
             from_browsers=key.from_browsers,
+            completes_rotation=key.completes_rotation,
         )
 
     def _find_key(self, token: str, account: AccountFacts) -> StoredKey:

@@ -64,8 +64,8 @@ def load_dump(operator: Operator, store: DumpStore, account: str, path: Path) ->
         store.require(reservation.maintenance)
         replaced = take_dump(operator, store, reservation, account)
         with reservation.templates.server.connect(reservation.database) as connection, Session(connection) as session:
-            usable = restore_keys.usable_keys(session)
-        prepare = _RevokeKeys(operator, _journalled(operator, account), usable)
+            usable, secrets = restore_keys.usable_keys(session), restore_keys.key_secrets(session)
+        prepare = _RevokeKeys(operator, _journalled(operator, account), usable, secrets)
         loaded = reservation.replace(lambda url: dumps.load(store.programs, given, url), prepare)
         with operator.system.writing() as session:
             accounts.read(session, account, lock=True).schema_revision = loaded.revision
@@ -132,10 +132,12 @@ class _RevokeKeys:
     operator: Operator
     journalled: journal.Generations
     usable: UsableKeys | None
+    secrets: restore_keys.KeySecrets | None = None
     revoked: int = 0
 
     def __call__(self, loaded: Connection) -> None:
         with Session(loaded) as session:
+            restore_keys.restore_secrets(session, self.secrets)
             self.revoked = restore_keys.apply_journal(session, self.journalled, self.operator.actor)
             if self.usable is not None:
                 self.revoked += restore_keys.revoke_other_keys(session, self.usable, self.operator.actor)

@@ -24,6 +24,7 @@ from kataven.identity.errors import (
     PausedCredential,
     Refused,
     RevokedCredential,
+    RotatedCredential,
 )
 from kataven.identity.principal import Principal
 from kataven.identity.verifier import Verifier
@@ -36,7 +37,14 @@ REFUSED_TTL_SECONDS = 5.0
 CAPACITY = 10_000
 REFUSED_CAPACITY = 10_000
 
-CACHED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, PausedCredential, AccountSuspended)
+CACHED_REFUSALS = (
+    InvalidCredential,
+    ExpiredCredential,
+    RevokedCredential,
+    RotatedCredential,
+    PausedCredential,
+    AccountSuspended,
+)
 """The definitive refusals. The others can be determined again without I/O."""
 
 Key = TypeVar("Key", bound=Hashable)
@@ -95,7 +103,7 @@ class CachingVerifier:
         if refusal is not None:
             self._stats.cached_refusals += 1
             # A new instance: threads that raise the same instance would share one traceback.
-            raise type(refusal)(*refusal.args)
+            raise refusal.copy()
         if leases_valid:
             self._stats.misses += 1
         else:
@@ -123,7 +131,7 @@ class CachingVerifier:
     def _cache_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
         target = RevocationTarget(account, ANY_KEY)  # a key that is resumed is accepted at once
         # A copy without traceback, so that the cache keeps no reference to stack frames.
-        plain = type(refusal)(*refusal.args)
+        plain = refusal.copy()
         put = partial(self._refused.put, key, plain, target, now=now, expires=now + self._refused_ttl_seconds)
         self._guard.cache_result(fill_token, target, put)
 

@@ -30,7 +30,14 @@ _ACCOUNT_LIMITS = tuple(limit.quota for limit in LIMIT_FIELDS)
 _CREDENTIALS = ("api_key", "jwt")
 _VERIFIED = (
     *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),
-    *("paused_credential", "credential_not_yet_valid", "address_not_allowed", "browser_use", "account_suspended"),
+    *(
+        "rotated_credential",
+        "paused_credential",
+        "credential_not_yet_valid",
+        "address_not_allowed",
+        "browser_use",
+        "account_suspended",
+    ),
     *("malformed_token", "rate_limited", "unavailable"),
 )
 _GATEWAY_OUTCOMES = (

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from kataven.identity.scopes import KnownScopes
+from kataven.web import idempotency
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, Audience, OpenApiLink, Operation, operation_of
 from kataven.web.paging import NEXT_CURSOR
@@ -233,6 +234,8 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             yield {"name": name, "in": "query", "required": required, "description": text, "schema": value}
     if operation.conditional:
         yield _CONDITIONS["If-None-Match" if operation.method == "GET" else "If-Match"]
+    if operation.idempotent:
+        yield _IDEMPOTENCY_KEY
     if not operation.access.public:
         yield {
             "name": "X-Account-ID",
@@ -265,6 +268,15 @@ _CONDITIONS: dict[str, Json] = {
         "description": "The `ETag` of your cached copy. Returns 304 if the resource has not changed.",
         "schema": {"type": "string"},
     },
+}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "description": "A random string, such as a UUID. A request with the same key and body returns the first response "
+    "for 24 hours, and creates nothing. With another body, it returns 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": idempotency.PATTERN},
 }
 
 
@@ -352,12 +364,18 @@ def _codes(operation: Operation) -> list[str]:
         codes.append("not_found")
     if operation.conditional and operation.method != "GET":
         codes.append("precondition_failed")
+    if operation.idempotent:
+        codes += ["idempotency_mismatch", "idempotency_in_progress"]
+    if operation.idempotent and operation.returns_secret:
+        codes.append("idempotency_secret_expired")
     return list(dict.fromkeys([*codes, *operation.refusals]))
 
 
 def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
     headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
+    if operation.idempotent:
+        headers[idempotency.REPLAYED] = "`true` if this is the response to an earlier request with the same key."
     if operation.paginated:
         headers |= _PAGE_HEADERS
     if operation.access.keys:

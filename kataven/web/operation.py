@@ -17,6 +17,7 @@ from kataven.identity import scopes
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
 from kataven.web.access import Access
+from kataven.web.idempotency import read_attempt
 from kataven.web.problems import InvalidRequest
 from kataven.web.request_context import current_context
 from kataven.web.schema import (
@@ -95,6 +96,10 @@ class Operation:
     """Links in addition to those to the resource that the response creates or shows."""
     published: bool = True
     """False for HTML pages, which the OpenAPI document omits."""
+    idempotent: bool = False
+    """Whether it supports `Idempotency-Key`: see `web.idempotency`."""
+    returns_secret: bool = False
+    """Whether the response has a secret, which is not stored for repeated requests."""
     forward_auth: bool = False
     """Whether gateways call it: problems have statuses that gateways understand (see `forward_auth`)."""
     max_body_bytes: int = MAX_BODY_BYTES
@@ -108,6 +113,8 @@ class Operation:
     def __post_init__(self) -> None:
         if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
             raise ValueError(f"{self.method} {self.path}: max_body_bytes of a public operation must be at most 64 KiB")
+        if self.idempotent and (self.access.public or self.method != "POST"):
+            raise ValueError(f"{self.method} {self.path}: only a POST with a credential can be idempotent")
 
 
 class ApiBlueprint(Blueprint):
@@ -150,6 +157,8 @@ class ApiBlueprint(Blueprint):
         conditional: bool = False,
         others: tuple[ResponseSpec, ...] = (),
         links: tuple[OpenApiLink, ...] = (),
+        idempotent: bool = False,
+        returns_secret: bool = False,
         forward_auth: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
@@ -181,6 +190,8 @@ class ApiBlueprint(Blueprint):
                 body=body,
                 query=query,
                 conditional=conditional,
+                idempotent=idempotent,
+                returns_secret=returns_secret,
                 forward_auth=forward_auth,
                 max_body_bytes=max_body_bytes,
             )
@@ -226,7 +237,11 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
     def view(**path: str) -> Response:
         context = current_context()
         if not operation.access.by_address:
-            return handler(context, **_read(operation, path))
+            arguments = _read(operation, path)
+            if operation.idempotent:
+                caller, body = context.principal.label, arguments.get("body")
+                context.attempt = read_attempt(request, caller, operation.operation_id, path, body)
+            return handler(context, **arguments)
         # In memory and before the body is read: rejecting invalid requests must cost less than sending them.
         context.require(AddressBudgetKind.REFUSED)
         try:

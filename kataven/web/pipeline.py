@@ -14,7 +14,7 @@ from flask import Flask, Request, Response, current_app, g, request
 
 from kataven.identity import conditions
 from kataven.identity.credential import ApiKeyCredential, parse_credential
-from kataven.identity.errors import AccountMismatch, BrowserUse, Refused
+from kataven.identity.errors import AccountMismatch, BrowserUse, Refused, RotatedCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
@@ -73,6 +73,9 @@ def admit_as(access: Access, scope: str | None = None) -> None:
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
         context.services.last_used.record_use(principal.account, principal.id)
+        if principal.completes_rotation is not None:
+            former_id = principal.completes_rotation
+            context.services.last_used.record_completion(principal.account, principal.id, former_id)
 
 
 def limit() -> None:
@@ -111,6 +114,8 @@ def _authenticate(context: RequestContext) -> Principal:
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately
+        if isinstance(refusal, RotatedCredential) and refusal.secret_id is not None:
+            context.services.last_used.record_late_use(credential.account, refusal.secret_id, context.address)
         raise
     except LimitExceeded:
         outcome = "rate_limited"

@@ -19,7 +19,16 @@ from sqlalchemy.exc import ProgrammingError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from kataven.account.errors import ChangeLost, Conflict, ExpiryExceedsPolicy, NotFound
+from kataven.account.errors import (
+    ChangeLost,
+    Conflict,
+    ExpiryExceedsPolicy,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    NotFound,
+    SecretExpired,
+    TooManyIdempotencyKeys,
+)
 from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
@@ -102,6 +111,7 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(403, "reserved_account", "Reserved account"),
         ProblemType(403, "account_mismatch", "Account mismatch"),
         ProblemType(403, "revoked_credential", "Credential revoked"),
+        ProblemType(403, "rotated_credential", "Secret rotated"),
         ProblemType(403, "paused_credential", "Credential paused"),
         ProblemType(403, "credential_not_yet_valid", "Credential not valid yet"),
         ProblemType(403, "address_not_allowed", "Address not allowed"),
@@ -129,6 +139,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(405, "method_not_allowed", "Method not allowed"),
         ProblemType(408, "request_timeout", "Request timeout"),
         ProblemType(409, "conflict", "Conflict"),
+        ProblemType(409, "idempotency_mismatch", "Idempotency key used for another request"),
+        ProblemType(409, "idempotency_in_progress", "Request in progress"),
+        ProblemType(409, "idempotency_secret_expired", "Secret no longer available"),
         ProblemType(412, "precondition_failed", "Precondition failed"),
         ProblemType(413, "payload_too_large", "Payload too large"),
         ProblemType(414, "uri_too_long", "URI too long"),
@@ -201,6 +214,10 @@ def install_own(app: Flask) -> None:
     app.register_error_handler(GatewayMisconfigured, _gateway_misconfigured)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
     app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
+    app.register_error_handler(IdempotencyMismatch, lambda error: problem("idempotency_mismatch", str(error)))
+    app.register_error_handler(SecretExpired, lambda error: problem("idempotency_secret_expired", str(error)))
+    app.register_error_handler(IdempotencyInProgress, _idempotency_in_progress)
+    app.register_error_handler(TooManyIdempotencyKeys, _too_many_idempotency_keys)
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(LimitExceeded, _rate_limited)
@@ -337,6 +354,14 @@ def _gateway_misconfigured(error: GatewayMisconfigured) -> Response:
 
 def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:
     return problem("expiry_exceeds_policy", str(error), [FieldError("expiry", str(error))])
+
+
+def _idempotency_in_progress(error: IdempotencyInProgress) -> Response:
+    return problem("idempotency_in_progress", str(error), headers={"Retry-After": str(DEFAULT_RETRY_AFTER_SECONDS)})
+
+
+def _too_many_idempotency_keys(error: TooManyIdempotencyKeys) -> Response:
+    return problem("rate_limited", str(error), headers={"Retry-After": "3600"})
 
 
 def _rate_limited(error: RateLimitExceeded) -> Response:

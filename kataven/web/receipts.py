@@ -33,18 +33,26 @@ class ReceiptView(View):
 
 
 def record_intent(
-    context: RequestContext, key_id: str, *, revoked: bool = True, generation: int | None = None
+    context: RequestContext,
+    key_id: str,
+    *,
+    revoked: bool = True,
+    generation: int | None = None,
+    secrets_below: int | None = None,
 ) -> Intent:
     """Record a revocation intent for a key.
 
     `revoked` is False if the change only restricts the key, so that it must not be journalled as revoked. `generation`
-    is set for a widget key: generations below it are revoked.
+    is set for a widget key: generations below it are revoked. `secrets_below` is set if only former secrets of the key
+    end: those of lower generations.
 
     Call it as the last step of the transaction. If this process dies before `revoke_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
     revocation, account = context.services.revocation, context.account.account
-    return key_revocation.write_intent(revocation, account, key_id, revoked=revoked, generation=generation)
+    return key_revocation.write_intent(
+        revocation, account, key_id, revoked=revoked, generation=generation, secrets_below=secrets_below
+    )
 
 
 def record_account_intent(context: RequestContext) -> Intent:

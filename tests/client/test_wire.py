@@ -16,6 +16,7 @@ from kataven.client import (
     AddressNotAllowedError,
     ApiError,
     BrowserUseError,
+    ConflictError,
     ConnectionFailed,
     InsufficientScopeError,
     KatavenError,
@@ -64,6 +65,8 @@ KEY_LISTED = {
     "browser_use_at": None,
     "not_before": None,
     "paused_at": None,
+    "secret_created_at": "2026-01-02T03:04:05Z",
+    "former_secrets": [],
 }
 
 
@@ -159,6 +162,25 @@ def test_writes_are_retried_only_with_unsafe(script: Script, kind: str, key: str
     with client_of(kind, key, base_url=script.url, retry=Retry(unsafe=True)) as kataven:
         assert kataven.widget_settings.update(theme="dark").theme == "auto"
     assert [request.method for request in script.requests] == ["PATCH", "DELETE", "PATCH", "PATCH"]
+
+
+def test_creations_are_retried_with_one_idempotency_key(
+    script: Script, kind: str, key: str, waits: list[float]
+) -> None:
+    in_progress = ScriptedResponse(409, {"code": "idempotency_in_progress"}, {"Retry-After": "1"})
+    mismatch = ScriptedResponse(409, {"code": "idempotency_mismatch"})
+    script.respond_with(ScriptedResponse(hang_up=True), in_progress, mismatch, busy(Retry_After="1"), mismatch)
+    with client_of(kind, key, base_url=script.url, retry=True) as kataven:
+        for create in (lambda: kataven.agents.create("A"), lambda: kataven.widget_keys.create("B")):
+            with pytest.raises(ConflictError):
+                create()
+    assert len(waits) == 3
+    sent = [request.headers["Idempotency-Key"] for request in script.requests]
+    assert sent[0] == sent[1] == sent[2] != sent[3] == sent[4]
+    script.respond_with(OK)
+    with client_of(kind, key, base_url=script.url) as kataven:
+        kataven.widget_settings.get()
+    assert "Idempotency-Key" not in script.requests[-1].headers
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 500])

@@ -184,6 +184,10 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("PATCH", "/v1/api-keys/<key_id>"): lambda w: Request(
         f"/v1/api-keys/{w.api_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
     ),
+    ("POST", "/v1/api-keys/<key_id>/rotate"): lambda w: Request(f"/v1/api-keys/{w.api_key()[0]}/rotate", w.owner, {}),
+    ("PATCH", "/v1/api-keys/<key_id>/former-secret"): lambda w: Request(
+        f"/v1/api-keys/{w.api_key()[0]}/former-secret", w.owner, {"ends_in_seconds": 0}
+    ),
     ("DELETE", "/v1/api-keys/<key_id>"): lambda w: Request(f"/v1/api-keys/{w.api_key()[0]}", w.owner),
     ("GET", "/v1/widget-keys"): lambda w: Request("/v1/widget-keys", w.key),
     ("POST", "/v1/widget-keys"): lambda w: Request("/v1/widget-keys", w.key, WIDGET_KEY),

@@ -163,7 +163,7 @@ def test_customers_document_has_only_operations_for_customers(customers: Json) -
 
 OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
-    listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey
+    listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey rotateApiKey updateFormerSecret
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
@@ -174,10 +174,11 @@ SCHEMAS = """
     Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyBulkInput
     ApiKeyInput ApiKeyPatch BulkOutcome BulkResult KeyOutcome
     AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
-    ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyLimitsInput KeyStatus Limit Limits
-    Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role
-    Scope UserToken UserTokenInput Verified VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey
-    WidgetKeyInput WidgetKeyPatch WidgetPosition WidgetTheme
+    ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks KeyLimits
+    KeyLimitsInput KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
+    RemovedApiKey RemovedWidgetKey Role RotateInput RotatedApiKey Scope UserToken UserTokenInput Verified VisitorKind
+    VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition
+    WidgetTheme
 """
 
 

@@ -60,6 +60,13 @@ export async function everyOperation(): Promise<unknown[]> {
     read(
       await client.PATCH('/v1/agents/{agent_id}/widget-settings', { params: agent, body: { widget_enabled: true } }),
     )?.widget_enabled,
+    read(await client.POST('/v1/api-keys/{key_id}/rotate', { params: { ...key, ...jwt }, body: {} }))?.key,
+    read(
+      await client.PATCH('/v1/api-keys/{key_id}/former-secret', {
+        params: { ...key, ...jwt },
+        body: { ends_in_seconds: 0 },
+      }),
+    )?.former_secrets[0]?.late_uses,
     read(
       await client.PATCH('/v1/api-keys/{key_id}', { params: { ...key, ...jwt }, body: { disabled: true } }),
     )?.receipt?.workers,
