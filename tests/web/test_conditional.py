@@ -156,4 +156,5 @@ def test_every_updatable_resource_is_declared_conditional(harness: AppHarness) -
         and operation.method in {"PATCH", "DELETE"}
         and not operation.conditional
     }
-    assert undeclared == {"/v1/api-keys/<key_id>"}, "revoking must not depend on when a key was last used"
+    revoking = {"/v1/api-keys/<key_id>", "/v1/api-keys/<key_id>/former-secret"}
+    assert undeclared == revoking, "revoking must not depend on when a key was last used"
