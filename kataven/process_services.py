@@ -21,6 +21,7 @@ from kataven.identity.issuer import Issuer
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
+from kataven.people.access import PeopleAccess
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
@@ -82,6 +83,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         journal_replay=BackgroundService("journal replay", replayer.start, replayer.stop),
         last_used=last_used,
         widget=_widget(settings, parts, issuer),
+        people=PeopleAccess(parts.directory.database, parts.revocation),
         metrics=metrics,
         auth_service=auth_service,
         issuer_keys=issuer_keys,

@@ -46,7 +46,7 @@ class VerifyResponse(_message.Message):
     def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ...) -> None: ...
 
 class Principal(_message.Message):
-    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits")
+    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "person")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Principal(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    PERSON_FIELD_NUMBER: _ClassVar[int]
     kind: CredentialKind
     account: str
     id: str
@@ -68,7 +69,8 @@ class Principal(_message.Message):
     role: str
     expires_at: float
     limits: _containers.ScalarMap[str, int]
-    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    person: str
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., person: _Optional[str] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "detail")

@@ -66,6 +66,7 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
             role=principal.role,
             expires_at=principal.expires_at,
             limits=principal.limits,
+            person=principal.person,
         )
     )
 
@@ -113,6 +114,7 @@ def _principal(message: pb.Principal) -> Principal:
         role=role,
         expires_at=message.expires_at if message.HasField("expires_at") else None,
         limits=dict(message.limits) or None,
+        person=message.person if message.HasField("person") else None,
     )
 
 

@@ -11,7 +11,9 @@
     ├── InvalidCredential     the credential is not recognized: unknown key, invalid signature, wrong issuer
     ├── ExpiredCredential     the credential has expired
     ├── RevokedCredential     the credential has been revoked
-    └── AccountSuspended      the credential is valid, and its account is suspended
+    ├── AccountSuspended      the credential is valid, and its account is suspended
+    ├── SessionEnded          the user's sessions were ended after the token was issued
+    └── AccessBlocked         the user is blocked in the requested account
 
     VerifierUnavailable       the credential cannot be checked right now; neither an acceptance nor a refusal
     └── AccountOutOfStep      the schema of the account's database does not match the code
@@ -96,6 +98,16 @@ class RevokedCredential(Refused):
 class AccountSuspended(Refused):
     code = "account_suspended"
     explanation = "The account is suspended."
+
+
+class SessionEnded(Refused):
+    code = "session_ended"
+    explanation = "Your sessions were ended after this token was issued. Sign in again to get a new token."
+
+
+class AccessBlocked(Refused):
+    code = "access_blocked"
+    explanation = "Your access to this account is blocked. Ask an owner or admin of the account."
 
 
 class VerifierUnavailable(Exception):

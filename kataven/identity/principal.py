@@ -38,6 +38,8 @@ class Principal:
     """When the credential expires, in seconds since the Unix epoch."""
     limits: Mapping[str, int] | None = None
     """Lower limits for this key, by the names of `KeyLimits`: `{"per_minute": 30}`."""
+    person: str | None = None
+    """The id of the user: see `Person.id`. None for an API key."""
 
     @property
     def label(self) -> str:

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import AccountSuspended, ExpiredCredential, InvalidCredential, Refused, RevokedCredential
-from kataven.identity.principal import Principal
+from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.verifier import Verifier
 from kataven.revocation.guard import Guard
 from kataven.revocation.scoped_cache import ScopedTtlCache
@@ -103,12 +103,13 @@ class CachingVerifier:
             if isinstance(credential, ApiKeyCredential):
                 self._cache_refusal(fill_token, credential.account, key, refusal, now)
             raise
-        if store:
+        # A user without an id is from an auth-service of an earlier release: no event could evict the user's entries.
+        if store and (principal.kind is not CredentialKind.JWT or principal.person is not None):
             self._cache_principal(fill_token, key, principal, now)
         return principal
 
     def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
-        target = RevocationTarget(principal.account, principal.id)
+        target = RevocationTarget(principal.account, principal.id, principal.person)
         put = partial(self._principals.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
         if not self._guard.cache_result(fill_token, target, put):
             self._stats.stale_drops += 1

@@ -30,7 +30,7 @@ _ACCOUNT_LIMITS = tuple(limit.quota for limit in LIMIT_FIELDS)
 _CREDENTIALS = ("api_key", "jwt")
 _VERIFIED = (
     *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),
-    *("account_suspended", "malformed_token", "rate_limited", "unavailable"),
+    *("account_suspended", "session_ended", "access_blocked", "malformed_token", "rate_limited", "unavailable"),
 )
 _GATEWAY_OUTCOMES = (
     *_VERIFIED,

@@ -12,6 +12,7 @@ from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.verifier import Verifier
+from kataven.people.access import PeopleAccess
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
@@ -77,6 +78,8 @@ class Services:
     """Applies the revocation journal to a server that has lost commits."""
     last_used: LastUsedTracker
     widget: Widget
+    people: PeopleAccess
+    """Ends the sessions of users, and blocks users."""
     metrics: Metrics
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""

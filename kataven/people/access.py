@@ -1,0 +1,85 @@
+"""Ends the sessions of a user, and blocks a user in an account: the one sequence for the API, the Hub, the commands and
+the events of the issuer.
+
+    write the cutoff or the block · write the intent · commit · revoke
+
+The intent is part of the transaction. If the process dies before the receipt, workers evict what it covers on their
+own, and the same call completes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from kataven.identity.people import Person
+from kataven.revocation.receipt import Receipt
+from kataven.revocation.revocation import Intent, Revocation
+from kataven.revocation.target import RevocationTarget
+from kataven.system import cutoffs, intents
+from kataven.system.database import SystemDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why access ends, and who decided it. For the audit logs; contains no secret."""
+
+    reason: str
+    actor: str
+
+
+class PeopleAccess:
+    """Every method raises SystemDatabaseUnavailable if nothing was changed, and RevocationUnconfirmed if the change is
+    committed and no receipt could be obtained. All methods can be repeated."""
+
+    def __init__(self, database: SystemDatabase, revocation: Revocation) -> None:
+        self._database = database
+        self._revocation = revocation
+
+    def end_sessions(
+        self,
+        person: Person,
+        account: str | None,
+        cause: Cause,
+        *,
+        signed_out: bool = False,
+        at: float | None = None,
+    ) -> Receipt:
+        """Refuse every token that was issued to the user until now, and every session of the Hub that started until
+        now; in one account, or in all with None.
+
+        `signed_out`: the sign-in at the issuer ended as well, so that tokens that state an earlier sign-in are refused
+        even if they are issued later. `at` is when the issuer's event happened, in Unix seconds by the issuer's clock.
+        """
+        with self._database.writing() as session:
+            cutoffs.add(
+                session,
+                person,
+                account,
+                reason=cause.reason,
+                created_by=cause.actor,
+                signed_out=signed_out,
+                at=at,
+            )
+            intent = _intent(session, person.id, account)
+        return self._revocation.revoke(intent)
+
+    def block(self, person: Person, name: str, account: str, cause: Cause) -> Receipt:
+        """Refuse the user in one account until `lift`, whatever the issuer's tokens say."""
+        with self._database.writing() as session:
+            cutoffs.block(session, account, person, name, reason=cause.reason, created_by=cause.actor)
+            intent = _intent(session, person.id, account)
+        return self._revocation.revoke(intent)
+
+    def lift(self, subject: str, account: str) -> bool:
+        """Lift a block. Workers accept the user within moments. Returns whether the user was blocked."""
+        with self._database.writing() as session:
+            lifted = cutoffs.lift(session, account, subject)
+        self._revocation.announce(RevocationTarget(account, subject=subject))
+        return lifted
+
+
+def _intent(session: Session, subject: str, account: str | None) -> Intent:
+    target = RevocationTarget(account, subject=subject)
+    return Intent(target, str(intents.add(session, target)))
