@@ -139,7 +139,11 @@ def issuer_keys(settings: Settings) -> JwksClient:
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
     """The verifier of users' access tokens."""
-    use = AccessTokens(settings.oidc_client_ids)
+    use = AccessTokens(
+        settings.oidc_client_ids,
+        requires_type=settings.oidc_access_tokens == "at+jwt",
+        sign_in_client=settings.hub_client_id,
+    )
     return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time, use)
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -142,6 +142,12 @@ class Settings(BaseModel):
         (),
         description="Clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: all "
         "clients of the issuer.",
+    )
+    oidc_access_tokens: Literal["claims", "at+jwt"] = Field(
+        "claims",
+        description="How access tokens are told from ID tokens. `at+jwt`: by the type of RFC 9068, which every token "
+        "must have. `claims`: tokens without this type must have a `jti` and none of the claims of ID tokens, as at "
+        "Zitadel.",
     )
     blueprints: tuple[str, ...] = Field(
         (),
