@@ -5,7 +5,7 @@ Building opens no connections and starts no threads. `Services.start()` starts a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -13,6 +13,8 @@ from flask import Flask, g
 
 from kataven import assembly
 from kataven.account import last_used_tracker
+from kataven.account import people as seen_people
+from kataven.account.people import SeenPeopleTracker, Sighting
 from kataven.assembly import Foundation
 from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
@@ -83,7 +85,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         journal_replay=BackgroundService("journal replay", replayer.start, replayer.stop),
         last_used=last_used,
         widget=_widget(settings, parts, issuer),
-        people=PeopleAccess(parts.directory.database, parts.revocation),
+        people=PeopleAccess(parts.directory.database, parts.revocation, settings.oidc_issuer),
+        people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         auth_service=auth_service,
         issuer_keys=issuer_keys,
@@ -136,3 +139,8 @@ def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | 
 def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
     with sessions.recording_usage(account) as session:  # a worker that is paused here must not lock a key's row
         last_used_tracker.store(session, uses)
+
+
+def _store_people(sessions: AccountSessions, issuer: str, account: str, seen: Collection[Sighting]) -> None:
+    with sessions.recording_usage(account) as session:
+        seen_people.store(session, issuer, seen)

@@ -14,6 +14,7 @@ COMMANDS = {
         ("limits", "limits", "group", "Show and change the rate limits of accounts and keys."),
         ("migrations", "migrations", "group", "Migrate the system database and the databases of accounts."),
         ("oidc", "oidc", "group", "Check the OpenID Connect issuer."),
+        ("people", "people", "group", "End the sessions of users."),
         ("peppers", "peppers", "group", "Manage the peppers, the secrets that stored keys are hashed with."),
         ("revocation", "revocation", "group", "Measure revocation, list workers, flush their caches."),
         ("servers", "servers", "group", "Manage the PostgreSQL servers that accounts are placed on."),

@@ -234,6 +234,7 @@ def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) 
         hub_request.known = principal
         access.account_access.check(principal)
         hub_request.admitted = AuthContext(principal, account)
+        hub_request.services.people_seen.record(principal)
     else:
         hub_services().claims(user)
 

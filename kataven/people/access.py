@@ -9,6 +9,7 @@ own, and the same call completes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent, Revocation
 from kataven.revocation.target import RevocationTarget
 from kataven.system import cutoffs, intents
+from kataven.system.cutoffs import Block
 from kataven.system.database import SystemDatabase
 
 
@@ -33,9 +35,20 @@ class PeopleAccess:
     """Every method raises SystemDatabaseUnavailable if nothing was changed, and RevocationUnconfirmed if the change is
     committed and no receipt could be obtained. All methods can be repeated."""
 
-    def __init__(self, database: SystemDatabase, revocation: Revocation) -> None:
+    def __init__(self, database: SystemDatabase, revocation: Revocation, issuer: str) -> None:
         self._database = database
         self._revocation = revocation
+        self.issuer = issuer
+        """The OIDC issuer whose tokens are accepted."""
+
+    def person(self, sub: str) -> Person:
+        """The issuer's user with this `sub`."""
+        return Person(self.issuer, sub)
+
+    def blocks(self, account: str) -> Sequence[Block]:
+        """The users who are blocked in an account, the latest first."""
+        with self._database.reading() as session:
+            return cutoffs.blocks(session, account)
 
     def end_sessions(
         self,

@@ -64,8 +64,7 @@ EXPLANATIONS = {
     "request_timeout": "The request did not arrive in time: its headers and its body each have 10 seconds. The server "
     "closes the connection. Send the request again.",
     "conflict": "The request is valid, but the current state of the resource does not allow it. `detail` names the "
-    "state. Fetch the resource again and change it, or change your request. Reserved for state conflicts of future "
-    "operations: no current operation returns it.",
+    "state. Fetch the resource again and change it, or change your request.",
     "precondition_failed": "The resource changed after you fetched it, so its ETag no longer matches `If-Match`. Your "
     "update was not applied. Fetch it again and retry.",
     "payload_too_large": "The body exceeds the operation's limit of 8 KiB to 1 MiB, which `detail` states. The API did "

@@ -62,6 +62,8 @@ def admit_as(access: Access) -> None:
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
         context.services.last_used.record_use(principal.account, principal.id)
+    else:
+        context.services.people_seen.record(principal)
 
 
 def limit() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flask import Flask, current_app
 
 from kataven.account.last_used_tracker import LastUsedTracker
+from kataven.account.people import SeenPeopleTracker
 from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
@@ -80,6 +81,8 @@ class Services:
     widget: Widget
     people: PeopleAccess
     """Ends the sessions of users, and blocks users."""
+    people_seen: SeenPeopleTracker
+    """Records which users used which account."""
     metrics: Metrics
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
@@ -133,6 +136,7 @@ class Services:
             BackgroundService("limiter", self.limiter.start, self.limiter.stop),
             # Stops first: it writes the pending uses of keys, which needs the databases.
             BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
+            BackgroundService("user tracker", self.people_seen.start, self.people_seen.stop),
         )
         object.__setattr__(self, "background", background)
 

@@ -47,7 +47,7 @@ def test_account_has_a_row_and_its_own_database(harness: AppHarness, postgres: E
     record = harness.services.directory.read("whole")
     assert record is not None
     assert record.open
-    assert record.tenant.revision == "account_0002"
+    assert record.tenant.revision == "account_0005"
     assert "whole" in databases(postgres)
     assert harness.bearer(harness.new_key("whole")).get("/v1/agents").get_json() == []
 

@@ -163,12 +163,14 @@ OPERATION_IDS = """
     listApiKeys createApiKey updateApiKey deleteApiKey
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
+    listPeople endSessions blockPerson deleteBlock
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
     Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
-    AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
+    AuditEvent AuthMode Block BlockInput EndedPerson Person Branding BrandingPatch Category ChangedApiKey
+    ChangedWidgetKey Credential CredentialKind
     ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyStatus Limit Limits Me NewApiKey
     NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role UserToken
     UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
