@@ -24,6 +24,8 @@ from kataven.identity.fetch import HttpFetcher
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import IdTokens
+from kataven.people.replays import Replays
+from kataven.people.signed_events import SignedEvents
 from kataven.process_services import build_services
 from kataven.ratelimit.limiter import Meter
 from kataven.settings import Settings
@@ -114,6 +116,8 @@ def _hub_services(settings: Settings) -> HubServices:
             allow_loopback_http=settings.development,
         ),
         access_tokens=access_tokens,
+        events=SignedEvents(keys, settings.oidc_issuer, client.id, time.time),
+        replays=Replays(settings.redis_url.get_secret_value()),
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,

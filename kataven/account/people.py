@@ -16,7 +16,6 @@ from uuid import UUID
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from kataven.account.errors import NotFound
@@ -24,13 +23,13 @@ from kataven.account.models import SeenPerson
 from kataven.account.paging import Page, Position, newest_first
 from kataven.background import BackgroundLoop
 from kataven.identity.principal import Principal, Role
+from kataven.tenancy.errors import SchemaMismatch
 
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 300.0
 MAX_PEOPLE = 100_000
 RETENTION = timedelta(days=90)
-MISSING_TABLE = "42P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,7 @@ class SeenPeopleTracker:
                 except Exception as error:
                     # An error in one account's database must not prevent writing those of other accounts. A database
                     # without the table is not migrated yet: that is not worth a warning for each user.
-                    missing = isinstance(error, ProgrammingError) and getattr(error.orig, "pgcode", "") == MISSING_TABLE
-                    level = logging.DEBUG if missing else logging.WARNING
+                    level = logging.DEBUG if isinstance(error, SchemaMismatch) else logging.WARNING
                     log.log(level, "user not stored", extra={"account": account, "error": type(error).__name__})
 
     def start(self) -> None:
