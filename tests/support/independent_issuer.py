@@ -55,6 +55,8 @@ class Shape:
     """The host of the login page. Its port is never the issuer's."""
     signs_out_elsewhere: bool = False
     """Whether signing out is confirmed at the host of the login page."""
+    backchannel_logout_uri: str | None = None
+    """Where the issuer reports that a user signed out."""
 
 
 class IndependentIssuers:
@@ -84,6 +86,14 @@ class IndependentIssuers:
     def expired(self, token: str) -> str:
         """The same token, signed with the same key, expired for an hour."""
         return str(self._ask("/expired", token)["token"])
+
+    def access_token(self, issuer: str, sub: str) -> str:
+        """An access token of a user, issued now."""
+        return str(self._ask("/access-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
+
+    def sign_out(self, issuer: str, sub: str) -> bool:
+        """Sign a user out by back-channel logout. Returns whether the client confirmed it."""
+        return bool(self._ask("/backchannel-logout", json.dumps({"issuer": issuer, "sub": sub}))["confirmed"])
 
     def _ask(self, path: str, body: str) -> dict[str, Any]:
         answer = httpx2.post(f"{self.control}{path}", content=body, trust_env=False)
