@@ -14,6 +14,7 @@ from typing import Any
 from flask import Flask
 
 from kataven import api, assembly, logs
+from kataven.api import security_events
 from kataven.commands import flask_commands
 from kataven.hub import pages_app
 from kataven.hub.provider import Client, Provider
@@ -24,6 +25,7 @@ from kataven.identity.fetch import HttpFetcher
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import IdTokens
+from kataven.people.receiver import SecurityEventReceiver
 from kataven.people.replays import Replays
 from kataven.people.signed_events import SignedEvents
 from kataven.process_services import build_services
@@ -62,7 +64,7 @@ API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, security_
 def create_api(settings: Settings, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
     """The API: `/v1`, its aliases, the health checks and the API reference. `blueprints` are those of other packages,
     in addition to those that `settings` names."""
-    return _create_flask("kataven-api", settings, build_services(settings, "api"), blueprints)
+    return _api(settings, build_services(settings, "api"), blueprints)
 
 
 def create_hub(settings: Settings) -> Flask:
@@ -73,10 +75,32 @@ def create_hub(settings: Settings) -> Flask:
 def create_app(settings: Settings) -> Flask:
     """The API and the Hub in one process, routed by the `Host` header. Returns the API's Flask app, for `flask …`."""
     services = build_services(settings, "api")
-    app = _create_flask("kataven-api", settings, services)
+    app = _api(settings, services)
     hub = _hub(settings, services)
     app.wsgi_app = hosts.ByHost(settings.hub_host, hub.wsgi_app, otherwise=app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _api(settings: Settings, services: Services, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
+    receiver = _event_receiver(settings, services)
+    own = () if receiver is None else (security_events.blueprint_for(receiver),)
+    return _create_flask("kataven-api", settings, services, blueprints, own)
+
+
+def _event_receiver(settings: Settings, services: Services) -> SecurityEventReceiver | None:
+    if settings.events_audience is None:
+        return None
+    issuer = settings.events_issuer or settings.oidc_issuer
+    keys = JwksClient(issuer, HttpFetcher(), allow_loopback_http=settings.development)
+    replays = Replays(settings.redis_url.get_secret_value())
+    services.closers.append(replays.close)
+    return SecurityEventReceiver(
+        SignedEvents(keys, issuer, settings.events_audience, time.time),
+        issuer,
+        services.people,
+        replays,
+        lambda kind, outcome: services.metrics.security_events.labels(kind, outcome).inc(),
+    )
 
 
 def _hub(settings: Settings, services: Services) -> Flask:
@@ -125,7 +149,13 @@ def _hub_services(settings: Settings) -> HubServices:
     )
 
 
-def _create_flask(name: str, settings: Settings, services: Services, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
+def _create_flask(
+    name: str,
+    settings: Settings,
+    services: Services,
+    blueprints: Iterable[ApiBlueprint] = (),
+    own: Iterable[ApiBlueprint] = (),
+) -> Flask:
     logs.install()
     # No static folder: every path is declared together with its access rule.
     app = SynchronousFlask(name, static_folder=None, root_path=str(Path(__file__).parent))
@@ -140,7 +170,7 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
-    every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
+    every = register_blueprints(app, (*API_BLUEPRINTS, *own), blueprints, settings.blueprints)
     reference.install(app, every, settings.public_url)
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]

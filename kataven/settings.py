@@ -145,9 +145,18 @@ class Settings(BaseModel):
     )
     oidc_access_tokens: Literal["claims", "at+jwt"] = Field(
         "claims",
-        description="How access tokens are told from ID tokens. `at+jwt`: by the type of RFC 9068, which every token "
-        "must have. `claims`: tokens without this type must have a `jti` and none of the claims of ID tokens, as at "
-        "Zitadel.",
+        description="How access tokens are distinguished from ID tokens. `at+jwt`: by the type of RFC 9068, which "
+        "every token must have. `claims`: tokens without this type must have a `jti` and none of the claims of ID "
+        "tokens, as at Zitadel.",
+    )
+    events_audience: str | None = Field(
+        None,
+        description="Audience of security event tokens (SETs), as configured at the transmitter. Unset: "
+        "`/v1/security-events` does not exist.",
+    )
+    events_issuer: str | None = Field(
+        None,
+        description="Issuer of security event tokens. Its discovery document names its keys. Unset: the OIDC issuer.",
     )
     blueprints: tuple[str, ...] = Field(
         (),

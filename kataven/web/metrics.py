@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from kataven.people.receiver import EVENT_OUTCOMES
 from kataven.ratelimit.budget import limit_names
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.revocation.receipt import Channel, Receipt
@@ -75,6 +76,11 @@ class Metrics:
         )
         for outcome in _GATEWAY_OUTCOMES:
             self.gateway_decisions.labels(outcome)
+        self.security_events = self._counter(
+            "security_events", "Security events of the identity provider, by what was done.", "event", "outcome"
+        )
+        for event, outcome in EVENT_OUTCOMES:
+            self.security_events.labels(event, outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
         self.connections_refused = self._counter(
