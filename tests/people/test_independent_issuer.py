@@ -22,6 +22,9 @@ from tests.support.independent_issuer import IndependentIssuers
 
 pytestmark = pytest.mark.node
 
+ACCOUNT = "signed-out"
+"""Not acme: the databases of the shared harness are on the same server."""
+
 
 @pytest.fixture(scope="module")
 def site(
@@ -33,12 +36,12 @@ def site(
     environ = environ_for(postgres, shared_redis.url, "https://replaced.example", "kataven_people")
     account_creation.prepare_system(environ["KATAVEN_DATABASE_URL"])
     database = SystemDatabase(environ["KATAVEN_DATABASE_URL"])
-    account_creation.create(database, account_creation.NewAccount("acme", "Acme", org_id("acme")), actor="test")
+    account_creation.create(database, account_creation.NewAccount(ACCOUNT, "Signed out", org_id(ACCOUNT)), actor="test")
     with database.writing() as session:
-        limits.change(session, "acme", PLENTY)
+        limits.change(session, ACCOUNT, PLENTY)
     database.close()
     log = tmp_path_factory.mktemp("people") / "log"
-    with people.open_site(environ, log, independent_issuers) as site:
+    with people.open_site(environ, log, independent_issuers, ACCOUNT) as site:
         yield site
 
 
@@ -47,4 +50,4 @@ def test_no_request_that_starts_after_a_sign_out_at_the_provider_is_accepted(sit
     assert score.passed
     assert set(score.before) == {200}
     assert sum(score.after.values()) == 4 * 4 * people.REQUESTS_AFTER
-    assert set(score.after) == {401}
+    assert set(score.after) <= people.REFUSED
